@@ -1,0 +1,1 @@
+"""What the processes agree on: the domain, the providers' dialects, the database and the settings."""

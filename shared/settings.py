@@ -1,0 +1,98 @@
+"""The settings: read once from the environment, complained about by name. The README lists every one."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from shared.domain.errors import TidingsError
+
+PREFIX = "TIDINGS_"
+
+
+class SettingsError(TidingsError):
+    """A setting that is missing or cannot be read; the message names it and says what it should be."""
+
+
+def _integer(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise SettingsError(f"should be a whole number from {lowest} to {highest}, not {text!r}")
+        return number
+
+    return read
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(word) for word in _words(text))
+    except ValueError as error:
+        raise SettingsError(f"should be networks such as 10.0.0.0/8, separated by commas: {error}") from None
+
+
+def _level(text: str) -> str:
+    levels = ("debug", "info", "warning", "error")
+    if text.lower() not in levels:
+        raise SettingsError(f"should be one of {', '.join(levels)}, not {text!r}")
+    return text.lower()
+
+
+def _setting(default: Any, read: Callable[[str], Any] = str) -> Any:
+    return field(default=default, metadata={"read": read})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set from outside. Durations are in seconds, sizes in bytes."""
+
+    database_url: str = _setting("")
+    broker_url: str = _setting("")
+    secret_keys: tuple[str, ...] = _setting((), _words)
+    admin_key: str = _setting("")
+    host: str = _setting("127.0.0.1")
+    receiver_port: int = _setting(8080, _integer(0, 65535))
+    api_port: int = _setting(8081, _integer(0, 65535))
+    receiver_threads: int = _setting(48, _integer(1, 1000))
+    max_body_bytes: int = _setting(5 * 1024 * 1024, _integer(1024, 1024 * 1024 * 1024))
+    quarantine_rows: int = _setting(1000, _integer(0, 1_000_000))
+    quarantine_bytes: int = _setting(16 * 1024 * 1024, _integer(0, 1024 * 1024 * 1024))
+    batch_size: int = _setting(400, _integer(1, 10_000))
+    max_attempts: int = _setting(5, _integer(1, 100))
+    retention_days: int = _setting(30, _integer(1, 3650))
+    proxies: int = _setting(0, _integer(0, 10))
+    egress_allow: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks)
+    log_level: str = _setting("info", _level)
+
+    def require(self, *names: str) -> None:
+        """Raise SettingsError unless each of these settings has a value."""
+        missing = [PREFIX + name.upper() for name in names if not getattr(self, name)]
+        if missing:
+            raise SettingsError(
+                f"{' and '.join(missing)} must be set; `tidings up` sets them for you, "
+                "and the README has a table of all settings"
+            )
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError, which names the variable that is wrong."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for entry in fields(Settings):
+        name = PREFIX + entry.name.upper()
+        text = environment.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            values[entry.name] = entry.metadata["read"](text)
+        except SettingsError as error:
+            raise SettingsError(f"{name} {error}") from None
+    return Settings(**values)
