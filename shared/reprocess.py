@@ -1,0 +1,99 @@
+"""Processing again what was received: after a parser was mended, or a reason for `dead` removed.
+
+A receipt that was processed before is replaced: its events go, the events it gives now come, and the states they
+touch are folded anew from all events that are kept. Nothing is announced twice: a change is logged only where a
+state differs from what it was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from shared import normalize
+from shared.db import rebuild, receipts
+from shared.db.rebuild import Standing
+from shared.db.state import NewEvent
+from shared.domain.errors import TidingsError
+from shared.sources import Source
+
+
+class NothingToReprocessError(TidingsError):
+    """There is no such receipt, or no source to read it by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What processing a receipt again would change: events that go and come, and states before and after."""
+
+    events_before: int
+    events_after: int
+    states: Sequence[tuple[Standing | None, Standing | None]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The difference, as the API shows it."""
+        return {
+            "events_before": self.events_before,
+            "events_after": self.events_after,
+            "states": [
+                {"before": before and before._asdict(), "after": after and after._asdict()}
+                for before, after in self.states
+            ],
+        }
+
+
+def queue(connection: Connection, ids: Sequence[UUID]) -> int:
+    """Queue these receipts to be processed again, wherever they stand; return how many there are.
+
+    What is unverified stays where it is: only its provider's signature lets it in.
+    """
+    return receipts.queue_again(connection, ids)
+
+
+def select(
+    connection: Connection,
+    *,
+    source_id: int | None = None,
+    state: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 10_000,
+) -> list[UUID]:
+    """The receipts that fit, the oldest first."""
+    return receipts.select_ids(connection, source_id=source_id, state=state, since=since, until=until, limit=limit)
+
+
+def replace(connection: Connection, receipt_id: UUID, rows: Sequence[NewEvent]) -> Difference:
+    """Let a receipt say what these events say, instead of what it said before."""
+    touched = rebuild.touched_by(connection, receipt_id) | {
+        (row.message_id, row.recipient or "") for row in rows if row.message_id
+    }
+    rebuild.lock(connection, touched)
+    before = rebuild.standings(connection, touched)
+    went = rebuild.forget(connection, receipt_id)
+    came = rebuild.insert(connection, rows)
+    rebuild.fold(connection, touched)
+    after = rebuild.standings(connection, touched)
+    differing = [
+        (before.get(place), after.get(place))
+        for place in sorted(touched)
+        if _says(before.get(place)) != _says(after.get(place))
+    ]
+    rebuild.log_changes(connection, [new for _, new in differing if new is not None])
+    return Difference(events_before=went, events_after=came, states=differing)
+
+
+def preview(connection: Connection, source: Source, receipt_id: UUID) -> Difference:
+    """The difference that processing it again would make. The caller must roll back."""
+    found = receipts.find_body(connection, receipt_id)
+    if found is None:
+        raise NothingToReprocessError(f"there is no receipt {receipt_id}; retention may have passed")
+    received_at, body = found
+    return replace(connection, receipt_id, normalize.rows(source, receipt_id, received_at, body))
+
+
+def _says(standing: Standing | None) -> tuple[Any, ...] | None:
+    return standing and standing[:-1]  # all but the version, which rises with every fold

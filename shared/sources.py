@@ -1,0 +1,87 @@
+"""A source made ready for use: its provider's adapter, and credentials whose keys are parsed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from shared.db.sources import SourceRow
+from shared.domain.errors import CredentialsError
+from shared.providers.base import Provider
+from shared.providers.registry import PROVIDERS
+from shared.secrets import Vault
+
+_URLS = ("api_base", "keys_url")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """What can be set for one source besides its credentials."""
+
+    api_base: str | None = None
+    keys_url: str | None = None
+    quarantine_until: datetime | None = None
+    """Until then requests that fail verification are kept apart rather than refused: while a secret is mended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Who posts, ready for use."""
+
+    id: int
+    slug: str
+    version: int
+    provider: Provider
+    credentials: Any
+    settings: SourceSettings = field(default_factory=SourceSettings)
+
+
+def provider_called(name: str) -> Provider:
+    """The adapter of that name. Raises CredentialsError that lists the names there are."""
+    if name not in PROVIDERS:
+        raise CredentialsError(f"provider must be one of {', '.join(sorted(PROVIDERS))}, not {name!r}")
+    return PROVIDERS[name]
+
+
+def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
+    """Check a source's settings. Raises CredentialsError with a sentence that names the field."""
+    known = SourceSettings.__dataclass_fields__
+    for name, value in raw.items():
+        if name not in known:
+            raise CredentialsError(f"settings.{name} is not known; there are {', '.join(known)}")
+        if value is not None and not isinstance(value, str):
+            raise CredentialsError(f"settings.{name} must be text")
+    for name in _URLS:
+        url = raw.get(name)
+        if url and not url.startswith(("http://", "https://")):
+            raise CredentialsError(f"settings.{name} must be an http or https URL, not {url!r}")
+    return SourceSettings(
+        api_base=raw.get("api_base"),
+        keys_url=raw.get("keys_url"),
+        quarantine_until=_moment(raw.get("quarantine_until")),
+    )
+
+
+def open_source(row: SourceRow, vault: Vault) -> Source:
+    """Make a stored source ready. Raises CredentialsError or SecretsError."""
+    provider = provider_called(row.provider)
+    return Source(
+        id=row.id,
+        slug=row.slug,
+        version=row.version,
+        provider=provider,
+        credentials=provider.read_credentials(vault.open(row.credentials), row.fetched_keys),
+        settings=read_settings(row.settings),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise CredentialsError(f"settings.quarantine_until must be a time with its zone (RFC 3339), not {text!r}")
+    return moment
