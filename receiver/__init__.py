@@ -1,0 +1,1 @@
+"""The public door: verify, keep the bytes, ring, answer."""

@@ -1,0 +1,116 @@
+"""The sources, as a receiver knows them: kept in memory, and looked at again when told, or every two seconds.
+
+No request asks the database for its source, so a database that is slow or down slows no request that is refused
+anyway, and the cost of a lookup is that of a dict.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+
+import psycopg
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.db import sources
+from shared.domain.errors import TidingsError
+from shared.secrets import Vault
+from shared.sources import Source, open_source
+
+_LIFE_SECONDS = 2.0
+_LEAST_INTERVAL_SECONDS = 0.05
+_LISTEN_AGAIN_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Directory:
+    """Sources by slug."""
+
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+        self._by_slug: Mapping[str, Source] = {}
+        self._unusable: frozenset[str] = frozenset()
+        self._loaded_at = 0.0
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._loads = threading.Condition()
+        self._started = self._finished = 0
+        for name, run in (("directory", self._run), ("listener", self._listen)):
+            threading.Thread(target=run, name=name, daemon=True).start()
+
+    def get(self, slug: str) -> Source | None:
+        """The source of that name, as far as is known here."""
+        return self._by_slug.get(slug)
+
+    def is_unusable(self, slug: str) -> bool:
+        """Whether there is such a source, but with credentials or settings that this process cannot use."""
+        return slug in self._unusable
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the database was last asked."""
+        return time.monotonic() - self._loaded_at
+
+    def refresh(self, timeout: float = 1.0) -> bool:
+        """Ask the database now; False if it did not answer in time. Those who ask at once share one answer."""
+        with self._loads:
+            awaited = self._started + 1  # not the load under way: it may have begun before the change we look for
+            self._wanted.set()
+            return self._loads.wait_for(lambda: self._finished >= awaited, timeout)
+
+    def close(self) -> None:
+        """Stop both threads."""
+        self._stopping.set()
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wanted.clear()
+            try:
+                self._load()
+            except SQLAlchemyError as error:
+                log.warning("sources could not be loaded", error=str(error).partition("\n")[0])
+                self._stopping.wait(_LEAST_INTERVAL_SECONDS)
+            self._stopping.wait(_LEAST_INTERVAL_SECONDS)
+            self._wanted.wait(_LIFE_SECONDS)
+
+    def _load(self) -> None:
+        with self._loads:
+            self._started = self._finished + 1
+        with self._engine.connect() as connection:
+            current = sources.versions(connection)
+            known = {source.id: source for source in self._by_slug.values()}
+            changed = [id_ for id_, version in current.items() if id_ not in known or known[id_].version != version]
+            rows = sources.by_ids(connection, changed) if changed else []
+        kept = {id_: source for id_, source in known.items() if id_ in current}
+        unusable = set()
+        for row in rows:
+            try:
+                kept[row.id] = open_source(row, self._vault)
+            except TidingsError as error:
+                kept.pop(row.id, None)  # rather no source than one that is checked by old rules
+                unusable.add(row.slug)
+                log.warning("a source cannot be used", source=row.slug, error=str(error))
+        self._by_slug = {source.slug: source for source in kept.values()}
+        self._unusable = frozenset(unusable)
+        self._loaded_at = time.monotonic()
+        with self._loads:
+            self._finished = self._started
+            self._loads.notify_all()
+
+    def _listen(self) -> None:
+        """Wake the other thread whenever a source changes. If that fails its two seconds still hold."""
+        while not self._stopping.is_set():
+            try:
+                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    connection.exec_driver_sql(f"LISTEN {sources.CHANNEL}")
+                    raw = connection.connection.driver_connection
+                    self._wanted.set()
+                    while raw is not None and not self._stopping.is_set():
+                        for _ in raw.notifies(timeout=5.0, stop_after=1):
+                            self._wanted.set()
+            except (SQLAlchemyError, psycopg.Error):
+                self._stopping.wait(_LISTEN_AGAIN_SECONDS)

@@ -1,0 +1,239 @@
+"""Group commit: one INSERT and one fsync serve every request that waits at that moment.
+
+Request threads hand their receipt to one writer thread and wait. The writer takes all that is waiting, writes it
+with one statement, commits, and wakes them. If a batch fails, its rows are tried one by one, so that one bad
+row fails one request.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+
+from receiver import metrics
+from shared.db import partitions, receipts
+from shared.db.receipts import Parking, Receipt
+from shared.domain.errors import TidingsError
+
+WAIT_SECONDS = 1.2
+"""How long a request waits for its commit before the provider is told to try again."""
+
+_MOST_IN_BATCH = 500
+_MOST_BYTES_IN_BATCH = 8 * 1024 * 1024
+_MOST_WAITING = 5000
+
+log = structlog.get_logger()
+
+
+class StorageUnavailableError(TidingsError):
+    """The database did not commit in time; the provider should try again."""
+
+
+class QuarantineFullError(TidingsError):
+    """The source has as many unverified requests kept apart as it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The receipt that stands for a request: its own, or for a repetition the first one's."""
+
+    receipt_id: UUID
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """How an unverified receipt is kept apart, and within which limits of its source."""
+
+    parking: Parking
+    rows: int
+    size: int
+
+
+class _Slot:
+    """One request's place in the queue; its lock is held until the writer has settled it."""
+
+    __slots__ = ("abandoned", "lock", "outcome", "quarantine", "receipt")
+
+    def __init__(self, receipt: Receipt | None, quarantine: Quarantine | None) -> None:
+        self.receipt = receipt
+        self.quarantine = quarantine
+        self.outcome: Kept | TidingsError | None = None
+        self.abandoned = False
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def settle(self, outcome: Kept | TidingsError | None) -> None:
+        self.outcome = outcome
+        self.lock.release()
+
+
+class Writer:
+    """Writes what request threads submit; `on_commit` is called after each commit that queued something."""
+
+    def __init__(self, engine: Engine, on_commit: Callable[[], None]) -> None:
+        self._engine = engine
+        self._on_commit = on_commit
+        self._open: Connection | None = None
+        self._waiting: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def keep(self, receipt: Receipt, quarantine: Quarantine | None = None) -> Kept:
+        """Store a receipt and return when it is committed.
+
+        Raises StorageUnavailableError, or QuarantineFullError where `quarantine` is given.
+        """
+        outcome = self._submit(_Slot(receipt, quarantine))
+        if not isinstance(outcome, Kept):
+            raise outcome or StorageUnavailableError("nothing was written")
+        return outcome
+
+    def check(self) -> None:
+        """Return if a commit is possible now; raise StorageUnavailableError otherwise."""
+        outcome = self._submit(_Slot(None, None))
+        if isinstance(outcome, TidingsError):
+            raise outcome
+
+    def close(self) -> None:
+        """Write what is waiting, then stop."""
+        self._waiting.put(None)
+        self._thread.join(timeout=5)
+
+    def _submit(self, slot: _Slot) -> Kept | TidingsError | None:
+        if self._waiting.qsize() >= _MOST_WAITING:
+            raise StorageUnavailableError("too many requests are waiting for the database")
+        self._waiting.put(slot)
+        if not slot.lock.acquire(timeout=WAIT_SECONDS):
+            slot.abandoned = True  # if it is committed all the same, the provider's next try is a repetition
+            raise StorageUnavailableError(f"the database did not commit within {WAIT_SECONDS} seconds")
+        return slot.outcome
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._waiting.get()
+            if first is None:
+                break
+            batch, stopping = self._gather(first)
+            self._serve(batch)
+        self._disconnect()
+
+    def _gather(self, first: _Slot) -> tuple[list[_Slot], bool]:
+        batch = [first]
+        size = len(first.receipt.body) if first.receipt else 0
+        while len(batch) < _MOST_IN_BATCH and size < _MOST_BYTES_IN_BATCH:
+            try:
+                slot = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if slot is None:
+                return batch, True
+            batch.append(slot)
+            size += len(slot.receipt.body) if slot.receipt else 0
+        return batch, False
+
+    def _serve(self, batch: list[_Slot]) -> None:
+        """Settle every slot of the batch, whatever happens."""
+        plain: list[tuple[_Slot, Receipt]] = []
+        for slot in batch:
+            if slot.abandoned:
+                slot.settle(None)
+            elif slot.receipt is None:
+                self._attempt([slot], self._ping)
+            elif slot.quarantine is not None:
+                self._attempt([slot], self._park)
+            else:
+                plain.append((slot, slot.receipt))
+        if plain:
+            metrics.batch_size.observe(len(plain))
+            self._attempt([slot for slot, _ in plain], self._record)
+
+    def _attempt(self, slots: list[_Slot], write: Callable[[Connection, list[_Slot]], None]) -> None:
+        """Write, once more on a new connection where the old one was lost, one by one where the data is bad."""
+        try:
+            try:
+                write(self._connection(), slots)
+            except (OperationalError, InterfaceError):
+                self._disconnect()
+                write(self._connection(), slots)
+        except (OperationalError, InterfaceError) as error:
+            self._disconnect()
+            log.warning("storage unavailable", requests=len(slots), error=_first_line(error))
+            _settle_all(slots, StorageUnavailableError("the database cannot be reached"))
+        except SQLAlchemyError as error:
+            self._disconnect()
+            self._after_bad_data(slots, write, error)
+
+    def _after_bad_data(
+        self, slots: list[_Slot], write: Callable[[Connection, list[_Slot]], None], error: SQLAlchemyError
+    ) -> None:
+        if isinstance(error, IntegrityError) and "no partition" in str(error.orig):
+            partitions.ensure(self._connection())
+            self._attempt(slots, write)
+        elif len(slots) > 1:
+            for slot in slots:
+                self._attempt([slot], write)
+        else:
+            log.error("a request could not be stored", error=_first_line(error))
+            _settle_all(slots, StorageUnavailableError("the request could not be stored"))
+
+    def _record(self, connection: Connection, slots: list[_Slot]) -> None:
+        by_key: dict[str, Receipt] = {}
+        for slot in slots:
+            if slot.receipt:
+                by_key.setdefault(slot.receipt.key, slot.receipt)
+        fresh = receipts.record(connection, list(by_key.values()))
+        if fresh:
+            self._on_commit()
+        repeated = [key for key, receipt in by_key.items() if receipt.id not in fresh]
+        known = receipts.ids_by_key(connection, repeated) if repeated else {}
+        for slot in slots:
+            slot.settle(_kept(slot.receipt, by_key, known))
+
+    def _park(self, connection: Connection, slots: list[_Slot]) -> None:
+        for slot in slots:
+            if slot.receipt is None or slot.quarantine is None:
+                continue
+            room = slot.quarantine
+            kept = receipts.park_new(connection, slot.receipt, room.parking, rows=room.rows, size=room.size)
+            full = QuarantineFullError("this source has too many unverified requests kept apart already")
+            slot.settle(full if kept is None else Kept(slot.receipt.id, repeated=not kept))
+
+    def _ping(self, connection: Connection, slots: list[_Slot]) -> None:
+        connection.exec_driver_sql("SELECT pg_current_xact_id()")  # has an id assigned, so that it really commits
+        _settle_all(slots, None)
+
+    def _connection(self) -> Connection:
+        if self._open is None:
+            self._open = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return self._open
+
+    def _disconnect(self) -> None:
+        if self._open is not None:
+            self._open.invalidate()
+            self._open.close()
+            self._open = None
+
+
+def _kept(receipt: Receipt | None, by_key: dict[str, Receipt], known: dict[str, UUID]) -> Kept | None:
+    if receipt is None:
+        return None
+    first = by_key[receipt.key]
+    earlier = known.get(receipt.key)
+    return Kept(earlier or first.id, repeated=earlier is not None or receipt is not first)
+
+
+def _settle_all(slots: Iterable[_Slot], outcome: TidingsError | None) -> None:
+    for slot in slots:
+        slot.settle(outcome)
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0]

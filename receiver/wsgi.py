@@ -1,0 +1,54 @@
+"""What the server runs: `receiver.wsgi:app`. Everything a receiver needs is put together here, once."""
+
+import atexit
+import sys
+
+from receiver.app import Door, create_app
+from receiver.bell import Bell
+from receiver.directory import Directory
+from receiver.refusals import RefusalBook
+from receiver.writer import Writer
+from shared import log, settings
+from shared.db import engine
+from shared.doorbell import Doorbell
+from shared.secrets import Vault
+
+_WRITER_STATEMENT_TIMEOUT_MS = 1000
+_SWITCH_INTERVAL_SECONDS = 0.005  # the writer must not wait 5 ms for its turn behind threads that verify
+
+configuration = settings.read()
+configuration.require("database_url", "broker_url", "secret_keys")
+log.configure(configuration.log_level)
+sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
+
+_vault = Vault(configuration.secret_keys)
+_reads = engine.create(
+    configuration.database_url, application="receiver", statement_timeout_ms=_WRITER_STATEMENT_TIMEOUT_MS
+)
+_writes = engine.create(
+    configuration.database_url,
+    application="receiver writer",
+    pool_size=1,
+    statement_timeout_ms=_WRITER_STATEMENT_TIMEOUT_MS,
+)
+_bell = Bell(Doorbell(configuration.broker_url))
+_writer = Writer(_writes, on_commit=_bell.ring)
+_refusals = RefusalBook(_reads)
+
+app = create_app(
+    Door(
+        settings=configuration,
+        vault=_vault,
+        directory=Directory(_reads, _vault),
+        writer=_writer,
+        refusals=_refusals,
+    )
+)
+
+
+@atexit.register
+def close() -> None:
+    """Write and announce what is waiting before the process ends."""
+    _writer.close()
+    _refusals.close()
+    _bell.close()

@@ -1,0 +1,54 @@
+"""The Celery application: `celery -A workers.app worker` and `… beat`."""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from shared import log, settings
+from shared.doorbell import QUEUE, VERIFY
+
+_configuration = settings.read()
+_configuration.require("broker_url")
+
+app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"])
+app.conf.update(
+    task_default_queue=QUEUE,
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_soft_time_limit=90,
+    task_time_limit=120,  # below the visibility timeout, so that no task runs twice at once
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    worker_enable_remote_control=False,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_soft_shutdown_timeout=10,
+    worker_max_tasks_per_child=100_000,
+    worker_max_memory_per_child=300_000,  # KiB
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,
+    broker_transport_options={
+        "visibility_timeout": 600,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    },
+    beat_schedule={
+        "sweep": {"task": "tidings.sweep", "schedule": 3.0, "options": {"expires": 10}},
+        "verify": {"task": VERIFY, "schedule": 5.0, "options": {"expires": 10}},
+        "maintain": {"task": "tidings.maintain", "schedule": 3600.0, "options": {"expires": 1800}},
+    },
+)
+
+
+@setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    log.configure(_configuration.log_level)

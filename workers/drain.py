@@ -1,0 +1,184 @@
+"""Draining the queue: claim stored receipts, normalize them, fold them into state, in batches.
+
+The batch is one transaction. If it fails, its receipts are worked on one by one, so that one poison receipt fails
+alone; what keeps failing, or keeps killing its worker, ends as `dead`, with the reason.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from shared import normalize, reprocess
+from shared.db import receipts, state
+from shared.db.receipts import Claimed
+from shared.db.state import NewEvent
+from shared.domain import retries
+from shared.domain.errors import PayloadError, TidingsError
+from shared.sources import Source
+from workers.rim import Rim
+
+LEASE_SECONDS = 30
+_MOST_BYTES_IN_BATCH = 2 * 1024 * 1024
+_LONGEST_RUN_SECONDS = 5.0
+_TRIES_AFTER_DEADLOCK = 3
+_DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
+
+log = structlog.get_logger()
+
+
+class LeaseLostError(TidingsError):
+    """Another worker has taken over; what this one was about to write is not written."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Drained:
+    """What one run did."""
+
+    receipts: int = 0
+    new_events: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A receipt with its events, or with the reason why it has none."""
+
+    claimed: Claimed
+    rows: list[NewEvent]
+    unreadable: str | None = None
+
+
+def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Drained:
+    """Work until nothing is pending, or until it is another task's turn; then ring again for what is left."""
+    done = Drained()
+    until = time.monotonic() + longest_run_seconds
+    while True:
+        token = uuid4()
+        with rim.engine.begin() as connection:
+            claimed = receipts.claim(
+                connection,
+                limit=rim.settings.batch_size,
+                most_bytes=_MOST_BYTES_IN_BATCH,
+                token=token,
+                lease_seconds=LEASE_SECONDS,
+            )
+        if not claimed:
+            return done
+        _work(rim, claimed, token, done)
+        if time.monotonic() > until:
+            rim.doorbell.ring()
+            return done
+
+
+def _work(rim: Rim, claimed: Sequence[Claimed], token: UUID, done: Drained) -> None:
+    with rim.engine.connect() as connection:
+        known = rim.catalogue.of(connection, {receipt.source_id for receipt in claimed})
+    plain = [receipt for receipt in claimed if receipt.attempts < retries.ALONE_FROM_ATTEMPT and not receipt.reprocess]
+    special = [receipt for receipt in claimed if receipt.attempts >= retries.ALONE_FROM_ATTEMPT or receipt.reprocess]
+    _finish_together(rim, [_ready(receipt, known) for receipt in plain], token, done)
+    for position, receipt in enumerate(special):
+        if receipt.attempts >= retries.ALONE_FROM_ATTEMPT and len(special) > position + 1:
+            # It may be the one that kills: the others must not be charged with that attempt.
+            with rim.engine.begin() as connection:
+                receipts.release(connection, [other.id for other in special[position + 1 :]], token)
+        _finish_alone(rim, _ready(receipt, known), token, done)
+        if receipt.attempts >= retries.ALONE_FROM_ATTEMPT:
+            return
+
+
+def _ready(receipt: Claimed, known: Mapping[int, Source | TidingsError]) -> _Ready:
+    source = known.get(receipt.source_id)
+    if not isinstance(source, Source):
+        return _Ready(receipt, [], unreadable=f"its source cannot be used: {source}")
+    try:
+        return _Ready(receipt, normalize.rows(source, receipt.id, receipt.received_at, receipt.body))
+    except PayloadError as error:
+        return _Ready(receipt, [], unreadable=str(error))
+
+
+def _finish_together(rim: Rim, batch: list[_Ready], token: UUID, done: Drained) -> None:
+    readable = [ready for ready in batch if ready.unreadable is None]
+    try:
+        _write(rim, readable, token, done)
+    except (DBAPIError, LeaseLostError) as error:
+        if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
+            raise  # the database is gone; the leases run out, and another try is made then
+        log.warning("a batch is worked on one by one", receipts=len(readable), error=_first_line(error))
+        for ready in readable:
+            _finish_alone(rim, ready, token, done)
+    for ready in batch:
+        if ready.unreadable is not None:
+            _bury(rim, ready.claimed, token, "unreadable", ready.unreadable, done)
+
+
+def _finish_alone(rim: Rim, ready: _Ready, token: UUID, done: Drained) -> None:
+    receipt = ready.claimed
+    if receipt.attempts > rim.settings.max_attempts:
+        detail = f"{receipt.attempts - 1} attempts ended without a word: each may have killed its worker"
+        _bury(rim, receipt, token, "attempts_exhausted", detail, done)
+        return
+    if ready.unreadable is not None:
+        _bury(rim, receipt, token, "unreadable", ready.unreadable, done)
+        return
+    try:
+        _write(rim, [ready], token, done)
+    except LeaseLostError:
+        log.info("a lease was lost", receipt=str(receipt.id))
+    except DBAPIError as error:
+        if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
+            raise
+        _give_back(rim, receipt, token, _first_line(error), done)
+
+
+def _give_back(rim: Rim, receipt: Claimed, token: UUID, error: str, done: Drained) -> None:
+    decision = retries.after_failure(receipt.attempts, rim.settings.max_attempts)
+    if isinstance(decision, retries.Bury):
+        _bury(rim, receipt, token, "failed", error, done)
+        return
+    log.warning("a receipt will be tried again", receipt=str(receipt.id), error=error, attempts=receipt.attempts)
+    with rim.engine.begin() as connection:
+        receipts.retry(connection, receipt.id, token, error=error, delay_seconds=decision.delay_seconds)
+
+
+def _bury(rim: Rim, receipt: Claimed, token: UUID, reason: str, detail: str, done: Drained) -> None:
+    log.warning("a receipt is dead", receipt=str(receipt.id), reason=reason, detail=detail)
+    with rim.engine.begin() as connection:
+        receipts.bury(connection, receipt.id, token, reason=reason, detail=detail)
+    done.dead += 1
+
+
+def _write(rim: Rim, batch: Sequence[_Ready], token: UUID, done: Drained) -> None:
+    """Take the batch off the queue and write what it says, in one transaction. Raises as _write_once does."""
+    if not batch:
+        return
+    for remaining in reversed(range(_TRIES_AFTER_DEADLOCK)):
+        try:
+            applied = _write_once(rim, batch, token)
+            break
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION or not remaining:
+                raise
+    done.receipts += len(batch)
+    done.new_events += applied
+
+
+def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> int:
+    with rim.engine.begin() as connection:
+        held = receipts.finish(connection, [ready.claimed.id for ready in batch], token)
+        if held != len(batch):
+            raise LeaseLostError(f"of {len(batch)} receipts only {held} are still leased to this worker")
+        new_events = 0
+        for ready in batch:
+            if ready.claimed.reprocess:
+                reprocess.replace(connection, ready.claimed.id, ready.rows)
+        rows = [row for ready in batch if not ready.claimed.reprocess for row in ready.rows]
+        return new_events + state.apply(connection, rows).new_events
+
+
+def _first_line(error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(cause).partition("\n")[0]

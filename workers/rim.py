@@ -1,0 +1,49 @@
+"""What a worker process stands on: its settings and its connections, made once after the fork."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import Engine
+
+from shared import settings
+from shared.catalogue import Catalogue
+from shared.db import engine
+from shared.doorbell import Doorbell
+from shared.secrets import Vault
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rim:
+    """Everything a task needs.
+
+    `engine` commits without waiting for the disk: what it commits has its effects in the database alone, and is
+    done again if the receipt comes back with it. `durable` is for what leaves the house.
+    """
+
+    settings: Settings
+    engine: Engine
+    durable: Engine
+    vault: Vault
+    catalogue: Catalogue
+    doorbell: Doorbell
+
+
+def build(configuration: Settings) -> Rim:
+    """Put a rim together. Raises SettingsError or SecretsError."""
+    configuration.require("database_url", "broker_url", "secret_keys")
+    vault = Vault(configuration.secret_keys)
+    return Rim(
+        settings=configuration,
+        engine=engine.create(configuration.database_url, application="worker", pool_size=2, synchronous_commit=False),
+        durable=engine.create(configuration.database_url, application="worker durable", pool_size=1),
+        vault=vault,
+        catalogue=Catalogue(vault),
+        doorbell=Doorbell(configuration.broker_url),
+    )
+
+
+@cache
+def current() -> Rim:
+    """The rim of this process; connections must not cross a fork, so the first task makes it."""
+    return build(settings.read())

@@ -1,0 +1,13 @@
+"""The sweep: finds what is due although nobody was told, or although somebody was."""
+
+from shared.db import receipts
+from workers import drain
+from workers.rim import Rim
+
+
+def sweep(rim: Rim) -> None:
+    """Drain, if anything is due. Any number of sweeps at once is harmless: a claim skips what another holds."""
+    with rim.engine.connect() as connection:
+        due = receipts.oldest_due_age(connection)
+    if due is not None:
+        drain.drain(rim)

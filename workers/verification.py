@@ -1,0 +1,126 @@
+"""Verifying what receivers kept apart, once the key that its signature names has been fetched."""
+
+import msgspec
+import structlog
+
+from shared import headers, identity, keys
+from shared.db import quarantine, sources
+from shared.db.quarantine import Suspect
+from shared.domain.errors import VerificationError
+from shared.domain.vocabulary import RefusalReason
+from shared.keys import NoSuchKeyError
+from shared.outbound import OutboundError
+from shared.providers.base import Request
+from shared.sources import Source, open_source
+from workers.rim import Rim
+
+_BATCH = 50
+_LEASE_SECONDS = 120
+_MOST_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
+_FIRST_DELAY_SECONDS = 10.0
+_LONGEST_DELAY_SECONDS = 600.0
+_MOST_ATTEMPTS = 50
+_UNTIL_MENDED_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+def verify(rim: Rim) -> None:
+    """Look at what is due: admit it to the queue, reject it, or come back to it."""
+    with rim.engine.begin() as connection:
+        suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
+    fetched: dict[tuple[int, str], OutboundError | None] = {}
+    admitted = sum([_decide(rim, suspect, fetched) for suspect in suspects])
+    if admitted:
+        rim.doorbell.ring()
+
+
+def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:
+    source = _source(rim, suspect.source_id)
+    request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), rim.vault), body=suspect.body)
+    try:
+        source = _verified(rim, source, request, suspect, fetched)
+    except VerificationError as error:
+        _doubt(rim, source, suspect, error)
+        return False
+    except NoSuchKeyError as error:
+        _reject(rim, suspect, RefusalReason.UNKNOWN_KEY, str(error))
+        return False
+    except OutboundError as error:
+        _come_back(rim, suspect, str(error))
+        return False
+    with rim.durable.begin() as connection:
+        return quarantine.admit(
+            connection,
+            suspect.id,
+            key=identity.key(source, request),
+            key_expires_at=identity.expires_at(source, suspect.received_at),
+        )
+
+
+def _verified(
+    rim: Rim,
+    source: Source,
+    request: Request,
+    suspect: Suspect,
+    fetched: dict[tuple[int, str], OutboundError | None],
+) -> Source:
+    """The source by whose keys the request is genuine. Raises VerificationError, or OutboundError."""
+    try:
+        source.provider.verify(request, source.credentials, suspect.received_at)
+    except VerificationError as error:
+        if error.key_id is None:
+            raise
+        source = _with_key(rim, source, error.key_id, fetched)
+        source.provider.verify(request, source.credentials, suspect.received_at)
+    return source
+
+
+def _with_key(rim: Rim, source: Source, key_id: str, fetched: dict[tuple[int, str], OutboundError | None]) -> Source:
+    """The source with that key added to it. Each key is asked for once in a run."""
+    asked = (source.id, key_id)
+    if asked not in fetched:
+        if len(fetched) >= _MOST_FETCHES_PER_RUN:
+            raise OutboundError("many unknown keys are waiting to be fetched; this one's turn comes")
+        try:
+            found = keys.fetch(source, key_id)
+        except OutboundError as error:
+            fetched[asked] = error
+        else:
+            fetched[asked] = None
+            with rim.durable.begin() as connection:
+                sources.add_keys(connection, source.id, {key_id: found[key_id]})
+            log.info("a key was fetched", source=source.slug, key_id=key_id)
+    if (failure := fetched[asked]) is not None:
+        raise failure
+    return _source(rim, source.id)
+
+
+def _source(rim: Rim, source_id: int) -> Source:
+    with rim.engine.connect() as connection:
+        return open_source(sources.by_ids(connection, [source_id])[0], rim.vault)
+
+
+def _doubt(rim: Rim, source: Source, suspect: Suspect, error: VerificationError) -> None:
+    """Not genuine by the credentials we hold. While these are being mended it may still become so."""
+    until = source.settings.quarantine_until
+    if until is not None and suspect.received_at < until and suspect.attempts < _MOST_ATTEMPTS:
+        with rim.engine.begin() as connection:
+            quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_UNTIL_MENDED_SECONDS)
+    else:
+        _reject(rim, suspect, error.reason, str(error))
+
+
+def _reject(rim: Rim, suspect: Suspect, reason: str, detail: str) -> None:
+    log.warning("a quarantined request is rejected", receipt=str(suspect.id), reason=reason, detail=detail)
+    with rim.engine.begin() as connection:
+        quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
+
+
+def _come_back(rim: Rim, suspect: Suspect, detail: str) -> None:
+    if suspect.attempts >= _MOST_ATTEMPTS:
+        _reject(rim, suspect, RefusalReason.UNKNOWN_KEY, f"given up: {detail}")
+        return
+    delay = min(_FIRST_DELAY_SECONDS * 2 ** min(suspect.attempts - 1, 10), _LONGEST_DELAY_SECONDS)
+    with rim.engine.begin() as connection:
+        quarantine.postpone(connection, suspect.id, detail=detail, delay_seconds=delay)
