@@ -30,7 +30,8 @@ def _bare(text: str) -> str:
     if "<" in text:
         return text.rpartition("<")[2].partition(">")[0].strip()
     # The parser follows comments as deep as they are nested: a text too long for an address could exhaust it.
-    return parseaddr(text)[1] if len(text) <= _LONGEST else ""
+    found = parseaddr(text)[1] if len(text) <= _LONGEST else ""
+    return found if "@" in found else ""
 
 
 def strip_brackets(message_id: str) -> str:

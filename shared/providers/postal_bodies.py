@@ -1,0 +1,108 @@
+"""The bodies of Postal and of Ark as they are written.
+
+Sources: postalserver/postal `app/models` and `lib/postal/message_db`, Ark's pages of its events. A body is an
+envelope with an event's name and payload, or the bare payload, whose shape then tells what it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+STATUSES: Mapping[str, str] = {
+    "Sent": "MessageSent",
+    "SoftFail": "MessageDelayed",
+    "HardFail": "MessageDeliveryFailed",
+    "Held": "MessageHeld",
+}
+Number = int | float | str | None
+
+
+class Message(msgspec.Struct, rename={"from_": "from"}):
+    """A message, or the bounce message that came back."""
+
+    id: int | str | None = None
+    token: str | None = None
+    direction: str | None = None
+    message_id: str | None = None
+    to: str | list[str | None] | None = None
+    from_: str | None = None
+    subject: str | None = None
+    timestamp: Number = None
+    spam_status: str | None = None
+    tag: str | int | None = None
+    metadata: Any = None
+    test: Any = msgspec.field(default=None, name="_test")
+
+
+class Payload(msgspec.Struct):
+    """The fields of all events; each has some of them."""
+
+    message: Message | None = None
+    original_message: Message | None = None
+    bounce: Message | None = None
+    status: str | None = None
+    details: str | None = None
+    output: str | None = None
+    sent_with_ssl: Any = None
+    timestamp: Number = None
+    time: Any = None
+    classification: str | None = None
+    classification_code: int | str | None = None
+    smtp_enhanced_code: str | None = None
+    remote_host: str | None = None
+    url: str | None = None
+    token: str | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+    server: Any = None
+    domain: str | None = None
+    uuid: str | None = None
+    dns_checked_at: Number = None
+    spf_status: Any = None
+    spf_error: Any = None
+    dkim_status: Any = None
+    dkim_error: Any = None
+    mx_status: Any = None
+    mx_error: Any = None
+    return_path_status: Any = None
+    return_path_error: Any = None
+    volume: int | float | None = None
+    limit: int | float | None = None
+    test: Any = msgspec.field(default=None, name="_test")
+
+
+class Body(Payload):
+    """An envelope, or a payload that came without one."""
+
+    event: str | None = None
+    tenant_id: str | int | None = None
+    payload: Payload | None = None
+
+
+class Envelope(msgspec.Struct):
+    """The payload of an envelope as it is written."""
+
+    payload: msgspec.Raw = msgspec.Raw()
+
+
+BODY = msgspec.json.Decoder(Body)
+ENVELOPE = msgspec.json.Decoder(Envelope)
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def guess_name(inner: Payload) -> str | None:
+    """The event's name by the shape of its payload, where no envelope says it."""
+    if inner.status is not None and inner.status in STATUSES:
+        return STATUSES[inner.status]
+    if inner.original_message and inner.bounce:
+        return "MessageBounced"
+    if inner.message and inner.url:
+        return "MessageLinkClicked"
+    if inner.message and (inner.ip_address or inner.user_agent):
+        return "MessageLoaded"
+    if inner.domain and inner.dns_checked_at is not None:
+        return "DomainDNSError"
+    if inner.volume is not None and inner.limit is not None:
+        return "SendLimitExceeded" if inner.volume >= inner.limit else "SendLimitApproaching"
+    return None

@@ -1,0 +1,1 @@
+"""The tests: sentences of policy, on real servers."""

@@ -1,0 +1,1 @@
+"""The providers: every vector, every kind of event, every malformed request."""
