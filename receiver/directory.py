@@ -20,6 +20,7 @@ from shared.sources import Source, open_source
 
 _LIFE_SECONDS = 2.0
 _LEAST_INTERVAL_SECONDS = 0.05
+_LISTEN_SECONDS = 0.5  # at a time, so that the thread sees that it is to stop
 _LISTEN_AGAIN_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -38,8 +39,10 @@ class Directory:
         self._stopping = threading.Event()
         self._loads = threading.Condition()
         self._started = self._finished = 0
-        for name, run in (("directory", self._run), ("listener", self._listen)):
-            threading.Thread(target=run, name=name, daemon=True).start()
+        runs = {"directory": self._run, "listener": self._listen}
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
+        for thread in self._threads:
+            thread.start()
 
     def get(self, slug: str) -> Source | None:
         """The source of that name, as far as is known here."""
@@ -65,6 +68,8 @@ class Directory:
         """Stop both threads."""
         self._stopping.set()
         self._wanted.set()
+        for thread in self._threads:
+            thread.join(timeout=2)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -110,7 +115,7 @@ class Directory:
                     raw = connection.connection.driver_connection
                     self._wanted.set()
                     while raw is not None and not self._stopping.is_set():
-                        for _ in raw.notifies(timeout=5.0, stop_after=1):
+                        for _ in raw.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
                             self._wanted.set()
             except (SQLAlchemyError, psycopg.Error):
                 self._stopping.wait(_LISTEN_AGAIN_SECONDS)

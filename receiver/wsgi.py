@@ -35,14 +35,10 @@ _bell = Bell(Doorbell(configuration.broker_url))
 _writer = Writer(_writes, on_commit=_bell.ring)
 _refusals = RefusalBook(_reads)
 
+_directory = Directory(_reads, _vault)
+
 app = create_app(
-    Door(
-        settings=configuration,
-        vault=_vault,
-        directory=Directory(_reads, _vault),
-        writer=_writer,
-        refusals=_refusals,
-    )
+    Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals)
 )
 
 
@@ -50,5 +46,6 @@ app = create_app(
 def close() -> None:
     """Write and announce what is waiting before the process ends."""
     _writer.close()
+    _directory.close()
     _refusals.close()
     _bell.close()

@@ -173,8 +173,9 @@ CREATE TABLE recipient_states (
 CREATE INDEX recipient_states_by_recipient ON recipient_states (recipient, message_id) WHERE recipient <> '';
 CREATE INDEX recipient_states_by_smtp_id ON recipient_states (smtp_id) WHERE smtp_id IS NOT NULL;
 
+-- Read in the order of transactions: ids are drawn before their transaction commits, and are no order.
 CREATE TABLE state_changes (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     type text NOT NULL,
@@ -184,7 +185,8 @@ CREATE TABLE state_changes (
     event_id uuid,
     status text,
     previous_status text,
-    version integer
+    version integer,
+    PRIMARY KEY (transaction, id)
 );
 """
 

@@ -1,0 +1,135 @@
+"""Events, as they are read: by time, by recipient, and as the timeline of a message."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping
+
+from shared.db.inbox import Span
+from shared.db.walks import Page, Position, Walk
+from shared.domain import classification
+from shared.domain.vocabulary import Classification
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFacts:
+    """One normalized event, flat. `provider_object` is the provider's own object, as JSON text."""
+
+    id: UUID
+    receipt_id: UUID
+    source: str
+    type: str
+    message_id: UUID | None
+    recipient: str | None
+    occurred_at: datetime
+    received_at: datetime
+    classification: str | None
+    classification_code: int | None
+    smtp_status: str | None
+    enhanced_code: str | None
+    reason: str | None
+    sender: str | None
+    subject: str | None
+    request_id: str | None
+    smtp_id: str | None
+    provider_message_id: str | None
+    tenant: str | None
+    tag: str | None
+    campaign: str | None
+    remote_host: str | None
+    url: str | None
+    ip: str | None
+    user_agent: str | None
+    metadata: Any
+    details: Any
+    problem: str | None
+    provider_object: str
+
+
+_ROWS = """
+SELECT e.id, e.receipt_id, s.slug AS source, e.type, e.message_id, e.recipient, e.occurred_at, e.received_at,
+    e.classification, e.smtp_status, e.enhanced_code, e.reason, e.data, e.provider_object::text AS provider_object
+FROM events AS e JOIN sources AS s ON s.id = e.source_id WHERE e.id = ANY(%(ids)s)
+"""
+_IN_ROW = frozenset(
+    [
+        "id",
+        "receipt_id",
+        "source",
+        "type",
+        "message_id",
+        "recipient",
+        "occurred_at",
+        "received_at",
+        "classification",
+        "smtp_status",
+        "enhanced_code",
+        "reason",
+        "provider_object",
+    ]
+)
+_IN_DATA = tuple(entry.name for entry in fields(EventFacts) if entry.name not in _IN_ROW | {"classification_code"})
+
+# Those that name no recipient apply to all of the message. OFFSET 0 keeps the planner from walking through all
+# events in the hope of meeting the recipient's soon.
+_OF_RECIPIENT = """
+recipient_states AS r CROSS JOIN LATERAL (
+    SELECT id, source_id, type FROM events
+    WHERE message_id = r.message_id AND (recipient = r.recipient OR recipient IS NULL) OFFSET 0
+) AS e
+"""
+
+
+def listed(
+    connection: Connection,
+    *,
+    type: str | None = None,  # noqa: A002 - the word of the contract
+    source: str | None = None,
+    recipient: str | None = None,
+    span: Span | None = None,
+    after: Position | None = None,
+    limit: int = 50,
+) -> Page[EventFacts]:
+    """Events, those received last first. `recipient` is a normalized address."""
+    walk = Walk(table="events AS e", keys=("e.id",))
+    if recipient is not None:
+        walk.table = _OF_RECIPIENT
+        walk.bound("r.recipient = %(recipient)s AND r.recipient <> ''", recipient=recipient)
+    (span or Span()).cut(walk, "e.id")
+    if type is not None:
+        walk.pick("e.type = %(type)s", type=type)
+    if source is not None:
+        walk.pick("e.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=source)
+    walk.after(after)
+    found = walk.page(connection, limit)
+    return Page(by_ids(connection, [position[0] for position in found.items]), found.next)
+
+
+def timeline(
+    connection: Connection, message_id: UUID, *, after: Position | None = None, limit: int = 50
+) -> Page[EventFacts]:
+    """The events of a message, in the order in which they happened."""
+    walk = Walk(table="events AS e", keys=("e.occurred_at", "e.id"), ascending=True)
+    walk.bound("e.message_id = %(message_id)s", message_id=message_id)
+    walk.after(after)
+    found = walk.page(connection, limit)
+    return Page(by_ids(connection, [position[1] for position in found.items]), found.next)
+
+
+def by_ids(connection: Connection, ids: Sequence[UUID]) -> list[EventFacts]:
+    """Those of these events that there are, in this order."""
+    rows = connection.exec_driver_sql(_ROWS, {"ids": list(ids)}).mappings()
+    found = {row["id"]: _facts(row) for row in rows}
+    return [found[id_] for id_ in ids if id_ in found]
+
+
+def _facts(row: RowMapping) -> EventFacts:
+    word = row["classification"]
+    return EventFacts(
+        **{name: row[name] for name in _IN_ROW},
+        **{name: row["data"].get(name) for name in _IN_DATA},
+        classification_code=None if word is None else classification.code(Classification(word)),
+    )

@@ -1,0 +1,27 @@
+"""The names of sources, those of deleted ones included: what they received keeps its name."""
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection
+
+
+def id_of(connection: Connection, slug: str) -> int | None:
+    """The source that has, or had, this name."""
+    found: int | None = connection.exec_driver_sql(
+        "SELECT id FROM sources WHERE slug = %(slug)s", {"slug": slug}
+    ).scalar()
+    return found
+
+
+def by_id(connection: Connection, ids: Iterable[int]) -> Mapping[int, str]:
+    """The names of these sources."""
+    rows = connection.exec_driver_sql("SELECT id, slug FROM sources WHERE id = ANY(%(ids)s)", {"ids": list(set(ids))})
+    return {row[0]: row[1] for row in rows}
+
+
+def lock(connection: Connection, slug: str) -> bool:
+    """Keep others from changing this source until the transaction ends. False if there is none in service."""
+    rows = connection.exec_driver_sql(
+        "SELECT 1 FROM sources WHERE slug = %(slug)s AND deleted_at IS NULL FOR UPDATE", {"slug": slug}
+    ).all()
+    return bool(rows)

@@ -1,0 +1,97 @@
+"""Group commit: what is settled, and how, whatever happens to the database."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from receiver.writer import Kept, StorageUnavailableError, Writer
+from shared import ids
+from shared.db import engine
+from shared.db.receipts import Receipt
+
+
+def receipt(number, *, key=None, headers="{}"):
+    now = datetime.now(UTC)
+    return Receipt(
+        id=ids.receipt_id(now),
+        source_id=1,
+        received_at=now,
+        key=f"{key or number:032x}",
+        key_expires_at=now + timedelta(days=1),
+        idempotency_key=None,
+        remote_ip=None,
+        headers=headers,
+        body=b"%d" % number,
+    )
+
+
+def keep_at_once(writer, receipts):
+    outcomes = {}
+
+    def keep(one):
+        try:
+            outcomes[one.id] = writer.keep(one)
+        except StorageUnavailableError as error:
+            outcomes[one.id] = error
+
+    threads = [threading.Thread(target=keep, args=(one,)) for one in receipts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [outcomes[one.id] for one in receipts]
+
+
+def test_fifty_requests_at_once_are_all_committed_each_with_its_own_receipt(receiver):
+    receipts = [receipt(number) for number in range(50)]
+    assert keep_at_once(receiver.writer, receipts) == [Kept(one.id) for one in receipts]
+    assert receiver.rows("SELECT count(*) FROM pending_receipts") == [(50,)]
+
+
+def test_the_same_request_fifty_times_at_once_is_one_receipt(receiver):
+    receipts = [receipt(number, key=7) for number in range(50)]
+    outcomes = keep_at_once(receiver.writer, receipts)
+    assert len({outcome.receipt_id for outcome in outcomes}) == 1
+    assert sorted(outcome.repeated for outcome in outcomes) == [False] + [True] * 49
+    assert receiver.rows("SELECT count(*) FROM receipts") == [(1,)]
+
+
+def test_one_bad_row_fails_one_request(receiver):
+    receipts = [receipt(number, headers="no json" if number == 3 else "{}") for number in range(10)]
+    outcomes = keep_at_once(receiver.writer, receipts)
+    failed = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, StorageUnavailableError)]
+    assert failed == [3]
+    assert receiver.rows("SELECT count(*) FROM receipts") == [(9,)]
+
+
+def test_a_missing_partition_is_made(receiver):
+    with receiver.database.begin() as connection:
+        tables = connection.exec_driver_sql(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'receipts'::regclass"
+        ).all()
+        for (table,) in tables:
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    assert isinstance(receiver.writer.keep(receipt(1)), Kept)
+
+
+def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serves_them(make_postgres):
+    from shared.db import migrate
+
+    server = make_postgres()
+    migrate.upgrade(server.url)
+    database = engine.create(server.url, application="test", statement_timeout_ms=1000)
+    writer = Writer(database, on_commit=lambda: None)
+    try:
+        assert isinstance(writer.keep(receipt(1)), Kept)
+        server.kill()
+        with pytest.raises(StorageUnavailableError):
+            writer.keep(receipt(2))
+        with pytest.raises(StorageUnavailableError):
+            writer.check()
+        server.start()
+        assert isinstance(writer.keep(receipt(3)), Kept)
+        writer.check()
+    finally:
+        writer.close()
+        database.dispose()
