@@ -1,9 +1,9 @@
-"""From the WSGI request at hand to the values that the door works with."""
+"""From an HTTP request to the values that the door works with."""
 
 from datetime import datetime
 
 import msgspec
-from flask import request
+from werkzeug import Request as HttpRequest
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from shared import headers as kept_headers
@@ -20,28 +20,20 @@ _LONGEST_IDEMPOTENCY_KEY = 255
 class Refused(Exception):  # noqa: N818 - an outcome, not a fault
     """A request that is not taken: the code to answer, and why."""
 
-    def __init__(
-        self,
-        status_code: int,
-        reason: RefusalReason,
-        detail: str,
-        *,
-        size: int = 0,
-        digest: str | None = None,
-    ) -> None:
+    def __init__(self, status_code: int, reason: RefusalReason, detail: str, *, size: int = 0) -> None:
         super().__init__(detail)
         self.status_code = status_code
         self.reason = reason
         self.size = size
-        self.sha256 = digest
 
 
-def read(codes: StatusCodes, limit: int) -> Request:
-    """The request at hand, its body byte for byte. Raises Refused."""
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+def read(request: HttpRequest, codes: StatusCodes, limit: int) -> Request:
+    """What arrived, its body byte for byte. Raises Refused."""
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if encoding not in ("", "identity"):
         # What a few bytes inflate to is not bounded by the limit on the body.
         raise Refused(codes.encoded, RefusalReason.ENCODED, "Content-Encoding is not supported; send the body as it is")
+    request.max_content_length = limit
     try:
         body = request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -51,11 +43,11 @@ def read(codes: StatusCodes, limit: int) -> Request:
         ) from None
     except ClientDisconnected:
         raise Refused(400, RefusalReason.UNREADABLE, "the body ended before its announced length") from None
-    return Request(headers=headers(), body=body)
+    return Request(headers=headers(request), body=body)
 
 
-def headers() -> dict[str, str]:
-    """The headers of the request at hand, by lower-case name."""
+def headers(request: HttpRequest) -> dict[str, str]:
+    """The headers of a request, by lower-case name."""
     found = {
         name[5:].replace("_", "-").lower(): value for name, value in request.environ.items() if name.startswith("HTTP_")
     }
@@ -69,7 +61,7 @@ def headers_json(found: dict[str, str], vault: Vault | None = None) -> str:
     return msgspec.json.encode(kept_headers.kept(found, vault)).decode()
 
 
-def remote_ip(proxies: int) -> str | None:
+def remote_ip(request: HttpRequest, proxies: int) -> str | None:
     """Who sent the request, `proxies` trusted proxies being in front of us."""
     if proxies:
         chain = request.headers.get("X-Forwarded-For", "").split(",")

@@ -4,7 +4,7 @@ import threading
 import time
 
 from receiver import metrics
-from shared.doorbell import Doorbell
+from shared.doorbell import DRAIN, Doorbell
 
 _INTERVAL_SECONDS = 0.02
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -16,13 +16,15 @@ class Bell:
 
     def __init__(self, doorbell: Doorbell) -> None:
         self._doorbell = doorbell
+        self._due: set[str] = set()
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
         self._thread.start()
 
-    def ring(self) -> None:
-        """Have the workers told, soon."""
+    def ring(self, task: str = DRAIN) -> None:
+        """Have the workers told, soon, that there is work for this task."""
+        self._due.add(task)
         if not self._wanted.is_set():
             self._wanted.set()
 
@@ -38,12 +40,16 @@ class Bell:
         while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
-            taken = self._doorbell.ring()
-            metrics.bells.labels(taken).inc()
-            if taken:
+            if self._publish():
                 pause = _PAUSE_AFTER_FAILURE_SECONDS
                 time.sleep(_INTERVAL_SECONDS)
             else:
                 # The breaker: the sweep finds the rows meanwhile.
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _publish(self) -> bool:
+        due, self._due = self._due, set()
+        answers = [self._doorbell.ring(task) for task in due]
+        metrics.bells.labels(all(answers)).inc()
+        return all(answers)

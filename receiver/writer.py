@@ -74,11 +74,15 @@ class _Slot:
 
 
 class Writer:
-    """Writes what request threads submit; `on_commit` is called after each commit that queued something."""
+    """Writes what request threads submit.
 
-    def __init__(self, engine: Engine, on_commit: Callable[[], None]) -> None:
+    `on_queued` and `on_parked` are called after each commit that queued something, or kept something apart.
+    """
+
+    def __init__(self, engine: Engine, *, on_queued: Callable[[], None], on_parked: Callable[[], None]) -> None:
         self._engine = engine
-        self._on_commit = on_commit
+        self._on_queued = on_queued
+        self._on_parked = on_parked
         self._open: Connection | None = None
         self._waiting: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -190,7 +194,7 @@ class Writer:
                 by_key.setdefault(slot.receipt.key, slot.receipt)
         fresh = receipts.record(connection, list(by_key.values()))
         if fresh:
-            self._on_commit()
+            self._on_queued()
         repeated = [key for key, receipt in by_key.items() if receipt.id not in fresh]
         known = receipts.ids_by_key(connection, repeated) if repeated else {}
         for slot in slots:
@@ -203,6 +207,8 @@ class Writer:
             room = slot.quarantine
             kept = receipts.park_new(connection, slot.receipt, room.parking, rows=room.rows, size=room.size)
             full = QuarantineFullError("this source has too many unverified requests kept apart already")
+            if kept:
+                self._on_parked()
             slot.settle(full if kept is None else Kept(slot.receipt.id, repeated=not kept))
 
     def _ping(self, connection: Connection, slots: list[_Slot]) -> None:

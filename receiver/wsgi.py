@@ -3,14 +3,15 @@
 import atexit
 import sys
 
-from receiver.app import Door, create_app
+from receiver.app import create_app
 from receiver.bell import Bell
 from receiver.directory import Directory
+from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
 from shared import log, settings
 from shared.db import engine
-from shared.doorbell import Doorbell
+from shared.doorbell import VERIFY, Doorbell
 from shared.secrets import Vault
 
 _WRITER_STATEMENT_TIMEOUT_MS = 1000
@@ -32,14 +33,12 @@ _writes = engine.create(
     statement_timeout_ms=_WRITER_STATEMENT_TIMEOUT_MS,
 )
 _bell = Bell(Doorbell(configuration.broker_url))
-_writer = Writer(_writes, on_commit=_bell.ring)
+_writer = Writer(_writes, on_queued=_bell.ring, on_parked=lambda: _bell.ring(VERIFY))
 _refusals = RefusalBook(_reads)
 
 _directory = Directory(_reads, _vault)
 
-app = create_app(
-    Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals)
-)
+app = create_app(Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals))
 
 
 @atexit.register

@@ -30,8 +30,11 @@ def kept(headers: Mapping[str, str], vault: Vault | None = None) -> dict[str, st
 
 
 def unsealed(headers: Mapping[str, str], vault: Vault) -> dict[str, str]:
-    """Stored headers as they arrived."""
+    """Stored headers as they arrived. Raises SecretsError.
+
+    Only those that we seal are opened: anybody can send another one that looks as if it were sealed.
+    """
     return {
-        name: vault.open(value.removeprefix(_SEALED).encode("ascii"))["value"] if value.startswith(_SEALED) else value
+        name: vault.open(value.removeprefix(_SEALED).encode("ascii"))["value"] if name in _SECRET else value
         for name, value in headers.items()
     }

@@ -1,8 +1,8 @@
 """Processing again what was received: after a parser was mended, or a reason for `dead` removed.
 
 A receipt that was processed before is replaced: its events go, the events it gives now come, and the states they
-touch are folded anew from all events that are kept. Nothing is announced twice: a change is logged only where a
-state differs from what it was.
+touch are folded anew from all events that are kept. Nothing is announced twice: what is logged is the events that
+were not there before, as if they had just come, and what holds of a delivery where that differs from what it was.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from shared.db import rebuild, receipts
 from shared.db.rebuild import Standing
 from shared.db.state import NewEvent
 from shared.domain.errors import TidingsError
+from shared.domain.state import Weight
 from shared.sources import Source
 
 
@@ -82,8 +83,8 @@ def replace(connection: Connection, receipt_id: UUID, rows: Sequence[NewEvent]) 
         for place in sorted(touched)
         if _says(before.get(place)) != _says(after.get(place))
     ]
-    rebuild.log_changes(connection, [new for _, new in differing if new is not None])
-    return Difference(events_before=went, events_after=came, states=differing)
+    rebuild.log_changes(connection, _told([row for row in rows if row.key not in went], differing))
+    return Difference(events_before=len(went), events_after=came, states=differing)
 
 
 def preview(connection: Connection, source: Source, receipt_id: UUID) -> Difference:
@@ -93,6 +94,21 @@ def preview(connection: Connection, source: Source, receipt_id: UUID) -> Differe
         raise NothingToReprocessError(f"there is no receipt {receipt_id}; retention may have passed")
     received_at, body = found
     return replace(connection, receipt_id, normalize.rows(source, receipt_id, received_at, body))
+
+
+def _told(new: Sequence[NewEvent], differing: Sequence[tuple[Standing | None, Standing | None]]) -> set[str]:
+    """The events to be announced, by the rule of `shared.db.state`, and those that a state has fallen back to."""
+    ids = {str(row.id) for row in new}
+    risen = {
+        after.event_id
+        for before, after in differing
+        if after and after.event_id and (after.event_id in ids or _course(before) != _course(after))
+    }
+    return risen | {str(row.id) for row in new if row.weight <= Weight.IMPLIED}
+
+
+def _course(standing: Standing | None) -> tuple[Any, ...] | None:
+    return standing and (standing.status, standing.classification, standing.enhanced_code)
 
 
 def _says(standing: Standing | None) -> tuple[Any, ...] | None:

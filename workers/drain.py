@@ -26,6 +26,8 @@ _MOST_BYTES_IN_BATCH = 2 * 1024 * 1024
 _LONGEST_RUN_SECONDS = 5.0
 _TRIES_AFTER_DEADLOCK = 3
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
+_UNWRITABLE = (DBAPIError, ValueError)
+"""What is wrong with the data: the database refuses it, or it cannot even be sent (half of a surrogate pair)."""
 
 log = structlog.get_logger()
 
@@ -45,11 +47,15 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A receipt with its events, or with the reason why it has none."""
+    """A receipt with its events, or with the reason why it has none.
+
+    `unreadable` is a fault of the body, which stays; `fault` is one of ours, which may be gone the next time.
+    """
 
     claimed: Claimed
     rows: list[NewEvent]
     unreadable: str | None = None
+    fault: str | None = None
 
 
 def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Drained:
@@ -77,8 +83,9 @@ def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Dra
 def _work(rim: Rim, claimed: Sequence[Claimed], token: UUID, done: Drained) -> None:
     with rim.engine.connect() as connection:
         known = rim.catalogue.of(connection, {receipt.source_id for receipt in claimed})
-    plain = [receipt for receipt in claimed if receipt.attempts < retries.ALONE_FROM_ATTEMPT and not receipt.reprocess]
-    special = [receipt for receipt in claimed if receipt.attempts >= retries.ALONE_FROM_ATTEMPT or receipt.reprocess]
+    left = [receipt for receipt in claimed if not _exhausted(rim, receipt, token, done)]
+    plain = [receipt for receipt in left if receipt.attempts < retries.ALONE_FROM_ATTEMPT and not receipt.reprocess]
+    special = [receipt for receipt in left if receipt.attempts >= retries.ALONE_FROM_ATTEMPT or receipt.reprocess]
     _finish_together(rim, [_ready(receipt, known) for receipt in plain], token, done)
     for position, receipt in enumerate(special):
         if receipt.attempts >= retries.ALONE_FROM_ATTEMPT and len(special) > position + 1:
@@ -90,6 +97,15 @@ def _work(rim: Rim, claimed: Sequence[Claimed], token: UUID, done: Drained) -> N
             return
 
 
+def _exhausted(rim: Rim, receipt: Claimed, token: UUID, done: Drained) -> bool:
+    """Whether it has had its attempts; then it is dead, unread: reading may be what kills."""
+    if receipt.attempts <= rim.settings.max_attempts:
+        return False
+    detail = f"{receipt.attempts - 1} attempts ended without a word: each may have killed its worker"
+    _bury(rim, receipt, token, "attempts_exhausted", detail, done)
+    return True
+
+
 def _ready(receipt: Claimed, known: Mapping[int, Source | TidingsError]) -> _Ready:
     source = known.get(receipt.source_id)
     if not isinstance(source, Source):
@@ -98,13 +114,16 @@ def _ready(receipt: Claimed, known: Mapping[int, Source | TidingsError]) -> _Rea
         return _Ready(receipt, normalize.rows(source, receipt.id, receipt.received_at, receipt.body))
     except PayloadError as error:
         return _Ready(receipt, [], unreadable=str(error))
+    except Exception as error:  # a parser's fault in one body must not hold its neighbours up
+        log.exception("a parser failed", receipt=str(receipt.id), source=source.slug)
+        return _Ready(receipt, [], fault=f"the parser failed: {type(error).__name__}: {error}")
 
 
 def _finish_together(rim: Rim, batch: list[_Ready], token: UUID, done: Drained) -> None:
-    readable = [ready for ready in batch if ready.unreadable is None]
+    readable = [ready for ready in batch if ready.unreadable is None and ready.fault is None]
     try:
         _write(rim, readable, token, done)
-    except (DBAPIError, LeaseLostError) as error:
+    except (*_UNWRITABLE, LeaseLostError) as error:
         if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
             raise  # the database is gone; the leases run out, and another try is made then
         log.warning("a batch is worked on one by one", receipts=len(readable), error=_first_line(error))
@@ -113,22 +132,23 @@ def _finish_together(rim: Rim, batch: list[_Ready], token: UUID, done: Drained) 
     for ready in batch:
         if ready.unreadable is not None:
             _bury(rim, ready.claimed, token, "unreadable", ready.unreadable, done)
+        elif ready.fault is not None:
+            _give_back(rim, ready.claimed, token, ready.fault, done)
 
 
 def _finish_alone(rim: Rim, ready: _Ready, token: UUID, done: Drained) -> None:
     receipt = ready.claimed
-    if receipt.attempts > rim.settings.max_attempts:
-        detail = f"{receipt.attempts - 1} attempts ended without a word: each may have killed its worker"
-        _bury(rim, receipt, token, "attempts_exhausted", detail, done)
-        return
     if ready.unreadable is not None:
         _bury(rim, receipt, token, "unreadable", ready.unreadable, done)
+        return
+    if ready.fault is not None:
+        _give_back(rim, receipt, token, ready.fault, done)
         return
     try:
         _write(rim, [ready], token, done)
     except LeaseLostError:
         log.info("a lease was lost", receipt=str(receipt.id))
-    except DBAPIError as error:
+    except _UNWRITABLE as error:
         if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
             raise
         _give_back(rim, receipt, token, _first_line(error), done)

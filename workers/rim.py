@@ -35,7 +35,9 @@ def build(configuration: Settings) -> Rim:
     vault = Vault(configuration.secret_keys)
     return Rim(
         settings=configuration,
-        engine=engine.create(configuration.database_url, application="worker", pool_size=2, synchronous_commit=False, plan_each_time=True),
+        engine=engine.create(
+            configuration.database_url, application="worker", pool_size=2, synchronous_commit=False, plan_each_time=True
+        ),
         durable=engine.create(configuration.database_url, application="worker durable", pool_size=1),
         vault=vault,
         catalogue=Catalogue(vault),

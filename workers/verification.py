@@ -1,13 +1,17 @@
 """Verifying what receivers kept apart, once the key that its signature names has been fetched."""
 
+import time
+from datetime import UTC, datetime
+
 import msgspec
 import structlog
 
 from shared import headers, identity, keys
 from shared.db import quarantine, sources
 from shared.db.quarantine import Suspect
-from shared.domain.errors import VerificationError
+from shared.domain.errors import TidingsError, VerificationError
 from shared.domain.vocabulary import RefusalReason
+from shared.doorbell import VERIFY
 from shared.keys import NoSuchKeyError
 from shared.outbound import OutboundError
 from shared.providers.base import Request
@@ -16,6 +20,7 @@ from workers.rim import Rim
 
 _BATCH = 50
 _LEASE_SECONDS = 120
+_LONGEST_RUN_SECONDS = 5.0
 _MOST_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
 _FIRST_DELAY_SECONDS = 10.0
 _LONGEST_DELAY_SECONDS = 600.0
@@ -26,18 +31,27 @@ log = structlog.get_logger()
 
 
 def verify(rim: Rim) -> None:
-    """Look at what is due: admit it to the queue, reject it, or come back to it."""
-    with rim.engine.begin() as connection:
-        suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
+    """Look at all that is due: admit it to the queue, reject it, or come back to it."""
     fetched: dict[tuple[int, str], OutboundError | None] = {}
-    admitted = sum([_decide(rim, suspect, fetched) for suspect in suspects])
-    if admitted:
-        rim.doorbell.ring()
+    until = time.monotonic() + _LONGEST_RUN_SECONDS
+    while time.monotonic() < until:
+        with rim.engine.begin() as connection:
+            suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
+        admitted = [_decide(rim, suspect, fetched) for suspect in suspects]
+        if any(admitted):
+            rim.doorbell.ring()
+        if len(suspects) < _BATCH:
+            return
+    rim.doorbell.ring(VERIFY)  # it is another task's turn
 
 
 def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:
-    source = _source(rim, suspect.source_id)
-    request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), rim.vault), body=suspect.body)
+    try:
+        source = _source(rim, suspect.source_id)
+        request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), rim.vault), body=suspect.body)
+    except TidingsError as error:  # of this source only: the others' requests must not wait for its mending
+        _come_back(rim, suspect, str(error))
+        return False
     try:
         source = _verified(rim, source, request, suspect, fetched)
     except VerificationError as error:
@@ -55,6 +69,7 @@ def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundE
             suspect.id,
             key=identity.key(source, request),
             key_expires_at=identity.expires_at(source, suspect.received_at),
+            received_at=suspect.received_at,
         )
 
 
@@ -103,12 +118,18 @@ def _source(rim: Rim, source_id: int) -> Source:
 
 def _doubt(rim: Rim, source: Source, suspect: Suspect, error: VerificationError) -> None:
     """Not genuine by the credentials we hold. While these are being mended it may still become so."""
-    until = source.settings.quarantine_until
-    if until is not None and suspect.received_at < until and suspect.attempts < _MOST_ATTEMPTS:
+    if _may_be_mended(source.settings.quarantine_until, suspect):
         with rim.engine.begin() as connection:
             quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_UNTIL_MENDED_SECONDS)
     else:
         _reject(rim, suspect, error.reason, str(error))
+
+
+def _may_be_mended(until: datetime | None, suspect: Suspect) -> bool:
+    """What came in the grace period waits until that is over, and some attempts longer."""
+    if until is None or suspect.received_at >= until:
+        return False
+    return datetime.now(UTC) < until or suspect.attempts < _MOST_ATTEMPTS
 
 
 def _reject(rim: Rim, suspect: Suspect, reason: str, detail: str) -> None:

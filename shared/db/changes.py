@@ -91,7 +91,7 @@ def read(connection: Connection, *, after: Cursor = START, types: Sequence[str] 
     found = [Change(**row) for row in rows]
     if len(found) == limit:
         return Reading(found, found[-1].cursor)
-    return Reading(found, max((last[0], last[1]), *(change.cursor for change in found[-1:])))
+    return Reading(found, max([(last[0], last[1]), *(change.cursor for change in found[-1:])]))
 
 
 def _pattern(name: str) -> str:

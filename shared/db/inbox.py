@@ -110,6 +110,16 @@ def source_of(connection: Connection, receipt_id: UUID) -> int | None:
     return found
 
 
+def doubtful(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these receipts that are not known to come from their provider: unverified or rejected."""
+    rows = connection.exec_driver_sql(
+        "SELECT receipt_id FROM parked_receipts"
+        " WHERE receipt_id = ANY(%(ids)s) AND state IN ('unverified', 'rejected')",
+        {"ids": list(receipt_ids)},
+    )
+    return {row[0] for row in rows}
+
+
 def event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:
     """The ids of the events that a receipt brought, in the order of its body."""
     rows = connection.exec_driver_sql(
@@ -139,7 +149,7 @@ def refused(
     found = walk.page(connection, limit)
     rows = connection.exec_driver_sql(
         "SELECT id, source, refused_at, status_code, reason, detail, remote_ip, headers::text AS headers, bytes,"
-        " sha256, count FROM refusals WHERE id = ANY(%(ids)s) ORDER BY id DESC",
+        " count FROM refusals WHERE id = ANY(%(ids)s) ORDER BY id DESC",
         {"ids": [position[0] for position in found.items]},
     ).mappings()
     return Page([Refusal(**row) for row in rows], found.next)

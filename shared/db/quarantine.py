@@ -15,7 +15,8 @@ claimed AS (
     UPDATE parked_receipts SET attempts = attempts + 1, available_at = now() + make_interval(secs => %(lease_seconds)s)
     WHERE receipt_id IN (SELECT receipt_id FROM due) RETURNING receipt_id, attempts
 )
-SELECT id, source_id, received_at, attempts, headers::text, body FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
+SELECT id, source_id, received_at, attempts, headers::text, body
+FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 """
 
 
@@ -40,12 +41,18 @@ def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[Sus
     ]
 
 
-def admit(connection: Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime) -> bool:
-    """Queue a request that turned out to be genuine; False if it repeats one that came by the straight way."""
+def admit(
+    connection: Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime, received_at: datetime
+) -> bool:
+    """Queue a request that turned out to be genuine; False if it repeats one that came by the straight way.
+
+    One whose key had expired when this was received is no repetition, as with `shared.db.receipts.record`.
+    """
     fresh = connection.exec_driver_sql(
-        "INSERT INTO receipt_keys (key, receipt_id, expires_at) VALUES (%(key)s, %(id)s, %(expires_at)s)"
-        " ON CONFLICT DO NOTHING RETURNING 1",
-        {"key": key, "id": receipt_id, "expires_at": key_expires_at},
+        "INSERT INTO receipt_keys AS known (key, receipt_id, expires_at) VALUES (%(key)s, %(id)s, %(expires_at)s)"
+        " ON CONFLICT (key) DO UPDATE SET receipt_id = excluded.receipt_id, expires_at = excluded.expires_at"
+        " WHERE known.expires_at <= %(received_at)s RETURNING 1",
+        {"key": key, "id": receipt_id, "expires_at": key_expires_at, "received_at": received_at},
     ).all()
     parked = "DELETE FROM parked_receipts WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING *"
     if not fresh:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from shared import ids
 from shared.db import state
 from shared.db.state import NewEvent
-from shared.domain.state import RANKS, STANDINGS
+from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, Weight
+from shared.domain.vocabulary import Status
 
 Place = tuple[str, str]
 """A message (32 hex digits) and a recipient of it, '' for the whole message."""
@@ -21,13 +22,15 @@ _EFFECTS = ", ".join(
     for kind, (weight, status) in STANDINGS.items()
 )
 
+_NAMES = ", ".join(f"('{kind}', '{name}')" for kind, name in CHANGE_TYPES.items())
+
 _FOLD = f"""
 WITH effects (type, weight, rank, status) AS (VALUES {_EFFECTS}),
 places AS (SELECT unnest(%(messages)s::uuid[]) AS message_id, unnest(%(recipients)s::text[]) AS recipient),
 old AS (
     DELETE FROM recipient_states AS s USING places
     WHERE s.message_id = places.message_id AND s.recipient = places.recipient
-    RETURNING s.message_id, s.recipient, s.version, s.status
+    RETURNING s.message_id, s.recipient, s.version, s.status, s.previous_status
 ),
 facts AS (
     SELECT e.message_id, coalesce(e.recipient, '') AS recipient, e.id, e.key, e.type, e.source_id, e.occurred_at,
@@ -36,12 +39,18 @@ facts AS (
     FROM events AS e JOIN effects USING (type)
     JOIN places ON places.message_id = e.message_id AND places.recipient = coalesce(e.recipient, '')
     WHERE e.message_id = ANY(%(messages)s::uuid[])
+    UNION ALL  -- an announced send was submitted, whatever its events say
+    SELECT old.message_id, old.recipient, NULL, '00000000-0000-0000-0000-000000000000', 'submitted', m.source_id,
+        m.submitted_at, {Weight.IMPLIED:d}, {RANKS[Status.SUBMITTED]}, '{Status.SUBMITTED}', NULL, NULL, NULL, NULL,
+        m.smtp_id
+    FROM old JOIN messages AS m ON m.id = old.message_id AND m.submitted_at IS NOT NULL WHERE old.recipient <> ''
 ),
 {state.FOLDED.format(facts="facts")}
 INSERT INTO recipient_states (message_id, recipient, source_id, {", ".join(state.OF_STANDING)}, previous_status,
     {", ".join(state.COUNTED)}, version, updated_at)
 SELECT best.message_id, best.recipient, source_id, {", ".join(f"best.{name}" for name in state.OF_STANDING)},
-    old.status, {", ".join(f"counted.{name}" for name in state.COUNTED)}, coalesce(old.version, 0) + 1, now()
+    CASE WHEN old.status IS DISTINCT FROM best.status THEN old.status ELSE old.previous_status END,
+    {", ".join(f"counted.{name}" for name in state.COUNTED)}, coalesce(old.version, 0) + 1, now()
 FROM best JOIN counted USING (message_id, recipient) LEFT JOIN old USING (message_id, recipient)
 """
 
@@ -97,15 +106,15 @@ def standings(connection: Connection, places: Iterable[Place]) -> dict[Place, St
     return {(standing.message_id, standing.recipient): standing for standing in found}
 
 
-def forget(connection: Connection, receipt_id: UUID) -> int:
-    """Take away the events of a receipt, and their keys; return how many there were."""
-    gone: int = connection.exec_driver_sql(
+def forget(connection: Connection, receipt_id: UUID) -> set[str]:
+    """Take away the events of a receipt, and their keys (32 hex digits); return these."""
+    rows = connection.exec_driver_sql(
         "WITH gone AS (DELETE FROM events WHERE id > %(first)s AND id <= %(last)s RETURNING id, key)"
         " , keys AS (DELETE FROM event_keys USING gone WHERE event_keys.key = gone.key AND event_id = gone.id)"
-        " SELECT count(*) FROM gone",
+        " SELECT key FROM gone",
         _span(receipt_id),
-    ).scalar_one()
-    return gone
+    )
+    return {row[0].hex for row in rows}
 
 
 def insert(connection: Connection, rows: Sequence[NewEvent]) -> int:
@@ -118,16 +127,17 @@ def fold(connection: Connection, places: Iterable[Place]) -> None:
     connection.exec_driver_sql(_FOLD, _columns(places))
 
 
-def log_changes(connection: Connection, changed: Iterable[Standing]) -> None:
-    """Log what these states have become."""
-    for standing in changed:
-        connection.exec_driver_sql(
-            "INSERT INTO state_changes (type, source_id, message_id, recipient, event_id, status, previous_status,"
-            " version) SELECT 'message.' || coalesce(status, 'unknown'), source_id, message_id, nullif(recipient, ''),"
-            " status_event_id, status, previous_status, version FROM recipient_states"
-            " WHERE message_id = %(message_id)s AND recipient = %(recipient)s",
-            {"message_id": standing.message_id, "recipient": standing.recipient},
-        )
+def log_changes(connection: Connection, event_ids: Iterable[str]) -> None:
+    """Log what these events have made of their states; those that are not kept are passed over."""
+    connection.exec_driver_sql(
+        "INSERT INTO state_changes (type, source_id, message_id, recipient, event_id, status, previous_status, version)"
+        " SELECT told.name, e.source_id, e.message_id, e.recipient, e.id, s.status,"
+        " CASE WHEN e.id = s.status_event_id THEN s.previous_status ELSE s.status END, s.version"
+        f" FROM events AS e JOIN (VALUES {_NAMES}) AS told (type, name) USING (type)"
+        " LEFT JOIN recipient_states AS s ON s.message_id = e.message_id AND s.recipient = coalesce(e.recipient, '')"
+        " WHERE e.id = ANY(%(ids)s::uuid[]) ORDER BY e.occurred_at, e.id",
+        {"ids": list(event_ids)},
+    )
 
 
 def _columns(places: Iterable[Place]) -> dict[str, list[str]]:

@@ -126,7 +126,8 @@ def park_new(connection: Connection, receipt: Receipt, parking: Parking, *, rows
     True: kept. False: a repetition. None: no room left.
     """
     held_rows, held_bytes = connection.exec_driver_sql(
-        "SELECT count(*), coalesce(sum(bytes), 0) FROM parked_receipts WHERE source_id = %(id)s AND state = 'unverified'",
+        "SELECT count(*), coalesce(sum(bytes), 0) FROM parked_receipts"
+        " WHERE source_id = %(id)s AND state = 'unverified'",
         {"id": receipt.source_id},
     ).one()
     if held_rows >= rows or held_bytes + len(receipt.body) > size:

@@ -21,7 +21,6 @@ class Refusal:
     remote_ip: str | None
     headers: str
     bytes: int
-    sha256: str | None
     count: int = 1
 
 

@@ -78,12 +78,33 @@ _RISES = (
     " > (s.weight, s.status_at, s.rank, s.status_key)"
 )
 
-OF_STANDING = ("weight", "status_at", "rank", "status_key", "status", "status_event_id", "classification", "smtp_status",
-               "enhanced_code", "reason")  # fmt: skip
+OF_STANDING = (
+    "weight",
+    "status_at",
+    "rank",
+    "status_key",
+    "status",
+    "status_event_id",
+    "classification",
+    "smtp_status",
+    "enhanced_code",
+    "reason",
+)
 """What a state takes from the event whose word holds."""
 
-COUNTED = ("smtp_id", "remarks", "opens", "clicks", "reads", "opened_at", "clicked_at", "read_at", "complained_at",
-           "unsubscribed_at", "subscribed_at")  # fmt: skip
+COUNTED = (
+    "smtp_id",
+    "remarks",
+    "opens",
+    "clicks",
+    "reads",
+    "opened_at",
+    "clicked_at",
+    "read_at",
+    "complained_at",
+    "unsubscribed_at",
+    "subscribed_at",
+)
 """What a state gathers from all its events."""
 
 _TAKE_IF_RISES = ", ".join(

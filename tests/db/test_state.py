@@ -105,7 +105,7 @@ def stored(database: Engine) -> dict[tuple[str, str], tuple[object, ...]]:
             "SELECT message_id, recipient, status, status_at, status_key, opens, clicks, reads, opened_at, clicked_at,"
             " read_at, complained_at, unsubscribed_at, subscribed_at FROM recipient_states"
         )
-        return {(r[0].hex, r[1]): tuple(r[2:4]) + (r[4].hex,) + tuple(r[5:]) for r in rows}
+        return {(r[0].hex, r[1]): (r[2], r[3], r[4].hex, *r[5:]) for r in rows}
 
 
 def as_stored(state: State) -> tuple[object, ...]:

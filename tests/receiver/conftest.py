@@ -8,11 +8,13 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
-from receiver.app import Door, create_app
+from receiver.app import create_app
 from receiver.directory import Directory
+from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
 from shared.db import engine, sources
+from shared.doorbell import DRAIN, VERIFY
 from shared.secrets import Vault, new_key
 from shared.settings import Settings
 
@@ -27,7 +29,7 @@ class Receiver:
     writer: Writer
     directory: Directory
     refusals: RefusalBook
-    rings: list[bool] = field(default_factory=list)
+    rings: list[str] = field(default_factory=list)
 
     def add_source(self, slug: str, provider: str, credentials: dict[str, Any], **settings: str) -> int:
         with self.database.begin() as connection:
@@ -55,13 +57,11 @@ def make_receiver(database_url: str) -> Iterator[Callable[..., Receiver]]:
     def make(**settings: Any) -> Receiver:
         database = engine.create(database_url, application="test", pool_size=8, statement_timeout_ms=1000)
         vault = Vault([new_key()])
-        rings: list[bool] = []
-        writer = Writer(database, on_commit=lambda: rings.append(True))
+        rings: list[str] = []
+        writer = Writer(database, on_queued=lambda: rings.append(DRAIN), on_parked=lambda: rings.append(VERIFY))
         directory = Directory(database, vault)
         refusals = RefusalBook(database)
-        door = Door(
-            settings=Settings(**settings), vault=vault, directory=directory, writer=writer, refusals=refusals
-        )
+        door = Door(settings=Settings(**settings), vault=vault, directory=directory, writer=writer, refusals=refusals)
         receiver = Receiver(database, vault, create_app(door).test_client(), writer, directory, refusals, rings)
         made.append(receiver)
         return receiver

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.doorbell import DRAIN, VERIFY
 from shared.providers.base import StatusCodes
 from shared.providers.registry import PROVIDERS
 from simulator.dialects.mailchannels import MailChannels
@@ -34,7 +35,7 @@ def test_a_genuine_request_is_stored_byte_for_byte_queued_and_announced(receiver
     assert answer.json == {"receipt": str(receipt)}
     assert (stored, remote_ip) == (body, "127.0.0.1")
     assert receiver.rows("SELECT receipt_id FROM pending_receipts") == [(receipt,)]
-    assert receiver.rings
+    assert receiver.rings == [DRAIN]
 
 
 def test_a_repetition_is_answered_200_with_the_first_receipt(receiver, mailchannels):
@@ -83,6 +84,7 @@ def test_a_request_under_an_unknown_key_is_kept_apart_with_200(receiver, mailcha
     [(state, key_id)] = receiver.rows("SELECT state, key_id FROM parked_receipts")
     assert (state, key_id) == ("unverified", mailchannels.key_id)
     assert receiver.rows("SELECT 1 FROM pending_receipts") == []
+    assert receiver.rings == [VERIFY]
 
 
 def test_the_quarantine_has_limits_of_rows_and_bytes(make_receiver):

@@ -81,7 +81,7 @@ def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serv
     server = make_postgres()
     migrate.upgrade(server.url)
     database = engine.create(server.url, application="test", statement_timeout_ms=1000)
-    writer = Writer(database, on_commit=lambda: None)
+    writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
     try:
         assert isinstance(writer.keep(receipt(1)), Kept)
         server.kill()

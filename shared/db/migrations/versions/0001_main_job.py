@@ -88,7 +88,6 @@ CREATE TABLE refusals (
     remote_ip text,
     headers json NOT NULL,
     bytes integer NOT NULL,
-    sha256 text,
     count integer NOT NULL DEFAULT 1             -- how many alike this row stands for
 );
 """

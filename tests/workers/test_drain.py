@@ -1,0 +1,361 @@
+"""Draining: what is pending is worked on once in effect, whatever fails, and nothing holds its neighbours up."""
+
+import json
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.db import receipts
+from shared.db.receipts import Claimed
+from shared.domain.events import Event
+from shared.sources import Source
+from simulator import load
+from simulator.dialects.mailchannels import MailChannels
+from tests import effects
+from tests.workers.workshop import Workshop
+from workers import drain as draining
+from workers import sweep
+from workers.drain import Drained
+
+CLOUDMAILIN = {"username": "user", "password": "secret"}
+LARGE = 1 << 30
+
+
+def delivery(name: str, kind: str = "delivery") -> bytes:
+    """One event about a message to `name`."""
+    return json.dumps({"events": [{"kind": kind, "recipient": f"{name}@example.net", "message_id": name}]}).encode()
+
+
+@pytest.fixture
+def source(workshop: Workshop) -> Source:
+    return workshop.add_source("cm", "cloudmailin", CLOUDMAILIN)
+
+
+def claim(
+    workshop: Workshop, *, limit: int = 100, most_bytes: int = LARGE, lease_seconds: int = 30
+) -> tuple[UUID, list[Claimed]]:
+    token = uuid4()
+    with workshop.rim.engine.begin() as connection:
+        claimed = receipts.claim(
+            connection, limit=limit, most_bytes=most_bytes, token=token, lease_seconds=lease_seconds
+        )
+    return token, claimed
+
+
+def let_workers_die(workshop: Workshop, times: int) -> None:
+    """Claim all there is, so many times, and say nothing more."""
+    for _ in range(times):
+        claim(workshop)
+        workshop.come_due()
+
+
+def drain_when_due(workshop: Workshop) -> Drained:
+    workshop.come_due()
+    return draining.drain(workshop.rim)
+
+
+def poison(workshop: Workshop, recipient: str) -> None:
+    """Have the database refuse every event of this recipient."""
+    workshop.run(f"ALTER TABLE events ADD CONSTRAINT poison CHECK (recipient <> '{recipient}')")
+
+
+class TestWhatIsPending:
+    def test_becomes_events_and_states_and_leaves_the_queue(self, workshop: Workshop, source: Source) -> None:
+        ids = [workshop.receive(source, delivery(name)) for name in ("ann", "bob")]
+        done = draining.drain(workshop.rim)
+        assert (done.receipts, done.new_events, done.dead) == (2, 2, 0)
+        assert workshop.statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
+        assert [workshop.standing(id_) for id_ in ids] == [("processed", None)] * 2
+
+    def test_is_worked_on_until_nothing_is_left_however_small_the_batches(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        for number in range(5):
+            workshop.receive(source, delivery(f"n{number}"))
+        done = Drained()
+        while (token_and_claimed := claim(workshop, limit=2))[1]:
+            token, claimed = token_and_claimed
+            assert len(claimed) <= 2
+            draining._work(workshop.rim, claimed, token, done)
+        assert done.receipts == 5
+
+    def test_is_left_for_another_task_when_the_time_is_over_and_that_one_is_rung_for(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        workshop.receive(source, delivery("ann"))
+        assert draining.drain(workshop.rim, longest_run_seconds=-1).receipts == 1
+        assert len(workshop.bell.rings) == 1
+        assert draining.drain(workshop.rim).receipts == 0
+        assert len(workshop.bell.rings) == 1
+
+    def test_is_found_by_the_sweep_if_no_bell_rang(self, workshop: Workshop, source: Source) -> None:
+        workshop.receive(source, delivery("ann"))
+        sweep.sweep(workshop.rim)
+        assert workshop.statuses() == {"ann@example.net": "delivered"}
+
+    def test_of_a_source_that_was_deleted_meanwhile_is_worked_on_all_the_same(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        workshop.receive(source, delivery("ann"))
+        workshop.run("UPDATE sources SET deleted_at = now()")
+        assert draining.drain(workshop.rim).receipts == 1
+
+
+class TestClaims:
+    def test_take_the_oldest_first_and_pass_over_what_another_holds(self, workshop: Workshop, source: Source) -> None:
+        ids = [workshop.receive(source, delivery(f"n{number}")) for number in range(4)]
+        _, first = claim(workshop, limit=2)
+        _, second = claim(workshop)
+        assert [claimed.id for claimed in first] + [claimed.id for claimed in second] == sorted(ids)
+
+    def test_do_not_wait_for_one_another(self, workshop: Workshop, source: Source) -> None:
+        for number in range(4):
+            workshop.receive(source, delivery(f"n{number}"))
+        with workshop.rim.engine.begin() as slow:
+            held = receipts.claim(slow, limit=3, most_bytes=LARGE, token=uuid4(), lease_seconds=30)
+            _, others = claim(workshop)
+        assert (len(held), len(others)) == (3, 1)
+
+    def test_are_bounded_by_bytes_but_always_take_one(self, workshop: Workshop, source: Source) -> None:
+        body = delivery("ann")
+        for number in range(4):
+            workshop.receive(source, body + b" " * number)
+        assert len(claim(workshop, most_bytes=1)[1]) == 1
+        assert len(claim(workshop, most_bytes=len(body) + 2)[1]) == 2
+        assert len(claim(workshop)[1]) == 1
+
+    def test_count_as_an_attempt_even_if_nothing_else_is_heard(self, workshop: Workshop, source: Source) -> None:
+        workshop.receive(source, delivery("ann"))
+        for attempt in (1, 2, 3):
+            [claimed] = claim(workshop, lease_seconds=0)[1]
+            assert claimed.attempts == attempt
+
+    def test_leave_alone_what_is_not_due(self, workshop: Workshop, source: Source) -> None:
+        workshop.receive(source, delivery("ann"))
+        workshop.run("UPDATE pending_receipts SET available_at = now() + interval '1 minute'")
+        assert claim(workshop)[1] == []
+
+
+class TestLeases:
+    def test_that_ran_out_are_taken_over_and_their_holder_writes_nothing(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        ids = [workshop.receive(source, delivery(name, "open")) for name in ("ann", "bob")]
+        stale_token, stale = claim(workshop, lease_seconds=0)
+        assert draining.drain(workshop.rim).receipts == 2
+
+        late = Drained()
+        draining._work(workshop.rim, stale, stale_token, late)
+
+        assert (late.receipts, late.new_events, late.dead) == (0, 0, 0)
+        assert workshop.rows("SELECT opens FROM recipient_states") == [(1,), (1,)]
+        assert [workshop.standing(id_)[0] for id_ in ids] == ["processed"] * 2
+        workshop.nothing_is_doubled()
+
+    def test_that_ran_out_are_no_licence_to_touch_what_another_works_on(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        receipt = workshop.receive(source, b"not JSON")
+        stale_token, [stale] = claim(workshop, lease_seconds=0)
+        token, _ = claim(workshop)
+        with workshop.rim.engine.begin() as connection:
+            receipts.bury(connection, receipt, stale_token, reason="unreadable", detail="")
+            receipts.retry(connection, receipt, stale_token, error="", delay_seconds=60)
+            receipts.release(connection, [receipt], stale_token)
+            assert receipts.finish(connection, [receipt], stale_token) == 0
+        assert workshop.rows("SELECT lease_token, attempts FROM pending_receipts") == [(token, 2)]
+        assert stale.attempts == 1
+
+    def test_that_were_partly_lost_cost_only_what_was_lost(self, workshop: Workshop, source: Source) -> None:
+        ids = [workshop.receive(source, delivery(name)) for name in ("ann", "bob")]
+        token, claimed = claim(workshop)
+        workshop.run("UPDATE pending_receipts SET lease_token = %(t)s WHERE receipt_id = %(id)s", t=uuid4(), id=ids[0])
+        done = Drained()
+        draining._work(workshop.rim, claimed, token, done)
+        assert done.receipts == 1
+        assert [workshop.standing(id_)[0] for id_ in ids] == ["pending", "processed"]
+
+
+class TestWhatFails:
+    def test_fails_alone_and_its_neighbours_are_done(self, workshop: Workshop, source: Source) -> None:
+        poison(workshop, "eve@example.net")
+        for name in ("ann", "eve", "bob"):
+            workshop.receive(source, delivery(name))
+        done = draining.drain(workshop.rim)
+        assert done.receipts == 2
+        assert workshop.statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
+        [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
+        assert attempts == 1
+        assert "poison" in error
+
+    def test_is_tried_again_at_growing_distances_and_ends_dead_with_the_reason(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        poison(workshop, "eve@example.net")
+        receipt = workshop.receive(source, delivery("eve"))
+        delays = []
+        for _ in range(workshop.rim.settings.max_attempts - 1):
+            assert drain_when_due(workshop).dead == 0
+            [(delay,)] = workshop.rows(
+                "SELECT extract(epoch FROM available_at - now())::float FROM pending_receipts WHERE lease_until IS NULL"
+            )
+            delays.append(delay)
+        assert delays == pytest.approx([2, 4, 8, 16], abs=1.5)
+
+        assert drain_when_due(workshop).dead == 1
+
+        assert workshop.standing(receipt) == ("dead", "failed")
+        [(detail, attempts)] = workshop.rows("SELECT detail, attempts FROM parked_receipts")
+        assert "poison" in detail
+        assert attempts == workshop.rim.settings.max_attempts
+
+    def test_once_is_done_the_next_time_if_the_reason_has_gone(self, workshop: Workshop, source: Source) -> None:
+        poison(workshop, "eve@example.net")
+        workshop.receive(source, delivery("eve"))
+        draining.drain(workshop.rim)
+        workshop.run("ALTER TABLE events DROP CONSTRAINT poison")
+        assert drain_when_due(workshop).receipts == 1
+        assert workshop.statuses() == {"eve@example.net": "delivered"}
+
+    @pytest.mark.parametrize("body", [b"", b"not JSON", b"[]", b"\xff\xfe", b"[" * 100_000])
+    def test_to_be_read_is_dead_at_once_and_its_neighbours_are_done(
+        self, workshop: Workshop, source: Source, body: bytes
+    ) -> None:
+        receipt = workshop.receive(source, body)
+        workshop.receive(source, delivery("ann"))
+        done = draining.drain(workshop.rim)
+        assert (done.receipts, done.dead) == (1, 1)
+        assert workshop.standing(receipt) == ("dead", "unreadable")
+        [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
+        assert detail
+
+    def test_for_want_of_its_source_s_key_is_dead_with_that_reason(self, workshop: Workshop, source: Source) -> None:
+        workshop.run("UPDATE sources SET credentials = 'sealed with a key that is lost'")
+        receipt = workshop.receive(source, delivery("ann"))
+        draining.drain(workshop.rim)
+        assert workshop.standing(receipt)[0] == "dead"
+        [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
+        assert "TIDINGS_SECRET_KEYS" in detail
+
+    @pytest.mark.parametrize("fault", ["raises", "unsendable", "unstorable"])
+    def test_by_a_fault_of_the_parser_is_tried_again_and_holds_nobody_up(
+        self, workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        parse = source.provider.parse
+
+        def faulty(body: bytes, credentials: object, /) -> list[Event]:
+            found = parse(body, credentials)
+            if b"eve@" not in body:
+                return found
+            if fault == "raises":
+                raise IndexError("nobody thought of this")
+            return [replace(event, reason="\ud800" if fault == "unsendable" else "\0") for event in found]
+
+        monkeypatch.setattr(source.provider, "parse", faulty)
+        receipt = workshop.receive(source, delivery("eve"))
+        workshop.receive(source, delivery("ann"))
+
+        assert draining.drain(workshop.rim).receipts == 1
+        assert workshop.statuses() == {"ann@example.net": "delivered"}
+        assert workshop.standing(receipt) == ("pending", None)
+        for _ in range(workshop.rim.settings.max_attempts - 1):
+            drain_when_due(workshop)
+
+        assert workshop.standing(receipt) == ("dead", "failed")
+        [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
+        assert {"raises": "nobody thought of this", "unsendable": "surrogates", "unstorable": "0x00"}[fault] in detail
+
+
+class TestWhatKillsItsWorkers:
+    def test_is_tried_alone_from_the_third_attempt_and_others_are_not_charged_for_it(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        ids = [workshop.receive(source, delivery(f"n{number}")) for number in range(4)]
+        let_workers_die(workshop, 2)
+        token, claimed = claim(workshop)
+        assert [receipt.attempts for receipt in claimed] == [3] * 4
+
+        done = Drained()
+        draining._work(workshop.rim, claimed, token, done)
+
+        assert done.receipts == 1
+        assert workshop.standing(ids[0])[0] == "processed"
+        left = workshop.rows("SELECT attempts, lease_until FROM pending_receipts")
+        assert left == [(2, None)] * 3
+
+    def test_ends_dead_with_a_reason_and_its_neighbours_are_all_done(self, workshop: Workshop, source: Source) -> None:
+        ids = [workshop.receive(source, delivery(f"n{number}")) for number in range(5)]
+        deadly = ids[2]
+        for _ in range(20):
+            token, claimed = claim(workshop)
+            if not claimed:
+                break
+            # What a worker does with a batch, as far as it lives.
+            alone = claimed[0].attempts >= 3
+            if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
+                if alone and claimed[0].attempts > workshop.rim.settings.max_attempts:
+                    draining._work(workshop.rim, claimed, token, Drained())
+                elif alone:
+                    with workshop.rim.engine.begin() as connection:
+                        receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
+            else:
+                draining._work(workshop.rim, claimed, token, Drained())
+            workshop.come_due()
+        assert [workshop.standing(id_) for id_ in ids] == [
+            ("dead", "attempts_exhausted") if id_ == deadly else ("processed", None) for id_ in ids
+        ]
+
+    def test_is_not_even_read_a_sixth_time(
+        self, workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill(_body: bytes, _credentials: object, /) -> list[Event]:
+            raise SystemExit
+
+        monkeypatch.setattr(source.provider, "parse", kill)
+        receipt = workshop.receive(source, delivery("ann"))
+        let_workers_die(workshop, workshop.rim.settings.max_attempts)
+        assert draining.drain(workshop.rim).dead == 1
+        assert workshop.standing(receipt) == ("dead", "attempts_exhausted")
+        assert workshop.statuses() == {}
+
+
+def test_several_workers_at_once_do_each_thing_once(workshop: Workshop) -> None:
+    dialect = MailChannels(seed=7)
+    source = workshop.add_source("mc", "mailchannels", dialect.credentials())
+    begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    happenings = list(load.happenings(600, seed=7, begin=begin))
+    for first in range(0, 600, 7):
+        told = happenings[first : first + 7]
+        workshop.receive(source, dialect.body(told))
+        workshop.receive(source, dialect.body(list(reversed(told))))  # all of it twice, in other words
+
+    rims = [workshop.rim, *(workshop.another_rim() for _ in range(3))]
+    failures: list[BaseException] = []
+
+    def work(position: int) -> None:
+        rim = rims[position]
+        try:
+            while True:
+                token = uuid4()
+                with rim.engine.begin() as connection:
+                    claimed = receipts.claim(connection, limit=9, most_bytes=LARGE, token=token, lease_seconds=30)
+                if not claimed:
+                    return
+                draining._work(rim, claimed, token, Drained())
+        except BaseException as error:  # noqa: BLE001 - shown to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(position,)) for position in range(len(rims))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failures
+    assert workshop.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
+    workshop.nothing_is_doubled()
+    with workshop.rim.engine.connect() as connection:
+        assert effects.stored(connection) == effects.expected(source.id, happenings)

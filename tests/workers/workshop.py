@@ -1,0 +1,153 @@
+"""A worker's rim on a database of the test's own: what arrives is put there as a receiver would put it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from shared import headers as kept_headers
+from shared import identity, ids
+from shared.catalogue import Catalogue
+from shared.db import engine, receipts, sources
+from shared.db.receipts import Parking, Receipt
+from shared.domain.vocabulary import ReceiptState, RefusalReason
+from shared.doorbell import DRAIN, Doorbell
+from shared.providers.base import Request
+from shared.secrets import Vault, new_key
+from shared.settings import Settings
+from shared.sources import Source, open_source
+from tests import effects
+from workers.rim import Rim
+
+
+class NotingBell(Doorbell):
+    """Notes that it rang, and tells nobody."""
+
+    def __init__(self) -> None:
+        self.rings: list[str] = []
+
+    def ring(self, task: str = DRAIN) -> bool:
+        self.rings.append(task)
+        return True
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+@dataclass
+class Workshop:
+    """What a test puts in, and looks at afterwards."""
+
+    rim: Rim
+    bell: NotingBell
+    made: list[Rim] = field(default_factory=list)
+
+    def another_rim(self) -> Rim:
+        """The rim of one more worker process."""
+        engines = self.rim.engine.url.render_as_string(hide_password=False)
+        rim = build(engines, self.rim.settings, self.rim.vault, self.bell)
+        self.made.append(rim)
+        return rim
+
+    def add_source(self, slug: str, provider: str, credentials: Mapping[str, Any], **settings: str) -> Source:
+        with self.rim.engine.begin() as connection:
+            sealed = self.rim.vault.seal(credentials)
+            row = sources.create(connection, slug=slug, provider=provider, credentials=sealed, settings=settings)
+        return open_source(row, self.rim.vault)
+
+    def receive(self, source: Source, body: bytes, headers: Mapping[str, str] | None = None) -> UUID:
+        """Store and queue a request whose signature was found to be good."""
+        receipt = self.arrived(source, body, headers or {})
+        with self.rim.engine.begin() as connection:
+            assert receipts.record(connection, [receipt]) == {receipt.id}
+        return receipt.id
+
+    def park(self, source: Source, body: bytes, headers: Mapping[str, str], key_id: str | None = None) -> UUID:
+        """Keep a request apart whose signature names a key that is not known, or was not found to be good."""
+        receipt = self.arrived(source, body, headers, unverified=True)
+        parking = Parking(
+            state=ReceiptState.UNVERIFIED,
+            reason=RefusalReason.UNKNOWN_KEY if key_id else RefusalReason.BAD_CREDENTIALS,
+            detail="set aside by a test",
+            key_id=key_id,
+            available_at=receipt.received_at,
+        )
+        with self.rim.engine.begin() as connection:
+            assert receipts.park_new(connection, receipt, parking, rows=1000, size=1 << 24)
+        return receipt.id
+
+    def arrived(self, source: Source, body: bytes, headers: Mapping[str, str], *, unverified: bool = False) -> Receipt:
+        now = datetime.now(UTC)
+        lowered = {name.lower(): value for name, value in headers.items()}
+        request = Request(headers=lowered, body=body)
+        stored = kept_headers.kept(lowered, self.rim.vault if unverified else None)
+        return Receipt(
+            id=ids.receipt_id(now),
+            source_id=source.id,
+            received_at=now,
+            key=identity.key(source, request, unverified=unverified),
+            key_expires_at=identity.expires_at(source, now),
+            idempotency_key=None,
+            remote_ip=None,
+            headers=msgspec.json.encode(stored).decode(),
+            body=body,
+        )
+
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        with self.rim.engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query, values or None)]
+
+    def run(self, statement: str, **values: Any) -> None:
+        with self.rim.engine.begin() as connection:
+            connection.exec_driver_sql(statement, values or None)
+
+    def standing(self, receipt_id: UUID) -> tuple[str, str | None]:
+        """Where a receipt stands, and why."""
+        if self.rows("SELECT 1 FROM pending_receipts WHERE receipt_id = %(id)s", id=receipt_id):
+            return "pending", None
+        parked = self.rows("SELECT state, reason FROM parked_receipts WHERE receipt_id = %(id)s", id=receipt_id)
+        return parked[0] if parked else ("processed", None)
+
+    def statuses(self) -> Mapping[str, str | None]:
+        """The status of every recipient; each has one message here."""
+        return dict(self.rows("SELECT recipient, status FROM recipient_states"))
+
+    def changes(self) -> list[str]:
+        """What was announced, in its order."""
+        return [row[0] for row in self.rows("SELECT type FROM state_changes ORDER BY id")]
+
+    def come_due(self) -> None:
+        """Let all waiting times pass and all leases run out."""
+        self.run("UPDATE pending_receipts SET available_at = now() - interval '1 s', lease_until = NULL")
+        self.run("UPDATE parked_receipts SET available_at = now() - interval '1 s'")
+
+    def nothing_is_doubled(self) -> None:
+        with self.rim.engine.connect() as connection:
+            effects.nothing_is_doubled(connection)
+
+
+def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -> Rim:
+    """A rim as `workers.rim.build` makes it, with a bell of our own."""
+    return Rim(
+        settings=settings,
+        engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
+        durable=engine.create(database_url, application="test worker durable", pool_size=1),
+        vault=vault,
+        catalogue=Catalogue(vault),
+        doorbell=bell,
+    )
+
+
+@contextmanager
+def opened(database_url: str, **settings: Any) -> Iterator[Workshop]:
+    bell = NotingBell()
+    rim = build(database_url, Settings(**settings), Vault([new_key()]), bell)
+    workshop = Workshop(rim, bell, [rim])
+    yield workshop
+    for made in workshop.made:
+        made.engine.dispose()
+        made.durable.dispose()
