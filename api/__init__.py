@@ -1,0 +1,1 @@
+"""The private door: the JSON API."""

@@ -1,0 +1,90 @@
+"""The private door: everything that is known, for operators and applications, behind a key."""
+
+from importlib import metadata
+from typing import Any
+
+import msgspec
+from flask import Flask, Response
+from flask_smorest import Api
+
+from api import changes, docs, events, keys, messages, overview, problems, receipts, sources
+from api.encoding import Encoding
+from api.fields import Problem
+from api.resources import Deps, IdentifierConverter, blueprint
+
+_MOST_BODY_BYTES = 1024 * 1024
+
+_RESOURCES = {
+    "sources": (sources, "Who may post webhooks, and by which provider's rules."),
+    "receipts": (receipts, "Every request that was stored, byte for byte, and those that were refused."),
+    "messages": (messages, "What became of each message, for every recipient."),
+    "events": (events, "What the providers said, in our words."),
+    "changes": (changes, "The log that other applications follow."),
+    "keys": (keys, "Keys to this API."),
+    "overview": (overview, "Figures."),
+}
+
+_DESCRIPTION = """\
+What became of every email. Send `Authorization: Bearer <key>`. Times are RFC 3339 in UTC. Lists answer
+`{"items": [...], "next_cursor": ...}`: give `next_cursor` as `cursor` for the next page, until it is null; a page
+that reads much and finds little may be short. Errors are problem details (RFC 9457)."""
+
+
+class _Documented(Api):  # type: ignore[misc]
+    """The OpenAPI document; errors in it are problem details."""
+
+    ERROR_SCHEMA = Problem
+
+    def _register_error_handlers(self) -> None:
+        """Leave them to `api.problems`."""
+
+    def _register_responses(self) -> None:
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = problems.CONTENT_TYPE
+        super()._register_responses()
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = "application/json"
+
+
+def create_app(deps: Deps) -> Flask:
+    """The WSGI application of the API."""
+    app = Flask("api", static_folder=None)
+    app.json = Encoding(app)
+    app.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
+    app.url_map.converters["identifier"] = IdentifierConverter
+    problems.register(app)
+    overview.register(app, deps)
+    document = _document(app, deps)
+    encoded = msgspec.json.encode(document)
+    page = docs.page(document)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return Response(encoded, content_type="application/json")
+
+    @app.get("/docs")
+    def documentation() -> Response:
+        return Response(page, content_type="text/html; charset=utf-8", headers=docs.HEADERS)
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return app
+
+
+def _document(app: Flask, deps: Deps) -> dict[str, Any]:
+    """Add the resources to the application; return the document that describes them."""
+    options = {
+        "info": {"description": _DESCRIPTION},
+        "security": [{"key": []}],
+        "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+    }
+    app.config["API_SPEC_OPTIONS"] = options
+    spec = {"title": "Tidings", "version": metadata.version("tidings"), "openapi_version": "3.1.0"}
+    api = _Documented(app, spec_kwargs=spec)
+    api.register_converter(IdentifierConverter, lambda _converter: {"type": "string", "format": "uuid"})
+    for name, (module, description) in _RESOURCES.items():
+        api.register_blueprint(blueprint(name, description, module.RESOURCES, deps))
+    document: dict[str, Any] = api.spec.to_dict()
+    return document

@@ -1,0 +1,90 @@
+"""Keys to this API."""
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from marshmallow import Schema, fields, validate
+
+from api import cursors
+from api.fields import Instant, PageQuery, Strict, instant, page_of
+from api.problems import not_found
+from api.resources import Resource, answers, takes
+from shared import access
+from shared.access import Scope
+from shared.db import api_keys
+
+
+class NewKey(Strict):
+    """A key to be made."""
+
+    name = fields.String(
+        required=True, validate=validate.Length(1, 100), metadata={"description": "What it is for, for people."}
+    )
+    scope = fields.Enum(
+        Scope,
+        by_value=True,
+        load_default=Scope.READ,
+        metadata={"description": "What it lets its holder do; each includes those before it."},
+    )
+
+
+class Key(Schema):
+    """A key. What it is itself is shown once, when it is made."""
+
+    id = fields.Integer()
+    name = fields.String()
+    prefix = fields.String(metadata={"description": "Its beginning, to recognise it by."})
+    scope = fields.String(metadata={"enum": [str(scope) for scope in Scope]})
+    created_at = Instant()
+    last_used_at = instant("To the minute.")
+    revoked_at = instant()
+
+
+class CreatedKey(Key):
+    """A key that was just made."""
+
+    key = fields.String(metadata={"description": "The key itself. It is not kept, and cannot be shown again."})
+
+
+class Keys(Resource):
+    """All keys."""
+
+    rule = "/v1/keys"
+    scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN, "POST": Scope.ADMIN}
+
+    @takes(PageQuery, location="query")
+    @answers(200, page_of(Key, "KeyPage"))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List the keys, the newest first."""
+        limit = query["limit"]
+        (before,) = cursors.decode(query.get("cursor"), cursors.BY_NUMBER) or (None,)
+        with self.deps.engine.begin() as connection:
+            rows = api_keys.listed(connection, before=before, limit=limit + 1)
+        last = (rows[limit - 1].id,) if len(rows) > limit else None
+        return {"items": rows[:limit], "next_cursor": cursors.encode(last)}
+
+    @takes(NewKey)
+    @answers(201, CreatedKey)
+    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a key."""
+        with self.deps.engine.begin() as connection:
+            made = access.create_key(connection, body["name"], body["scope"])
+        return {**asdict(made.row), "key": made.secret}
+
+
+class OneKey(Resource):
+    """One key."""
+
+    rule = f"/v1/keys/<int(max={2**63 - 1}):key_id>"
+    scopes: ClassVar = {"DELETE": Scope.ADMIN}
+
+    @answers(204)
+    def delete(self, key_id: int) -> None:
+        """Revoke a key."""
+        with self.deps.engine.begin() as connection:
+            revoked = api_keys.revoke(connection, key_id)
+        if not revoked:
+            raise not_found(f"valid key {key_id}")
+
+
+RESOURCES = (Keys, OneKey)

@@ -1,0 +1,67 @@
+"""`tidings keys`: the keys to the API, and the keys that secrets are encrypted with."""
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from ops import workbench
+from shared import access, secrets
+from shared.access import Scope
+from shared.db import api_keys
+from shared.domain.errors import TidingsError
+
+_SCOPES = click.Choice([str(scope) for scope in Scope])
+
+
+@click.group
+def keys() -> None:
+    """Make, list and revoke keys to the API; make keys for TIDINGS_SECRET_KEYS."""
+
+
+@keys.command
+@click.argument("name")
+@click.option("--scope", type=_SCOPES, default=str(Scope.READ), show_default=True, help="What it may be used for.")
+@workbench.data_option
+def create(name: str, scope: str, data: Path) -> None:
+    """Make a key called NAME and print it. It is not kept: nobody can print it again."""
+    with workbench.opened(data) as bench, bench.engine.begin() as connection:
+        made = access.create_key(connection, name, Scope(scope))
+    click.echo(made.secret)
+    click.echo(f"Key {made.row.id}, {scope}: shown this once. Send it as `Authorization: Bearer <key>`.", err=True)
+
+
+@keys.command("list")
+@workbench.data_option
+def list_keys(data: Path) -> None:
+    """List the keys to the API."""
+    with workbench.opened(data) as bench, bench.engine.begin() as connection:
+        rows = api_keys.listed(connection)
+    table = Table("id", "name", "begins with", "scope", "made", "last used", "revoked")
+    for row in rows:
+        times = (row.created_at, row.last_used_at, row.revoked_at)
+        table.add_row(
+            str(row.id), row.name, row.prefix, row.scope, *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times)
+        )
+    if rows:
+        workbench.console().print(table)
+    else:
+        click.echo("There are no keys but TIDINGS_ADMIN_KEY. Make one with `tidings keys create NAME`.")
+
+
+@keys.command
+@click.argument("key_id", type=click.IntRange(1, 2**63 - 1))
+@workbench.data_option
+def revoke(key_id: int, data: Path) -> None:
+    """Revoke the key with the number KEY_ID, from now on."""
+    with workbench.opened(data) as bench, bench.engine.begin() as connection:
+        revoked = api_keys.revoke(connection, key_id)
+    if not revoked:
+        raise TidingsError(f"There is no valid key {key_id}; `tidings keys list` shows the keys there are.")
+    click.echo(f"Key {key_id} is revoked.")
+
+
+@keys.command
+def secret() -> None:
+    """Print a fresh key for TIDINGS_SECRET_KEYS. To rotate, put it in front of those in use."""
+    click.echo(secrets.new_key())

@@ -1,0 +1,69 @@
+"""Who may use the API: keys, and what each lets its holder do."""
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from sqlalchemy import Connection
+
+from shared.db import api_keys
+from shared.db.api_keys import KeyRow
+
+_MARK = "tdk_"  # so that a leaked key is recognised as one
+_SHOWN = len(_MARK) + 6
+_LONGEST = 200
+
+
+class Scope(StrEnum):
+    """What a key is good for; each includes those before it."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+    def includes(self, other: "Scope") -> bool:
+        """Whether a key of this scope may do what needs the other."""
+        order = list(Scope)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. `name` is the key's."""
+
+    name: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made; `secret` is known now and never again."""
+
+    row: KeyRow
+    secret: str
+
+
+def create_key(connection: Connection, name: str, scope: Scope) -> NewKey:
+    """Make a key."""
+    secret = _MARK + secrets.token_urlsafe(32)
+    row = api_keys.create(connection, name=name, prefix=secret[:_SHOWN], digest=_digest(secret), scope=scope)
+    return NewKey(row, secret)
+
+
+def caller(connection: Connection, secret: str) -> Caller | None:
+    """Whose key this is; None if it is nobody's."""
+    row = api_keys.find_valid(connection, _digest(secret)) if len(secret) <= _LONGEST else None
+    return None if row is None else Caller(name=row.name, scope=Scope(row.scope))
+
+
+def administrator(secret: str, admin_key: str) -> Caller | None:
+    """The bearer of TIDINGS_ADMIN_KEY, if that is set and this is it; compared in constant time."""
+    if admin_key and hmac.compare_digest(_digest(secret), _digest(admin_key)):
+        return Caller(name="TIDINGS_ADMIN_KEY", scope=Scope.ADMIN)
+    return None
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,82 @@
+"""Announcing a send: what an application tells us before its provider does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from shared.db import announcements, sources
+from shared.db.announcements import Addressee, Announcement
+from shared.domain import events, message_keys
+from shared.domain.addresses import normalize, strip_brackets
+from shared.domain.errors import TidingsError
+
+
+class AnnouncementError(TidingsError):
+    """A send that cannot be announced; `field` is what is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """What was handed to a provider. At least one of the ids that this provider names messages by must be given."""
+
+    source: str
+    sender: str
+    recipients: Sequence[str]
+    request_id: str | None = None
+    smtp_id: str | None = None
+    provider_message_id: str | None = None
+
+
+def announce(connection: Connection, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
+    """Record a send; the id of its message, and whether that is new. Raises AnnouncementError.
+
+    Idempotent: of several times that are told for one message the earliest stays.
+    """
+    source = sources.find(connection, send.source)
+    if source is None:
+        raise AnnouncementError("source", f"there is no source called {send.source!r}")
+    key = message_keys.announced(
+        source.provider,
+        request_id=send.request_id,
+        smtp_id=send.smtp_id,
+        provider_message_id=send.provider_message_id,
+    )
+    if key is None:
+        raise _unnamed(source.provider)
+    message_id = events.message_id(source.id, key)
+    recipients = dict.fromkeys(filter(None, map(normalize, send.recipients)))
+    if not recipients:
+        raise AnnouncementError("recipients", "must name at least one address")
+    is_new = announcements.record(
+        connection,
+        Announcement(
+            message_id=message_id,
+            source_id=source.id,
+            submitted_at=submitted_at,
+            sender=normalize(send.sender),
+            request_id=send.request_id,
+            smtp_id=strip_brackets(send.smtp_id) if send.smtp_id else None,
+            provider_message_id=send.provider_message_id,
+            addressees=[Addressee(r, _key(source.id, message_id, r)) for r in recipients],
+        ),
+    )
+    return UUID(message_id), is_new
+
+
+def _key(source_id: int, message_id: str, recipient: str) -> str:
+    return events.event_key(source_id, f"announced:{message_id}", recipient)
+
+
+def _unnamed(provider: str) -> AnnouncementError:
+    names = message_keys.accepted(provider)
+    if not names:
+        return AnnouncementError("source", f"nothing is sent by way of {provider}")
+    needed = " or ".join(names)
+    return AnnouncementError(names[0], f"{provider} names its messages by {needed}: without it no event would fit")

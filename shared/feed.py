@@ -1,0 +1,44 @@
+"""Changes as subscribers get them: the same object in the feed, in the stream and in webhooks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared.db import events, messages
+from shared.db.changes import Change, Cursor
+
+_OF_MESSAGE = ("id", "source", "provider_message_id", "request_id", "smtp_id", "sender", "subject", "tag", "campaign",
+               "tenant")  # fmt: skip
+
+
+def identifier(cursor: Cursor) -> str:
+    """What a change is called: its place in the log, so that whoever knows it can go on from there."""
+    return f"{cursor[0]}-{cursor[1]}"
+
+
+def payloads(connection: Connection, changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """`{id, type, timestamp, data: {message, recipient, status, previous_status, version, event}}` of each."""
+    message_ids = {change.message_id for change in changes if change.message_id}
+    event_ids = {change.event_id for change in changes if change.event_id}
+    known = {message.id: message for message in messages.summaries(connection, list(message_ids))}
+    told = {event.id: asdict(event) for event in events.by_ids(connection, list(event_ids))}
+    for event in told.values():
+        event.pop("provider_object")  # as large as its provider likes; GET /v1/events/{id} has it
+    found = []
+    for change in changes:
+        message = known.get(change.message_id) if change.message_id else None
+        data = {
+            "source": change.source,
+            "message": {name: getattr(message, name) for name in _OF_MESSAGE} if message else None,
+            "recipient": change.recipient,
+            "status": change.status,
+            "previous_status": change.previous_status,
+            "version": change.version,
+            "event": told.get(change.event_id) if change.event_id else None,
+        }
+        found.append(
+            {"id": identifier(change.cursor), "type": change.type, "timestamp": change.changed_at, "data": data}
+        )
+    return found

@@ -1,0 +1,138 @@
+"""Announced sends: known before their provider speaks, and the same message afterwards, whichever came first."""
+
+import json
+from typing import Any
+
+import pytest
+
+from shared.domain import message_keys
+from shared.providers.registry import PROVIDERS
+from tests.api.house import House, happening
+from tests.providers import samples
+
+ANN, BOB = "ann@example.net", "bob@example.net"
+SEND: dict[str, Any] = {
+    "source": "main",
+    "request_id": "r1",
+    "smtp_id": "<m1@shop.example>",
+    "sender": "Shop <SHOP@example.com>",
+    "recipients": [ANN, "Bob <BOB@example.net>", ANN],
+    "submitted_at": "2025-12-31T23:59:00Z",
+}
+
+
+def test_an_announced_message_waits_as_submitted(house: House) -> None:
+    house.source()
+    answer = house.call("POST", "/v1/messages", SEND)
+    assert answer.status_code == 201
+    message = answer.get_json()
+    assert answer.headers["Location"] == f"/v1/messages/{message['id']}"
+    assert (message["sender"], message["smtp_id"]) == ("shop@example.com", "m1@shop.example")
+    assert (message["submitted_at"], message["first_event_at"]) == ("2025-12-31T23:59:00Z", None)
+    assert [(entry["recipient"], entry["status"]) for entry in message["recipients"]] == [
+        (ANN, "submitted"),
+        (BOB, "submitted"),
+    ]
+    assert house.get("/v1/messages", status="submitted", smtp_id="m1@shop.example")["items"] == [message]
+
+
+def test_announcing_again_changes_nothing(house: House) -> None:
+    house.source()
+    without_time = {name: value for name, value in SEND.items() if name != "submitted_at"}
+    first = house.call("POST", "/v1/messages", without_time).get_json()
+    again = house.call("POST", "/v1/messages", without_time)
+    assert again.status_code == 200
+    assert again.get_json() == first
+    assert house.get("/v1/changes")["items"] == []
+
+
+@pytest.mark.parametrize("order", ["announced first", "told first"])
+def test_announcement_and_events_are_one_message_in_any_order(house: House, order: str) -> None:
+    house.source()
+    events = [happening("processed", ANN, smtp_id="<m1@shop.example>"), happening("delivered", ANN, second=5)]
+    if order == "told first":
+        house.receive(*events)
+    house.call("POST", "/v1/messages", SEND)
+    if order == "announced first":
+        house.receive(*events)
+    (message,) = house.get("/v1/messages")["items"]
+    assert message["first_event_at"] == "2026-01-01T00:00:00Z"
+    assert message["submitted_at"] == "2025-12-31T23:59:00Z"
+    assert [(entry["recipient"], entry["status"]) for entry in message["recipients"]] == [
+        (ANN, "delivered"),
+        (BOB, "submitted"),
+    ]
+
+
+def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(house: House) -> None:
+    house.source()
+    house.call("POST", "/v1/messages", SEND)
+    house.receive(happening("open", ANN))
+    (message,) = house.get("/v1/messages")["items"]
+    assert message["recipients"][0]["status"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"source": "nobody"}, "source"),
+        ({"recipients": []}, "recipients"),
+        ({"recipients": [" "]}, "recipients"),
+        ({"recipients": [""]}, "recipients.0"),
+        ({"sender": None}, "sender"),
+        ({"request_id": None, "smtp_id": None}, "request_id"),
+        ({"submitted_at": "today"}, "submitted_at"),
+        ({"sender": "a\0b"}, "body"),
+    ],
+    ids=str,
+)
+def test_a_wrong_announcement_is_refused(house: House, change: dict[str, Any], field: str) -> None:
+    house.source()
+    body = {name: value for name, value in {**SEND, **change}.items() if value is not None}
+    answer = house.call("POST", "/v1/messages", body)
+    assert answer.status_code == 422
+    assert list(answer.get_json()["errors"]) == [field]
+    assert house.get("/v1/messages")["items"] == []
+
+
+def test_who_receives_only_has_no_sends_to_announce(house: House) -> None:
+    house.source(provider="mailwebhook", signing_secrets={"k": "a secret"})
+    answer = house.call("POST", "/v1/messages", SEND)
+    assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["source"])
+
+
+BODIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
+    # credentials, a body, and the ids that its sender knew
+    "mailchannels": (
+        {"customer_handles": ["acct"]},
+        json.dumps([{"customer_handle": "acct", **happening("delivered", ANN, smtp_id="<m1@x>")}]).encode(),
+        {"request_id": "r1", "smtp_id": "<m1@x>"},
+    ),
+    "mailchannels without request": (
+        {"customer_handles": ["acct"]},
+        json.dumps([{"customer_handle": "acct", **happening("open", ANN, request_id="", smtp_id="<m1@x>")}]).encode(),
+        {"smtp_id": "<m1@x>"},
+    ),
+    "ark": ({}, samples.read_payloads("ark")["sent"], {}),
+    "postal": ({"jwks": samples.jwks("rsa-key")}, samples.read_payloads("postal")["sent"], {}),
+    "cloudmailin": (
+        {"username": "u", "password": "p"},
+        b'{"events": [{"kind": "dispatch", "recipient": "a@example.net", "message_id": "m-1"}]}',
+        {"request_id": "m-1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> None:
+    name = case.partition(" ")[0]
+    credentials, body, known = BODIES[case]
+    provider = PROVIDERS[name]
+    event = provider.parse(body, provider.read_credentials(credentials, {}))[0]
+    given = known or {"smtp_id": f"<{event.smtp_id}>"}
+    assert event.message_key is not None
+    assert message_keys.announced(name, **given) == event.message_key
+
+
+def test_every_provider_has_a_rule_or_sends_nothing() -> None:
+    assert set(message_keys.RULES) == set(PROVIDERS) - {"mailwebhook"}

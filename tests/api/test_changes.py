@@ -1,0 +1,141 @@
+"""The feed: who follows the cursor misses no change, and gets none twice, however transactions overlap."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from shared.db import changes as log
+from shared.db import walks
+from tests.api.house import House, happening
+
+ANN, BOB = "ann@example.net", "bob@example.net"
+
+
+def follow(house: House, cursor: str | None = None, **query: Any) -> tuple[list[dict[str, Any]], str]:
+    """All changes behind the cursor, and the cursor behind them."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = house.get("/v1/changes", **query, **({"cursor": cursor} if cursor else {}))
+        found += page["items"]
+        if not page["items"] and page["next_cursor"] == cursor:
+            return found, page["next_cursor"]
+        cursor = page["next_cursor"]
+
+
+def test_an_empty_log_has_a_cursor_too(house: House) -> None:
+    page = house.get("/v1/changes")
+    assert page["items"] == []
+    house.source()
+    house.receive(happening("delivered", ANN))
+    (change,) = house.get("/v1/changes", cursor=page["next_cursor"])["items"]
+    assert change["type"] == "message.delivered"
+
+
+def test_a_change_tells_message_recipient_and_event(house: House) -> None:
+    house.source()
+    house.receive(happening("processed", ANN))
+    house.receive(happening("hard-bounced", ANN, second=5, status="5.1.1"))
+    changes, _ = follow(house)
+    change = changes[-1]
+    assert change["type"] == "message.bounced"
+    assert change["timestamp"].endswith("Z")
+    data = change["data"]
+    assert (data["recipient"], data["status"], data["previous_status"]) == (ANN, "bounced", "queued")
+    assert (data["message"]["request_id"], data["message"]["source"]) == ("r1", "main")
+    assert data["event"]["classification"] == "invalid_recipient"
+    assert "provider_object" not in data["event"]
+    assert house.get(f"/v1/events/{data['event']['id']}")["type"] == "bounced"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 50])
+def test_changes_come_in_order_once_each(house: House, limit: int) -> None:
+    house.source()
+    for number in range(5):
+        house.receive(happening("open", ANN, second=number))
+    changes, cursor = follow(house, limit=limit)
+    assert len(changes) == len({change["id"] for change in changes}) == 5
+    house.receive(happening("click", ANN, second=9))
+    assert [change["type"] for change in follow(house, cursor, limit=limit)[0]] == ["message.clicked"]
+    assert [change["id"] for change in follow(house, changes[2]["id"])[0][:2]] == [c["id"] for c in changes[3:]]
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ("message.opened", 2),
+        ("message.*", 3),
+        ("message.opened, message.delivered", 3),
+        ("*", 3),
+        ("inbound.*", 0),
+        ("message_opened", 0),
+        ("message.%", 0),
+        (",", 3),
+    ],
+)
+def test_types_choose(house: House, types: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MOST_READ", 2)
+    house.source()
+    house.receive(happening("delivered", ANN), happening("open", ANN, second=1), happening("open", BOB, second=2))
+    changes, _ = follow(house, types=types)
+    assert len(changes) == expected
+
+
+def test_a_change_behind_one_that_may_still_come_is_held_back(house: House) -> None:
+    """Ids are drawn in one order and committed in another: the reader waits for who drew first."""
+    insert = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
+    house.source()
+    with house.engine.connect() as slow:
+        slow.exec_driver_sql(insert, {"type": "slow"})
+        house.execute(insert, type="quick")
+        assert follow(house)[0] == []
+        slow.commit()
+    assert [change["type"] for change in follow(house)[0]] == ["slow", "quick"]
+
+
+def test_a_transaction_that_began_first_and_drew_last_is_not_missed(house: House) -> None:
+    insert = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
+    house.source()
+    with house.engine.connect() as early, house.engine.connect() as late:
+        early.exec_driver_sql("SELECT pg_current_xact_id()")
+        late.exec_driver_sql(insert, {"type": "late"})
+        early.exec_driver_sql(insert, {"type": "early"})
+        early.commit()
+        first, cursor = follow(house)
+        late.commit()
+    rest, _ = follow(house, cursor)
+    assert [change["type"] for change in first + rest] == ["early", "late"]
+
+
+def test_a_reader_beside_many_writers_misses_nothing(house: House) -> None:
+    house.source()
+    writers = [threading.Thread(target=write, args=(house, number)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    seen: list[str] = []
+    cursor = None
+    while any(writer.is_alive() for writer in writers):
+        page = house.get("/v1/changes", **({"cursor": cursor} if cursor else {}), limit=7)
+        seen += [change["type"] for change in page["items"]]
+        cursor = page["next_cursor"]
+    seen += [change["type"] for change in follow(house, cursor)[0]]
+    assert sorted(seen) == sorted(f"{writer}.{number}" for writer in range(3) for number in range(60))
+
+
+def write(house: House, writer: int) -> None:
+    for number in range(0, 60, 3):
+        with house.engine.begin() as connection:
+            for offset in range(3):
+                connection.exec_driver_sql(
+                    "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)",
+                    {"type": f"{writer}.{number + offset}"},
+                )
+
+
+@pytest.mark.parametrize("cursor", ["1", "1-", "-1-1", "1-1-1", "a-b", "9" * 19 + "-1", "1-" + "9" * 30])
+def test_a_cursor_that_is_none_is_refused(still_house: House, cursor: str) -> None:
+    assert still_house.call("GET", "/v1/changes", cursor=cursor).status_code == 400
+
+
+def test_the_walk_is_bounded() -> None:
+    assert walks.MOST_READ <= 50_000

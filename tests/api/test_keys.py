@@ -1,0 +1,151 @@
+"""Who may do what: no key, a wrong one, one of each scope, and the administrator's."""
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.access import Scope
+from tests.api.house import ADMIN_KEY, House
+
+NOWHERE = uuid4()
+PATHS = {
+    ("GET", "/v1/sources"): Scope.READ,
+    ("POST", "/v1/sources"): Scope.ADMIN,
+    ("GET", "/v1/sources/x"): Scope.READ,
+    ("PATCH", "/v1/sources/x"): Scope.ADMIN,
+    ("DELETE", "/v1/sources/x"): Scope.ADMIN,
+    ("GET", "/v1/receipts"): Scope.READ,
+    ("GET", f"/v1/receipts/{NOWHERE}"): Scope.READ,
+    ("GET", f"/v1/receipts/{NOWHERE}/raw"): Scope.READ,
+    ("POST", f"/v1/receipts/{NOWHERE}/reprocess"): Scope.WRITE,
+    ("GET", "/v1/refusals"): Scope.READ,
+    ("GET", "/v1/messages"): Scope.READ,
+    ("POST", "/v1/messages"): Scope.WRITE,
+    ("GET", f"/v1/messages/{NOWHERE}"): Scope.READ,
+    ("GET", f"/v1/messages/{NOWHERE}/events"): Scope.READ,
+    ("GET", "/v1/events"): Scope.READ,
+    ("GET", f"/v1/events/{NOWHERE}"): Scope.READ,
+    ("GET", "/v1/changes"): Scope.READ,
+    ("GET", "/v1/stats"): Scope.READ,
+    ("GET", "/v1/keys"): Scope.ADMIN,
+    ("POST", "/v1/keys"): Scope.ADMIN,
+    ("DELETE", "/v1/keys/9"): Scope.ADMIN,
+}
+HOLDERS = [None, *Scope, "administrator"]
+
+
+@pytest.fixture(scope="module")
+def keys(still_house: House) -> dict[Any, str | None]:
+    """A key of each scope."""
+    made = {
+        scope: still_house.call("POST", "/v1/keys", {"name": scope, "scope": scope}).get_json()["key"]
+        for scope in Scope
+    }
+    return {**made, None: None, "administrator": ADMIN_KEY}
+
+
+def test_every_path_is_in_the_table(still_house: House) -> None:
+    rules = still_house.client.application.url_map.iter_rules()
+    wanted = {
+        (method, rule.rule.replace("<identifier:", "<"))
+        for rule in rules
+        if rule.rule.startswith("/v1/")
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert len(wanted) == len(PATHS), "a path is missing from the table of this test"
+
+
+@pytest.mark.parametrize("holder", HOLDERS, ids=str)
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_a_key_opens_what_its_scope_says(
+    still_house: House, keys: dict[Any, str | None], method: str, path: str, holder: Any
+) -> None:
+    still_house.key = keys[holder]
+    try:
+        answer = still_house.call(method, path, None if method in ("GET", "DELETE") else {})
+    finally:
+        still_house.key = ADMIN_KEY
+    needed = PATHS[method, path]
+    if holder is None:
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="tidings"'
+    elif holder != "administrator" and not holder.includes(needed):
+        assert answer.status_code == 403
+        assert f'scope="{needed}"' in answer.headers["WWW-Authenticate"]
+    else:
+        assert answer.status_code in (200, 404, 422)
+    if answer.status_code >= 400:
+        assert answer.content_type == "application/problem+json"
+        assert answer.get_json()["status"] == answer.status_code
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic dXNlcjpwYXNz",
+        "bearer\x00x",
+        f"Token {ADMIN_KEY}",
+        "Bearer " + "x" * 9000,
+        "ü",
+    ],
+)
+def test_what_is_no_key_is_refused(still_house: House, authorization: str) -> None:
+    answer = still_house.client.get("/v1/sources", headers={"Authorization": authorization})
+    assert answer.status_code == 401
+
+
+def test_an_empty_admin_key_opens_nothing(house: House) -> None:
+    from api.app import create_app
+    from api.resources import Deps
+    from shared.settings import Settings
+
+    deps = Deps(settings=Settings(admin_key=""), engine=house.engine, vault=house.vault, doorbell=house.bell)
+    answer = create_app(deps).test_client().get("/v1/sources", headers={"Authorization": "Bearer "})
+    assert answer.status_code == 401
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(house: House) -> None:
+    answer = house.call("POST", "/v1/keys", {"name": "billing", "scope": "write"})
+    assert answer.status_code == 201
+    made = answer.get_json()
+    assert made["key"].startswith(made["prefix"])
+    assert len(made["key"]) > 40
+    assert made["key"] not in house.call("GET", "/v1/keys").text
+    ((stored,),) = house.execute("SELECT api_keys::text FROM api_keys")
+    assert made["key"] not in stored
+
+
+def test_a_revoked_key_opens_nothing(house: House) -> None:
+    made = house.call("POST", "/v1/keys", {"name": "billing"}).get_json()
+    assert made["scope"] == "read"
+    house.key = made["key"]
+    assert house.call("GET", "/v1/sources").status_code == 200
+    house.key = ADMIN_KEY
+    used = house.get("/v1/keys")["items"][0]["last_used_at"]
+    assert datetime.fromisoformat(used)
+    assert house.call("DELETE", f"/v1/keys/{made['id']}").status_code == 204
+    assert house.call("DELETE", f"/v1/keys/{made['id']}").status_code == 404
+    assert house.get("/v1/keys")["items"][0]["revoked_at"] is not None
+    house.key = made["key"]
+    assert house.call("GET", "/v1/sources").status_code == 401
+
+
+def test_keys_come_in_pages(house: House) -> None:
+    for number in range(5):
+        house.call("POST", "/v1/keys", {"name": str(number)})
+    assert [item["name"] for item in house.items("/v1/keys", limit=2)] == ["4", "3", "2", "1", "0"]
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "a", "scope": "root"}, {"name": 5}])
+def test_a_wrong_key_is_not_made(still_house: House, body: dict[str, Any]) -> None:
+    assert still_house.call("POST", "/v1/keys", body).status_code == 422
+
+
+@pytest.mark.parametrize("key_id", ["0", "-1", "x", str(2**63), str(10**30)])
+def test_an_unknown_key_is_not_found(still_house: House, key_id: str) -> None:
+    assert still_house.call("DELETE", f"/v1/keys/{key_id}").status_code == 404

@@ -1,0 +1,87 @@
+"""The document that describes the API is valid, whole, and true."""
+
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.api.house import House, happening
+
+
+@pytest.fixture(scope="module")
+def document(still_house: House) -> dict[str, Any]:
+    """What GET /openapi.json answers, without a key."""
+    found: dict[str, Any] = still_house.client.get("/openapi.json").get_json()
+    return found
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_every_path_is_in_it(still_house: House, document: dict[str, Any]) -> None:
+    for rule in still_house.client.application.url_map.iter_rules():
+        if rule.rule.startswith("/v1/"):
+            path = re.sub(r"<(?:[^<>]*:)?([^<>]+)>", r"{\1}", rule.rule)
+            documented = {method.upper() for method in document["paths"][path]}
+            assert (rule.methods or set()) - {"HEAD", "OPTIONS"} <= documented
+
+
+def test_every_operation_says_what_it_does_and_needs_a_key(document: dict[str, Any]) -> None:
+    assert document["security"] == [{"key": []}]
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                assert operation["summary"].endswith("."), (method, path)
+                assert "application/problem+json" in str(operation["responses"]) + str(document["components"])
+
+
+def test_answers_have_exactly_the_documented_fields(house: House) -> None:
+    house.source()
+    house.receive(happening("hard-bounced", "a@example.net", status="5.1.1"))
+    house.keep(b"[]")
+    house.call("POST", "/v1/keys", {"name": "k"})
+    document = house.client.get("/openapi.json").get_json()
+    schemas = document["components"]["schemas"]
+    for path in ("sources", "receipts", "messages", "events", "changes", "keys"):
+        operation = document["paths"][f"/v1/{path}"]["get"]
+        page = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        item = schemas[page]["properties"]["items"]["items"]["$ref"].rpartition("/")[2]
+        found = house.get(f"/v1/{path}")["items"]
+        assert found, path
+        for entry in found:
+            agrees(entry, schemas[item], schemas)
+
+
+def agrees(value: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Whether a value has the types and, where it is an object of known fields, exactly these."""
+    options = schema.get("anyOf", [schema])
+    if value is None:
+        assert any(option.get("type") == "null" or "null" in option.get("type", ["null"]) for option in options)
+        return
+    schema = next((option for option in options if option.get("type") != "null"), schema)
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        assert value.keys() == schema["properties"].keys()
+        for name, part in schema["properties"].items():
+            agrees(value[name], part, schemas)
+    elif schema.get("type") == "array":
+        for entry in value:
+            agrees(entry, schema["items"], schemas)
+    elif "type" in schema:
+        kinds: dict[str, Any] = {"string": str, "integer": int, "boolean": bool, "number": float | int, "object": dict}
+        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert isinstance(value, tuple(kinds[name] for name in names if name != "null"))
+
+
+def test_the_page_for_people_lists_every_path_and_loads_nothing(still_house: House, document: dict[str, Any]) -> None:
+    answer = still_house.client.get("/docs")
+    assert answer.content_type.startswith("text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for path in document["paths"]:
+        assert path in answer.text
+    assert "<script" not in answer.text
+    assert "//" not in re.sub(r"https?://\S*example\S*|https://&lt;\S*", "", answer.text)

@@ -1,0 +1,54 @@
+"""Figures for people and for Prometheus, and whether the process can work."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.db import figures
+from tests.api.house import House, happening
+
+
+def test_the_figures_count_what_waits_and_what_came(house: House) -> None:
+    house.source()
+    now = datetime.now(UTC)
+    house.receive(happening("delivered", "a@example.net"), happening("open", "a@example.net"), at=now)
+    house.receive(happening("open", "b@example.net"), at=now - timedelta(hours=3))
+    house.keep(b"[]", at=now - timedelta(seconds=90))
+    found = house.get("/v1/stats")
+    assert found["receipts"] == {"pending": 1, "unverified": 0, "rejected": 0, "dead": 0}
+    assert 80 < found["oldest_pending_age_seconds"] < 200
+    assert found["sources"] == 1
+    assert found["events"]["last_hour"]["by_type"] == {"delivered": 1, "opened": 1}
+    assert found["events"]["last_day"]["by_type"] == {"delivered": 1, "opened": 2}
+    assert found["events"]["last_hour"]["complete"] is True
+
+
+def test_too_many_events_to_count_are_said_to_be_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_MOST_EVENTS", 2)
+    house.source()
+    house.receive(*(happening("open", "a@example.net", second=second) for second in range(3)), at=datetime.now(UTC))
+    found = house.get("/v1/stats")["events"]["last_hour"]
+    assert (found["complete"], found["by_type"]) == (False, {"opened": 2})
+
+
+def test_gauges_are_computed_from_the_database(house: House) -> None:
+    house.source()
+    house.keep(b"[]", at=datetime.now(UTC) - timedelta(seconds=90))
+    answer = house.client.get("/metrics")
+    assert answer.content_type.startswith("text/plain")
+    lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
+    assert lines["tidings_receipts_pending"] == "1.0"
+    assert float(lines["tidings_receipts_oldest_pending_age_seconds"]) > 80
+    assert lines['tidings_receipts_parked{state="dead"}'] == "0.0"
+    assert lines["tidings_sources"] == "1.0"
+
+
+def test_readiness_is_a_database_at_the_right_revision(house: House) -> None:
+    assert house.client.get("/healthz").status_code == 200
+    assert house.client.get("/readyz").status_code == 200
+    ((revision,),) = house.execute("SELECT version_num FROM alembic_version")
+    house.execute("UPDATE alembic_version SET version_num = '0000'")
+    answer = house.client.get("/readyz")
+    house.execute("UPDATE alembic_version SET version_num = %(revision)s", revision=revision)
+    assert answer.status_code == 503
+    assert "tidings migrate" in answer.text

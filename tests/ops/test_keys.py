@@ -1,0 +1,42 @@
+"""`tidings keys`, and how commands find the Tidings that is meant."""
+
+import json
+from pathlib import Path
+
+from shared.secrets import Vault
+from tests.ops.commands import Commands
+
+
+def test_a_key_opens_the_api_until_it_is_revoked(commands: Commands) -> None:
+    output = commands.run("keys", "create", "billing", "--scope", "admin")
+    key = output.splitlines()[0]
+    commands.house.key = key
+    (row,) = commands.house.get("/v1/keys")["items"]
+    listed = commands.run("keys", "list")
+    assert "billing" in listed
+    assert key not in listed
+    commands.run("keys", "revoke", str(row["id"]))
+    assert commands.house.call("GET", "/v1/keys").status_code == 401
+    assert "no valid key" in commands.run("keys", "revoke", str(row["id"]), code=2)
+
+
+def test_a_fresh_secret_key_can_be_used(commands: Commands) -> None:
+    vault = Vault([commands.run("keys", "secret").strip()])
+    assert vault.open(vault.seal({"a": "b"})) == {"a": "b"}
+
+
+def test_without_settings_the_one_that_runs_is_found_by_its_data(commands: Commands, tmp_path: Path) -> None:
+    url, key = commands.settings["TIDINGS_DATABASE_URL"], commands.settings["TIDINGS_SECRET_KEYS"]
+    (tmp_path / "ready.json").write_text(json.dumps({"database_url": url, "broker_url": ""}))
+    (tmp_path / "secret_keys").write_text(f"{key}\n")
+    unset = Commands(commands.house, {"TIDINGS_DATABASE_URL": "", "TIDINGS_SECRET_KEYS": ""})
+    commands.house.source(provider="cloudmailin", username="u", password="a long password")
+    assert "main" in unset.run("sources", "list", "--data", str(tmp_path))
+    assert "can be read" in unset.run("sources", "check", "--data", str(tmp_path))
+
+
+def test_a_tidings_that_is_nowhere_is_said_so(commands: Commands, tmp_path: Path) -> None:
+    unset = Commands(commands.house, {"TIDINGS_DATABASE_URL": ""})
+    assert "TIDINGS_DATABASE_URL is not set" in unset.run("keys", "list", "--data", str(tmp_path), code=2)
+    away = Commands(commands.house, {"TIDINGS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"})
+    assert "cannot be reached" in away.run("keys", "list", code=2)
