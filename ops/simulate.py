@@ -1,0 +1,186 @@
+"""`tidings simulate`: play a provider against a running Tidings, and check what became of it."""
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from simulator import findings, post
+from simulator.api import Api, ApiError
+from simulator.dialects import DIALECTS
+from simulator.dialects.base import Dialect
+from simulator.findings import Examiner, Finding
+from simulator.post import Outcomes
+from simulator.scenarios import SCENARIOS, Scenario
+from simulator.server import ProviderServer
+from simulator.staging import Answer, Play, stage
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The Tidings that is played to, and the source that the events come through."""
+
+    receiver_url: str
+    api: Api
+    slug: str
+
+
+def list_scenarios(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Show the scenarios and who can play them, and leave."""
+    if not wanted:
+        return
+    table = Table("scenario", "what happens", "played by", show_lines=True)
+    for scenario in SCENARIOS.values():
+        able = [name for name, make in DIALECTS.items() if not scenario.obstacle(make.TRAITS)]
+        table.add_row(scenario.name, scenario.summary, ", ".join(able))
+    Console().print(table)
+    context.exit()
+
+
+@click.command
+@click.argument("scenario", type=click.Choice(list(SCENARIOS)))
+@click.option(
+    "--list",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=list_scenarios,
+    help="Show the scenarios and leave.",
+)
+@click.option("--provider", type=click.Choice(list(DIALECTS)), default="mailchannels", show_default=True)
+@click.option("--to", default="http://127.0.0.1:8080", show_default=True, help="The receiver's address.")
+@click.option("--api", default="http://127.0.0.1:8081", show_default=True, help="The API's address.")
+@click.option("--key", required=True, envvar="TIDINGS_ADMIN_KEY", show_envvar=True, help="An API key.")
+@click.option("--source", help="The source's name, made if missing.  [default: simulated-PROVIDER]")
+@click.option("--count", type=click.IntRange(1), help="How many messages; each scenario has a number of its own.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests a second; as fast as possible if not given.",
+)
+@click.option("--connections", type=click.IntRange(1, 200), default=4, show_default=True)
+@click.option("--seed", type=int, help="The same seed tells the same stories; a new one if not given.")
+@click.option("--retry", is_flag=True, help="Try again like the provider, where its schedule is known.")
+@click.option("--within", type=float, default=60.0, show_default=True, help="Seconds for everything to settle.")
+def simulate(
+    scenario: str,
+    provider: str,
+    to: str,
+    api: str,
+    key: str,
+    source: str | None,
+    count: int | None,
+    rate: float | None,
+    connections: int,
+    seed: int | None,
+    retry: bool,
+    within: float,
+) -> None:
+    """Play SCENARIO as a provider, then check by the API what is known of every message.
+
+    Sends signed webhooks to the receiver and serves the keys that they are signed with. Exits with 1 if a
+    request was answered, or a message ended, otherwise than it should.
+    """
+    chosen, dialect = SCENARIOS[scenario], DIALECTS[provider]()
+    obstacle = chosen.obstacle(dialect.TRAITS)
+    if obstacle:
+        raise click.ClickException(f"{provider} cannot play {scenario}: it {obstacle}.")
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    target = Target(receiver_url=to, api=Api(api, key), slug=source or f"simulated-{provider}")
+    console = Console()
+    console.print(f"[bold]{scenario}[/] by {provider}, seed {seed}: {chosen.summary}")
+    play = stage(chosen, dialect, count=count or chosen.count, seed=seed, now=datetime.now(UTC))
+    try:
+        with ProviderServer({target.slug: dialect}) as server:
+            target.api.put_source(target.slug, provider, dialect.credentials(), server.settings(target.slug))
+            outcomes = send(console, target, dialect, play, rate=rate, connections=connections, retry=retry)
+            if set(outcomes.statuses) == {post.NO_ANSWER}:
+                raise click.ClickException(f"Nobody answers at {to}.")
+            found = examine(console, target, dialect, play, within)
+    except (ApiError, OSError) as error:
+        raise click.ClickException(f"Is Tidings running at {to} and {api}? {error}") from error
+    console.print(summary(chosen, play, outcomes))
+    sys.exit(0 if report(console, outcomes, found) else 1)
+
+
+def send(
+    console: Console,
+    target: Target,
+    dialect: Dialect,
+    play: Play,
+    *,
+    rate: float | None = None,
+    connections: int = 4,
+    retry: bool = False,
+) -> Outcomes:
+    """Send the whole play, under a progress bar."""
+    with _bar(console, "sending", len(play.postings)) as (progress, task):
+        return post.send(
+            play.postings,
+            dialect,
+            f"{target.receiver_url}/webhooks/{target.slug}",
+            connections=connections,
+            rate=rate,
+            retry=dialect.TRAITS.retry if retry else None,
+            on_answer=lambda _posting, _status: progress.advance(task),
+        )
+
+
+def examine(console: Console, target: Target, dialect: Dialect, play: Play, within: float) -> list[Finding]:
+    """Check all expectations, under a progress bar."""
+    checks = Examiner(target.api, dialect, target.slug).checks(play)
+    with _bar(console, "checking", len(checks)) as (progress, task):
+        return findings.settle(checks, within_seconds=within, on_held=lambda: progress.advance(task))
+
+
+@contextmanager
+def _bar(console: Console, what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (TextColumn(f"{what:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        yield progress, progress.add_task(what, total=total)
+
+
+def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
+    """What was sent, and how it was answered."""
+    table = Table("", "", title=scenario.name, show_header=False)
+    events = sum(posting.events for posting in play.postings)
+    statuses = ", ".join(f"{count} x {status or 'no answer'}" for status, count in sorted(outcomes.statuses.items()))
+    speed = len(outcomes.latencies) / max(outcomes.seconds, 1e-9)
+    median, slowest = outcomes.quantile(0.5) * 1000, outcomes.quantile(0.99) * 1000
+    rows = {
+        "requests": f"{len(play.postings)} with {events} events, {outcomes.retries} retries",
+        "meant to be": ", ".join(f"{play.count(answer)} {answer}" for answer in Answer if play.count(answer)),
+        "answered with": statuses,
+        "took": f"{outcomes.seconds:.1f} s, {speed:,.0f} requests a second",
+        "latency": f"median {median:.1f} ms, p99 {slowest:.1f} ms",
+        "recipients": str(len(play.expectations)),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def report(console: Console, outcomes: Outcomes, found: list[Finding]) -> bool:
+    """Print what is not as it should be; whether everything is."""
+    for posting, status in outcomes.surprises[:_SHOWN]:
+        what = f"forged ({posting.forgery})" if posting.forgery else "genuine"
+        console.print(f"[red]✗[/] a {what} request, to be {posting.answer}, was answered with {status or 'nothing'}")
+    failed = [finding for finding in found if not finding.held]
+    for finding in failed[:_SHOWN]:
+        console.print(f"[red]✗[/] {finding.about}: {finding.difference}")
+    left_out = max(len(outcomes.surprises) - _SHOWN, 0) + max(len(failed) - _SHOWN, 0)
+    if left_out:
+        console.print(f"  … and {left_out} more")
+    good = not failed and not outcomes.surprises
+    mark = "[green]✓[/]" if good else "[red]✗[/]"
+    console.print(f"{mark} {len(found) - len(failed)} of {len(found)} expectations held")
+    return good

@@ -1,0 +1,125 @@
+"""The scenarios: which stories are told, and what goes wrong on the way. `staging.stage` plays them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from simulator import stories as told
+from simulator.dialects.base import Forgery, Traits
+from simulator.story import Teller, tellable
+
+ALL_FORGERIES = frozenset(Forgery)
+UNTIMELY = frozenset({Forgery.STALE, Forgery.FUTURE})
+
+_WELL: Mapping[Teller, int] = {told.read: 3, told.delivered: 1, told.inbound: 1}
+_BADLY: Mapping[Teller, int] = {
+    told.hard_bounce: 4,
+    told.soft_bounce_then_delivered: 3,
+    told.soft_bounces_then_failed: 1,
+    told.soft_bounces_then_bounced: 1,
+    told.bounce_after_delivery: 1,
+    told.dropped: 1,
+    told.different_fates: 2,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is told, and how.
+
+    `stories` says how many of each there are among all, and `count` how many messages unless one is asked
+    for. `bodies` is the least and the most events of one body, where the provider can send more than one.
+    `repeats` is the share of events and of whole bodies that are sent twice. `forgeries` go in between, as a
+    share of the requests given by `forged`, and each kind at least once. `new_keys` are the points, from 0 to
+    1, at which the provider goes over to a new key. `lenient`: what a provider cannot do is left out.
+    """
+
+    name: str
+    summary: str
+    stories: Mapping[Teller, int] = field(default_factory=lambda: told.TELLERS)
+    count: int = 50
+    bodies: tuple[int, int] = (1, 4)
+    shuffled: bool = False
+    repeats: float = 0.0
+    forgeries: frozenset[Forgery] = frozenset()
+    forged: float = 0.0
+    new_keys: tuple[float, ...] = ()
+    notices: bool = False
+    lenient: bool = False
+
+    def obstacle(self, traits: Traits) -> str | None:
+        """Why a provider cannot play this; None if it can."""
+        if self.lenient:
+            return None
+        if self.bodies[0] > traits.events_per_body:
+            return "sends one event in a request"
+        if self.new_keys and not traits.rotates:
+            return "has one secret at a time"
+        if self.new_keys == (0.0,) and not traits.publishes_keys:
+            return "publishes no keys: its secrets are known to the operator, or to nobody"
+        if self.forgeries and not self.forgeries & traits.forgeries:
+            return "puts no time into its signature"
+        if not any(tellable(teller, traits) for teller in self.stories):
+            return "has no words for any of its stories"
+        return None
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="happy", summary="Everything is delivered, most of it opened and clicked.", stories=_WELL),
+        Scenario(
+            name="bounce",
+            summary="Bounces of every kind, drops, and messages whose recipients fare differently.",
+            stories=_BADLY,
+        ),
+        Scenario(
+            name="late-and-duplicate",
+            summary="All stories, in no order at all, with events and whole requests repeated.",
+            shuffled=True,
+            repeats=0.3,
+        ),
+        Scenario(
+            name="batch",
+            summary="Bodies of a thousand events, the most that MailChannels sends in one.",
+            count=1000,
+            bodies=(1000, 1000),
+        ),
+        Scenario(
+            name="forged",
+            summary="Good traffic with forged requests in between, which must leave no trace.",
+            stories=_WELL,
+            forgeries=ALL_FORGERIES - UNTIMELY,
+            forged=0.25,
+        ),
+        Scenario(
+            name="stale",
+            summary="Good traffic with requests in between that are signed too long ago, or not yet.",
+            stories=_WELL,
+            forgeries=UNTIMELY,
+            forged=0.25,
+        ),
+        Scenario(
+            name="unknown-key",
+            summary="Signed with a key that only the provider's key server knows: kept apart, then verified.",
+            new_keys=(0.0,),
+        ),
+        Scenario(
+            name="rotation",
+            summary="The provider goes over to a new key half way.",
+            new_keys=(0.5,),
+        ),
+        Scenario(
+            name="mixed",
+            summary="All of these at once.",
+            count=200,
+            bodies=(1, 20),
+            shuffled=True,
+            repeats=0.2,
+            forgeries=ALL_FORGERIES,
+            forged=0.1,
+            new_keys=(0.4, 0.8),
+            notices=True,
+            lenient=True,
+        ),
+    )
+}

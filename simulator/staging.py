@@ -1,0 +1,248 @@
+"""From a scenario to requests ready to be signed, and to what should have become of every message."""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.domain.vocabulary import EventType
+from simulator import stories as repertoire
+from simulator import story
+from simulator.dialects.base import Dialect, Forgery, Signed
+from simulator.mail import Happening, Message, make_message
+from simulator.scenarios import Scenario
+from simulator.story import Fate, Story
+
+_SPREAD_SECONDS = 20 * 3600
+"""The messages of a play are submitted over this time; the longest story ends an hour or so later."""
+
+_NAMES = (
+    "maria",
+    "jonas",
+    "aiko",
+    "pedro",
+    "lena",
+    "omar",
+    "ines",
+    "tomas",
+    "nadia",
+    "felix",
+    "sara",
+    "milan",
+)
+_DOMAINS = ("mail.example", "post.example", "web.example")
+
+
+class Answer(StrEnum):
+    """What should become of a request."""
+
+    TAKEN = "taken"
+    KEPT_APART = "kept apart"
+    """Answered with 200, and rejected when its key turns out to be nobody's."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """A request that is complete but for its signature, which has to be fresh."""
+
+    body: bytes
+    events: int
+    key_id: str | None = None
+    forgery: Forgery | None = None
+    answer: Answer = Answer.TAKEN
+
+    def request(self, dialect: Dialect, now: datetime) -> Signed:
+        """The request as it goes out now."""
+        if self.forgery:
+            return dialect.forge(self.body, now, self.forgery)
+        return Signed(dialect.sign(self.body, now, self.key_id), self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What should be known of one recipient of one message."""
+
+    story: str
+    message: Message
+    recipient: str
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """A scenario made ready for one provider.
+
+    `strangers` are messages that only forgers spoke of: nothing may be known of them. `notices` counts the
+    happenings that concern no message, `events` all that is told, once for each recipient, without repetitions.
+    """
+
+    postings: Sequence[Posting]
+    expectations: Sequence[Expectation]
+    strangers: Sequence[Message]
+    notices: Mapping[EventType, int]
+    events: int
+
+    def count(self, answer: Answer) -> int:
+        """How many requests should be answered so."""
+        return sum(posting.answer is answer for posting in self.postings)
+
+
+def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: datetime) -> Play:
+    """The play of `count` messages, all of which were submitted within the day before `now`.
+
+    Calls `dialect.rotate` where the scenario changes keys, so take its `credentials` afterwards. Raises
+    ValueError if the provider cannot play the scenario.
+    """
+    rng = random.Random(seed)
+    obstacle = scenario.obstacle(dialect.TRAITS)
+    if obstacle:
+        raise ValueError(f"{dialect.NAME} cannot play {scenario.name}: it {obstacle}")
+    begin = now.replace(microsecond=0) - timedelta(days=1)
+    stories = list(_tell(scenario, dialect, count, rng, begin))
+    notices = _notices(dialect, begin) if scenario.notices else []
+    told = _told(dialect, stories + notices)
+    happenings = _in_order(scenario, told, rng)
+    bodies = _repeated(_bodies(scenario, dialect, happenings, rng), scenario.repeats, rng)
+    postings = _with_keys(scenario, dialect, bodies)
+    strangers = []
+    if scenario.forgeries:
+        strangers = [_message(number, 1, dialect, rng, begin) for number in range(count, count + 3)]
+        postings = _with_forgeries(scenario, dialect, postings, stories, strangers, rng)
+    return Play(
+        postings=postings,
+        expectations=[
+            Expectation(story=one.name, message=one.message, recipient=recipient, fate=fate)
+            for one in stories
+            if one.message
+            for recipient, fate in one.fates.items()
+        ],
+        strangers=strangers,
+        notices=Counter(notice.happenings[0].kind for notice in notices),
+        events=sum(max(len(happening.recipients), 1) for happening in told),
+    )
+
+
+def _tell(scenario: Scenario, dialect: Dialect, count: int, rng: random.Random, begin: datetime) -> Iterator[Story]:
+    tellers = [teller for teller in scenario.stories if story.tellable(teller, dialect.TRAITS)]
+    weights = [scenario.stories[teller] for teller in tellers]
+    # Each story once before chance decides, so that a small crowd has them all.
+    chosen = [*tellers, *rng.choices(tellers, weights, k=max(count - len(tellers), 0))][:count]
+    for number, teller in enumerate(chosen):
+        submitted_at = begin + timedelta(seconds=number * _SPREAD_SECONDS // count)
+        message = _message(number, repertoire.RECIPIENTS.get(teller, 1), dialect, rng, submitted_at)
+        yield story.fit(teller(message, rng), dialect.TRAITS)
+
+
+def _message(number: int, recipients: int, dialect: Dialect, rng: random.Random, submitted_at: datetime) -> Message:
+    people = [_address(10 * number + index) for index in range(recipients)]
+    inbound = dialect.TRAITS.speaks == {EventType.INBOUND}
+    return make_message(
+        rng,
+        number,
+        sender=people[0] if inbound else "billing@shop.example",
+        recipients=("orders@in.example",) if inbound else tuple(people),
+        subject=f"Order {number}" if inbound else f"Invoice {2000 + number}",
+        submitted_at=submitted_at,
+        tag="invoices" if number % 2 else None,
+    )
+
+
+def _address(number: int) -> str:
+    name = _NAMES[(number // 10 + number) % len(_NAMES)]
+    return f"{name}.{number}@{_DOMAINS[number % len(_DOMAINS)]}"
+
+
+def _notices(dialect: Dialect, at: datetime) -> list[Story]:
+    return [tell(at) for kind, tell in repertoire.NOTICES.items() if kind in dialect.TRAITS.speaks]
+
+
+def _told(dialect: Dialect, stories: Sequence[Story]) -> list[Happening]:
+    happenings = story.by_time(stories)
+    if not dialect.TRAITS.one_recipient:
+        return happenings
+    return [replace(event, recipients=one) for event in happenings for one in _each(event.recipients)]
+
+
+def _each(recipients: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [(recipient,) for recipient in recipients] or [()]
+
+
+def _in_order(scenario: Scenario, happenings: list[Happening], rng: random.Random) -> list[Happening]:
+    again = rng.sample(happenings, int(len(happenings) * scenario.repeats))
+    if scenario.shuffled:
+        happenings = happenings + again
+        rng.shuffle(happenings)
+    return happenings
+
+
+def _bodies(
+    scenario: Scenario, dialect: Dialect, happenings: Sequence[Happening], rng: random.Random
+) -> Iterator[tuple[bytes, int]]:
+    least, most = (min(size, dialect.TRAITS.events_per_body) for size in scenario.bodies)
+    rest = iter(happenings)
+    while batch := list(itertools.islice(rest, rng.randint(least, most))):
+        yield dialect.body(batch), len(batch)
+
+
+def _repeated(bodies: Iterator[tuple[bytes, int]], share: float, rng: random.Random) -> list[tuple[bytes, int]]:
+    sent = list(bodies)
+    for body in rng.sample(sent, int(len(sent) * share)):
+        sent.insert(rng.randint(0, len(sent)), body)
+    return sent
+
+
+def _with_keys(scenario: Scenario, dialect: Dialect, bodies: Sequence[tuple[bytes, int]]) -> list[Posting]:
+    points = scenario.new_keys if dialect.TRAITS.rotates else ()
+    changes = [int(point * len(bodies)) for point in points]
+    postings = []
+    for index, (body, events) in enumerate(bodies):
+        for _ in range(changes.count(index)):
+            dialect.rotate()
+        postings.append(Posting(body=body, events=events, key_id=dialect.key_id))
+    return postings
+
+
+def _with_forgeries(
+    scenario: Scenario,
+    dialect: Dialect,
+    postings: list[Posting],
+    stories: Sequence[Story],
+    strangers: Sequence[Message],
+    rng: random.Random,
+) -> list[Posting]:
+    kinds = sorted(scenario.forgeries & dialect.TRAITS.forgeries)
+    wanted = max(len(kinds), int(len(postings) * scenario.forged))
+    for forgery in itertools.islice(itertools.cycle(kinds), wanted):
+        # Half of them would change what is known of a message; the others would make one up.
+        real = [told.message for told in stories if told.message]
+        message = rng.choice(strangers if rng.random() < 0.5 else real)
+        lie = _lie(dialect, rng.choice(strangers) if _inbound(dialect) else message)
+        posting = Posting(body=dialect.body([lie]), events=1, forgery=forgery, answer=_answer(dialect, forgery))
+        postings.insert(rng.randint(0, len(postings)), posting)
+    return postings
+
+
+def _inbound(dialect: Dialect) -> bool:
+    return dialect.TRAITS.speaks == {EventType.INBOUND}
+
+
+def _lie(dialect: Dialect, message: Message) -> Happening:
+    # A bounce after everything else would be the last word on the message, were it believed.
+    return Happening(
+        kind=EventType.INBOUND if _inbound(dialect) else EventType.BOUNCED,
+        at=message.submitted_at + timedelta(hours=3),
+        message=message,
+        recipients=message.recipients[:1],
+    )
+
+
+def _answer(dialect: Dialect, forgery: Forgery) -> Answer:
+    if forgery is Forgery.FOREIGN:
+        return Answer.TAKEN  # the provider did sign it; only its effect must be none
+    if forgery is Forgery.UNKNOWN_KEY and dialect.TRAITS.publishes_keys:
+        return Answer.KEPT_APART
+    return Answer.REFUSED

@@ -1,0 +1,165 @@
+"""Stories: what happens to one message from first to last, and where each recipient ends up.
+
+A story knows its own ending; nobody computes it from the happenings. So that what Tidings folds is compared
+with what was meant, and not with a second fold.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from shared.domain.vocabulary import Classification, EventType, Status
+from simulator import replies
+from simulator.dialects.base import Traits
+from simulator.mail import Happening, Message, Reply, make_message
+
+OPTIONAL = frozenset({EventType.QUEUED, EventType.SENT, EventType.OPENED, EventType.READ, EventType.CLICKED})
+"""What a provider may leave unsaid without changing how a story ends, unless the story needs it."""
+
+ENDINGS = frozenset({EventType.DELIVERED, EventType.BOUNCED, EventType.FAILED, EventType.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What should be known of one recipient at the end.
+
+    No status: the message is not ours to deliver. No classification: none is expected, nor any forbidden.
+    """
+
+    status: Status | None
+    classification: Classification | None = None
+    opened: bool = False
+    clicked: bool = False
+    complained: bool = False
+    unsubscribed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What happens to one message, in order of time, and what is to be known of each recipient at the end.
+
+    `needs` are the kinds without which the story cannot be told. `message` is None where it concerns none.
+    """
+
+    name: str
+    message: Message | None
+    happenings: tuple[Happening, ...]
+    fates: Mapping[str, Fate]
+    needs: frozenset[EventType] = field(default_factory=frozenset)
+
+    @property
+    def nameless(self) -> bool:
+        """Whether some happening of the message names no recipient."""
+        return any(event.message and not event.recipients for event in self.happenings)
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether the ending depends on which of two happenings came later."""
+        return any(
+            sum(recipient in event.recipients and event.kind in ENDINGS for event in self.happenings) != 1
+            for recipient, fate in self.fates.items()
+            if fate.status
+        )
+
+
+class Telling:
+    """Collects what happens to one message; times are in seconds since it was submitted."""
+
+    def __init__(self, message: Message, rng: random.Random) -> None:
+        self.message = message
+        self.rng = rng
+        self.happenings: list[Happening] = []
+        self.reader = replies.reader(rng)
+
+    def add(
+        self,
+        kind: EventType,
+        after: int,
+        *,
+        to: tuple[str, ...] | None = None,
+        reply: Reply | None = None,
+        after_delivery: bool = False,
+    ) -> None:
+        """Something happens to these recipients, or to all of the message; `()` names nobody."""
+        recipients = self.message.recipients if to is None else to
+        seen = kind in (EventType.OPENED, EventType.READ, EventType.CLICKED, EventType.UNSUBSCRIBED)
+        host = f"mx1.{recipients[0].rpartition('@')[2]}" if recipients and reply else None
+        self.happenings.append(
+            Happening(
+                kind=kind,
+                at=self.message.submitted_at + timedelta(seconds=after),
+                message=self.message,
+                recipients=recipients,
+                reply=reply,
+                remote_host=host,
+                url=f"https://shop.example/i/{self.message.number}" if kind is EventType.CLICKED else None,
+                ip=self.reader.ip if seen else None,
+                user_agent=self.reader.user_agent if seen else None,
+                after_delivery=after_delivery,
+            )
+        )
+
+    def begin(self) -> None:
+        """The provider takes the message and hands it to its outbound servers."""
+        self.add(EventType.QUEUED, 0)
+        self.add(EventType.SENT, 1)
+
+    def end(self, name: str, fates: Fate | Mapping[str, Fate], *needs: EventType) -> Story:
+        """The story, which cannot be told without what it does not leave optional, and these kinds."""
+        if isinstance(fates, Fate):
+            fates = dict.fromkeys(self.message.recipients, fates)
+        happenings = tuple(sorted(self.happenings, key=lambda event: event.at))
+        told = {event.kind for event in happenings} - OPTIONAL
+        return Story(
+            name=name,
+            message=self.message,
+            happenings=happenings,
+            fates=fates,
+            needs=frozenset(told | set(needs)),
+        )
+
+
+Teller = Callable[[Message, random.Random], Story]
+
+_SAMPLE = make_message(
+    random.Random(0),
+    0,
+    sender="a@shop.example",
+    recipients=("b@customer.example", "c@customer.example", "d@customer.example"),
+    subject="",
+    submitted_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+def tellable(teller: Teller, traits: Traits) -> bool:
+    """Whether a provider of these traits can tell such a story so that its ending is certain."""
+    sample = teller(_SAMPLE, random.Random(0))
+    return (
+        sample.needs <= traits.speaks
+        and (traits.nameless or not sample.nameless)
+        and (traits.timed or not sample.needs_times)
+    )
+
+
+def fit(story: Story, traits: Traits) -> Story:
+    """The story as a provider of these traits tells it: what it has no words for is left out."""
+    return replace(
+        story,
+        happenings=tuple(event for event in story.happenings if event.kind in traits.speaks),
+        fates={recipient: _fit_fate(fate, traits) for recipient, fate in story.fates.items()},
+    )
+
+
+def _fit_fate(fate: Fate, traits: Traits) -> Fate:
+    return replace(
+        fate,
+        opened=fate.opened and EventType.OPENED in traits.speaks,
+        clicked=fate.clicked and EventType.CLICKED in traits.speaks,
+        classification=fate.classification if traits.explains else None,
+    )
+
+
+def by_time(stories: Iterable[Story]) -> list[Happening]:
+    """Everything that happens in these stories, as it would be told by somebody who is never late."""
+    return sorted((event for story in stories for event in story.happenings), key=lambda event: event.at)

@@ -1,0 +1,67 @@
+"""The demo shows the whole system, and believes nothing that it has not checked."""
+
+import io
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import ops
+from ops import demo_report
+from ops.demo import SCENARIO
+from ops.demo_report import Act
+from simulator.api import Api
+from simulator.dialects.mailchannels import MailChannels
+from simulator.findings import Examiner, settle
+from simulator.staging import stage
+
+_LONGEST_SECONDS = 150
+
+
+class EmptyApi(Api):
+    """A Tidings that has heard of nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", "")
+
+    def items(self, path: str, **query: str | int) -> list[dict[str, Any]]:  # noqa: ARG002
+        return []
+
+
+def test_the_demo_does_not_hold_where_nothing_is_known() -> None:
+    dialect = MailChannels()
+    act = Act(
+        slug="demo-mailchannels",
+        dialect=dialect,
+        play=stage(SCENARIO, dialect, count=13, seed=1, now=datetime.now(UTC)),
+    )
+    act.findings = settle(Examiner(EmptyApi(), dialect, act.slug).checks(act.play), within_seconds=0)
+    screen = Console(file=io.StringIO(), width=100)
+    assert not demo_report.show(screen, EmptyApi(), [act], {})
+    assert isinstance(screen.file, io.StringIO)
+    shown = screen.file.getvalue()
+    assert "✗ mailchannels: all 16 recipients stand where their stories ended" in shown
+    assert "no key was fetched" in shown
+
+
+@pytest.mark.parametrize("own", ["postgresql://nobody@127.0.0.1:9/mine"])
+def test_the_demo_runs_on_servers_of_its_own_and_ends_with_zero(own: str) -> None:
+    environment = os.environ | {"TIDINGS_DATABASE_URL": own, "TIDINGS_BROKER_URL": "redis://127.0.0.1:9"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "demo", "--once"],
+        cwd=Path(ops.__path__[0]).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_LONGEST_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "expectations held" in ended.stdout
+    assert "✗" not in ended.stdout
+    assert ended.stderr == ""
