@@ -1,0 +1,159 @@
+"""What every test may ask for: a PostgreSQL, a database in it, a Redis. All of them real.
+
+Servers are started once for the whole run, on free ports, in a directory of their own;
+TIDINGS_TEST_DATABASE_URL and TIDINGS_TEST_BROKER_URL name others to use instead. A test that kills servers
+makes its own by `make_postgres` and `make_redis`.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_client
+from psycopg import sql
+
+from ops import embedded
+from ops.watchdog import Watchdog
+from shared.db import migrate
+
+_TEMPLATE = f"tidings_test_template_{os.getpid()}"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseServer:
+    """A PostgreSQL server that tests share, each with a database of its own."""
+
+    url: str
+
+    def url_of(self, database: str) -> str:
+        """The same server, another database."""
+        base, separator, query = self.url.partition("?")
+        return base.rpartition("/")[0] + f"/{database}" + separator + query
+
+    def execute(self, statement: sql.Composed) -> None:
+        """Run a statement that cannot be part of a transaction."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def watchdog() -> Iterator[Watchdog]:
+    """Stops every server of this run when the run is killed."""
+    with Watchdog() as watchdog:
+        yield watchdog
+
+
+def _new_directory() -> Path:
+    # pytest's own are closed to the user that PostgreSQL runs as when the tests are run by root.
+    directory = Path(tempfile.mkdtemp(prefix="tidings-test-"))
+    directory.chmod(0o711)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def session_dir() -> Iterator[Path]:
+    """A directory for the whole run, which also an unprivileged user can reach."""
+    directory = _new_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A directory for one test, which also an unprivileged user can reach."""
+    directory = _new_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(session_dir: Path, watchdog: Watchdog) -> Iterator[DatabaseServer]:
+    """One PostgreSQL server for the whole run."""
+    if url := os.environ.get("TIDINGS_TEST_DATABASE_URL"):
+        yield DatabaseServer(url)
+        return
+    # The machine does not crash during the tests; what must survive a crash is tested with `make_postgres`.
+    settings = {"fsync": "off", "max_connections": "300"}
+    with embedded.postgres(session_dir / "postgres", watchdog=watchdog, settings=settings) as server:
+        yield DatabaseServer(server.url)
+
+
+@pytest.fixture(scope="session")
+def template(postgres: DatabaseServer) -> Iterator[str]:
+    """The name of a migrated database, of which every test gets a copy."""
+    name = sql.Identifier(_TEMPLATE)
+    postgres.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    migrate.upgrade(postgres.url_of(_TEMPLATE))
+    yield _TEMPLATE
+    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def database_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
+    """A database for one test: migrated, and empty."""
+    database = f"tidings_test_{os.getpid()}_{next(_numbers)}"
+    name = sql.Identifier(database)
+    postgres.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(name, sql.Identifier(template))
+    )
+    yield postgres.url_of(database)
+    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture(scope="session")
+def redis(session_dir: Path, watchdog: Watchdog) -> Iterator[str]:
+    """The URL of one Redis server for the whole run. Tests ask for `broker_url`, which is emptied first."""
+    if url := os.environ.get("TIDINGS_TEST_BROKER_URL"):
+        yield url
+        return
+    with embedded.redis(session_dir / "redis", watchdog=watchdog) as server:
+        yield server.url
+
+
+@pytest.fixture
+def broker_url(redis: str) -> str:
+    """An empty Redis for one test."""
+    with redis_client.Redis.from_url(redis) as client:
+        client.flushall()
+    return redis
+
+
+@pytest.fixture
+def make_postgres(watchdog: Watchdog) -> Iterator[Callable[[], embedded.Postgres]]:
+    """Starts PostgreSQL servers, with the settings of production, that the test may kill and start again."""
+    made: list[embedded.Postgres] = []
+
+    def make() -> embedded.Postgres:
+        server = embedded.postgres(_new_directory(), watchdog=watchdog)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+        shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def make_redis(watchdog: Watchdog) -> Iterator[Callable[[], embedded.Redis]]:
+    """Starts Redis servers that the test may kill, freeze and start again."""
+    made: list[embedded.Redis] = []
+
+    def make() -> embedded.Redis:
+        server = embedded.redis(_new_directory(), watchdog=watchdog)
+        made.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+        shutil.rmtree(server.data_dir, ignore_errors=True)

@@ -1,0 +1,117 @@
+"""A `tidings up` of its own for a test: started as a person would, watched from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ops import sessions
+from ops.embedded.server import eventually
+
+START_SECONDS = 60
+STOP_SECONDS = 45
+
+
+class Up:
+    """The process, its ready file, and every process that was ever named in it."""
+
+    def __init__(self, process: subprocess.Popen[str], ready_file: Path, data: Path) -> None:
+        self.process = process
+        self.ready_file = ready_file
+        self.data = data
+        self.pids_seen: set[int] = {process.pid}
+
+    def ready(self) -> dict[str, Any]:
+        """What the ready file says now; empty while there is none."""
+        try:
+            facts: dict[str, Any] = json.loads(self.ready_file.read_text())
+        except FileNotFoundError:
+            return {}
+        for pids in facts["pids"].values():
+            self.pids_seen.update(pids)
+        return facts
+
+    def pids(self, group: str) -> list[int]:
+        """The processes of a group, as the ready file has them."""
+        found: list[int] = self.ready().get("pids", {}).get(group, [])
+        return found
+
+    def kill(self, group: str, position: int = 0) -> None:
+        """`kill -9` one process of a group, and wait until the ready file names living ones instead."""
+        before = self.pids(group)
+        os.kill(before[position], signal.SIGKILL)
+
+        def replaced() -> bool:
+            pids = self.pids(group)
+            complete = len(pids) == len(before) and all(sessions.alive(pid) for pid in pids)
+            return complete and before[position] not in pids
+
+        assert eventually(replaced, timeout_seconds=START_SECONDS), f"{group} was not replaced: {self.ready()}"
+
+    def everything(self) -> set[int]:
+        """Every living process of this installation: those it named, their sessions, and orphans."""
+        found = {pid for pid in self.pids_seen if sessions.alive(pid)}
+        for leader, members in sessions.by_leader().items():
+            if leader in self.pids_seen:
+                found.update(members)
+            found.update(pid for pid in members if str(self.data) in sessions.command_of(pid))
+        return found
+
+    def leaves_nothing(self) -> bool:
+        """Whether all of it is gone, soon."""
+        return eventually(lambda: not self.everything(), timeout_seconds=STOP_SECONDS)
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of `tidings`."""
+    return [sys.executable, "-m", "ops.cli", *arguments]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment, without any setting of ours but these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
+    return {**kept, **changes}
+
+
+@contextmanager
+def running(data: Path, *options: str, **settings: str) -> Iterator[Up]:
+    """A Tidings that is ready. Stopped at the end, if the test has not done that."""
+    ready_file = data / "ready.json"
+    arguments = (
+        "up",
+        "--data",
+        str(data),
+        "--receiver-port",
+        "0",
+        "--api-port",
+        "0",
+        "--ready-file",
+        str(ready_file),
+    )
+    process = subprocess.Popen(
+        command(*arguments, *options),
+        env=environment(**settings),
+        cwd=data,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    up = Up(process, ready_file, data)
+    try:
+        if not eventually(lambda: bool(up.ready()) or process.poll() is not None, timeout_seconds=START_SECONDS):
+            process.terminate()
+        assert up.ready(), process.communicate(timeout=STOP_SECONDS)[0]
+        yield up
+    finally:
+        process.terminate()
+        process.communicate(timeout=STOP_SECONDS)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fail unless this holds soon."""
+    assert eventually(condition, timeout_seconds=START_SECONDS)

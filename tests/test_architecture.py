@@ -1,0 +1,108 @@
+"""The rules of the house: who may import what, what the domain may not do, what no file may contain."""
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from ops import cli, procfile
+from shared.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+DOMAIN = sorted((ROOT / "shared" / "domain").glob("*.py"))
+# What reads or writes anything outside of the arguments, or differs from call to call.
+FORBIDDEN_CALLS = {
+    "open",
+    "print",
+    "input",
+    "exec",
+    "eval",
+    "now",
+    "utcnow",
+    "today",
+    "time",
+    "sleep",
+    "uuid4",
+    "getenv",
+}
+FORBIDDEN_IMPORTS = {
+    "asyncio", "http", "io", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket", "sqlite3",
+    "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
+}  # fmt: skip
+CALLING_OUT = {"http.client", "urllib.request", "pycurl", "shared.outbound"}
+# In parts, so that this file does not contain what it looks for.
+PATHS_OF_A_MACHINE = ("/" + "work/", "/" + "home/", "/" + "root/", "/" + "Users/")
+REGISTRIES = (
+    "pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "docker" + ".io", "gh" + "cr.io", "qu" + "ay.io",
+    "index" + "-url", "trusted" + "-host",
+)  # fmt: skip
+
+
+def test_import_contracts_are_kept() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-cache"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=lambda path: path.name)
+def test_the_domain_does_no_input_or_output(path: Path) -> None:
+    assert not imports(path) & FORBIDDEN_IMPORTS
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert called not in FORBIDDEN_CALLS, f"line {node.lineno} calls {called}"
+
+
+@pytest.mark.parametrize("room", ["receiver", "shared/domain", "shared/providers"])
+def test_nobody_who_must_not_call_out_can(room: str) -> None:
+    for path in sorted((ROOT / room).rglob("*.py")):
+        assert not imports(path) & CALLING_OUT, path
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, and for `from a import b` both `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("word", [*PATHS_OF_A_MACHINE, *REGISTRIES])
+def test_no_file_names_a_place_of_the_machine_it_was_written_on(word: str) -> None:
+    command = ["git", "grep", "--untracked", "--line-number", "-I", "--fixed-strings", word]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert found.stdout == ""
+
+
+def test_every_setting_is_in_the_table_of_the_readme() -> None:
+    documented = set(re.findall(rf"^\|\s*`({PREFIX}\w+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert documented >= {PREFIX + entry.name.upper() for entry in fields(Settings)}
+
+
+def test_every_variable_of_the_procfile_is_a_setting() -> None:
+    used = set(re.findall(rf"\$\{{({PREFIX}\w+)", (ROOT / "Procfile").read_text()))
+    assert used <= {PREFIX + entry.name.upper() for entry in fields(Settings)}
+
+
+def test_the_composition_runs_every_process_of_the_procfile() -> None:
+    composition = (ROOT / "docker-compose.yml").read_text()
+    for name in set(procfile.read()) - {procfile.RELEASE}:
+        assert f'["tidings", "run", "{name}"]' in composition
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "ops.cli", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("Usage:")
