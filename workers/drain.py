@@ -24,6 +24,7 @@ from workers.rim import Rim
 LEASE_SECONDS = 30
 _MOST_BYTES_IN_BATCH = 2 * 1024 * 1024
 _LONGEST_RUN_SECONDS = 5.0
+_UNTIL_MENDED_SECONDS = 30.0
 _TRIES_AFTER_DEADLOCK = 3
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
 _UNWRITABLE = (DBAPIError, ValueError)
@@ -82,19 +83,34 @@ def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Dra
 
 def _work(rim: Rim, claimed: Sequence[Claimed], token: UUID, done: Drained) -> None:
     with rim.engine.connect() as connection:
-        known = rim.catalogue.of(connection, {receipt.source_id for receipt in claimed})
-    left = [receipt for receipt in claimed if not _exhausted(rim, receipt, token, done)]
-    plain = [receipt for receipt in left if receipt.attempts < retries.ALONE_FROM_ATTEMPT and not receipt.reprocess]
-    special = [receipt for receipt in left if receipt.attempts >= retries.ALONE_FROM_ATTEMPT or receipt.reprocess]
-    _finish_together(rim, [_ready(receipt, known) for receipt in plain], token, done)
-    for position, receipt in enumerate(special):
-        if receipt.attempts >= retries.ALONE_FROM_ATTEMPT and len(special) > position + 1:
-            # It may be the one that kills: the others must not be charged with that attempt.
-            with rim.engine.begin() as connection:
-                receipts.release(connection, [other.id for other in special[position + 1 :]], token)
-        _finish_alone(rim, _ready(receipt, known), token, done)
-        if receipt.attempts >= retries.ALONE_FROM_ATTEMPT:
-            return
+        opened = rim.catalogue.of(connection, {receipt.source_id for receipt in claimed})
+    usable = {id_: source for id_, source in opened.items() if isinstance(source, Source)}
+    _leave_waiting(rim, [receipt for receipt in claimed if receipt.source_id not in usable], opened, token)
+    left = [receipt for receipt in claimed if receipt.source_id in usable and not _exhausted(rim, receipt, token, done)]
+    alone = [receipt for receipt in left if receipt.attempts >= retries.ALONE_FROM_ATTEMPT]
+    replaced = [receipt for receipt in left if receipt.reprocess and receipt not in alone]
+    plain = [receipt for receipt in left if receipt not in alone and not receipt.reprocess]
+    _finish_together(rim, [_ready(receipt, usable[receipt.source_id]) for receipt in plain], token, done)
+    for receipt in replaced:
+        _finish_alone(rim, _ready(receipt, usable[receipt.source_id]), token, done)
+    if alone:
+        # It may be the one that kills: the others must not be charged with that attempt.
+        with rim.engine.begin() as connection:
+            receipts.release(connection, [other.id for other in alone[1:]], token)
+        _finish_alone(rim, _ready(alone[0], usable[alone[0].source_id]), token, done)
+
+
+def _leave_waiting(
+    rim: Rim, unusable: Sequence[Claimed], opened: Mapping[int, Source | TidingsError], token: UUID
+) -> None:
+    """No attempt is charged to what cannot be read for its source's sake: an operator has to mend that."""
+    if not unusable:
+        return
+    reason = f"its source cannot be used: {opened.get(unusable[0].source_id)}"
+    log.error("receipts wait for their source", receipts=len(unusable), error=reason)
+    waiting = [receipt.id for receipt in unusable]
+    with rim.engine.begin() as connection:
+        receipts.postpone(connection, waiting, token, error=reason, delay_seconds=_UNTIL_MENDED_SECONDS)
 
 
 def _exhausted(rim: Rim, receipt: Claimed, token: UUID, done: Drained) -> bool:
@@ -106,10 +122,7 @@ def _exhausted(rim: Rim, receipt: Claimed, token: UUID, done: Drained) -> bool:
     return True
 
 
-def _ready(receipt: Claimed, known: Mapping[int, Source | TidingsError]) -> _Ready:
-    source = known.get(receipt.source_id)
-    if not isinstance(source, Source):
-        return _Ready(receipt, [], unreadable=f"its source cannot be used: {source}")
+def _ready(receipt: Claimed, source: Source) -> _Ready:
     try:
         return _Ready(receipt, normalize.rows(source, receipt.id, receipt.received_at, receipt.body))
     except PayloadError as error:
@@ -191,12 +204,11 @@ def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> int:
         held = receipts.finish(connection, [ready.claimed.id for ready in batch], token)
         if held != len(batch):
             raise LeaseLostError(f"of {len(batch)} receipts only {held} are still leased to this worker")
-        new_events = 0
         for ready in batch:
             if ready.claimed.reprocess:
                 reprocess.replace(connection, ready.claimed.id, ready.rows)
         rows = [row for ready in batch if not ready.claimed.reprocess for row in ready.rows]
-        return new_events + state.apply(connection, rows).new_events
+        return state.apply(connection, rows).new_events
 
 
 def _first_line(error: Exception) -> str:

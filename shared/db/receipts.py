@@ -194,6 +194,18 @@ def release(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) ->
     )
 
 
+def postpone(
+    connection: Connection, receipt_ids: Sequence[UUID], token: UUID, *, error: str, delay_seconds: float
+) -> None:
+    """Give leases back to be claimed when the delay has passed, without charging the attempt."""
+    connection.exec_driver_sql(
+        "UPDATE pending_receipts SET lease_until = NULL, lease_token = NULL, attempts = attempts - 1,"
+        " last_error = %(error)s, available_at = now() + make_interval(secs => %(delay)s)"
+        " WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
+        {"ids": list(receipt_ids), "token": token, "error": error, "delay": delay_seconds},
+    )
+
+
 def bury(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, detail: str) -> None:
     """Set a receipt aside as dead, if this lease still holds it."""
     connection.exec_driver_sql(

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.db import receipts
+from shared.db import receipts, sources
 from shared.db.receipts import Claimed
 from shared.domain.events import Event
 from shared.sources import Source
@@ -43,6 +43,13 @@ def claim(
             connection, limit=limit, most_bytes=most_bytes, token=token, lease_seconds=lease_seconds
         )
     return token, claimed
+
+
+def mend(workshop: Workshop, source: Source, credentials: dict[str, str]) -> None:
+    """Give the source these credentials, and the worker an eye for them."""
+    with workshop.rim.engine.begin() as connection:
+        sources.update(connection, source.id, credentials=workshop.rim.vault.seal(credentials))
+    workshop.rim.catalogue.forget(source.id)
 
 
 def let_workers_die(workshop: Workshop, times: int) -> None:
@@ -232,15 +239,6 @@ class TestWhatFails:
         [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
         assert detail
 
-    def test_for_want_of_its_source_s_key_is_dead_with_that_reason(self, workshop: Workshop, source: Source) -> None:
-        workshop.run("UPDATE sources SET credentials = 'sealed with a key that is lost'")
-        receipt = workshop.receive(source, delivery("ann"))
-        draining.drain(workshop.rim)
-        assert workshop.standing(receipt)[0] == "dead"
-        [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
-        assert "TIDINGS_SECRET_KEYS" in detail
-
-    @pytest.mark.parametrize("fault", ["raises", "unsendable", "unstorable"])
     def test_by_a_fault_of_the_parser_is_tried_again_and_holds_nobody_up(
         self, workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:
@@ -359,3 +357,18 @@ def test_several_workers_at_once_do_each_thing_once(workshop: Workshop) -> None:
     workshop.nothing_is_doubled()
     with workshop.rim.engine.connect() as connection:
         assert effects.stored(connection) == effects.expected(source.id, happenings)
+
+
+def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_source_is_mended(
+    workshop: Workshop, source: Source
+) -> None:
+    receipt = workshop.receive(source, delivery("ann"))
+    mend(workshop, source, {"username": "user"})  # the password is gone
+    for _ in range(workshop.rim.settings.max_attempts + 1):
+        assert drain_when_due(workshop) == Drained()
+    [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
+    assert attempts == 0
+    assert "source cannot be used" in error
+    mend(workshop, source, CLOUDMAILIN)
+    assert drain_when_due(workshop).receipts == 1
+    assert workshop.rows("SELECT receipt_id FROM events") == [(receipt,)]
