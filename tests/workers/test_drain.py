@@ -239,6 +239,7 @@ class TestWhatFails:
         [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
         assert detail
 
+    @pytest.mark.parametrize("fault", ["raises", "unsendable", "unstorable"])
     def test_by_a_fault_of_the_parser_is_tried_again_and_holds_nobody_up(
         self, workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch, fault: str
     ) -> None:
