@@ -3,6 +3,10 @@
 import atexit
 import sys
 
+# structlog loads rich wherever that is installed, and pygments with it: 4 MB of every receiver, for coloured
+# tracebacks that nobody sees.
+sys.modules["rich"] = None  # type: ignore[assignment]
+
 from receiver.app import create_app
 from receiver.bell import Bell
 from receiver.directory import Directory
@@ -15,12 +19,10 @@ from shared.doorbell import VERIFY, Doorbell
 from shared.secrets import Vault
 
 _WRITER_STATEMENT_TIMEOUT_MS = 1000
-_SWITCH_INTERVAL_SECONDS = 0.005  # the writer must not wait 5 ms for its turn behind threads that verify
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
 log.configure(configuration.log_level)
-sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
 
 _vault = Vault(configuration.secret_keys)
 _reads = engine.create(
