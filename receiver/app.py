@@ -5,10 +5,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import structlog
 from flask import Flask, Response, request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug import Request as HttpRequest
 from werkzeug.exceptions import HTTPException
 
+from receiver import metrics
 from receiver.arrival import Refused
 from receiver.door import Door, answer
 from receiver.writer import StorageUnavailableError
@@ -61,7 +62,7 @@ def create_app(door: Door) -> Flask:
 
     @app.get("/metrics")
     def measured() -> Response:
-        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:

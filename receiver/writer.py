@@ -7,6 +7,7 @@ row fails one request.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,6 +23,10 @@ from shared.domain.errors import TidingsError
 
 WAIT_SECONDS = 1.2
 """How long a request waits for its commit before the provider is told to try again."""
+
+STALLED_SECONDS = 0.8
+"""After so long in one commit the database is taken to have stopped: requests are turned away at once, rather than
+have each occupy a thread for the time that a request may wait."""
 
 _MOST_IN_BATCH = 500
 _MOST_BYTES_IN_BATCH = 8 * 1024 * 1024
@@ -84,6 +89,7 @@ class Writer:
         self._on_queued = on_queued
         self._on_parked = on_parked
         self._open: Connection | None = None
+        self._busy_since: float | None = None
         self._waiting: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -112,6 +118,9 @@ class Writer:
     def _submit(self, slot: _Slot) -> Kept | TidingsError | None:
         if self._waiting.qsize() >= _MOST_WAITING:
             raise StorageUnavailableError("too many requests are waiting for the database")
+        busy_since = self._busy_since
+        if busy_since is not None and time.monotonic() - busy_since > STALLED_SECONDS:
+            raise StorageUnavailableError("the database does not answer")
         self._waiting.put(slot)
         if not slot.lock.acquire(timeout=WAIT_SECONDS):
             slot.abandoned = True  # if it is committed all the same, the provider's next try is a repetition
@@ -125,7 +134,9 @@ class Writer:
             if first is None:
                 break
             batch, stopping = self._gather(first)
+            self._busy_since = time.monotonic()
             self._serve(batch)
+            self._busy_since = None
         self._disconnect()
 
     def _gather(self, first: _Slot) -> tuple[list[_Slot], bool]:

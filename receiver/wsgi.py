@@ -1,11 +1,20 @@
 """What the server runs: `receiver.wsgi:app`. Everything a receiver needs is put together here, once."""
 
-import atexit
+import os
+import shutil
 import sys
+import tempfile
+from multiprocessing.util import Finalize
+from pathlib import Path
 
 # structlog loads rich wherever that is installed, and pygments with it: 4 MB of every receiver, for coloured
 # tracebacks that nobody sees.
 sys.modules["rich"] = None  # type: ignore[assignment]
+
+# Read when prometheus_client is loaded. The processes of one server have one parent.
+_counts = Path(tempfile.gettempdir(), f"tidings-receiver-{os.getppid()}")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counts)
+_counts.mkdir(exist_ok=True)
 
 from receiver.app import create_app
 from receiver.bell import Bell
@@ -37,16 +46,19 @@ _writes = engine.create(
 _bell = Bell(Doorbell(configuration.broker_url))
 _writer = Writer(_writes, on_queued=_bell.ring, on_parked=lambda: _bell.ring(VERIFY))
 _refusals = RefusalBook(_reads)
-
 _directory = Directory(_reads, _vault)
 
 app = create_app(Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals))
 
 
-@atexit.register
 def close() -> None:
     """Write and announce what is waiting before the process ends."""
     _writer.close()
     _directory.close()
     _refusals.close()
     _bell.close()
+    shutil.rmtree(_counts, ignore_errors=True)
+
+
+# granian's workers are processes of multiprocessing, which end without running what atexit was told.
+Finalize(None, close, exitpriority=1)

@@ -1,6 +1,7 @@
 """Group commit: what is settled, and how, whatever happens to the database."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from receiver.writer import Kept, StorageUnavailableError, Writer
 from shared import ids
 from shared.db import engine
 from shared.db.receipts import Receipt
+from tests.chaos.house import frozen
 
 
 def receipt(number, *, key=None, headers="{}"):
@@ -92,6 +94,34 @@ def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serv
         server.start()
         assert isinstance(writer.keep(receipt(3)), Kept)
         writer.check()
+    finally:
+        writer.close()
+        database.dispose()
+
+
+def test_a_database_that_has_stopped_turns_requests_away_at_once(make_postgres):
+    from shared.db import migrate
+
+    server = make_postgres()
+    migrate.upgrade(server.url)
+    database = engine.create(server.url, application="test", statement_timeout_ms=1000)
+    writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
+    try:
+        assert isinstance(writer.keep(receipt(1)), Kept)
+        with frozen(server):
+            with pytest.raises(StorageUnavailableError, match="did not commit"):
+                writer.keep(receipt(2))
+            with pytest.raises(StorageUnavailableError, match="does not answer"):
+                writer.keep(receipt(3))
+        until = time.monotonic() + 10
+        while True:
+            try:
+                assert isinstance(writer.keep(receipt(4)), Kept)
+            except StorageUnavailableError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            else:
+                break
     finally:
         writer.close()
         database.dispose()
