@@ -1,0 +1,40 @@
+"""How long and how often everything is measured."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Durations in seconds; rounds are of both sides in turn."""
+
+    accepted: float = 10.0
+    accepted_rounds: int = 3
+    sustained: float = 60.0
+    sustained_rounds: int = 2
+    bodies: float = 20.0
+    bodies_rounds: int = 2
+    latency: float = 30.0
+    redis: float = 8.0
+    redis_rounds: int = 3
+    stories: int = 300
+
+
+def full(seconds: float) -> Plan:
+    """What RESULTS.md is written from; `seconds` is how long the sustained load lasts."""
+    return Plan(sustained=seconds, bodies=min(20.0, seconds), latency=min(30.0, seconds))
+
+
+def quick(seconds: float) -> Plan:
+    """A look: numbers that say whether it works, and not much more."""
+    return Plan(
+        accepted=min(2.0, seconds),
+        accepted_rounds=1,
+        sustained=seconds,
+        sustained_rounds=1,
+        bodies=seconds,
+        bodies_rounds=1,
+        latency=seconds,
+        redis=min(2.0, seconds),
+        redis_rounds=1,
+        stories=30,
+    )

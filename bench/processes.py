@@ -1,0 +1,78 @@
+"""Processes that are measured: started in a session of their own, stopped with all that they started."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench import sampling
+from ops import procfile, sessions, surroundings
+from ops.watchdog import Watchdog
+from shared.domain.errors import TidingsError
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 15.0
+_PAUSE_SECONDS: Final = 0.05
+
+
+class BenchError(TidingsError):
+    """The benchmark cannot go on; the message says why."""
+
+
+class Processes:
+    """Commands by name, started and stopped together. The watchdog stops them if we are killed."""
+
+    def __init__(self, logs: Path, environment: Mapping[str, str], watchdog: Watchdog) -> None:
+        self._logs = logs
+        self._environment = surroundings.environment_with(environment)
+        self._watchdog = watchdog
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: str) -> None:
+        """Start a command, as a shell understands it; nothing is waited for."""
+        with (self._logs / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"],
+                cwd=procfile.ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._running[name] = process
+        self._watchdog.watch(process.pid)
+
+    def stop(self, *names: str) -> None:
+        """Stop these, or all, in an orderly way; kill what takes too long, and what it left behind."""
+        stopping = {name: self._running[name] for name in names or tuple(self._running) if name in self._running}
+        for process in stopping.values():
+            sessions.send(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while any(process.poll() is None for process in stopping.values()) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
+        for name, process in stopping.items():
+            sessions.kill(process.pid)
+            process.wait()
+            self._watchdog.forget(process.pid)
+            del self._running[name]
+
+    def pids(self, name: str) -> list[int]:
+        """A command's main process, and behind it those that do the work; none while it is not running."""
+        process = self._running.get(name)
+        return sampling.processes(process.pid) if process else []
+
+    def names(self) -> Sequence[str]:
+        """What is running."""
+        return tuple(self._running)
+
+    def wait_until(self, condition: Callable[[], bool], name: str) -> None:
+        """Wait until a command is ready. Raises BenchError, with what it said last, if it takes too long."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not condition():
+            if time.monotonic() > deadline or self._running[name].poll() is not None:
+                lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
+                raise BenchError(f"{name} did not start. It said last:\n" + "\n".join(lines[-15:]))
+            time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,74 @@
+"""What processes use of memory and processors, as Linux tells it in /proc."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops import sessions
+
+_PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_KIB = 1024
+_MB = 1_000_000
+_PARENT, _USER_TIME, _SYSTEM_TIME = 1, 11, 12  # fields of /proc/PID/stat behind the name
+_BOOKKEEPING = "multiprocessing.resource_tracker"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one process, in megabytes: resident, and proportional (shared pages shared out) where it can be read."""
+
+    resident: float
+    proportional: float | None
+
+
+def memory(pid: int) -> Memory:
+    """What a process holds in memory now."""
+    fields = _sizes(_PROC / str(pid) / "status")
+    try:
+        proportional = _sizes(_PROC / str(pid) / "smaps_rollup").get("Pss")
+    except PermissionError:
+        proportional = None
+    return Memory(fields["VmRSS"], proportional)
+
+
+def processes(leader: int) -> list[int]:
+    """The main process and those that do its work."""
+    return [pid for pid in sessions.members(leader) if _BOOKKEEPING not in sessions.command_of(pid)]
+
+
+def children(parent: int) -> list[int]:
+    """The direct children of a process."""
+    numbers = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    return [pid for pid in numbers if (stat := _stat(pid)) and int(stat[_PARENT]) == parent]
+
+
+def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
+    """What each of these processes has used of processors since it was started."""
+    found = {}
+    for pid in pids:
+        if stat := _stat(pid):
+            found[pid] = (int(stat[_USER_TIME]) + int(stat[_SYSTEM_TIME])) / _TICKS
+    return found
+
+
+def used_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
+    """Processor seconds used between two readings; processes that ended meanwhile are not seen."""
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+
+
+def _sizes(path: Path) -> dict[str, float]:
+    found = {}
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if value.endswith(" kB"):
+            found[name] = int(value.split()[0]) * _KIB / _MB
+    return found
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None

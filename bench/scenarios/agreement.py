@@ -1,0 +1,97 @@
+"""Whether both sides make the same of the same events: without that, comparing their speed would mean nothing."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+
+from bench import load, signing
+from bench.figures import Findings
+from bench.plan import Plan
+from bench.sides import Side
+from bench.stage import Stage
+from simulator import staging
+from simulator.load import raw_request
+from simulator.scenarios import Scenario
+
+SCENARIO: Final = Scenario(
+    name="agreement",
+    summary="Everything that happens, out of order and repeated",
+    bodies=(1, 20),
+    shuffled=True,
+    repeats=0.2,
+)
+_STATES: Final = (
+    "SELECT message_id, recipient, weight, status_at, rank, status_key, status, classification, smtp_status,"
+    " enhanced_code, reason, smtp_id, opens, clicks, reads, remarks, opened_at, clicked_at, read_at, complained_at,"
+    " unsubscribed_at, subscribed_at FROM recipient_states ORDER BY message_id, recipient"
+)
+_MESSAGES: Final = (
+    "SELECT id, first_event_at, provider_message_id, request_id, smtp_id, sender, subject, tenant, tag, campaign"
+    " FROM messages ORDER BY id"
+)
+_EVENTS: Final = "SELECT key, type, message_id, recipient, occurred_at FROM events ORDER BY key"
+_COMPARED: Final = {"events": _EVENTS, "messages": _MESSAGES, "recipients' states": _STATES}
+_PATIENCE_SECONDS: Final = 60.0
+
+
+def run(stage: Stage, plan: Plan) -> Findings:
+    """The same postings to both sides; then what both databases hold is compared, row by row."""
+    postings = _postings(plan.stories)
+    held: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
+    findings = Findings()
+    for side in stage.sides:
+        side.reset()
+        with side.working():
+            outcome = load.run(side.address, postings, connections=8)
+            if set(outcome.statuses) != {200}:
+                findings.wrong.append(f"agreement, {side.name}: answers were {dict(outcome.statuses)}")
+            _settle(side)
+        with side.connect() as connection:
+            held[side.name] = contents(connection)
+    findings.wrong += differences(held["tidings"], held["usual"])
+    if not findings.wrong:
+        counts = ", ".join(f"{len(rows)} {name}" for name, rows in held["tidings"].items())
+        findings.notes.append(
+            f"Agreement: after {len(postings)} requests, out of order and a fifth of them repeated, "
+            f"both databases held the same {counts}."
+        )
+    return findings
+
+
+def contents(connection: psycopg.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """What a side has made of its events, but for the times at which it did so."""
+    return {name: connection.execute(query).fetchall() for name, query in _COMPARED.items()}
+
+
+def differences(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any, ...]]]) -> list[str]:
+    """Where two databases do not hold the same, in a sentence each."""
+    found = []
+    for name, rows in one.items():
+        differing = set(map(repr, rows)) ^ set(map(repr, other[name]))
+        if differing:
+            found.append(f"agreement: {name} differ: {len(differing)} rows are not in both, such as {min(differing)}")
+    return found
+
+
+def _postings(stories: int) -> list[bytes]:
+    dialect, now = signing.dialect(), datetime.now(UTC)
+    play = staging.stage(SCENARIO, dialect, count=stories, seed=1, now=now)
+    requests = []
+    for posting in play.postings:
+        signed = posting.request(dialect, now)
+        requests.append(raw_request(f"/webhooks/{signing.SLUG}", "receiver.example", signed.headers, signed.body))
+    return requests
+
+
+def _settle(side: Side) -> None:
+    """Wait until nothing waits, and what was under way then is done too."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with side.connect() as connection:
+        events, quiet = -1, 0
+        while quiet < 3 and time.monotonic() < deadline:
+            now = side.events(connection)
+            quiet = quiet + 1 if now == events and side.is_idle(connection) else 0
+            events = now
+            time.sleep(0.3)

@@ -1,0 +1,19 @@
+"""How many events a second come to their state when they arrive in bodies of a hundred."""
+
+from typing import Final
+
+from bench.figures import Findings
+from bench.plan import Plan
+from bench.scenarios import sustained
+from bench.stage import Stage
+
+_EVENTS: Final = 100
+_MOST_A_SECOND: Final = 450
+
+
+def run(stage: Stage, plan: Plan) -> Findings:
+    """Both sides in turn, with the same requests."""
+    runs = sustained.both(
+        stage, plan.bodies, plan.bodies_rounds, most_a_second=_MOST_A_SECOND, seed=300, events=_EVENTS
+    )
+    return sustained.told(f"bodies of {_EVENTS} events", runs, at_least_times=40)

@@ -1,0 +1,66 @@
+"""The usual way is slow, and right: otherwise comparing with it would mean nothing."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from bench import signing
+from bench.scenarios import agreement
+from bench.usual import work
+from shared import ids, normalize
+from shared.db import engine, state
+from shared.db.state import NewEvent
+from shared.providers import mailchannels
+from shared.sources import Source
+from simulator import staging
+from tests.conftest import DatabaseServer
+
+NOW = datetime.now(UTC)  # there are partitions for these weeks only
+
+
+@pytest.fixture
+def usual_url(postgres: DatabaseServer, template: str, database_url: str) -> Iterator[str]:
+    """A second database, as migrated and as empty as the first."""
+    name = make_url(database_url).database
+    other = sql.Identifier(f"{name}_usual")
+    postgres.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(other, sql.Identifier(template))
+    )
+    yield postgres.url_of(f"{name}_usual")
+    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(other))
+
+
+def story(count: int) -> list[list[NewEvent]]:
+    """The events of each body of a play of everything, out of order and partly repeated."""
+    dialect = signing.dialect()
+    credentials = mailchannels.read_credentials(dialect.credentials(), {})
+    source = Source(id=1, slug="bench", version=1, provider=mailchannels, credentials=credentials)
+    play = staging.stage(agreement.SCENARIO, dialect, count=count, seed=1, now=NOW)
+    return [normalize.rows(source, ids.receipt_id(NOW), NOW, posting.body) for posting in play.postings]
+
+
+def test_its_states_are_those_of_tidings(database_url: str, usual_url: str) -> None:
+    bodies = story(40)
+    ours = engine.create(database_url, application="test")
+    with ours.begin() as connection:
+        for body in bodies:
+            state.apply(connection, body)
+    ours.dispose()
+    theirs = create_engine(make_url(usual_url).set(drivername="postgresql+psycopg"), json_serializer=str)
+    events = [event for body in bodies for event in body]
+    random.Random(2).shuffle(events)
+    for event in events:
+        with Session(theirs) as session, session.begin():
+            work.apply(session, event)
+    theirs.dispose()
+    with psycopg.connect(database_url) as one, psycopg.connect(usual_url) as other:
+        held = agreement.contents(one)
+        assert agreement.differences(held, agreement.contents(other)) == []
+    assert len(held["recipients' states"]) > 40
