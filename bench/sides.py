@@ -152,7 +152,7 @@ class Side(abc.ABC):
 
 
 class Tidings(Side):
-    """As its Procfile starts it: one receiver, one worker process, beat, and the API."""
+    """As its Procfile starts it: a receiver, a worker, beat, and the API."""
 
     name = "tidings"
     connections = 48

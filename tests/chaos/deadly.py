@@ -1,0 +1,24 @@
+"""Workers to whom one certain body is deadly, as a fault in a C library would be: `celery -A tests.chaos.deadly`."""
+
+import os
+from datetime import datetime
+from uuid import UUID
+
+from shared import normalize
+from shared.db.state import NewEvent
+from shared.sources import Source
+from tests.chaos.traffic import DEADLY
+from workers.app import app
+
+__all__ = ["app"]
+
+_rows = normalize.rows
+
+
+def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
+    if body == DEADLY:
+        os._exit(1)
+    return _rows(source, receipt_id, received_at, body)
+
+
+normalize.rows = _read

@@ -1,0 +1,305 @@
+"""A whole Tidings that the test can hurt: its processes are those of the Procfile, its servers are its own.
+
+Nothing is started again by itself: a test says what dies, and what comes back when.
+"""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import redis as redis_client
+from sqlalchemy import NullPool, create_engine, make_url
+
+from ops import embedded, ports, procfile, ready, sessions, surroundings
+from ops.embedded.server import Server
+from ops.ready import Address
+from ops.watchdog import Watchdog
+from shared.db import migrate, sources
+from shared.doorbell import Doorbell
+from shared.secrets import Vault, new_key
+from simulator.dialects.base import Dialect
+from tests import effects
+
+PATIENCE_SECONDS: Final = 60.0
+WORKERS: Final = "workers.app"
+_PAUSE_SECONDS: Final = 0.05
+_STOP_SECONDS: Final = 15.0
+_LEASES_RUN_OUT_SECONDS: Final = 2.0
+_LAST_LINES: Final = 15
+
+
+class Process:
+    """One line of the Procfile, running: the leader of a session that holds all that it starts."""
+
+    def __init__(self, command: str, environment: Mapping[str, str], log: Path, watchdog: Watchdog) -> None:
+        self.log = log
+        self._watchdog = watchdog
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", f"exec {command}"],
+                cwd=procfile.ROOT,
+                env=surroundings.environment_with(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        watchdog.watch(self.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """`kill -9` of all of it."""
+        sessions.kill(self.pid)
+        self._process.wait()
+        self._watchdog.forget(self.pid)
+
+    def kill_parent(self) -> None:
+        """`kill -9` of the main process; what it has started finds itself an orphan."""
+        sessions.send(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def kill_child(self) -> None:
+        """`kill -9` of those that do the work; the main process has to cope."""
+        for pid in sessions.members(self.pid):
+            if pid != self.pid:
+                sessions.send(pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP of all of it."""
+        sessions.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """The end of `freeze`."""
+        sessions.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Ask it to end, as an operator would; kill what is left of it."""
+        self.thaw()
+        sessions.send(self.pid, signal.SIGTERM)
+        eventually(lambda: not self.is_running, _STOP_SECONDS)
+        self.kill()
+
+
+class House:
+    """Receivers, workers and beat, by names such as `worker` and `worker 2`; and the servers they stand on."""
+
+    def __init__(self, postgres: embedded.Postgres, redis: embedded.Redis, logs: Path, watchdog: Watchdog) -> None:
+        key = new_key()
+        self.postgres = postgres
+        self.redis = redis
+        self.vault = Vault([key])
+        self.processes: dict[str, Process] = {}
+        self._commands = procfile.read()
+        self._logs = logs
+        self._watchdog = watchdog
+        self._ports: dict[str, int] = {}
+        self._environment = {
+            "TIDINGS_DATABASE_URL": postgres.url,
+            "TIDINGS_BROKER_URL": redis.url,
+            "TIDINGS_SECRET_KEYS": key,
+        }
+        migrate.upgrade(postgres.url)
+        # Without a pool: the test's own connections do not live longer than a server may.
+        self.engine = create_engine(make_url(postgres.url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+
+    def start(self, *names: str, application: str = WORKERS) -> None:
+        """Start these, without waiting; `application` is what the workers among them run."""
+        for name in names:
+            group = name.partition(" ")[0]
+            port = {"TIDINGS_RECEIVER_PORT": str(self._port(name))} if group == "receiver" else {}
+            command = self._commands[group].replace(WORKERS, application)
+            self.processes[name] = Process(command, {**self._environment, **port}, self.log(name), self._watchdog)
+
+    def start_and_wait(self, *names: str, application: str = WORKERS) -> None:
+        """Start these, and wait for everything."""
+        self.start(*names, application=application)
+        self.wait_until_ready()
+
+    def stop(self, *names: str) -> None:
+        """Stop these, in an orderly way."""
+        for name in names:
+            self.processes.pop(name).stop()
+
+    def bring_back(self, name: str) -> None:
+        """Start what was killed, as a supervisor would; nothing of the earlier one stays."""
+        self.processes[name].kill()
+        self.start(name)
+
+    def close(self) -> None:
+        """Whatever is left goes now."""
+        for process in self.processes.values():
+            process.kill()
+        self.processes.clear()
+        self.engine.dispose()
+
+    def add_source(self, slug: str, dialect: Dialect) -> int:
+        """A source that all receivers know."""
+        with self.engine.begin() as connection:
+            row = sources.create(
+                connection,
+                slug=slug,
+                provider=dialect.NAME,
+                credentials=self.vault.seal(dialect.credentials()),
+                settings={},
+            )
+        for name in self.names("receiver"):
+            self._must_come(partial(self._address(name).answers, f"/webhooks/{slug}"), name)
+        return row.id
+
+    def urls(self, slug: str) -> list[str]:
+        """Where the provider posts to: one URL for each receiver."""
+        return [f"{self._address(name).url}/webhooks/{slug}" for name in self.names("receiver")]
+
+    def wait_until_ready(self) -> None:
+        """Until every receiver commits and every worker listens."""
+        for name in self.names("receiver"):
+            self._must_come(partial(self._address(name).answers, "/readyz"), name)
+        workers = self.names("worker")
+        self._must_come(lambda: ready.consumers(self.redis.url) >= len(workers), *workers)
+
+    def repair(self, *names: str) -> None:
+        """These and no others are running, and the servers, whatever a test did to them."""
+        for server in (self.postgres, self.redis):
+            if not server.is_ready():
+                server.start()
+        for name in {*self.processes} - {*names}:
+            self.processes.pop(name).kill()
+        for name in names:
+            if name not in self.processes:
+                self.start(name)
+            elif not self.processes[name].is_running:
+                self.bring_back(name)
+            self.processes[name].thaw()
+        self.wait_until_ready()
+
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query, values or None)]
+
+    def settle(self, *, leases_run_out_seconds: float = _LEASES_RUN_OUT_SECONDS, ring: bool = False) -> None:
+        """Wait until nothing is pending; with `ring` the workers are told so now and then, and not only by the sweep.
+
+        What a killed worker held is free when its lease has run out. So that a test need not sit that out, time is
+        made to pass for the leases; for those of living workers as well, which have to bear with it.
+        """
+        aged_at = began_at = time.monotonic()
+        while pending := self.pending():
+            now = time.monotonic()
+            assert now < began_at + PATIENCE_SECONDS, f"still pending: {pending}\n{self.last_words(*self.processes)}"
+            if now > aged_at + leases_run_out_seconds:
+                self.let_time_pass()
+                if ring:
+                    self._ring()
+                aged_at = now
+            time.sleep(_PAUSE_SECONDS)
+
+    def let_time_pass(self) -> None:
+        """All leases have run out, and all waiting is over."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE pending_receipts SET lease_until = least(lease_until, now() - interval '1 s'),"
+                " available_at = least(available_at, now())"
+            )
+
+    def pending(self) -> list[tuple[Any, ...]]:
+        """Some of what is pending, for a failure's message."""
+        return self.rows(
+            "SELECT receipt_id, attempts, available_at - now(), lease_until - now(), last_error FROM pending_receipts"
+            " LIMIT 5"
+        )
+
+    def nothing_is_doubled(self) -> None:
+        """Every event is stored and announced once."""
+        with self.engine.connect() as connection:
+            effects.nothing_is_doubled(connection)
+
+    def states(self, source_id: int) -> Mapping[effects.Place, effects.Effect]:
+        """The states that this source's events have led to."""
+        known = {row[0].hex for row in self.rows("SELECT id FROM messages WHERE source_id = %(id)s", id=source_id)}
+        with self.engine.connect() as connection:
+            return {place: effect for place, effect in effects.stored(connection).items() if place[0] in known}
+
+    def log(self, name: str) -> Path:
+        """What a process writes to, and those of the same name before it."""
+        return self._logs / f"{name}.log"
+
+    def last_words(self, *names: str) -> str:
+        """The ends of these logs, for a failure's message."""
+        ends = []
+        for name in names:
+            text = self.log(name).read_text(errors="replace") if self.log(name).exists() else ""
+            ends.append("\n".join([f"--- {name} said last:", *text.splitlines()[-_LAST_LINES:]]))
+        return "\n".join(ends)
+
+    def names(self, group: str) -> list[str]:
+        """The processes of a kind."""
+        return [name for name in self.processes if name.partition(" ")[0] == group]
+
+    def _ring(self) -> None:
+        bell = Doorbell(self.redis.url)
+        bell.ring()
+        bell.close()
+
+    def _must_come(self, condition: Callable[[], bool], *names: str) -> None:
+        assert eventually(condition), self.last_words(*names)
+
+    def _port(self, name: str) -> int:
+        return self._ports.setdefault(name, ports.free())
+
+    def _address(self, name: str) -> Address:
+        return Address(host="127.0.0.1", port=self._port(name))
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """SIGSTOP of the server, and of every process that serves one of its connections, until the context is left."""
+    if not isinstance(server, embedded.Postgres):
+        with _stopped([server.pid]):
+            yield
+        return
+    with psycopg.connect(server.url, autocommit=True) as connection, _stopped([server.pid]):
+        # Those that serve a connection are leaders of sessions of their own, so the server has to be asked for them.
+        backends = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity")]
+        with _stopped(backends):
+            yield
+
+
+@contextmanager
+def _stopped(pids: Iterable[int]) -> Iterator[None]:
+    try:
+        for pid in pids:
+            sessions.send(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            sessions.send(pid, signal.SIGCONT)
+
+
+def flush(redis: embedded.Redis) -> None:
+    """FLUSHALL."""
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.flushall()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+    """Whether this comes to hold in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True

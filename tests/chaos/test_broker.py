@@ -1,0 +1,50 @@
+"""Redis is only the doorbell: without it nobody waits longer for an answer, and nothing is lost."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.chaos import traffic
+from tests.chaos.house import flush, frozen
+from tests.chaos.stage import Stage
+
+ANSWER_SECONDS = 5.0  # generous: the machine may be busy with other things
+
+
+def test_flushing_everything_again_and_again_loses_nothing(stage: Stage) -> None:
+    told = traffic.happenings(600, seed=11)
+    bodies = traffic.paced(stage.bodies(told), seconds=3)
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(stage.provider.send, bodies)
+        flushed = 0
+        while not sending.done():
+            flush(stage.house.redis)
+            flushed += 1
+            time.sleep(0.02)
+    done = sending.result()
+    assert flushed > 10
+    assert set(done.statuses) == {200}
+    stage.every_acknowledged_event_had_its_effect_once(told, done)
+
+
+def test_a_bell_that_nobody_hears_costs_only_the_wait_for_the_sweep(stage: Stage) -> None:
+    told = traffic.happenings(200, seed=12)
+    stage.house.redis.kill()
+    done = stage.provider.send(stage.bodies(told))
+    assert set(done.statuses) == {200}
+    assert done.slowest_seconds < ANSWER_SECONDS
+    assert stage.house.pending()
+
+    for receiver in stage.house.names("receiver"):
+        stage.house.bring_back(receiver)  # it would have rung once more, had it lived
+    stage.house.redis.start()
+
+    stage.every_acknowledged_event_had_its_effect_once(told, done)
+
+
+def test_a_broker_that_is_frozen_costs_no_request_anything(stage: Stage) -> None:
+    told = traffic.happenings(200, seed=13)
+    with frozen(stage.house.redis):
+        done = stage.provider.send(stage.bodies(told))
+    assert set(done.statuses) == {200}
+    assert done.slowest_seconds < ANSWER_SECONDS
+    stage.every_acknowledged_event_had_its_effect_once(told, done)

@@ -1,0 +1,36 @@
+"""What the Celery application is set up to do."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_FAILING = """
+from celery.utils.log import get_logger
+from workers.app import app
+
+app.log.setup(loglevel="WARNING")
+logger = get_logger("celery.app.trace")
+logger.info("not worth a line")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logger.exception("Task %s raised unexpected", "tidings.drain")
+"""
+
+
+def test_a_task_that_fails_is_told_of_in_the_log() -> None:
+    environment = {**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0"}
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["level"]) == ("Task tidings.drain raised unexpected", "error")
+    assert "ZeroDivisionError" in told["exception"]
