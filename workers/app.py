@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
+from kombu import Queue
 
 from shared import log, settings
 from shared.doorbell import QUEUE, VERIFY
@@ -13,10 +14,13 @@ _configuration.require("broker_url")
 
 app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"])
 app.conf.update(
+    # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
+    # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu
+    # then polls no more, never notices that the connection is gone, and the worker hears nothing until it is restarted.
+    task_queues=[Queue(QUEUE, no_ack=True)],
     task_default_queue=QUEUE,
     task_ignore_result=True,
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
+    task_acks_late=False,
     task_serializer="json",
     accept_content=["json"],
     task_soft_time_limit=90,
@@ -24,7 +28,6 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     worker_enable_remote_control=False,
-    worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_soft_shutdown_timeout=10,
     worker_max_tasks_per_child=100_000,
     worker_max_memory_per_child=300_000,  # KiB

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared.db.state import OF_STANDING
+from shared.db.state import OF_STANDING, RISES
 from shared.domain.state import RANKS, Weight
 from shared.domain.vocabulary import Status
 
@@ -48,10 +48,6 @@ ON CONFLICT (id) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.sub
 RETURNING submitted_at, xmax = 0
 """
 
-_RISES = (
-    "(excluded.weight, excluded.status_at, excluded.rank, excluded.status_key)"
-    " > (s.weight, s.status_at, s.rank, s.status_key)"
-)
 _STATES = f"""
 INSERT INTO recipient_states AS s (message_id, recipient, source_id, smtp_id, weight, status_at, rank, status_key,
     status, updated_at)
@@ -59,10 +55,10 @@ SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, %(weight)s, %(subm
     now()
 FROM unnest(%(recipients)s::text[], %(keys)s::uuid[]) AS given (recipient, key) ORDER BY recipient
 ON CONFLICT (message_id, recipient) DO UPDATE SET
-    previous_status = CASE WHEN {_RISES} THEN s.status ELSE s.previous_status END,
-    {", ".join(f"{n} = CASE WHEN {_RISES} THEN excluded.{n} ELSE s.{n} END" for n in OF_STANDING)},
+    previous_status = CASE WHEN {RISES} THEN s.status ELSE s.previous_status END,
+    {", ".join(f"{n} = CASE WHEN {RISES} THEN excluded.{n} ELSE s.{n} END" for n in OF_STANDING)},
     smtp_id = least(s.smtp_id, excluded.smtp_id), version = s.version + 1, updated_at = now()
-WHERE {_RISES} OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
+WHERE {RISES} OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
 """
 
 

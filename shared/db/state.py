@@ -73,10 +73,11 @@ _FILLED = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", 
 
 _LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_FILLED)}
 
-_RISES = (
+RISES = (
     "(excluded.weight, excluded.status_at, excluded.rank, excluded.status_key)"
     " > (s.weight, s.status_at, s.rank, s.status_key)"
 )
+"""Whether what arrives (`excluded`) holds instead of what is stored (`s`)."""
 
 OF_STANDING = (
     "weight",
@@ -107,9 +108,7 @@ COUNTED = (
 )
 """What a state gathers from all its events."""
 
-_TAKE_IF_RISES = ", ".join(
-    f"{name} = CASE WHEN {_RISES} THEN excluded.{name} ELSE s.{name} END" for name in OF_STANDING
-)
+_TAKE_IFRISES = ", ".join(f"{name} = CASE WHEN {RISES} THEN excluded.{name} ELSE s.{name} END" for name in OF_STANDING)
 
 _REMARK = int(Weight.IMPLIED)
 """Events of this weight and less are announced each; of those that tell the delivery's course only what holds."""
@@ -169,8 +168,8 @@ risen AS (
     SELECT message_id, recipient, source_id, {", ".join(OF_STANDING)}, {", ".join(COUNTED)}, now()
     FROM best JOIN counted USING (message_id, recipient) ORDER BY message_id, recipient
     ON CONFLICT (message_id, recipient) DO UPDATE SET
-        previous_status = CASE WHEN {_RISES} THEN s.status ELSE s.previous_status END,
-        {_TAKE_IF_RISES},
+        previous_status = CASE WHEN {RISES} THEN s.status ELSE s.previous_status END,
+        {_TAKE_IFRISES},
         smtp_id = least(s.smtp_id, excluded.smtp_id),
         remarks = s.remarks + excluded.remarks,
         opens = s.opens + excluded.opens, clicks = s.clicks + excluded.clicks, reads = s.reads + excluded.reads,
@@ -179,7 +178,7 @@ risen AS (
         unsubscribed_at = greatest(s.unsubscribed_at, excluded.unsubscribed_at),
         subscribed_at = greatest(s.subscribed_at, excluded.subscribed_at),
         version = s.version + 1, updated_at = now()
-    WHERE {_RISES} OR excluded.remarks > 0 OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
+    WHERE {RISES} OR excluded.remarks > 0 OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
     RETURNING message_id, recipient, status, previous_status, status_event_id, version
 ),
 logged AS (

@@ -156,7 +156,7 @@ class House:
                 settings={},
             )
         for name in self.names("receiver"):
-            self._must_come(partial(self._address(name).answers, f"/webhooks/{slug}"), name)
+            self.must_come(partial(self._address(name).answers, f"/webhooks/{slug}"), name)
         return row.id
 
     def urls(self, slug: str) -> list[str]:
@@ -166,9 +166,9 @@ class House:
     def wait_until_ready(self) -> None:
         """Until every receiver commits and every worker listens."""
         for name in self.names("receiver"):
-            self._must_come(partial(self._address(name).answers, "/readyz"), name)
+            self.must_come(partial(self._address(name).answers, "/readyz"), name)
         workers = self.names("worker")
-        self._must_come(lambda: ready.consumers(self.redis.url) >= len(workers), *workers)
+        self.must_come(lambda: ready.consumers(self.redis.url) >= len(workers), *workers)
 
     def repair(self, *names: str) -> None:
         """These and no others are running, and the servers, whatever a test did to them."""
@@ -222,6 +222,18 @@ class House:
             " LIMIT 5"
         )
 
+    def leased(self) -> list[tuple[Any, ...]]:
+        """What workers have claimed and not finished."""
+        return self.rows("SELECT receipt_id FROM pending_receipts WHERE lease_until > now()")
+
+    @contextmanager
+    def holding_workers(self) -> Iterator[None]:
+        """Every worker that claims something stops before it works on it, until the context is left."""
+        with self.engine.connect() as connection:
+            # Between the two it looks at the sources, unless it did so a moment ago; of a new one it knows nothing.
+            connection.exec_driver_sql("LOCK TABLE sources IN ACCESS EXCLUSIVE MODE")
+            yield
+
     def nothing_is_doubled(self) -> None:
         """Every event is stored and announced once."""
         with self.engine.connect() as connection:
@@ -254,7 +266,8 @@ class House:
         bell.ring()
         bell.close()
 
-    def _must_come(self, condition: Callable[[], bool], *names: str) -> None:
+    def must_come(self, condition: Callable[[], bool], *names: str) -> None:
+        """Fail, with what these processes said last, unless this comes to hold in time."""
         assert eventually(condition), self.last_words(*names)
 
     def _port(self, name: str) -> int:

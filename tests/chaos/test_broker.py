@@ -48,3 +48,20 @@ def test_a_broker_that_is_frozen_costs_no_request_anything(stage: Stage) -> None
     assert set(done.statuses) == {200}
     assert done.slowest_seconds < ANSWER_SECONDS
     stage.every_acknowledged_event_had_its_effect_once(told, done)
+
+
+def test_a_worker_that_was_busy_while_the_broker_was_gone_hears_the_bell_again(stage: Stage) -> None:
+    house = stage.house
+    house.stop("worker 2")  # which would do the work in its place
+    first, second = traffic.happenings(20, seed=14), traffic.happenings(20, seed=15)
+    with house.holding_workers():
+        done = stage.provider.send(stage.bodies(first))
+        house.must_come(lambda: bool(house.leased()), "worker")
+        house.redis.kill()
+    house.must_come(lambda: not house.leased(), "worker")
+    house.redis.start()
+    stage.every_acknowledged_event_had_its_effect_once(first, done)
+
+    done = stage.provider.send(stage.bodies(second))
+
+    stage.every_acknowledged_event_had_its_effect_once(first + second, done)

@@ -86,11 +86,9 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(stage: 
     house.stop("worker 2", "beat")
     sleeper = house.processes["worker"]
     told = traffic.happenings(100, seed=6)
-    with house.engine.connect() as connection:
-        # Between its claim and its work a worker looks at the sources: there it is held until it sleeps.
-        connection.exec_driver_sql("LOCK TABLE sources IN ACCESS EXCLUSIVE MODE")
+    with house.holding_workers():
         done = stage.provider.send(stage.bodies(told))
-        assert eventually(lambda: bool(house.rows("SELECT 1 FROM pending_receipts WHERE lease_until > now()")))
+        house.must_come(lambda: bool(house.leased()), "worker")
         sleeper.freeze()
     house.let_time_pass()
     house.processes["sleeper"] = house.processes.pop("worker")
