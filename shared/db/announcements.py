@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared.db.state import OF_STANDING, RISES
+from shared.db.state import RISES, TAKE_IF_RISES
 from shared.domain.state import RANKS, Weight
 from shared.domain.vocabulary import Status
 
@@ -56,7 +56,7 @@ SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, %(weight)s, %(subm
 FROM unnest(%(recipients)s::text[], %(keys)s::uuid[]) AS given (recipient, key) ORDER BY recipient
 ON CONFLICT (message_id, recipient) DO UPDATE SET
     previous_status = CASE WHEN {RISES} THEN s.status ELSE s.previous_status END,
-    {", ".join(f"{n} = CASE WHEN {RISES} THEN excluded.{n} ELSE s.{n} END" for n in OF_STANDING)},
+    {TAKE_IF_RISES},
     smtp_id = least(s.smtp_id, excluded.smtp_id), version = s.version + 1, updated_at = now()
 WHERE {RISES} OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
 """

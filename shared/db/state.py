@@ -108,7 +108,7 @@ COUNTED = (
 )
 """What a state gathers from all its events."""
 
-_TAKE_IFRISES = ", ".join(f"{name} = CASE WHEN {RISES} THEN excluded.{name} ELSE s.{name} END" for name in OF_STANDING)
+TAKE_IF_RISES = ", ".join(f"{name} = CASE WHEN {RISES} THEN excluded.{name} ELSE s.{name} END" for name in OF_STANDING)
 
 _REMARK = int(Weight.IMPLIED)
 """Events of this weight and less are announced each; of those that tell the delivery's course only what holds."""
@@ -169,7 +169,7 @@ risen AS (
     FROM best JOIN counted USING (message_id, recipient) ORDER BY message_id, recipient
     ON CONFLICT (message_id, recipient) DO UPDATE SET
         previous_status = CASE WHEN {RISES} THEN s.status ELSE s.previous_status END,
-        {_TAKE_IFRISES},
+        {TAKE_IF_RISES},
         smtp_id = least(s.smtp_id, excluded.smtp_id),
         remarks = s.remarks + excluded.remarks,
         opens = s.opens + excluded.opens, clicks = s.clicks + excluded.clicks, reads = s.reads + excluded.reads,
