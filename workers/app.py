@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Queue
+from kombu.entity import Queue
 
 from shared import log, settings
 from shared.doorbell import QUEUE, VERIFY
@@ -17,7 +17,7 @@ app.conf.update(
     # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
     # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu
     # then polls no more, never notices that the connection is gone, and the worker hears nothing until it is restarted.
-    task_queues=[Queue(QUEUE, no_ack=True)],
+    task_queues=[Queue(QUEUE, no_ack=True)],  # type: ignore[no-untyped-call]
     task_default_queue=QUEUE,
     task_ignore_result=True,
     task_acks_late=False,

@@ -39,6 +39,7 @@ def create(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
+        hide_parameters=True,  # they are bodies and credentials, and errors end up in logs
         connect_args={
             "application_name": f"tidings {application}",
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
