@@ -162,9 +162,19 @@ def _finish_alone(rim: Rim, ready: _Ready, token: UUID, done: Drained) -> None:
     except LeaseLostError:
         log.info("a lease was lost", receipt=str(receipt.id))
     except _UNWRITABLE as error:
-        if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
-            raise
-        _give_back(rim, receipt, token, _first_line(error), done)
+        if isinstance(error, OperationalError | InterfaceError):
+            if error.connection_invalidated:
+                raise
+            _wait_for_database(rim, receipt, token, _first_line(error))
+        else:
+            _give_back(rim, receipt, token, _first_line(error), done)
+
+
+def _wait_for_database(rim: Rim, receipt: Claimed, token: UUID, error: str) -> None:
+    """A full disk, a lock that is held too long: none of the receipt's doing, so no attempt is charged."""
+    log.error("the database refuses to write for now", receipt=str(receipt.id), error=error)
+    with rim.engine.begin() as connection:
+        receipts.postpone(connection, [receipt.id], token, error=error, delay_seconds=_UNTIL_MENDED_SECONDS)
 
 
 def _give_back(rim: Rim, receipt: Claimed, token: UUID, error: str, done: Drained) -> None:

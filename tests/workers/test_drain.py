@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from shared.db import receipts, sources
+from shared.db import receipts, sources, state
 from shared.db.receipts import Claimed
 from shared.domain.events import Event
 from shared.sources import Source
@@ -371,5 +373,23 @@ def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_sour
     assert attempts == 0
     assert "source cannot be used" in error
     mend(workshop, source, CLOUDMAILIN)
+    assert drain_when_due(workshop).receipts == 1
+    assert workshop.rows("SELECT receipt_id FROM events") == [(receipt,)]
+
+
+def test_a_database_that_refuses_for_a_while_charges_no_attempt(
+    workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = workshop.receive(source, delivery("ann"))
+
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, psycopg.errors.DiskFull("No space left on device"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "apply", full)
+        for _ in range(workshop.rim.settings.max_attempts + 1):
+            assert drain_when_due(workshop) == Drained()
+    [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
+    assert (attempts, error) == (0, "No space left on device")
     assert drain_when_due(workshop).receipts == 1
     assert workshop.rows("SELECT receipt_id FROM events") == [(receipt,)]
