@@ -35,12 +35,8 @@ def ensure(connection: Connection, *, now: datetime | None = None, weeks_ahead: 
 def drop_before(connection: Connection, oldest: datetime) -> list[str]:
     """Drop the partitions that hold nothing younger than `oldest`; return their names."""
     connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")  # rather fail than queue up every insert behind us
-    first_kept = {_name(table, _week_of(oldest)) for table in TABLES}
-    dropped = [
-        name
-        for name in _existing(connection)
-        if name < next(kept for kept in first_kept if kept.rpartition("_")[0] == name.rpartition("_")[0])
-    ]
+    kept_from = f"{_week_of(oldest):%Y%m%d}"
+    dropped = [name for name in _existing(connection) if name.rpartition("_")[2] < kept_from]
     for name in dropped:
         connection.exec_driver_sql(f"DROP TABLE {name}")
     return dropped

@@ -1,7 +1,5 @@
 """The names of sources, those of deleted ones included: what they received keeps its name."""
 
-from collections.abc import Iterable, Mapping
-
 from sqlalchemy import Connection
 
 
@@ -11,12 +9,6 @@ def id_of(connection: Connection, slug: str) -> int | None:
         "SELECT id FROM sources WHERE slug = %(slug)s", {"slug": slug}
     ).scalar()
     return found
-
-
-def by_id(connection: Connection, ids: Iterable[int]) -> Mapping[int, str]:
-    """The names of these sources."""
-    rows = connection.exec_driver_sql("SELECT id, slug FROM sources WHERE id = ANY(%(ids)s)", {"ids": list(set(ids))})
-    return {row[0]: row[1] for row in rows}
 
 
 def lock(connection: Connection, slug: str) -> bool:
