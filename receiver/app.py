@@ -37,7 +37,10 @@ class Receiver(Flask):
         if environ["REQUEST_METHOD"] != "POST" or not path.startswith(_WEBHOOKS):
             return super().wsgi_app(environ, start_response)
         try:
-            response = self._door.receive(path[len(_WEBHOOKS) :], HttpRequest(environ))
+            # A request that its environment refers to is a cycle, which only the garbage collector undoes: hundreds
+            # of answered requests would be around at any moment, with their bodies.
+            request = HttpRequest(environ, populate_request=False)
+            response = self._door.receive(path[len(_WEBHOOKS) :], request)
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the provider tries again
             response = _failed(error, path)
         return response(environ, start_response)

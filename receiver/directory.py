@@ -7,12 +7,12 @@ anyway, and the cost of a lookup is that of a dict.
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 import psycopg
 import structlog
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.database import Database, Line
 from shared.db import sources
 from shared.domain.errors import TidingsError
 from shared.secrets import Vault
@@ -29,8 +29,9 @@ log = structlog.get_logger()
 class Directory:
     """Sources by slug."""
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._line = Line(database)
         self._vault = vault
         self._by_slug: Mapping[str, Source] = {}
         self._unusable: frozenset[str] = frozenset()
@@ -76,20 +77,22 @@ class Directory:
             self._wanted.clear()
             try:
                 self._load()
-            except SQLAlchemyError as error:
+            except psycopg.Error as error:
+                self._line.give_up()
                 log.warning("sources could not be loaded", error=str(error).partition("\n")[0])
                 self._stopping.wait(_LEAST_INTERVAL_SECONDS)
             self._stopping.wait(_LEAST_INTERVAL_SECONDS)
             self._wanted.wait(_LIFE_SECONDS)
+        self._line.give_up()
 
     def _load(self) -> None:
         with self._loads:
             self._started = self._finished + 1
-        with self._engine.connect() as connection:
-            current = sources.versions(connection)
-            known = {source.id: source for source in self._by_slug.values()}
-            changed = [id_ for id_, version in current.items() if id_ not in known or known[id_].version != version]
-            rows = sources.by_ids(connection, changed) if changed else []
+        connection = self._line.connection()
+        current = sources.versions(connection)
+        known = {source.id: source for source in self._by_slug.values()}
+        changed = [id_ for id_, version in current.items() if id_ not in known or known[id_].version != version]
+        rows = sources.by_ids(connection, changed) if changed else []
         kept = {id_: source for id_, source in known.items() if id_ in current}
         unusable = set()
         for row in rows:
@@ -110,12 +113,11 @@ class Directory:
         """Wake the other thread whenever a source changes. If that fails its two seconds still hold."""
         while not self._stopping.is_set():
             try:
-                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                with closing(self._database.connect()) as connection:
                     connection.exec_driver_sql(f"LISTEN {sources.CHANNEL}")
-                    raw = connection.connection.driver_connection
                     self._wanted.set()
-                    while raw is not None and not self._stopping.is_set():
-                        for _ in raw.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
+                    while not self._stopping.is_set():
+                        for _ in connection.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
                             self._wanted.set()
-            except (SQLAlchemyError, psycopg.Error):
+            except psycopg.Error:
                 self._stopping.wait(_LISTEN_AGAIN_SECONDS)

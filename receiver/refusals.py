@@ -3,10 +3,10 @@
 import threading
 from dataclasses import replace
 
+import psycopg
 import structlog
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
+from receiver.database import Database, Line
 from shared.db import refusals
 from shared.db.refusals import Refusal
 
@@ -19,8 +19,8 @@ log = structlog.get_logger()
 class RefusalBook:
     """A thread that writes what was noted. Beyond 50 in 200 ms, like is counted with like."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._line = Line(database)
         self._noted: list[Refusal] = []
         self._counts: dict[tuple[str, int, str], int] = {}
         self._lock = threading.Lock()
@@ -47,6 +47,7 @@ class RefusalBook:
         while not self._stopping.wait(_INTERVAL_SECONDS):
             self._flush()
         self._flush()
+        self._line.give_up()
 
     def _flush(self) -> None:
         with self._lock:
@@ -59,7 +60,7 @@ class RefusalBook:
             left_out = counts.pop((refusal.source, refusal.status_code, refusal.reason), 0)
             rows.append(replace(refusal, count=1 + left_out))
         try:
-            with self._engine.begin() as connection:
-                refusals.record(connection, rows)
-        except SQLAlchemyError as error:
+            refusals.record(self._line.connection(), rows)
+        except psycopg.Error as error:
+            self._line.give_up()
             log.warning("refusals could not be listed", refusals=len(rows), error=str(error).partition("\n")[0])

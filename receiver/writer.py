@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+import psycopg
 import structlog
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from receiver import metrics
+from receiver.database import Connection, Database, Line
 from shared.db import partitions, receipts
 from shared.db.receipts import Parking, Receipt
 from shared.domain.errors import TidingsError
@@ -31,6 +31,7 @@ have each occupy a thread for the time that a request may wait."""
 _MOST_IN_BATCH = 500
 _MOST_BYTES_IN_BATCH = 8 * 1024 * 1024
 _MOST_WAITING = 5000
+_CONNECTION_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
 log = structlog.get_logger()
 
@@ -78,17 +79,19 @@ class _Slot:
         self.lock.release()
 
 
+_Write = Callable[[Connection, list[_Slot]], None]
+
+
 class Writer:
     """Writes what request threads submit.
 
     `on_queued` and `on_parked` are called after each commit that queued something, or kept something apart.
     """
 
-    def __init__(self, engine: Engine, *, on_queued: Callable[[], None], on_parked: Callable[[], None]) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, *, on_queued: Callable[[], None], on_parked: Callable[[], None]) -> None:
+        self._line = Line(database)
         self._on_queued = on_queued
         self._on_parked = on_parked
-        self._open: Connection | None = None
         self._busy_since: float | None = None
         self._waiting: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -137,7 +140,7 @@ class Writer:
             self._busy_since = time.monotonic()
             self._serve(batch)
             self._busy_since = None
-        self._disconnect()
+        self._line.give_up()
 
     def _gather(self, first: _Slot) -> tuple[list[_Slot], bool]:
         batch = [first]
@@ -169,28 +172,25 @@ class Writer:
             metrics.batch_size.observe(len(plain))
             self._attempt([slot for slot, _ in plain], self._record)
 
-    def _attempt(self, slots: list[_Slot], write: Callable[[Connection, list[_Slot]], None]) -> None:
+    def _attempt(self, slots: list[_Slot], write: _Write) -> None:
         """Write, once more on a new connection where the old one was lost, one by one where the data is bad."""
         try:
             try:
-                write(self._connection(), slots)
-            except (OperationalError, InterfaceError):
-                self._disconnect()
-                write(self._connection(), slots)
-        except (OperationalError, InterfaceError) as error:
-            self._disconnect()
+                write(self._line.connection(), slots)
+            except _CONNECTION_LOST:
+                self._line.give_up()
+                write(self._line.connection(), slots)
+        except _CONNECTION_LOST as error:
+            self._line.give_up()
             log.warning("storage unavailable", requests=len(slots), error=_first_line(error))
             _settle_all(slots, StorageUnavailableError("the database cannot be reached"))
-        except SQLAlchemyError as error:
-            self._disconnect()
+        except psycopg.Error as error:
+            self._line.give_up()
             self._after_bad_data(slots, write, error)
 
-    def _after_bad_data(
-        self, slots: list[_Slot], write: Callable[[Connection, list[_Slot]], None], error: SQLAlchemyError
-    ) -> None:
-        if isinstance(error, IntegrityError) and "no partition" in str(error.orig):
-            partitions.ensure(self._connection())
-            self._attempt(slots, write)
+    def _after_bad_data(self, slots: list[_Slot], write: _Write, error: psycopg.Error) -> None:
+        if isinstance(error, psycopg.IntegrityError) and "no partition" in str(error):
+            self._attempt(slots, _after_partitions(write))
         elif len(slots) > 1:
             for slot in slots:
                 self._attempt([slot], write)
@@ -226,16 +226,13 @@ class Writer:
         connection.exec_driver_sql("SELECT pg_current_xact_id()")  # has an id assigned, so that it really commits
         _settle_all(slots, None)
 
-    def _connection(self) -> Connection:
-        if self._open is None:
-            self._open = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        return self._open
 
-    def _disconnect(self) -> None:
-        if self._open is not None:
-            self._open.invalidate()
-            self._open.close()
-            self._open = None
+def _after_partitions(write: _Write) -> _Write:
+    def written(connection: Connection, slots: list[_Slot]) -> None:
+        partitions.ensure(connection)
+        write(connection, slots)
+
+    return written
 
 
 def _kept(receipt: Receipt | None, by_key: dict[str, Receipt], known: dict[str, UUID]) -> Kept | None:
@@ -251,6 +248,5 @@ def _settle_all(slots: Iterable[_Slot], outcome: TidingsError | None) -> None:
         slot.settle(outcome)
 
 
-def _first_line(error: SQLAlchemyError) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause).partition("\n")[0]
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).partition("\n")[0]

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -18,35 +19,29 @@ _counts.mkdir(exist_ok=True)
 
 from receiver.app import create_app
 from receiver.bell import Bell
+from receiver.database import Database
 from receiver.directory import Directory
 from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
 from shared import log, settings
-from shared.db import engine
 from shared.doorbell import VERIFY, Doorbell
 from shared.secrets import Vault
 
-_WRITER_STATEMENT_TIMEOUT_MS = 1000
+_STATEMENT_TIMEOUT_MS = 1000
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
 log.configure(configuration.log_level)
 
 _vault = Vault(configuration.secret_keys)
-_reads = engine.create(
-    configuration.database_url, application="receiver", statement_timeout_ms=_WRITER_STATEMENT_TIMEOUT_MS
-)
-_writes = engine.create(
-    configuration.database_url,
-    application="receiver writer",
-    pool_size=1,
-    statement_timeout_ms=_WRITER_STATEMENT_TIMEOUT_MS,
-)
+_database = Database(url=configuration.database_url, application="receiver", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
 _bell = Bell(Doorbell(configuration.broker_url))
-_writer = Writer(_writes, on_queued=_bell.ring, on_parked=lambda: _bell.ring(VERIFY))
-_refusals = RefusalBook(_reads)
-_directory = Directory(_reads, _vault)
+_writer = Writer(
+    replace(_database, application="receiver writer"), on_queued=_bell.ring, on_parked=lambda: _bell.ring(VERIFY)
+)
+_refusals = RefusalBook(_database)
+_directory = Directory(_database, _vault)
 
 app = create_app(Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals))
 

@@ -1,11 +1,10 @@
-"""Engines: how a process reaches PostgreSQL, with a bound on everything that could make it wait."""
+"""Engines: how a process reaches PostgreSQL by SQLAlchemy, with a bound on everything that could make it wait."""
 
 from sqlalchemy import Engine
 from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
 
-CONNECT_TIMEOUT_SECONDS = 1
-STATEMENT_TIMEOUT_MS = 30_000
+from shared.db import connection
 
 
 def create(
@@ -13,7 +12,7 @@ def create(
     *,
     application: str,
     pool_size: int = 4,
-    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+    statement_timeout_ms: int = connection.STATEMENT_TIMEOUT_MS,
     synchronous_commit: bool = True,
     plan_each_time: bool = False,
 ) -> Engine:
@@ -23,31 +22,16 @@ def create(
     work that the queue would then hand out again. With `plan_each_time` every statement is planned for its values:
     worth it where the size of a batch decides which plan is good.
     """
-    options = {
-        "statement_timeout": statement_timeout_ms,
-        "idle_in_transaction_session_timeout": 60_000,
-        "synchronous_commit": "on" if synchronous_commit else "off",
-        "jit": "off",  # compiling costs more than any statement here takes
-        # The queue is empty at one moment and long at the next, so what statistics say of it is often wrong, and a
-        # scan that they make look cheap is not. Every statement here has an index to go by.
-        "enable_seqscan": "off",
-        "plan_cache_mode": "force_custom_plan" if plan_each_time else "auto",
-        "timezone": "UTC",
-    }
     return _create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,  # they are bodies and credentials, and errors end up in logs
-        connect_args={
-            "application_name": f"tidings {application}",
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            "prepare_threshold": 2,
-            "keepalives_idle": 15,
-            "keepalives_interval": 5,
-            "keepalives_count": 2,
-            "tcp_user_timeout": 15_000,
-        },
+        connect_args=connection.arguments(
+            application,
+            statement_timeout_ms=statement_timeout_ms,
+            synchronous_commit=synchronous_commit,
+            plan_each_time=plan_each_time,
+        ),
     )

@@ -5,9 +5,8 @@ The tables are cut by id, whose first 48 bits are the time it was made (see `sha
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection
-
 from shared import ids
+from shared.db.connection import Connection
 
 TABLES = ("receipts", "events")
 _WEEK = timedelta(days=7)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from shared import ids
+from shared.db.connection import Connection
 from shared.domain.vocabulary import ReceiptState
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
+from shared.db.connection import Connection
 from shared.domain.errors import TidingsError
 
 CHANNEL = "tidings_sources"
@@ -42,22 +40,16 @@ def create(
     connection: Connection, *, slug: str, provider: str, credentials: bytes, settings: Mapping[str, Any]
 ) -> SourceRow:
     """Add a source. Raises SlugTakenError."""
-    try:
-        with connection.begin_nested():
-            rows = connection.exec_driver_sql(
-                "INSERT INTO sources (slug, provider, credentials, settings)"
-                f" VALUES (%(slug)s, %(provider)s, %(credentials)s, %(settings)s::jsonb) RETURNING {_COLUMNS}",
-                {
-                    "slug": slug,
-                    "provider": provider,
-                    "credentials": credentials,
-                    "settings": json.dumps(settings),
-                },
-            ).all()
-    except IntegrityError:
-        raise SlugTakenError(f"there is, or was, a source called {slug!r}; choose another slug") from None
+    row = connection.exec_driver_sql(
+        "INSERT INTO sources (slug, provider, credentials, settings)"
+        " VALUES (%(slug)s, %(provider)s, %(credentials)s, %(settings)s::jsonb)"
+        f" ON CONFLICT (slug) DO NOTHING RETURNING {_COLUMNS}",
+        {"slug": slug, "provider": provider, "credentials": credentials, "settings": json.dumps(settings)},
+    ).one_or_none()
+    if row is None:
+        raise SlugTakenError(f"there is, or was, a source called {slug!r}; choose another slug")
     _notify(connection)
-    return SourceRow(**rows[0]._asdict())
+    return SourceRow(**row._asdict())
 
 
 def update(

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from receiver.app import create_app
+from receiver.database import Database
 from receiver.directory import Directory
 from receiver.door import Door
 from receiver.refusals import RefusalBook
@@ -46,7 +47,7 @@ class Receiver:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def refused(self) -> list[tuple[Any, ...]]:
-        self.refusals._flush()
+        self.refusals.close()  # which writes what is noted
         return self.rows("SELECT source, status_code, reason, count FROM refusals ORDER BY id")
 
 
@@ -55,14 +56,15 @@ def make_receiver(database_url: str) -> Iterator[Callable[..., Receiver]]:
     made: list[Receiver] = []
 
     def make(**settings: Any) -> Receiver:
-        database = engine.create(database_url, application="test", pool_size=8, statement_timeout_ms=1000)
+        database = Database(url=database_url, application="test", statement_timeout_ms=1000)
         vault = Vault([new_key()])
         rings: list[str] = []
         writer = Writer(database, on_queued=lambda: rings.append(DRAIN), on_parked=lambda: rings.append(VERIFY))
         directory = Directory(database, vault)
         refusals = RefusalBook(database)
         door = Door(settings=Settings(**settings), vault=vault, directory=directory, writer=writer, refusals=refusals)
-        receiver = Receiver(database, vault, create_app(door).test_client(), writer, directory, refusals, rings)
+        behind = engine.create(database_url, application="test")
+        receiver = Receiver(behind, vault, create_app(door).test_client(), writer, directory, refusals, rings)
         made.append(receiver)
         return receiver
 

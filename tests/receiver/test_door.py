@@ -1,10 +1,13 @@
 """What a provider is answered, and what is kept."""
 
 import base64
+import gc
 import json
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
 from shared.doorbell import DRAIN, VERIFY
 from shared.providers.base import StatusCodes
@@ -36,6 +39,19 @@ def test_a_genuine_request_is_stored_byte_for_byte_queued_and_announced(receiver
     assert (stored, remote_ip) == (body, "127.0.0.1")
     assert receiver.rows("SELECT receipt_id FROM pending_receipts") == [(receipt,)]
     assert receiver.rings == [DRAIN]
+
+
+def test_an_answered_request_is_gone_at_once_and_waits_for_no_garbage_collection(receiver, mailchannels):
+    environ = EnvironBuilder("/webhooks/mc", method="POST", **signed(mailchannels, b"[]")).get_environ()
+    body = weakref.ref(environ["wsgi.input"])
+    gc.disable()
+    try:
+        receiver.client.application(environ, lambda *_: None)
+        assert receiver.rings == [DRAIN]
+        del environ
+        assert body() is None
+    finally:
+        gc.enable()
 
 
 def test_a_repetition_is_answered_200_with_the_first_receipt(receiver, mailchannels):

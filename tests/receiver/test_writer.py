@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from receiver.database import Database
 from receiver.writer import Kept, StorageUnavailableError, Writer
 from shared import ids
-from shared.db import engine
 from shared.db.receipts import Receipt
 from tests.chaos.house import frozen
 
@@ -77,12 +77,22 @@ def test_a_missing_partition_is_made(receiver):
     assert isinstance(receiver.writer.keep(receipt(1)), Kept)
 
 
+def test_partitions_that_cannot_be_made_fail_the_requests_and_not_the_writer(receiver):
+    with receiver.database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE receipts RENAME TO away")
+        connection.exec_driver_sql("CREATE TABLE receipts (LIKE away) PARTITION BY RANGE (id)")
+        connection.exec_driver_sql("DROP TABLE events CASCADE")
+    outcomes = keep_at_once(receiver.writer, [receipt(number) for number in range(3)])
+    assert all(isinstance(outcome, StorageUnavailableError) for outcome in outcomes)
+    receiver.writer.check()
+
+
 def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serves_them(make_postgres):
     from shared.db import migrate
 
     server = make_postgres()
     migrate.upgrade(server.url)
-    database = engine.create(server.url, application="test", statement_timeout_ms=1000)
+    database = Database(url=server.url, application="test", statement_timeout_ms=1000)
     writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
     try:
         assert isinstance(writer.keep(receipt(1)), Kept)
@@ -96,7 +106,6 @@ def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serv
         writer.check()
     finally:
         writer.close()
-        database.dispose()
 
 
 def test_a_database_that_has_stopped_turns_requests_away_at_once(make_postgres):
@@ -104,7 +113,7 @@ def test_a_database_that_has_stopped_turns_requests_away_at_once(make_postgres):
 
     server = make_postgres()
     migrate.upgrade(server.url)
-    database = engine.create(server.url, application="test", statement_timeout_ms=1000)
+    database = Database(url=server.url, application="test", statement_timeout_ms=1000)
     writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
     try:
         assert isinstance(writer.keep(receipt(1)), Kept)
@@ -124,4 +133,3 @@ def test_a_database_that_has_stopped_turns_requests_away_at_once(make_postgres):
                 break
     finally:
         writer.close()
-        database.dispose()

@@ -1,0 +1,90 @@
+"""How a receiver reaches the database, and finds it again."""
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from receiver import directory as directory_module
+from receiver.database import Database
+from receiver.directory import Directory
+from shared import ids
+from shared.db import engine, migrate, sources
+from shared.db.refusals import Refusal
+from shared.secrets import Vault, new_key
+
+CLOUDMAILIN = {"username": "user", "password": "secret"}
+
+
+def eventually(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_receiver_loads_no_library_that_it_has_no_use_for():
+    unwanted = ("sqlalchemy", "alembic", "celery", "marshmallow", "pycurl")
+    code = f"import sys, receiver.app, receiver.bell; print([name for name in {unwanted} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_a_url_may_name_the_driver(database_url, scheme):
+    url = database_url.replace("postgresql", scheme, 1)
+    connection = Database(url=url, application="test", statement_timeout_ms=1000).connect()
+    assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    connection.close()
+
+
+def test_what_is_refused_at_once_is_listed_in_one_commit(receiver):
+    now = datetime.now(UTC)
+    for number in range(20):
+        receiver.refusals.note(
+            Refusal(
+                id=ids.receipt_id(now),
+                source=f"source-{number}",
+                refused_at=now,
+                status_code=404,
+                reason="unknown_source",
+                detail="",
+                remote_ip=None,
+                headers="{}",
+                bytes=0,
+            )
+        )
+    assert len(receiver.refused()) == 20
+    [(commits,)] = receiver.rows("SELECT count(DISTINCT xmin::text) FROM refusals")
+    assert commits <= 2  # the book may have been at its work in the middle
+
+
+def test_a_new_source_is_known_by_notification_alone(make_receiver, monkeypatch):
+    monkeypatch.setattr(directory_module, "_LIFE_SECONDS", 3600)
+    receiver = make_receiver()
+    receiver.add_source("first", "cloudmailin", CLOUDMAILIN)
+    eventually(lambda: receiver.directory.get("first"))
+    receiver.add_source("second", "cloudmailin", CLOUDMAILIN)
+    eventually(lambda: receiver.directory.get("second"))
+
+
+def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
+    server = make_postgres()
+    migrate.upgrade(server.url)
+    vault = Vault([new_key()])
+    directory = Directory(Database(url=server.url, application="test", statement_timeout_ms=1000), vault)
+    try:
+        eventually(directory.refresh)
+        server.kill()
+        server.start()
+        database = engine.create(server.url, application="test", pool_size=1)
+        with database.begin() as connection:
+            sources.create(
+                connection, slug="late", provider="cloudmailin", credentials=vault.seal(CLOUDMAILIN), settings={}
+            )
+        database.dispose()
+        eventually(lambda: directory.get("late"))
+    finally:
+        directory.close()
