@@ -10,7 +10,7 @@ PYTHON ?=
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sure bench lock format clean
+.PHONY: help setup demo up test sure bench docs lock format clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ sure: setup ## Format, lint, types, imports, tests: before every commit
 
 bench: setup ## Measure, side by side with the usual way; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
+
+docs: setup ## Write the pages that are made of tables in the code
+	@$(BIN)/python -m ops.classification_page
 
 format: setup ## Format, and repair what can be repaired
 	@$(BIN)/ruff format .

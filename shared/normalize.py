@@ -8,7 +8,7 @@ import msgspec
 
 from shared import ids
 from shared.db.state import NewEvent
-from shared.domain import events
+from shared.domain import automation, events
 from shared.domain.events import Event
 from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, WITHOUT_MESSAGE
 from shared.sources import Source
@@ -35,7 +35,7 @@ _IN_DATA = (
     "metadata",
     "problem",
 )
-"""The fields of an event that are kept as JSON, where they have a value."""
+"""The fields of an event that are kept as JSON, where they have a value; beside them `details` and `automated`."""
 
 
 def rows(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
@@ -84,4 +84,6 @@ def _data(event: Event) -> str:
     data: dict[str, Any] = {name: value for name in _IN_DATA if (value := getattr(event, name)) is not None}
     if event.details:
         data["details"] = event.details
+    if sign := automation.detect(event.type, event.user_agent, event.ip):
+        data["automated"] = sign
     return _encode(data).decode()

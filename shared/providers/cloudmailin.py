@@ -182,7 +182,9 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     codes = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
     classification = None
     if kind in _FAILURES:
-        classification = classify(word=found.kind, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status)
+        classification = classify(
+            word=found.kind, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
+        )
     for recipient in payload.read_addresses(found.recipient):
         yield Event(
             type=kind,

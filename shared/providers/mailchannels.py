@@ -167,7 +167,7 @@ def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
     if found.status is not None or found.reason:
         smtp_status, enhanced_code = find_codes(payload.read_text(found.status), found.reason)
     if kind in _FAILURES:
-        classification = classify(enhanced_code=enhanced_code, smtp_status=smtp_status)
+        classification = classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=found.reason)
     return [
         Event(
             type=kind,

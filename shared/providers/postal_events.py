@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from shared.domain.addresses import strip_brackets
-from shared.domain.classification import classify, find_codes
+from shared.domain.classification import Codes, classify, find_codes
 from shared.domain.errors import PayloadError
 from shared.domain.events import Event
 from shared.domain.vocabulary import Classification, EventType
@@ -97,6 +97,8 @@ def _build(
     kind = reading.kind
     untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST
     codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
+    reason = read_text(inner.output) or read_text(inner.details)
+    classification = _classify(inner, codes, reason) if kind in _FAILURES else None
     server = _SERVER.search(inner.details[:_LONGEST_DETAILS]) if inner.details else None
     own_time = _own_time(inner, reading.name)
     details = _collect(inner, message, reading.name, server[1] if server else None)
@@ -113,10 +115,10 @@ def _build(
             smtp_id=read_identifier(message.message_id and strip_brackets(message.message_id)),
             provider_message_id=read_identifier(message.id),
             tenant=tenant,
-            classification=_classify(inner, codes.enhanced_code, codes.smtp_status, kind),
+            classification=classification,
             smtp_status=codes.smtp_status,
             enhanced_code=codes.enhanced_code,
-            reason=read_text(inner.output) or read_text(inner.details),
+            reason=reason,
             remote_host=read_text(inner.remote_host) or (read_text(server[2]) if server else None),
             url=read_text(inner.url),
             ip=read_text(inner.ip_address),
@@ -157,15 +159,9 @@ def _name_message(message: Message, tenant: str | None) -> str | None:
     return f"id:{tenant or ''}/{message.id}" if message.id is not None else None
 
 
-def _classify(
-    inner: Payload, enhanced_code: str | None, smtp_status: str | None, kind: EventType
-) -> Classification | None:
-    if kind not in _FAILURES:
-        return None
+def _classify(inner: Payload, codes: Codes, reason: str | None) -> Classification:
     word = inner.classification or read_text(inner.classification_code)
-    if word is None and (inner.details or "").startswith("Connection error"):
-        word = Classification.CONNECTION_ERROR  # Postal has no classification, but writes this
-    return classify(word=word, enhanced_code=enhanced_code, smtp_status=smtp_status)
+    return classify(word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason)
 
 
 def _collect(inner: Payload, message: Message, name: str | None, remote_ip: str | None) -> Mapping[str, Any]:

@@ -6,11 +6,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain import classification
-from shared.domain.classification import classify, code, find_codes
-from shared.domain.vocabulary import Classification
+from ops import classification_page
+from shared.domain import diagnostics
+from shared.domain.classification import Hardness, classify, code, find_codes, hardness
+from shared.domain.enhanced_codes import ENHANCED, HOSTERS, REGISTERED, SUBJECTS
+from shared.domain.judgements import REPLIES
+from shared.domain.vocabulary import Classification, EventType
+from shared.domain.wordings import CONDEMNING, WORDINGS
 
 C = Classification
+
+# How many details of each subject the registry has, counted from 0.
+REGISTRY = {0: 1, 1: 11, 2: 5, 3: 7, 4: 8, 5: 7, 6: 11, 7: 31}
+
+# Every code of the registry, as 4 and as 5.
+EXPECTED = {
+    C.INVALID_RECIPIENT: "5.1.0 5.1.1 5.1.3 5.1.4",
+    C.INACTIVE_MAILBOX: "5.1.6 5.2.1 5.7.17",
+    C.MAILBOX_FULL: "4.2.2 5.2.2",
+    C.INVALID_DOMAIN: "5.1.2 5.1.10 5.4.4 5.7.18",
+    C.DNS_FAILURE: "4.1.2 4.1.10 4.4.3 5.4.3 4.4.4",
+    C.ROUTING_ERROR: "4.2.4 5.2.4 4.3.5 5.3.5 5.4.0 5.4.1 4.4.6 5.4.6",
+    C.SPAM_BLOCK: "4.7.28 5.7.28",
+    C.POLICY_REJECTION: (
+        "4.1.7 5.1.7 4.1.8 5.1.8 4.2.3 5.2.3 4.3.4 5.3.4 5.5.3 4.7.0 5.7.0 5.7.1 4.7.2 5.7.2 4.7.3 5.7.3 4.7.4 5.7.4"
+        " 4.7.5 5.7.5 4.7.6 5.7.6 4.7.7 5.7.7 4.7.8 5.7.8 4.7.9 5.7.9 4.7.10 5.7.10 4.7.11 5.7.11 4.7.12 5.7.12 4.7.13"
+        " 5.7.13 4.7.14 5.7.14 5.7.15 4.7.16 5.7.16 5.7.19 4.7.20 5.7.20 4.7.21 5.7.21 4.7.22 5.7.22 4.7.23 5.7.23"
+        " 4.7.24 5.7.24 4.7.25 5.7.25 4.7.26 5.7.26 4.7.27 5.7.27 4.7.29 5.7.29 4.7.30 5.7.30"
+    ),
+    C.CONNECTION_ERROR: "4.4.0 4.4.1 4.4.2 5.4.2",
+    C.PROTOCOL_ERROR: (
+        "4.1.9 5.1.9 4.3.3 5.3.3 4.5.0 5.5.0 4.5.1 5.5.1 4.5.2 5.5.2 4.5.4 5.5.4 4.5.5 5.5.5 4.5.6 5.5.6 4.6.0 5.6.0"
+        " 4.6.1 5.6.1 4.6.2 5.6.2 4.6.3 5.6.3 4.6.4 5.6.4 4.6.5 5.6.5 4.6.6 5.6.6 4.6.7 5.6.7 4.6.8 5.6.8 4.6.9 5.6.9"
+        " 4.6.10 5.6.10"
+    ),
+    C.TRANSIENT_FAILURE: (
+        "4.0.0 4.1.0 4.1.1 4.1.3 4.1.4 4.1.5 4.1.6 4.2.0 4.2.1 4.3.0 4.3.1 5.3.1 4.3.2 5.3.2 4.3.6 4.4.5 5.4.5 4.4.7"
+        " 5.4.7 4.5.3 4.7.1 4.7.15 4.7.17 4.7.18 4.7.19"
+    ),
+    C.UNCLASSIFIED: "5.0.0 5.1.5 5.2.0 5.3.0 5.3.6",
+}
 
 
 @pytest.mark.parametrize(
@@ -64,17 +99,113 @@ def test_the_unclassified_have_a_number_too() -> None:
     assert code(C.UNCLASSIFIED).value == 99
 
 
+@pytest.mark.parametrize(
+    ("enhanced_code", "expected"), [(key, reason) for reason, keys in EXPECTED.items() for key in keys.split()]
+)
+def test_every_registered_code_has_its_meaning(enhanced_code: str, expected: Classification) -> None:
+    assert classify(enhanced_code=enhanced_code) is expected
+
+
+def test_the_table_of_codes_is_the_registry() -> None:
+    registry = {f"{subject}.{detail}" for subject, details in REGISTRY.items() for detail in range(details)}
+    assert set(REGISTERED) == registry
+    listed = [key for keys in EXPECTED.values() for key in keys.split()]
+    assert sorted(listed) == sorted(f"{kind}.{detail}" for kind in "45" for detail in registry)
+
+
 def test_the_tables_hold_codes_that_exist() -> None:
-    assert all(re.fullmatch(r"[45]\.\d\.\d{1,3}", row) for row in classification.ENHANCED)
-    assert all(re.fullmatch(r"[45]\.\d", row) for row in classification.SUBJECTS)
-    assert all(re.fullmatch(r"[45]\d\d", row) for row in classification.REPLIES)
+    assert all(re.fullmatch(r"[45]\.\d\.\d{1,3}", row) for row in ENHANCED)
+    assert all(re.fullmatch(r"[45]\.\d", row) for row in SUBJECTS)
+    assert all(re.fullmatch(r"[45]\d\d", row) for row in REPLIES)
+
+
+def test_no_hoster_redefines_a_code_of_the_registry() -> None:
+    assert not {span.first[2:] for span in HOSTERS} & set(REGISTERED)
+    assert len(ENHANCED) == 2 * len(REGISTERED) + sum(s.last - int(s.first.rpartition(".")[2]) + 1 for s in HOSTERS)
+
+
+@pytest.mark.parametrize("enhanced_code", [row for row in ENHANCED if row.startswith("4")])
+def test_no_temporary_code_says_that_an_address_or_a_domain_is_gone(enhanced_code: str) -> None:
+    assert classify(enhanced_code=enhanced_code) not in CONDEMNING
 
 
 @pytest.mark.parametrize(
-    "enhanced_code", [row for row, found in classification.ENHANCED.items() if row.startswith("4")]
+    ("enhanced_code", "expected"),
+    [
+        ("5.1.90", C.POLICY_REJECTION),
+        ("5.2.122", C.TRANSIENT_FAILURE),
+        ("5.4.310", C.INVALID_DOMAIN),
+        ("4.4.312", C.DNS_FAILURE),
+        ("4.7.500", C.SPAM_BLOCK),
+        ("4.7.650", C.SPAM_BLOCK),
+        ("4.7.700", C.POLICY_REJECTION),
+        ("5.7.504", C.INVALID_RECIPIENT),
+        ("5.7.509", C.POLICY_REJECTION),
+        ("5.7.606", C.SPAM_BLOCK),
+        ("5.7.649", C.SPAM_BLOCK),
+        ("5.7.650", C.POLICY_REJECTION),
+        ("4.7.40", C.POLICY_REJECTION),
+        ("5.1.351", C.INVALID_RECIPIENT),
+        ("5.0.350", C.UNCLASSIFIED),
+        ("5.10.1", C.UNCLASSIFIED),
+        ("2.0.0", C.UNCLASSIFIED),
+    ],
 )
-def test_no_temporary_code_says_that_an_address_or_a_domain_is_gone(enhanced_code: str) -> None:
-    assert classify(enhanced_code=enhanced_code) not in {C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN}
+def test_codes_beside_the_registry_are_those_of_a_hoster_or_of_their_subject(
+    enhanced_code: str, expected: Classification
+) -> None:
+    assert classify(enhanced_code=enhanced_code) is expected
+
+
+@settings(deadline=None)
+@given(
+    st.none() | st.text(st.characters()),
+    st.none() | st.sampled_from([*ENHANCED, "5.9.9", "x"]) | st.text(),
+    st.none() | st.sampled_from([*REPLIES, "499", "250"]) | st.text(),
+    st.none()
+    | st.text(st.characters())
+    | st.lists(st.sampled_from([p for w in WORDINGS for p in w.phrases])).map(" ".join),
+)
+def test_whatever_is_known_gives_one_classification_and_always_the_same(
+    word: str | None, enhanced_code: str | None, smtp_status: str | None, text: str | None
+) -> None:
+    known = {"word": word, "enhanced_code": enhanced_code, "smtp_status": smtp_status, "text": text}
+    found = classify(**known)
+    assert isinstance(found, Classification)
+    diagnostics._find.cache_clear()
+    assert classify(**known) is found
+
+
+GONE = {C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN}
+SENDERS = {C.SPAM_BLOCK, C.SPAM_CONTENT, C.POLICY_REJECTION}
+
+
+@pytest.mark.parametrize("reason", C)
+@pytest.mark.parametrize("kind", [EventType.BOUNCED, EventType.FAILED])
+def test_a_failure_is_hard_if_the_address_is_gone_and_soft_unless_it_is_the_senders_affair(
+    kind: EventType, reason: Classification
+) -> None:
+    expected = Hardness.HARD if reason in GONE else Hardness.NONE if reason in SENDERS else Hardness.SOFT
+    assert hardness(kind, reason) is expected
+
+
+@pytest.mark.parametrize("reason", C)
+def test_what_is_tried_again_is_never_hard(reason: Classification) -> None:
+    assert hardness(EventType.DEFERRED, reason) is (Hardness.NONE if reason in SENDERS else Hardness.SOFT)
+
+
+@pytest.mark.parametrize("kind", sorted(set(EventType) - {EventType.BOUNCED, EventType.FAILED, EventType.DEFERRED}))
+def test_what_no_server_of_the_recipient_said_is_neither_hard_nor_soft(kind: EventType) -> None:
+    assert {hardness(kind, reason) for reason in C} == {Hardness.NONE}
+
+
+def test_a_failure_without_classification_is_as_one_that_nobody_can_read() -> None:
+    assert hardness(EventType.BOUNCED, None) is hardness(EventType.BOUNCED, C.UNCLASSIFIED) is Hardness.SOFT
+
+
+def test_the_page_is_what_the_tables_say() -> None:
+    written = classification_page.PAGE.read_text(encoding="utf-8")
+    assert written == classification_page.compose(), f"run `{classification_page.REGENERATE}`"
 
 
 @pytest.mark.parametrize(
