@@ -6,18 +6,17 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Condition, Thread
-from urllib.parse import SplitResult, urlsplit
 
+from simulator.connection import Connection, Exchange
+from simulator.deliveries import Delivery, DeliveryLog
 from simulator.dialects.base import Dialect, RetryRule
 from simulator.staging import Answer, Posting
 
 NO_ANSWER = 0
 """The status of an attempt that ended without a response."""
-
-_TIMEOUT_SECONDS = 15.0
 
 
 @dataclass(slots=True)
@@ -46,16 +45,19 @@ def send(
     rate: float | None = None,
     retry: RetryRule | None = None,
     on_answer: Callable[[Posting, int], None] | None = None,
+    log: DeliveryLog | None = None,
 ) -> Outcomes:
     """Sign each posting at the last moment and POST it to the url; with one connection, in their order.
 
     `rate` is how many to start in a second; without it, as fast as the answers allow. `on_answer` is called
-    for each attempt, from the sending threads.
+    for each attempt, from the sending threads. Into the `log` of the provider's account goes each attempt that
+    is the provider's own; raises ValueError if nothing is enrolled at the url.
     """
+    if log and log.webhook_of(url) is None:
+        raise ValueError(f"No webhook is enrolled at {url}: a provider would not post there")
     line = _Line(postings, rate, retry or RetryRule(), on_answer)
-    address = urlsplit(url)
     started = time.monotonic()
-    threads = [Thread(target=_work, args=(line, dialect, address), daemon=True) for _ in range(connections)]
+    threads = [Thread(target=_work, args=(line, dialect, url, log), daemon=True) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -70,6 +72,8 @@ class _Job:
     number: int
     posting: Posting = field(compare=False)
     failures: int = field(default=0, compare=False)
+    delivery: Delivery | None = field(default=None, compare=False)
+    """What the log has of the last attempt."""
 
 
 class _Line:
@@ -106,66 +110,45 @@ class _Line:
                     return heapq.heappop(self._waiting)
                 self._changed.wait(wait)
 
-    def answered(self, job: _Job, status: int, seconds: float) -> None:
+    def answered(self, job: _Job, exchange: Exchange) -> None:
         """Count an attempt, and line the posting up again if its provider would."""
         refusal = job.posting.answer is Answer.REFUSED
+        status = NO_ANSWER if exchange.status is None else exchange.status
         with self._changed:
             self._in_flight -= 1
             self.outcomes.statuses[status] += 1
-            self.outcomes.latencies.append(seconds)
-            if (status == http.client.OK) is refusal and not self._again(job, status):
+            self.outcomes.latencies.append(exchange.seconds)
+            if (status == http.client.OK) is refusal and not self._again(job, exchange):
                 self.outcomes.surprises.append((job.posting, status))
             self._changed.notify_all()
         if self._on_answer:
             self._on_answer(job.posting, status)
 
-    def _again(self, job: _Job, status: int) -> bool:
-        delay = self._retry.next_delay(job.failures + 1, status)
-        if delay is None or http.client.OK <= status < http.client.MULTIPLE_CHOICES:
+    def _again(self, job: _Job, exchange: Exchange) -> bool:
+        delay = self._retry.next_delay(job.failures + 1, exchange.status or NO_ANSWER)
+        if delay is None or exchange.succeeded:
             return False
-        again = _Job(time.monotonic() + delay, job.number, job.posting, job.failures + 1)
+        again = replace(job, due=time.monotonic() + delay, failures=job.failures + 1)
         heapq.heappush(self._waiting, again)
         self.outcomes.retries += 1
         return True
 
 
-def _work(line: _Line, dialect: Dialect, address: SplitResult) -> None:
-    connection = _Connection(address)
+def _work(line: _Line, dialect: Dialect, url: str, log: DeliveryLog | None) -> None:
+    connection = Connection(url)
     while job := line.take():
-        headers, body = job.posting.request(dialect, datetime.now(UTC))
-        started = time.monotonic()
-        status = connection.post(body, headers)
-        line.answered(job, status, time.monotonic() - started)
+        now = datetime.now(UTC)
+        request = job.posting.request(dialect, now)
+        exchange = connection.post(request.body, request.headers)
+        if log and not job.posting.forgery:
+            job.delivery = log.record(
+                url=url,
+                request=request,
+                events=job.posting.events,
+                created_at=now,
+                exchange=exchange,
+                attempt=job.failures + 1,
+                repeats=job.delivery,
+            )
+        line.answered(job, exchange)
     connection.close()
-
-
-class _Connection:
-    """A keep-alive connection that opens itself again."""
-
-    def __init__(self, address: SplitResult) -> None:
-        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-        self._http = kind(address.hostname or "", address.port, timeout=_TIMEOUT_SECONDS)
-        self._path = address.path or "/"
-        self._used = False
-
-    def post(self, body: bytes, headers: dict[str, str]) -> int:
-        """The status of the answer, or NO_ANSWER."""
-        reused, self._used = self._used, True
-        try:
-            return self._attempt(body, headers)
-        except (OSError, http.client.HTTPException):
-            self.close()
-        if not reused:
-            return NO_ANSWER
-        # A server may close an idle connection just as the next request is sent on it: that is no failure.
-        return self.post(body, headers)
-
-    def _attempt(self, body: bytes, headers: dict[str, str]) -> int:
-        self._http.request("POST", self._path, body, headers)
-        response = self._http.getresponse()
-        response.read()
-        return response.status
-
-    def close(self) -> None:
-        self._http.close()
-        self._used = False

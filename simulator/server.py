@@ -1,4 +1,4 @@
-"""The HTTP side of the providers: where Tidings fetches public keys.
+"""The HTTP side of the providers: where Tidings fetches public keys, and asks what was sent and not taken.
 
 Each dialect lives below a path of its own, `/<slug>/…`, so that one server can play many accounts and tests
 can tell who was asked; a path without a slug is answered by the first dialect that knows it, as on the real
@@ -7,41 +7,29 @@ host.
 
 from collections import Counter
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
-from types import TracebackType
-from typing import Self
-from urllib.parse import parse_qsl, urlsplit
+from dataclasses import replace
+from http import HTTPStatus
+from threading import Lock
+from typing import TypeVar
 
 from simulator.dialects.base import Dialect
+from simulator.management import open_account
+from simulator.management.account import Account
+from simulator.management.routes import json_response
+from simulator.serving import Call, Response, Server
+
+_AnAccount = TypeVar("_AnAccount", bound=Account)
 
 
-class ProviderServer:
-    """Serves on loopback from entering the context to leaving it. Port 0 picks a free one."""
+class ProviderServer(Server):
+    """Plays the providers of these dialects, by slug."""
 
     def __init__(self, dialects: Mapping[str, Dialect], *, port: int = 0) -> None:
+        super().__init__(port=port)
         self.dialects = dict(dialects)
+        self._accounts = {slug: open_account(dialect) for slug, dialect in self.dialects.items()}
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
-        self._server = _Server(("127.0.0.1", port), _Handler)
-        self._server.owner = self
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """Where it listens, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def requests(self) -> Mapping[str, int]:
@@ -49,46 +37,58 @@ class ProviderServer:
         with self._lock:
             return dict(self._counts)
 
+    def account(self, slug: str, kind: type[_AnAccount]) -> _AnAccount:
+        """The account behind the slug's API. Raises TypeError if it is none of that kind."""
+        account = self._accounts[slug]
+        if not isinstance(account, kind):
+            raise TypeError(f"{slug} has no {kind.__name__}")
+        return account
+
     def keys_url(self, slug: str) -> str | None:
         """Where the dialect's public keys are served; None for one without."""
         path = self.dialects[slug].KEYS_PATH
         return f"{self.url}/{slug}{path}" if path else None
 
+    def api_base(self, slug: str) -> str | None:
+        """What the addresses of the provider's API begin with; None for one that is not played."""
+        account = self._accounts[slug]
+        return f"{self.url}/{slug}{account.BASE}" if account else None
+
     def settings(self, slug: str) -> dict[str, str]:
         """The `settings` of a source whose provider is played here."""
-        keys_url = self.keys_url(slug)
-        return {"keys_url": keys_url} if keys_url else {}
+        settings = {"keys_url": self.keys_url(slug), "api_base": self.api_base(slug)}
+        return {name: value for name, value in settings.items() if value}
 
-    def answer(self, target: str) -> bytes | None:
-        """The document at this path and query; None for 404."""
-        address = urlsplit(target)
+    def answer(self, call: Call) -> Response:
+        """The keys, or what the account behind the path answers."""
         with self._lock:
-            self._counts[address.path] += 1
-        query = dict(parse_qsl(address.query))
-        for slug, dialect in self.dialects.items():
-            if dialect.KEYS_PATH and address.path in (dialect.KEYS_PATH, f"/{slug}{dialect.KEYS_PATH}"):
-                return dialect.key_document(query)
+            self._counts[call.path] += 1
+        own = [slug for slug in self.dialects if call.path.startswith(f"/{slug}/")]
+        prefix = f"/{own[0]}" if own else ""
+        inner = replace(call, path=call.path.removeprefix(prefix))
+        for slug in own or self.dialects:
+            response = self._answer(slug, inner)
+            if response:
+                return response
+        return _NOT_FOUND
+
+    def _answer(self, slug: str, call: Call) -> Response | None:
+        dialect, account = self.dialects[slug], self._accounts[slug]
+        if call.path == dialect.KEYS_PATH:
+            return _keys(dialect, call)
+        if account and call.path.startswith(f"{account.BASE}/"):
+            return account.handle(replace(call, path=call.path.removeprefix(account.BASE)))
         return None
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: ProviderServer
+def _keys(dialect: Dialect, call: Call) -> Response:
+    if call.method != "GET":
+        error = {"error": "method not allowed"}
+        return json_response(HTTPStatus.METHOD_NOT_ALLOWED, error, {"Allow": "GET"})
+    document = dialect.key_document(call.query)
+    if document is None:
+        return _NOT_FOUND
+    return Response(status=HTTPStatus.OK, content=document, headers={"Content-Type": "application/json"})
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    timeout = 10
-
-    def do_GET(self) -> None:
-        document = self.server.owner.answer(self.path)
-        body = document if document is not None else b'{"error":"not found"}'
-        self.send_response(200 if document is not None else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: `requests` counts."""
+_NOT_FOUND = json_response(HTTPStatus.NOT_FOUND, {"error": "not found"})

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from shared.domain.vocabulary import Classification, ClassificationCode, EventType
 from simulator.dialects import postal_payloads
 from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
-from simulator.keys import RsaKey
+from simulator.keys import RsaKey, seed_bytes
 from simulator.mail import Happening, Message, Reply
 
 _FORGERIES = frozenset(Forgery) - {Forgery.STALE, Forgery.FUTURE, Forgery.REDIGESTED, Forgery.FOREIGN}
@@ -50,9 +50,10 @@ class Ark:
         retry=RetryRule(),  # "exponential backoff over ~3 days", but the steps are not documented
     )
 
-    def __init__(self, *, form: Form | None = None, tenant_id: str = "tnt_acme") -> None:
+    def __init__(self, *, form: Form | None = None, tenant_id: str = "tnt_acme", api_key: str | None = None) -> None:
         self.form = form
         self.tenant_id = tenant_id
+        self.api_key = api_key or f"ark_{seed_bytes(f'{self.NAME}/api-key', None).hex()}"
         self._keys: dict[str, RsaKey] = {}
         self._first = self.rotate()
 
@@ -72,8 +73,9 @@ class Ark:
         return key.key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The first key, as the JWKS document that the operator copied, and the tenant."""
-        return {"jwks": {"keys": [self._keys[self._first].jwk()]}, "tenant_id": self.tenant_id}
+        """The first key, as the JWKS document that the operator copied, the tenant, and the key to its API."""
+        jwks = {"keys": [self._keys[self._first].jwk()]}
+        return {"jwks": jwks, "tenant_id": self.tenant_id, "api_key": self.api_key}
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002 - one document holds all
         """All keys."""
@@ -87,7 +89,7 @@ class Ark:
         """One object: the payload alone, or in one of two envelopes."""
         if len(happenings) != 1:
             raise unsayable(self.NAME, f"{len(happenings)} events at once")
-        return json.dumps(self._object(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
+        return _json(self._object(happenings[0]))
 
     def _object(self, happening: Happening) -> dict[str, Any]:
         payload = _payload(happening)
@@ -103,6 +105,14 @@ class Ark:
                 return where | {"payload": payload}
             case Form.BARE:
                 return payload
+
+    def restamp(self, body: bytes, now: datetime) -> bytes:
+        """The body as it is replayed: "a new timestamp", which is the envelope's; a bare body has none."""
+        document = json.loads(body)
+        if "payload" not in document:
+            return body
+        is_whole = isinstance(document["timestamp"], int)
+        return _json(document | {"timestamp": int(now.timestamp()) if is_whole else now.timestamp()})
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
         """A signature over the body alone: it binds no time."""
@@ -125,6 +135,16 @@ class Ark:
                 return Signed({"Content-Type": "application/json"}, body)
             case _:
                 raise unsayable(self.NAME, forgery)
+
+
+def event_of(body: bytes) -> str:
+    """The name of the event that a body of any form tells of."""
+    document = json.loads(body)
+    return document["event"] if "event" in document else postal_payloads.event_of(document)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _payload(happening: Happening) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _WORDS = {
     EventType.UNSUBSCRIBED: "unsubscribed",
     EventType.TEST: "test",
 }
+_REQUEST_ID = "simulated-validation"
 _FRESH_SECONDS = 300
 _SKEW_SECONDS = 30
 _MALFORMED: tuple[Headers, ...] = (
@@ -60,9 +61,15 @@ class MailChannels:
     )
 
     def __init__(
-        self, *, seed: int | None = None, form: PublicKeyForm = PublicKeyForm.SPKI, handle: str = "acmeco"
+        self,
+        *,
+        seed: int | None = None,
+        form: PublicKeyForm = PublicKeyForm.SPKI,
+        handle: str = "acmeco",
+        api_key: str | None = None,
     ) -> None:
         self.handle = handle
+        self.api_key = api_key or seed_bytes(f"{self.NAME}/api-key", seed).hex()
         self.form = form
         self._seed = seed
         self._keys: dict[str, Ed25519Key] = {}
@@ -83,9 +90,13 @@ class MailChannels:
         return key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The first public key, and the account whose events are wanted."""
+        """The first public key, the account whose events are wanted, and the key to its API."""
         first = self._keys[self._first]
-        return {"public_keys": {first.key_id: first.public(self.form)}, "customer_handles": [self.handle]}
+        return {
+            "public_keys": {first.key_id: first.public(self.form)},
+            "customer_handles": [self.handle],
+            "api_key": self.api_key,
+        }
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:
         """One key by its id, as the public-key endpoint answers."""
@@ -104,12 +115,16 @@ class MailChannels:
             raise unsayable(self.NAME, f"{len(happenings)} events at once")
         return _json([self._event(happening) for happening in happenings])
 
+    def test_body(self, at: datetime, request_id: str) -> bytes:
+        """What is sent to validate an enrolment."""
+        return _json([_test_event(self.handle, at, request_id or _REQUEST_ID)])
+
     def _event(self, happening: Happening) -> dict[str, Any]:
         word = _WORDS.get(happening.kind)
         if word is None:
             raise unsayable(self.NAME, happening.kind)
         if happening.message is None:
-            return _test_event(self.handle, happening.at)
+            return _test_event(self.handle, happening.at, _REQUEST_ID)
         message = happening.message
         event: dict[str, Any] = {
             "email": message.sender,
@@ -161,13 +176,13 @@ class MailChannels:
                 return Signed(_sign(foreign, now, key), foreign)
 
 
-def _test_event(handle: str, at: datetime) -> dict[str, Any]:
+def _test_event(handle: str, at: datetime, request_id: str) -> dict[str, Any]:
     return {
         "email": "test@mailchannels.com",
         "customer_handle": handle,
         "timestamp": int(at.timestamp()),
         "event": "test",
-        "request_id": "simulated-validation",
+        "request_id": request_id,
         "smtp_id": "<test_id=@tx.mailchannels.net>",
     }
 

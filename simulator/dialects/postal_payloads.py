@@ -5,6 +5,7 @@ lib/tracking_middleware.rb, app/models/{server,concerns/has_dns_checks}.rb.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
@@ -24,6 +25,7 @@ _OTHER = {
     EventType.SEND_LIMIT_APPROACHING: "SendLimitApproaching",
     EventType.SEND_LIMIT_EXCEEDED: "SendLimitExceeded",
 }
+_EVENTS_BY_STATUS = {status: name for name, status in _DELIVERY.values()}
 _VOLUMES = {EventType.SEND_LIMIT_APPROACHING: 950, EventType.SEND_LIMIT_EXCEEDED: 1000}
 _SERVER = {
     "uuid": "54529725-8807-4069-ab29-a3746c1bbd98",
@@ -45,6 +47,18 @@ def event_name(happening: Happening) -> str:
     if happening.kind not in _OTHER:
         raise ValueError(f"Postal has no word for {happening.kind}")
     return _OTHER[happening.kind]
+
+
+def event_of(payload: Mapping[str, Any]) -> str:
+    """The name of the event that a payload tells of, by what it holds: it does not say so itself."""
+    if "status" in payload:
+        return _EVENTS_BY_STATUS[payload["status"]]
+    for key, name in (("bounce", "MessageBounced"), ("url", "MessageLinkClicked"), ("ip_address", "MessageLoaded")):
+        if key in payload:
+            return name
+    if "domain" in payload:
+        return "DomainDNSError"
+    return "SendLimitExceeded" if payload["volume"] >= payload["limit"] else "SendLimitApproaching"
 
 
 def fingerprint(happening: Happening) -> str:

@@ -1,0 +1,92 @@
+"""What the accounts of all providers have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import ClassVar
+
+from simulator.connection import Exchange, post_once
+from simulator.deliveries import DeliveryLog
+from simulator.dialects.base import Dialect, Signed
+from simulator.management.faults import Faults
+from simulator.management.routes import RefusedError, Route, choose
+from simulator.serving import Call, Response
+
+_TIMEOUT_SECONDS = 5.0
+"""How long an endpoint may take to answer: what Ark advises and Postal keeps; MailChannels does not say."""
+
+
+class Account(ABC):
+    """One customer of a simulated provider: what is enrolled, what was sent, and the API that tells of it.
+
+    Tests reach into `log`, `faults` and the methods; Tidings comes through `handle`. Many threads may.
+    """
+
+    BASE: ClassVar[str]
+    """What the paths of the API begin with."""
+
+    def __init__(self, dialect: Dialect, log: DeliveryLog) -> None:
+        self.dialect = dialect
+        self.log = log
+        self.faults = Faults()
+        self.timeout_seconds = _TIMEOUT_SECONDS
+
+    @abstractmethod
+    def enrol(self, url: str) -> str:
+        """Let webhooks be sent there; what the provider calls the enrolment by."""
+
+    @abstractmethod
+    def _routes(self) -> Sequence[Route]:
+        """The endpoints, with paths below BASE."""
+
+    @abstractmethod
+    def _locate(self, path: str) -> str:
+        """The path as the routes know it. Raises RefusedError if it leads to somebody else's account."""
+
+    @abstractmethod
+    def _admit(self, call: Call, path: str) -> None:
+        """Raise RefusedError with 401 unless the call is its owner's."""
+
+    @abstractmethod
+    def _refusal(self, refused: RefusedError) -> Response:
+        """A refusal in the provider's form."""
+
+    def handle(self, call: Call) -> Response:
+        """The answer to a call whose path is given below BASE, with what is to go wrong with it."""
+        fault = self.faults.take(f"{call.method} {call.path}")
+        if fault.status:
+            text = HTTPStatus(fault.status).phrase.lower()
+            response = self._refusal(RefusedError(fault.status, text, fault.headers))
+        else:
+            response = self._answer(call)
+        if fault.meanwhile:
+            fault.meanwhile()
+        return replace(response, delay_seconds=fault.delay_seconds, ending=fault.ending)
+
+    def _answer(self, call: Call) -> Response:
+        try:
+            path = self._locate(call.path)
+            do, parts = choose(self._routes(), call.method, path)
+            self._admit(call, path)
+            return do(call, **parts)
+        except RefusedError as refused:
+            return self._refusal(refused)
+
+    def _post(self, url: str, body: bytes) -> tuple[Signed, datetime, Exchange]:
+        """Sign the body anew and POST it now: the request, when it began, and what came of it."""
+        now = datetime.now(UTC)
+        request = Signed(self.dialect.sign(body, now), body)
+        exchange = post_once(url, request.body, request.headers, timeout_seconds=self.timeout_seconds)
+        return request, now, exchange
+
+
+def milliseconds(exchange: Exchange) -> int:
+    """How long it lasted."""
+    return round(exchange.seconds * 1000)
+
+
+def text_of(exchange: Exchange) -> str:
+    """The body that was answered."""
+    return exchange.body.decode("utf-8", "replace")

@@ -1,0 +1,97 @@
+"""A receiver that cannot be reached for a while: what makes providers' deliveries fail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from simulator import post
+from simulator.connection import post_once
+from simulator.deliveries import DeliveryLog
+from simulator.dialects.base import Dialect
+from simulator.post import Outcomes
+from simulator.serving import Call, Ending, Response, Server
+from simulator.staging import Posting
+
+_TIMEOUT_SECONDS = 15.0
+_HOP_BY_HOP = frozenset({"host", "connection", "keep-alive", "content-length", "transfer-encoding"})
+
+
+class _State(StrEnum):
+    OPEN = "open"
+    SHUT = "shut"
+    MUTE = "mute"
+
+
+class Gate(Server):
+    """Stands before the receiver at `target`, and has its paths: enrol the gate's address instead.
+
+    Open at first. Knows of POST only.
+    """
+
+    def __init__(self, target: str, *, port: int = 0) -> None:
+        super().__init__(port=port)
+        self.target = target.rstrip("/")
+        self._mode: tuple[_State, int | None] = (_State.OPEN, None)
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._mode = (_State.OPEN, None)
+
+    def shut(self, status: int | None = None) -> None:
+        """Let nothing through: answer with the status or, without one, hang up."""
+        self._mode = (_State.SHUT, status)
+
+    def mute(self) -> None:
+        """Let requests through and no answers, so that what was taken looks as if it was not."""
+        self._mode = (_State.MUTE, None)
+
+    def answer(self, call: Call) -> Response:
+        """What the receiver answers, if it is let."""
+        state, status = self._mode
+        if call.method != "POST":
+            return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+        if state is _State.SHUT:
+            return Response(status=status) if status else _HANGING_UP
+        headers = {name: value for name, value in call.headers.items() if name not in _HOP_BY_HOP}
+        url = f"{self.target}{call.path}" + (f"?{urlencode(call.query)}" if call.query else "")
+        exchange = post_once(url, call.body, headers, timeout_seconds=_TIMEOUT_SECONDS)
+        if state is _State.MUTE or exchange.status is None:
+            return _HANGING_UP
+        return Response(status=exchange.status, content=exchange.body)
+
+
+_HANGING_UP = Response(status=HTTPStatus.BAD_GATEWAY, ending=Ending.LOST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """What came of a play whose receiver was down in the middle of it."""
+
+    before: Outcomes
+    unreachable: Outcomes
+    unavailable: Outcomes
+    after: Outcomes
+
+
+def send_through(
+    postings: Sequence[Posting], dialect: Dialect, gate: Gate, url: str, log: DeliveryLog, *, connections: int = 4
+) -> Outage:
+    """Send a quarter of the postings, another to nobody, another to be answered with 503, and the rest.
+
+    `url` is at the gate and enrolled with the owner of the log, which has the failed ones when this is over.
+    """
+    quarter = -(-len(postings) // 4)
+    parts = [postings[begin : begin + quarter] for begin in range(0, 4 * quarter, quarter)]
+
+    def send(part: Sequence[Posting]) -> Outcomes:
+        return post.send(part, dialect, url, connections=connections, log=log)
+
+    before = send(parts[0])
+    gate.shut()
+    unreachable = send(parts[1])
+    gate.shut(HTTPStatus.SERVICE_UNAVAILABLE)
+    unavailable = send(parts[2])
+    gate.open()
+    return Outage(before=before, unreachable=unreachable, unavailable=unavailable, after=send(parts[3]))
