@@ -1,0 +1,150 @@
+"""The suppression list as a file: imported and exported, by jobs."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+import msgspec
+from flask import request
+from marshmallow import fields
+from sqlalchemy import Connection
+
+from api.fields import Strict, asked
+from api.gate import Tenancy
+from api.jobs import Job, queued
+from api.problems import ProblemError, invalid
+from api.resources import Resource, answers, describes, takes
+from api.suppression_fields import Filters, for_tenant, wanted
+from shared import suppression_jobs, suppression_lists
+from shared.db.jobs import Job as JobRow
+from shared.domain.suppression import ALL_MAIL, Reason
+from shared.suppression_lists import Defaults, LineError, ListError
+
+_MOST_BYTES = 64 << 20
+_CSV = ("text/csv", "application/csv", "text/plain")
+_JSON = "application/json"
+
+_BODY = {
+    "required": True,
+    "content": {
+        _CSV[0]: {
+            "schema": {"type": "string"},
+            "example": "address,reason,note\nann@example.com,manual,asked us not to\n",
+        },
+        _JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["rows"],
+                "properties": {
+                    "rows": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                name: {"type": ["string", "null"]}
+                                for name in suppression_lists.COLUMNS
+                                if name != "types"
+                            }
+                            | {"types": {"type": "array", "items": {"type": "string"}}},
+                        },
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+class _Rows(msgspec.Struct, forbid_unknown_fields=True):
+    rows: Annotated[list[dict[str, str | list[str] | None]], msgspec.Meta(min_length=1)]
+
+
+class ImportQuery(Strict):
+    """What holds where a line says nothing."""
+
+    types = asked("Separated by commas; all, if not given.")
+    tenant = for_tenant("For all, if not given.", load_default="")
+    reason = fields.Enum(Reason, by_value=True, load_default=Reason.MANUAL)
+    skip_bad_lines = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Import the others. If not, one line that cannot be used stops all of it."},
+    )
+
+
+class Imports(Resource):
+    """Files to be imported."""
+
+    rule = "/v1/suppressions/import"
+    tenancy = Tenancy.OWN
+    most_bytes: ClassVar = {"POST": _MOST_BYTES}
+
+    @takes(ImportQuery, location="query")
+    @describes(requestBody=_BODY)
+    @answers(202, Job)
+    def post(self, query: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+        """Import a list: all of it or nothing. CSV with a header, or JSON with the same names; at most 64 MiB.
+
+        Columns: `address` (or `email`, `recipient`) or `domain`, and if you like `types` (with | between them),
+        `reason`, `tenant`, `expires_at`, `note`, `classification`; others are passed over and named in the report.
+        Values are separated by commas, semicolons or tabs. The job's report tells which lines cannot be used and
+        why, up to 20 of them; its file lists all.
+        """
+        try:
+            types = suppression_lists.read_types(query.get("types", "")) or ALL_MAIL
+        except LineError as error:
+            raise invalid({"types": [str(error)]}) from None
+        defaults = Defaults(
+            tenant=self.own_tenant(query["tenant"]) or "",
+            reason=query["reason"],
+            types=types,
+            only_tenant=self.caller.tenant,
+        )
+        wishes = {"skip_bad_lines": query["skip_bad_lines"], "asked_by": self.caller.name, "now": datetime.now(UTC)}
+        with self.deps.engine.begin() as connection:
+            job_id = _ask(connection, defaults, wishes)
+            self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
+        return queued(self.deps, job_id)
+
+
+class Exports(Resource):
+    """Files to be made."""
+
+    rule = "/v1/suppressions/export"
+    tenancy = Tenancy.OWN
+
+    @takes(Filters)
+    @answers(202, Job)
+    def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+        """Export what fits, as CSV that can be imported again. The job's file has it when the job is done."""
+        filters = wanted({**body, "tenant": self.own_tenant(body.get("tenant"))}, self.deps.keys)
+        with self.deps.engine.begin() as connection:
+            job_id = suppression_jobs.ask_export(
+                connection,
+                filters,
+                asked_by=self.caller.name,
+                tenant=self.caller.tenant,
+                now=datetime.now(UTC),
+            )
+            self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
+        return queued(self.deps, job_id)
+
+
+def _ask(connection: Connection, defaults: Defaults, wishes: dict[str, Any]) -> UUID:
+    """Ask for the import of what was sent. Raises ProblemError."""
+    if request.mimetype in _CSV:
+        try:
+            return suppression_jobs.ask_import_of_csv(connection, request.get_data(), defaults, **wishes)
+        except ListError as error:
+            raise invalid({"body": [str(error)]}) from None
+    if request.mimetype != _JSON:
+        raise ProblemError(415, "Send the list as text/csv, or as application/json.")
+    try:
+        rows = msgspec.json.decode(request.get_data(), type=_Rows).rows
+    except msgspec.ValidationError as error:
+        raise invalid({"rows": [f"{error}."]}) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProblemError(400, f"The body is no JSON: {error}.") from None
+    return suppression_jobs.ask_import_of_rows(connection, rows, defaults, **wishes)
+
+
+RESOURCES = (Imports, Exports)

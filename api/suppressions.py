@@ -1,0 +1,144 @@
+"""Suppressions: whom not to write to, why, and since when."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from api import cursors, suppression_checks, suppression_files
+from api.fields import page_of
+from api.gate import Tenancy
+from api.problems import ProblemError, invalid
+from api.resources import Resource, also_answers, answers, takes
+from api.suppression_fields import (
+    DomainLiftQuery,
+    Lifted,
+    LiftQuery,
+    NewSuppression,
+    Suppression,
+    SuppressionQuery,
+    Why,
+    given,
+    shown,
+    told,
+    wanted,
+)
+from shared import suppression_cases
+from shared.db import suppressions
+from shared.db.suppressions import NewEntry
+from shared.domain import targets
+from shared.domain.suppression import Origin
+from shared.domain.targets import Target
+
+
+class _Lifting(Resource):
+    """What lifts suppressions."""
+
+    def lift(self, target: Target, query: dict[str, Any]) -> dict[str, Any]:
+        """Lift what is asked for. Raises ProblemError (404) where there is nothing to lift."""
+        now, key = datetime.now(UTC), self.deps.keys.of(target)
+        tenant, reason = self.own_tenant(query.get("tenant")), query.get("reason")
+        with self.deps.engine.begin() as connection:
+            lifted = suppressions.lift(
+                connection,
+                keys=[key],
+                tenant=tenant,
+                reason=reason,
+                actor=self.caller.name,
+                note=query.get("note"),
+                now=now,
+            )
+            # By its key, not by its address: what is erased is erased here, too.
+            self.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
+            case = suppression_cases.why(connection, target, self.deps.keys, now, tenant=self.caller.tenant)
+        if not lifted:
+            raise ProblemError(
+                404,
+                f"Nothing that was asked for suppresses {target.name}. That it was to be lifted is remembered:"
+                " nothing that happened until now will suppress it when it is heard of later.",
+            )
+        return {"lifted": [shown(entry) for entry in lifted], "suppressed": case.is_suppressed}
+
+
+class Suppressions(_Lifting):
+    """All suppressions."""
+
+    rule = "/v1/suppressions"
+    tenancy = Tenancy.OWN
+
+    @takes(SuppressionQuery, location="query")
+    @answers(200, page_of(Suppression, "SuppressionPage"))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List suppressions, those announced last first."""
+        asked = wanted({**query, "tenant": self.own_tenant(query.get("tenant"))}, self.deps.keys)
+        after = cursors.decode(query.get("cursor"), cursors.BY_ID)
+        with self.deps.engine.begin() as connection:
+            page = suppressions.listed(connection, datetime.now(UTC), asked, after=after, limit=query["limit"])
+        return {"items": [shown(entry) for entry in page.items], "next_cursor": cursors.encode(page.next)}
+
+    @takes(NewSuppression)
+    @answers(201, Suppression)
+    @also_answers(200, schema=Suppression, description="It was there already")
+    def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
+        """Suppress an address or a domain. Idempotent: it replaces what was asked for with this reason before."""
+        target, now = given(body), datetime.now(UTC)
+        if body.get("expires_at") is not None and body["expires_at"] <= now:
+            raise invalid({"expires_at": ["Must be in the future."]})
+        new = NewEntry(
+            key=self.deps.keys.of(target),
+            address=target.address,
+            domain=target.domain,
+            reason=body["reason"],
+            types=frozenset(body["types"]),
+            origin=Origin.PERSON,
+            since=now,
+            tenant=self.own_tenant(body["tenant"]) or "",
+            until=body.get("expires_at"),
+            classification=body.get("classification"),
+            actor=self.caller.name,
+            note=body.get("note"),
+        )
+        with self.deps.engine.begin() as connection:
+            added = suppressions.add(connection, [new], now)
+            wishes = {name: value for name, value in body.items() if name in ("reason", "types", "expires_at")}
+            self.audit(connection, "suppression.added", f"suppression:{new.key}", **wishes, of=new.tenant)
+            entries = suppressions.find(connection, new.key)
+        place = (new.tenant, new.reason, new.origin)
+        (entry,) = (entry for entry in entries if (entry.tenant, entry.reason, entry.origin) == place)
+        return shown(entry), 201 if added else 200, {"Location": f"/v1/suppressions/{quote(target.name)}"}
+
+    @takes(DomainLiftQuery, location="query")
+    @answers(200, Lifted)
+    def delete(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Lift the suppression of a domain, as that of an address is lifted."""
+        return self.lift(given({"domain": query["domain"]}), query)
+
+
+class OneAddress(_Lifting):
+    """One address, or `@` and a domain."""
+
+    rule = "/v1/suppressions/<path:address>"
+    tenancy = Tenancy.OWN
+
+    @answers(200, Why)
+    def get(self, address: str) -> dict[str, Any]:
+        """Show why an address is suppressed, or is not.
+
+        What suppresses it and its domain, all that was ever added, lifted and ended, and the events behind it.
+        """
+        now = datetime.now(UTC)
+        with self.deps.engine.begin() as connection:
+            tenant = self.caller.tenant
+            return told(suppression_cases.why(connection, targets.named(address), self.deps.keys, now, tenant=tenant))
+
+    @takes(LiftQuery, location="query")
+    @answers(200, Lifted)
+    def delete(self, query: dict[str, Any], address: str) -> dict[str, Any]:
+        """Lift what suppresses an address, or `@` and a domain.
+
+        Nothing that happened or was received until now will suppress it again, whenever it is heard of or processed
+        again. 404 where nothing suppressed it, and that is remembered all the same.
+        """
+        return self.lift(targets.named(address), query)
+
+
+RESOURCES = (Suppressions, OneAddress, *suppression_checks.RESOURCES, *suppression_files.RESOURCES)

@@ -1,0 +1,311 @@
+"""The suppression list: whom not to write to. What people, imports and providers say; what is asked of it.
+
+What follows from events is written by `shared.db.evidence` and `shared.db.soft_terms`. Entries of one address
+stand side by side by tenant, reason and origin, so that neither changes what another says.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from shared import ids
+from shared.db import suppression_locks
+from shared.db.suppression_history import ID, SHOWN, Action, telling
+from shared.db.walks import Page, Position, Walk
+from shared.domain.suppression import FOR_GOOD, MailType, Origin, Reason
+
+
+class Entry(NamedTuple):
+    """One entry. `key` is 32 hex digits, `tenant` is '' for all, `expires_at` None for good.
+
+    Of `address` and `domain` one is there; neither after erasure. `id` is made anew whenever the entry is announced.
+    `evidence_event_id` is the event it follows from, `level` the how manyeth time, where that makes it longer.
+    `expired_at` is when its end was noticed.
+    """
+
+    id: UUID
+    key: str
+    tenant: str
+    address: str | None
+    domain: str | None
+    reason: str
+    types: list[str]
+    classification: str | None
+    origin: str
+    source: str | None
+    since: datetime
+    created_at: datetime
+    expires_at: datetime | None
+    expired_at: datetime | None
+    evidence_event_id: UUID | None
+    level: int
+    actor: str | None
+    note: str | None
+
+    def is_active(self, now: datetime) -> bool:
+        """Whether it suppresses at that moment."""
+        return self.expires_at is None or self.expires_at > now
+
+    def without_evidence(self) -> "Entry":
+        """What a tenant may know of an entry that holds for all: it may follow from another tenant's mail."""
+        return self._replace(source=None, evidence_event_id=None, actor=None, note=None)
+
+
+class NewEntry(NamedTuple):
+    """What a person, an import or a provider says. `key` is of `shared.recipient_keys`; one of address and domain.
+
+    `since` is when the reason arose; `until` None for good.
+    """
+
+    key: str
+    address: str | None
+    domain: str | None
+    reason: Reason
+    types: frozenset[MailType]
+    origin: Origin
+    since: datetime
+    tenant: str = ""
+    until: datetime | None = None
+    classification: str | None = None
+    source_id: int | None = None
+    actor: str | None = None
+    note: str | None = None
+
+
+# A check may find ten thousand entries: hex digits are read in a third of the time that a UUID takes.
+_OF_ENTRY = """{e}.id, encode(uuid_send({e}.key), 'hex'), {e}.tenant, {e}.address, {e}.domain, {e}.reason, {e}.types,
+    {e}.classification, {e}.origin, {s}.slug, {e}.since, {e}.created_at, {e}.until, {e}.expired_at,
+    {e}.evidence_event_id, {e}.level, {e}.actor, {e}.note"""
+_ENTRIES = (
+    f"SELECT {_OF_ENTRY.format(e='e', s='s')} FROM suppressions AS e LEFT JOIN sources AS s ON s.id = e.source_id"
+)
+_TOLD = f"SELECT {_OF_ENTRY.format(e='told', s='s')} FROM told LEFT JOIN sources AS s ON s.id = told.source_id"
+
+_BY_PLACES = f"""
+{_ENTRIES} JOIN unnest(%(keys)s::uuid[], %(tenants)s::text[], %(reasons)s::text[], %(origins)s::text[])
+    AS asked (key, tenant, reason, origin) USING (key, tenant, reason, origin)
+ORDER BY e.key, e.tenant, e.reason, e.origin
+"""
+
+_COLUMN_TYPES = {
+    **dict.fromkeys(NewEntry._fields, "text"),
+    "id": "uuid",
+    "key": "uuid",
+    **dict.fromkeys(("since", "until"), "timestamptz"),
+    "source_id": "bigint",
+}
+_INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
+
+_LASTS = "(s.until IS NULL OR s.until > %(now)s)"
+
+# A provider's list is asked again and again, and still has what a person has lifted here.
+_ADD = f"""
+WITH input AS (SELECT {_INPUT}, generate_subscripts(%(id)b::uuid[], 1) AS position),
+given AS MATERIALIZED (
+    SELECT DISTINCT ON (key, tenant, reason, origin) input.* FROM input
+    WHERE origin <> '{Origin.PROVIDER}' OR NOT EXISTS (
+        SELECT FROM suppression_lifts AS l WHERE l.key = input.key AND (l.tenant IS NULL OR l.tenant = input.tenant)
+            AND (l.reason IS NULL OR l.reason = input.reason) AND input.since <= l.lifted_at
+    )
+    ORDER BY key, tenant, reason, origin, position DESC
+),
+risen AS (
+    INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, domain, types, classification, source_id,
+        since, until, actor, note, created_at)
+    SELECT key, tenant, reason, origin, id, address, domain, string_to_array(types, ','), classification, source_id,
+        since, until, actor, note, %(now)s
+    FROM given ORDER BY key, tenant, reason, origin
+    ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
+        id = {ID},
+        since = CASE WHEN {_LASTS} THEN least(s.since, excluded.since) ELSE excluded.since END,
+        created_at = CASE WHEN {_LASTS} THEN s.created_at ELSE excluded.created_at END,
+        address = excluded.address, domain = excluded.domain, types = excluded.types, until = excluded.until,
+        expired_at = NULL, classification = excluded.classification, source_id = excluded.source_id,
+        actor = excluded.actor, note = excluded.note
+    WHERE (s.types, s.until, s.classification, s.source_id, s.note, s.address, s.domain) IS DISTINCT FROM
+        (excluded.types, excluded.until, excluded.classification, excluded.source_id, excluded.note, excluded.address,
+        excluded.domain)
+    RETURNING s.*
+),
+told AS (SELECT *, {SHOWN} FROM risen WHERE id = ANY(%(id)b::uuid[])),
+{telling(Action.ADDED)}
+{_TOLD}
+"""
+
+_LIFT = f"""
+WITH input AS (SELECT unnest(%(keys)b::uuid[]) AS key),
+noted AS (
+    INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
+    SELECT DISTINCT key, %(tenant)s::text, %(reason)s::text, false, %(now)s::timestamptz FROM input ORDER BY key
+    ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
+),
+gone AS (
+    DELETE FROM suppressions AS s USING (SELECT DISTINCT key FROM input) AS named
+    WHERE s.key = named.key AND (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
+        AND (%(reason)s::text IS NULL OR s.reason = %(reason)s)
+    RETURNING s.*
+),
+told AS (SELECT *, {SHOWN} FROM gone WHERE expired_at IS NULL),
+{telling(Action.LIFTED, actor="%(actor)s::text", note="%(note)s::text", event="NULL::uuid")}
+{_TOLD} ORDER BY told.key, told.tenant, told.reason
+"""
+
+_EXPIRE = f"""
+WITH due AS MATERIALIZED (
+    SELECT key, tenant, reason, origin FROM suppressions WHERE until <= %(now)s AND expired_at IS NULL
+    ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+),
+ended AS (
+    UPDATE suppressions AS s SET expired_at = %(now)s FROM due
+    WHERE (s.key, s.tenant, s.reason, s.origin) = (due.key, due.tenant, due.reason, due.origin)
+    RETURNING s.*
+),
+told AS (SELECT *, {SHOWN} FROM ended),
+{telling(Action.EXPIRED)}
+SELECT count(*) FROM told
+"""
+
+_CHECK = f"""
+{_ENTRIES} JOIN unnest(%(keys)b::uuid[]) AS asked (key) ON asked.key = e.key
+WHERE (e.until IS NULL OR e.until > %(now)s) AND (%(type)s::text IS NULL OR %(type)s = ANY(e.types))
+    AND (%(tenant)s::text IS NULL OR e.tenant IN (%(tenant)s, ''))
+"""
+
+
+def add(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Entry]:
+    """Put these on the list, each instead of what the same origin said of the same reason before.
+
+    Returns those that are new, or that now hold for other mail or another time; the others were there already.
+    What a provider's list has from before a person's lift is passed over.
+    """
+    if not entries:
+        return []
+    suppression_locks.share(connection, (entry.key for entry in entries))
+    columns = dict(zip(NewEntry._fields, map(list, zip(*entries, strict=True)), strict=True))
+    columns["types"] = [",".join(sorted(types)) for types in columns["types"]]
+    columns["id"] = [ids.receipt_id(now) for _ in entries]
+    return _entries(connection, _ADD, {**columns, "now": now})
+
+
+def lift(
+    connection: Connection,
+    *,
+    keys: Sequence[str],
+    tenant: str | None,
+    reason: Reason | None,
+    actor: str | None,
+    note: str | None,
+    now: datetime,
+) -> list[Entry]:
+    """Take these off the list, and let nothing that happened or was received until now put them on it again.
+
+    `tenant` None is every tenant's entries, '' those that hold for all; `reason` None every reason. Returns the
+    entries that suppressed until now.
+    """
+    if not keys:
+        return []
+    suppression_locks.hold(connection, keys)
+    values = {"keys": list(keys), "tenant": tenant, "reason": reason, "actor": actor, "note": note, "now": now}
+    return _entries(connection, _LIFT, values)
+
+
+def expire(connection: Connection, now: datetime, limit: int = 1000) -> int:
+    """Announce the end of up to so many entries whose time is over; return how many. Any number may do so at once."""
+    return int(connection.exec_driver_sql(_EXPIRE, {"now": now, "limit": limit}).scalar_one())
+
+
+def check(
+    connection: Connection,
+    keys: Sequence[str],
+    now: datetime,
+    *,
+    tenant: str | None = None,
+    type: MailType | None = None,  # noqa: A002 - the word of the contract
+) -> Mapping[str, list[Entry]]:
+    """The entries that suppress, by the key of address or domain; those that hold the longest first.
+
+    `type` None asks for any mail, `tenant` None for any tenant's; '' asks for mail of none.
+    """
+    values = {"keys": list(set(keys)), "now": now, "tenant": tenant, "type": type}
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for entry in _entries(connection, _CHECK, values):
+        found[entry.key].append(entry)
+    for entries in found.values():
+        if len(entries) > 1:
+            entries.sort(key=lambda entry: entry.expires_at or FOR_GOOD, reverse=True)
+    return found
+
+
+def find(connection: Connection, key: str) -> list[Entry]:
+    """All entries of an address or a domain, also those that are over."""
+    return _entries(connection, f"{_ENTRIES} WHERE e.key = %(key)s ORDER BY e.tenant, e.reason, e.origin", {"key": key})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries: all that is given must hold. `domain` is that of an entry or of the address that it is about."""
+
+    key: str | None = None
+    domain: str | None = None
+    reason: Reason | None = None
+    origin: Origin | None = None
+    tenant: str | None = None
+    source: str | None = None
+    type: MailType | None = None
+    active: bool | None = None
+
+
+def listed(
+    connection: Connection, now: datetime, wanted: Wanted, *, after: Position | None = None, limit: int = 50
+) -> Page[Entry]:
+    """Entries, those announced last first."""
+    walk = Walk(table="suppressions AS e", keys=("e.id",))
+    _cut(walk, wanted, now)
+    walk.after(after)
+    page = walk.page(connection, limit)
+    return Page(_by_ids(connection, [position[0] for position in page.items]), page.next)
+
+
+def in_order(
+    connection: Connection, now: datetime, wanted: Wanted, *, after: Position | None = None, limit: int = 50
+) -> Page[Entry]:
+    """Entries in an order that never changes, so that who reads all of them misses none."""
+    walk = Walk(table="suppressions AS e", keys=("e.key", "e.tenant", "e.reason", "e.origin"), ascending=True)
+    _cut(walk, wanted, now)
+    walk.after(after)
+    page = walk.page(connection, limit)
+    columns = [list(column) for column in zip(*page.items, strict=True)] or [[], [], [], []]
+    places = dict(zip(("keys", "tenants", "reasons", "origins"), columns, strict=True))
+    return Page(_entries(connection, _BY_PLACES, places), page.next)
+
+
+def _cut(walk: Walk, wanted: Wanted, now: datetime) -> None:
+    if wanted.key is not None:
+        walk.bound("e.key = %(key)s", key=wanted.key)
+    if wanted.domain is not None:
+        walk.pick("%(domain)s IN (e.domain, split_part(e.address, '@', -1))", domain=wanted.domain)
+    for column in ("reason", "origin", "tenant"):
+        if (value := getattr(wanted, column)) is not None:
+            walk.pick(f"e.{column} = %({column})s", **{column: value})
+    if wanted.source is not None:
+        walk.pick("e.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=wanted.source)
+    if wanted.type is not None:
+        walk.pick("%(type)s = ANY(e.types)", type=wanted.type)
+    if wanted.active is not None:
+        walk.pick("(e.until IS NULL OR e.until > %(now)s) = %(active)s", now=now, active=wanted.active)
+
+
+def _by_ids(connection: Connection, wanted: Sequence[UUID]) -> list[Entry]:
+    found = {
+        entry.id: entry for entry in _entries(connection, f"{_ENTRIES} WHERE e.id = ANY(%(ids)s)", {"ids": wanted})
+    }
+    return [found[id_] for id_ in wanted if id_ in found]
+
+
+def _entries(connection: Connection, statement: str, values: Mapping[str, object]) -> list[Entry]:
+    return [Entry(*row) for row in connection.exec_driver_sql(statement, dict(values)).all()]

@@ -1,0 +1,51 @@
+"""Who can be suppressed: one address, or a domain; and what is neither."""
+
+import pytest
+
+from shared.domain import targets
+from shared.domain.targets import Target, TargetError
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("ann@example.net", Target(address="ann@example.net")),
+        (" Ann <ANN@Example.net> ", Target(address="ann@example.net")),
+        ("ann@example.net (Ann)", Target(address="ann@example.net")),
+        ("ann+tag@example.net", Target(address="ann+tag@example.net")),
+        ("o'brien@example.net", Target(address="o'brien@example.net")),
+        ("ann@bücher.example", Target(address="ann@xn--bcher-kva.example")),
+        ("ann@smtp", Target(address="ann@smtp")),
+        ("@Example.net", Target(domain="example.net")),
+        ("@bücher.example", Target(domain="xn--bcher-kva.example")),
+    ],
+)
+def test_a_target_is_read_in_any_form(text: str, target: Target) -> None:
+    assert targets.read(text) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "ann", "example.net", "ann@", "@", "a b@example.net", "a@b@example.net", "ann@exa mple.net",
+        "ann@example.net, bob@example.net", "<ann@example.net>, <bob@example.net>",
+        "ann@example.net.", "ann@-example.net", "ann@[192.0.2.1]",
+        "mailto:ann@example.net", "a\0b@example.net", "x" * 310 + "@example.net", "ann@" + "x" * 300 + ".net",
+        '"ann"@example.net', "\ud800@example.net ann",
+    ],
+)  # fmt: skip
+def test_what_is_neither_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(TargetError) as refused:
+        targets.read(text)
+    assert len(str(refused.value)) < 150
+
+
+@pytest.mark.parametrize("text", ["example.net", "@example.net", " Example.NET "])
+def test_a_domain_is_read_with_its_sign_or_without(text: str) -> None:
+    assert targets.read_domain(text) == Target(domain="example.net")
+
+
+@pytest.mark.parametrize("text", ["ann@example.net", "", "@", "x y", "-"])
+def test_what_is_no_domain_is_refused(text: str) -> None:
+    with pytest.raises(TargetError):
+        targets.read_domain(text)

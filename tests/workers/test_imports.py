@@ -1,0 +1,323 @@
+"""Importing and exporting the suppression list: all of a file or nothing, whatever dies meanwhile, and back again."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared import suppression_jobs
+from shared.db import job_files, jobs, suppressions
+from shared.db.jobs import Job, JobState
+from shared.db.suppressions import Wanted
+from shared.domain.suppression import MailType, Reason
+from shared.suppression_lists import Defaults, ListError
+from tests.workers.workshop import Workshop
+from workers import exports, imports
+from workers import jobs as working
+from workers.progress import CancelledError, Progress
+
+FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
+
+
+def ask(workshop: Workshop, text: str | bytes, *, skip: bool = False, **defaults: Any) -> UUID:
+    content = text.encode() if isinstance(text, str) else text
+    with workshop.rim.engine.begin() as connection:
+        return suppression_jobs.ask_import_of_csv(
+            connection, content, Defaults(**defaults), skip_bad_lines=skip, asked_by="ann", now=datetime.now(UTC)
+        )
+
+
+def found(workshop: Workshop, job_id: UUID) -> Job:
+    with workshop.rim.engine.begin() as connection:
+        job = jobs.find(connection, job_id)
+    assert job is not None
+    return job
+
+
+def done(workshop: Workshop, text: str | bytes, **wishes: Any) -> Job:
+    job_id = ask(workshop, text, **wishes)
+    working.work(workshop.rim)
+    return found(workshop, job_id)
+
+
+def file_of(workshop: Workshop, job: Job) -> str:
+    with workshop.rim.engine.begin() as connection:
+        return b"".join(job_files.parts(connection, job.id, job_files.OUTPUT)).decode()
+
+
+def listed(workshop: Workshop) -> list[tuple[Any, ...]]:
+    return workshop.rows(
+        "SELECT coalesce(address, '@' || domain), reason, types, tenant, until, note, classification, origin, actor"
+        " FROM suppressions ORDER BY 1, 2"
+    )
+
+
+def addresses(workshop: Workshop) -> list[str]:
+    return [row[0] for row in listed(workshop)]
+
+
+class TestAFile:
+    def test_goes_on_the_list_with_everything_it_says(self, workshop: Workshop) -> None:
+        job = done(
+            workshop,
+            "address,domain,types,reason,tenant,expires_at,note,classification\n"
+            f"Ann <ANN@Example.NET>,,non_transactional,hard_bounce,acme,{FUTURE.isoformat()},asked to,mailbox_full\n"
+            ",Example.ORG,,,,,,\n",
+        )
+        assert job.state is JobState.DONE, job.error
+        both = ["non_transactional", "transactional"]
+        assert listed(workshop) == [
+            ("@example.org", "manual", both, "", None, None, None, "import", "ann"),
+            (
+                "ann@example.net", "hard_bounce", ["non_transactional"], "acme", FUTURE, "asked to", "mailbox_full",
+                "import", "ann",
+            ),
+        ]  # fmt: skip
+        assert job.report["added"] == job.report["entries"] == 2
+        assert (job.done, job.total) == (3, 3)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"\xef\xbb\xbfEmail\r\nann@example.net\r\n",
+            b'"recipient";"status"\r\n"ann@example.net";"x"\r\n',
+            b"created\tE-Mail\nyesterday\tann@example.net",
+            b"email,reason\nann@example.net,Hard Bounce\n\n\n",
+            b"address\n  ANN@EXAMPLE.net  \n",
+            b'email,note\nann@example.net,"said ""no"",\r\nand no again"\r\n',
+        ],
+    )
+    def test_may_be_as_other_systems_export_it(self, workshop: Workshop, text: bytes) -> None:
+        job = done(workshop, text)
+        assert job.state is JobState.DONE, job.error
+        assert addresses(workshop) == ["ann@example.net"]
+
+    def test_says_which_of_its_columns_meant_nothing(self, workshop: Workshop) -> None:
+        assert done(workshop, "email,created,expire\na@x.net,1,2\n").report["ignored_columns"] == ["created", "expire"]
+
+    def test_says_nothing_where_the_defaults_hold(self, workshop: Workshop) -> None:
+        types = frozenset({MailType.NON_TRANSACTIONAL})
+        done(workshop, "email\na@x.net\n", types=types, reason=Reason.UNSUBSCRIBE, tenant="acme")
+        assert [row[1:4] for row in listed(workshop)] == [("unsubscribe", ["non_transactional"], "acme")]
+
+    @pytest.mark.parametrize(
+        "text",
+        [b"", b"name\nann\n", b"ann@example.net\n", "email\n".encode("utf-16"), b"email,recipient\n", b"\xff,\n"],
+    )
+    def test_without_a_header_is_refused_at_once(self, workshop: Workshop, text: bytes) -> None:
+        with pytest.raises(ListError):
+            ask(workshop, text)
+
+    def test_that_names_one_twice_has_the_last_word(self, workshop: Workshop) -> None:
+        job = done(workshop, "email,note\na@x.net,one\nA@X.net,two\n")
+        assert [row[5] for row in listed(workshop)] == ["two"]
+        assert (job.report["good"], job.report["entries"]) == (2, 1)
+
+    def test_that_was_imported_before_changes_nothing(self, workshop: Workshop) -> None:
+        done(workshop, "email\na@x.net\n")
+        before = workshop.rows("SELECT * FROM suppressions"), workshop.rows("SELECT count(*) FROM state_changes")
+        assert done(workshop, "email\na@x.net\n").report["added"] == 0
+        assert (
+            workshop.rows("SELECT * FROM suppressions"),
+            workshop.rows("SELECT count(*) FROM state_changes"),
+        ) == before
+
+    def test_passes_over_what_is_already_over(self, workshop: Workshop) -> None:
+        job = done(workshop, "email,expires_at\na@x.net,2020-01-01\nb@x.net,2999-01-01\n")
+        assert addresses(workshop) == ["b@x.net"]
+        assert job.report["over"] == 1
+
+    def test_of_rows_is_read_the_same(self, workshop: Workshop) -> None:
+        rows: list[dict[str, Any]] = [
+            {"address": "a@x.net", "types": ["transactional"], "note": None},
+            {"domain": "x.org"},
+        ]
+        with workshop.rim.engine.begin() as connection:
+            job_id = suppression_jobs.ask_import_of_rows(
+                connection, rows, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
+            )
+        working.work(workshop.rim)
+        assert found(workshop, job_id).state is JobState.DONE, found(workshop, job_id).error
+        assert addresses(workshop) == ["@x.org", "a@x.net"]
+
+
+BAD = """email,domain,types,reason,expires_at,note,classification
+good@x.net,,,,,,
+nobody,,,,,,
+a@x.net,x.net,,,,,
+,,,,,,
+b@x.net,,letters,,,,
+c@x.net,,,because,,,
+d@x.net,,,,tomorrow,,
+e@x.net,,,,,,very bad
+f@x.net,,,,,,,
+"g@x.net,,,,,,
+also.good@x.net,,,,,,
+"""
+BAD_LINES = list(range(3, 12))
+
+
+class TestLinesThatCannotBeUsed:
+    def test_keep_the_whole_file_from_being_imported_and_are_all_told_with_what_is_wrong(
+        self, workshop: Workshop
+    ) -> None:
+        job = done(workshop, BAD)
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error.startswith("9 of 11 lines cannot be used, so nothing was imported.")
+        assert listed(workshop) == []
+        assert [entry["line"] for entry in job.report["bad_lines"]] == BAD_LINES
+        assert all(entry["problem"] and "text" in entry for entry in job.report["bad_lines"])
+        rows = list(csv.DictReader(io.StringIO(file_of(workshop, job))))
+        assert [int(row["line"]) for row in rows] == BAD_LINES
+        assert rows[0] == {
+            "line": "3",
+            "problem": "'nobody' has no @; a domain is written @example.com",
+            "text": "nobody,,,,,,",
+        }
+
+    def test_are_passed_over_where_that_was_asked_for(self, workshop: Workshop) -> None:
+        job = done(workshop, BAD, skip=True)
+        assert job.state is JobState.DONE
+        assert addresses(workshop) == ["also.good@x.net", "good@x.net"]
+        assert (job.report["bad"], job.report["added"]) == (9, 2)
+        assert len(file_of(workshop, job).splitlines()) == 10
+
+    def test_are_told_in_the_report_up_to_a_bound_and_in_the_file_without(self, workshop: Workshop) -> None:
+        job = done(workshop, "email\n" + "nobody\n" * 5000)
+        assert len(job.report["bad_lines"]) == 20
+        assert job.report["bad"] == 5000
+        assert len(file_of(workshop, job).splitlines()) == 5001
+
+
+def long_file(lines: int) -> str:
+    return "email,note\n" + "".join(f'user{number}@x.net,"line\n{number}"\n' for number in range(lines))
+
+
+class TestALongFile:
+    def test_is_read_in_turns_however_they_fall(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(suppression_jobs, "_PART_BYTES", 100)
+        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 7)
+        monkeypatch.setattr(imports, "_WRITTEN_AT_ONCE", 10)
+        job_id = ask(workshop, long_file(60))
+        turns = 0
+        while not found(workshop, job_id).state.is_over:
+            working.work(workshop.rim, slice_seconds=0.0001)
+            turns += 1
+            if not found(workshop, job_id).state.is_over:
+                assert listed(workshop) == []
+        assert turns > 8
+        assert len(addresses(workshop)) == 60
+        assert {row[5] for row in listed(workshop)} == {f"line\n{number}" for number in range(60)}
+
+    def test_whose_worker_dies_at_any_moment_is_imported_once_and_whole(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 10)
+        job_id = ask(workshop, long_file(30))
+        deaths = iter(range(1, 8))
+        original = Progress.note
+
+        def note(progress: Progress, *values: Any) -> None:
+            original(progress, *values)
+            if next(deaths, None):
+                raise ConnectionError("the worker dies here, before its transaction is committed")
+
+        monkeypatch.setattr(Progress, "note", note)
+        while not found(workshop, job_id).state.is_over:
+            workshop.run("UPDATE jobs SET available_at = now() - interval '1 s', attempts = 0")
+            working.work(workshop.rim)
+            assert len(addresses(workshop)) in (0, 30)
+        assert found(workshop, job_id).state is JobState.DONE
+        assert len(addresses(workshop)) == 30
+        assert workshop.rows("SELECT count(*) FROM suppression_history") == [(30,)]
+        assert workshop.rows("SELECT count(*) FROM staged_suppressions") == [(0,)]
+
+    def test_that_is_cancelled_leaves_nothing(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 10)
+        job_id = ask(workshop, long_file(30))
+        working.work(workshop.rim, slice_seconds=0.0001)
+        assert workshop.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
+        with workshop.rim.engine.begin() as connection:
+            jobs.cancel(connection, job_id)
+        working.work(workshop.rim)
+        assert listed(workshop) == []
+        for table in ("staged_suppressions", "job_files"):
+            assert workshop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
+
+    def test_that_was_written_is_not_written_again(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The worker dies after the list was written and before the job is told to be over."""
+        job_id = ask(workshop, "email\na@x.net\n")
+
+        def die(*_values: Any, **_more: Any) -> None:
+            raise CancelledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(working, "_finish", die)
+            with pytest.raises(CancelledError):
+                working.work(workshop.rim)
+        with workshop.rim.engine.begin() as connection:
+            lifted = [workshop.rim.keys.of_address("a@x.net")]
+            now = datetime.now(UTC)
+            suppressions.lift(connection, keys=lifted, tenant=None, reason=None, actor="p", note=None, now=now)
+        workshop.run("UPDATE jobs SET available_at = now() - interval '1 s'")
+        working.work(workshop.rim)
+        assert found(workshop, job_id).state is JobState.DONE
+        assert found(workshop, job_id).report["added"] == 1
+        assert listed(workshop) == []
+
+
+def exported(workshop: Workshop, **wanted: Any) -> str:
+    with workshop.rim.engine.begin() as connection:
+        job_id = suppression_jobs.ask_export(connection, Wanted(**wanted), asked_by="ann", now=datetime.now(UTC))
+    while not found(workshop, job_id).state.is_over:
+        working.work(workshop.rim, slice_seconds=0.0001)
+    job = found(workshop, job_id)
+    assert job.state is JobState.DONE, job.error
+    return file_of(workshop, job)
+
+
+FULL = (
+    "address,domain,types,reason,tenant,expires_at,note,classification\r\n"
+    f'a@x.net,,non_transactional|transactional,hard_bounce,,,"said ""no"", and\r\nmore",invalid_recipient\r\n'
+    f"b@x.net,,non_transactional,unsubscribe,acme,{FUTURE.isoformat().replace('+00:00', 'Z')},,\r\n"
+    "b@x.net,,transactional,manual,,,=1+1,\r\n"
+    ",x.org,non_transactional|transactional,manual,,,für immer,\r\n"
+)
+
+
+class TestAnExport:
+    def test_imported_again_gives_the_same_list(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exports, "_ENTRIES_AT_ONCE", 2)
+        done(workshop, FULL)
+        before = listed(workshop)
+        text = exported(workshop)
+        assert sorted(csv.reader(io.StringIO(text))) == sorted(csv.reader(io.StringIO(FULL)))
+        workshop.run("DELETE FROM suppressions")
+        assert done(workshop, text).report["added"] == 4
+        assert listed(workshop) == before
+
+    def test_has_what_was_asked_for(self, workshop: Workshop) -> None:
+        done(workshop, FULL)
+        assert exported(workshop, reason="unsubscribe").count("\r\n") == 2
+        assert ",x.org," in exported(workshop, domain="x.org")
+        assert exported(workshop, tenant="nobody").count("\r\n") == 1
+
+    def test_has_what_is_over_only_where_that_was_asked_for(self, workshop: Workshop) -> None:
+        done(workshop, "email\na@x.net\nb@x.net\n")
+        workshop.run("UPDATE suppressions SET until = now() - interval '1 day' WHERE address = 'a@x.net'")
+        assert "a@x.net" not in exported(workshop, active=True)
+        assert "a@x.net" in exported(workshop)
+
+    def test_names_what_was_erased_so_that_it_stays_suppressed_when_imported_again(self, workshop: Workshop) -> None:
+        done(workshop, "email\na@x.net\n")
+        workshop.run("UPDATE suppressions SET address = NULL")
+        key = workshop.rows("SELECT key FROM suppressions")
+        text = exported(workshop)
+        assert "@erased.invalid" in text
+        workshop.run("DELETE FROM suppressions")
+        done(workshop, text)
+        assert workshop.rows("SELECT key, address, domain FROM suppressions") == [(key[0][0], None, None)]

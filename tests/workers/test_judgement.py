@@ -1,0 +1,313 @@
+"""What draining and processing again mean for the suppression list."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared import previews, reprocess
+from shared.db import suppressions
+from shared.db.suppressions import Entry
+from shared.domain.events import Event
+from shared.domain.vocabulary import Classification, EventType
+from shared.reprocess import Difference
+from shared.sources import Source
+from simulator.dialects.mailchannels import MailChannels
+from simulator.mail import Happening, make_message
+from tests.workers.workshop import Workshop
+from workers import drain as draining
+from workers import soft_bounces
+
+ANN, BOB = "ann@example.net", "bob@example.net"
+BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
+
+
+def told(kind: str, *recipients: str, hour: float = 0, message: str = "m-1", **fields: Any) -> dict[str, Any]:
+    """One event of MailChannels, so many hours after BEGIN."""
+    return {
+        "event": kind,
+        "email": "shop@example.com",
+        "customer_handle": "acct",
+        "timestamp": int((BEGIN + timedelta(hours=hour)).timestamp()),
+        "request_id": message,
+        "recipients": list(recipients or (ANN,)),
+        **fields,
+    }
+
+
+def hard(*recipients: str, **fields: Any) -> dict[str, Any]:
+    return told("hard-bounced", *recipients, **{"status": "5.1.1", **fields})
+
+
+def soft(number: int, **fields: Any) -> dict[str, Any]:
+    """A message of its own that bounced softly."""
+    return told("soft-bounced", message=f"s-{number}", hour=number, status="4.2.2", **fields)
+
+
+@pytest.fixture
+def source(workshop: Workshop) -> Source:
+    return workshop.add_source("main", "mailchannels", {"customer_handles": ["acct"], "public_keys": {}})
+
+
+class Parser:
+    """The provider's parser, which the test can break and mend."""
+
+    def __init__(self, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._right = source.provider.parse
+        self.classifies: Mapping[str, Classification] = {}
+        self.takes: Mapping[EventType, EventType] = {}
+        monkeypatch.setattr(source.provider, "parse", self._parse)
+
+    def _parse(self, body: bytes, credentials: Any, /) -> list[Event]:
+        return [
+            replace(
+                event,
+                type=self.takes.get(event.type, event.type),
+                classification=self.classifies.get(event.classification or "", event.classification),
+            )
+            for event in self._right(body, credentials)
+        ]
+
+
+@pytest.fixture
+def parser(source: Source, monkeypatch: pytest.MonkeyPatch) -> Parser:
+    return Parser(source, monkeypatch)
+
+
+def receive(workshop: Workshop, source: Source, *happened: dict[str, Any]) -> UUID:
+    """A receipt that says this, drained."""
+    receipt = workshop.receive(source, json.dumps(happened).encode())
+    draining.drain(workshop.rim)
+    return receipt
+
+
+def process_again(workshop: Workshop, *receipts: UUID) -> None:
+    with workshop.rim.durable.begin() as connection:
+        assert reprocess.queue(connection, receipts) == len(receipts)
+    draining.drain(workshop.rim)
+    soft_bounces.judge_due(workshop.rim)
+
+
+def preview(workshop: Workshop, receipt: UUID) -> Difference:
+    with workshop.rim.durable.connect() as connection, connection.begin() as transaction:
+        found = previews.of_receipt(connection, receipt, workshop.rim.vault)
+        transaction.rollback()
+    assert found is not None
+    return found
+
+
+def entries(workshop: Workshop, recipient: str = ANN) -> list[Entry]:
+    with workshop.rim.engine.connect() as connection:
+        return suppressions.find(connection, workshop.rim.keys.of_address(recipient))
+
+
+def reasons(workshop: Workshop, recipient: str = ANN) -> list[str]:
+    return [entry.reason for entry in entries(workshop, recipient)]
+
+
+def announced(workshop: Workshop) -> list[str]:
+    return [change for change in workshop.changes() if change.startswith("suppression.")]
+
+
+def lift(workshop: Workshop, recipient: str = ANN) -> None:
+    with workshop.rim.durable.begin() as connection:
+        suppressions.lift(
+            connection,
+            keys=[workshop.rim.keys.of_address(recipient)],
+            tenant=None,
+            reason=None,
+            actor="eve",
+            note=None,
+            now=datetime.now(UTC),
+        )
+
+
+class TestDraining:
+    def test_suppresses_whom_events_condemn_in_the_transaction_that_keeps_them(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        receipt = receive(workshop, source, hard(ANN), told("delivered", BOB))
+        [entry] = entries(workshop)
+        assert (entry.address, entry.reason, entry.classification) == (ANN, "hard_bounce", "invalid_recipient")
+        assert (entry.source, entry.since) == ("main", BEGIN)
+        assert entry.evidence_event_id is not None
+        assert receipt.int < entry.evidence_event_id.int <= receipt.int + 2
+        assert entries(workshop, BOB) == []
+
+    def test_announces_the_event_and_then_the_suppression(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, hard(ANN))
+        assert workshop.changes() == ["message.bounced", "suppression.added"]
+        workshop.nothing_is_doubled()
+
+    def test_of_what_was_sent_twice_says_nothing_more(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, hard(ANN))
+        lift(workshop)
+        receive(workshop, source, hard(ANN), told("open"))
+        assert entries(workshop) == []
+
+    def test_suppresses_nobody_for_what_is_of_another_account(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, hard(ANN, customer_handle="another"))
+        assert entries(workshop) == []
+
+    def test_suppresses_nobody_whom_the_provider_dropped_for_its_own_list(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        receive(workshop, source, told("dropped", status="550", reason="recipient is suppressed"))
+        assert entries(workshop) == []
+
+    def test_rolls_back_with_its_batch(self, workshop: Workshop, source: Source) -> None:
+        workshop.run("ALTER TABLE suppressions ADD CONSTRAINT poison CHECK (address <> 'ann@example.net')")
+        receive(workshop, source, hard(ANN))
+        assert workshop.rows("SELECT 1 FROM events") == []
+        workshop.run("ALTER TABLE suppressions DROP CONSTRAINT poison")
+        workshop.come_due()
+        draining.drain(workshop.rim)
+        assert reasons(workshop) == ["hard_bounce"]
+
+    def test_takes_the_words_of_a_story_for_what_they_are(self, workshop: Workshop) -> None:
+        """A real dialect: what the simulated provider posts about one message with three fates."""
+        provider = MailChannels(seed=1)
+        source = workshop.add_source("mc", "mailchannels", provider.credentials())
+        message = make_message(
+            random.Random(1),
+            1,
+            sender="shop@example.com",
+            recipients=(ANN, BOB),
+            subject="x",
+            submitted_at=BEGIN,
+        )
+        happened = [
+            Happening(kind=EventType.COMPLAINED, at=BEGIN, message=message, recipients=(ANN,)),
+            Happening(kind=EventType.UNSUBSCRIBED, at=BEGIN, message=message, recipients=(BOB,)),
+        ]
+        workshop.receive(source, provider.body(happened))
+        draining.drain(workshop.rim)
+        assert (reasons(workshop, ANN), reasons(workshop, BOB)) == (["complaint"], ["unsubscribe"])
+        [entry] = entries(workshop, BOB)
+        assert entry.types == ["non_transactional"]
+
+
+class TestProcessingAgain:
+    def test_announces_nothing_that_is_there_already(self, workshop: Workshop, source: Source) -> None:
+        receipts = [receive(workshop, source, hard(ANN)), receive(workshop, source, told("complained", hour=1))]
+        before = entries(workshop)
+        process_again(workshop, *receipts)
+        assert entries(workshop) == before
+        assert announced(workshop) == ["suppression.added"] * 2
+
+    def test_never_suppresses_again_what_a_person_has_lifted(self, workshop: Workshop, source: Source) -> None:
+        receipts = [
+            receive(workshop, source, hard(ANN), told("unsubscribed", hour=1)),
+            receive(workshop, source, told("complained", hour=2)),
+            receive(workshop, source, *(soft(number) for number in range(6))),
+        ]
+        soft_bounces.judge_due(workshop.rim)
+        assert len(reasons(workshop)) == 4
+        lift(workshop)
+        process_again(workshop, *receipts)
+        assert entries(workshop) == []
+
+    def test_withdraws_what_the_events_no_longer_support(
+        self, workshop: Workshop, source: Source, parser: Parser
+    ) -> None:
+        parser.classifies = {"policy_rejection": Classification.INVALID_RECIPIENT}
+        receipt = receive(workshop, source, hard(ANN, status="5.7.1"), hard(BOB, message="m-2"))
+        assert reasons(workshop) == ["hard_bounce"]
+        parser.classifies = {}
+        process_again(workshop, receipt)
+        assert entries(workshop) == []
+        assert reasons(workshop, BOB) == ["hard_bounce"]
+        assert announced(workshop) == ["suppression.added", "suppression.added", "suppression.removed"]
+        assert workshop.rows("SELECT action FROM suppression_history ORDER BY id")[-1] == ("withdrawn",)
+
+    def test_lets_another_event_stand_in_for_one_that_was_none(
+        self, workshop: Workshop, source: Source, parser: Parser
+    ) -> None:
+        parser.classifies = {"policy_rejection": Classification.INVALID_RECIPIENT}
+        wrong = receive(workshop, source, hard(ANN, status="5.7.1"))
+        receive(workshop, source, hard(ANN, message="m-2", hour=5))
+        parser.classifies = {}
+        process_again(workshop, wrong)
+        [entry] = entries(workshop)
+        assert entry.since == BEGIN + timedelta(hours=5)
+
+    def test_brings_what_the_mended_parser_reads(self, workshop: Workshop, source: Source, parser: Parser) -> None:
+        parser.takes = {EventType.COMPLAINED: EventType.UNKNOWN}
+        receipt = receive(workshop, source, told("complained"))
+        assert entries(workshop) == []
+        parser.takes = {}
+        process_again(workshop, receipt)
+        assert reasons(workshop) == ["complaint"]
+
+    def test_gives_back_an_unsubscription_that_nobody_took_back(
+        self, workshop: Workshop, source: Source, parser: Parser
+    ) -> None:
+        receive(workshop, source, told("unsubscribed", hour=1))
+        parser.takes = {EventType.OPENED: EventType.SUBSCRIBED}
+        receipt = receive(workshop, source, told("open", hour=2))
+        assert entries(workshop) == []
+        parser.takes = {}
+        process_again(workshop, receipt)
+        assert reasons(workshop) == ["unsubscribe"]
+        process_again(workshop, receipt)
+        assert reasons(workshop) == ["unsubscribe"]
+
+    def test_counts_soft_bounces_by_what_they_are_now(self, workshop: Workshop, source: Source, parser: Parser) -> None:
+        parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
+        receipts = [receive(workshop, source, soft(number)) for number in range(4)]
+        receipts.append(receive(workshop, source, soft(4) | {"status": "4.7.28"}))
+        soft_bounces.judge_due(workshop.rim)
+        assert reasons(workshop) == ["soft_bounce"]
+        parser.classifies = {}
+        process_again(workshop, *receipts)
+        assert entries(workshop) == []
+        assert announced(workshop) == ["suppression.added", "suppression.removed"]
+
+    def test_of_a_delivery_that_was_none_suppresses_for_the_soft_bounces(
+        self, workshop: Workshop, source: Source, parser: Parser
+    ) -> None:
+        receive(workshop, source, *(soft(number) for number in range(5)))
+        parser.takes = {EventType.OPENED: EventType.DELIVERED}
+        receipt = receive(workshop, source, told("open", hour=9))
+        soft_bounces.judge_due(workshop.rim)
+        assert entries(workshop) == []
+        parser.takes = {}
+        process_again(workshop, receipt)
+        assert reasons(workshop) == ["soft_bounce"]
+
+
+class TestAPreview:
+    def test_shows_the_suppressions_that_would_come_and_go_and_changes_none(
+        self, workshop: Workshop, source: Source, parser: Parser
+    ) -> None:
+        parser.classifies = {"policy_rejection": Classification.INVALID_RECIPIENT}
+        parser.takes = {EventType.COMPLAINED: EventType.UNKNOWN}
+        receipt = receive(workshop, source, hard(ANN, status="5.7.1"), told("complained", BOB))
+        parser.classifies, parser.takes = {}, {}
+        found = preview(workshop, receipt).as_json()["suppressions"]
+        assert [(one["action"], one["address"], one["reason"]) for one in found] == [
+            ("withdrawn", ANN, "hard_bounce"),
+            ("added", BOB, "complaint"),
+        ]
+        json.dumps(found)
+        assert (reasons(workshop, ANN), reasons(workshop, BOB)) == (["hard_bounce"], [])
+
+    def test_shows_those_of_soft_bounces_too(self, workshop: Workshop, source: Source, parser: Parser) -> None:
+        parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
+        receive(workshop, source, *(soft(number) for number in range(4)))
+        receipt = receive(workshop, source, soft(4) | {"status": "4.7.28"})
+        soft_bounces.judge_due(workshop.rim)
+        parser.classifies = {}
+        [told_] = preview(workshop, receipt).suppressions
+        assert (told_.action, told_.shown["reason"]) == ("withdrawn", "soft_bounce")
+        assert reasons(workshop) == ["soft_bounce"]
+
+    def test_of_what_would_not_change_shows_none(self, workshop: Workshop, source: Source) -> None:
+        receipt = receive(workshop, source, hard(ANN), *(soft(number) for number in range(6)))
+        soft_bounces.judge_due(workshop.rim)
+        assert preview(workshop, receipt).suppressions == []

@@ -1,0 +1,192 @@
+"""What comes due on the suppression list: judged once, by one worker, whatever dies meanwhile; and told once."""
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared import soft_judgement
+from shared.db import soft_bounces as bounces
+from shared.db import suppressions
+from shared.db.suppressions import Entry, NewEntry
+from shared.domain.suppression import ALL_MAIL, Origin, Reason
+from shared.sources import Source
+from tests.workers.workshop import Workshop
+from workers import drain as draining
+from workers import soft_bounces
+
+ANN = "ann@example.net"
+NOW = datetime.now(UTC)
+BEGIN = NOW.replace(microsecond=0) - timedelta(days=5)
+
+
+def event(kind: str, number: int, recipient: str) -> dict[str, Any]:
+    return {
+        "event": kind,
+        "email": "shop@example.com",
+        "customer_handle": "acct",
+        "timestamp": int((BEGIN + timedelta(hours=number)).timestamp()),
+        "request_id": f"m-{number}",
+        "recipients": [recipient],
+        "status": "4.2.2",
+    }
+
+
+@pytest.fixture
+def source(workshop: Workshop) -> Source:
+    return workshop.add_source("main", "mailchannels", {"customer_handles": ["acct"], "public_keys": {}})
+
+
+def receive(
+    workshop: Workshop, source: Source, numbers: Sequence[int], kind: str = "soft-bounced", recipient: str = ANN
+) -> None:
+    """Events of so many messages, one an hour, drained."""
+    workshop.receive(source, json.dumps([event(kind, number, recipient) for number in numbers]).encode())
+    draining.drain(workshop.rim)
+
+
+def entries(workshop: Workshop, recipient: str = ANN) -> list[Entry]:
+    with workshop.rim.engine.connect() as connection:
+        return suppressions.find(connection, workshop.rim.keys.of_address(recipient))
+
+
+def checks(workshop: Workshop) -> int:
+    found: int = workshop.rows("SELECT count(*) FROM soft_bounce_checks")[0][0]
+    return found
+
+
+def announced(workshop: Workshop) -> list[str]:
+    return [change for change in workshop.changes() if change.startswith("suppression.")]
+
+
+class TestJudging:
+    def test_suppresses_whose_mail_bounced_and_looks_once_more_a_while_later(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        receive(workshop, source, range(5))
+        assert soft_bounces.judge_due(workshop.rim) == 1
+        [entry] = entries(workshop)
+        assert (entry.since, entry.expires_at) == (BEGIN + timedelta(hours=4), BEGIN + timedelta(days=30, hours=4))
+        assert checks(workshop) == 1
+        assert soft_bounces.judge_due(workshop.rim) == 0
+        assert soft_bounces.judge_due(workshop.rim, datetime.now(UTC) + timedelta(minutes=6)) == 0
+        assert checks(workshop) == 0
+        assert entries(workshop) == [entry]
+
+    def test_sees_a_delivery_that_was_being_written_when_it_decided(self, workshop: Workshop, source: Source) -> None:
+        """That batch looked for an entry before there was one, and is committed after it."""
+        receive(workshop, source, range(5))
+        workshop.receive(source, json.dumps([event("delivered", 9, ANN)]).encode())
+        with workshop.rim.engine.begin() as other:
+            decided = soft_judgement.decide(
+                other, workshop.rim.rules.rules(other).suppression, workshop.rim.keys, {(ANN, "acct")}, NOW
+            )
+            draining.drain(workshop.rim)
+            soft_judgement.carry_out(other, decided, NOW)
+        assert len(entries(workshop)) == 1
+        soft_bounces.judge_due(workshop.rim, NOW + timedelta(minutes=6))
+        assert entries(workshop) == []
+        assert announced(workshop) == ["suppression.added", "suppression.removed"]
+
+    def test_leaves_the_checks_of_a_worker_that_dies_to_the_next(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, range(5))
+        with workshop.rim.engine.connect() as dying:
+            assert bounces.alone(dying)
+            assert bounces.take(dying, datetime.now(UTC), 100)[1] == {(ANN, "acct")}
+            assert soft_bounces.judge_due(workshop.rim) == 0
+        assert soft_bounces.judge_due(workshop.rim) == 1
+
+    def test_by_many_workers_at_once_tells_everything_once(self, workshop: Workshop, source: Source) -> None:
+        crowd = [f"c{number}@example.net" for number in range(30)]
+        for recipient in crowd:
+            receive(workshop, source, range(5), recipient=recipient)
+        rims = [workshop.another_rim() for _ in range(3)]
+        threads = [threading.Thread(target=soft_bounces.judge_due, args=(rim,)) for rim in rims]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        soft_bounces.judge_due(workshop.rim)
+        assert announced(workshop) == ["suppression.added"] * 30
+
+    def test_goes_on_until_nobody_is_due(
+        self, workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(soft_bounces, "_RECIPIENTS_AT_ONCE", 2)
+        for number in range(5):
+            receive(workshop, source, range(5), recipient=f"c{number}@example.net")
+        assert soft_bounces.judge_due(workshop.rim) == 5
+
+    def test_is_not_asked_for_by_deliveries_to_whom_the_rule_does_not_hold(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        receive(workshop, source, range(20), kind="delivered")
+        assert checks(workshop) == 0
+
+    def test_of_a_delivery_ends_the_suppression(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, range(5))
+        soft_bounces.judge_due(workshop.rim)
+        receive(workshop, source, [9], kind="delivered")
+        assert soft_bounces.judge_due(workshop.rim) == 1
+        assert entries(workshop) == []
+        [(action, event_id)] = workshop.rows(
+            "SELECT action, event_id FROM suppression_history ORDER BY id DESC LIMIT 1"
+        )
+        assert action == "lifted"
+        assert workshop.rows("SELECT type FROM events WHERE id = %(id)s", id=event_id) == [("delivered",)]
+
+
+class TestEnds:
+    def add(self, workshop: Workshop, count: int) -> None:
+        new = [
+            NewEntry(
+                key=workshop.rim.keys.of_address(f"c{number}@example.net"),
+                address=f"c{number}@example.net",
+                domain=None,
+                reason=Reason.MANUAL,
+                types=ALL_MAIL,
+                origin=Origin.PERSON,
+                since=BEGIN,
+                until=NOW + timedelta(days=1),
+            )
+            for number in range(count)
+        ]
+        with workshop.rim.engine.begin() as connection:
+            suppressions.add(connection, new, NOW)
+
+    def test_are_told_once_by_however_many_workers(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(soft_bounces, "_ENDS_AT_ONCE", 7)
+        self.add(workshop, 40)
+        assert soft_bounces.expire_due(workshop.rim) == 0
+        rims = [workshop.another_rim() for _ in range(3)]
+        then = NOW + timedelta(days=2)
+        threads = [threading.Thread(target=soft_bounces.expire_due, args=(rim, then)) for rim in rims]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        soft_bounces.expire_due(workshop.rim, then)
+        assert announced(workshop).count("suppression.expired") == 40
+
+
+class TestMaintenance:
+    def test_lets_go_of_old_bounces_of_whom_nothing_is_held_against(self, workshop: Workshop, source: Source) -> None:
+        receive(workshop, source, range(5))
+        receive(workshop, source, range(4), recipient="bob@example.net")
+        soft_bounces.judge_due(workshop.rim)
+        soft_bounces.maintain(workshop.rim, NOW + timedelta(days=30))
+        assert workshop.rows("SELECT count(*) FROM soft_bounces") == [(9,)]
+        soft_bounces.maintain(workshop.rim, NOW + timedelta(days=60))
+        assert workshop.rows("SELECT DISTINCT recipient FROM soft_bounces") == [(ANN,)]
+
+    def test_looks_again_at_everybody_once_a_day(self, workshop: Workshop, source: Source) -> None:
+        for number in range(20):
+            receive(workshop, source, range(5), recipient=f"c{number}@example.net")
+        soft_bounces.judge_due(workshop.rim)
+        before = checks(workshop)
+        for hour in range(24):
+            soft_bounces.maintain(workshop.rim, NOW + timedelta(hours=hour))
+        assert checks(workshop) == before + 20
