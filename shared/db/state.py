@@ -12,6 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from shared.db import counts
+from shared.domain.rules import Tally
 from shared.domain.state import Weight
 
 
@@ -137,6 +139,7 @@ counted AS (
     FROM {{facts}} WHERE message_id IS NOT NULL GROUP BY 1, 2
 )"""
 
+# PostgreSQL runs what nothing reads from in the opposite order: the counts, over which workers may meet, come last.
 _KEEP = f"""
 WITH input AS MATERIALIZED (SELECT {_INPUT}),
 fresh AS (
@@ -145,6 +148,7 @@ fresh AS (
     ON CONFLICT DO NOTHING RETURNING event_id
 ),
 new AS MATERIALIZED (SELECT input.* FROM input JOIN fresh ON event_id = id),
+{{tallied}}
 kept AS (
     INSERT INTO events (id, receipt_id, source_id, key, type, message_id, recipient, occurred_at, received_at,
         classification, smtp_status, enhanced_code, reason, data, provider_object)
@@ -160,7 +164,7 @@ known AS (
     WHERE ({", ".join(f"m.{name}" for name in _LEAST)}) IS DISTINCT FROM ({", ".join(_LEAST.values())})
 )"""
 
-_APPLY = f"""{_KEEP},
+_FOLD = f""",
 {FOLDED.format(facts="new")},
 risen AS (
     INSERT INTO recipient_states AS s (message_id, recipient, source_id, {", ".join(OF_STANDING)}, {", ".join(COUNTED)},
@@ -193,18 +197,23 @@ logged AS (
 SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM logged)
 """
 
-_KEEP_ONLY = f"{_KEEP} SELECT count(*) FROM new"
+_APPLY = f"{_KEEP.format(tallied='')}{_FOLD}"
+_APPLY_AND_COUNT = f"{_KEEP.format(tallied=f'{counts.TALLIED},')}{_FOLD}"
+_KEEP_ONLY = f"{_KEEP.format(tallied='')} SELECT count(*) FROM new"
 
 
-def apply(connection: Connection, events: Sequence[NewEvent]) -> Applied:
+def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[Tally] = ()) -> Applied:
     """Keep the events that are new and let them change what they change. Repetitions change nothing.
 
-    The rows are written in the order of their keys, table by table, so that two workers that meet wait for one
-    another rather than deadlock.
+    Those that are new are counted as `tallies` say (`shared.db.counts`). The rows are written in the order of their
+    keys, table by table, so that two workers that meet wait for one another rather than deadlock.
     """
     if not events:
         return Applied(0, 0)
-    return Applied(*connection.exec_driver_sql(_APPLY, _columns(events)).one())
+    if not tallies:
+        return Applied(*connection.exec_driver_sql(_APPLY, _columns(events)).one())
+    values = _columns(events) | counts.parameters(tallies)
+    return Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT, values).one())
 
 
 def keep(connection: Connection, events: Sequence[NewEvent]) -> int:

@@ -1,0 +1,692 @@
+"""Alerts: what is told of traffic and queues as they are, once for each episode, whoever dies on the way."""
+
+import json
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from shared import announce, ids
+from shared.announce import Send
+from shared.db import alerts, receipts, refusals, sources
+from shared.db.refusals import Refusal
+from shared.domain.vocabulary import EventType
+from shared.rules import RuleBook
+from simulator.dialects.ark import Ark
+from simulator.dialects.mailchannels import MailChannels
+from simulator.mail import Happening, make_message
+from tests.workers import downstream as downstreams
+from tests.workers.workshop import Workshop
+from workers import alerting
+from workers import drain as draining
+from workers.rim import Rim
+
+LARGE = 1 << 30
+CLOUDMAILIN = {"username": "user", "password": "secret"}
+BOUNCES = "alerts:\n  - {name: bounces, kind: rate, rate: bounce, warning: 5 %, critical: 10 %, minimum_volume: 50}\n"
+
+DELIVERED, BOUNCED, COMPLAINED = EventType.DELIVERED, EventType.BOUNCED, EventType.COMPLAINED
+
+
+class Post:
+    """A provider whose events happened when a test says so."""
+
+    def __init__(self, workshop: Workshop, slug: str = "main") -> None:
+        self.workshop = workshop
+        self.dialect = MailChannels(seed=len(slug))
+        self.source = workshop.add_source(slug, "mailchannels", self.dialect.credentials())
+        self._random = random.Random(slug)
+        self._number = 0
+
+    def bring(
+        self, kind: EventType, count: int, *, at: datetime, sender: str = "a@shop.example", to: str = "post.example"
+    ) -> list[UUID]:
+        """So many messages to which this happened; the receipts that say so, processed."""
+        told = []
+        for _ in range(count):
+            self._number += 1
+            recipients = (f"customer.{self._number}@{to}",)
+            message = make_message(
+                self._random, self._number, sender=sender, recipients=recipients, subject="Invoice", submitted_at=at
+            )
+            told.append(Happening(kind=kind, at=at, message=message, recipients=recipients))
+        brought = [
+            self.workshop.receive(self.source, self.dialect.body(told[n : n + 100])) for n in range(0, count, 100)
+        ]
+        draining.drain(self.workshop.rim)
+        return brought
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def post(workshop: Workshop) -> Post:
+    return Post(workshop)
+
+
+@pytest.fixture
+def rules(workshop: Workshop, tmp_path: Path) -> Callable[[str], None]:
+    """Puts rules in force, for this worker and for those made after."""
+    path = tmp_path / "rules.yaml"
+
+    def put(text: str) -> None:
+        path.write_text(text)
+        configured = replace(workshop.rim.settings, rules=path)
+        workshop.rim = replace(workshop.rim, settings=configured, rules=RuleBook(path, look_seconds=0))
+
+    put(BOUNCES)
+    return put
+
+
+def told(workshop: Workshop) -> list[tuple[str, str, str, str]]:
+    """Every step of every alert: rule, subject, step, severity."""
+    return [
+        tuple(row)
+        for row in workshop.rows(
+            "SELECT rule, subject, step, s.severity FROM alert_steps AS s JOIN alerts AS a ON a.id = alert_id"
+            " ORDER BY s.id"
+        )
+    ]
+
+
+def logged(workshop: Workshop) -> list[tuple[str, dict[str, Any]]]:
+    """Changes about alerts."""
+    return [
+        (row[0], row[1])
+        for row in workshop.rows("SELECT type, data FROM state_changes WHERE type LIKE 'alert.%%' ORDER BY id")
+    ]
+
+
+def channel(workshop: Workshop, least: str = "warning") -> None:
+    workshop.run(
+        "INSERT INTO alert_channels (name, kind, target, least_severity, created_at, updated_at)"
+        " VALUES ('hook', 'webhook', '', %(least)s, now(), now())",
+        least=least,
+    )
+
+
+@pytest.mark.usefixtures("rules")
+class TestARate:
+    def test_fires_once_escalates_once_and_is_resolved(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        channel(workshop)
+        post.bring(DELIVERED, 95, at=now)
+        post.bring(BOUNCED, 5, at=now)
+        for _ in range(3):
+            alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("bounces", "main", "fired", "warning")]
+        assert workshop.bell.rings.count("tidings.tell") == 1
+
+        post.bring(BOUNCED, 10, at=now)
+        for _ in range(3):
+            alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+        assert told(workshop)[1:] == [("bounces", "main", "escalated", "critical")]
+
+        post.bring(DELIVERED, 600, at=now)
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=20))
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=5))
+        assert len(told(workshop)) == 2
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=5, seconds=20))
+        assert told(workshop)[2:] == [("bounces", "main", "resolved", "critical")]
+        assert [kind for kind, _ in logged(workshop)] == ["alert.firing", "alert.firing", "alert.resolved"]
+        assert workshop.rows("SELECT count(*) FROM alert_notices") == [(3,)]
+
+    def test_says_what_it_was_judged_by_and_what_proves_it(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        post.bring(DELIVERED, 927, at=now)
+        (receipt,) = post.bring(BOUNCED, 73, at=now)
+        alerting.evaluate(workshop.rim, now)
+        with workshop.rim.engine.connect() as connection:
+            (alert,) = alerts.listed(connection).items
+            (step,) = alerts.steps(connection, alert.id)
+        assert alert.summary == ("The bounce rate of source main is 7.3 % (73 of 1,000 in 60 minutes); warning at 5 %.")
+        assert (alert.kind, alert.severity, alert.state, alert.source) == ("rate", "warning", "firing", "main")
+        assert alert.numbers == {"percent": 7.3, "events": 73, "volume": 1000}
+        assert alert.started_at == alert.judged_at == step.at == now
+        assert alert.evidence_event_id
+        assert ids.event_id(receipt, 0) <= alert.evidence_event_id <= ids.event_id(receipt, 100)
+        assert (step.summary, step.numbers) == (alert.summary, alert.numbers)
+        ((kind, data),) = logged(workshop)
+        assert kind == "alert.firing"
+        assert data["id"] == str(alert.id)
+        assert (data["rule"], data["state"], data["source"]) == ("bounces", "firing", "main")
+        assert data["started_at"] == now.isoformat().replace("+00:00", "Z")
+
+    def test_keeps_telling_how_it_stands_while_it_fires(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        post.bring(DELIVERED, 94, at=now)
+        post.bring(BOUNCED, 6, at=now)
+        alerting.evaluate(workshop.rim, now)
+        post.bring(BOUNCED, 2, at=now)
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+        assert workshop.rows("SELECT numbers->>'events', severity FROM alerts") == [("8", "warning")]
+        post.bring(DELIVERED, 900, at=now)
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=20))
+        [(numbers, calm_since)] = workshop.rows("SELECT numbers, calm_since FROM alerts")
+        assert numbers["events"] == 8
+        assert calm_since == now + timedelta(seconds=20)
+
+    def test_is_judged_only_by_enough_mail_and_enough_bounces(
+        self, workshop: Workshop, post: Post, now: datetime
+    ) -> None:
+        post.bring(BOUNCED, 49, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+        post.bring(DELIVERED, 1, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("bounces", "main", "fired", "critical")]
+
+    def test_does_not_end_because_nothing_is_sent_any_more_until_a_day_has_passed(
+        self, workshop: Workshop, post: Post, now: datetime
+    ) -> None:
+        post.bring(BOUNCED, 60, at=now)
+        alerting.evaluate(workshop.rim, now)
+        alerting.evaluate(workshop.rim, now + timedelta(hours=3))
+        alerting.evaluate(workshop.rim, now + timedelta(hours=23, minutes=59))
+        assert len(told(workshop)) == 1
+        alerting.evaluate(workshop.rim, now + timedelta(hours=24))
+        assert told(workshop)[1:] == [("bounces", "main", "resolved", "critical")]
+
+    def test_that_is_over_is_no_news_for_an_hour_unless_it_becomes_worse(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(BOUNCES.replace("50}", "50, window_minutes: 10}"))
+        start = now - timedelta(hours=3)
+        post.bring(DELIVERED, 94, at=start)
+        post.bring(BOUNCED, 6, at=start)
+        alerting.evaluate(workshop.rim, start + timedelta(minutes=1))
+        calm = start + timedelta(minutes=20)
+        post.bring(DELIVERED, 100, at=calm)
+        alerting.evaluate(workshop.rim, calm)
+        alerting.evaluate(workshop.rim, calm + timedelta(minutes=5))
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
+        again = start + timedelta(minutes=40)
+        post.bring(DELIVERED, 94, at=again)
+        post.bring(BOUNCED, 6, at=again)
+        alerting.evaluate(workshop.rim, again)
+        assert len(told(workshop)) == 2
+        post.bring(BOUNCED, 50, at=again)
+        alerting.evaluate(workshop.rim, again + timedelta(minutes=1))
+        assert told(workshop)[2:] == [("bounces", "main", "fired", "critical")]
+
+    @pytest.mark.parametrize(
+        ("per", "subject"),
+        [("all", ""), ("source", "main"), ("tenant", None), ("sender_domain", "bad.example"),
+         ("recipient_domain", "full.example")],
+    )  # fmt: skip
+    def test_is_taken_together_as_the_rule_says(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime, per: str, subject: str | None
+    ) -> None:
+        rules(BOUNCES.replace("50}", f"50, per: {per}}}"))
+        Post(workshop, "other").bring(DELIVERED, 60, at=now, sender="a@good.example", to="good.example")
+        post.bring(BOUNCED, 60, at=now, sender="a@bad.example", to="full.example")
+        alerting.evaluate(workshop.rim, now)
+        [(rule, found, step, _)] = told(workshop)
+        expected = post.dialect.credentials()["customer_handles"][0] if subject is None else subject
+        assert (rule, found, step) == ("bounces", expected, "fired")
+        [(source, tenant)] = workshop.rows("SELECT source_id, tenant FROM alerts")
+        assert source == (None if per in ("all", "tenant") else post.source.id)  # both sources have the tenant
+        assert tenant == (expected if per == "tenant" else None)
+
+    def test_is_judged_for_the_sources_that_a_rule_names(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(BOUNCES.replace("50}", "50, sources: [other]}"))
+        post.bring(BOUNCED, 60, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+
+    def test_of_complaints_is_that_of_what_was_delivered(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules("alerts:\n  - {name: complaints, kind: rate, rate: complaint}\n")
+        post.bring(DELIVERED, 1000, at=now - timedelta(hours=20))
+        post.bring(COMPLAINED, 2, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+        post.bring(COMPLAINED, 1, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("complaints", "main", "fired", "critical")]
+
+
+@pytest.mark.usefixtures("rules")
+class TestWhatIsOldNews:
+    def test_of_what_happened_before_the_window_nothing_is_told(
+        self, workshop: Workshop, post: Post, now: datetime
+    ) -> None:
+        post.bring(BOUNCED, 100, at=now - timedelta(hours=2))
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+
+    def test_processing_it_again_fires_nothing_again(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        brought = post.bring(BOUNCED, 100, at=now)
+        alerting.evaluate(workshop.rim, now)
+        workshop.run("DELETE FROM alerts")
+        workshop.run("DELETE FROM alert_steps")
+        workshop.run("DELETE FROM minute_counts")
+        with workshop.rim.engine.begin() as connection:
+            assert receipts.queue_again(connection, brought) == len(brought)
+        alerting.evaluate(workshop.rim, now + timedelta(hours=1))  # nor does it look as if they waited for so long
+        draining.drain(workshop.rim)
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+
+
+class TestEvents:
+    def test_fire_by_their_number_and_are_over_when_the_window_has_passed(
+        self, workshop: Workshop, rules: Any, now: datetime
+    ) -> None:
+        rules("alerts:\n  - {name: over, kind: event, types: [rate_limited], critical: 2, window_minutes: 10}\n")
+        source = workshop.add_source("main", "cloudmailin", CLOUDMAILIN)
+        for number in range(2):
+            event = {"kind": "rate_limit", "recipient": f"{number}@example.net", "message_id": str(number)}
+            workshop.receive(source, json.dumps({"events": [event]}).encode())
+            draining.drain(workshop.rim)
+            alerting.evaluate(workshop.rim, now)
+            assert len(told(workshop)) == number
+        later = now + timedelta(minutes=12)
+        alerting.evaluate(workshop.rim, later)
+        alerting.evaluate(workshop.rim, later + timedelta(minutes=5))
+        assert told(workshop) == [("over", "main", "fired", "critical"), ("over", "main", "resolved", "critical")]
+
+    def test_about_a_domain_name_that_domain(self, workshop: Workshop, now: datetime) -> None:
+        source = workshop.add_source("main", "ark", Ark().credentials())
+        body = Path(__file__).parent.parent / "providers" / "payloads" / "ark" / "dns.json"
+        event = json.loads(body.read_text()) | {"dns_checked_at": now.timestamp()}
+        workshop.receive(source, json.dumps(event).encode())
+        draining.drain(workshop.rim)
+        alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("domain-dns-error", "shop.example", "fired", "warning")]
+        assert workshop.rows("SELECT source_id FROM alerts") == [(source.id,)]
+
+
+class TestSilence:
+    RULE = "alerts:\n  - {name: silence, kind: silence, warning: 60, critical: 600, minimum_events: 100}\n"
+
+    def test_of_a_source_that_was_active_fires_escalates_and_is_over_when_it_is_heard_of(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        post.bring(DELIVERED, 100, at=now)
+        Post(workshop, "quiet").bring(DELIVERED, 99, at=now)
+        workshop.add_source("never", "cloudmailin", CLOUDMAILIN)
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=59))
+        assert not told(workshop)
+        for minutes in (61, 300, 599, 601, 3000):
+            alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+            alerting.tidy(workshop.rim, now + timedelta(minutes=minutes))
+        assert [step[2:] for step in told(workshop)] == [("fired", "warning"), ("escalated", "critical")]
+        assert {step[1] for step in told(workshop)} == {"main"}
+
+    def test_ends_with_the_first_event_however_long_it_lasted(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        post.bring(DELIVERED, 100, at=now)
+        workshop.run("UPDATE minute_counts SET minute = minute - interval '6 days', last_event_id = %(id)s",
+                     id=ids.event_id(ids.receipt_id(now - timedelta(days=6)), 0))  # fmt: skip
+        alerting.evaluate(workshop.rim, now)
+        assert [step[2:] for step in told(workshop)] == [("fired", "critical")]
+        post.bring(DELIVERED, 1, at=now - timedelta(hours=5))  # it is heard of, whatever it speaks of
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=1))
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=6))
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+        assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
+            ("Source main brings events again.",)
+        ]
+
+
+def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is(
+    workshop: Workshop, post: Post, rules: Any, now: datetime
+) -> None:
+    rules("alerts:\n  - {name: lost, kind: announced, after_minutes: 30, critical: 3}\n")
+    told_by = now - timedelta(minutes=31)
+    with workshop.rim.engine.begin() as connection:
+        for number, age in enumerate((31, 31, 40, 20, 60 * 25)):
+            send = Send(source="main", sender="a@shop.example", recipients=["b@c.example"], request_id=f"r{number}")
+            announce.announce(connection, send, now - timedelta(minutes=age))
+    alerting.evaluate(workshop.rim, now)
+    assert told(workshop) == [("lost", "main", "fired", "critical")]
+    [(summary, numbers)] = workshop.rows("SELECT summary, numbers FROM alerts")
+    assert "3 messages announced for source main without any event for 30 minutes" in summary
+    assert numbers["messages"] == 3
+    message = make_message(
+        random.Random(1), 1, sender="a@shop.example", recipients=("b@c.example",), subject="", submitted_at=told_by
+    )
+    happening = Happening(
+        kind=EventType.QUEUED, at=now, message=replace(message, request_id="r2"), recipients=("b@c.example",)
+    )
+    workshop.receive(post.source, post.dialect.body([happening]))
+    draining.drain(workshop.rim)
+    alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+    alerting.evaluate(workshop.rim, now + timedelta(seconds=10, minutes=5))
+    assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
+
+@pytest.mark.usefixtures("post")
+class TestRefusals:
+    RULE = "alerts:\n  - {name: forged, kind: verification_failures, warning: 20, factor: 5}\n"
+
+    def refuse(self, workshop: Workshop, at: datetime, number: int, reason: str = "bad_signature") -> None:
+        refused = Refusal(
+            id=ids.receipt_id(at),
+            source="main",
+            refused_at=at,
+            status_code=401,
+            reason=reason,
+            detail="",
+            remote_ip=None,
+            headers="{}",
+            bytes=1,
+            count=number,
+        )
+        with workshop.rim.engine.begin() as connection:
+            refusals.record(connection, [refused])
+
+    def test_that_jump_fire(self, workshop: Workshop, rules: Any, now: datetime) -> None:
+        rules(self.RULE)
+        self.refuse(workshop, now, 19)
+        self.refuse(workshop, now, 100, "too_large")
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+        self.refuse(workshop, now, 1)
+        alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("forged", "main", "fired", "warning")]
+
+    def test_that_are_usual_do_not(self, workshop: Workshop, rules: Any, now: datetime) -> None:
+        rules(self.RULE)
+        for hour in range(24):
+            at = now - timedelta(hours=24 - hour, minutes=-5)
+            self.refuse(workshop, at, 32)  # 8 in 15 minutes
+            alerting.evaluate(workshop.rim, at + timedelta(minutes=1))
+        workshop.run("DELETE FROM alert_steps")
+        workshop.run("DELETE FROM alerts")
+        self.refuse(workshop, now, 30)
+        alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+        self.refuse(workshop, now, 20)
+        alerting.evaluate(workshop.rim, now)
+        assert [step[2] for step in told(workshop)] == ["fired"]
+
+
+class TestTheQueue:
+    RULE = "alerts:\n  - {name: late, kind: pending_age, warning: 60, critical: 600}\n"
+
+    def test_whose_oldest_has_waited_long_fires_and_names_it(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        receipt = workshop.receive(post.source, b"[]")
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=50))
+        assert not told(workshop)
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=70))
+        assert told(workshop) == [("late", "", "fired", "warning")]
+        [(numbers,)] = workshop.rows("SELECT numbers FROM alerts")
+        assert (numbers["source"], numbers["receipt"]) == ("main", str(receipt))
+        draining.drain(workshop.rim)
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=80))
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=80, minutes=5))
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
+    def test_whose_oldest_was_let_in_late_waits_since_then(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        workshop.run(
+            "INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
+            " VALUES (%(id)s, %(source)s, 1, now())",
+            id=ids.receipt_id(now - timedelta(days=1)),
+            source=post.source.id,
+        )
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=30))
+        assert not told(workshop)
+        workshop.run("UPDATE pending_receipts SET attempts = 1")
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=30))
+        assert told(workshop) == [("late", "", "fired", "critical")]
+
+
+def test_dead_receipts_fire(workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
+    rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
+    receipt = workshop.receive(post.source, b"no JSON")
+    draining.drain(workshop.rim)
+    alerting.evaluate(workshop.rim, now)
+    assert told(workshop) == [("dead", "main", "fired", "warning")]
+    assert workshop.rows("SELECT numbers FROM alerts") == [({"receipts": 1, "last_receipt": str(receipt)},)]
+
+
+def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(
+    workshop: Workshop, rules: Any, now: datetime
+) -> None:
+    rules(
+        "alerts:\n  - {name: dead, kind: dead_deliveries}\n"
+        "  - {name: off, kind: subscription_disabled, resolve_after_minutes: 0}\n"
+    )
+    with downstreams.opened(workshop) as downstream:
+        subscription = downstream.subscribe()
+        downstream.change()
+        downstream.fan_out()
+    workshop.run("UPDATE deliveries SET status = 'dead', dead_at = now()")
+    downstream.set(subscription, state="disabled", state_reason="the endpoint answered 410: it is gone for good")
+    alerting.evaluate(workshop.rim, now)
+    name = str(subscription)
+    assert told(workshop) == [("dead", name, "fired", "warning"), ("off", name, "fired", "critical")]
+    downstream.set(subscription, state="active")
+    alerting.evaluate(workshop.rim, now + timedelta(minutes=1))
+    assert [step[:3] for step in told(workshop)][2:] == [("off", name, "resolved")]
+
+
+def test_events_that_had_been_missing_fire_once_and_their_number_is_kept(
+    workshop: Workshop, post: Post, rules: Any, now: datetime
+) -> None:
+    rules("alerts:\n  - {name: missed, kind: reconciled, window_minutes: 10}\n")
+
+    def fill(reference: str, new_events: int) -> None:
+        workshop.run(
+            "INSERT INTO failed_deliveries (source_id, reference, failed_at, outcome, events, state, last_attempt_at,"
+            " receipt_id, new_events, listed_at) VALUES (%(source)s, %(reference)s, %(now)s, '5xx', 9, 'recovered',"
+            " %(now)s, %(receipt)s, %(new)s, %(now)s)",
+            source=post.source.id, reference=reference, now=now, receipt=uuid4(), new=new_events,
+        )  # fmt: skip
+
+    fill("nothing", 0)
+    alerting.evaluate(workshop.rim, now)
+    assert not told(workshop)
+    fill("a", 40)
+    alerting.evaluate(workshop.rim, now)
+    fill("b", 2)
+    alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+    alerting.evaluate(workshop.rim, now + timedelta(minutes=12))
+    alerting.evaluate(workshop.rim, now + timedelta(minutes=17))
+    assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+    [(summary, numbers)] = workshop.rows("SELECT summary, numbers->>'events' FROM alerts")
+    assert numbers == "42"
+    assert summary.startswith("Reconciliation brought in 42 events of source main that had been missing")
+
+
+@pytest.mark.usefixtures("rules")
+class TestTheRules:
+    def test_that_are_refused_fire_and_the_old_ones_hold(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        alerting.evaluate(workshop.rim, now)
+        path = workshop.rim.settings.rules
+        assert path
+        path.write_text(BOUNCES + "  - {name: f, kind: rules_refused, resolve_after_minutes: 0}\n")
+        workshop.rim = replace(workshop.rim, rules=RuleBook(path, look_seconds=0))
+        alerting.evaluate(workshop.rim, now)
+        path.unlink()
+        post.bring(BOUNCED, 60, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert sorted(told(workshop)) == [("bounces", "main", "fired", "critical"), ("f", "", "fired", "warning")]
+
+    def test_that_are_gone_end_their_alerts(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
+        post.bring(BOUNCED, 60, at=now)
+        alerting.evaluate(workshop.rim, now)
+        rules("alerts: []\n")
+        alerting.evaluate(workshop.rim, now)
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+        assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
+            ("The rule bounces is not in force any more.",)
+        ]
+
+    def test_of_the_api_are_judged_too(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        definition = {"name": "mine", "kind": "rate", "rate": "bounce", "per": "recipient_domain", "warning": 50}
+        with workshop.rim.engine.begin() as connection:
+            assert alerts.put_rule(connection, "mine", definition, "ann", now)
+            assert not alerts.put_rule(connection, "mine", definition, "bob", now)
+        post.bring(BOUNCED, 60, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert ("mine", "post.example", "fired", "warning") in told(workshop)
+        with workshop.rim.engine.begin() as connection:
+            (kept,) = alerts.rules_of_api(connection)
+            assert (kept.name, kept.definition, kept.created_by) == ("mine", definition, "ann")
+            assert alerts.remove_rule(connection, "mine")
+            assert not alerts.remove_rule(connection, "mine")
+        alerting.evaluate(workshop.rim, now)
+        assert ("mine", "post.example", "resolved", "warning") in told(workshop)
+
+
+@pytest.mark.usefixtures("rules")
+class TestAcknowledging:
+    def fired(self, workshop: Workshop, post: Post, now: datetime) -> UUID:
+        post.bring(DELIVERED, 94, at=now)
+        post.bring(BOUNCED, 6, at=now)
+        alerting.evaluate(workshop.rim, now)
+        [(alert,)] = workshop.rows("SELECT id FROM alerts")
+        return alert  # type: ignore[no-any-return]
+
+    def test_is_noted_once_and_stays_until_the_end(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        alert = self.fired(workshop, post, now)
+        with workshop.rim.engine.begin() as connection:
+            for actor in ("ann", "bob"):
+                known = alerts.acknowledge(connection, alert, actor, now)
+                assert known
+                assert (known.acknowledged_by, known.acknowledged_at) == ("ann", now)
+            assert alerts.acknowledge(connection, uuid4(), "ann", now) is None
+        post.bring(BOUNCED, 20, at=now)
+        alerting.evaluate(workshop.rim, now)
+        assert [step[2] for step in told(workshop)] == ["fired", "acknowledged", "escalated"]
+        assert workshop.rows("SELECT acknowledged_by FROM alerts") == [("ann",)]
+
+    def test_of_what_is_over_is_not_noted(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
+        alert = self.fired(workshop, post, now)
+        rules("alerts: []\n")
+        alerting.evaluate(workshop.rim, now)
+        with workshop.rim.engine.begin() as connection:
+            known = alerts.acknowledge(connection, alert, "ann", now)
+        assert known
+        assert known.acknowledged_at is None
+
+
+def test_lists_can_be_cut_and_walked(workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
+    rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
+    for number in range(5):
+        post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
+    alerting.evaluate(workshop.rim, now)
+    with workshop.rim.engine.begin() as connection:
+        page = alerts.listed(connection, limit=3)
+        rest = alerts.listed(connection, after=page.next, limit=3)
+        assert {alert.subject for alert in (*page.items, *rest.items)} == {f"d{n}.example" for n in range(5)}
+        assert rest.next is None
+        for cut, count in (
+            ({"state": "firing"}, 5),
+            ({"state": "resolved"}, 0),
+            ({"rule": "bounces", "severity": "critical", "source": "main"}, 5),
+            ({"source": "other"}, 0),
+        ):
+            assert len(alerts.listed(connection, **cut).items) == count  # type: ignore[arg-type]
+        (first, *_) = page.items
+        assert alerts.find(connection, first.id) == first
+        assert alerts.find(connection, uuid4()) is None
+
+
+@pytest.mark.usefixtures("rules")
+class TestManyWorkers:
+    def rims(self, workshop: Workshop, number: int) -> list[Rim]:
+        return [workshop.another_rim() for _ in range(number)]
+
+    def test_fire_and_end_each_alert_once(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
+        rules(BOUNCES.replace("50}", "50, per: recipient_domain, resolve_after_minutes: 0}"))
+        for number in range(4):
+            post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
+        rims = self.rims(workshop, 4)
+
+        def judge(at: datetime) -> None:
+            threads = [
+                threading.Thread(target=lambda rim=rim: [alerting.evaluate(rim, at) for _ in range(3)]) for rim in rims
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        judge(now)
+        assert sorted(told(workshop)) == [("bounces", f"d{n}.example", "fired", "critical") for n in range(4)]
+        for number in range(4):
+            post.bring(DELIVERED, 6000, at=now, to=f"d{number}.example")
+        judge(now + timedelta(seconds=10))
+        assert sorted(told(workshop)[4:]) == [("bounces", f"d{n}.example", "resolved", "critical") for n in range(4)]
+        assert len(logged(workshop)) == 8
+
+    def test_of_which_one_is_at_it_leave_it_to_that_one(self, workshop: Workshop, post: Post, now: datetime) -> None:
+        post.bring(BOUNCED, 60, at=now)
+        with workshop.rim.engine.begin() as connection:
+            assert alerts.be_the_only_one(connection)
+            assert alerting.evaluate(workshop.rim, now) == 0
+        assert alerting.evaluate(workshop.rim, now) == 1
+
+    def test_of_which_one_is_killed_in_the_middle_fire_once(
+        self, workshop: Workshop, post: Post, now: datetime
+    ) -> None:
+        channel(workshop)
+        post.bring(BOUNCED, 60, at=now)
+        workshop.run(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$"
+        )
+        workshop.run("CREATE TRIGGER dies AFTER INSERT ON alert_steps FOR EACH ROW EXECUTE FUNCTION die()")
+        with pytest.raises(OperationalError):
+            alerting.evaluate(workshop.rim, now)
+        assert not told(workshop)
+        assert not logged(workshop)
+        assert workshop.rows("SELECT count(*) FROM alerts") == [(0,)]
+        workshop.run("DROP TRIGGER dies ON alert_steps")
+        for rim in (workshop.rim, *self.rims(workshop, 2)):
+            alerting.evaluate(rim, now + timedelta(seconds=10))
+        assert told(workshop) == [("bounces", "main", "fired", "critical")]
+        assert len(logged(workshop)) == 1
+        assert workshop.rows("SELECT count(*) FROM alert_notices") == [(1,)]
+
+
+def test_a_storm_begins_in_parts(
+    workshop: Workshop, post: Post, rules: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerting, "_MOST_AT_ONCE", 2)
+    rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
+    for number in range(5):
+        post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
+    assert [alerting.evaluate(workshop.rim, now) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_the_rules_by_default_say_nothing_of_ordinary_traffic(workshop: Workshop, post: Post, now: datetime) -> None:
+    post.bring(DELIVERED, 98, at=now)
+    post.bring(BOUNCED, 2, at=now)
+    post.bring(EventType.OPENED, 50, at=now)
+    alerting.evaluate(workshop.rim, now)
+    assert not told(workshop)
+
+
+def test_what_a_source_that_was_deleted_did_is_nobody_s_concern(
+    workshop: Workshop, post: Post, rules: Any, now: datetime
+) -> None:
+    post.bring(BOUNCED, 60, at=now)
+    with workshop.rim.engine.begin() as connection:
+        sources.delete(connection, "main")
+    alerting.evaluate(workshop.rim, now)
+    assert not told(workshop)
