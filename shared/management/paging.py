@@ -1,0 +1,60 @@
+"""Reading lists that change while they are read: nothing that was there all the time is missed, nothing comes twice."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import count
+from typing import TypeVar
+
+_OVERLAP = 20
+_MOST_STEPS_BACK = 20
+_MOST_PASSES = 3
+
+T = TypeVar("T")
+
+
+def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T], Hashable]) -> Iterator[Sequence[T]]:
+    """The pages of a list that is cut by offset.
+
+    Each page overlaps the one before. If nothing in it is known, what lies between has moved up, because
+    something before it left the list: then it goes back until it meets something known.
+    """
+    seen: set[Hashable] = set()
+    offset = steps_back = 0
+    while True:
+        page = read(offset)
+        fresh = [item for item in page if key(item) not in seen]
+        if offset and len(fresh) == len(page) and steps_back < _MOST_STEPS_BACK:
+            steps_back += 1
+            offset = max(0, offset - limit // 2)
+            continue
+        seen.update(map(key, fresh))
+        if fresh:
+            yield fresh
+        if len(page) < limit:
+            return
+        offset += limit - min(_OVERLAP, limit // 2)
+
+
+def by_number(
+    read: Callable[[int], tuple[Sequence[T], int | None]], limit: int, key: Callable[[T], Hashable]
+) -> Iterator[Sequence[T]]:
+    """The pages of a list that is cut into numbered pages, from 1; `read` also tells how long the list is, if known.
+
+    Pages cannot overlap, so a list that has become shorter meanwhile is read once more.
+    """
+    seen: set[Hashable] = set()
+    for _ in range(_MOST_PASSES):
+        first_total = total = None
+        covered = 0
+        for number in count(1):
+            page, total = read(number)
+            first_total = total if number == 1 else first_total
+            covered += len(page)
+            fresh = [item for item in page if key(item) not in seen]
+            seen.update(map(key, fresh))
+            if fresh:
+                yield fresh
+            # The provider may cut smaller pages than it was asked for.
+            if not page or (covered >= total if total is not None else len(page) < limit):
+                break
+        if first_total is None or total is None or total >= first_total:
+            return
