@@ -1,0 +1,122 @@
+"""`tidings diagnose`: five messages that fared differently get five different answers, each with its next step."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared import ids, recipient_keys
+from shared.db import refusals, suppressions
+from shared.db.refusals import Refusal
+from shared.db.suppressions import NewEntry
+from shared.domain.suppression import ALL_MAIL, Origin, Reason
+from tests.api.house import happening
+from tests.ops.commands import Commands
+
+ANN = "ann@example.net"
+
+
+@pytest.fixture
+def told(commands: Commands) -> Commands:
+    house = commands.house
+    house.source()
+    now = datetime.now(UTC)
+    house.receive(
+        happening("processed", ANN, request_id="delivered"),
+        happening("delivered", ANN, second=2, request_id="delivered"),
+        happening("processed", ANN, request_id="bounced"),
+        happening("hard-bounced", ANN, second=2, request_id="bounced", status="550", reason="5.1.1 no [such] user"),
+        happening("processed", "sup@example.net", request_id="suppressed", second=3),
+        happening("dropped", "sup@example.net", request_id="suppressed", second=4),
+        happening("processed", ANN, request_id="partly"),
+        at=now,
+    )
+    with house.engine.begin() as connection:
+        keys = recipient_keys.load(connection, house.vault)
+        entry = NewEntry(
+            key=keys.of_address("sup@example.net"),
+            address="sup@example.net",
+            domain=None,
+            reason=Reason.MANUAL,
+            types=ALL_MAIL,
+            origin=Origin.PERSON,
+            since=now - timedelta(days=4000),
+        )
+        suppressions.add(connection, [entry], now)
+        refusals.record(connection, [refusal(now)])
+    return commands
+
+
+def refusal(at: datetime) -> Refusal:
+    return Refusal(
+        id=ids.receipt_id(at - timedelta(minutes=5)),
+        source="main",
+        refused_at=at - timedelta(minutes=5),
+        status_code=401,
+        reason="bad_signature",
+        detail="The signature is none of the keys'",
+        remote_ip=None,
+        headers="{}",
+        bytes=5,
+        count=7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_id", "verdict", "step"),
+    [
+        ("delivered", "delivered", "Ask the recipient to look in spam"),
+        ("bounced", "bounced", "There is no such mailbox"),
+        ("suppressed", "suppressed", "Nothing is sent to this address until the entry ends or is lifted"),
+        ("partly", "partly seen", "have the provider send them again"),
+        ("nothing", "no such message", "have the provider send them again"),
+    ],
+)
+def test_five_lots_get_five_answers(told: Commands, request_id: str, verdict: str, step: str) -> None:
+    output = told.run("diagnose", "--request-id", request_id, code=1 if request_id == "nothing" else 0)
+    assert verdict in output
+    assert step in output
+
+
+def test_what_was_refused_around_the_time_is_said_where_something_is_missing(told: Commands) -> None:
+    assert "7 requests of this source were refused with 401" in told.run("diagnose", "--request-id", "partly")
+    assert "refused with 401" not in told.run("diagnose", "--request-id", "delivered")
+
+
+def test_delivered_is_explained_as_acceptance(told: Commands) -> None:
+    assert "does not promise that the message is in the inbox" in told.run("diagnose", "--request-id", "delivered")
+
+
+def test_the_report_collects_what_support_asks_for(told: Commands) -> None:
+    output = told.run("diagnose", "--request-id", "bounced", "--report")
+    for line in (
+        "Sender: shop@example.com",
+        f"Recipients: {ANN}",
+        "request_id: bounced",
+        "Last event: bounced at 2026-01-01 00:00:02 UTC",
+        "Bounces, complaints: bounced at 2026-01-01 00:00:02 UTC 550 5.1.1 5.1.1 no [such] user",
+        "Has the recipient checked the spam or junk folder? (to be asked)",
+    ):
+        assert line in output
+
+
+def test_a_recipient_asked_for_beside_an_id_is_the_only_one_looked_at(told: Commands) -> None:
+    told.house.receive(
+        happening("processed", ANN, "bob@example.net", request_id="two"),
+        happening("delivered", ANN, second=1, request_id="two"),
+        happening("hard-bounced", "bob@example.net", second=1, request_id="two"),
+        at=datetime.now(UTC),
+    )
+    assert "For 1 of 2 recipients" in told.run("diagnose", "--request-id", "two")
+    assert "accepted the message" in told.run("diagnose", "--request-id", "two", "--recipient", ANN)
+
+
+def test_json_holds_the_same(told: Commands) -> None:
+    (found,) = json.loads(told.run("diagnose", "--request-id", "bounced", "--json"))
+    assert found["verdict"] == "bounced"
+    assert found["findings"]
+    assert found["escalation"]["request_id"] == "bounced"
+
+
+def test_something_must_be_asked_for(commands: Commands) -> None:
+    assert "Say which" in commands.run("diagnose", code=2)
