@@ -6,6 +6,17 @@ from uuid import UUID
 
 from sqlalchemy import JSON, BigInteger, DateTime, Identity, SmallInteger, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+
+class TransactionId(UserDefinedType[str]):
+    """PostgreSQL's own number of a transaction, as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The name of the type."""
+        return "xid8"
 
 
 class Base(DeclarativeBase):
@@ -133,6 +144,21 @@ class StateRecord(Base):
     updated_at: Mapped[datetime]
 
 
+class CountRecord(Base):
+    """How many events of a type happened to a source in a minute."""
+
+    __tablename__ = "minute_counts"
+
+    dimension: Mapped[str] = mapped_column(primary_key=True)
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    value: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    count: Mapped[int]
+    last_event_id: Mapped[UUID]
+
+
 class ChangeRecord(Base):
     """One entry of the log of changes."""
 
@@ -147,3 +173,35 @@ class ChangeRecord(Base):
     status: Mapped[str | None]
     previous_status: Mapped[str | None]
     version: Mapped[int | None]
+
+
+class DeliveryRecord(Base):
+    """The delivery of a change to a subscription."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscription_id: Mapped[UUID]
+    change_transaction: Mapped[str] = mapped_column(TransactionId)
+    change_id: Mapped[int] = mapped_column(BigInteger)
+    type: Mapped[str]
+    status: Mapped[str]
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)
+    created_at: Mapped[datetime]
+
+
+class AttemptRecord(Base):
+    """An attempt to make one."""
+
+    __tablename__ = "delivery_attempts"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    delivery_id: Mapped[UUID]
+    subscription_id: Mapped[UUID]
+    number: Mapped[int] = mapped_column(SmallInteger)
+    created_at: Mapped[datetime]
+    status: Mapped[str]
+    http_status: Mapped[int] = mapped_column(SmallInteger)
+    latency_ms: Mapped[int]
+    request_capture: Mapped[Any]
+    response_capture: Mapped[Any]

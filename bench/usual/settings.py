@@ -14,7 +14,12 @@ from shared.db.sources import SourceRow
 from shared.secrets import Vault
 from shared.sources import Source, open_source
 
-celery = Celery("usual", broker=os.environ.get("USUAL_BROKER_URL", "memory://"), set_as_current=False)
+celery = Celery(
+    "usual",
+    include=["bench.usual.deliveries"],
+    broker=os.environ.get("USUAL_BROKER_URL", "memory://"),
+    set_as_current=False,
+)
 celery.conf.update(
     task_default_queue=QUEUE,
     task_ignore_result=True,
@@ -56,4 +61,10 @@ def _opened(condition: ColumnElement[bool]) -> Source | None:
             return None
         columns = SourceRow.__dataclass_fields__
         row = SourceRow(**{name: getattr(found, name) for name in columns})
-    return open_source(row, Vault(os.environ["TIDINGS_SECRET_KEYS"].split(",")))
+    return open_source(row, vault())
+
+
+@cache
+def vault() -> Vault:
+    """What opens the secrets."""
+    return Vault(os.environ["TIDINGS_SECRET_KEYS"].split(","))

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from bench.usual.models import ChangeRecord, EventKeyRecord, EventRecord, MessageRecord, StateRecord
+from bench.usual.models import ChangeRecord, CountRecord, EventKeyRecord, EventRecord, MessageRecord, StateRecord
 from shared.db.state import NewEvent
 
 _EVENT_COLUMNS = (
@@ -28,16 +29,21 @@ _OF_MESSAGE = ("provider_message_id", "request_id", "smtp_id", "sender", "subjec
 _OF_STANDING = ("weight", "rank", "status", "classification", "smtp_status", "enhanced_code", "reason")
 _COUNTED = {"opened": ("opens", "opened_at"), "clicked": ("clicks", "clicked_at"), "read": ("reads", "read_at")}
 _LATEST = {"unsubscribed": "unsubscribed_at", "subscribed": "subscribed_at"}
+_OF_COUNT = ("dimension", "minute", "source_id", "value", "type", "shard")
 _MOST_SILENT = 1
 """Events up to this weight say nothing certain of the delivery, and are told besides."""
 
 
 def apply(session: Session, event: NewEvent) -> None:
-    """Keep an event that is new, and let it change the state of its message and recipient."""
+    """Keep an event that is new, let it change the state of its message and recipient, and count it."""
     key = UUID(event.key)
     new = insert(EventKeyRecord).values(key=key, event_id=event.id).on_conflict_do_nothing()
-    if not session.execute(new.returning(EventKeyRecord.key)).first():
-        return
+    if session.execute(new.returning(EventKeyRecord.key)).first():
+        _keep(session, event, key)
+        _tally(session, event)
+
+
+def _keep(session: Session, event: NewEvent, key: UUID) -> None:
     message_id = None if event.message_id is None else UUID(event.message_id)
     columns = {name: getattr(event, name) for name in _EVENT_COLUMNS}
     session.add(EventRecord(key=key, message_id=message_id, **columns))
@@ -139,6 +145,26 @@ def _count(state: StateRecord, event: NewEvent) -> None:
     if event.type in _LATEST:
         name = _LATEST[event.type]
         setattr(state, name, max(getattr(state, name) or event.occurred_at, event.occurred_at))
+
+
+def _tally(session: Session, event: NewEvent) -> None:
+    """As the last thing: whoever else counts in this minute waits for this row until the end of the transaction."""
+    minute = min(event.occurred_at, event.received_at).replace(second=0, microsecond=0)
+    one = insert(CountRecord).values(
+        dimension="",
+        minute=minute,
+        source_id=event.source_id,
+        value="",
+        type=event.type,
+        shard=0,
+        count=1,
+        last_event_id=event.id,
+    )
+    counted = {
+        "count": CountRecord.count + 1,
+        "last_event_id": func.greatest(CountRecord.last_event_id, one.excluded.last_event_id),
+    }
+    session.execute(one.on_conflict_do_update(index_elements=_OF_COUNT, set_=counted))
 
 
 def _log(session: Session, event: NewEvent, state: StateRecord | None, previous: str | None) -> None:

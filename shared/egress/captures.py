@@ -1,0 +1,71 @@
+"""What is kept of a request and of its response: enough to see what went wrong, and nothing that opens a door."""
+
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.egress.call import Call, Outcome
+
+HIDDEN = "••••"
+MOST_BODY_BYTES = 4 * 1024
+_MOST_HEADER_CHARACTERS = 2 * 1024
+_SIGNATURE = "webhook-signature"
+_COOKIES = "set-cookie"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def of_request(call: Call, secret_headers: Collection[str]) -> str:
+    """The request as JSON. Hidden are signatures, the values of static headers, and the query of the URL."""
+    hidden = {_SIGNATURE, *(name.lower() for name in secret_headers)}
+    headers, _ = _cut_headers((name, HIDDEN if name.lower() in hidden else value) for name, value in call.headers)
+    body, truncated = _cut(call.body)
+    capture = {
+        "method": "POST",
+        "url": shown(call.url),
+        "headers": headers,
+        "body": body,
+        "truncated": truncated,
+        "original_bytes": len(call.body),
+    }
+    return _encode(capture).decode()
+
+
+def of_response(outcome: Outcome) -> str:
+    """The response as JSON: `status`, `headers`, `body` and `network_error`, with `truncated`."""
+    headers, fewer = _cut_headers(
+        (name, HIDDEN if name == _COOKIES else value) for name, value in outcome.headers.items()
+    )
+    body, truncated = _cut(outcome.body)
+    capture = {
+        "status": outcome.http_status,
+        "headers": headers,
+        "body": body,
+        "network_error": outcome.network_error,
+        "truncated": truncated or fewer or outcome.truncated,
+    }
+    return _encode(capture).decode()
+
+
+def shown(url: str) -> str:
+    """A URL without its query, which may hold what lets anybody post."""
+    parts = urlsplit(url)
+    return parts._replace(query=HIDDEN).geturl() if parts.query else url
+
+
+def _cut_headers(headers: Iterable[tuple[str, str]]) -> tuple[dict[str, str], bool]:
+    kept: dict[str, str] = {}
+    room = _MOST_HEADER_CHARACTERS
+    for name, value in headers:
+        room -= len(name) + len(value)
+        if room < 0:
+            return kept, True
+        kept[name] = value.replace("\x00", "\ufffd")
+    return kept, False
+
+
+def _cut(body: bytes) -> tuple[str, bool]:
+    """The beginning of a body as text, and whether that is not all of it."""
+    text = body[:MOST_BODY_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return text, len(body) > MOST_BODY_BYTES

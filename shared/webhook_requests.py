@@ -1,0 +1,72 @@
+"""Requests to subscribers: a change in the form that is wished for, signed.
+
+Built afresh for every attempt, of the stored change and the subscription as it is now.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from shared import standard_webhooks
+from shared.domain.subscriptions import Payload, SigningSecret, Subscription
+from shared.egress.call import Call
+
+_CONTENT_TYPES: Final = {
+    Payload.TIDINGS: "application/json",
+    Payload.CLOUDEVENTS: "application/cloudevents+json",
+}
+_TYPE_PREFIX = "dev.tidings."
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(payload: Mapping[str, Any], form: Payload) -> bytes:
+    """A change (`shared.feed.payloads`) as it is sent."""
+    return _encode(in_form(payload, form))
+
+
+def in_form(payload: Mapping[str, Any], form: Payload) -> Mapping[str, Any]:
+    """A change in the form that is wished for: as it is, or as an event by CloudEvents 1.0 in structured mode."""
+    if form is Payload.TIDINGS:
+        return payload
+    data = payload["data"]
+    event = {
+        "specversion": "1.0",
+        "id": payload["id"],
+        "source": f"/sources/{data['source']}" if data.get("source") else "/",
+        "type": _TYPE_PREFIX + payload["type"],
+        "time": payload["timestamp"],
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    subject = data.get("recipient") or (data.get("message") or {}).get("id")
+    return event if subject is None else {**event, "subject": str(subject)}
+
+
+def build(subscription: Subscription, body: bytes, *, key: UUID, webhook_id: str, now: datetime) -> Call:
+    """A signed request. `webhook_id` is the change's, so that a subscriber can tell a repetition, whatever its cause.
+
+    Raises SigningSecretError.
+    """
+    signed = standard_webhooks.headers(
+        _live(subscription.secrets, now), message_id=webhook_id, attempted_at=now, body=body
+    )
+    return Call(
+        key=key,
+        url=subscription.url,
+        headers=(
+            ("Content-Type", _CONTENT_TYPES[subscription.payload]),
+            *signed.items(),
+            ("Idempotency-Key", webhook_id),
+            *subscription.headers.items(),
+        ),
+        body=body,
+        timeout_seconds=subscription.timeout_s,
+    )
+
+
+def _live(secrets: Sequence[SigningSecret], now: datetime) -> list[str]:
+    return [secret.value for secret in secrets if secret.expires_at is None or secret.expires_at > now]

@@ -1,0 +1,1 @@
+"""Calling out: where to, and with which bounds."""

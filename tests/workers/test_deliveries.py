@@ -1,0 +1,464 @@
+"""Deliveries: every change comes to every subscription that wants it, signed, and what became of it can be seen."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_network
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared import feed, standard_webhooks
+from shared.db import changes, deliveries
+from shared.domain.subscriptions import SigningSecret
+from tests import sinks
+from tests.sinks import HttpSink, answer
+from tests.workers import downstream as downstreams
+from tests.workers import workshop as workshops
+from tests.workers.downstream import Downstream
+from workers import deliveries as delivering
+
+
+@pytest.fixture
+def downstream(database_url: str) -> Iterator[Downstream]:
+    loopback = (ip_network("127.0.0.0/8"),)
+    with (
+        workshops.opened(database_url, egress_allow=loopback) as workshop,
+        downstreams.opened(workshop) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    with sinks.http_sink() as sink:
+        yield sink
+
+
+def claim(downstream: Downstream, room: int = 100) -> list[UUID]:
+    """What a deliverer would claim now, and does not send."""
+    with downstream.workshop.rim.durable.begin() as connection:
+        claimed = deliveries.claim(connection, token=uuid4(), room=room)
+    assert claimed is not None
+    return [one.id for one in claimed]
+
+
+class TestARequest:
+    def test_is_what_the_feed_shows_signed_by_standard_webhooks(self, downstream: Downstream, sink: HttpSink) -> None:
+        subscription = downstream.subscribe(sink.url + "/hooks?key=secret", headers={"X-Auth": "open sesame"})
+        name = downstream.change(recipient="ann@example.net", status="bounced")
+        downstream.deliver()
+
+        (request,) = sink.received
+        assert request.path == "/hooks?key=secret"
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["webhook-id"] == request.headers["idempotency-key"] == name == request.json["id"]
+        assert request.headers["x-auth"] == "open sesame"
+        at = datetime.fromtimestamp(int(request.headers["webhook-timestamp"]), UTC)
+        signed = standard_webhooks.headers(
+            [downstream.secrets[subscription]], message_id=name, attempted_at=at, body=request.body
+        )
+        assert request.headers["webhook-signature"] == signed["webhook-signature"]
+        with downstream.workshop.rim.engine.connect() as connection:
+            (shown,) = feed.payloads(connection, changes.read(connection).changes)
+        assert request.json["data"] == shown["data"]
+
+    def test_is_signed_with_every_secret_that_has_not_expired(self, downstream: Downstream, sink: HttpSink) -> None:
+        now = datetime.now(UTC)
+        new, old, older = (standard_webhooks.new_secret() for _ in range(3))
+        downstream.subscribe(
+            sink.url,
+            secrets=(
+                SigningSecret(value=new),
+                SigningSecret(value=old, expires_at=now + timedelta(hours=1)),
+                SigningSecret(value=older, expires_at=now - timedelta(hours=1)),
+            ),
+        )
+        downstream.change()
+        downstream.deliver()
+        assert len(sink.received[0].headers["webhook-signature"].split()) == 2
+
+    def test_can_be_a_cloud_event(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url, payload="cloudevents")
+        name = downstream.change("message.opened")
+        downstream.deliver()
+        (request,) = sink.received
+        assert request.headers["content-type"] == "application/cloudevents+json"
+        assert (request.json["specversion"], request.json["id"]) == ("1.0", name)
+        assert request.json["type"].endswith("message.opened")
+
+    def test_keeps_its_id_and_is_built_anew_for_every_attempt(self, downstream: Downstream, sink: HttpSink) -> None:
+        subscription = downstream.subscribe(sink.url)
+        name = downstream.change()
+        sink.then(answer(400))
+        downstream.deliver()
+        downstream.set(subscription, url=sink.url + "/new")
+        replay_all(downstream)
+        downstream.deliver()
+        assert [(request.path, request.id) for request in sink.received] == [("/", name), ("/new", name)]
+        assert downstream.statuses() == [("delivered", 2)]
+
+
+def replay_all(downstream: Downstream) -> int:
+    ids = [row[0] for row in downstream.workshop.rows("SELECT id FROM deliveries")]
+    with downstream.workshop.rim.engine.begin() as connection:
+        return deliveries.replay(connection, ids, datetime.now(UTC))
+
+
+class TestOutcomes:
+    def test_a_success_leaves_an_attempt_and_nothing_pending(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url + "/?token=x", headers={"Authorization": "Bearer 123"})
+        name = downstream.change()
+        sink.then(answer(200, b"thank you", X_Trace="7", Set_Cookie="session=1"))
+        downstream.deliver()
+        ((number, status, http_status, request, response),) = downstream.attempts()
+        assert (number, status, http_status) == (1, "success", 200)
+        assert request["method"] == "POST"
+        assert request["url"] == f"{sink.url}/?••••"
+        assert request["headers"]["webhook-id"] == name
+        assert request["headers"]["webhook-signature"] == request["headers"]["Authorization"] == "••••"
+        assert request["body"] == sink.received[0].body.decode()
+        assert (request["truncated"], request["original_bytes"]) == (False, len(sink.received[0].body))
+        assert (response["status"], response["body"], response["network_error"]) == (200, "thank you", None)
+        assert (response["headers"]["x-trace"], response["headers"]["set-cookie"]) == ("7", "••••")
+        assert not response["truncated"]
+        assert downstream.pending() == []
+
+    def test_six_attempts_are_made_and_the_second_at_once(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        sink.always = answer(503)
+        downstream.deliver()
+        assert downstream.statuses() == [("retry", 2)]
+        ((lane, seconds, attempts),) = downstream.pending()
+        assert (lane, attempts) == (1, 2)
+        assert 20 < seconds < 36
+        for _ in range(4):
+            downstream.come_due()
+            downstream.deliver()
+        assert downstream.statuses() == [("dead", 6)]
+        assert [row[:3] for row in downstream.attempts()] == [(n, "failed", 503) for n in range(1, 7)]
+        assert downstream.pending() == []
+
+    def test_a_replay_has_six_attempts_again(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url, retry_schedule=[])
+        downstream.change()
+        sink.always = answer(503)
+        downstream.deliver()
+        assert downstream.statuses() == [("dead", 1)]
+        assert replay_all(downstream) == 1
+        downstream.deliver()
+        assert downstream.statuses() == [("dead", 2)]
+        assert [row[0] for row in downstream.attempts()] == [1, 2]
+
+    @pytest.mark.parametrize("status", [301, 302, 400, 401, 404, 422])
+    def test_a_no_is_the_end_of_it(self, downstream: Downstream, sink: HttpSink, status: int) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        sink.then(answer(status, Location=f"{sink.url}/elsewhere"))
+        downstream.deliver()
+        assert downstream.statuses() == [("dead", 1)]
+        assert len(sink.received) == 1
+
+    def test_410_disables_the_subscription(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        sink.then(answer(410))
+        downstream.deliver()
+        downstream.change()
+        downstream.deliver()
+        assert downstream.statuses() == [("dead", 1)]
+        ((state, reason),) = downstream.workshop.rows("SELECT state, state_reason FROM subscriptions")
+        assert state == "disabled"
+        assert "410" in reason
+
+    def test_no_response_is_status_0_and_says_why(self, downstream: Downstream) -> None:
+        downstream.subscribe("http://127.0.0.1:1/", retry_schedule=[])
+        downstream.change()
+        downstream.deliver()
+        ((_, status, http_status, _, response),) = downstream.attempts()
+        assert (status, http_status, response["status"]) == ("failed", 0, 0)
+        assert "127.0.0.1" in response["network_error"]
+        assert downstream.workshop.rows("SELECT last_error, last_http_status FROM deliveries") == [
+            (response["network_error"], 0)
+        ]
+
+    def test_an_address_that_is_not_allowed_is_never_dialled(self, database_url: str, sink: HttpSink) -> None:
+        with workshops.opened(database_url) as workshop, downstreams.opened(workshop) as closed:
+            closed.subscribe(sink.url, retry_schedule=[])
+            closed.change()
+            closed.deliver()
+            assert sink.received == []
+            assert "not a public address" in closed.attempts()[0][4]["network_error"]
+
+    def test_captures_are_cut_and_storable_whatever_comes_back(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change("message.bounced", data={"text": "x" * 20_000})
+        sink.then(answer(200, b"\x00\xff\xfe" * 30_000))
+        downstream.deliver()
+        ((_, _, _, request, response),) = downstream.attempts()
+        assert request["truncated"]
+        assert request["original_bytes"] > 20_000
+        assert response["truncated"]
+        assert len(request["body"].encode()) < 8192
+
+    def test_retry_after_rests_the_endpoint(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        sink.then(answer(429, Retry_After="600"))
+        downstream.deliver()
+        downstream.change()
+        downstream.deliver()
+        assert len(sink.received) == 1
+        ((_, seconds, _), _) = downstream.pending()
+        assert 590 < seconds <= 600
+
+    def test_a_change_that_is_no_longer_kept_is_dead(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        downstream.fan_out()
+        downstream.workshop.run("DELETE FROM state_changes")
+        downstream.deliver()
+        assert downstream.statuses() == [("dead", 1)]
+        assert sink.received == []
+
+    def test_what_is_quarantined_is_sent_once_it_is_released(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        downstream.fan_out()
+        downstream.workshop.run("UPDATE deliveries SET status = 'quarantined'")
+        downstream.workshop.run("DELETE FROM pending_deliveries")
+        downstream.deliver()
+        assert sink.received == []
+        replay_all(downstream)
+        downstream.deliver()
+        assert downstream.statuses() == [("delivered", 1)]
+
+
+class TestTheBreaker:
+    def test_leaves_a_broken_endpoint_alone_and_uses_up_no_attempts(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        downstream.subscribe(sink.url, concurrency=5, retry_schedule=[60])
+        for _ in range(30):
+            downstream.change()
+        sink.always = answer(500)
+        downstream.deliver()
+        assert len(sink.received) < 12
+        assert sum(attempts for _, attempts in downstream.statuses()) == len(sink.received)
+        assert downstream.statuses().count(("pending", 0)) >= 18
+
+    def test_tries_one_and_closes_on_success(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        for _ in range(30):
+            downstream.change()
+        sink.always = answer(500)
+        downstream.deliver()
+        heard = len(sink.received)
+        downstream.come_due()
+        downstream.deliver()
+        assert len(sink.received) == heard + 1
+        sink.always = None
+        downstream.come_due()
+        downstream.deliver()
+        assert {status for status, _ in downstream.statuses()} == {"delivered"}
+        assert downstream.workshop.rows("SELECT failures, openings, failing_since FROM endpoint_health") == [
+            (0, 0, None)
+        ]
+
+    def test_after_days_of_nothing_but_failure_the_subscription_is_disabled(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        subscription = downstream.subscribe(sink.url)
+        sink.always = answer(500)
+        downstream.change()
+        downstream.workshop.run(
+            "INSERT INTO endpoint_health (subscription_id, failures, openings, failing_since)"
+            " VALUES (%(id)s, 40, 7, now() - interval '6 days')",
+            id=subscription,
+        )
+        downstream.deliver()
+        ((state, reason),) = downstream.workshop.rows("SELECT state, state_reason FROM subscriptions")
+        assert (state, "answered 500" in reason) == ("disabled", True)
+        assert downstream.statuses() == [("retry", 1)]
+
+
+class TestFairness:
+    def test_no_endpoint_has_more_under_way_than_it_is_granted(self, downstream: Downstream) -> None:
+        granted = {downstream.subscribe(concurrency=n): n for n in (1, 2, 10)}
+        for _ in range(20):
+            downstream.change()
+        downstream.fan_out()
+        claim(downstream)
+        claim(downstream)
+        rows = downstream.workshop.rows(
+            "SELECT subscription_id, count(*) FROM pending_deliveries WHERE lease_until > now() GROUP BY 1"
+        )
+        # A fifth, and one at least, is kept for retries.
+        assert {granted[id_]: count for id_, count in rows} == {1: 1, 2: 1, 10: 8}
+
+    def test_fresh_ones_and_retries_leave_one_another_room(self, downstream: Downstream) -> None:
+        downstream.subscribe(concurrency=10)
+        for _ in range(40):
+            downstream.change()
+        downstream.fan_out()
+        downstream.workshop.run("UPDATE pending_deliveries SET lane = 1 WHERE change_id %% 2 = 0")
+        claim(downstream)
+        rows = downstream.workshop.rows(
+            "SELECT lane, count(*) FROM pending_deliveries WHERE lease_until > now() GROUP BY lane"
+        )
+        assert set(dict(rows)) == {0, 1}
+        assert sum(dict(rows).values()) == 10
+
+    def test_those_that_have_least_under_way_come_first(self, downstream: Downstream) -> None:
+        for _ in range(5):
+            downstream.subscribe()
+        for _ in range(20):
+            downstream.change()
+        downstream.fan_out()
+        claim(downstream, room=5)
+        rows = downstream.workshop.rows(
+            "SELECT count(*) FROM pending_deliveries WHERE lease_until > now() GROUP BY subscription_id"
+        )
+        assert rows == [(1,)] * 5
+
+    def test_a_rate_is_kept(self, downstream: Downstream) -> None:
+        downstream.subscribe(rate_per_second=2)
+        for _ in range(20):
+            downstream.change()
+        downstream.fan_out()
+        assert len(claim(downstream)) == 2
+        assert claim(downstream) == []
+        downstream.workshop.run("UPDATE endpoint_health SET paced_until = paced_until - interval '0.5 s'")
+        assert len(claim(downstream)) == 1
+
+    def test_two_claims_never_meet(self, downstream: Downstream) -> None:
+        downstream.subscribe()
+        downstream.change()
+        downstream.fan_out()
+        with downstream.workshop.rim.durable.begin() as connection:
+            assert len(deliveries.claim(connection, token=uuid4(), room=5) or ()) == 1
+            with downstream.workshop.another_rim().durable.begin() as other:
+                assert deliveries.claim(other, token=uuid4(), room=5) is None
+
+    def test_one_that_hangs_holds_up_nobody(self, downstream: Downstream, sink: HttpSink) -> None:
+        with sinks.http_sink() as hanging:
+            hanging.always = sinks.hang
+            downstream.subscribe(hanging.url, timeout_s=2)
+            downstream.subscribe(sink.url)
+            for _ in range(50):
+                downstream.change()
+            thread = threading.Thread(target=downstream.deliver)
+            thread.start()
+            while len(sink.received) < 50:
+                time.sleep(0.01)
+            assert not downstream.attempts() or {row[2] for row in downstream.attempts()} == {200}
+            downstream.change()
+            downstream.deliver()  # tells the one that is waiting to look again
+            while len(sink.received) < 51:
+                time.sleep(0.01)
+            assert thread.is_alive()
+            hanging.closing.set()
+            thread.join()
+
+
+class TestOrder:
+    def test_a_failing_change_holds_back_the_later_ones_of_its_message_only(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        downstream.subscribe(sink.url, ordered=True, retry_schedule=[60])
+        one, other = uuid4(), uuid4()
+        names = [downstream.change(message_id=message) for message in (one, one, one, other, other)]
+        bad = [names[0]]
+
+        def refuse_bad(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+            answer(503 if handler.headers["webhook-id"] in bad else 200)(handler, closing)
+
+        sink.always = refuse_bad
+        downstream.deliver()
+        assert {request.id for request in sink.received} == {names[0], names[3], names[4]}
+        bad.clear()
+        downstream.come_due()
+        downstream.deliver()
+        assert [request.id for request in sink.received if request.id in names[:3]] == [names[0], *names[:3]]
+
+    def test_is_kept_for_every_message_among_many(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url, ordered=True)
+        messages = [uuid4() for _ in range(10)]
+        told = {message: [downstream.change(message_id=message) for _ in range(5)] for message in messages}
+        downstream.deliver()
+        heard = [request.id for request in sink.received]
+        for names in told.values():
+            assert [name for name in heard if name in names] == names
+
+
+class TestDeath:
+    def test_a_lease_that_ran_out_is_taken_over_with_the_same_id(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        name = downstream.change()
+        downstream.fan_out()
+        assert len(claim(downstream)) == 1  # and dies
+        downstream.deliver()
+        assert sink.received == []
+        downstream.come_due()
+        downstream.deliver()
+        assert [request.id for request in sink.received] == [name]
+        assert downstream.statuses() == [("delivered", 1)]
+
+    def test_who_slept_past_its_lease_writes_nothing(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        taken = threading.Event()
+
+        def sleep(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+            taken.set()
+            closing.wait(2)
+            answer(500)(handler, closing)
+
+        sink.then(sleep)
+        sleeper = downstream.another()
+        thread = threading.Thread(target=sleeper.deliver)
+        thread.start()
+        taken.wait()
+        downstream.come_due()
+        other = downstream.another()
+        other.deliver()
+        thread.join()
+        assert downstream.statuses() == [("delivered", 1)]
+        assert [row[2] for row in downstream.attempts()] == [200]
+
+    def test_who_is_stopped_gives_back_what_has_not_ended(
+        self, downstream: Downstream, sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivering, "_STOP_SECONDS", 0.2)
+        downstream.subscribe(sink.url, timeout_s=30)
+        downstream.change()
+        sink.then(sinks.hang)
+        deliverer = downstream.another()
+        thread = threading.Thread(target=deliverer.deliver)
+        thread.start()
+        while not sink.received:
+            time.sleep(0.01)
+        deliverer.stop()
+        thread.join()
+        assert downstream.statuses() == [("pending", 0)]
+        downstream.another().deliver()
+        assert downstream.statuses() == [("delivered", 1)]
+
+    def test_an_attempt_that_cannot_be_written_is_not_made_again_at_once(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        downstream.workshop.run("ALTER TABLE delivery_attempts ADD CONSTRAINT never CHECK (http_status <> 200)")
+        with pytest.raises(Exception, match="never"):
+            downstream.deliver()
+        with pytest.raises(Exception, match="never"):
+            downstream.deliver()
+        assert len(sink.received) == 1
+        downstream.workshop.run("ALTER TABLE delivery_attempts DROP CONSTRAINT never")
+        downstream.deliver()
+        assert len(sink.received) == 1
+        assert downstream.statuses() == [("delivered", 1)]
