@@ -1,0 +1,402 @@
+"""Subscriptions over the API: what is asked for is checked, secrets are shown once, and what is stored is sealed."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from nacl.signing import SigningKey, VerifyKey
+from standardwebhooks import Webhook
+
+from shared import standard_webhooks
+from shared.access import Scope, create_key
+from tests import sinks
+from tests.estate import Estate
+from tests.sinks import HttpSink, Received
+
+NOWHERE = "http://127.0.0.1:9/hook"
+MASK = "••••"
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    with sinks.http_sink() as sink:
+        yield sink
+
+
+def path(made: dict[str, Any], operation: str = "") -> str:
+    return f"/v1/subscriptions/{made['id']}" + (f"/{operation}" if operation else "")
+
+
+def post(estate: Estate, made: dict[str, Any], operation: str, body: Any = None, status: int = 200) -> Any:
+    answer = estate.house.call("POST", path(made, operation), {} if body is None else body)
+    assert answer.status_code == status, answer.text
+    return answer.get_json()
+
+
+def refused(estate: Estate, **wishes: Any) -> dict[str, Any]:
+    answer = estate.house.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"], **wishes})
+    assert answer.status_code == 422, answer.text
+    errors: dict[str, Any] = answer.get_json()["errors"]
+    return errors
+
+
+def believed(received: Received, *secrets: str) -> bool:
+    for secret in secrets:
+        Webhook(secret).verify(received.body, dict(received.headers), json_parse=False)
+    return True
+
+
+class TestMaking:
+    def test_needs_a_url_and_types_only(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, types=("message.*",))
+        assert made["secret"].startswith("whsec_")
+        assert (made["url"], made["types"], made["state"], made["payload"]) == (
+            NOWHERE,
+            ["message.*"],
+            "active",
+            "tidings",
+        )
+        assert (made["timeout_s"], made["concurrency"], made["ordered"], made["rate_per_second"]) == (
+            15,
+            10,
+            False,
+            None,
+        )
+        assert made["retry_schedule"] == [0, 30, 120, 600, 1800]
+        assert made["name"] == "127.0.0.1"
+        shown = estate.house.get(path(made))
+        assert shown == {name: value for name, value in made.items() if name not in ("secret", "public_key")}
+
+    def test_keeps_all_that_is_asked_for(self, estate: Estate) -> None:
+        estate.house.source("main")
+        wishes: dict[str, Any] = {
+            "name": "billing", "sources": ["main"], "tenant": "acme", "recipient_domains": ["example.net"],
+            "tags": ["receipt"], "payload": "cloudevents", "timeout_s": 5, "retry_schedule": [1, 2],
+            "rate_per_second": 2.5, "concurrency": 3, "ordered": True,
+        }  # fmt: skip
+        made = estate.subscribe(NOWHERE, **wishes)
+        assert {name: made[name] for name in wishes} == wishes
+
+    def test_takes_a_schedule_by_its_name(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, retry_schedule="standard_webhooks")
+        assert made["retry_schedule"][-1] == 86_400
+
+    @pytest.mark.parametrize(
+        ("wish", "field"),
+        [
+            ({"types": ["message.bonced"]}, "types"),
+            ({"types": []}, "types"),
+            ({"types": "message.*"}, "types"),
+            ({"sources": ["nobody"]}, "sources"),
+            ({"timeout_s": 31}, "timeout_s"),
+            ({"timeout_s": "15"}, "timeout_s"),
+            ({"concurrency": 0}, "concurrency"),
+            ({"rate_per_second": 0}, "rate_per_second"),
+            ({"retry_schedule": "often"}, "retry_schedule"),
+            ({"retry_schedule": [1] * 21}, "retry_schedule"),
+            ({"payload": "xml"}, "payload"),
+            ({"headers": {"Webhook-Id": "1"}}, "headers"),
+            ({"headers": {"X-A": "a\r\nb"}}, "headers"),
+            ({"headers": {"X-A": 1}}, "headers.X-A.value"),
+            ({"recipient_domains": ["a b"]}, "recipient_domains"),
+            ({"secret": "whsec_short"}, "secret"),
+            ({"scheme": "v2"}, "scheme"),
+            ({"colour": "red"}, "colour"),
+        ],
+    )
+    def test_is_refused_where_a_wish_cannot_be_met(self, estate: Estate, wish: dict[str, Any], field: str) -> None:
+        assert list(refused(estate, **wish)) == [field]
+        assert estate.house.items("/v1/subscriptions") == []
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://10.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/", "http://localhost.invalid/", "ftp://example.com/",
+            "https://user:password@example.com/", "hooks.example.com", "", "http://0x7f.1/", "http://2130706433/",
+        ],
+    )  # fmt: skip
+    def test_is_refused_where_deliveries_must_not_go(self, estate: Estate, url: str) -> None:
+        assert list(refused(estate, url=url)) == ["url"]
+        made = estate.subscribe(NOWHERE)
+        answer = estate.house.call("PATCH", path(made), {"url": url})
+        assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["url"])
+
+    def test_needs_a_key_that_may_write(self, estate: Estate) -> None:
+        with estate.house.engine.begin() as connection:
+            estate.house.key = create_key(connection, "reader", Scope.READ).secret
+        assert estate.house.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"]}).status_code == 403
+
+
+class TestSecrets:
+    def test_are_shown_once(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
+        for answer in (estate.house.call("GET", path(made)), estate.house.call("GET", "/v1/subscriptions")):
+            assert made["secret"] not in answer.text
+            assert "hunter2" not in answer.text
+        assert made["headers"] == {"Authorization": MASK}
+
+    def test_are_stored_sealed(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
+        ((row,),) = estate.house.execute("SELECT subscriptions::text || encode(secrets, 'escape') FROM subscriptions")
+        assert made["secret"] not in row
+        assert "hunter2" not in row
+
+    def test_of_a_url_are_hidden_with_its_query(self, estate: Estate) -> None:
+        made = estate.subscribe(f"{NOWHERE}?token=hunter2")
+        assert made["url"] == f"{NOWHERE}?{MASK}"
+
+    def test_can_be_given(self, estate: Estate) -> None:
+        given = standard_webhooks.new_secret()
+        assert estate.subscribe(NOWHERE, secret=given)["secret"] == given
+
+    def test_sign_what_is_sent(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        name = estate.change()
+        estate.deliver()
+        (received,) = sink.received
+        assert believed(received, made["secret"])
+        assert received.headers["webhook-id"] == received.headers["idempotency-key"] == received.json["id"] == name
+
+    def test_of_a_private_key_only_the_public_one_is_shown(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url, scheme="v1a")
+        assert made["secret"] is None
+        assert made["signing"] == [{"scheme": "v1a", "public_key": made["public_key"], "expires_at": None}]
+        estate.change()
+        estate.deliver()
+        (received,) = sink.received
+        scheme, _, signature = received.headers["webhook-signature"].partition(",")
+        signed = f"{received.id}.{received.headers['webhook-timestamp']}.".encode() + received.body
+        VerifyKey(b64decode(made["public_key"].removeprefix("whpk_"))).verify(signed, b64decode(signature))
+        assert scheme == "v1a"
+
+    def test_of_a_given_private_key_stays_a_secret(self, estate: Estate) -> None:
+        seed = SigningKey.generate()
+        made = estate.subscribe(NOWHERE, secret="whsk_" + b64encode(bytes(seed)).decode())
+        assert (made["secret"], made["public_key"]) == (None, "whpk_" + b64encode(bytes(seed.verify_key)).decode())
+
+
+class TestARotation:
+    def test_signs_with_both_while_they_overlap(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        rotated = post(estate, made, "rotate-secret")
+        assert rotated["secret"] != made["secret"]
+        begin, end = (datetime.now(UTC) + timedelta(hours=hours) for hours in (23, 24))
+        ends = [entry["expires_at"] for entry in rotated["signing"]]
+        assert ends[0] is None
+        assert begin < datetime.fromisoformat(ends[1]) <= end
+        estate.change()
+        estate.deliver()
+        assert believed(sink.received[0], made["secret"], rotated["secret"])
+
+    def test_may_leave_nothing_of_a_secret_that_leaked(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        post(estate, made, "rotate-secret")
+        rotated = post(estate, made, "rotate-secret", {"overlap_s": 0})
+        assert len(rotated["signing"]) == 1
+        estate.change()
+        estate.deliver()
+        assert believed(sink.received[0], rotated["secret"])
+        assert sink.received[0].headers["webhook-signature"].count("v1,") == 1
+
+    def test_never_lets_an_older_secret_sign_for_longer(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        post(estate, made, "rotate-secret", {"overlap_s": 60})
+        rotated = post(estate, made, "rotate-secret", {"overlap_s": 3600})
+        soon = datetime.now(UTC) + timedelta(minutes=2)
+        assert [datetime.fromisoformat(entry["expires_at"]) < soon for entry in rotated["signing"][1:]] == [False, True]
+
+    def test_may_change_the_scheme(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        rotated = post(estate, made, "rotate-secret", {"scheme": "v1a"})
+        assert (rotated["secret"], rotated["public_key"][:5]) == (None, "whpk_")
+        estate.change()
+        estate.deliver()
+        assert believed(sink.received[0], made["secret"])
+        assert [entry.partition(",")[0] for entry in sink.received[0].headers["webhook-signature"].split()] == [
+            "v1a",
+            "v1",
+        ]
+
+    def test_leaves_ten_old_ones_at_most(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        for _ in range(10):
+            post(estate, made, "rotate-secret")
+        assert "10 old secrets" in post(estate, made, "rotate-secret", status=409)["detail"]
+        assert len(post(estate, made, "rotate-secret", {"overlap_s": 0})["signing"]) == 1
+
+    @pytest.mark.parametrize("overlap", [-1, 7 * 86_400 + 1])
+    def test_overlaps_for_a_week_at_most(self, estate: Estate, overlap: int) -> None:
+        post(estate, estate.subscribe(NOWHERE), "rotate-secret", {"overlap_s": overlap}, status=422)
+
+
+class TestAChange:
+    def test_leaves_what_is_not_given(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, headers={"X-A": "1", "X-B": "2"}, tags=["a"])
+        answer = estate.house.call("PATCH", path(made), {"tags": ["b"], "headers": {"x-a": None, "X-C": "3"}})
+        changed = answer.get_json()
+        assert answer.status_code == 200
+        assert (changed["tags"], sorted(changed["headers"]), changed["types"]) == (["b"], ["X-B", "X-C"], ["*"])
+        assert changed["version"] == made["version"] + 1
+
+    def test_is_refused_if_somebody_else_was_quicker(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        assert estate.house.call("PATCH", path(made), {"version": 1, "tags": ["a"]}).status_code == 200
+        answer = estate.house.call("PATCH", path(made), {"version": 1, "tags": ["b"]})
+        assert (answer.status_code, "version is 2" in answer.text) == (409, True)
+
+    def test_holds_for_what_is_retried(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(f"{sink.url}/old", retry_schedule=[0])
+        sink.then(sinks.answer(500))
+        name = estate.change()
+        sink.always = sinks.answer(500)
+        estate.deliver()
+        sink.always = None
+        estate.house.call("PATCH", path(made), {"url": f"{sink.url}/new", "headers": {"X-A": "1"}})
+        (delivery,) = estate.deliveries()
+        estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay")
+        estate.deliver()
+        assert (sink.received[-1].path, sink.received[-1].headers["x-a"], sink.received[-1].id) == ("/new", "1", name)
+
+
+class TestPausing:
+    def test_lets_what_comes_wait(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        paused = post(estate, made, "pause")
+        assert (paused["state"], paused["state_reason"]) == ("paused", "paused by TIDINGS_ADMIN_KEY")
+        assert post(estate, made, "pause") == paused
+        name = estate.change()
+        estate.deliver()
+        assert sink.received == []
+        assert post(estate, made, "resume")["state"] == "active"
+        estate.deliver()
+        assert [received.id for received in sink.received] == [name]
+
+    def test_of_a_disabled_one_is_refused(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        estate.house.execute("UPDATE subscriptions SET state = 'disabled', state_reason = 'gone'")
+        assert "resume it first" in post(estate, made, "pause", status=409)["detail"]
+
+
+class TestResuming:
+    def test_forgets_the_failures_of_a_disabled_one(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        sink.then(sinks.answer(410))
+        estate.change()
+        estate.deliver()
+        disabled = estate.house.get(path(made))
+        assert (disabled["state"], disabled["health"]["failures"]) == ("disabled", 1)
+        assert "410" in disabled["state_reason"]
+        resumed = post(estate, made, "resume")
+        assert (resumed["state"], resumed["state_reason"], resumed["health"]["failures"]) == ("active", None, 0)
+        assert resumed["health"]["last_error"] == "answered 410"
+        name = estate.change()
+        estate.deliver()
+        assert sink.received[-1].id == name
+
+    def test_has_an_endpoint_tried_that_was_left_alone(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        estate.house.execute(
+            "INSERT INTO endpoint_health (subscription_id, openings, open_until)"
+            " VALUES (%(id)s, 3, now() + interval '1 hour')",
+            id=made["id"],
+        )
+        assert estate.house.get(path(made))["health"]["open_until"] is not None
+        assert post(estate, made, "resume")["health"]["open_until"] is None
+
+
+class TestATest:
+    def test_answers_what_came_back(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url, headers={"Authorization": "hunter2"})
+        sink.then(sinks.answer(201, b"thank you"))
+        told = post(estate, made, "test")
+        assert (told["status"], told["http_status"]) == ("success", 201)
+        assert told["response_capture"]["body"] == "thank you"
+        assert told["request_capture"]["headers"]["Authorization"] == MASK
+        (received,) = sink.received
+        assert believed(received, made["secret"])
+        assert received.json["type"] == "test"
+        assert received.headers["authorization"] == "hunter2"
+
+    def test_is_no_delivery(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        sink.then(sinks.answer(500))
+        told = post(estate, made, "test")
+        assert (told["status"], told["http_status"], told["usually_means"]) == (
+            "failed", 500, "Temporary receiver failure.",
+        )  # fmt: skip
+        estate.deliver()
+        assert len(sink.received) == 1
+        assert estate.deliveries() == []
+        assert estate.house.get(path(made))["health"]["failures"] == 0
+
+    def test_of_an_endpoint_that_is_not_there_says_so(self, estate: Estate) -> None:
+        told = post(estate, estate.subscribe("http://127.0.0.1:9/"), "test")
+        assert (told["status"], told["http_status"], "DNS" in told["next_action"]) == ("failed", 0, True)
+        assert told["response_capture"]["network_error"]
+
+    def test_is_sent_as_a_cloud_event_where_that_is_wished(self, estate: Estate, sink: HttpSink) -> None:
+        post(estate, estate.subscribe(sink.url, payload="cloudevents"), "test")
+        (received,) = sink.received
+        assert received.headers["content-type"] == "application/cloudevents+json"
+        assert (received.json["specversion"], received.json["type"]) == ("1.0", "dev.tidings.test")
+
+
+class TestRemoving:
+    def test_ends_what_waits(self, estate: Estate, sink: HttpSink) -> None:
+        made = estate.subscribe(sink.url)
+        post(estate, made, "pause")
+        estate.change()
+        estate.deliver()
+        assert estate.house.call("DELETE", path(made)).status_code == 204
+        estate.work()
+        delivery = estate.delivery()
+        assert (delivery["status"], delivery["last_error"]) == ("dead", "the subscription was removed")
+        estate.deliver()
+        assert sink.received == []
+        assert estate.house.execute("SELECT 1 FROM pending_deliveries") == []
+        whole = estate.house.get(f"/v1/deliveries/{delivery['id']}")
+        assert "was removed" in whole["next_action"]
+        assert estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay").status_code == 410
+
+    def test_forgets_what_was_secret(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE, headers={"X-A": "1"})
+        estate.house.call("DELETE", path(made))
+        assert estate.house.execute("SELECT length(secrets), length(headers) FROM subscriptions") == [(0, 0)]
+
+    def test_leaves_nothing_to_be_done_to_it(self, estate: Estate) -> None:
+        made = estate.subscribe(NOWHERE)
+        estate.house.call("DELETE", path(made))
+        assert estate.house.items("/v1/subscriptions") == []
+        for method, operation in OPERATIONS:
+            assert estate.house.call(method, path(made, operation), BODIES.get(operation)).status_code == 404
+
+
+OPERATIONS = [
+    ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "rotate-secret"), ("POST", "pause"), ("POST", "resume"),
+    ("POST", "test"), ("POST", "recover"),
+]  # fmt: skip
+BODIES: dict[str, Any] = {"": {}, "rotate-secret": {}, "recover": {"since": "2026-01-01T00:00:00Z"}}
+
+
+@pytest.mark.parametrize(("method", "operation"), OPERATIONS)
+def test_an_unknown_subscription_is_not_found(estate: Estate, method: str, operation: str) -> None:
+    answer = estate.house.call(method, path({"id": uuid4()}, operation), BODIES.get(operation))
+    assert answer.status_code == 404
+
+
+def test_subscriptions_are_listed_the_newest_first(estate: Estate) -> None:
+    made = [estate.subscribe(NOWHERE, name=str(number))["name"] for number in range(3)]
+    assert [item["name"] for item in estate.house.items("/v1/subscriptions", limit=2)] == made[::-1]
+    post(estate, estate.house.items("/v1/subscriptions")[0], "pause")
+    assert [item["name"] for item in estate.house.items("/v1/subscriptions", state="paused")] == ["2"]
+
+
+def test_one_whose_secrets_cannot_be_opened_is_shown_with_the_reason(estate: Estate) -> None:
+    made = estate.subscribe(NOWHERE)
+    estate.house.execute("UPDATE subscriptions SET secrets = 'nonsense'")
+    assert "TIDINGS_SECRET_KEYS" in estate.house.get(path(made))["problem"]
+    post(estate, made, "rotate-secret", status=409)
+    post(estate, made, "test", status=409)
