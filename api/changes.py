@@ -1,24 +1,34 @@
 """Changes: the log that other applications follow."""
 
-import re
 from typing import Any
 
-from marshmallow import Schema, fields
+import msgspec
+from flask import Response, request
+from marshmallow import Schema, fields, validate
 
-from api import cursors
+from api import change_queries
+from api.change_queries import FilterQuery
 from api.events import Event
-from api.fields import Instant, PageQuery, asked, identifier, number, text
-from api.resources import Resource, answers, takes
+from api.fields import Instant, PageQuery, identifier, number, text
+from api.gate import Tenancy
+from api.resources import Resource, also_answers, answers, takes
+from api.stream import Stream
+from api.streaming import handover
+from api.streaming.handover import Wait
 from shared import feed
 from shared.db import changes
 
-_CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_MOST_SECONDS = 60
 
 
-class ChangeQuery(PageQuery):
-    """Which changes."""
+class ChangeQuery(FilterQuery, PageQuery):
+    """Which changes, and how long to wait for them."""
 
-    types = asked("Only these types, separated by commas; `message.*` stands for all of its kind.")
+    wait = fields.Float(
+        load_default=0.0,
+        validate=validate.Range(0, _MOST_SECONDS),
+        metadata={"description": "If there is nothing yet, answer as soon as there is; after so many seconds anyway."},
+    )
 
 
 class ChangedMessage(Schema):
@@ -46,15 +56,17 @@ class ChangedEvent(Event):
 
 
 class ChangeData(Schema):
-    """What changed."""
+    """What changed. Of `message`, `suppression` and `alert` that is not null which it is about."""
 
-    source = fields.String()
+    source = text()
     message = fields.Nested(ChangedMessage, allow_none=True)
     recipient = text()
     status = text()
     previous_status = text()
     version = number("Of the recipient's state: a lesser one is older news.")
-    event = fields.Nested(ChangedEvent, allow_none=True)
+    event = fields.Nested(ChangedEvent, allow_none=True, metadata={"description": "What made the change."})
+    suppression = fields.Dict(allow_none=True, metadata={"description": "The entry, as the suppression list shows it."})
+    alert = fields.Dict(allow_none=True, metadata={"description": "The alert, as the list of alerts shows it."})
 
 
 class Change(Schema):
@@ -77,30 +89,34 @@ class Changes(Resource):
     """The log of changes."""
 
     rule = "/v1/changes"
+    tenancy = Tenancy.OWN
 
     @takes(ChangeQuery, location="query")
     @answers(200, ChangePage)
-    def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Read the changes behind `cursor`, in order; without one from the beginning. None is ever skipped."""
-        types = [name for name in query.get("types", "").split(",") if name.strip()]
-        with self.deps.engine.begin() as connection:
-            reading = changes.read(
-                connection,
-                after=_position(query.get("cursor")),
-                types=[name.strip() for name in types],
-                limit=query["limit"],
-            )
-            items = feed.payloads(connection, reading.changes)
-        return {"items": items, "next_cursor": feed.identifier(reading.next)}
+    @also_answers(410, description=change_queries.GONE)
+    def get(self, query: dict[str, Any]) -> Response:
+        """Read the changes behind `cursor`, in order; without one from the oldest that is kept. None is ever skipped.
+
+        A page that reads much and finds little may be empty although more follows: its `next_cursor` has moved on.
+        """
+        wanted = change_queries.wanted(query, self.own_tenant(query.get("tenant")))
+        loop = handover.of(request)
+        try:
+            with self.deps.engine.begin() as connection:
+                reading = changes.read(
+                    connection, after=loop.again_after or _after(query), wanted=wanted, limit=query["limit"]
+                )
+                items = feed.payloads(connection, reading.changes, tenant=self.caller.tenant)
+        except changes.GoneError as error:
+            raise change_queries.gone(error) from None
+        if not items and query["wait"]:
+            loop.left = Wait(wanted=wanted, after=reading.next, seconds=query["wait"])
+        page = {"items": items, "next_cursor": feed.identifier(reading.next)}
+        return Response(msgspec.json.encode(page), mimetype="application/json")
 
 
-def _position(cursor: str | None) -> changes.Cursor:
-    if cursor is None:
-        return changes.START
-    match = _CURSOR.fullmatch(cursor)
-    if match is None:
-        raise cursors.unreadable()
-    return int(match[1]), int(match[2])
+def _after(query: dict[str, Any]) -> changes.Cursor:
+    return change_queries.position(query["cursor"]) if "cursor" in query else changes.START
 
 
-RESOURCES = (Changes,)
+RESOURCES = (Changes, Stream)

@@ -18,18 +18,21 @@ def identifier(cursor: Cursor) -> str:
     return f"{cursor[0]}-{cursor[1]}"
 
 
-def payloads(connection: Connection, changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """`{id, type, timestamp, data: {message, recipient, status, previous_status, version, event}}` of each."""
+def payloads(connection: Connection, changes: Sequence[Change], *, tenant: str | None = None) -> list[dict[str, Any]]:
+    """`{id, type, timestamp, data: {message, recipient, status, previous_status, version, event}}` of each.
+
+    What is about no message is in `data` under the first word of its type: `suppression`, `alert`.
+    """
     message_ids = {change.message_id for change in changes if change.message_id}
     event_ids = {change.event_id for change in changes if change.event_id}
-    known = {message.id: message for message in messages.summaries(connection, list(message_ids))}
-    told = {event.id: asdict(event) for event in events.by_ids(connection, list(event_ids))}
+    known = {message.id: message for message in messages.summaries(connection, list(message_ids), tenant=tenant)}
+    told = {event.id: asdict(event) for event in events.by_ids(connection, list(event_ids), tenant=tenant)}
     for event in told.values():
         event.pop("provider_object")  # as large as its provider likes; GET /v1/events/{id} has it
     found = []
     for change in changes:
         message = known.get(change.message_id) if change.message_id else None
-        data = {
+        data: dict[str, Any] = {
             "source": change.source,
             "message": {name: getattr(message, name) for name in _OF_MESSAGE} if message else None,
             "recipient": change.recipient,
@@ -37,7 +40,11 @@ def payloads(connection: Connection, changes: Sequence[Change]) -> list[dict[str
             "previous_status": change.previous_status,
             "version": change.version,
             "event": told.get(change.event_id) if change.event_id else None,
+            "suppression": None,
+            "alert": None,
         }
+        if change.data is not None:
+            data[change.type.partition(".")[0]] = change.data
         found.append(
             {"id": identifier(change.cursor), "type": change.type, "timestamp": change.changed_at, "data": data}
         )

@@ -1,5 +1,6 @@
 """The feed: who follows the cursor misses no change, and gets none twice, however transactions overlap."""
 
+import json
 import threading
 from typing import Any
 
@@ -139,3 +140,34 @@ def test_a_cursor_that_is_none_is_refused(still_house: House, cursor: str) -> No
 
 def test_the_walk_is_bounded() -> None:
     assert walks.MOST_READ <= 50_000
+
+
+def test_a_change_of_the_suppression_list_tells_the_entry(house: House) -> None:
+    """It is about no message; the event is its evidence, where there is one."""
+    house.source()
+    house.receive(happening("delivered", ANN))
+    entry = {"address": ANN, "reason": "complaint", "types": ["transactional"], "expires_at": None}
+    house.execute(
+        "INSERT INTO state_changes (type, source_id, recipient, event_id, data)"
+        " SELECT 'suppression.added', 1, %(ann)s, id, %(data)s::jsonb FROM events",
+        ann=ANN,
+        data=json.dumps(entry),
+    )
+    changes, _ = follow(house, types="suppression.*")
+    [change] = changes
+    assert change["type"] == "suppression.added"
+    assert change["data"]["suppression"] == entry
+    assert (change["data"]["source"], change["data"]["recipient"], change["data"]["message"]) == ("main", ANN, None)
+    assert change["data"]["event"]["type"] == "delivered"
+    assert change["data"]["alert"] is None
+    [other] = [change for change in follow(house)[0] if change["type"] == "message.delivered"]
+    assert other["data"]["suppression"] is None
+
+
+def test_a_change_of_no_single_source_is_in_the_feed_too(house: House) -> None:
+    alert = {"rule": "bounces", "severity": "critical"}
+    house.execute(
+        "INSERT INTO state_changes (type, data) VALUES ('alert.firing', %(data)s::jsonb)", data=json.dumps(alert)
+    )
+    [change] = follow(house)[0]
+    assert (change["data"]["source"], change["data"]["alert"]) == (None, alert)

@@ -1,0 +1,234 @@
+"""The API as it is served: by the process that the Procfile names, over sockets; and in this process, by hand."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from ops import ports, procfile, surroundings
+from ops.embedded.server import eventually
+from ops.ready import Address
+from shared.secrets import new_key
+from tests.api.house import ADMIN_KEY
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+PATIENCE_SECONDS = 20
+
+
+@dataclass
+class Event:
+    """One server-sent event."""
+
+    id: str = ""
+    event: str = ""
+    data: Any = None
+
+
+class Ear:
+    """Listens to a stream."""
+
+    def __init__(self, port: int, key: str, headers: Mapping[str, str], query: Mapping[str, Any]) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        path = "/v1/changes/stream" + (f"?{urlencode(query)}" if query else "")
+        self.connection.request("GET", path, headers={"Authorization": f"Bearer {key}", **headers})
+        self.response = self.connection.getresponse()
+        self.place = ""
+        self.comments: list[str] = []
+
+    def begun(self) -> "Ear":
+        """Wait until the stream has begun."""
+        assert self.response.status == 200, self.response.read()
+        while not self.place:
+            self._block()
+        return self
+
+    def hear(self, number: int) -> list[Event]:
+        """The next events."""
+        return [self._next() for _ in range(number)]
+
+    def hear_out(self) -> list[Event]:
+        """All events until the stream ends."""
+        found: list[Event] = []
+        while True:
+            try:
+                found.append(self._next())
+            except EOFError:
+                return found
+
+    def _next(self) -> Event:
+        while True:
+            event = self._block()
+            if event.data is not None:
+                return event
+
+    def _block(self) -> Event:
+        """What stands before the next empty line, as a browser would understand it."""
+        event = Event()
+        while True:
+            line = self.response.readline().decode()
+            if not line:
+                raise EOFError
+            if line == "\n":
+                return event
+            name, _, value = line.rstrip("\n").partition(": ")
+            if name == "id":
+                event.id = self.place = value
+            elif name == "event":
+                event.event = value
+            elif name == "data":
+                event.data = json.loads(value)
+            elif line.startswith(":"):
+                self.comments.append(line[1:].strip())
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+@dataclass
+class Served:
+    """A process that serves the API."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    ears: list[Ear] = field(default_factory=list)
+
+    def listen(self, *, key: str = ADMIN_KEY, last: str | None = None, **query: Any) -> Ear:
+        """A listener, whatever it is answered."""
+        ear = Ear(self.port, key, {"Last-Event-ID": last} if last else {}, query)
+        self.ears.append(ear)
+        return ear
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """One request, and its answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request(method, path, body, {"Authorization": f"Bearer {ADMIN_KEY}", **(headers or {})})
+            response = connection.getresponse()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """What a GET answers, which must be 200."""
+        response, body = self.call("GET", f"{path}?{urlencode(query)}" if query else path)
+        assert response.status == 200, body
+        return json.loads(body)
+
+    def stop(self) -> int:
+        """Stop it as its supervisor does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def served(database_url: str, **settings: str) -> Iterator[Served]:
+    """The API on this database, served as the Procfile says."""
+    port = ports.free()
+    environment = {
+        "TIDINGS_HOST": "127.0.0.1",
+        "TIDINGS_API_PORT": str(port),
+        "TIDINGS_DATABASE_URL": database_url,
+        "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0",
+        "TIDINGS_SECRET_KEYS": new_key(),
+        "TIDINGS_ADMIN_KEY": ADMIN_KEY,
+        "TIDINGS_API_RATE": "0",
+        **settings,
+    }
+    command = ["/bin/sh", "-c", f"exec {procfile.read()['api']}"]
+    process = subprocess.Popen(
+        command, cwd=procfile.ROOT, env=surroundings.environment_with(environment), start_new_session=True
+    )
+    served = Served(port, process)
+    try:
+        address = Address(host="127.0.0.1", port=port)
+        assert eventually(lambda: address.answers("/healthz"), timeout_seconds=START_SECONDS)
+        yield served
+    finally:
+        for ear in served.ears:
+            ear.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+
+
+@dataclass
+class Call:
+    """A request to an ASGI application in this process. It takes what it is sent only while `takes` is set."""
+
+    scope: dict[str, Any]
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    takes: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
+    asked: bool = False
+    task: asyncio.Task[None] | None = None
+
+    async def receive(self) -> dict[str, Any]:
+        if not self.asked:
+            self.asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        await self.takes.wait()
+        async with self.grown:
+            self.sent.append(dict(message))
+            self.grown.notify_all()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    async def until(self, words: bytes) -> None:
+        """Wait until this was sent."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self.grown:
+            await self.grown.wait_for(lambda: words in self.body)
+
+    async def end(self) -> None:
+        """Wait until everything is said."""
+        assert self.task is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.task
+
+
+@asynccontextmanager
+async def calling(door: Any, target: str, key: str = ADMIN_KEY) -> AsyncIterator[Call]:
+    """A request whose answer comes meanwhile; the client has gone at the end."""
+    parts = urlsplit(target)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "scheme": "http",
+        "path": parts.path,
+        "raw_path": parts.path.encode(),
+        "query_string": parts.query.encode(),
+        "headers": [(b"authorization", f"Bearer {key}".encode())],
+        "server": ("127.0.0.1", 1),
+        "client": ("127.0.0.1", 2),
+    }
+    call = Call(scope)
+    call.takes.set()
+    call.task = asyncio.create_task(door(scope, call.receive, call.send))
+    try:
+        yield call
+    finally:
+        call.gone.set()
+        call.takes.set()
+        await call.end()

@@ -1,0 +1,531 @@
+"""The stream: whoever listens hears every change once, in order, wherever it began and however often it came back."""
+
+import asyncio
+import json
+import random
+import resource
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from api.streaming.audience import Patience
+from api.streaming.door import Door
+from api.streaming.reader import LogReader
+from api.streaming.tail import Pace
+from ops import embedded
+from shared import access
+from shared.access import Scope
+from shared.db import changes, engine, migrate
+from tests.api.conftest import in_database
+from tests.api.house import ADMIN_KEY, House, happening
+from tests.api.serving import Call, Ear, Served, calling, served
+from tests.conftest import DatabaseServer
+
+ANN, BOB = "ann@example.net", "bob@example.org"
+INSERT = "INSERT INTO state_changes (type, source_id, recipient) VALUES (%(type)s, 1, %(recipient)s)"
+QUICK = Pace(look_seconds=0.01, recover_seconds=0.05)
+
+
+@pytest.fixture(scope="module")
+def lived_in(postgres: DatabaseServer, template: str) -> Iterator[House]:
+    """A Tidings of this module's own, where the log only grows."""
+    with in_database(postgres, template) as house:
+        house.source()
+        yield house
+
+
+@pytest.fixture(scope="module")
+def api(lived_in: House) -> Iterator[Served]:
+    """Its API, served."""
+    with served(url(lived_in.engine)) as made:
+        yield made
+
+
+def url(engine: Engine) -> str:
+    return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def write(house: House, *types: str, recipient: str = ANN) -> None:
+    for name in types:
+        house.execute(INSERT, type=name, recipient=recipient)
+
+
+def end(house: House) -> str:
+    """The cursor of the end of the log."""
+    with house.engine.begin() as connection:
+        transaction, number = changes.end(connection)
+    return f"{transaction}-{number}"
+
+
+def logged(house: House, after: str) -> list[str]:
+    """The ids of all changes behind a cursor."""
+    transaction, _, number = after.partition("-")
+    rows = house.execute(
+        "SELECT transaction, id FROM state_changes WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)"
+        " ORDER BY transaction, id",
+        transaction=transaction,
+        id=int(number),
+    )
+    return [f"{row[0]}-{row[1]}" for row in rows]
+
+
+def types(events: list[Any]) -> list[str]:
+    return [event.event for event in events]
+
+
+class TestAListener:
+    def test_hears_of_a_change_what_the_feed_tells(self, lived_in: House, api: Served) -> None:
+        begin = end(lived_in)
+        ear = api.listen().begun()
+        lived_in.receive(happening("hard-bounced", ANN, status="5.1.1", request_id="told"))
+        [event] = ear.hear(1)
+        [item] = api.get("/v1/changes", cursor=begin)["items"]
+        assert (event.event, event.id, event.data) == (item["type"], item["id"], item)
+        assert event.data["data"]["event"]["classification"] == "invalid_recipient"
+        assert ear.response.getheader("Content-Type") == "text/event-stream"
+        assert ear.response.getheader("Cache-Control") == "no-store"
+
+    def test_begins_now_unless_it_says_where(self, lived_in: House, api: Served) -> None:
+        write(lived_in, "before")
+        ear = api.listen().begun()
+        write(lived_in, "after")
+        assert types(ear.hear(1)) == ["after"]
+
+    def test_begins_with_the_oldest_that_is_kept(self, lived_in: House, api: Served) -> None:
+        write(lived_in, "one", "two")
+        ids = logged(lived_in, "0-0")
+        assert [event.id for event in api.listen(cursor="0-0").begun().hear(len(ids))] == ids
+
+    def test_goes_on_behind_the_last_change_it_heard(self, lived_in: House, api: Served) -> None:
+        begin = end(lived_in)
+        write(lived_in, "one", "two", "three")
+        first = api.listen(cursor=begin).begun().hear(1)[0]
+        assert types(api.listen(cursor=first.id).begun().hear(2)) == ["two", "three"]
+        assert types(api.listen(cursor=begin, last=first.id).begun().hear(2)) == ["two", "three"]
+
+    def test_who_heard_nothing_yet_knows_where_to_go_on(self, lived_in: House, api: Served) -> None:
+        write(lived_in, "before")
+        place = api.listen().begun().place
+        write(lived_in, "meanwhile")
+        assert types(api.listen(last=place).begun().hear(1)) == ["meanwhile"]
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ({"types": "message.*"}, ["message.opened", "message.bounced"]),
+            ({"types": "message.bounced,alert.firing"}, ["message.bounced", "alert.firing"]),
+            ({"recipient_domain": "Example.ORG"}, ["message.bounced"]),
+            ({"sources": "main"}, ["message.opened", "message.bounced", "alert.firing"]),
+            ({"types": "*", "sources": "elsewhere,main", "recipient_domain": "@example.net"},
+             ["message.opened", "alert.firing"]),
+        ],
+    )  # fmt: skip
+    def test_hears_what_it_asked_for(
+        self, lived_in: House, api: Served, query: dict[str, str], expected: list[str]
+    ) -> None:
+        begin = end(lived_in)
+        live = api.listen(**query).begun()
+        write(lived_in, "message.opened")
+        write(lived_in, "message.bounced", recipient=BOB)
+        write(lived_in, "alert.firing")
+        assert types(live.hear(len(expected))) == expected
+        assert types(api.listen(cursor=begin, **query).begun().hear(len(expected))) == expected
+        assert [item["type"] for item in api.get("/v1/changes", cursor=begin, **query)["items"]] == expected
+
+    def test_with_the_key_of_a_tenant_hears_only_what_is_its(self, lived_in: House, api: Served) -> None:
+        with lived_in.engine.begin() as connection:
+            secret = access.create_key(connection, "acme's", Scope.READ, "acme").secret
+        begin = end(lived_in)
+        live = api.listen(key=secret).begun()
+        for tenant in ("acme", None, "other"):
+            lived_in.execute(
+                "INSERT INTO state_changes (type, data) VALUES ('alert.firing', jsonb_build_object('tenant',"
+                " %(tenant)s::text))",
+                tenant=tenant,
+            )
+        write(lived_in, "nobody's")
+        lived_in.execute("INSERT INTO state_changes (type, data) VALUES ('last', '{\"tenant\": \"acme\"}')")
+        late = api.listen(key=secret, cursor=begin).begun()
+        for ear in (live, late):
+            assert [event.data["data"].get("alert") for event in ear.hear(2)] == [{"tenant": "acme"}, None]
+        assert api.listen(key=secret, tenant="other").response.status == 403
+
+    @pytest.mark.parametrize("cursor", ["1", "a-b", "9" * 19 + "-1"])
+    def test_with_a_cursor_that_is_none_is_refused(self, api: Served, cursor: str) -> None:
+        assert api.listen(cursor=cursor).response.status == 400
+        assert api.listen(last=cursor).response.status == 400
+
+    def test_without_a_key_is_refused(self, api: Served) -> None:
+        assert api.listen(key="none").response.status == 401
+
+    def test_who_would_miss_what_is_gone_is_told(self, lived_in: House, api: Served) -> None:
+        live = api.listen().begun()
+        write(lived_in, "gone", "gone", "kept")
+        live.hear(3)
+        first, last, kept = logged(lived_in, "0-0")[-3:]
+        floor = {"transaction": last.partition("-")[0], "id": int(last.partition("-")[2])}
+        lived_in.execute(
+            "INSERT INTO change_floor (transaction, id) VALUES (%(transaction)s::text::xid8, %(id)s)", **floor
+        )
+        lived_in.execute(
+            "DELETE FROM state_changes WHERE (transaction, id) <= (%(transaction)s::text::xid8, %(id)s)", **floor
+        )
+        refused = api.listen(last=first)
+        assert (refused.response.status, refused.response.getheader("Content-Type")) == (
+            410,
+            "application/problem+json",
+        )
+        problem = json.loads(refused.response.read())
+        assert "oldest_cursor" in problem["detail"]
+        assert api.call("GET", f"/v1/changes?cursor={first}")[0].status == 410
+        assert [event.id for event in api.listen(last=problem["oldest_cursor"]).begun().hear(1)] == [kept]
+        assert [item["id"] for item in api.get("/v1/changes", cursor=last)["items"]] == [kept]
+        assert api.get("/v1/changes")["items"][0]["id"] == kept
+
+
+def test_listeners_that_join_at_any_moment_hear_everything_once_in_order(lived_in: House, api: Served) -> None:
+    """Between what is read from the log and what all are sent together there is no seam, however many write."""
+    chance = random.Random(7)
+    begin = end(lived_in)
+    writers = [threading.Thread(target=write_in_transactions, args=(lived_in.engine, number)) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    ears: list[tuple[str, Ear]] = []
+    while any(writer.is_alive() for writer in writers):
+        after = chance.choice([begin, *logged(lived_in, begin)[-40:], *[ear.place for _, ear in ears]])
+        ears.append((after, api.listen(last=after).begun()))
+        time.sleep(0.02)
+    write(lived_in, "the end")
+    assert len(ears) > 10
+    for after, ear in ears:
+        expected = logged(lived_in, after)
+        assert [event.id for event in ear.hear(len(expected))] == expected
+
+
+def write_in_transactions(engine: Engine, number: int) -> None:
+    chance = random.Random(number)
+    for _ in range(60):
+        with engine.begin() as connection:
+            for _ in range(chance.randrange(1, 4)):
+                connection.exec_driver_sql(INSERT, {"type": f"message.{number}", "recipient": ANN})
+                time.sleep(chance.random() / 200)
+
+
+def test_a_thousand_listen_and_everybody_else_is_served(lived_in: House, api: Served) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    request = f"GET /v1/changes/stream HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n".encode()
+    listeners = [socket.create_connection(("127.0.0.1", api.port), timeout=30) for _ in range(1000)]
+    try:
+        for listener in listeners:
+            listener.sendall(request)
+        for listener in listeners:
+            take_until(listener, b"id: ")
+        assert api.get("/v1/changes")["items"]
+        write(lived_in, "for.all")
+        for listener in listeners:
+            take_until(listener, b"event: for.all")
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def take_until(listener: socket.socket, words: bytes) -> None:
+    taken = b""
+    while words not in taken:
+        chunk = listener.recv(65536)
+        assert chunk, taken
+        taken += chunk
+
+
+class TestWaitingForAPage:
+    def test_is_over_as_soon_as_there_is_something(self, lived_in: House, api: Served) -> None:
+        cursor = end(lived_in)
+        timer = threading.Timer(0.3, write, (lived_in, "other", "message.sent"))
+        timer.start()
+        page = api.get("/v1/changes", cursor=cursor, wait=60, types="message.*")
+        assert [item["type"] for item in page["items"]] == ["message.sent"]
+        timer.join()
+
+    def test_is_over_when_the_time_is_and_the_cursor_has_moved_on(self, lived_in: House, api: Served) -> None:
+        cursor = end(lived_in)
+        timer = threading.Timer(0.2, write, (lived_in, "other"))
+        timer.start()
+        page = api.get("/v1/changes", cursor=cursor, wait=0.6, types="message.*")
+        timer.join()
+        assert (page["items"], page["next_cursor"]) == ([], logged(lived_in, cursor)[-1])
+
+    def test_is_not_done_where_there_is_something_already(self, lived_in: House, api: Served) -> None:
+        cursor = end(lived_in)
+        write(lived_in, "there")
+        assert len(api.get("/v1/changes", cursor=cursor, wait=60)["items"]) == 1
+
+    def test_does_not_keep_others_from_being_served(self, lived_in: House, api: Served) -> None:
+        cursor = end(lived_in)
+        found: list[int] = []
+
+        def wait() -> None:
+            found.append(len(api.get("/v1/changes", cursor=cursor, wait=15)["items"]))
+
+        waiters = [threading.Thread(target=wait) for _ in range(100)]
+        for waiter in waiters:
+            waiter.start()
+        time.sleep(0.5)
+        for _ in range(10):
+            api.get("/v1/sources")
+        assert found == []
+        write(lived_in, "for all")
+        for waiter in waiters:
+            waiter.join()
+        assert found == [1] * 100
+
+    @pytest.mark.parametrize("wait", ["-1", "61", "long"])
+    def test_has_an_end(self, api: Served, wait: str) -> None:
+        assert api.call("GET", f"/v1/changes?wait={wait}")[0].status == 422
+
+
+def test_a_process_that_stops_lets_all_go_and_they_go_on_with_the_next(lived_in: House) -> None:
+    with served(url(lived_in.engine)) as first:
+        ears = [first.listen().begun() for _ in range(20)]
+        waiting: list[Any] = []
+        waiter = threading.Thread(
+            target=lambda: waiting.append(first.get("/v1/changes", cursor=end(lived_in), wait=60))
+        )
+        waiter.start()
+        time.sleep(0.3)
+        write(lived_in, "heard")
+        assert [types(ear.hear(1)) for ear in ears] == [["heard"]] * 20
+        waiter.join()
+        begun_at = time.monotonic()
+        assert first.stop() == 0
+        assert time.monotonic() - begun_at < 5  # after that it would have been killed
+        assert [ear.hear_out() for ear in ears] == [[]] * 20
+        assert all("connect again" in ear.comments[-1] for ear in ears)
+    write(lived_in, "meanwhile")
+    with served(url(lived_in.engine)) as second:
+        for ear in ears:
+            assert types(second.listen(last=ear.place).begun().hear(1)) == ["meanwhile"]
+
+
+def test_listeners_outlast_the_database(make_postgres: Callable[[], embedded.Postgres]) -> None:
+    server = make_postgres()
+    migrate.upgrade(server.url)
+    made = engine.create(server.url, application="test")
+    with served(server.url) as api:
+        ear = api.listen().begun()
+        server.kill()
+        made.dispose()
+        server.start()
+        with made.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('later')")
+        assert types(ear.hear(1)) == ["later"]
+    made.dispose()
+
+
+class TestFlaskBehindTheLoop:
+    """Whatever is no stream is answered as ever."""
+
+    def test_bytes_arrive_and_leave_as_they_are(self, lived_in: House, api: Served) -> None:
+        body = bytes(range(256)) * 4096
+        receipt_id = lived_in.keep(body)
+        response, raw = api.call("GET", f"/v1/receipts/{receipt_id}/raw")
+        assert (response.status, raw) == (200, body)
+        response, raw = api.call("HEAD", f"/v1/receipts/{receipt_id}/raw")
+        assert (response.status, raw) == (200, b"")
+
+    def test_bodies_are_read_with_and_without_a_length(self, api: Served) -> None:
+        source = {"slug": "long", "provider": "mailchannels", "credentials": {"customer_handles": ["x" * 200_000]}}
+        body = json.dumps(source).encode()
+        headers = {"Content-Type": "application/json"}
+        assert api.call("POST", "/v1/sources", body, headers)[0].status == 201
+        assert api.call("POST", "/v1/sources", iter([body[:9], body[9:]]), headers)[0].status == 409  # type: ignore[arg-type]
+
+    def test_a_body_that_is_too_large_is_refused_unread(self, api: Served) -> None:
+        request = f"POST /v1/sources HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+        request += "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", api.port), timeout=20) as client:
+            client.sendall(request.encode())
+            assert client.recv(1024).startswith(b"HTTP/1.1 413")
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/healthz", 200),
+            ("/docs", 200),
+            ("/openapi.json", 200),
+            ("/v1/sources/%FF%00%2F", 404),
+            ("/v1/events?recipient=%FF%C3", 200),
+            ("/v1/changes?nothing=such", 422),
+        ],
+    )
+    def test_paths_and_queries_mean_what_they_did(self, api: Served, path: str, status: int) -> None:
+        assert api.call("GET", path)[0].status == status
+
+    def test_a_path_arrives_as_it_was_meant(self, api: Served) -> None:
+        _, body = api.call("GET", "/v1/messages/%C3%A4/%F0%9F%98%80")
+        assert json.loads(body)["status"] == 404
+        _, body = api.call("DELETE", "/v1/suppressions/%C3%A4%2Fb@example.net")
+        assert "ä/b@example.net" in json.loads(body)["detail"]
+
+    def test_a_name_that_looks_like_another_is_no_header(self, api: Served) -> None:
+        response, _ = api.call("GET", "/v1/sources", headers={"Authorization": "", "authorization_": ADMIN_KEY})
+        assert response.status == 401
+
+    def test_two_requests_share_a_connection(self, api: Served) -> None:
+        request = b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", api.port), timeout=20) as client:
+            for _ in range(2):
+                client.sendall(request)
+                take_until(client, b"alive")
+
+
+class TestWithoutPatience:
+    """What takes long, made short; in this process."""
+
+    @asynccontextmanager
+    async def open(self, house: House, pace: Pace = QUICK, **patience: float) -> AsyncIterator[Door]:
+        reading = engine.create(url(house.engine), application="test log")
+        door = Door(
+            house.client.application,
+            LogReader(reading),
+            pace=pace,
+            patience=Patience(**{"look_seconds": 0.05, **patience}),  # type: ignore[arg-type]
+            at_the_end=reading.dispose,
+        )
+        door.begin()
+        try:
+            yield door
+        finally:
+            await door.close()
+
+    def test_a_quiet_stream_shows_that_it_lives_and_how_far_it_is(self, house: House) -> None:
+        async def scenario() -> None:
+            async with (
+                self.open(house, heartbeat_seconds=0.1) as door,
+                calling(door, "/v1/changes/stream?types=message.*") as call,
+            ):
+                await call.until(b"\n\n:\n")
+                await asyncio.to_thread(write, house, "other")
+                [other] = await asyncio.to_thread(logged, house, "0-0")
+                await call.until(f":\nid: {other}\n\n".encode())
+                assert b"data:" not in call.body
+
+        asyncio.run(scenario())
+
+    def test_a_listener_that_takes_nothing_is_cut_off_and_delays_nobody(self, house: House) -> None:
+        async def scenario() -> None:
+            async with (
+                self.open(house, send_seconds=0.3) as door,
+                calling(door, "/v1/changes/stream") as slow,
+                calling(door, "/v1/changes/stream") as quick,
+            ):
+                await slow.until(b"id: ")
+                await quick.until(b"id: ")
+                slow.takes.clear()
+                await asyncio.to_thread(write, house, "one")
+                await quick.until(b"event: one")
+                await asyncio.sleep(0.5)
+                slow.takes.set()
+                await slow.end()
+                assert b": too slow; connect again with Last-Event-ID\n\n" in slow.body
+                assert slow.sent[-1]["more_body"] is False
+                await asyncio.to_thread(write, house, "two")
+                await quick.until(b"event: two")
+
+        asyncio.run(scenario())
+
+    def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, house: House) -> None:
+        async def scenario() -> None:
+            async with (
+                self.open(house, Pace(look_seconds=0.01, keep_seconds=0.05)) as door,
+                calling(door, "/v1/changes/stream") as slow,
+                calling(door, "/v1/changes/stream") as quick,
+            ):
+                await slow.until(b"id: ")
+                slow.takes.clear()
+                for number in range(20):
+                    await asyncio.to_thread(write, house, f"n.{number}")
+                    await quick.until(f"event: n.{number}\n".encode())
+                slow.takes.set()
+                await slow.until(b"event: n.19\n")
+                assert heard(slow) == heard(quick) == [f"n.{number}" for number in range(20)]
+
+        asyncio.run(scenario())
+
+    def test_a_key_that_is_revoked_hears_no_more(self, house: House) -> None:
+        with house.engine.begin() as connection:
+            made = access.create_key(connection, "short-lived", Scope.READ)
+
+        async def scenario() -> None:
+            async with (
+                self.open(house, key_seconds=0.1) as door,
+                calling(door, "/v1/changes/stream", made.secret) as revoked,
+                calling(door, "/v1/changes/stream") as other,
+            ):
+                await revoked.until(b"id: ")
+                await other.until(b"id: ")
+                await asyncio.to_thread(house.execute, "UPDATE api_keys SET revoked_at = now()")
+                await revoked.end()
+                assert b": the key was revoked" in revoked.body
+                await asyncio.to_thread(write, house, "later")
+                await other.until(b"event: later")
+
+        asyncio.run(scenario())
+
+    def test_who_finds_no_room_is_told_to_come_back(self, house: House) -> None:
+        async def scenario() -> None:
+            async with self.open(house, most=1) as door, calling(door, "/v1/changes/stream") as first:
+                await first.until(b"id: ")
+                async with calling(door, "/v1/changes/stream") as second:
+                    await second.end()
+                    assert second.status == 503
+                    assert b"retry-after" in dict(second.sent[0]["headers"])
+                async with calling(door, "/v1/changes?wait=60") as third:
+                    await third.end()
+                    assert third.status == 200
+            async with self.open(house, most=1) as door, calling(door, "/v1/changes/stream") as next_one:
+                await next_one.until(b"id: ")
+
+        asyncio.run(scenario())
+
+    def test_a_log_that_is_another_than_before_ends_the_streams(self, house: House) -> None:
+        """As when the database is put back to an earlier time while the process runs."""
+
+        async def scenario() -> None:
+            async with self.open(house) as door, calling(door, "/v1/changes/stream") as call:
+                await call.until(b"id: ")
+                await asyncio.to_thread(write, house, "one")
+                await call.until(b"event: one")
+                while b"connect again" not in call.body:
+                    door._tail._end = (10**15, 1)  # unless it is just being read
+                    await asyncio.sleep(0.01)
+                await call.end()
+                assert b": the log is not what it was" in call.body
+
+        asyncio.run(scenario())
+
+    def test_the_log_is_read_only_while_somebody_listens(self, house: House) -> None:
+        async def scenario() -> None:
+            async with self.open(house) as door:
+                async with calling(door, "/v1/changes/stream") as call:
+                    await call.until(b"id: ")
+                    assert door._tail._task is not None
+                async with asyncio.timeout(5):
+                    await door._tail._task
+                assert not door._tail._entries
+                async with calling(door, "/v1/changes/stream") as again:
+                    await again.until(b"id: ")
+                    await asyncio.to_thread(write, house, "one")
+                    await again.until(b"event: one")
+
+        asyncio.run(scenario())
+
+
+def heard(call: Call) -> list[str]:
+    return [line.removeprefix("event: ") for line in call.body.decode().splitlines() if line.startswith("event: ")]
