@@ -15,6 +15,8 @@ BY_ID = tuple[UUID]
 BY_TIME = tuple[datetime, UUID]
 BY_NUMBER = tuple[Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]
 BY_NAME = tuple[str]
+_Place = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}$")]
+BY_PLACE = tuple[_Place, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)], UUID]
 
 
 def encode(position: Position | None) -> str | None:

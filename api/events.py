@@ -7,6 +7,7 @@ from marshmallow import Schema, fields
 
 from api import cursors
 from api.fields import Instant, SpanQuery, Verbatim, asked, identifier, number, page_of, text
+from api.gate import Tenancy
 from api.problems import not_found
 from api.receipts import span
 from api.resources import Resource, answers, takes
@@ -52,16 +53,24 @@ class Event(Schema):
     url = text()
     ip = text()
     user_agent = text()
+    automated = text(
+        "What opened or clicked instead of a person: `privacy_proxy` or `scanner`; null where there is no sign of it."
+        " It counts as an open or a click all the same."
+    )
     metadata = fields.Raw(metadata={"description": "What the sender attached to the message."})
     details = fields.Raw(metadata={"description": "What else the provider said."})
     problem = text("Why the event could not be understood.")
     provider_object = Verbatim(metadata={"description": "The provider's own object, as it was received."})
+    reconciled = fields.Boolean(
+        metadata={"description": "It had been missing, and came because the provider was asked to send it again."}
+    )
 
 
 class Events(Resource):
     """All events."""
 
     rule = "/v1/events"
+    tenancy = Tenancy.OWN
 
     @takes(EventQuery, location="query")
     @answers(200, page_of(Event, "EventPage"))
@@ -73,6 +82,7 @@ class Events(Resource):
                 connection,
                 type=query.get("type"),
                 source=query.get("source"),
+                tenant=self.caller.tenant,
                 recipient=None if recipient is None else normalize(recipient),
                 span=span(query),
                 after=cursors.decode(query.get("cursor"), cursors.BY_ID),
@@ -85,12 +95,13 @@ class OneEvent(Resource):
     """One event."""
 
     rule = "/v1/events/<identifier:event_id>"
+    tenancy = Tenancy.OWN
 
     @answers(200, Event)
     def get(self, event_id: UUID) -> EventFacts:
         """Show an event."""
         with self.deps.engine.begin() as connection:
-            found = events.by_ids(connection, [event_id])
+            found = events.by_ids(connection, [event_id], tenant=self.caller.tenant)
         if not found:
             raise not_found(f"event {event_id}")
         return found[0]

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields, validate
 
 from api import cursors
-from api.fields import Instant, PageQuery, Strict, instant, page_of
+from api.fields import Instant, PageQuery, Strict, instant, page_of, text
+from api.gate import Tenancy
 from api.problems import not_found
 from api.resources import Resource, answers, takes
 from shared import access
 from shared.access import Scope
 from shared.db import api_keys
+from shared.suppression_lists import LONGEST_TENANT
 
 
 class NewKey(Strict):
@@ -26,6 +28,12 @@ class NewKey(Strict):
         load_default=Scope.READ,
         metadata={"description": "What it lets its holder do; each includes those before it."},
     )
+    tenant = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(1, LONGEST_TENANT),
+        metadata={"description": "It opens only what is of this tenant; null: everything."},
+    )
 
 
 class Key(Schema):
@@ -35,6 +43,7 @@ class Key(Schema):
     name = fields.String()
     prefix = fields.String(metadata={"description": "Its beginning, to recognise it by."})
     scope = fields.String(metadata={"enum": [str(scope) for scope in Scope]})
+    tenant = text("Null: it opens everything.")
     created_at = Instant()
     last_used_at = instant("To the minute.")
     revoked_at = instant()
@@ -50,6 +59,7 @@ class Keys(Resource):
     """All keys."""
 
     rule = "/v1/keys"
+    tenancy = Tenancy.CLOSED
     scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN, "POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -68,7 +78,8 @@ class Keys(Resource):
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make a key."""
         with self.deps.engine.begin() as connection:
-            made = access.create_key(connection, body["name"], body["scope"])
+            made = access.create_key(connection, body["name"], body["scope"], body["tenant"])
+            self.audit(connection, "key.created", f"key:{made.row.id}", **body)
         return {**asdict(made.row), "key": made.secret}
 
 
@@ -76,15 +87,16 @@ class OneKey(Resource):
     """One key."""
 
     rule = f"/v1/keys/<int(max={2**63 - 1}):key_id>"
+    tenancy = Tenancy.CLOSED
     scopes: ClassVar = {"DELETE": Scope.ADMIN}
 
     @answers(204)
     def delete(self, key_id: int) -> None:
         """Revoke a key."""
         with self.deps.engine.begin() as connection:
-            revoked = api_keys.revoke(connection, key_id)
-        if not revoked:
-            raise not_found(f"valid key {key_id}")
+            if not api_keys.revoke(connection, key_id):
+                raise not_found(f"valid key {key_id}")
+            self.audit(connection, "key.revoked", f"key:{key_id}")
 
 
 RESOURCES = (Keys, OneKey)

@@ -1,7 +1,7 @@
 """Messages: what became of each, for every recipient."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from marshmallow import Schema, fields, validate
@@ -9,6 +9,7 @@ from marshmallow import Schema, fields, validate
 from api import cursors
 from api.events import Event
 from api.fields import Instant, PageQuery, SpanQuery, Strict, asked, identifier, instant, number, page_of, text
+from api.gate import Tenancy
 from api.problems import invalid, not_found
 from api.resources import Resource, also_answers, answers, takes
 from shared import announce
@@ -104,6 +105,9 @@ class Messages(Resource):
     """All messages."""
 
     rule = "/v1/messages"
+    tenancy = Tenancy.OWN
+    # A send is named by what the provider called it, and nothing proves that it is this tenant's.
+    tenancies: ClassVar = {"POST": Tenancy.CLOSED}
 
     @takes(MessageQuery, location="query")
     @answers(200, page_of(Message, "MessagePage"))
@@ -112,7 +116,7 @@ class Messages(Resource):
         after = cursors.decode(query.pop("cursor", None), cursors.BY_TIME)
         limit = query.pop("limit")
         with self.deps.engine.begin() as connection:
-            page = messages.listed(connection, Wanted(**query), after=after, limit=limit)
+            page = messages.listed(connection, Wanted(**query, tenant=self.caller.tenant), after=after, limit=limit)
         return {"items": page.items, "next_cursor": cursors.encode(page.next)}
 
     @takes(Announcement)
@@ -124,6 +128,7 @@ class Messages(Resource):
         try:
             with self.deps.engine.begin() as connection:
                 message_id, is_new = announce.announce(connection, Send(**body), submitted_at)
+                self.audit(connection, "message.announced", f"message:{message_id}", source=body["source"])
                 message = messages.find(connection, message_id)
         except AnnouncementError as error:
             raise invalid({error.field: [str(error)]}) from None
@@ -134,12 +139,13 @@ class OneMessage(Resource):
     """One message."""
 
     rule = "/v1/messages/<identifier:message_id>"
+    tenancy = Tenancy.OWN
 
     @answers(200, Message)
     def get(self, message_id: UUID) -> MessageFacts:
         """Show a message and where it stands for each recipient."""
         with self.deps.engine.begin() as connection:
-            found = messages.find(connection, message_id)
+            found = messages.find(connection, message_id, tenant=self.caller.tenant)
         if found is None:
             raise not_found(f"message {message_id}")
         return found
@@ -149,6 +155,7 @@ class Timeline(Resource):
     """The events of a message."""
 
     rule = "/v1/messages/<identifier:message_id>/events"
+    tenancy = Tenancy.OWN
 
     @takes(PageQuery, location="query")
     @answers(200, page_of(Event, "TimelinePage"))
@@ -156,9 +163,9 @@ class Timeline(Resource):
         """List the events of a message, in the order in which they happened."""
         after = cursors.decode(query.get("cursor"), cursors.BY_TIME)
         with self.deps.engine.begin() as connection:
-            if not messages.summaries(connection, [message_id]):
+            if not messages.summaries(connection, [message_id], tenant=self.caller.tenant):
                 raise not_found(f"message {message_id}")
-            page = events.timeline(connection, message_id, after=after, limit=query["limit"])
+            page = events.timeline(connection, message_id, tenant=self.caller.tenant, after=after, limit=query["limit"])
         return {"items": page.items, "next_cursor": cursors.encode(page.next)}
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.fields import Instant
+from api.gate import Tenancy
 from api.resources import Deps, Resource, answers
 from shared.db import figures, migrate
 from shared.db.figures import Queue
@@ -44,6 +45,7 @@ class Overview(Resource):
     """Figures for people."""
 
     rule = "/v1/stats"
+    tenancy = Tenancy.CLOSED
 
     @answers(200, Statistics)
     def get(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ _RETRY_AFTER_SECONDS = 5
 _SENTENCES = {
     404: "There is nothing at this path; GET /openapi.json lists the paths there are.",
     405: "This path does not answer to this method; Allow names those that it answers to.",
-    413: "The body is larger than 1 MiB.",
 }
 """What is said instead of the framework's words."""
 
@@ -29,15 +28,25 @@ Errors = Mapping[str, Sequence[str]]
 
 
 class ProblemError(TidingsError):
-    """What the API answers instead of what was asked for. `errors` are sentences by the field they are about."""
+    """What the API answers instead of what was asked for. `errors` are sentences by the field they are about.
+
+    `extra` are members of the answer besides those of every problem.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, errors: Errors | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Errors | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.errors = errors
         self.headers = headers or {}
+        self.extra = extra or {}
 
 
 def not_found(what: str) -> ProblemError:
@@ -66,6 +75,7 @@ def _answer(problem: ProblemError) -> Response:
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "detail": str(problem),
+        **problem.extra,
     }
     if problem.errors is not None:
         body["errors"] = problem.errors
@@ -82,8 +92,13 @@ def _of_http(error: HTTPException) -> Response:
         return _answer(invalid(_by_field(messages)))
     headers = dict(error.get_headers())
     headers.pop("Content-Type", None)
-    detail = _SENTENCES.get(error.code) or error.description or error.name
+    detail = _too_large() if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else _SENTENCES.get(error.code)
+    detail = detail or error.description or error.name
     return _answer(ProblemError(error.code, detail, headers=headers))
+
+
+def _too_large() -> str:
+    return f"The body is larger than {(request.max_content_length or 0) >> 20} MiB."
 
 
 def _by_field(messages: Mapping[str, Any]) -> Errors:

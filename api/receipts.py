@@ -9,6 +9,7 @@ from marshmallow import Schema, fields
 
 from api import cursors
 from api.fields import Instant, SpanQuery, Strict, Verbatim, asked, identifier, instant, page_of, text
+from api.gate import Tenancy
 from api.problems import ProblemError, not_found
 from api.resources import Resource, also_answers, answers, takes
 from shared import previews, reprocess
@@ -42,6 +43,8 @@ class Receipt(Schema):
     available_at = instant("When it is looked at again.")
     remote_ip = text()
     headers = fields.Dict(keys=fields.String(), values=fields.String())
+    reconciled = fields.Boolean(metadata={"description": "It came because the provider was asked to send it again."})
+    erased_at = instant("When an address in it was replaced: its bytes are no longer what was signed.")
 
 
 class ReceiptWithEvents(Receipt):
@@ -92,6 +95,7 @@ class Receipts(Resource):
     """All receipts."""
 
     rule = "/v1/receipts"
+    tenancy = Tenancy.CLOSED
 
     @takes(ReceiptQuery, location="query")
     @answers(200, page_of(Receipt, "ReceiptPage"))
@@ -113,6 +117,7 @@ class OneReceipt(Resource):
     """One receipt."""
 
     rule = "/v1/receipts/<identifier:receipt_id>"
+    tenancy = Tenancy.CLOSED
 
     @answers(200, ReceiptWithEvents)
     def get(self, receipt_id: UUID) -> dict[str, Any]:
@@ -129,6 +134,7 @@ class RawReceipt(Resource):
     """The body of a receipt."""
 
     rule = "/v1/receipts/<identifier:receipt_id>/raw"
+    tenancy = Tenancy.CLOSED
 
     @answers(200, {"type": "string", "format": "binary"}, content_type="application/octet-stream")
     def get(self, receipt_id: UUID) -> Response:
@@ -151,6 +157,7 @@ class ReceiptReprocessing(Resource):
     """Processing a receipt again."""
 
     rule = "/v1/receipts/<identifier:receipt_id>/reprocess"
+    tenancy = Tenancy.CLOSED
 
     @takes(ReprocessQuery, location="query")
     @answers(202, Reprocessing)
@@ -166,6 +173,7 @@ class ReceiptReprocessing(Resource):
             if inbox.source_of(connection, receipt_id) is None:
                 raise not_found(f"receipt {receipt_id}")
             queued = reprocess.queue(connection, [receipt_id])
+            self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
         if not queued:
             raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
         self.deps.doorbell.ring()
@@ -186,6 +194,7 @@ class Refusals(Resource):
     """All refusals."""
 
     rule = "/v1/refusals"
+    tenancy = Tenancy.CLOSED
 
     @takes(RefusalQuery, location="query")
     @answers(200, page_of(Refusal, "RefusalPage"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -10,16 +11,20 @@ from flask import Request, request
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from flask_smorest import Blueprint
-from marshmallow import RAISE
-from sqlalchemy import Engine
+from marshmallow import EXCLUDE, RAISE
+from sqlalchemy import Connection, Engine
 from webargs import core
 from webargs.flaskparser import FlaskParser
 from werkzeug.routing import BaseConverter, ValidationError
 
+from api import idempotency
+from api.gate import Gate, Tenancy
 from api.problems import ProblemError, invalid, not_found
-from shared import access
+from shared import recipient_keys
 from shared.access import Caller, Scope
+from shared.db import audit
 from shared.doorbell import Doorbell
+from shared.recipient_keys import RecipientKeys
 from shared.secrets import Vault
 from shared.settings import Settings
 
@@ -36,52 +41,83 @@ class Deps:
     vault: Vault
     doorbell: Doorbell
 
+    @property
+    def keys(self) -> RecipientKeys:
+        """By what the suppression list knows recipients. Read when first needed: the API starts without a database."""
+        return _recipient_keys(self.engine, self.vault)
+
+
+@cache
+def _recipient_keys(engine: Engine, vault: Vault) -> RecipientKeys:
+    with engine.begin() as connection:
+        return recipient_keys.load(connection, vault)
+
 
 class Resource(MethodView):
     """One path. Its methods open a transaction, call a function, and return what is to be shown.
 
-    `deps` is set when the application is made. `scopes` are for methods that need more than reading or writing.
+    `deps` and `gate` are set when the application is made. `tenancy` has no default: without it there is no
+    application. `tenancies` are for methods that are something else to a tenant's key than the resource, `scopes` for
+    those that need more than reading or writing, `most_bytes` for those that take a longer body than usual.
     """
 
     rule: ClassVar[str]
     deps: ClassVar[Deps]
+    gate: ClassVar[Gate]
+    tenancy: ClassVar[Tenancy]
+    tenancies: ClassVar[Mapping[str, Tenancy]] = {}
     scopes: ClassVar[Mapping[str, Scope]] = {}
+    most_bytes: ClassVar[Mapping[str, int]] = {}
     caller: Caller
 
     def dispatch_request(self, **path: Any) -> ResponseReturnValue:
         """Let the caller in, if it may; then do what it asks."""
-        self.caller = self._admit()
+        self.caller = self.gate.admit(self.scope_of(request.method), self.tenancy_of(request.method))
+        if request.method in self.most_bytes:
+            request.max_content_length = self.most_bytes[request.method]
         self._refuse_what_cannot_be_stored()
-        return super().dispatch_request(**path)
+        answer = partial(super().dispatch_request, **path)
+        if self.starts_something(request.method):
+            return idempotency.once(self.deps.engine, self.deps.vault, self.caller, answer)
+        return answer()
 
     @classmethod
     def scope_of(cls, method: str) -> Scope:
         """What a method needs."""
         return cls.scopes.get(method) or _NEEDED.get(method, Scope.WRITE)
 
-    def _admit(self) -> Caller:
-        needed = self.scope_of(request.method)
-        caller = self._caller()
-        if caller is None:
-            raise _unauthorized()
-        if not caller.scope.includes(needed):
-            raise ProblemError(
-                403,
-                f"This needs a key with scope `{needed}`; yours has `{caller.scope}`.",
-                headers={"WWW-Authenticate": f'Bearer realm="tidings", error="insufficient_scope", scope="{needed}"'},
-            )
-        return caller
+    @classmethod
+    def tenancy_of(cls, method: str) -> Tenancy:
+        """What a method is to a tenant's key."""
+        return cls.tenancies.get(method) or cls.tenancy
 
-    def _caller(self) -> Caller | None:
-        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
-            return None
-        administrator = access.administrator(secret, self.deps.settings.admin_key)
-        if administrator is not None:
-            return administrator
-        with self.deps.engine.begin() as connection:
-            return access.caller(connection, secret)
+    @classmethod
+    def starts_something(cls, method: str) -> bool:
+        """Whether doing it twice could be more than doing it once."""
+        return method == "POST" and cls.scope_of(method) is not Scope.READ
+
+    def audit(self, connection: Connection, action: str, about: str, **details: Any) -> None:
+        """Note in the transaction of a change that the caller made it. `details` hold no secrets."""
+        audit.record(
+            connection,
+            actor=self.caller.actor,
+            tenant=self.caller.tenant,
+            action=action,
+            object=about,
+            details=details,
+        )
+
+    def own_tenant(self, asked: str | None) -> str | None:
+        """The tenant that a request is about, given what it asks for: by a tenant's key always that tenant.
+
+        Raises ProblemError (403) where such a key asks for another's.
+        """
+        own = self.caller.tenant
+        if own is None:
+            return asked
+        if asked and asked != own:
+            raise ProblemError(403, f"Your key is for tenant {own!r} only.")
+        return own
 
     def _refuse_what_cannot_be_stored(self) -> None:
         if "\0" in request.path:
@@ -102,19 +138,13 @@ def _parameters(method: Any) -> list[dict[str, Any]]:
     return documented
 
 
-def _unauthorized() -> ProblemError:
-    given = bool(request.headers.get("Authorization"))
-    sentence = "This key is not known, or was revoked." if given else "Send `Authorization: Bearer <key>`."
-    challenge = 'Bearer realm="tidings"' + (', error="invalid_token"' if given else "")
-    return ProblemError(401, sentence, headers={"WWW-Authenticate": challenge})
-
-
 class Parser(FlaskParser):
     """Reads requests: what is not known is refused, and so is what is no JSON or could not be stored."""
 
     DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as its parent declares it
         "query": RAISE,
         "json": RAISE,
+        "headers": EXCLUDE,
     }
 
     def _raw_load_json(self, req: Request) -> Any:
@@ -153,14 +183,18 @@ _documentation = Resources("documentation", __name__)
 takes = _documentation.arguments
 answers = _documentation.response
 also_answers = _documentation.alt_response
+describes = _documentation.doc
 
 
-def blueprint(name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps) -> Resources:
-    """These resources with everything they need."""
+def blueprint(name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, gate: Gate) -> Resources:
+    """These resources with everything they need. Each says what it is to a tenant's key, or there is none of them."""
     made = Resources(name, __name__, description=description)
     for resource in resources:
-        bound = type(resource.__name__, (resource,), {"deps": deps, "__module__": resource.__module__})
-        made.add_url_rule(resource.rule, resource.__name__, bound)
+        resource.tenancy  # noqa: B018 - AttributeError
+        own = {"deps": deps, "gate": gate, "__module__": resource.__module__}
+        if resource.starts_something("POST") and (post := getattr(resource, "post", None)):
+            own["post"] = describes(**{idempotency.MARK: True})(post)
+        made.add_url_rule(resource.rule, resource.__name__, type(resource.__name__, (resource,), own))
     return made
 
 

@@ -6,11 +6,12 @@ from marshmallow import Schema, fields
 
 from api import cursors
 from api.fields import Instant, PageQuery, Strict, page_of, text
+from api.gate import Tenancy
 from api.problems import ProblemError, invalid, not_found
 from api.resources import Resource, answers, takes
 from shared import registrations
 from shared.access import Scope
-from shared.db import sources
+from shared.db import audit, sources
 from shared.db.sources import SlugTakenError
 from shared.registrations import RegistrationError, SourceFacts
 from shared.secrets import SecretsError
@@ -21,8 +22,8 @@ _CREDENTIALS = (
     "mailwebhook: `{signing_secrets: {kid: secret}, api_key?}`."
 )
 _SETTINGS = (
-    "`api_base` and `keys_url` point the adapter's outward calls elsewhere; until `quarantine_until` requests that "
-    "fail verification are kept apart rather than refused."
+    "`api_base` and `keys_url` point the adapter's outward calls elsewhere; `webhook_url` is the public URL that the "
+    "provider posts to; until `quarantine_until` requests that fail verification are kept apart rather than refused."
 )
 _MERGED = " Merged (RFC 7396): what is given is set, null removes, what is not given stays."
 
@@ -66,6 +67,7 @@ class Sources(Resource):
     """All sources."""
 
     rule = "/v1/sources"
+    tenancy = Tenancy.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -86,6 +88,7 @@ class Sources(Resource):
         try:
             with self.deps.engine.begin() as connection:
                 row = registrations.create(connection, self.deps.vault, **body)
+                self.audit(connection, "source.created", f"source:{row.slug}", provider=row.provider)
         except RegistrationError as error:
             raise invalid({error.field: [str(error)]}) from None
         except SlugTakenError as error:
@@ -97,6 +100,7 @@ class OneSource(Resource):
     """One source."""
 
     rule = "/v1/sources/<slug>"
+    tenancy = Tenancy.CLOSED
     scopes: ClassVar = {"PATCH": Scope.ADMIN, "DELETE": Scope.ADMIN}
 
     @answers(200, Source)
@@ -118,22 +122,24 @@ class OneSource(Resource):
         """
         try:
             with self.deps.engine.begin() as connection:
+                before = sources.find(connection, slug)
                 row = registrations.change(connection, self.deps.vault, slug, **body)
+                if row is None:
+                    raise not_found(f"source called {slug!r}")
+                self.audit(connection, "source.changed", f"source:{slug}", **audit.difference(before, row))
         except RegistrationError as error:
             raise invalid({error.field: [str(error)]}) from None
         except SecretsError as error:
             raise ProblemError(409, str(error)) from None
-        if row is None:
-            raise not_found(f"source called {slug!r}")
         return registrations.shown(row, self.deps.vault)
 
     @answers(204)
     def delete(self, slug: str) -> None:
         """Take a source out of service. What it received stays, and keeps its name."""
         with self.deps.engine.begin() as connection:
-            found = sources.delete(connection, slug)
-        if not found:
-            raise not_found(f"source called {slug!r}")
+            if not sources.delete(connection, slug):
+                raise not_found(f"source called {slug!r}")
+            self.audit(connection, "source.removed", f"source:{slug}")
 
 
 RESOURCES = (Sources, OneSource)

@@ -22,13 +22,20 @@ def keys() -> None:
 @keys.command
 @click.argument("name")
 @click.option("--scope", type=_SCOPES, default=str(Scope.READ), show_default=True, help="What it may be used for.")
+@click.option("--tenant", help="Only for what is of this tenant; for everything, if not given.")
 @workbench.data_option
-def create(name: str, scope: str, data: Path) -> None:
+def create(name: str, scope: str, tenant: str | None, data: Path) -> None:
     """Make a key called NAME and print it. It is not kept: nobody can print it again."""
+    if tenant == "":
+        raise click.UsageError("--tenant is empty, which is no tenant; leave it out for a key to everything.")
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        made = access.create_key(connection, name, Scope(scope))
+        made = access.create_key(connection, name, Scope(scope), tenant)
+        workbench.audit(connection, "key.created", f"key:{made.row.id}", name=name, scope=scope, tenant=tenant)
     click.echo(made.secret)
-    click.echo(f"Key {made.row.id}, {scope}: shown this once. Send it as `Authorization: Bearer <key>`.", err=True)
+    of_tenant = f" of tenant {tenant}" if tenant else ""
+    click.echo(
+        f"Key {made.row.id}, {scope}{of_tenant}: shown this once. Send it as `Authorization: Bearer <key>`.", err=True
+    )
 
 
 @keys.command("list")
@@ -37,11 +44,16 @@ def list_keys(data: Path) -> None:
     """List the keys to the API."""
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
         rows = api_keys.listed(connection)
-    table = Table("id", "name", "begins with", "scope", "made", "last used", "revoked")
+    table = Table("id", "name", "begins with", "scope", "tenant", "made", "last used", "revoked")
     for row in rows:
         times = (row.created_at, row.last_used_at, row.revoked_at)
         table.add_row(
-            str(row.id), row.name, row.prefix, row.scope, *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times)
+            str(row.id),
+            row.name,
+            row.prefix,
+            row.scope,
+            row.tenant or "all",
+            *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times),
         )
     if rows:
         workbench.console().print(table)
@@ -55,9 +67,9 @@ def list_keys(data: Path) -> None:
 def revoke(key_id: int, data: Path) -> None:
     """Revoke the key with the number KEY_ID, from now on."""
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        revoked = api_keys.revoke(connection, key_id)
-    if not revoked:
-        raise TidingsError(f"There is no valid key {key_id}; `tidings keys list` shows the keys there are.")
+        if not api_keys.revoke(connection, key_id):
+            raise TidingsError(f"There is no valid key {key_id}; `tidings keys list` shows the keys there are.")
+        workbench.audit(connection, "key.revoked", f"key:{key_id}")
     click.echo(f"Key {key_id} is revoked.")
 
 

@@ -31,10 +31,20 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. `name` is the key's."""
+    """Who asks. `name` is the key's, `key_id` None that of TIDINGS_ADMIN_KEY.
+
+    `tenant` is the only one that the caller may see or change anything of; None is every one.
+    """
 
     name: str
     scope: Scope
+    tenant: str | None = None
+    key_id: int | None = None
+
+    @property
+    def actor(self) -> str:
+        """What the audit log calls the caller."""
+        return f"key:{self.name}" if self.key_id is None else f"key:{self.key_id}:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +55,28 @@ class NewKey:
     secret: str
 
 
-def create_key(connection: Connection, name: str, scope: Scope) -> NewKey:
-    """Make a key."""
+def create_key(connection: Connection, name: str, scope: Scope, tenant: str | None = None) -> NewKey:
+    """Make a key: for what is of this tenant, None for everything."""
     secret = _MARK + secrets.token_urlsafe(32)
-    row = api_keys.create(connection, name=name, prefix=secret[:_SHOWN], digest=_digest(secret), scope=scope)
+    row = api_keys.create(
+        connection, name=name, prefix=secret[:_SHOWN], digest=digest(secret), scope=scope, tenant=tenant
+    )
     return NewKey(row, secret)
 
 
 def caller(connection: Connection, secret: str) -> Caller | None:
     """Whose key this is; None if it is nobody's."""
-    row = api_keys.find_valid(connection, _digest(secret)) if len(secret) <= _LONGEST else None
-    return None if row is None else Caller(name=row.name, scope=Scope(row.scope))
+    row = api_keys.find_valid(connection, digest(secret)) if len(secret) <= _LONGEST else None
+    return None if row is None else Caller(name=row.name, scope=Scope(row.scope), tenant=row.tenant, key_id=row.id)
 
 
 def administrator(secret: str, admin_key: str) -> Caller | None:
     """The bearer of TIDINGS_ADMIN_KEY, if that is set and this is it; compared in constant time."""
-    if admin_key and hmac.compare_digest(_digest(secret), _digest(admin_key)):
+    if admin_key and hmac.compare_digest(digest(secret), digest(admin_key)):
         return Caller(name="TIDINGS_ADMIN_KEY", scope=Scope.ADMIN)
     return None
 
 
-def _digest(secret: str) -> bytes:
+def digest(secret: str) -> bytes:
+    """The hash by which a key is known."""
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -16,7 +16,11 @@ from shared.domain.vocabulary import Classification
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFacts:
-    """One normalized event, flat. `provider_object` is the provider's own object, as JSON text."""
+    """One normalized event, flat. `provider_object` is the provider's own object, as JSON text.
+
+    `reconciled`: its receipt came because the provider was asked to send again.
+    `automated`: the program that opened or clicked instead of a person (`shared.domain.automation`).
+    """
 
     id: UUID
     receipt_id: UUID
@@ -43,17 +47,25 @@ class EventFacts:
     url: str | None
     ip: str | None
     user_agent: str | None
+    automated: str | None
     metadata: Any
     details: Any
     problem: str | None
     provider_object: str
+    reconciled: bool
 
 
 _ROWS = """
 SELECT e.id, e.receipt_id, s.slug AS source, e.type, e.message_id, e.recipient, e.occurred_at, e.received_at,
-    e.classification, e.smtp_status, e.enhanced_code, e.reason, e.data, e.provider_object::text AS provider_object
+    e.classification, e.smtp_status, e.enhanced_code, e.reason, e.data, e.provider_object::text AS provider_object,
+    EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = e.receipt_id) AS reconciled
 FROM events AS e JOIN sources AS s ON s.id = e.source_id WHERE e.id = ANY(%(ids)s)
 """
+
+_OF_TENANT = """coalesce(e.data ->> 'tenant', %(tenant)s) = %(tenant)s AND CASE WHEN e.message_id IS NULL
+    THEN e.data ->> 'tenant' ELSE (SELECT m.tenant FROM messages AS m WHERE m.id = e.message_id) END = %(tenant)s"""
+"""Whether an event is a tenant's: by what it says itself, and by the message that it is about."""
+
 _IN_ROW = frozenset(
     [
         "id",
@@ -69,6 +81,7 @@ _IN_ROW = frozenset(
         "enhanced_code",
         "reason",
         "provider_object",
+        "reconciled",
     ]
 )
 _IN_DATA = tuple(entry.name for entry in fields(EventFacts) if entry.name not in _IN_ROW | {"classification_code"})
@@ -77,7 +90,7 @@ _IN_DATA = tuple(entry.name for entry in fields(EventFacts) if entry.name not in
 # events in the hope of meeting the recipient's soon.
 _OF_RECIPIENT = """
 recipient_states AS r CROSS JOIN LATERAL (
-    SELECT id, source_id, type FROM events
+    SELECT id, source_id, type, message_id, data FROM events
     WHERE message_id = r.message_id AND (recipient = r.recipient OR recipient IS NULL) OFFSET 0
 ) AS e
 """
@@ -89,11 +102,12 @@ def listed(
     type: str | None = None,  # noqa: A002 - the word of the contract
     source: str | None = None,
     recipient: str | None = None,
+    tenant: str | None = None,
     span: Span | None = None,
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[EventFacts]:
-    """Events, those received last first. `recipient` is a normalized address."""
+    """Events, those received last first. `recipient` is a normalized address; `tenant` None is everybody's."""
     walk = Walk(table="events AS e", keys=("e.id",))
     if recipient is not None:
         walk.table = _OF_RECIPIENT
@@ -103,25 +117,35 @@ def listed(
         walk.pick("e.type = %(type)s", type=type)
     if source is not None:
         walk.pick("e.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=source)
+    if tenant is not None:
+        walk.pick(_OF_TENANT, tenant=tenant)
     walk.after(after)
     found = walk.page(connection, limit)
     return Page(by_ids(connection, [position[0] for position in found.items]), found.next)
 
 
 def timeline(
-    connection: Connection, message_id: UUID, *, after: Position | None = None, limit: int = 50
+    connection: Connection,
+    message_id: UUID,
+    *,
+    tenant: str | None = None,
+    after: Position | None = None,
+    limit: int = 50,
 ) -> Page[EventFacts]:
     """The events of a message, in the order in which they happened."""
     walk = Walk(table="events AS e", keys=("e.occurred_at", "e.id"), ascending=True)
     walk.bound("e.message_id = %(message_id)s", message_id=message_id)
+    if tenant is not None:
+        walk.pick(_OF_TENANT, tenant=tenant)
     walk.after(after)
     found = walk.page(connection, limit)
     return Page(by_ids(connection, [position[1] for position in found.items]), found.next)
 
 
-def by_ids(connection: Connection, ids: Sequence[UUID]) -> list[EventFacts]:
+def by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[EventFacts]:
     """Those of these events that there are, in this order."""
-    rows = connection.exec_driver_sql(_ROWS, {"ids": list(ids)}).mappings()
+    of_tenant = "" if tenant is None else f" AND {_OF_TENANT}"
+    rows = connection.exec_driver_sql(_ROWS + of_tenant, {"ids": list(ids), "tenant": tenant}).mappings()
     found = {row["id"]: _facts(row) for row in rows}
     return [found[id_] for id_ in ids if id_ in found]
 

@@ -22,7 +22,8 @@ class ReceiptFacts:
     """One receipt and where it stands. Times are ours; `bytes` is the length of its body.
 
     `attempts` and `last_error` are of the queue, `reason`, `detail` and `key_id` of what is set aside;
-    `available_at` is when it is looked at again.
+    `available_at` is when it is looked at again. `reconciled`: it came because the provider was asked to send again.
+    `erased_at`: an address in it was replaced then, so that its bytes are no longer what was signed.
     """
 
     id: UUID
@@ -39,6 +40,8 @@ class ReceiptFacts:
     available_at: datetime | None
     remote_ip: str | None
     headers: Mapping[str, str]
+    reconciled: bool
+    erased_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,8 @@ SELECT r.id, s.slug AS source,
     CASE WHEN p.receipt_id IS NOT NULL THEN 'pending' ELSE coalesce(k.state, 'processed') END AS state,
     r.received_at, r.idempotency_key, length(r.body) AS bytes, coalesce(p.attempts, k.attempts, 0) AS attempts,
     p.last_error, k.reason, k.detail, k.key_id, coalesce(p.available_at, k.available_at) AS available_at,
-    r.remote_ip, r.headers
+    r.remote_ip, r.headers, EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = r.id) AS reconciled,
+    (SELECT erased_at FROM erased_receipts AS x WHERE x.receipt_id = r.id) AS erased_at
 FROM receipts AS r JOIN sources AS s ON s.id = r.source_id
 LEFT JOIN pending_receipts AS p ON p.receipt_id = r.id
 LEFT JOIN parked_receipts AS k ON k.receipt_id = r.id AND p.receipt_id IS NULL

@@ -78,7 +78,10 @@ class MessageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which messages: all that is given must hold. `recipient` and `status` must hold of the same recipient."""
+    """Which messages: all that is given must hold. `recipient` and `status` must hold of the same recipient.
+
+    `tenant` is whose messages there are at all; None is everybody's, here as in all that follows.
+    """
 
     source: str | None = None
     request_id: str | None = None
@@ -89,6 +92,7 @@ class Wanted:
     status: Status | None = None
     since: datetime | None = None
     until: datetime | None = None
+    tenant: str | None = None
 
 
 _OF_STANDING = (
@@ -124,7 +128,8 @@ WHERE (s.recipient <> '' OR NOT EXISTS (
 _MESSAGES = """
 SELECT m.id, s.slug AS source, m.provider_message_id, m.request_id, m.smtp_id, m.sender, m.subject, m.tag, m.campaign,
     m.tenant, m.created_at, nullif(m.first_event_at, 'infinity') AS first_event_at, m.submitted_at
-FROM messages AS m JOIN sources AS s ON s.id = m.source_id WHERE m.id = ANY(%(ids)s)
+FROM messages AS m JOIN sources AS s ON s.id = m.source_id
+WHERE m.id = ANY(%(ids)s) AND (%(tenant)s::text IS NULL OR m.tenant = %(tenant)s)
 """
 
 
@@ -140,22 +145,22 @@ def listed(
     return Page(by_ids(connection, [position[1] for position in found.items]), found.next)
 
 
-def find(connection: Connection, message_id: UUID) -> MessageFacts | None:
+def find(connection: Connection, message_id: UUID, *, tenant: str | None = None) -> MessageFacts | None:
     """One message."""
-    found = by_ids(connection, [message_id])
+    found = by_ids(connection, [message_id], tenant=tenant)
     return found[0] if found else None
 
 
-def by_ids(connection: Connection, ids: Sequence[UUID]) -> list[MessageFacts]:
+def by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[MessageFacts]:
     """Those of these messages that there are, in this order, with their recipients."""
     recipients = _recipients(connection, ids)
-    found = {m.id: replace(m, recipients=recipients.get(m.id, ())) for m in summaries(connection, ids)}
+    found = {m.id: replace(m, recipients=recipients.get(m.id, ())) for m in summaries(connection, ids, tenant=tenant)}
     return [found[id_] for id_ in ids if id_ in found]
 
 
-def summaries(connection: Connection, ids: Sequence[UUID]) -> list[MessageFacts]:
+def summaries(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[MessageFacts]:
     """These messages, in any order, without their recipients."""
-    rows = connection.exec_driver_sql(_MESSAGES, {"ids": list(ids)}).mappings()
+    rows = connection.exec_driver_sql(_MESSAGES, {"ids": list(ids), "tenant": tenant}).mappings()
     return [MessageFacts(**row) for row in rows]
 
 
@@ -197,6 +202,8 @@ def _named(wanted: Wanted) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _pick(walk: Walk, wanted: Wanted) -> None:
+    if wanted.tenant is not None:
+        walk.pick("m.tenant = %(tenant)s", tenant=wanted.tenant)
     if wanted.source is not None:
         walk.pick("m.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=wanted.source)
     if wanted.status is not None:

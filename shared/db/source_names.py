@@ -1,5 +1,7 @@
 """The names of sources, those of deleted ones included: what they received keeps its name."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 
@@ -17,3 +19,9 @@ def lock(connection: Connection, slug: str) -> bool:
         "SELECT 1 FROM sources WHERE slug = %(slug)s AND deleted_at IS NULL FOR UPDATE", {"slug": slug}
     ).all()
     return bool(rows)
+
+
+def known(connection: Connection, slugs: Sequence[str]) -> frozenset[str]:
+    """Those of these names that a source has, or had."""
+    rows = connection.exec_driver_sql("SELECT slug FROM sources WHERE slug = ANY(%(slugs)s)", {"slugs": list(slugs)})
+    return frozenset(row[0] for row in rows)

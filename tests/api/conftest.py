@@ -7,12 +7,17 @@ from uuid import uuid4
 import pytest
 from psycopg import sql
 
+from tests import estate as estates
 from tests.api.house import ADMIN_KEY, House, opened
 from tests.conftest import DatabaseServer
+from tests.estate import Estate
 
 TABLES = (
     "api_keys", "receipts", "pending_receipts", "parked_receipts", "receipt_keys", "refusals", "events", "event_keys",
-    "messages", "recipient_states", "state_changes",
+    "messages", "recipient_states", "state_changes", "jobs", "job_files", "staged_suppressions", "erased_receipts",
+    "suppressions", "suppression_lifts", "suppression_history", "soft_bounces", "soft_bounce_checks",
+    "alerts", "alert_steps", "alert_rules", "alert_channels", "alert_notices", "audit_log", "idempotent_answers",
+    "change_floor", "change_marks",
 )  # fmt: skip
 
 
@@ -37,6 +42,20 @@ def still_house(postgres: DatabaseServer, template: str) -> Iterator[House]:
     """A Tidings that the tests of a module share, because they only look at it."""
     with in_database(postgres, template) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def common_estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
+    """A Tidings with deliverers, for all tests that deliver, one after the other."""
+    with estates.in_new_database(postgres, template) as estate:
+        yield estate
+
+
+@pytest.fixture
+def estate(common_estate: Estate) -> Iterator[Estate]:
+    """A Tidings with deliverers, empty."""
+    yield common_estate
+    common_estate.clear()
 
 
 @contextmanager

@@ -145,12 +145,13 @@ def happening(kind: str, *recipients: str, second: int = 0, request_id: str = "r
 
 
 @contextmanager
-def opened(database_url: str, secret_key: str = "") -> Iterator[House]:
+def opened(database_url: str, secret_key: str = "", **settings: Any) -> Iterator[House]:
     """A Tidings in this database."""
     made = engine.create(database_url, application="test", pool_size=4, synchronous_commit=False)
     with made.begin() as connection:
         partitions.ensure(connection, now=BEGIN, weeks_ahead=0)
     vault, bell = Vault([secret_key or new_key()]), Bell()
-    app = create_app(Deps(settings=Settings(admin_key=ADMIN_KEY), engine=made, vault=vault, doorbell=bell))
+    configured = Settings(admin_key=ADMIN_KEY, **{"api_rate": 0, **settings})
+    app = create_app(Deps(settings=configured, engine=made, vault=vault, doorbell=bell))
     yield House(engine=made, vault=vault, client=app.test_client(), bell=bell)
     made.dispose()

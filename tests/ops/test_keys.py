@@ -40,3 +40,24 @@ def test_a_tidings_that_is_nowhere_is_said_so(commands: Commands, tmp_path: Path
     assert "TIDINGS_DATABASE_URL is not set" in unset.run("keys", "list", "--data", str(tmp_path), code=2)
     away = Commands(commands.house, {"TIDINGS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"})
     assert "cannot be reached" in away.run("keys", "list", code=2)
+
+
+def test_a_key_of_a_tenant_is_made_by_naming_it(commands: Commands) -> None:
+    output = commands.run("keys", "create", "acme's own", "--scope", "write", "--tenant", "acme")
+    commands.house.key = output.splitlines()[0]
+    assert commands.house.call("GET", "/v1/messages").status_code == 200
+    assert commands.house.call("GET", "/v1/sources").status_code == 403
+    assert "acme" in commands.run("keys", "list")
+
+
+def test_a_tenant_without_a_name_makes_no_key_to_everything(commands: Commands) -> None:
+    assert "no tenant" in commands.run("keys", "create", "acme's own", "--tenant", "", code=2)
+    assert commands.house.get("/v1/keys")["items"] == []
+
+
+def test_what_a_command_changes_is_in_the_audit_log(commands: Commands) -> None:
+    commands.run("keys", "create", "billing")
+    (entry,) = commands.house.get("/v1/audit", actor="command")["items"]
+    assert entry["action"] == "key.created"
+    assert entry["actor"].startswith("command:")
+    assert entry["details"] == {"name": "billing", "scope": "read", "tenant": None}

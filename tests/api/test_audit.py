@@ -1,0 +1,189 @@
+"""Whatever a person or a key changes is in the audit log: by whom, when, what, and no secret."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from shared.access import Scope, create_key
+from shared.db import audit
+from tests import estate as estates
+from tests import sinks, telling
+from tests.api.conftest import in_database
+from tests.api.house import ADMIN_KEY, House, happening
+from tests.conftest import DatabaseServer
+from tests.estate import Estate
+
+SECRET = "hunter2-hunter2-hunter2"
+
+
+@pytest.fixture(scope="module")
+def estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
+    with (
+        in_database(postgres, template) as made,
+        estates.opened(made.engine.url.render_as_string(hide_password=False)) as estate,
+    ):
+        yield estate
+        estate.clear()
+
+
+def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
+    """Every operation that changes something, in an order in which each can succeed, with its body."""
+    source, rule, channel = "/v1/sources/{slug}", "/v1/alert-rules/{rule}", "/v1/alert-channels/{channel}"
+    subscription = "/v1/subscriptions/{subscription_id}"
+    return [
+        ("POST", "/v1/sources", {
+            "slug": "shop", "provider": "cloudmailin", "credentials": {"username": "u", "password": SECRET},
+        }),
+        ("PATCH", source, {"credentials": {"password": SECRET + "2"}}),
+        ("POST", source + "/reconcile", {}),
+        ("POST", source + "/suppressions/push", {}),
+        ("POST", source + "/suppressions/pull", {}),
+        ("POST", "/v1/messages", {
+            "source": "main", "request_id": "r9", "sender": "shop@example.com", "recipients": ["x@example.net"],
+        }),
+        ("POST", "/v1/receipts/{receipt_id}/reprocess", None),
+        ("POST", "/v1/subscriptions", {"url": url, "types": ["*"], "headers": {"X-Token": SECRET}}),
+        ("PATCH", subscription, {"name": "x", "headers": {"X-Token": SECRET + "2"}}),
+        ("POST", subscription + "/rotate-secret", {}),
+        ("POST", subscription + "/pause", None),
+        ("POST", subscription + "/resume", None),
+        ("POST", subscription + "/test", None),
+        ("POST", subscription + "/recover", {"since": "2026-01-01T00:00:00Z"}),
+        ("POST", "/v1/deliveries/replay", {"filter": {"status": "dead"}}),
+        ("POST", "/v1/deliveries/{delivery_id}/replay", None),
+        ("POST", "/v1/suppressions", {"address": "bob@example.net", "note": "bob asked"}),
+        ("DELETE", "/v1/suppressions/{address}", None),
+        ("POST", "/v1/suppressions", {"domain": "example.org"}),
+        ("DELETE", "/v1/suppressions", None),
+        ("POST", "/v1/suppressions/import", {"rows": [{"address": "eve@example.net"}]}),
+        ("POST", "/v1/suppressions/export", {}),
+        ("POST", "/v1/jobs/{job_id}/cancel", None),
+        ("POST", "/v1/erasures", {"address": "bob@example.net"}),
+        ("POST", "/v1/alerts/{alert_id}/ack", None),
+        ("POST", "/v1/alert-rules", {"name": "mine", "kind": "rate", "rate": "bounce", "warning": 3}),
+        ("PUT", rule, {"kind": "rate", "rate": "bounce", "warning": 4}),
+        ("PATCH", rule, {"warning": 5}),
+        ("DELETE", rule, None),
+        ("POST", "/v1/alert-channels", {"name": "ops", "kind": "webhook", "url": url + "/" + SECRET}),
+        ("PATCH", channel, {"least_severity": "critical"}),
+        ("POST", channel + "/test", None),
+        ("POST", channel + "/rotate-secret", None),
+        ("DELETE", channel, None),
+        ("POST", "/v1/keys", {"name": "billing"}),
+        ("DELETE", "/v1/keys/{key_id}", None),
+        ("DELETE", subscription, None),
+        ("DELETE", source, None),
+    ]  # fmt: skip
+
+
+def test_every_operation_that_changes_something_leaves_an_entry(estate: Estate) -> None:
+    house = estate.house
+    house.source("main")
+    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net"}
+    with sinks.http_sink() as sink:
+        subscription = estate.subscribe(sink.url)
+        places["receipt_id"] = str(house.receive(happening("hard-bounced", "bob@example.net")))
+        estate.deliver()
+        places["delivery_id"] = estate.deliveries(subscription=subscription["id"])[0]["id"]
+        with house.engine.begin() as connection:
+            places["alert_id"] = str(telling.fire(connection))
+            made = create_key(connection, "ann", Scope.ADMIN)
+            places["key_id"] = str(create_key(connection, "old", Scope.READ).row.id)
+        house.key = made.secret
+        asked = set()
+        try:
+            for method, path, body in operations(sink.url, places):
+                asked.add((method, re.sub(r"\{(rule|channel)\}", "{name}", path)))
+                before = _entries(house)
+                query = {"domain": "example.org"} if path == "/v1/suppressions" and method == "DELETE" else {}
+                answer = house.call(method, path.format_map(places), body, **query)
+                assert answer.status_code < 300, (method, path, answer.text)
+                entries = _entries(house)[len(before) :]
+                assert [entry["actor"] for entry in entries] == [f"key:{made.row.id}:ann"], (method, path)
+                found = answer.get_json(silent=True) or {}
+                if path == "/v1/subscriptions":
+                    places["subscription_id"] = found["id"]
+                if path == "/v1/suppressions/export":
+                    places["job_id"] = found["id"]
+        finally:
+            house.key = ADMIN_KEY
+    document = house.client.get("/openapi.json").get_json()
+    changing = {
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if method not in ("get", "parameters") and path != "/v1/suppressions/check"
+    }
+    assert asked == changing
+    written = str(_entries(house))
+    assert SECRET not in written
+    assert "bob@example.net" not in written, "what is erased would stay in the audit log"
+
+
+def _entries(house: House) -> list[dict[str, Any]]:
+    rows = house.execute("SELECT row_to_json(a) FROM audit_log AS a ORDER BY id")
+    return [row for (row,) in rows]
+
+
+def test_what_failed_leaves_none(house: House) -> None:
+    assert house.call("POST", "/v1/keys", {"name": ""}).status_code == 422
+    assert house.call("DELETE", "/v1/keys/9").status_code == 404
+    assert house.call("DELETE", "/v1/sources/x").status_code == 404
+    assert _entries(house) == []
+
+
+def test_looking_leaves_none(house: House) -> None:
+    house.get("/v1/keys")
+    house.call("POST", "/v1/suppressions/check", {"addresses": ["a@example.net"]})
+    assert _entries(house) == []
+
+
+def test_it_says_what_was_before_and_after(house: House) -> None:
+    house.source("main")
+    body = {"settings": {"api_base": "https://api.example.com"}, "credentials": {"api_key": SECRET}}
+    assert house.call("PATCH", "/v1/sources/main", body).status_code == 200
+    (entry, *_) = house.items("/v1/audit")
+    assert (entry["actor"], entry["action"], entry["object"]) == (
+        "key:TIDINGS_ADMIN_KEY", "source.changed", "source:main",
+    )  # fmt: skip
+    assert entry["details"]["credentials"] == "changed"
+    assert entry["details"]["settings"]["after"] == {"api_base": "https://api.example.com"}
+
+
+def test_entries_can_be_picked(house: House) -> None:
+    house.source("main")
+    house.source("other")
+    house.call("DELETE", "/v1/sources/other")
+    house.call("POST", "/v1/keys", {"name": "billing"})
+
+    def picked(**query: Any) -> list[str]:
+        return [entry["action"] for entry in house.items("/v1/audit", limit=1, **query)]
+
+    assert picked() == ["key.created", "source.removed", "source.created", "source.created"]
+    assert picked(action="source") == ["source.removed", "source.created", "source.created"]
+    assert picked(action="source.removed") == ["source.removed"]
+    assert picked(object="source:main") == ["source.created"]
+    assert picked(object="key") == ["key.created"]
+    assert len(picked(actor="key")) == 4
+    assert picked(actor="command") == []
+    assert picked(until="2026-01-01T00:00:00Z") == []
+    assert len(picked(since="2026-01-01T00:00:00Z")) == 4
+
+
+def test_entries_are_kept_for_400_days_or_twelve_times_the_retention(house: House) -> None:
+    house.source("main")
+    now = datetime.now(UTC)
+    with house.engine.begin() as connection:
+        assert audit.trim(connection, now + timedelta(days=399), timedelta(days=30)) == 0
+        assert audit.trim(connection, now + timedelta(days=401), timedelta(days=60)) == 0
+        assert audit.trim(connection, now + timedelta(days=401), timedelta(days=30)) == 1
+
+
+def test_an_entry_is_undone_with_its_change(house: House) -> None:
+    with house.engine.connect() as connection:
+        audit.record(connection, actor="command:ann", action="source.created", object="source:x")
+        connection.rollback()
+    assert _entries(house) == []

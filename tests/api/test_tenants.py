@@ -1,0 +1,254 @@
+"""A key of one tenant opens nothing of another's, nor of what belongs to nobody: at every path of the document."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from api.resources import Resource, blueprint
+from tests import estate as estates
+from tests import sinks
+from tests.api import documents
+from tests.api.conftest import in_database
+from tests.api.house import ADMIN_KEY
+from tests.api.neighbours import ALPHA, BRAVO, NOBODY, Neighbour, settle
+from tests.conftest import DatabaseServer
+from tests.estate import Estate
+
+DOCUMENT = documents.document()
+OPERATIONS = documents.operations(DOCUMENT)
+CLOSED = re.compile(r"/v1/(sources|receipts|refusals|erasures|alert|keys|audit|stats)")
+SAYS_NOTHING = re.compile("refusals|stats|reconciliation|failed-deliveries|stream")
+CLOSED_OPERATIONS = {("post", "/v1/messages")}
+
+
+def bodies(other: Neighbour) -> dict[tuple[str, str], Any]:
+    """For each operation that takes a body one that would do something, to somebody else."""
+    at = other.places
+    return {
+        ("post", "/v1/sources"): {
+            "slug": "x", "provider": "mailchannels", "credentials": {"customer_handles": ["x"]},
+        },
+        ("patch", "/v1/sources/{slug}"): {"credentials": {"customer_handles": ["x"]}},
+        ("post", "/v1/sources/{slug}/reconcile"): {},
+        ("post", "/v1/sources/{slug}/suppressions/push"): {},
+        ("post", "/v1/sources/{slug}/suppressions/pull"): {},
+        ("post", "/v1/messages"): {
+            "source": "main", "request_id": f"request-{other.name}", "sender": "x@example.com",
+            "recipients": ["x@example.com"],
+        },
+        ("post", "/v1/subscriptions"): {"url": "http://127.0.0.1:9/x", "types": ["*"], "tenant": other.name},
+        ("patch", "/v1/subscriptions/{subscription_id}"): {"name": "x"},
+        ("post", "/v1/subscriptions/{subscription_id}/rotate-secret"): {},
+        ("post", "/v1/subscriptions/{subscription_id}/recover"): {"since": "2026-01-01T00:00:00Z"},
+        ("post", "/v1/deliveries/replay"): {"filter": {"status": "delivered"}},
+        ("post", "/v1/suppressions"): {"address": "x@example.net", "tenant": other.name},
+        ("post", "/v1/suppressions/check"): {"addresses": ["x@example.net"], "tenant": other.name},
+        ("post", "/v1/suppressions/import"): {"rows": [{"address": "x@example.net", "tenant": other.name}]},
+        ("post", "/v1/suppressions/export"): {"tenant": other.name, "active": "any"},
+        ("post", "/v1/erasures"): {"address": at["address"]},
+        ("post", "/v1/alert-rules"): {"name": "x", "kind": "rate"},
+        ("put", "/v1/alert-rules/{name}"): {"kind": "rate"},
+        ("patch", "/v1/alert-rules/{name}"): {"enabled": False},
+        ("post", "/v1/alert-channels"): {"name": "x", "kind": "webhook", "url": "http://127.0.0.1:9/x"},
+        ("patch", "/v1/alert-channels/{name}"): {"least_severity": "critical"},
+        ("post", "/v1/keys"): {"name": "x", "scope": "admin"},
+    }  # fmt: skip
+
+
+def queries(other: Neighbour) -> dict[str, str]:
+    """For each parameter of a query that names something a value that names another's."""
+    at = other.places
+    return {
+        "recipient": f"ann@{other.name}.example", "sender": f"shop@{other.name}.example", "tenant": other.name,
+        "request_id": f"request-{other.name}", "smtp_id": f"smtp-{other.name}@x.example",
+        "message_id": at["message_id"], "subscription": at["subscription_id"], "address": at["address"],
+        "domain": f"{other.name}.example", "source": "main", "cursor": "0-0", "active": "any",
+        "sources": "main", "tags": other.name, "recipient_domain": f"{other.name}.example",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
+    with (
+        in_database(postgres, template) as made,
+        estates.opened(made.engine.url.render_as_string(hide_password=False)) as estate,
+    ):
+        yield estate
+        estate.clear()
+
+
+@pytest.fixture(scope="module")
+def neighbours(estate: Estate) -> Iterator[dict[str, Neighbour]]:
+    with sinks.http_sink() as sink:
+        yield settle(estate, sink.url)
+
+
+def ask(
+    estate: Estate, key: str, operation: tuple[str, str], about: Neighbour, query: dict[str, str] | None = None
+) -> TestResponse:
+    """One call of an operation, about everything of a neighbour's."""
+    method, path = operation
+    places = about.places | ({"name": f"r-{about.name}"} if "alert-rules" in path else {})
+    asked = re.sub(r"\{(\w+)\}", lambda match: places[match[1]], path)
+    body = bodies(about).get(operation) if method in ("post", "put", "patch") else None
+    if method == "delete" and path == "/v1/suppressions":
+        query = {"domain": f"{about.name}.example"}
+    estate.house.key = key
+    try:
+        return estate.house.call(method.upper(), asked, body, **(query or {}))
+    finally:
+        estate.house.key = ADMIN_KEY
+
+
+def rows(estate: Estate) -> set[str]:
+    """All rows of all tables, as text, but for the notes of when a key was used."""
+    tables = estate.house.execute(
+        "SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE relkind = 'r' AND nspname = 'public' AND relname NOT IN ('api_keys', 'subscriptions_stamp')"
+    )
+    statement = " UNION ALL ".join(f"SELECT '{table}: ' || t::text FROM {table} AS t" for (table,) in tables)
+    return {row for (row,) in estate.house.execute(statement)}
+
+
+def told(answer: TestResponse, about: Neighbour) -> str:
+    """What an answer says, without what the request said itself."""
+    said = [f"bob@{about.name}.example", f"{about.name}.example"]
+    said += about.places.values() if answer.status_code >= 400 else ()
+    text = answer.text
+    for place in said:
+        text = text.replace(place, "")
+    return text
+
+
+def is_closed(operation: tuple[str, str]) -> bool:
+    return bool(CLOSED.match(operation[1])) or operation in CLOSED_OPERATIONS
+
+
+@pytest.mark.parametrize("other", [BRAVO, NOBODY])
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_a_tenant_gets_and_changes_nothing_of_others(
+    estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str], other: str
+) -> None:
+    alpha, stranger = neighbours[ALPHA], neighbours[other]
+    foreign = neighbours[BRAVO].words | neighbours[NOBODY].words
+    before = rows(estate)
+    answer = ask(estate, alpha.key, operation, stranger)
+    after = rows(estate)
+    assert not [word for word in foreign if word in told(answer, stranger)]
+    assert before <= after, "what was there is no longer as it was"
+    changed = [row for row in after - before if any(word in row for word in foreign)]
+    assert not [row for row in changed if not row.startswith("audit_log: ")]
+    assert answer.status_code != 500
+    if is_closed(operation):
+        assert answer.status_code == 403
+        assert "tenant" in answer.get_json()["detail"]
+    elif "{" in operation[1] and "{address}" not in operation[1]:
+        assert answer.status_code == 404
+
+
+def of_lists() -> list[tuple[str, str]]:
+    """Every parameter of every list that names something."""
+    known = {"limit", "since", "until", "types", "wait", "type", "status", "state", "kind", "reason", "origin", "note"}
+    return [
+        (path, parameter["name"])
+        for path, methods in DOCUMENT["paths"].items()
+        for parameter in methods.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query" and parameter["name"] not in known and not is_closed(("get", path))
+    ]
+
+
+@pytest.mark.parametrize(("path", "name"), of_lists())
+def test_no_filter_brings_what_is_of_others(
+    estate: Estate, neighbours: dict[str, Neighbour], path: str, name: str
+) -> None:
+    for other in (BRAVO, NOBODY):
+        query = {name: queries(neighbours[other])[name]}
+        answer = ask(estate, neighbours[ALPHA].key, ("get", path), neighbours[ALPHA], query)
+        text = answer.text.replace(query[name], "")
+        assert not [word for word in neighbours[other].words if word in text]
+
+
+@pytest.mark.parametrize("operation", [entry for entry in OPERATIONS if entry[0] == "get"], ids=" ".join)
+def test_what_is_hidden_is_there(estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str]) -> None:
+    if operation[1] == "/v1/diagnosis":
+        pytest.skip("it answers to questions only")
+    answer = ask(estate, ADMIN_KEY, operation, neighbours[BRAVO])
+    assert answer.status_code == 200
+    said = {*neighbours[BRAVO].words, *neighbours[BRAVO].places.values()}
+    if not SAYS_NOTHING.search(operation[1]):
+        assert [word for word in said if word in answer.text]
+
+
+@pytest.mark.parametrize(
+    "operation", [entry for entry in OPERATIONS if entry[0] == "get" and not is_closed(entry)], ids=" ".join
+)
+def test_a_tenant_sees_its_own(estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str]) -> None:
+    query = {"recipient": f"ann@{ALPHA}.example"} if operation[1] == "/v1/diagnosis" else None
+    answer = ask(estate, neighbours[ALPHA].key, operation, neighbours[ALPHA], query)
+    assert answer.status_code == 200
+    alpha = neighbours[ALPHA]
+    said = {*alpha.words, *alpha.places.values()}
+    assert SAYS_NOTHING.search(operation[1]) or [word for word in said if word in answer.text]
+    foreign = neighbours[BRAVO].words | neighbours[NOBODY].words
+    assert not [word for word in foreign if word in answer.text]
+
+
+def test_the_table_of_bodies_is_whole(neighbours: dict[str, Neighbour]) -> None:
+    wanted = {(method, path) for method, path in OPERATIONS if "requestBody" in DOCUMENT["paths"][path][method]}
+    assert wanted == set(bodies(neighbours[BRAVO]))
+
+
+def test_that_all_is_suppressed_is_seen_without_the_evidence(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
+    answer = ask(estate, neighbours[ALPHA].key, ("get", "/v1/suppressions/{address}"), _about(f"ann@{ALPHA}.example"))
+    (for_all,) = [entry for entry in answer.get_json()["entries"] if entry["tenant"] is None]
+    assert (for_all["reason"], for_all["evidence_event_id"], for_all["note"]) == ("manual", None, None)
+    assert BRAVO not in answer.text
+
+
+def test_an_import_cannot_name_another_tenant(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
+    estate.house.key = neighbours[ALPHA].key
+    rows = [{"address": "one@example.net", "tenant": BRAVO}, {"address": "two@example.net"}]
+    job = estate.job("POST", "/v1/suppressions/import?skip_bad_lines=true", {"rows": rows})
+    estate.house.key = ADMIN_KEY
+    assert (job["report"]["entries"], job["report"]["bad"]) == (1, 1)
+    added = estate.house.execute("SELECT address, tenant FROM suppressions WHERE origin = 'import'")
+    assert [tuple(row) for row in added] == [("two@example.net", ALPHA)]
+
+
+def test_a_replay_of_everything_is_one_of_its_own(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
+    estate.house.key = neighbours[ALPHA].key
+    job = estate.job("POST", "/v1/deliveries/replay", {"filter": {"status": "delivered"}})
+    estate.house.key = ADMIN_KEY
+    touched = estate.house.execute(
+        "SELECT DISTINCT s.name FROM pending_deliveries AS p JOIN subscriptions AS s ON s.id = p.subscription_id"
+    )
+    assert job["state"] == "done"
+    assert [name for (name,) in touched] == [ALPHA]
+
+
+def test_a_resource_that_does_not_say_what_it_is_to_tenants_is_none(estate: Estate) -> None:
+    class Forgetful(Resource):
+        rule = "/v1/forgetful"
+
+    with pytest.raises(AttributeError, match="tenancy"):
+        blueprint("x", "", (Forgetful,), None, None)  # type: ignore[arg-type]
+
+
+def _about(address: str) -> Neighbour:
+    return Neighbour("x", "", {"address": address})
+
+
+def test_a_key_of_a_tenant_is_shown_as_such(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
+    found = {item["name"]: item["tenant"] for item in estate.house.items("/v1/keys")}
+    assert (found[ALPHA], found[NOBODY]) == (ALPHA, None)
+
+
+@pytest.mark.parametrize("tenant", [ALPHA, None])
+def test_a_subscription_stays_the_tenants_who_has_it(
+    estate: Estate, neighbours: dict[str, Neighbour], tenant: str | None
+) -> None:
+    path = f"/v1/subscriptions/{neighbours[BRAVO].places['subscription_id']}"
+    assert estate.house.call("PATCH", path, {"tenant": tenant}).status_code == 422
