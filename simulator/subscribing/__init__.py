@@ -1,0 +1,1 @@
+"""Plays an application that subscribes to Tidings."""

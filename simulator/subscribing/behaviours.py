@@ -1,0 +1,106 @@
+"""How a subscriber answers: well, or in any of the ways in which endpoints fail."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from simulator.serving import Ending, Response
+
+_WELL = Response(status=HTTPStatus.OK, content=b"taken")
+_HANG_SECONDS = 120.0
+_DRIPPED_BYTES = 3600
+_BLOCK = b"too much of a good thing " * 2621  # 64 KiB at a time, without an end
+_GARBAGE = b"\x00\xff\xfe\xc3\x28\x1b[31m not what it says \x80"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A request as a behaviour sees it: which one since it was switched on, from 1, and how long after that."""
+
+    number: int
+    elapsed_seconds: float
+
+
+Behaviour = Callable[[Moment], Response]
+"""What is answered. 2xx says that the application has taken what it was told, whether or not the answer arrives."""
+
+
+def _always(response: Response) -> Behaviour:
+    return lambda _moment: response
+
+
+def healthy() -> Behaviour:
+    """Takes everything, and says so at once."""
+    return _always(_WELL)
+
+
+def slow(seconds: float) -> Behaviour:
+    """Takes everything, and says so after a while."""
+    return _always(replace(_WELL, delay_seconds=seconds))
+
+
+def hanging() -> Behaviour:
+    """Takes nothing and says nothing, for longer than anybody waits."""
+    return _always(Response(status=HTTPStatus.GATEWAY_TIMEOUT, delay_seconds=_HANG_SECONDS, ending=Ending.LOST))
+
+
+def dripping() -> Behaviour:
+    """Takes everything, and says so at a byte a second, for an hour."""
+    return _always(replace(_WELL, content=b"." * _DRIPPED_BYTES, ending=Ending.DRIPPED))
+
+
+def oversize() -> Behaviour:
+    """Takes everything, and never stops talking about it."""
+    return _always(replace(_WELL, content=_BLOCK, ending=Ending.ENDLESS))
+
+
+def redirecting(url: str) -> Behaviour:
+    """Takes nothing, and sends the caller elsewhere."""
+    return _always(Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": url}))
+
+
+def resetting() -> Behaviour:
+    """Takes nothing, and resets the connection."""
+    return _always(Response(status=HTTPStatus.SERVICE_UNAVAILABLE, ending=Ending.LOST))
+
+
+def forgetful() -> Behaviour:
+    """Takes everything, and resets the connection before it has said so: whoever sends must send again."""
+    return _always(replace(_WELL, ending=Ending.LOST))
+
+
+def cut_off() -> Behaviour:
+    """Takes everything, and closes the connection in the middle of the answer."""
+    return _always(replace(_WELL, content=b"taken, all of it", ending=Ending.CUT))
+
+
+def wrong_content() -> Behaviour:
+    """Takes everything, and answers with bytes that are neither the JSON that they claim to be, nor any text."""
+    return _always(replace(_WELL, content=_GARBAGE, headers={"Content-Type": "application/json; charset=utf-8"}))
+
+
+def answering(status: int, *, retry_after: str | None = None) -> Behaviour:
+    """This status always; `retry_after` is the header, in seconds or as a date."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return _always(Response(status=status, content=f"{status}".encode(), headers=headers))
+
+
+def flapping(every: int, failure: Behaviour | None = None) -> Behaviour:
+    """Fails at every n-th request: with 503, unless another failure is given."""
+    fails = failure or answering(HTTPStatus.SERVICE_UNAVAILABLE)
+    return lambda moment: fails(moment) if moment.number % every == 0 else _WELL
+
+
+def scheduled(*phases: tuple[float, Behaviour], finally_: Behaviour | None = None) -> Behaviour:
+    """One behaviour after the other, each for so many seconds; then healthy, unless another is given."""
+    last = finally_ or healthy()
+
+    def behave(moment: Moment) -> Response:
+        left = moment.elapsed_seconds
+        for seconds, behaviour in phases:
+            if left < seconds:
+                return behaviour(replace(moment, elapsed_seconds=left))
+            left -= seconds
+        return last(replace(moment, elapsed_seconds=left))
+
+    return behave

@@ -1,0 +1,146 @@
+"""An application that Tidings tells of changes: it verifies what it is sent, fails as it is told to, and counts."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from threading import Lock
+from typing import Any
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from simulator.serving import Call, Response, Server
+from simulator.subscribing.behaviours import Behaviour, Moment, healthy
+
+_ID = "webhook-id"
+_REFUSAL = Response(status=HTTPStatus.UNAUTHORIZED, content=b"signed by nobody that I trust")
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What a subscriber counted.
+
+    `taken`: how often each `webhook-id` was taken, which is: it was genuine, and the subscriber decided on 2xx.
+    `decided`: how often each status was decided on, whether or not it arrived. `mislabelled`: genuine requests whose
+    `Idempotency-Key`, or the id in their body, is not the `webhook-id`. `disordered`: what was taken for the first time
+    when something newer was known of the same recipient of the same message.
+    """
+
+    taken: Counter[str] = field(default_factory=Counter)
+    decided: Counter[int] = field(default_factory=Counter)
+    bad_signatures: int = 0
+    mislabelled: int = 0
+    disordered: int = 0
+
+    @property
+    def requests(self) -> int:
+        """How many came."""
+        return self.decided.total()
+
+    def missed(self, ids: Iterable[str]) -> list[str]:
+        """Those of these changes that were never taken."""
+        return [name for name in ids if name not in self.taken]
+
+    def doubled(self) -> Mapping[str, int]:
+        """What was taken more than once, and how often."""
+        return {name: times for name, times in self.taken.items() if times > 1}
+
+
+class Subscriber(Server):
+    """Takes everything that is signed with a secret that it trusts, unless it is told to behave otherwise."""
+
+    def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0) -> None:
+        super().__init__(port=port)
+        self._lock = Lock()
+        self._trusted: list[Webhook] = []
+        self._tally = Tally()
+        self._versions: dict[tuple[str, str], int] = {}
+        self.behave(behaviour or healthy())
+
+    @property
+    def endpoint(self) -> str:
+        """Where it wants to be told of changes."""
+        return f"{self.url}/changes"
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted until now."""
+        with self._lock:
+            return deepcopy(self._tally)
+
+    def trust(self, secret: str) -> None:
+        """Take what is signed with this secret (`whsec_…`), too."""
+        with self._lock:
+            self._trusted = [*self._trusted, Webhook(secret)]
+
+    def behave(self, behaviour: Behaviour) -> None:
+        """Answer like this from now on."""
+        with self._lock:
+            self._behaviour = behaviour
+            self._behaves_since = time.monotonic()
+            self._requests = 0
+
+    def answer(self, call: Call) -> Response:
+        """What the behaviour says; but 401 rather than 2xx to what is not genuine."""
+        is_genuine = self._is_genuine(call)
+        with self._lock:
+            response = self._behaviour(self._note_request())
+            if _is_success(response.status) and not is_genuine:
+                response = _REFUSAL
+            self._count(call, response, is_genuine)
+        return response
+
+    def _note_request(self) -> Moment:
+        self._requests += 1
+        return Moment(number=self._requests, elapsed_seconds=time.monotonic() - self._behaves_since)
+
+    def _is_genuine(self, call: Call) -> bool:
+        return any(_verifies(webhook, call) for webhook in self._trusted)
+
+    def _count(self, call: Call, response: Response, is_genuine: bool) -> None:
+        self._tally.decided[response.status] += 1
+        if not is_genuine:
+            self._tally.bad_signatures += 1
+            return
+        change = _read(call.body)
+        name = call.headers[_ID]
+        if not name == call.headers.get("idempotency-key") == change.get("id"):
+            self._tally.mislabelled += 1
+        if _is_success(response.status):
+            if name not in self._tally.taken:
+                self._follow(change)
+            self._tally.taken[name] += 1
+
+    def _follow(self, change: Mapping[str, Any]) -> None:
+        data = change.get("data") or {}
+        message, version = data.get("message"), data.get("version")
+        if not message or version is None:
+            return
+        subject = (message["id"], data["recipient"])
+        known = self._versions.get(subject, version)
+        self._tally.disordered += version < known
+        self._versions[subject] = max(version, known)
+
+
+def _verifies(webhook: Webhook, call: Call) -> bool:
+    try:
+        webhook.verify(call.body, dict(call.headers), json_parse=False)
+    except (WebhookVerificationError, ValueError):  # the latter of what is not even in the form of a signature
+        return False
+    return True
+
+
+def _read(body: bytes) -> Mapping[str, Any]:
+    """The change that a body tells of, in either form; empty if it tells of none."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _is_success(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
