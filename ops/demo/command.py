@@ -1,40 +1,35 @@
-"""`tidings demo`: the whole system on throwaway data, with simulated providers, explained as it goes."""
+"""The command: three acts, what should have come of them, and what became of it downstream."""
 
-import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from ops import demo_report
-from ops.demo_report import Act
-from ops.watchdog import Watchdog
-from shared.domain.errors import TidingsError
+from ops.demo import claims, diagnoses, downstream, judgement, outage, report, system
+from ops.demo.downstream import Audience
+from ops.demo.report import Act
+from ops.demo.system import System
 from shared.settings import PREFIX
 from simulator import findings, post
 from simulator.api import Api
 from simulator.dialects import DIALECTS
 from simulator.findings import Examiner
+from simulator.outage import Gate
 from simulator.scenarios import ALL_FORGERIES, Scenario
 from simulator.server import ProviderServer
 from simulator.staging import Posting, stage
 
 _WIDTH = 100
-_START_SECONDS = 120.0
 _SETTLE_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 _PAUSE_SECONDS = 0.1
 _SEED = 2026
 
@@ -53,10 +48,6 @@ SCENARIO = Scenario(
     notices=True,
     lenient=True,
 )
-
-
-class DemoError(TidingsError):
-    """The demo could not be started; the message holds what was said last."""
 
 
 @click.command
@@ -83,76 +74,50 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 def _run(console: Console, once: bool) -> bool:
     """Whether everything was as it should be."""
-    demo_report.introduce(console)
+    report.introduce(console)
     with ExitStack() as stack:
-        data = Path(
+        directory = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-demo-", ignore_cleanup_errors=True))
         )
-        data.chmod(0o711)  # PostgreSQL, started by root, runs as somebody else
-        ready = stack.enter_context(_everything(console, data))
-        api = Api(ready["api_url"], ready["admin_key"])
+        directory.chmod(0o711)  # PostgreSQL, started by root, runs as somebody else
+        rules = directory / "rules.yaml"
+        rules.write_text(judgement.RULES)
+        settings = {f"{PREFIX}RULES": str(rules), f"{PREFIX}EGRESS_ALLOW": downstream.NETWORK}
+        running = stack.enter_context(system.running(console, directory, settings))
+        api = Api(running.api_url, running.admin_key)
         acts = _cast(datetime.now(UTC))
         server = stack.enter_context(ProviderServer({act.slug: act.dialect for act in acts}))
-        _put_sources(api, acts, server)
-        _send(console, acts, ready["receiver_url"])
-        _wait(console, api, acts)
-        good = demo_report.show(console, api, acts, server.requests)
+        gate = stack.enter_context(Gate(running.receiver_url))
+        audience = stack.enter_context(downstream.subscribed(api))
+        good = _perform(console, running, api, acts, server, gate, audience)
         if not once:
-            demo_report.invite(console, ready)
+            report.invite(console, running)
             _stay()
     return good
 
 
-@contextmanager
-def _everything(console: Console, data: Path) -> Iterator[dict[str, Any]]:
-    """A whole Tidings on embedded servers and free ports: the contents of its ready file."""
-    ready_file, log = data / "ready.json", data / "up.log"
-    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data / "data"), "--host", "127.0.0.1"]
-    command += ["--receiver-port", "0", "--api-port", "0", "--ready-file", str(ready_file)]
-    with Watchdog() as watchdog, log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=Path(__file__).parent.parent,  # where `ops` is found, installed or not
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us, who then stop it in order
-        )
-        watchdog.watch(process.pid, gently=True)
-        try:
-            with console.status("starting PostgreSQL, Redis, the receiver, a worker, beat and the API …"):
-                ready = _wait_for(ready_file, process, log)
-            yield ready
-        finally:
-            with console.status("stopping …"):
-                _stop(process)
-            watchdog.forget(process.pid)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _environment() -> dict[str, str]:
-    # Whatever Tidings is configured here must not be touched: a demo writes to servers of its own only.
-    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-
-
-def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + _START_SECONDS
-    while not ready_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            last_words = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise DemoError(f"`tidings up` did not become ready. It said last:\n{last_words}")
-        time.sleep(_PAUSE_SECONDS)
-    ready: dict[str, Any] = json.loads(ready_file.read_text())
-    return ready
+def _perform(
+    console: Console,
+    running: System,
+    api: Api,
+    acts: list[Act],
+    server: ProviderServer,
+    gate: Gate,
+    audience: Audience,
+) -> bool:
+    _put_sources(api, acts, server)
+    _send(console, acts, running.receiver_url)
+    _wait(console, api, acts)
+    report.show(console, api, acts)
+    made = report.claims(api, acts, server.requests)
+    made += judgement.show_suppressions(console, api, acts)
+    made += diagnoses.show(console, api, acts[0])
+    made += judgement.play_alert(console, api, acts[0], running.receiver_url)
+    made += outage.play(console, running, api, acts[0], server, gate)
+    made.append(judgement.wait_for_alert(console, api, "reconciled"))
+    judgement.show_alerts(console, api)
+    made += downstream.play(console, api, audience)
+    return claims.conclude(console, made)
 
 
 def _cast(now: datetime) -> list[Act]:
@@ -195,7 +160,7 @@ def _wait(console: Console, api: Api, acts: list[Act]) -> None:
             checks = Examiner(api, act.dialect, act.slug).checks(act.play)
             act.findings = findings.settle(checks, within_seconds=deadline - time.monotonic())
         while time.monotonic() < deadline and any(
-            demo_report.count_receipts(api, act.slug, state) for act in acts for state in ("pending", "unverified")
+            report.count_receipts(api, act.slug, state) for act in acts for state in ("pending", "unverified")
         ):
             time.sleep(_PAUSE_SECONDS)
 

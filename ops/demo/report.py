@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from ops.demo.claims import Claim
+from ops.demo.system import System
 from shared.domain.vocabulary import EventType, ReceiptState, Status
 from simulator.api import Api
 from simulator.dialects.base import Dialect
@@ -45,14 +47,6 @@ class Act:
     findings: list[Finding] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Something that the demo says is so. `differences` say what is wrong; empty if nothing is."""
-
-    text: str
-    differences: tuple[str, ...] = ()
-
-
 def introduce(console: Console) -> None:
     """Say what is going to happen."""
     text = (
@@ -63,31 +57,26 @@ def introduce(console: Console) -> None:
     console.print(Panel(text, title="[bold]Tidings[/]", box=box.ROUNDED, width=console.width))
 
 
-def show(console: Console, api: Api, acts: list[Act], key_requests: Mapping[str, int]) -> bool:
-    """Print everything; whether all claims hold."""
+def show(console: Console, api: Api, acts: list[Act]) -> None:
+    """Print what became of everything that was sent."""
     for act in acts:
         console.print(_messages(api, act))
     console.print(_refusals(api, acts))
     console.print(_receipts(api, acts))
-    claims = [claim for act in acts for claim in _claims(api, act, key_requests)]
-    console.print("\n[bold]expected[/]")
-    for claim in claims:
-        console.print(f" {'[red]✗[/]' if claim.differences else '[green]✓[/]'} {escape(claim.text)}")
-        for difference in claim.differences:
-            console.print(f"     [red]{escape(difference)}[/]")
-    held = sum(not claim.differences for claim in claims)
-    colour = "green" if held == len(claims) else "red"
-    console.print(f"\n[bold {colour}]{held} of {len(claims)} expectations held.[/]\n")
-    return held == len(claims)
 
 
-def invite(console: Console, ready: Mapping[str, Any]) -> None:
+def claims(api: Api, acts: list[Act], key_requests: Mapping[str, int]) -> list[Claim]:
+    """What should be so of it; `key_requests` counts how often each path of the providers was asked for."""
+    return [claim for act in acts for claim in _claims(api, act, key_requests)]
+
+
+def invite(console: Console, running: System) -> None:
     """Say where to look around."""
-    bearer = f'-H "Authorization: Bearer {ready["admin_key"]}"'
+    bearer = f'-H "Authorization: Bearer {running.admin_key}"'
     text = (
-        f"API, with its documentation   {ready['api_url']}/docs\n"
-        f"webhooks are received at      {ready['receiver_url']}/webhooks/<source>\n\n"
-        f"Try:  curl {bearer} \\\n        '{ready['api_url']}/v1/messages?status=bounced'"
+        f"API, with its documentation   {running.api_url}/docs\n"
+        f"webhooks are received at      {running.receiver_url}/webhooks/<source>\n\n"
+        f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'"
     )
     console.print(Panel(text, title="It stays up until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
 
@@ -97,7 +86,7 @@ def count_receipts(api: Api, slug: str, state: str) -> int:
     return len(api.items("/v1/receipts", source=slug, state=state))
 
 
-def _table(title: str, **widths: int) -> Table:
+def table_of(title: str, **widths: int) -> Table:
     """A table of columns of these widths; the one of width 0 gets what is left."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
     table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
@@ -108,7 +97,7 @@ def _table(title: str, **widths: int) -> Table:
 
 def _messages(api: Api, act: Act) -> Table:
     title = f"\n{act.dialect.NAME}: {_ABOUT[act.dialect.NAME]}"
-    table = _table(title, message=12, recipient=22, status=9, why=0, then=13, events=6)
+    table = table_of(title, message=12, recipient=22, status=9, why=0, then=13, events=6)
     table.columns[-1].justify = "right"
     examiner, last = Examiner(api, act.dialect, act.slug), None
     for expectation in act.play.expectations:
@@ -145,7 +134,7 @@ def _why(entry: Mapping[str, Any]) -> str:
 
 
 def _refusals(api: Api, acts: list[Act]) -> Table:
-    table = _table("\nrefused", source=17, answer=6, reason=19, detail=0)
+    table = table_of("\nrefused", source=17, answer=6, reason=19, detail=0)
     found = api.items("/v1/refusals")
     for act in acts:
         for refusal in (one for one in found if one["source"] == act.slug):
@@ -155,7 +144,7 @@ def _refusals(api: Api, acts: list[Act]) -> Table:
 
 
 def _receipts(api: Api, acts: list[Act]) -> Table:
-    table = _table("\nkept", source=17, **dict.fromkeys(ReceiptState, 10))
+    table = table_of("\nkept", source=17, **dict.fromkeys(ReceiptState, 10))
     for act in acts:
         counts = (count_receipts(api, act.slug, state) for state in ReceiptState)
         table.add_row(act.slug, *(str(count or "·") for count in counts))

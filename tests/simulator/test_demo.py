@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 import ops
-from ops import demo_report
-from ops.demo import SCENARIO
-from ops.demo_report import Act
+from ops.demo import claims, report
+from ops.demo.command import SCENARIO
+from ops.demo.report import Act
 from simulator.api import Api
 from simulator.dialects.mailchannels import MailChannels
 from simulator.findings import Examiner, settle
@@ -42,7 +42,7 @@ def test_the_demo_does_not_hold_where_nothing_is_known() -> None:
     )
     act.findings = settle(Examiner(EmptyApi(), dialect, act.slug).checks(act.play), within_seconds=0)
     screen = Console(file=io.StringIO(), width=100)
-    assert not demo_report.show(screen, EmptyApi(), [act], {})
+    assert not claims.conclude(screen, report.claims(EmptyApi(), [act], {}))
     assert isinstance(screen.file, io.StringIO)
     shown = screen.file.getvalue()
     assert "✗ mailchannels: all 16 recipients stand where their stories ended" in shown
