@@ -7,9 +7,30 @@ import msgspec
 from flask import Flask, Response
 from flask_smorest import Api
 
-from api import changes, docs, events, keys, messages, overview, problems, receipts, sources
+from api import (
+    alerts,
+    audit,
+    changes,
+    deliveries,
+    docs,
+    erasures,
+    events,
+    idempotency,
+    jobs,
+    keys,
+    messages,
+    overview,
+    problems,
+    receipts,
+    reconciliation,
+    reports,
+    sources,
+    subscriptions,
+    suppressions,
+)
 from api.encoding import Encoding
 from api.fields import Problem
+from api.gate import Gate
 from api.resources import Deps, IdentifierConverter, blueprint
 
 _MOST_BODY_BYTES = 1024 * 1024
@@ -18,9 +39,18 @@ _RESOURCES = {
     "sources": (sources, "Who may post webhooks, and by which provider's rules."),
     "receipts": (receipts, "Every request that was stored, byte for byte, and those that were refused."),
     "messages": (messages, "What became of each message, for every recipient."),
+    "reports": (reports, "Why a message is where it is, and what to do next."),
     "events": (events, "What the providers said, in our words."),
     "changes": (changes, "The log that other applications follow."),
+    "subscriptions": (subscriptions, "Who is told of which changes, where, and how."),
+    "deliveries": (deliveries, "What became of every change for every subscriber."),
+    "reconciliation": (reconciliation, "What providers could not deliver, and having it sent again."),
+    "suppressions": (suppressions, "Whom not to write to, and why."),
+    "erasures": (erasures, "Taking an address out of everything that is kept."),
+    "alerts": (alerts, "What a person must be told, by which rules, and where."),
+    "jobs": (jobs, "Work that takes longer than an answer may."),
     "keys": (keys, "Keys to this API."),
+    "audit": (audit, "Who changed what."),
     "overview": (overview, "Figures."),
 }
 
@@ -83,8 +113,10 @@ def _document(app: Flask, deps: Deps) -> dict[str, Any]:
     app.config["API_SPEC_OPTIONS"] = options
     spec = {"title": "Tidings", "version": metadata.version("tidings"), "openapi_version": "3.1.0"}
     api = _Documented(app, spec_kwargs=spec)
+    gate = Gate(deps.engine, deps.settings)
     api.register_converter(IdentifierConverter, lambda _converter: {"type": "string", "format": "uuid"})
     for name, (module, description) in _RESOURCES.items():
-        api.register_blueprint(blueprint(name, description, module.RESOURCES, deps))
+        api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, gate))
     document: dict[str, Any] = api.spec.to_dict()
+    idempotency.describe(document)
     return document

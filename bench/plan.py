@@ -16,6 +16,14 @@ class Plan:
     latency: float = 30.0
     redis: float = 8.0
     redis_rounds: int = 3
+    judged_events: int = 20_000
+    judged_rounds: int = 5
+    suppressed: int = 1_000_000
+    single_checks: int = 3000
+    large_checks: int = 20
+    deliveries: int = 20_000
+    deliveries_rounds: int = 3
+    deliveries_latency: float = 30.0
     stories: int = 300
 
 
@@ -36,5 +44,13 @@ def quick(seconds: float) -> Plan:
         latency=seconds,
         redis=min(2.0, seconds),
         redis_rounds=1,
+        judged_events=4000,
+        judged_rounds=2,
+        suppressed=100_000,
+        single_checks=500,
+        large_checks=5,
+        deliveries=3000,
+        deliveries_rounds=1,
+        deliveries_latency=seconds,
         stories=30,
     )

@@ -16,9 +16,9 @@ What a competent developer writes first (`bench/usual/`): a Flask view that veri
 the same code as Tidings, inserts one row by the SQLAlchemy ORM, commits with `synchronous_commit=on`, and calls
 `send_task` once; a Celery task that does by the ORM, in one transaction for each event, what Tidings does by one
 statement for a whole batch: the event's key so that it is taken once, the event, the message, the recipient's state
-folded in Python under a row lock, the change in the log. The task of a body with several events sends a task for each
-of them, with the event in it. Both sides have the same tables, each in a database of its own on the same server, the
-same signed requests in the same order, and begin every round with empty tables.
+folded in Python under a row lock, the change in the log, one more in the count of its minute. The task of a body with
+several events sends a task for each of them, with the event in it. Both sides have the same tables, each in a database
+of its own on the same server, the same signed requests in the same order, and begin every round with empty tables.
 
 Its settings (`python -m bench --only tuning` measures others beside them): gunicorn with 2 `gthread` processes of 8
 threads and connections kept alive, a pool with a connection for every thread; a Celery worker with 2 processes, no

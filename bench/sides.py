@@ -19,7 +19,8 @@ from shared.secrets import Vault
 
 _DATA: Final = (
     "receipts, pending_receipts, parked_receipts, receipt_keys, refusals, "
-    "events, event_keys, messages, recipient_states, state_changes"
+    "events, event_keys, messages, recipient_states, state_changes, "
+    "minute_counts, alerts, alert_steps, alert_notices"
 )
 
 
@@ -44,7 +45,9 @@ class Place:
             "TIDINGS_HOST": self.receiver.host,
             "TIDINGS_RECEIVER_PORT": str(self.receiver.port),
             "TIDINGS_API_PORT": str(self.api.port),
+            "TIDINGS_API_RATE": "0",  # what is measured is not held back
             "TIDINGS_LOG_LEVEL": "warning",
+            "TIDINGS_EGRESS_ALLOW": "127.0.0.0/8",
             "USUAL_DATABASE_URL": self.database_url,
             "USUAL_BROKER_URL": self.broker_url,
         }

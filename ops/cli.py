@@ -20,10 +20,20 @@ COMMANDS: Final = {
     "up": Entry("ops.up:up", "Run everything: servers, receiver, workers, beat and API."),
     "run": Entry("ops.run:run", "Run one process of the Procfile, in place of this one."),
     "migrate": Entry("ops.migrate:migrate", "Bring the database to the tables that this version expects."),
-    "demo": Entry("ops.demo:demo", "Show all of it on throwaway data, with simulated providers."),
+    "demo": Entry("ops.demo.command:demo", "Show all of it on throwaway data, with simulated providers."),
     "sources": Entry("ops.sources:sources", "Make, look at, check and change the sources of webhooks."),
     "keys": Entry("ops.keys:keys", "Make, list and revoke keys to the API; make keys that encrypt."),
+    "rules": Entry("ops.rules:rules", "Check the rules about suppression and alerts, and show those in force."),
+    "alerts": Entry("ops.alerts:alerts", "Look at alerts, and say where people are told of them."),
+    "suppressions": Entry("ops.suppressions:suppressions", "Say whom not to write to, and ask why somebody is not."),
+    "subscriptions": Entry("ops.subscriptions:subscriptions", "Say who is told of which changes, where, and how."),
+    "deliveries": Entry("ops.deliveries:deliveries", "See what became of every change for every subscriber."),
+    "jobs": Entry("ops.jobs:jobs", "Watch and cancel long work."),
     "trace": Entry("ops.trace:trace", "Tell what became of a message."),
+    "diagnose": Entry("ops.diagnose:diagnose", "Say why a message is where it is, and what to do next."),
+    "reconcile": Entry(
+        "ops.reconcile:reconcile", "Ask the providers what they could not deliver, and have it sent again."
+    ),
     "reprocess": Entry("ops.reprocess:reprocess", "Process again what was received."),
     "simulate": Entry("ops.simulate:simulate", "Play a provider against a running Tidings."),
 }

@@ -105,6 +105,7 @@ def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
     for batch in track(batches, description="queueing", console=console):
         with bench.engine.begin() as connection:
             queued += reprocessing.queue(connection, batch)
+            workbench.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
         bench.ring()
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if queued < len(chosen):
@@ -115,6 +116,7 @@ def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None
     """Show what would change, one receipt at a time, each on its own."""
     before = after = 0
     changes: Counter[tuple[str, str]] = Counter()
+    suppressions: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
     for receipt_id in track(chosen, description="trying", console=console):
         found = _difference(bench, receipt_id)
@@ -127,11 +129,16 @@ def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None
             (old.status or "nothing" if old else "nothing", new.status or "nothing" if new else "nothing")
             for old, new in found.states
         )
+        suppressions.update((told.action, told.shown["reason"]) for told in found.suppressions)
     console.print(f"{len(chosen)} receipts gave {before} events and would give {after}.")
     table = Table("recipients", "status now", "status then", title="States that would change")
     for (old, new), count in changes.most_common():
         table.add_row(str(count), old, new)
     console.print(table if changes else "No state would change.")
+    table = Table("suppressions", "what would happen", "reason", title="Suppressions that would come and go")
+    for (action, reason), count in suppressions.most_common():
+        table.add_row(str(count), action, reason)
+    console.print(table if suppressions else "No suppression would come or go.")
     for problem in problems[:_SHOWN]:
         console.print(f"[red]✗[/] {problem}", highlight=False)
     if len(problems) > _SHOWN:

@@ -17,6 +17,7 @@ from ops.service import Service
 from ops.supervisor import Supervisor
 from ops.watchdog import Watchdog
 from shared.domain.errors import TidingsError
+from shared.rules import startup
 from shared.settings import Settings
 
 _PAUSE_SECONDS: Final = 0.05
@@ -25,7 +26,7 @@ _SURVEY_SECONDS: Final = 1.0  # how old the pids of the ready file may be
 _START_SECONDS: Final = 120.0  # generous: PostgreSQL may have to recover from a crash
 _TOO_MANY_FAILURES: Final = 4  # of one process while starting; later there is no limit
 # Who is stopped when. Receivers first: then nothing new comes in, and the others can finish what they have.
-_STAGES: Final = ({"receiver"}, {"worker", "beat", "api"}, {"redis"}, {"postgres"})
+_STAGES: Final = ({"receiver"}, {"worker", "deliverer", "beat", "api"}, {"redis"}, {"postgres"})
 
 
 class StartError(TidingsError):
@@ -98,6 +99,7 @@ class Running:
         self._environment = surroundings.settle(wishes.configuration, self._directory, wishes.receiver, wishes.api)
         self._start_servers()
         self._migrate()
+        startup.require(wishes.configuration.rules, self._environment["TIDINGS_DATABASE_URL"])
         for group, command in self._commands.items():
             for name in self._instances(group):
                 log = self._directory.log(name)
@@ -105,7 +107,8 @@ class Running:
         self._wait_until("receiver", lambda: self._wishes.receiver.answers("/readyz"))
         self._wait_until("api", lambda: self._wishes.api.answers("/healthz"))
         broker_url = self._environment["TIDINGS_BROKER_URL"]
-        self._wait_until("worker", lambda: ready.consumers(broker_url) >= self._wishes.workers)
+        consumers = self._wishes.workers + ("deliverer" in self._commands)
+        self._wait_until("worker", lambda: ready.consumers(broker_url) >= consumers)
         self._announce(time.monotonic() - began_at)
 
     def _start_servers(self) -> None:

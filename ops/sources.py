@@ -13,18 +13,19 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from ops import workbench
+from ops import enrolment, source_lookup, workbench
 from shared import registrations, source_checks
 from shared.db import sources as stored
 from shared.db.sources import SourceRow
-from shared.domain.errors import TidingsError
 from shared.providers.registry import PROVIDERS
 from shared.registrations import RegistrationError
 from shared.source_checks import Weight
 
 SETUP: Mapping[str, str] = {
-    "mailchannels": "Enrol it: POST to /tx/v1/webhook?endpoint=<the URL, escaped> of their API, with your X-Api-Key.",
-    "ark": "Add a webhook with this URL and all events to the tenant, on their dashboard or by their API.",
+    "mailchannels": "Enrol it, once the source has an api_key: "
+    "tidings sources enrol {slug} --url https://<your host>{path}",
+    "ark": "Add a webhook with this URL and all events to the tenant, on their dashboard, or once the source has an "
+    "api_key: tidings sources enrol {slug} --url https://<your host>{path}",
     "postal": "Add it on your Postal server's page of webhooks, for all events.",
     "cloudmailin": "Enter it as the webhook of outbound events, with user and password in it: "
     "https://<username>:<password>@<your host>{path}",
@@ -57,6 +58,7 @@ def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], d
         row = registrations.create(
             connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_pairs(settings)
         )
+        workbench.audit(connection, "source.created", f"source:{slug}", provider=provider)
     click.echo(f"The source {slug} is made. {_instructions(row)}")
 
 
@@ -91,7 +93,7 @@ def list_sources(as_json: bool, data: Path) -> None:
 def show(slug: str, data: Path) -> None:
     """Show a source as JSON, its secrets hidden."""
     with workbench.opened(data) as bench:
-        facts = registrations.shown(_find(bench, slug), bench.vault)
+        facts = registrations.shown(source_lookup.find(bench, slug), bench.vault)
     click.echo(msgspec.json.format(msgspec.json.encode(asdict(facts)), indent=2).decode())
 
 
@@ -110,9 +112,9 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
         raise click.UsageError("Say what is new with --credentials, or what is to go with --drop.")
     given = _read(credentials) if credentials else {}
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        row = registrations.rotate(connection, bench.vault, slug, given, drop)
-    if row is None:
-        raise _unknown(slug)
+        if registrations.rotate(connection, bench.vault, slug, given, drop) is None:
+            raise source_lookup.unknown(slug)
+        workbench.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
     click.echo(f"The credentials of {slug} are changed. Receivers know within two seconds.")
 
 
@@ -126,7 +128,7 @@ def check(slug: str | None, data: Path) -> None:
     """
     console, good = workbench.console(), True
     with workbench.opened(data) as bench:
-        rows = [_find(bench, slug)] if slug else _all(bench)
+        rows = [source_lookup.find(bench, slug)] if slug else _all(bench)
         for row in rows:
             console.print(f"[bold]{row.slug}[/] ({row.provider})")
             for finding in source_checks.check(row, bench.vault, datetime.now(UTC)):
@@ -153,9 +155,9 @@ def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
     until = None if off else datetime.now(UTC) + timedelta(hours=hours)
     change = {"quarantine_until": until and until.isoformat()}
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        row = registrations.change(connection, bench.vault, slug, settings=change)
-    if row is None:
-        raise _unknown(slug)
+        if registrations.change(connection, bench.vault, slug, settings=change) is None:
+            raise source_lookup.unknown(slug)
+        workbench.audit(connection, "source.changed", f"source:{slug}", settings=change)
     click.echo(
         f"Until {until:%Y-%m-%d %H:%M} UTC {slug} keeps apart what fails verification."
         if until
@@ -172,10 +174,14 @@ def remove(slug: str, yes: bool, data: Path) -> None:
     if not yes:
         click.confirm(f"Take {slug} out of service, and refuse what its provider sends from now on?", abort=True)
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        found = stored.delete(connection, slug)
-    if not found:
-        raise _unknown(slug)
+        if not stored.delete(connection, slug):
+            raise source_lookup.unknown(slug)
+        workbench.audit(connection, "source.removed", f"source:{slug}")
     click.echo(f"The source {slug} is out of service.")
+
+
+for _command in enrolment.COMMANDS:
+    sources.add_command(_command)
 
 
 def _all(bench: workbench.Workbench) -> list[SourceRow]:
@@ -183,21 +189,10 @@ def _all(bench: workbench.Workbench) -> list[SourceRow]:
         return stored.listed(connection)
 
 
-def _find(bench: workbench.Workbench, slug: str) -> SourceRow:
-    with bench.engine.begin() as connection:
-        row = stored.find(connection, slug)
-    if row is None:
-        raise _unknown(slug)
-    return row
-
-
-def _unknown(slug: str) -> TidingsError:
-    return TidingsError(f"There is no source called {slug!r}; `tidings sources list` shows those there are.")
-
-
 def _instructions(row: SourceRow) -> str:
     path = f"/webhooks/{row.slug}"
-    return f"Its webhook is https://<your host>{path}. {SETUP.get(row.provider, '').format(path=path)}".strip()
+    how = SETUP.get(row.provider, "").format(path=path, slug=row.slug)
+    return f"Its webhook is https://<your host>{path}. {how}".strip()
 
 
 def _read(text: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def settle(configuration: Settings, directory: DataDirectory, receiver: Address,
         "TIDINGS_ADMIN_KEY": configuration.admin_key or directory.secret("admin_key"),
         "TIDINGS_DATABASE_URL": configuration.database_url,
         "TIDINGS_BROKER_URL": configuration.broker_url,
+        "TIDINGS_RULES": str(configuration.rules or ""),
     }
 
 

@@ -4,22 +4,25 @@ It is the one that the settings name. Where they name none it is the one that `t
 `--data`: its ready file, kept there as `ready.json`, says where its servers are.
 """
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from ops.data import READY_FILE
 from shared import settings
+from shared.db import audit as audit_log
 from shared.db import engine
-from shared.doorbell import Doorbell
+from shared.doorbell import DRAIN, Doorbell
 from shared.secrets import Vault
 from shared.settings import Settings, SettingsError
 
@@ -29,6 +32,23 @@ _WIDE = 200
 def console() -> Console:
     """Where tables are printed: as wide as the screen, and wide where there is none."""
     return Console() if sys.stdout.isatty() else Console(width=_WIDE)
+
+
+def person() -> str:
+    """Who is at the keyboard, as far as the machine knows: for lists of who did what."""
+    try:
+        return f"{getpass.getuser()} on the command line"
+    except (OSError, KeyError, ImportError):
+        return "the command line"
+
+
+def audit(connection: Connection, action: str, about: str, **details: Any) -> None:
+    """Note in the transaction of a change that whoever is at the keyboard made it. `details` hold no secrets."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        user = "unknown"
+    audit_log.record(connection, actor=f"command:{user}", action=action, object=about, details=details)
 
 
 data_option = click.option(
@@ -47,16 +67,17 @@ class Workbench:
     engine: Engine
     secret_keys: Sequence[str]
     doorbell: Doorbell | None
+    settings: Settings
 
     @property
     def vault(self) -> Vault:
         """What opens credentials. Raises SecretsError where no keys are known."""
         return Vault(self.secret_keys)
 
-    def ring(self) -> None:
+    def ring(self, task: str = DRAIN) -> None:
         """Tell the workers that there is something to do."""
         if self.doorbell is not None:
-            self.doorbell.ring()
+            self.doorbell.ring(task)
 
 
 @contextmanager
@@ -66,7 +87,7 @@ def opened(data: Path) -> Iterator[Workbench]:
     made = engine.create(configuration.database_url, application="command", pool_size=2)
     doorbell = Doorbell(configuration.broker_url) if configuration.broker_url else None
     try:
-        yield Workbench(engine=made, secret_keys=configuration.secret_keys, doorbell=doorbell)
+        yield Workbench(engine=made, secret_keys=configuration.secret_keys, doorbell=doorbell, settings=configuration)
     except OperationalError as error:
         reason = " ".join(str(error.orig).split())
         raise SettingsError(f"The database cannot be reached, or did not answer: {reason}") from None

@@ -16,8 +16,19 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 QUEUE = "tidings"
+JOBS_QUEUE = "tidings.jobs"
+"""Of its own: workers take from both in turn, so that much long work stands in nobody's way."""
+DELIVERIES_QUEUE = "tidings.deliveries"
+"""Of its own: a deliverer is busy for as long as anything is under way."""
 DRAIN = "tidings.drain"
 VERIFY = "tidings.verify"
+TELL = "tidings.tell"
+JOBS = "tidings.jobs"
+DELIVER = "tidings.deliver"
+ASK = "tidings.ask_providers"
+# Telling and asking wait for other people's servers, as delivering does: no worker should stand still for them.
+QUEUES = {JOBS: JOBS_QUEUE, DELIVER: DELIVERIES_QUEUE, TELL: DELIVERIES_QUEUE, ASK: DELIVERIES_QUEUE}
+"""By task; all others are in the one queue."""
 
 _EXPIRES = timedelta(seconds=30)  # a bell that nobody heard by then has been made up for by the sweep
 _BROKER_TIMEOUT_SECONDS = 0.5
@@ -54,7 +65,7 @@ class Doorbell:
         identity = str(uuid4())
         producer.publish(
             _ARGUMENTS,
-            routing_key=QUEUE,
+            routing_key=QUEUES.get(task, QUEUE),
             headers={
                 "lang": "py",
                 "task": task,

@@ -23,6 +23,11 @@ def event_id(receipt: UUID, position: int) -> UUID:
     return UUID(int=receipt.int + position + 1)
 
 
+def receipt_of(event: UUID) -> UUID:
+    """The id of the receipt that brought an event."""
+    return UUID(int=event.int >> EVENTS_PER_RECEIPT_BITS << EVENTS_PER_RECEIPT_BITS)
+
+
 def first_at(now: datetime) -> UUID:
     """The least UUID that an id made at `now` can have; what partitions and time ranges are cut by."""
     return UUID(int=int(now.timestamp() * 1000) << _TIME_SHIFT)

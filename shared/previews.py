@@ -1,10 +1,11 @@
 """What processing a receipt again would change, tried out."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import reprocess
+from shared import recipient_keys, reprocess, rules
 from shared.db import inbox, sources
 from shared.reprocess import Difference
 from shared.secrets import Vault
@@ -12,12 +13,15 @@ from shared.sources import open_source
 
 
 def of_receipt(connection: Connection, receipt_id: UUID, vault: Vault) -> Difference | None:
-    """The difference it would make; None if there is no such receipt. The caller must roll back.
+    """The difference it would make by the rules in force; None if there is no such receipt. The caller must roll back.
 
-    Raises PayloadError where its body still cannot be read, CredentialsError or SecretsError where its source cannot.
+    Raises PayloadError where its body still cannot be read, CredentialsError or SecretsError where its source cannot,
+    RulesError where the rules cannot.
     """
     source_id = inbox.source_of(connection, receipt_id)
     if source_id is None:
         return None
     (row,) = sources.by_ids(connection, [source_id])
-    return reprocess.preview(connection, open_source(row, vault), receipt_id)
+    source, keys = open_source(row, vault), recipient_keys.load(connection, vault)
+    policy = rules.overview(connection).rules.suppression
+    return reprocess.preview(connection, source, receipt_id, policy, keys, datetime.now(UTC))

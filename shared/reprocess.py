@@ -3,8 +3,10 @@
 A receipt that was processed before is replaced: its events go, the events it gives now come, and the states they
 touch are folded anew from all events that are kept. Nothing is announced twice: what is logged is the events that
 were not there before, as if they had just come, and what holds of a delivery where that differs from what it was.
+So it is with suppressions: those come that the events now give, those go that they no longer support.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,12 +15,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import normalize
+from shared import judgement, normalize, soft_judgement
 from shared.db import rebuild, receipts
+from shared.db.evidence import Told
 from shared.db.rebuild import Standing
+from shared.db.soft_bounces import Place
 from shared.db.state import NewEvent
 from shared.domain.errors import TidingsError
 from shared.domain.state import Weight
+from shared.domain.suppression import SuppressionPolicy
+from shared.recipient_keys import RecipientKeys
 from shared.sources import Source
 
 
@@ -28,11 +34,15 @@ class NothingToReprocessError(TidingsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What processing a receipt again would change: events that go and come, and states before and after."""
+    """What processing a receipt again would change.
+
+    Events that go and come, states before and after, and suppressions that come and go.
+    """
 
     events_before: int
     events_after: int
     states: Sequence[tuple[Standing | None, Standing | None]]
+    suppressions: Sequence[Told]
 
     def as_json(self) -> dict[str, Any]:
         """The difference, as the API shows it."""
@@ -43,6 +53,7 @@ class Difference:
                 {"before": before and before._asdict(), "after": after and after._asdict()}
                 for before, after in self.states
             ],
+            "suppressions": [{"action": told.action, **told.shown} for told in self.suppressions],
         }
 
 
@@ -67,13 +78,24 @@ def select(
     return receipts.select_ids(connection, source_id=source_id, state=state, since=since, until=until, limit=limit)
 
 
-def replace(connection: Connection, receipt_id: UUID, rows: Sequence[NewEvent]) -> Difference:
-    """Let a receipt say what these events say, instead of what it said before."""
+def replace(
+    connection: Connection,
+    receipt_id: UUID,
+    rows: Sequence[NewEvent],
+    policy: SuppressionPolicy,
+    keys: RecipientKeys,
+    now: datetime,
+) -> tuple[Difference, set[Place]]:
+    """Let a receipt say what these events say, instead of what it said before.
+
+    Returns also who is going to be judged for their soft bounces, a moment later.
+    """
     touched = rebuild.touched_by(connection, receipt_id) | {
         (row.message_id, row.recipient or "") for row in rows if row.message_id
     }
     rebuild.lock(connection, touched)
     before = rebuild.standings(connection, touched)
+    said = judgement.before(connection, receipt_id)
     went = rebuild.forget(connection, receipt_id)
     came = rebuild.insert(connection, rows)
     rebuild.fold(connection, touched)
@@ -84,16 +106,28 @@ def replace(connection: Connection, receipt_id: UUID, rows: Sequence[NewEvent]) 
         if _says(before.get(place)) != _says(after.get(place))
     ]
     rebuild.log_changes(connection, _told([row for row in rows if row.key not in went], differing))
-    return Difference(events_before=len(went), events_after=came, states=differing)
+    told, to_be_judged = judgement.rejudge(connection, policy, keys, said, rows, now)
+    return Difference(events_before=len(went), events_after=came, states=differing, suppressions=told), to_be_judged
 
 
-def preview(connection: Connection, source: Source, receipt_id: UUID) -> Difference:
+def preview(
+    connection: Connection,
+    source: Source,
+    receipt_id: UUID,
+    policy: SuppressionPolicy,
+    keys: RecipientKeys,
+    now: datetime,
+) -> Difference:
     """The difference that processing it again would make. The caller must roll back."""
     found = receipts.find_body(connection, receipt_id)
     if found is None:
         raise NothingToReprocessError(f"there is no receipt {receipt_id}; retention may have passed")
     received_at, body = found
-    return replace(connection, receipt_id, normalize.rows(source, receipt_id, received_at, body))
+    rows = normalize.rows(source, receipt_id, received_at, body)
+    difference, to_be_judged = replace(connection, receipt_id, rows, policy, keys, now)
+    judged = soft_judgement.decide(connection, policy, keys, to_be_judged, now)
+    told = soft_judgement.carry_out(connection, judged, now)
+    return dataclasses.replace(difference, suppressions=[*difference.suppressions, *told])
 
 
 def _told(new: Sequence[NewEvent], differing: Sequence[tuple[Standing | None, Standing | None]]) -> set[str]:

@@ -1,9 +1,11 @@
 """The settings: read once from the environment, complained about by name. The README lists every one."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Any
 
 from shared.domain.errors import TidingsError
@@ -28,6 +30,19 @@ def _integer(lowest: int, highest: int) -> Callable[[str], int]:
     return read
 
 
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not lowest <= number <= highest:
+            raise SettingsError(f"should be a number from {lowest} to {highest}, not {text!r}")
+        return number
+
+    return read
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -37,6 +52,10 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(word) for word in _words(text))
     except ValueError as error:
         raise SettingsError(f"should be networks such as 10.0.0.0/8, separated by commas: {error}") from None
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
 
 
 def _level(text: str) -> str:
@@ -69,9 +88,13 @@ class Settings:
     batch_size: int = _setting(400, _integer(1, 10_000))
     max_attempts: int = _setting(5, _integer(1, 100))
     retention_days: int = _setting(30, _integer(1, 3650))
+    spam_quarantine_score: float = _setting(6.0, _number(0, 1000))
+    api_rate: float = _setting(100.0, _number(0, 1_000_000))
+    api_burst: int = _setting(200, _integer(1, 1_000_000))
     proxies: int = _setting(0, _integer(0, 10))
     egress_allow: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks)
     log_level: str = _setting("info", _level)
+    rules: Path | None = _setting(None, _path)  # noqa: RUF009 - a path does not change
 
     def require(self, *names: str) -> None:
         """Raise SettingsError unless each of these settings has a value."""

@@ -11,7 +11,7 @@ from shared.providers.base import Provider
 from shared.providers.registry import PROVIDERS
 from shared.secrets import Vault
 
-_URLS = ("api_base", "keys_url")
+_URLS = ("api_base", "keys_url", "webhook_url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class SourceSettings:
 
     api_base: str | None = None
     keys_url: str | None = None
+    webhook_url: str | None = None
+    """The public URL that the provider posts to: what is enrolled there, and told from others' webhooks by."""
     quarantine_until: datetime | None = None
     """Until then requests that fail verification are kept apart rather than refused: while a secret is mended."""
 
@@ -58,6 +60,7 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
     return SourceSettings(
         api_base=raw.get("api_base"),
         keys_url=raw.get("keys_url"),
+        webhook_url=raw.get("webhook_url"),
         quarantine_until=_moment(raw.get("quarantine_until")),
     )
 

@@ -40,7 +40,7 @@ _DOUBLED = {
     "an event has no key": "SELECT id FROM events WHERE id NOT IN (SELECT event_id FROM event_keys)",
     "a key has no event": "SELECT key FROM event_keys WHERE event_id NOT IN (SELECT id FROM events)",
     "an event is announced twice": "SELECT event_id, count(*) FROM state_changes WHERE event_id IS NOT NULL"
-    " GROUP BY event_id HAVING count(*) > 1",
+    " AND data IS NULL GROUP BY event_id HAVING count(*) > 1",
     "a change is announced twice": "SELECT message_id, recipient, version, event_id, count(*) FROM state_changes"
     " WHERE message_id IS NOT NULL GROUP BY 1, 2, 3, 4 HAVING count(*) > 1",
     "a change is ahead of its state": "SELECT c.id FROM state_changes AS c JOIN recipient_states AS s"

@@ -3,11 +3,13 @@
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 from kombu.entity import Queue
 
 from shared import log, settings
-from shared.doorbell import QUEUE, VERIFY
+from shared.domain.errors import TidingsError
+from shared.doorbell import ASK, DELIVER, JOBS, QUEUE, QUEUES, TELL, VERIFY
+from shared.rules import startup
 
 _configuration = settings.read()
 _configuration.require("broker_url")
@@ -17,8 +19,9 @@ app.conf.update(
     # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
     # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu
     # then polls no more, never notices that the connection is gone, and the worker hears nothing until it is restarted.
-    task_queues=[Queue(QUEUE, no_ack=True)],  # type: ignore[no-untyped-call]
+    task_queues=[Queue(name, routing_key=name, no_ack=True) for name in (QUEUE, *QUEUES.values())],  # type: ignore[no-untyped-call]
     task_default_queue=QUEUE,
+    task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
     task_ignore_result=True,
     task_acks_late=False,
     task_serializer="json",
@@ -47,9 +50,25 @@ app.conf.update(
     beat_schedule={
         "sweep": {"task": "tidings.sweep", "schedule": 3.0, "options": {"expires": 10}},
         "verify": {"task": VERIFY, "schedule": 5.0, "options": {"expires": 10}},
+        "jobs": {"task": JOBS, "schedule": 5.0, "options": {"expires": 10}},
+        "deliver": {"task": DELIVER, "schedule": 3.0, "options": {"expires": 10}},
+        "ask": {"task": ASK, "schedule": 5.0, "options": {"expires": 10}},
+        "tell": {"task": TELL, "schedule": 5.0, "options": {"expires": 10}},
+        "alerts": {"task": "tidings.judge_alerts", "schedule": 10.0, "options": {"expires": 20}},
+        "soft bounces": {"task": "tidings.judge_soft_bounces", "schedule": 5.0, "options": {"expires": 10}},
+        "expiry": {"task": "tidings.expire_suppressions", "schedule": 15.0, "options": {"expires": 30}},
+        "counts": {"task": "tidings.tidy_counts", "schedule": 600.0, "options": {"expires": 600}},
         "maintain": {"task": "tidings.maintain", "schedule": 3600.0, "options": {"expires": 1800}},
     },
 )
+
+
+@worker_init.connect
+def _require_rules(**_: Any) -> None:
+    try:
+        startup.require(_configuration.rules, _configuration.database_url)
+    except TidingsError as error:
+        raise SystemExit(f"Error: the rules file is wrong, and none was accepted before:\n{error}") from None
 
 
 @setup_logging.connect

@@ -7,17 +7,20 @@ alone; what keeps failing, or keeps killing its worker, ends as `dead`, with the
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from shared import normalize, reprocess
+from shared import judgement, normalize, reprocess
 from shared.db import receipts, state
 from shared.db.receipts import Claimed
-from shared.db.state import NewEvent
+from shared.db.state import Applied, NewEvent
 from shared.domain import retries
 from shared.domain.errors import PayloadError, TidingsError
+from shared.domain.rules import tallies
+from shared.doorbell import DELIVER
 from shared.sources import Source
 from workers.rim import Rim
 
@@ -206,19 +209,25 @@ def _write(rim: Rim, batch: Sequence[_Ready], token: UUID, done: Drained) -> Non
             if getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION or not remaining:
                 raise
     done.receipts += len(batch)
-    done.new_events += applied
+    done.new_events += applied.new_events
+    if applied.changes:
+        rim.doorbell.ring(DELIVER)
 
 
-def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> int:
+def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> Applied:
     with rim.engine.begin() as connection:
         held = receipts.finish(connection, [ready.claimed.id for ready in batch], token)
         if held != len(batch):
             raise LeaseLostError(f"of {len(batch)} receipts only {held} are still leased to this worker")
+        now = datetime.now(UTC)
+        rules = rim.rules.rules(connection)
         for ready in batch:
             if ready.claimed.reprocess:
-                reprocess.replace(connection, ready.claimed.id, ready.rows)
+                reprocess.replace(connection, ready.claimed.id, ready.rows, rules.suppression, rim.keys, now)
         rows = [row for ready in batch if not ready.claimed.reprocess for row in ready.rows]
-        return state.apply(connection, rows).new_events
+        applied = state.apply(connection, rows, tallies(rules.alerts))
+        judgement.judge(connection, rules.suppression, rim.keys, rows, now)
+        return applied
 
 
 def _first_line(error: Exception) -> str:

@@ -1,14 +1,18 @@
 """Keeping the tables small: partitions are made ahead, and what retention has passed is let go."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from shared.db import partitions, retention
+from shared.db import audit, idempotent_answers, log_retention, partitions, retention
 from workers.rim import Rim
 
 _LOCK = 0x71D1466
+_CHANGES_AT_ONCE = 5000
+_MOST_SECONDS = 30.0  # for the log of changes; the rest waits for the next time
 
 log = structlog.get_logger()
 
@@ -18,11 +22,16 @@ def maintain(rim: Rim) -> None:
     now = datetime.now(UTC)
     oldest = now - timedelta(days=rim.settings.retention_days)
     with rim.engine.begin() as connection:
-        if not connection.exec_driver_sql("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": _LOCK}).scalar():
+        if not _is_alone(connection):
             return
         made = partitions.ensure(connection, now=now)
         trimmed = retention.trim(connection, oldest)
+        trimmed["audit_log"] = audit.trim(connection, now, now - oldest)
+        trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
+        log_retention.mark(connection, now)
+        log_retention.forget_marks(connection, oldest)
     log.info("maintained", partitions_made=made, rows_trimmed=trimmed)
+    let_go_of_changes(rim, oldest)
     try:
         with rim.engine.begin() as connection:
             dropped = partitions.drop_before(connection, oldest)
@@ -30,3 +39,26 @@ def maintain(rim: Rim) -> None:
         log.warning("old partitions are in use; they are dropped next time")
     else:
         log.info("old partitions", dropped=dropped)
+
+
+def let_go_of_changes(rim: Rim, oldest: datetime) -> None:
+    """Delete from the log what is older, a little at a time, so that nobody waits for it."""
+    deadline, gone = time.monotonic() + _MOST_SECONDS, 0
+    with rim.engine.begin() as connection:
+        reach = log_retention.reach(connection, oldest)
+    if reach is None:
+        return
+    while time.monotonic() < deadline:
+        with rim.engine.begin() as connection:
+            if not _is_alone(connection):
+                return
+            now_gone = log_retention.let_go(connection, reach.before, most=_CHANGES_AT_ONCE)
+        gone += now_gone
+        if now_gone < _CHANGES_AT_ONCE:
+            break
+    log.info("let go of changes", changes=gone, held_by=reach.held_by)
+
+
+def _is_alone(connection: Connection) -> bool:
+    """Whether no other worker maintains as long as this transaction lasts."""
+    return bool(connection.exec_driver_sql("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": _LOCK}).scalar())

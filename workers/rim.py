@@ -5,10 +5,12 @@ from functools import cache
 
 from sqlalchemy import Engine
 
-from shared import settings
+from shared import recipient_keys, settings
 from shared.catalogue import Catalogue
 from shared.db import engine
 from shared.doorbell import Doorbell
+from shared.recipient_keys import RecipientKeys
+from shared.rules import RuleBook
 from shared.secrets import Vault
 from shared.settings import Settings
 
@@ -27,21 +29,31 @@ class Rim:
     vault: Vault
     catalogue: Catalogue
     doorbell: Doorbell
+    keys: RecipientKeys
+    rules: RuleBook
 
 
 def build(configuration: Settings) -> Rim:
-    """Put a rim together. Raises SettingsError or SecretsError."""
+    """Put a rim together. Raises SettingsError, SecretsError, or RulesError where there are no rules to work by."""
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
+    durable = engine.create(configuration.database_url, application="worker durable", pool_size=1)
+    rules = RuleBook(configuration.rules)
+    with durable.begin() as connection:
+        keys = recipient_keys.load(connection, vault)
+        rules.rules(connection)
+        rules.record(connection)
     return Rim(
         settings=configuration,
         engine=engine.create(
             configuration.database_url, application="worker", pool_size=2, synchronous_commit=False, plan_each_time=True
         ),
-        durable=engine.create(configuration.database_url, application="worker durable", pool_size=1),
+        durable=durable,
         vault=vault,
         catalogue=Catalogue(vault),
         doorbell=Doorbell(configuration.broker_url),
+        keys=keys,
+        rules=rules,
     )
 
 

@@ -1,8 +1,13 @@
 """The tasks, one sentence each. All are idempotent: each may be delivered twice, late, or not at all."""
 
-from shared.doorbell import DRAIN, VERIFY
+from typing import Any
+
+from celery.signals import worker_shutting_down
+
+from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
+from workers import alerting, deliveries, maintenance, notices, reconciliation, rim, soft_bounces, sweep, verification
 from workers import drain as draining
-from workers import maintenance, rim, sweep, verification
+from workers import jobs as working
 from workers.app import app
 
 
@@ -24,7 +29,64 @@ def verify() -> None:
     verification.verify(rim.current())
 
 
+@app.task(
+    name=JOBS, soft_time_limit=840, time_limit=900
+)  # a slice is short, but what must be one transaction may not be
+def work_on_jobs() -> None:
+    """Get on with long work."""
+    working.work(rim.current())
+
+
+@app.task(name=ASK)
+def ask() -> None:
+    """Ask providers: get on with the jobs that need them, and with reconciling the sources that are due."""
+    working.work(rim.current(), at_providers=True)
+    reconciliation.reconcile_due(rim.current())
+
+
+@app.task(name=TELL)
+def tell() -> None:
+    """Tell people what they have yet to be told."""
+    notices.tell_due(rim.current())
+
+
+@app.task(name="tidings.judge_alerts")
+def judge_alerts() -> None:
+    """Compare how things are with the rules about alerts."""
+    alerting.evaluate(rim.current())
+
+
+@app.task(name="tidings.tidy_counts")
+def tidy_counts() -> None:
+    """Add old counts up, and let go of the oldest."""
+    alerting.tidy(rim.current())
+
+
+@app.task(name="tidings.judge_soft_bounces")
+def judge_soft_bounces() -> None:
+    """Judge the recipients whose mail could not be delivered several times in a row."""
+    soft_bounces.judge_due(rim.current())
+
+
+@app.task(name="tidings.expire_suppressions")
+def expire_suppressions() -> None:
+    """Announce the end of suppressions whose time is over."""
+    soft_bounces.expire_due(rim.current())
+
+
+@app.task(name=DELIVER)
+def deliver() -> None:
+    """Tell subscribers what changed."""
+    deliveries.current().deliver()
+
+
+@worker_shutting_down.connect
+def _stop_delivering(**_: Any) -> None:
+    deliveries.stop()
+
+
 @app.task(name="tidings.maintain")
 def maintain() -> None:
-    """Make partitions ahead, and let go of what retention has passed."""
+    """Make partitions ahead, let go of what retention has passed, and look again at who softly bounced."""
     maintenance.maintain(rim.current())
+    soft_bounces.maintain(rim.current())

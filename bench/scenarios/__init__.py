@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 
 from bench.figures import Findings
 from bench.plan import Plan
-from bench.scenarios import accepted, agreement, bodies, latency, postgres_down, redis_frozen, sustained, tuning
+from bench.scenarios import (
+    accepted,
+    agreement,
+    bodies,
+    deliveries,
+    judgement,
+    latency,
+    postgres_down,
+    redis_frozen,
+    suppression,
+    sustained,
+    tuning,
+)
 from bench.stage import Stage
 
 Scenario = Callable[[Stage, Plan], Findings]
@@ -14,6 +26,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "sustained": sustained.run,
     "bodies": bodies.run,
     "latency": latency.run,
+    "judgement": judgement.run,
+    "suppression": suppression.run,
+    "deliveries": deliveries.run,
     "redis": redis_frozen.run,
     "postgres": postgres_down.run,
     "agreement": agreement.run,

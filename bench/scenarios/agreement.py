@@ -32,7 +32,11 @@ _MESSAGES: Final = (
     " FROM messages ORDER BY id"
 )
 _EVENTS: Final = "SELECT key, type, message_id, recipient, occurred_at FROM events ORDER BY key"
-_COMPARED: Final = {"events": _EVENTS, "messages": _MESSAGES, "recipients' states": _STATES}
+_COUNTS: Final = (
+    "SELECT minute, source_id, type, sum(count) FROM minute_counts WHERE dimension = '' GROUP BY 1, 2, 3"
+    " ORDER BY 1, 2, 3"
+)
+_COMPARED: Final = {"events": _EVENTS, "messages": _MESSAGES, "recipients' states": _STATES, "counts": _COUNTS}
 _PATIENCE_SECONDS: Final = 60.0
 
 

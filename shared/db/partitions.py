@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from shared import ids
 from shared.db.connection import Connection
 
-TABLES = ("receipts", "events")
+TABLES = ("receipts", "events", "deliveries", "delivery_attempts")
 _WEEK = timedelta(days=7)
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 

@@ -11,6 +11,18 @@ _STATEMENTS = {
     "event_keys": "DELETE FROM event_keys WHERE event_id < %(oldest_id)s",
     "refusals": "DELETE FROM refusals WHERE id < %(oldest_id)s",
     "parked_receipts": "DELETE FROM parked_receipts WHERE receipt_id < %(oldest_id)s",
+    "erased_receipts": "DELETE FROM erased_receipts WHERE receipt_id < %(oldest_id)s",
+    "job_files": "DELETE FROM job_files WHERE job_id IN (SELECT id FROM jobs WHERE finished_at < %(oldest)s)",
+    "jobs": "DELETE FROM jobs WHERE id < %(oldest_id)s AND finished_at < %(oldest)s",
+    "alert_notices": "DELETE FROM alert_notices WHERE enqueued_at < %(oldest)s AND state <> 'pending'",
+    "failed_deliveries": "DELETE FROM failed_deliveries WHERE failed_at < %(oldest)s",
+    "resend_records": "DELETE FROM resend_records WHERE made_at < %(oldest)s",
+    "pending_deliveries": "DELETE FROM pending_deliveries WHERE delivery_id < %(oldest_id)s",
+    "endpoint_health": (
+        "DELETE FROM endpoint_health AS h USING subscriptions AS s"
+        " WHERE s.id = h.subscription_id AND s.deleted_at < %(oldest)s"
+    ),
+    "reconciled_receipts": "DELETE FROM reconciled_receipts WHERE receipt_id < %(oldest_id)s",
 }
 
 

@@ -17,7 +17,7 @@ from ops.ready import Address
 from tests.conftest import DatabaseServer
 from tests.ops.running import START_SECONDS, STOP_SECONDS, Up, command, environment, running, wait_until
 
-GROUPS = {"postgres", "redis", "receiver", "worker", "beat", "api"}
+GROUPS = {"postgres", "redis", "receiver", "worker", "deliverer", "beat", "api"}
 
 
 def address(url: str) -> Address:
@@ -86,8 +86,9 @@ class TestWhileRunning:
         wait_until(lambda: address(facts["receiver_url"]).answers("/readyz"))
         wait_until(lambda: address(facts["api_url"]).answers("/healthz"))
 
-    def test_beat_that_was_killed_is_replaced(self, up: Up) -> None:
-        up.kill("beat")
+    @pytest.mark.parametrize("group", ["beat", "deliverer"])
+    def test_a_process_that_works_alone_is_replaced_when_it_was_killed(self, up: Up, group: str) -> None:
+        up.kill(group)
 
     def test_a_database_that_was_killed_comes_back_at_the_same_address(self, up: Up) -> None:
         facts = up.ready()

@@ -40,8 +40,8 @@ def receive_at(workshop: Workshop, moment: datetime) -> None:
 class TestPartitions:
     def test_are_there_for_weeks_to_come(self, workshop: Workshop) -> None:
         made = make_partitions(workshop, NOW + timedelta(weeks=10))
-        assert len(made) == 12
-        assert set(made) <= {*partitions_of(workshop, "receipts"), *partitions_of(workshop, "events")}
+        assert len(made) == 6 * len(partitions.TABLES)
+        assert set(made) <= {name for table in partitions.TABLES for name in partitions_of(workshop, table)}
         for weeks in range(9, 15):
             receive_at(workshop, NOW + timedelta(weeks=weeks))
 
@@ -97,8 +97,8 @@ class TestWhatRetentionHasPassed:
             )
         with workshop.rim.engine.begin() as connection:
             trimmed = retention.trim(connection, NOW - RETENTION)
-        assert set(trimmed.values()) == {1}
         for table in ("receipt_keys", "refusals", "parked_receipts", "event_keys"):
+            assert trimmed[table] == 1
             assert len(workshop.rows(f"SELECT * FROM {table}")) == 1
 
     def test_is_let_go_of_although_somebody_reads_it_only_later(self, workshop: Workshop) -> None:

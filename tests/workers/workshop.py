@@ -10,13 +10,14 @@ from uuid import UUID
 import msgspec
 
 from shared import headers as kept_headers
-from shared import identity, ids
+from shared import identity, ids, recipient_keys
 from shared.catalogue import Catalogue
 from shared.db import engine, receipts, sources
 from shared.db.receipts import Parking, Receipt
 from shared.domain.vocabulary import ReceiptState, RefusalReason
 from shared.doorbell import DRAIN, Doorbell
 from shared.providers.base import Request
+from shared.rules import RuleBook
 from shared.secrets import Vault, new_key
 from shared.settings import Settings
 from shared.sources import Source, open_source
@@ -132,13 +133,18 @@ class Workshop:
 
 def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -> Rim:
     """A rim as `workers.rim.build` makes it, with a bell of our own."""
+    durable = engine.create(database_url, application="test worker durable", pool_size=1)
+    with durable.begin() as connection:
+        keys = recipient_keys.load(connection, vault)
     return Rim(
         settings=settings,
         engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
-        durable=engine.create(database_url, application="test worker durable", pool_size=1),
+        durable=durable,
         vault=vault,
         catalogue=Catalogue(vault),
         doorbell=bell,
+        keys=keys,
+        rules=RuleBook(settings.rules, look_seconds=0),
     )
 
 
