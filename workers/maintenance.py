@@ -56,7 +56,9 @@ def let_go_of_changes(rim: Rim, oldest: datetime) -> None:
         gone += now_gone
         if now_gone < _CHANGES_AT_ONCE:
             break
-    log.info("let go of changes", changes=gone, held_by=reach.held_by)
+    if reach.held_by:
+        log.warning("the log of changes is older than retention: it is still needed", held_by=reach.held_by)
+    log.info("let go of changes", changes=gone)
 
 
 def _is_alone(connection: Connection) -> bool:

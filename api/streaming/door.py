@@ -148,7 +148,7 @@ async def _unless_gone(serving: Coroutine[Any, Any, None], receive: Receive) -> 
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
     if not tasks[0].cancelled():
         tasks[0].result()
 

@@ -1,5 +1,6 @@
 """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), as bytes."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,15 @@ from shared.db.changes import Cursor
 CONTENT_TYPE = "text/event-stream"
 HEADERS = {"X-Accel-Buffering": "no"}  # nginx would collect the events first
 
-_RETRY_MILLISECONDS = 3000
+_RETRY_MILLISECONDS = range(1000, 5000)
 
 
 def beginning(at: Cursor) -> bytes:
-    """How a stream begins. With the place, so that who is cut off before the first change misses none either."""
-    return f"retry: {_RETRY_MILLISECONDS}\n".encode() + place(at)
+    """How a stream begins: with the place, so that who is cut off before the first change misses none either.
+
+    And with how long to wait before connecting again: everybody differently, because they are cut off together.
+    """
+    return f"retry: {secrets.choice(_RETRY_MILLISECONDS)}\n".encode() + place(at)
 
 
 def change(payload: Mapping[str, Any]) -> bytes:

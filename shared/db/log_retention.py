@@ -16,7 +16,7 @@ from shared.db.changes import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Everything before this place may go. `held_by` is what keeps more from going that retention has passed."""
+    """Everything before this place may go. `held_by` names who still needs changes that retention has passed."""
 
     before: Cursor
     held_by: str | None
@@ -39,6 +39,13 @@ _HOLDERS = {
     """,
 }
 """The first place that is still needed."""
+
+_ARE_ANY = """
+SELECT EXISTS (
+    SELECT FROM state_changes WHERE (transaction, id) >= (%(transaction)s::text::xid8, %(id)s)
+        AND (transaction, id) < (%(passed_transaction)s::text::xid8, %(passed_id)s)
+)
+"""
 
 _LET_GO = """
 WITH old AS MATERIALIZED (
@@ -71,12 +78,24 @@ def reach(connection: Connection, oldest: datetime) -> Reach | None:
     passed = connection.exec_driver_sql(_PASSED, {"oldest": oldest}).one_or_none()
     if passed is None:
         return None
-    found = Reach((passed[0], passed[1]), None)
+    before, held_by = (passed[0], passed[1]), None
     for name, query in _HOLDERS.items():
         needed = connection.exec_driver_sql(query).one_or_none()
-        if needed is not None and (needed[0], needed[1]) < found.before:
-            found = Reach((needed[0], needed[1]), name)
-    return found
+        if needed is not None and (needed[0], needed[1]) < before:
+            before, held_by = (needed[0], needed[1]), name
+    is_held = held_by is not None and _are_any(connection, before, (passed[0], passed[1]))
+    return Reach(before, held_by if is_held else None)
+
+
+def _are_any(connection: Connection, begin: Cursor, end: Cursor) -> bool:
+    """Whether there are changes from one place up to another."""
+    values = {
+        "transaction": str(begin[0]),
+        "id": begin[1],
+        "passed_transaction": str(end[0]),
+        "passed_id": end[1],
+    }
+    return bool(connection.exec_driver_sql(_ARE_ANY, values).scalar())
 
 
 def let_go(connection: Connection, before: Cursor, *, most: int) -> int:

@@ -171,3 +171,78 @@ def test_a_change_of_no_single_source_is_in_the_feed_too(house: House) -> None:
     )
     [change] = follow(house)[0]
     assert (change["data"]["source"], change["data"]["alert"]) == (None, alert)
+
+
+MESSAGES = """
+    INSERT INTO messages (id, source_id, created_at, first_event_at, tenant, tag)
+    SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 1, now(), now(), nullif(tenant, ''), tag
+    FROM (VALUES (1, 'acme', 'spring'), (2, '', 'autumn')) AS m (n, tenant, tag)
+"""
+CHANGES = """
+    INSERT INTO state_changes (type, source_id, message_id, recipient, data)
+    SELECT type, 1, ('00000000-0000-0000-0000-00000000000' || n)::uuid, recipient, data::jsonb FROM (VALUES
+        ('message.sent', '1', 'ann@example.net', NULL), ('message.bounced', '2', 'bob@example.org', NULL),
+        ('suppression.added', NULL, 'bob@example.org', '{"tenant": "acme"}'), ('alert.firing', NULL, NULL, '{}')
+    ) AS c (type, n, recipient, data)
+"""
+
+
+@pytest.fixture
+def varied(house: House) -> House:
+    """A log with changes of several kinds, and of two messages, one of them a tenant's."""
+    house.source()
+    house.execute(MESSAGES)
+    house.execute(CHANGES)
+    return house
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, ["message.sent", "message.bounced", "suppression.added", "alert.firing"]),
+        ({"sources": "main"}, ["message.sent", "message.bounced", "suppression.added", "alert.firing"]),
+        ({"sources": "other"}, []),
+        ({"tenant": "acme"}, ["message.sent", "suppression.added"]),
+        ({"tenant": "acme", "types": "message.*"}, ["message.sent"]),
+        ({"tags": "winter,autumn"}, ["message.bounced"]),
+        ({"recipient_domain": "EXAMPLE.org"}, ["message.bounced", "suppression.added"]),
+        ({"message_id": "00000000-0000-0000-0000-000000000002"}, ["message.bounced"]),
+        ({"message_id": "00000000-0000-0000-0000-000000000003"}, []),
+    ],
+)
+def test_filters_choose(varied: House, query: dict[str, str], expected: list[str]) -> None:
+    for limit in (1, 50):
+        assert [change["type"] for change in follow(varied, limit=limit, **query)[0]] == expected
+
+
+def test_the_key_of_a_tenant_is_shown_what_is_its(varied: House) -> None:
+    varied.key = varied.call("POST", "/v1/keys", {"name": "acme's", "tenant": "acme"}).get_json()["key"]
+    assert [change["type"] for change in follow(varied)[0]] == ["message.sent", "suppression.added"]
+    assert varied.call("GET", "/v1/changes", tenant="other").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "query", [{"recipient_domain": "no domain"}, {"message_id": "7"}, {"wait": "61"}, {"kinds": "message.*"}]
+)
+def test_filters_that_mean_nothing_are_refused(still_house: House, query: dict[str, str]) -> None:
+    assert still_house.call("GET", "/v1/changes", **query).status_code == 422
+
+
+def test_what_is_gone_is_gone_with_the_cursor_to_go_on_from(house: House) -> None:
+    for name in ("gone", "last that is gone", "kept"):
+        house.execute("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
+    first, last, kept = (change["id"] for change in follow(house)[0])
+    house.execute("INSERT INTO change_floor SELECT true, transaction, id FROM state_changes WHERE type LIKE 'last %%'")
+    house.execute("DELETE FROM state_changes WHERE type LIKE '%%gone'")
+    answer = house.call("GET", "/v1/changes", cursor=first)
+    assert (answer.status_code, answer.content_type) == (410, "application/problem+json")
+    problem: Any = answer.get_json()
+    assert (problem["status"], problem["oldest_cursor"]) == (410, last)
+    for cursor in (problem["oldest_cursor"], None, "0-0"):
+        assert [change["id"] for change in follow(house, cursor)[0]] == [kept]
+
+
+def test_where_no_loop_is_around_nobody_waits(house: House) -> None:
+    assert house.get("/v1/changes", wait=60)["items"] == []
+    answer = house.call("GET", "/v1/changes/stream")
+    assert (answer.status_code, answer.content_type) == (200, "text/event-stream")

@@ -275,7 +275,8 @@ class TestLettingGo:
         write(database, "young")
         self.mark(database, 20)
         kept = write(database, "young", "young", "young")
-        run(database, "UPDATE fan_out SET transaction = %(t)s::text::xid8, id = 9999", t=str(kept[-1][0]))
+        place = {"t": str(kept[-1][0]), "id": kept[-1][1]}
+        run(database, "UPDATE fan_out SET transaction = %(t)s::text::xid8, id = %(id)s", **place)
         return everything(database)
 
     def test_takes_what_stands_before_a_mark_that_is_old_enough(self, database: Engine, kept: list[Cursor]) -> None:
@@ -326,6 +327,13 @@ class TestLettingGo:
         assert reach.held_by == "fan_out"
         self.let_go(database)
         assert everything(database) == kept[1:]
+
+    def test_is_held_up_by_nobody_who_has_all_there_is(self, database: Engine, kept: list[Cursor]) -> None:
+        self.mark(database, 31)
+        reach = self.reach(database)
+        assert reach is not None
+        assert reach.before > kept[-1]
+        assert reach.held_by is None
 
     def test_spares_what_is_still_to_be_delivered(self, database: Engine, kept: list[Cursor]) -> None:
         run(

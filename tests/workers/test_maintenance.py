@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
+
 from shared import ids
 from shared.db import partitions, retention
 from tests.workers.workshop import Workshop
@@ -131,3 +133,53 @@ def test_two_workers_do_not_maintain_at_once(workshop: Workshop) -> None:
         other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
     maintenance.maintain(workshop.rim)
     assert set(partitions_of(workshop)) < set(before)
+
+
+class TestTheLogOfChanges:
+    """It is kept as long as everything else, and let go of without anybody noticing."""
+
+    @staticmethod
+    def write(workshop: Workshop, *types: str) -> None:
+        for name in types:
+            workshop.run("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
+
+    @staticmethod
+    def days_pass(workshop: Workshop, days: int) -> None:
+        workshop.run("UPDATE change_marks SET at = at - make_interval(days => %(days)s)", days=days)
+
+    def test_is_let_go_of_when_retention_has_passed(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(maintenance, "_CHANGES_AT_ONCE", 2)
+        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
+        self.write(workshop, *("old",) * 5)
+        maintenance.maintain(workshop.rim)
+        self.write(workshop, "young")
+        self.days_pass(workshop, 29)
+        maintenance.maintain(workshop.rim)
+        assert len(workshop.changes()) == 6
+        self.days_pass(workshop, 2)
+        maintenance.maintain(workshop.rim)
+        assert workshop.changes() == ["young"]
+        assert workshop.rows("SELECT id FROM change_floor") == [(5,)]
+
+    def test_waits_for_those_who_turn_it_into_deliveries(self, workshop: Workshop) -> None:
+        self.write(workshop, "old")
+        maintenance.maintain(workshop.rim)
+        self.days_pass(workshop, 31)
+        maintenance.maintain(workshop.rim)
+        assert workshop.changes() == ["old"]
+        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
+        maintenance.maintain(workshop.rim)
+        assert workshop.changes() == []
+
+    def test_is_let_go_of_by_one_at_a_time(self, workshop: Workshop) -> None:
+        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
+        self.write(workshop, "old")
+        maintenance.maintain(workshop.rim)
+        self.days_pass(workshop, 31)
+        with workshop.rim.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT pg_advisory_lock({maintenance._LOCK})")
+            maintenance.let_go_of_changes(workshop.rim, NOW - RETENTION)
+            assert workshop.changes() == ["old"]
+            other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
+        maintenance.let_go_of_changes(workshop.rim, NOW - RETENTION)
+        assert workshop.changes() == []

@@ -13,7 +13,7 @@ CREATE TABLE change_marks (
     id bigint NOT NULL
 );
 
--- The oldest place of the log that is still kept; NULL: nothing was let go of yet.
+-- Up to here, and including it, the log was let go of; no row: nothing was yet.
 CREATE TABLE change_floor (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     transaction xid8 NOT NULL,
