@@ -10,7 +10,7 @@ import pytest
 
 from shared import rules
 from shared.db import alerts, rules_in_force
-from shared.domain.rules import Rules
+from shared.rules import document
 from tests.ops.commands import Commands
 from tests.ops.running import START_SECONDS, command, environment
 
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 class TestChecking:
     def test_a_right_file_ends_well(self, commands: Commands, file: Path) -> None:
         file.write_text(GOOD)
-        count = len(Rules().alerts)
+        count = len(document.default().alerts)
         assert f"good; {count} rules about alerts would be in force" in commands.run("rules", "check", str(file))
 
     def test_a_wrong_one_prints_every_error_as_compilers_do(self, commands: Commands, file: Path) -> None:
