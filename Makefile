@@ -7,7 +7,8 @@ STAMP := $(VENV)/.set-up
 # The first of these that is new enough; PYTHON=… names another.
 CANDIDATES := python3 python3.13 python3.12 python3.11
 PYTHON ?=
-# So many processes run the tests, each on servers of its own; they wait more than they work.
+# So many processes run the tests, each on servers of its own; they wait more than they work. Those that kill processes
+# need the machine for themselves.
 JOBS ?= 3
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
@@ -47,7 +48,8 @@ up: setup ## Run the whole system, with its data in .tidings/
 	@$(BIN)/tidings up
 
 test: setup ## Run all tests, on real servers and workers
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --ignore tests/chaos)
+	@$(if $(TESTS),,$(BIN)/python -m pytest tests/chaos)
 
 sure: setup ## Format, lint, types, imports, tests: before every commit
 	@$(BIN)/ruff format --check .
