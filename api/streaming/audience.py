@@ -106,5 +106,5 @@ class Audience:
 
     @staticmethod
     def _cut(listener: Listener, reason: str) -> None:
-        log.info("a listener is cut off", caller=listener.follow.caller.actor, reason=reason)
-        listener.cut(reason)
+        if listener.cut(reason):
+            log.info("a listener is cut off", caller=listener.follow.caller.actor, reason=reason)

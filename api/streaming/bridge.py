@@ -7,7 +7,7 @@ themselves; here an answer crosses once.
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +15,10 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from api.streaming.handover import IN_ENVIRON, Handover
+from api.streaming.protocol import Receive, Scope, Send
 
 _BODY_SECONDS = 30.0  # for each piece of a request's body
 _OWN_NAMES = {"CONTENT_TYPE", "CONTENT_LENGTH"}
-
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(slots=True, kw_only=True)

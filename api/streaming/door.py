@@ -11,9 +11,10 @@ from wsgiref.types import WSGIApplication
 
 from api.streaming import sockets
 from api.streaming.audience import Audience, Patience
-from api.streaming.bridge import Answer, Bridge, Receive, Scope, Send
+from api.streaming.bridge import Answer, Bridge
 from api.streaming.handover import Follow, Handover, Wait
 from api.streaming.listener import Listener
+from api.streaming.protocol import Receive, Scope, Send
 from api.streaming.reader import LogReader
 from api.streaming.tail import Pace, Tail
 from shared.db.changes import Cursor
@@ -102,7 +103,7 @@ class Door:
 
     async def _follow(self, follow: Follow, answer: Answer, scope: Scope, send: Send) -> None:
         """Send what comes, until the listener is cut off."""
-        sockets.limit_silence(scope["server"][1])
+        sockets.limit_silence(int(scope["server"][1]))
         headers = [(name, value) for name, value in answer.headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         patience = self._audience.patience

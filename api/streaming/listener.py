@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -10,13 +9,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.streaming import frames
 from api.streaming.handover import Follow
+from api.streaming.protocol import Send
 from api.streaming.reader import LogReader, Part
 from api.streaming.tail import Tail
 from shared.db.changes import GoneError
 
 _LAST_WORDS_SECONDS = 1.0
-
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Listener:
@@ -47,13 +45,14 @@ class Listener:
         self._task: asyncio.Task[Any] | None = None
         self._reason: str | None = None
 
-    def cut(self, reason: str) -> None:
-        """End it, and say why if it still listens. Whoever calls this wakes the tail."""
+    def cut(self, reason: str) -> bool:
+        """End it, and say why if it still listens; False if it was ended before. Whoever calls this wakes the tail."""
         if self._reason is not None:
-            return
+            return False
         self._reason = reason
         if self.sending_since is not None and self._task is not None:
             self._task.cancel()
+        return True
 
     async def run(self, beginning: bytes) -> None:
         """Send what there is and what comes, until it is cut off."""

@@ -30,7 +30,7 @@ _place = attrgetter("cursor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often the end is looked at, how long what was read is kept, how long to wait for a lost database; seconds.
+    """How often the end is looked at, how long what was read is kept, how long to rest after a failure; seconds.
 
     What is erased meanwhile is sent no longer than it is kept.
     """
@@ -131,6 +131,7 @@ class Tail:
                 self.resets += 1
                 self._forget()
                 self.wake()
+                await asyncio.sleep(self._pace.recover_seconds)
             except Exception as error:
                 if not is_lost:
                     log.warning("the log of changes cannot be read", exc_info=error)

@@ -208,7 +208,7 @@ class Call:
 
 
 @asynccontextmanager
-async def calling(door: Any, target: str, key: str = ADMIN_KEY) -> AsyncIterator[Call]:
+async def calling(door: Any, target: str, key: str = ADMIN_KEY, port: int = 1) -> AsyncIterator[Call]:
     """A request whose answer comes meanwhile; the client has gone at the end."""
     parts = urlsplit(target)
     scope = {
@@ -220,7 +220,7 @@ async def calling(door: Any, target: str, key: str = ADMIN_KEY) -> AsyncIterator
         "raw_path": parts.path.encode(),
         "query_string": parts.query.encode(),
         "headers": [(b"authorization", f"Bearer {key}".encode())],
-        "server": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", str(port)),  # as granian has it
         "client": ("127.0.0.1", 2),
     }
     call = Call(scope)

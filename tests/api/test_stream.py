@@ -440,6 +440,18 @@ class TestWithoutPatience:
 
         asyncio.run(scenario())
 
+    def test_the_kernel_ends_connections_whose_other_end_takes_nothing(self, house: House) -> None:
+        async def scenario(listening: socket.socket) -> None:
+            port = listening.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port)), listening.accept()[0] as accepted:
+                async with self.open(house) as door, calling(door, "/v1/changes/stream", port=port) as call:
+                    await call.until(b"id: ")
+                for each in (listening, accepted):
+                    assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            asyncio.run(scenario(listening))
+
     def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, house: House) -> None:
         async def scenario() -> None:
             async with (
@@ -448,6 +460,7 @@ class TestWithoutPatience:
                 calling(door, "/v1/changes/stream") as quick,
             ):
                 await slow.until(b"id: ")
+                await quick.until(b"id: ")
                 slow.takes.clear()
                 for number in range(20):
                     await asyncio.to_thread(write, house, f"n.{number}")
@@ -455,6 +468,35 @@ class TestWithoutPatience:
                 slow.takes.set()
                 await slow.until(b"event: n.19\n")
                 assert heard(slow) == heard(quick) == [f"n.{number}" for number in range(20)]
+
+        asyncio.run(scenario())
+
+    def test_who_waits_for_something_rare_gets_it_however_much_else_happens(self, house: House) -> None:
+        async def scenario() -> None:
+            async with (
+                self.open(house, Pace(look_seconds=0.01, keep_seconds=0.02)) as door,
+                calling(door, "/v1/changes/stream") as other,
+                calling(door, "/v1/changes?wait=20&types=rare") as call,
+            ):
+                await other.until(b"id: ")
+                for number in range(20):
+                    await asyncio.to_thread(write, house, f"n.{number}")
+                    await other.until(f"event: n.{number}\n".encode())
+                assert call.sent == []
+                await asyncio.to_thread(write, house, "rare")
+                await call.end()
+                assert [item["type"] for item in json.loads(call.body)["items"]] == ["rare"]
+
+        asyncio.run(scenario())
+
+    def test_who_stops_waiting_is_waited_for_no_longer(self, house: House) -> None:
+        async def scenario() -> None:
+            async with self.open(house) as door:
+                async with calling(door, "/v1/changes?wait=60") as call:
+                    while not door._audience._staying:  # noqa: ASYNC110 - nobody tells
+                        await asyncio.sleep(0.01)
+                assert call.sent == []
+                assert door._audience._staying == 0
 
         asyncio.run(scenario())
 
