@@ -8,7 +8,7 @@ STAMP := $(VENV)/.set-up
 CANDIDATES := python3 python3.13 python3.12 python3.11
 PYTHON ?=
 # So many processes run the tests, each on servers of its own; they wait more than they work. Those that kill processes
-# need the machine for themselves.
+# run after the others and two at a time: they count on a machine that lets their own come back soon.
 JOBS ?= 3
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
@@ -49,7 +49,7 @@ up: setup ## Run the whole system, with its data in .tidings/
 
 test: setup ## Run all tests, on real servers and workers
 	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --ignore tests/chaos)
-	@$(if $(TESTS),,$(BIN)/python -m pytest tests/chaos)
+	@$(if $(TESTS),,$(BIN)/python -m pytest --numprocesses 2 tests/chaos)
 
 sure: setup ## Format, lint, types, imports, tests: before every commit
 	@$(BIN)/ruff format --check .
