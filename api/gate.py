@@ -88,7 +88,7 @@ class Gate:
         administrator = access.administrator(secret, self._settings.admin_key)
         if administrator is not None:
             return administrator
-        with self._engine.begin() as connection:
+        with self._engine.connect() as connection:
             return access.caller(connection, secret)
 
     def _count(self, caller: Caller) -> None:

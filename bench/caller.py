@@ -11,11 +11,17 @@ _TIMEOUT_SECONDS = 10.0
 
 
 class Answer(NamedTuple):
-    """Status (0: none), body, and seconds from sending to the end of the answer."""
+    """Status (0: none), head and body, and seconds from sending to the end of the answer."""
 
     status: int
+    head: bytes
     body: bytes
     seconds: float
+
+    @property
+    def seconds_inside(self) -> float:
+        """What the application itself says it took, by its Server-Timing."""
+        return float(self.head.lower().partition(b"\r\nserver-timing: app;dur=")[2].partition(b"\r")[0]) / 1000
 
 
 class Caller:
@@ -40,9 +46,9 @@ class Caller:
             received = self._exchange(request)
         except OSError:
             self.close()
-            return Answer(load.NO_ANSWER, b"", time.perf_counter() - begin)
-        body = received.partition(b"\r\n\r\n")[2]
-        return Answer(int(received[9:12]), body, time.perf_counter() - begin)
+            return Answer(load.NO_ANSWER, b"", b"", time.perf_counter() - begin)
+        head, _, body = received.partition(b"\r\n\r\n")
+        return Answer(int(received[9:12]), head, body, time.perf_counter() - begin)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

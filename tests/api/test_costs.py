@@ -1,5 +1,6 @@
 """What a question costs does not grow with history: each is answered along an index, whatever the planner thinks."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,16 @@ from tests.api.house import House
 HISTORY = 20_000
 MUCH = 1_000
 LATE = datetime.now(UTC)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/nothing-of-this-kind"])
+def test_an_answer_says_how_long_it_took_here(house: House, path: str) -> None:
+    began = time.perf_counter()
+    answer = house.call("GET", path)
+    whole = 1000 * (time.perf_counter() - began)
+    name, _, duration = answer.headers["Server-Timing"].partition(";dur=")
+    assert name == "app"
+    assert 0 < float(duration) <= whole + 0.1, "rounded to a tenth of a millisecond"
 
 
 @pytest.fixture(scope="module")
