@@ -22,7 +22,7 @@ class Plan:
     single_checks: int = 3000
     large_checks: int = 20
     deliveries: int = 20_000
-    deliveries_rounds: int = 3
+    deliveries_rounds: int = 6
     deliveries_latency: float = 30.0
     stories: int = 300
 
@@ -50,7 +50,7 @@ def quick(seconds: float) -> Plan:
         single_checks=500,
         large_checks=5,
         deliveries=3000,
-        deliveries_rounds=1,
+        deliveries_rounds=2,
         deliveries_latency=seconds,
         stories=30,
     )
