@@ -31,6 +31,9 @@ QUEUES = {JOBS: JOBS_QUEUE, DELIVER: DELIVERIES_QUEUE, TELL: DELIVERIES_QUEUE, A
 """By task; all others are in the one queue."""
 
 _EXPIRES = timedelta(seconds=30)  # a bell that nobody heard by then has been made up for by the sweep
+_LOOK_EVERY_RINGS = 100
+_MOST_UNHEARD = 1000
+"""When nobody listens for hours, so many bells wait in the broker and no more."""
 _BROKER_TIMEOUT_SECONDS = 0.5
 _ARGUMENTS: tuple[Any, ...] = ((), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
 
@@ -42,6 +45,8 @@ class Doorbell:
         self._broker_url = broker_url
         self._connection = self._dial()
         self._producer: Producer | None = None
+        self._rings = 0
+        self._unheard: set[str] = set()
         self._lock = threading.Lock()
 
     def ring(self, task: str = DRAIN) -> bool:
@@ -50,7 +55,8 @@ class Doorbell:
             try:
                 if self._producer is None:
                     self._producer = Producer(self._connection.default_channel, serializer="json")
-                self._publish(self._producer, task)
+                if self._is_heard(self._producer, task):
+                    self._publish(self._producer, task)
             except _unreachable(self._connection):
                 self._hang_up()
                 return False
@@ -60,6 +66,17 @@ class Doorbell:
         """Let go of the connection to the broker."""
         with self._lock:
             self._hang_up()
+
+    def _is_heard(self, producer: Producer, task: str) -> bool:
+        """Whether one more bell is of use; looked at now and then, and every time while it is not."""
+        queue = QUEUES.get(task, QUEUE)
+        self._rings += 1
+        if self._rings % _LOOK_EVERY_RINGS == 0 or queue in self._unheard:
+            if producer.channel.client.llen(queue) > _MOST_UNHEARD:
+                self._unheard.add(queue)
+            else:
+                self._unheard.discard(queue)
+        return queue not in self._unheard
 
     def _publish(self, producer: Producer, task: str) -> None:
         identity = str(uuid4())

@@ -10,11 +10,12 @@ from shared import log, settings
 from shared.domain.errors import TidingsError
 from shared.doorbell import ASK, DELIVER, JOBS, QUEUE, QUEUES, TELL, VERIFY
 from shared.rules import startup
+from workers.bells import Bell
 
 _configuration = settings.read()
 _configuration.require("broker_url")
 
-app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"])
+app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"], task_cls=Bell)
 app.conf.update(
     # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
     # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu

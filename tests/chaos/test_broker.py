@@ -2,7 +2,12 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import pytest
+
+from shared import doorbell
+from shared.doorbell import Doorbell
 from tests.chaos import traffic
 from tests.chaos.house import flush, frozen
 from tests.chaos.stage import Stage
@@ -65,3 +70,25 @@ def test_a_worker_that_was_busy_while_the_broker_was_gone_hears_the_bell_again(s
     done = stage.provider.send(stage.bodies(second))
 
     stage.every_acknowledged_event_had_its_effect_once(first + second, done)
+
+
+def test_a_worker_that_has_no_time_for_thousands_of_bells_lets_go_of_them_and_works_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = stage.house
+    house.stop("worker 2")
+    first, second = traffic.happenings(20, seed=16), traffic.happenings(20, seed=17)
+    monkeypatch.setattr(doorbell, "_EXPIRES", timedelta(seconds=1))
+    bell = Doorbell(house.redis.url)
+    with house.holding_workers():
+        done = stage.provider.send(stage.bodies(first))
+        house.must_come(lambda: bool(house.leased()), "worker")
+        assert all(bell.ring() for _ in range(3000))
+        time.sleep(1.5)  # until they have expired
+    bell.close()
+    stage.every_acknowledged_event_had_its_effect_once(first, done)
+
+    done = stage.provider.send(stage.bodies(second))
+
+    stage.every_acknowledged_event_had_its_effect_once(first + second, done)
+    assert house.processes["worker"].is_running, house.last_words("worker")
