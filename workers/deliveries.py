@@ -44,6 +44,11 @@ _STOP_SECONDS: Final = 8.0
 _UNTIL_MENDED_SECONDS: Final = 30.0
 _DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")
 _NO_LONGER_KEPT: Final = "the change that it tells of is no longer kept"
+_SUSPECT_AFTER: Final = 2
+"""Leases that ran out: what may be to blame for the end of deliverers is sent alone, and so takes none along."""
+_MOST_LAPSES: Final = 5
+_DEADLY: Final = f"deliverers ended {_MOST_LAPSES} times while they made this call, and nobody knows how it went"
+_SUSPECT_WAITS_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -146,6 +151,7 @@ class Deliverer:
         with self._rim.engine.begin() as connection:
             self._subscribers.refresh(connection)
             self._bodies.prepare(connection, [_cursor(one) for one in claimed])
+        claimed = self._without_suspects(claimed, token)
         begun = [self._under_way_with(one, token) for one in claimed]
         sent = [one for one in begun if isinstance(one, UnderWay)]
         self._under_way |= {one.call.key: one for one in sent}
@@ -153,6 +159,18 @@ class Deliverer:
         if unusable := [one.id for one in begun if isinstance(one, Claimed)]:
             with self._rim.engine.begin() as connection:
                 deliveries.release(connection, unusable, token, delay_seconds=_UNTIL_MENDED_SECONDS)
+
+    def _without_suspects(self, claimed: Sequence[Claimed], token: UUID) -> Sequence[Claimed]:
+        """These, with at most one among all under way that may be to blame for the end of deliverers; others wait."""
+        suspects = [one for one in claimed if one.lapses >= _SUSPECT_AFTER]
+        if not suspects:
+            return claimed
+        busy = any(one.claimed.lapses >= _SUSPECT_AFTER for one in self._under_way.values())
+        waiting = {one.id for one in suspects[0 if busy else 1 :]}
+        if waiting:
+            with self._rim.engine.begin() as connection:
+                deliveries.release(connection, list(waiting), token, delay_seconds=_SUSPECT_WAITS_SECONDS)
+        return [one for one in claimed if one.id not in waiting]
 
     def _under_way_with(self, claimed: Claimed, token: UUID) -> UnderWay | Claimed | None:
         """The call for a delivery; the delivery itself where it has to wait until somebody mends something."""
@@ -165,8 +183,8 @@ class Deliverer:
             key=ids.receipt_id(now), url=subscription.url, headers=(), body=b"", timeout_seconds=subscription.timeout_s
         )
         begun = UnderWay(claimed=claimed, token=token, subscription=subscription, call=call, begun_at=now)
-        if body is None:
-            self._unwritten.append(endings.of_nothing(begun, _NO_LONGER_KEPT))
+        if body is None or claimed.lapses >= _MOST_LAPSES:
+            self._unwritten.append(endings.of_nothing(begun, _NO_LONGER_KEPT if body is None else _DEADLY))
             return None
         webhook_id = feed.identifier(_cursor(claimed))
         try:

@@ -52,10 +52,11 @@ chosen AS (
 ),
 claimed AS (
     UPDATE pending_deliveries AS p SET lease_token = %(token)s,
+        lapses = p.lapses + (p.lease_until IS NOT NULL)::integer,
         lease_until = now() + make_interval(secs => timeout_s + %(spare)s)
     FROM chosen WHERE p.delivery_id = chosen.delivery_id AND (p.lease_until IS NULL OR p.lease_until <= now())
-    RETURNING p.delivery_id, p.subscription_id, p.change_transaction, p.change_id, p.attempts, p.message_id, p.ordered,
-        chosen.rate, chosen.paced_until, chosen.failing, chosen.last_success_at
+    RETURNING p.delivery_id, p.subscription_id, p.change_transaction, p.change_id, p.attempts, p.lapses, p.message_id,
+        p.ordered, chosen.rate, chosen.paced_until, chosen.failing, chosen.last_success_at
 ),
 paced AS (
     INSERT INTO endpoint_health AS h (subscription_id, paced_until)
@@ -64,7 +65,7 @@ paced AS (
     ON CONFLICT (subscription_id) DO UPDATE SET paced_until = excluded.paced_until
 )
 SELECT delivery_id AS id, subscription_id, change_transaction::text::bigint AS transaction, change_id, attempts,
-    message_id, ordered, failing, last_success_at
+    lapses, message_id, ordered, failing, last_success_at
 FROM claimed ORDER BY change_transaction, change_id
 """
 _CLAIM_ANY = _CLAIM.format(among="")
@@ -87,7 +88,7 @@ waiting AS (
     SELECT id, subscription_id, change_transaction, change_id, message_id, 1, %(now)s,
         ordered AND message_id IS NOT NULL
     FROM wanted
-    ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0
+    ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0, lapses = 0
 )
 UPDATE deliveries AS d SET status = 'pending', next_attempt_at = NULL FROM wanted WHERE d.id = wanted.id
 """
@@ -107,7 +108,8 @@ FROM gone WHERE d.id = gone.delivery_id
 class Claimed:
     """A delivery that a deliverer has leased. `attempts` are those before this one, since it was made or replayed.
 
-    `failing` and `last_success_at` are of its endpoint.
+    `lapses` are the leases right before this one that ran out: nobody has told how those calls ended. `failing` and
+    `last_success_at` are of its endpoint.
     """
 
     id: UUID
@@ -115,6 +117,7 @@ class Claimed:
     transaction: int
     change_id: int
     attempts: int
+    lapses: int
     message_id: UUID | None
     ordered: bool
     failing: bool

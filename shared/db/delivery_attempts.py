@@ -54,8 +54,8 @@ gone AS (
     DELETE FROM pending_deliveries WHERE delivery_id IN (SELECT delivery_id FROM held WHERE status <> 'retry')
 ),
 put_back AS (
-    UPDATE pending_deliveries AS p SET lane = 1, attempts = p.attempts + 1, lease_until = NULL, lease_token = NULL,
-        available_at = now() + make_interval(secs => held.delay_seconds)
+    UPDATE pending_deliveries AS p SET lane = 1, attempts = p.attempts + 1, lapses = 0, lease_until = NULL,
+        lease_token = NULL, available_at = now() + make_interval(secs => held.delay_seconds)
     FROM held WHERE p.delivery_id = held.delivery_id AND held.status = 'retry'
 ),
 noted AS (

@@ -37,6 +37,10 @@ def sink() -> Iterator[HttpSink]:
         yield sink
 
 
+def let_leases_run_out(downstream: Downstream) -> None:
+    downstream.workshop.run("UPDATE pending_deliveries SET lease_until = now() - interval '1 s'")
+
+
 def claim(downstream: Downstream, room: int = 100) -> list[UUID]:
     """What a deliverer would claim now, and does not send."""
     with downstream.workshop.rim.durable.begin() as connection:
@@ -406,6 +410,57 @@ class TestDeath:
         downstream.deliver()
         assert [request.id for request in sink.received] == [name]
         assert downstream.statuses() == [("delivered", 1)]
+
+    def test_what_ends_every_deliverer_is_dead_with_a_reason(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        downstream.fan_out()
+        for _ in range(delivering._MOST_LAPSES):
+            assert len(claim(downstream)) == 1  # and dies
+            let_leases_run_out(downstream)
+        downstream.deliver()
+        assert sink.received == []
+        assert downstream.statuses() == [("dead", 1)]
+        ((_, status, http_status, _, response),) = downstream.attempts()
+        assert (status, http_status) == ("failed", 0)
+        assert "deliverers ended 5 times" in response["network_error"]
+
+    def test_what_was_under_way_when_deliverers_ended_is_sent_one_by_one(
+        self, downstream: Downstream, sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(delivering, "_SUSPECT_WAITS_SECONDS", 0.0)
+        monkeypatch.setattr(delivering, "_STOP_SECONDS", 0.2)
+        downstream.subscribe(sink.url, timeout_s=30)
+        names = [downstream.change() for _ in range(5)]
+        downstream.fan_out()
+        for _ in range(delivering._SUSPECT_AFTER):
+            assert len(claim(downstream)) == 5  # and dies
+            let_leases_run_out(downstream)
+        sink.then(sinks.hang)
+        deliverer = downstream.another()
+        thread = threading.Thread(target=deliverer.deliver)
+        thread.start()
+        while not sink.received:
+            time.sleep(0.01)
+        fresh = downstream.change()
+        deliverer.deliver()
+        while len(sink.received) < 2:
+            time.sleep(0.01)
+        assert [request.id for request in sink.received] == [names[0], fresh]
+        deliverer.stop()
+        thread.join()
+        downstream.another().deliver()
+        assert downstream.statuses() == [("delivered", 1)] * 6
+
+    def test_a_call_that_was_told_of_clears_what_was_suspected(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+        downstream.fan_out()
+        claim(downstream)
+        let_leases_run_out(downstream)
+        sink.then(answer(500))
+        downstream.deliver()
+        assert downstream.workshop.rows("SELECT lapses FROM pending_deliveries") in ([(0,)], [])
 
     def test_who_slept_past_its_lease_writes_nothing(self, downstream: Downstream, sink: HttpSink) -> None:
         downstream.subscribe(sink.url)

@@ -123,6 +123,7 @@ CREATE TABLE pending_deliveries (
     available_at timestamptz NOT NULL,
     ordered boolean NOT NULL DEFAULT false,      -- others of its message wait for it
     attempts smallint NOT NULL DEFAULT 0,        -- since it was made, or replayed
+    lapses smallint NOT NULL DEFAULT 0,          -- leases in a row that ran out without a word
     lease_until timestamptz,
     lease_token uuid
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
