@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from shared.db import audit, idempotent_answers, log_retention, partitions, retention
+from shared.db import idempotent_answers, log_retention, partitions, retention
 from workers.rim import Rim
 
 _LOCK = 0x71D1466
@@ -26,7 +26,7 @@ def maintain(rim: Rim) -> None:
             return
         made = partitions.ensure(connection, now=now)
         trimmed = retention.trim(connection, oldest)
-        trimmed["audit_log"] = audit.trim(connection, now, now - oldest)
+        trimmed |= retention.trim_history(connection, now, now - oldest)
         trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
         log_retention.mark(connection, now)
         log_retention.forget_marks(connection, oldest)

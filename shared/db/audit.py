@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -12,9 +12,6 @@ from sqlalchemy import Connection
 from shared import ids
 from shared.db.inbox import Span
 from shared.db.walks import Page, Position, Walk
-
-KEPT_AT_LEAST: Final = timedelta(days=400)
-KEPT_FOR_RETENTIONS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +82,6 @@ def listed(
         {"ids": [position[0] for position in found.items]},
     ).mappings()
     return Page([Entry(**row) for row in rows], found.next)
-
-
-def trim(connection: Connection, now: datetime, retention: timedelta) -> int:
-    """Let go of what is older than twelve times the retention, and than 400 days; return how many entries."""
-    oldest = now - max(KEPT_AT_LEAST, retention * KEPT_FOR_RETENTIONS)
-    return connection.exec_driver_sql(
-        "DELETE FROM audit_log WHERE id < %(oldest)s", {"oldest": ids.first_at(oldest)}
-    ).rowcount
 
 
 def difference(before: Any, after: Any) -> dict[str, Any]:

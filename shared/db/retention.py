@@ -1,12 +1,14 @@
-"""What is let go of besides partitions: keys, refusals and old messages that nothing speaks of any more."""
+"""What is let go of besides partitions: what speaks of things that are no longer kept, and history that is very old."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Connection
 
 from shared import ids
 
-_STATEMENTS = {
+_STATEMENTS: Final = {
     "receipt_keys": "DELETE FROM receipt_keys WHERE expires_at < %(oldest)s",
     "event_keys": "DELETE FROM event_keys WHERE event_id < %(oldest_id)s",
     "refusals": "DELETE FROM refusals WHERE id < %(oldest_id)s",
@@ -25,8 +27,28 @@ _STATEMENTS = {
     "reconciled_receipts": "DELETE FROM reconciled_receipts WHERE receipt_id < %(oldest_id)s",
 }
 
+_HISTORY: Final = {
+    "audit_log": "DELETE FROM audit_log WHERE id < %(oldest_id)s",
+    "alert_steps": (
+        "DELETE FROM alert_steps AS s USING alerts AS a"
+        " WHERE a.id = s.alert_id AND a.id < %(oldest_id)s AND a.resolved_at < %(oldest)s"
+    ),
+    "alerts": "DELETE FROM alerts WHERE id < %(oldest_id)s AND resolved_at < %(oldest)s",
+}
+_HISTORY_AT_LEAST: Final = timedelta(days=400)
+_HISTORY_FOR_RETENTIONS: Final = 12
+
 
 def trim(connection: Connection, oldest: datetime) -> dict[str, int]:
     """Delete what is older than retention; return how many rows of each table went."""
+    return _delete(connection, _STATEMENTS, oldest)
+
+
+def trim_history(connection: Connection, now: datetime, retention: timedelta) -> dict[str, int]:
+    """Delete from the audit log and the alerts what is older than twelve times the retention, and than 400 days."""
+    return _delete(connection, _HISTORY, now - max(_HISTORY_AT_LEAST, retention * _HISTORY_FOR_RETENTIONS))
+
+
+def _delete(connection: Connection, statements: Mapping[str, str], oldest: datetime) -> dict[str, int]:
     values = {"oldest": oldest, "oldest_id": ids.first_at(oldest)}
-    return {table: connection.exec_driver_sql(statement, values).rowcount for table, statement in _STATEMENTS.items()}
+    return {table: connection.exec_driver_sql(statement, values).rowcount for table, statement in statements.items()}

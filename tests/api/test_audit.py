@@ -9,6 +9,7 @@ import pytest
 
 from shared.access import Scope, create_key
 from shared.db import audit
+from shared.db import retention as retentions
 from tests import estate as estates
 from tests import sinks, telling
 from tests.api.conftest import in_database
@@ -177,9 +178,9 @@ def test_entries_are_kept_for_400_days_or_twelve_times_the_retention(house: Hous
     house.source("main")
     now = datetime.now(UTC)
     with house.engine.begin() as connection:
-        assert audit.trim(connection, now + timedelta(days=399), timedelta(days=30)) == 0
-        assert audit.trim(connection, now + timedelta(days=401), timedelta(days=60)) == 0
-        assert audit.trim(connection, now + timedelta(days=401), timedelta(days=30)) == 1
+        for days, retention, gone in ((399, 30, 0), (401, 60, 0), (401, 30, 1)):
+            trimmed = retentions.trim_history(connection, now + timedelta(days=days), timedelta(days=retention))
+            assert trimmed["audit_log"] == gone
 
 
 def test_an_entry_is_undone_with_its_change(house: House) -> None:
