@@ -1,7 +1,7 @@
 """From a stored receipt to the rows of its events."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,9 @@ from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, WITHOUT_MESSAGE
 from shared.sources import Source
 
 _encode = msgspec.json.Encoder().encode
+
+_MOST_AHEAD: Final = timedelta(days=1)
+"""No clock that is merely wrong about its time zone is further ahead."""
 
 _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
@@ -57,7 +60,7 @@ def _row(source_id: int, receipt_id: UUID, received_at: datetime, position: int,
         type=event.type,
         message_id=None if message_key is None else events.message_id(source_id, message_key),
         recipient=event.recipient,
-        occurred_at=event.occurred_at or received_at,
+        occurred_at=_happened(event.occurred_at, received_at),
         received_at=received_at,
         sender=event.sender,
         subject=event.subject,
@@ -78,6 +81,11 @@ def _row(source_id: int, receipt_id: UUID, received_at: datetime, position: int,
         status=status,
         change_type=CHANGE_TYPES[event.type],
     )
+
+
+def _happened(stated: datetime | None, received_at: datetime) -> datetime:
+    """When it happened: a time far ahead would stand above everything that is told later, for years."""
+    return received_at if stated is None or stated - received_at > _MOST_AHEAD else stated
 
 
 def _data(event: Event) -> str:

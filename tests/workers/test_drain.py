@@ -73,6 +73,17 @@ def poison(workshop: Workshop, recipient: str) -> None:
 
 
 class TestWhatIsPending:
+    @pytest.mark.parametrize("ahead", [timedelta(hours=23), timedelta(days=2), timedelta(days=5000)])
+    def test_is_superseded_by_what_is_told_later_although_it_says_it_is_of_another_day(
+        self, workshop: Workshop, source: Source, ahead: timedelta
+    ) -> None:
+        now = datetime.now(UTC)
+        for kind, at in (("delivery", now + ahead), ("bounce", now + timedelta(hours=24))):
+            event = {"kind": kind, "recipient": "ann@example.net", "message_id": "m", "timestamp": at.isoformat()}
+            workshop.receive(source, json.dumps({"events": [event]}).encode())
+            draining.drain(workshop.rim)
+        assert workshop.statuses() == {"ann@example.net": "bounced"}
+
     def test_becomes_events_and_states_and_leaves_the_queue(self, workshop: Workshop, source: Source) -> None:
         ids = [workshop.receive(source, delivery(name)) for name in ("ann", "bob")]
         done = draining.drain(workshop.rim)
