@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pycurl
 
+from shared import authorities
 from shared.domain.errors import TidingsError
 
 _CONNECT_TIMEOUT_MS = 3000
@@ -66,6 +67,8 @@ def call(
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS)
         handle.setopt(pycurl.TIMEOUT_MS, round(timeout_seconds * 1000))
         handle.setopt(pycurl.USERAGENT, "tidings")
+        for option, value in authorities.options().items():
+            handle.setopt(option, value)
         handle.setopt(pycurl.HEADERFUNCTION, take_header)
         handle.setopt(pycurl.WRITEFUNCTION, take)
         _say(handle, method, headers or {}, body)

@@ -1,15 +1,14 @@
 """A libcurl handle that makes one call after another, with a bound on everything that could come back."""
 
 import os
-import ssl
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from socket import socket
 from typing import Any
 
 import pycurl
 
+from shared import authorities
 from shared.egress import guard
 from shared.egress.call import Call, Outcome
 from shared.egress.guard import Network
@@ -139,7 +138,7 @@ def _status(line: bytes) -> int:
 
 @cache
 def _options() -> dict[int, Any]:
-    options = {
+    return {
         pycurl.NOSIGNAL: 1,
         pycurl.PROXY: "",  # whatever the environment says
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
@@ -150,8 +149,5 @@ def _options() -> dict[int, Any]:
         pycurl.SSL_VERIFYHOST: 2,
         pycurl.USERAGENT: "tidings",
         pycurl.POST: 1,
+        **authorities.options(),
     }
-    authorities = ssl.get_default_verify_paths().cafile
-    if authorities and Path(authorities).is_file():  # libcurl's own idea may be of another distribution
-        options[pycurl.CAINFO] = authorities
-    return options
