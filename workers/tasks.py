@@ -5,7 +5,7 @@ from typing import Any
 from celery.signals import worker_shutting_down
 
 from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
-from workers import alerting, deliveries, maintenance, notices, reconciliation, rim, soft_bounces, sweep, verification
+from workers import alerting, deliveries, maintenance, notices, reconciliation, rim, suppressing, sweep, verification
 from workers import drain as draining
 from workers import jobs as working
 from workers.app import app
@@ -65,13 +65,13 @@ def tidy_counts() -> None:
 @app.task(name="tidings.judge_soft_bounces")
 def judge_soft_bounces() -> None:
     """Judge the recipients whose mail could not be delivered several times in a row."""
-    soft_bounces.judge_due(rim.current())
+    suppressing.judge_due(rim.current())
 
 
 @app.task(name="tidings.expire_suppressions")
 def expire_suppressions() -> None:
     """Announce the end of suppressions whose time is over."""
-    soft_bounces.expire_due(rim.current())
+    suppressing.expire_due(rim.current())
 
 
 @app.task(name=DELIVER)
@@ -89,4 +89,4 @@ def _stop_delivering(**_: Any) -> None:
 def maintain() -> None:
     """Make partitions ahead, let go of what retention has passed, and look again at who softly bounced."""
     maintenance.maintain(rim.current())
-    soft_bounces.maintain(rim.current())
+    suppressing.maintain(rim.current())

@@ -21,7 +21,7 @@ from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
 from tests.workers.workshop import Workshop
 from workers import drain as draining
-from workers import soft_bounces
+from workers import suppressing
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
@@ -90,7 +90,7 @@ def process_again(workshop: Workshop, *receipts: UUID) -> None:
     with workshop.rim.durable.begin() as connection:
         assert reprocess.queue(connection, receipts) == len(receipts)
     draining.drain(workshop.rim)
-    soft_bounces.judge_due(workshop.rim)
+    suppressing.judge_due(workshop.rim)
 
 
 def preview(workshop: Workshop, receipt: UUID) -> Difference:
@@ -206,7 +206,7 @@ class TestProcessingAgain:
             receive(workshop, source, told("complained", hour=2)),
             receive(workshop, source, *(soft(number) for number in range(6))),
         ]
-        soft_bounces.judge_due(workshop.rim)
+        suppressing.judge_due(workshop.rim)
         assert len(reasons(workshop)) == 4
         lift(workshop)
         process_again(workshop, *receipts)
@@ -261,7 +261,7 @@ class TestProcessingAgain:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receipts = [receive(workshop, source, soft(number)) for number in range(4)]
         receipts.append(receive(workshop, source, soft(4) | {"status": "4.7.28"}))
-        soft_bounces.judge_due(workshop.rim)
+        suppressing.judge_due(workshop.rim)
         assert reasons(workshop) == ["soft_bounce"]
         parser.classifies = {}
         process_again(workshop, *receipts)
@@ -274,7 +274,7 @@ class TestProcessingAgain:
         receive(workshop, source, *(soft(number) for number in range(5)))
         parser.takes = {EventType.OPENED: EventType.DELIVERED}
         receipt = receive(workshop, source, told("open", hour=9))
-        soft_bounces.judge_due(workshop.rim)
+        suppressing.judge_due(workshop.rim)
         assert entries(workshop) == []
         parser.takes = {}
         process_again(workshop, receipt)
@@ -301,7 +301,7 @@ class TestAPreview:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receive(workshop, source, *(soft(number) for number in range(4)))
         receipt = receive(workshop, source, soft(4) | {"status": "4.7.28"})
-        soft_bounces.judge_due(workshop.rim)
+        suppressing.judge_due(workshop.rim)
         parser.classifies = {}
         [told_] = preview(workshop, receipt).suppressions
         assert (told_.action, told_.shown["reason"]) == ("withdrawn", "soft_bounce")
@@ -309,5 +309,5 @@ class TestAPreview:
 
     def test_of_what_would_not_change_shows_none(self, workshop: Workshop, source: Source) -> None:
         receipt = receive(workshop, source, hard(ANN), *(soft(number) for number in range(6)))
-        soft_bounces.judge_due(workshop.rim)
+        suppressing.judge_due(workshop.rim)
         assert preview(workshop, receipt).suppressions == []
