@@ -26,7 +26,7 @@ from api.subscription_fields import (
 )
 from shared import delivery_jobs, subscription_facts, subscription_trials
 from shared import subscription_registrations as registrations
-from shared.db import audit, subscriptions
+from shared.db import subscriptions
 from shared.db.jobs import Job as JobRow
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.subscription_checks import SubscriptionError
@@ -137,7 +137,9 @@ class OneSubscription(_Resource):
                     version=version,
                     now=datetime.now(UTC),
                 )
-                self.audit_of(connection, "changed", _known(row, subscription_id), **_difference(before, row))
+                self.audit_of(
+                    connection, "changed", _known(row, subscription_id), **subscription_facts.difference(before, row)
+                )
         return self.told(_known(row, subscription_id))
 
     @answers(204)
@@ -265,14 +267,6 @@ def refuse_disabled(row: SubscriptionRow) -> None:
         raise ProblemError(
             409, f"The subscription is disabled ({row.state_reason}), so nothing is sent; resume it first."
         )
-
-
-def _difference(before: SubscriptionRow | None, after: SubscriptionRow | None) -> dict[str, Any]:
-    """What changed, without the queries of URLs."""
-    found = audit.difference(before, after)
-    if "url" in found:
-        found["url"] = {side: captures.shown(url) for side, url in found["url"].items()}
-    return found
 
 
 def _known(row: SubscriptionRow | None, subscription_id: UUID) -> SubscriptionRow:

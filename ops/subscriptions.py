@@ -1,6 +1,5 @@
 """`tidings subscriptions`: who is told of which changes, where, and how."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from ops import jobs, workbench
+from ops import jobs, subscription_options, workbench
 from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import delivery_jobs, subscription_facts, subscription_trials
@@ -21,8 +20,7 @@ from shared.db import subscriptions as stored
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.deliveries import AttemptStatus
 from shared.domain.errors import TidingsError
-from shared.domain.subscription_checks import SCHEDULES
-from shared.domain.subscriptions import Payload, SubscriptionState
+from shared.domain.subscriptions import SubscriptionState
 from shared.doorbell import DELIVER, JOBS
 from shared.standard_webhooks import Scheme
 from shared.subscription_registrations import LONGEST_OVERLAP, OLD_SECRET_SIGNS_FOR, NewSecret
@@ -79,30 +77,13 @@ def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Pat
 @subscriptions.command
 @click.argument("url")
 @click.option("--type", "types", multiple=True, required=True, help="Such as message.*; may be given several times.")
-@click.option("--name", help="For people.")
-@click.option("--source", "sources", multiple=True, help="Only of this source; may be given several times.")
-@click.option("--tenant", help="Only of this tenant.")
-@click.option("--domain", "recipient_domains", multiple=True, help="Only where the recipient is of this domain.")
-@click.option("--tag", "tags", multiple=True, help="Only where the message bears this tag.")
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent along; @FILE for what is secret.")
-@click.option("--payload", type=OneOf(Payload), help="The form of what is sent.")
-@click.option("--timeout", "timeout_s", type=int, help="Seconds for the whole answer.")
-@click.option("--retries", help=f"Seconds before each, such as 0,30,120; or one of {', '.join(SCHEDULES)}.")
-@click.option("--rate", "rate_per_second", type=float, help="At most so many a second.")
-@click.option("--concurrency", type=int, help="At most so many at once.")
-@click.option("--ordered", is_flag=True, default=None, help="Changes of one message one after the other.")
+@subscription_options.options
 @click.option("--secret", help="To sign with; made here, if not given.")
 @_scheme_option
 @workbench.data_option
-def add(
-    url: str, headers: Sequence[str], retries: str | None, secret: str | None, scheme: Scheme, data: Path, **wishes: Any
-) -> None:
+def add(url: str, secret: str | None, scheme: Scheme, data: Path, **wishes: Any) -> None:
     """Make a subscription that is posted to at URL, and print its secret."""
-    given: dict[str, Any] = {name: value for name, value in wishes.items() if value not in (None, ())}
-    given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
-    given["headers"] = dict(_header(text) for text in headers)
-    if retries is not None:
-        given["retry_schedule"] = _schedule(retries)
+    given = subscription_options.read(wishes)
     with workbench.opened(data) as bench:
         checked = registrations.checked_url(url, bench.settings.egress_allow)
         with bench.engine.begin() as connection:
@@ -123,6 +104,33 @@ def show(subscription_id: UUID, data: Path) -> None:
         row = _known(stored.find(connection, subscription_id), subscription_id)
         (facts,) = subscription_facts.told(connection, [row], bench.vault, datetime.now(UTC))
     click.echo(msgspec.json.format(msgspec.json.encode(asdict(facts)), indent=2).decode())
+
+
+@subscriptions.command
+@_id_argument
+@click.option("--url", help="Post there from now on.")
+@click.option("--type", "types", multiple=True, help="Such as message.*; may be given several times.")
+@subscription_options.options
+@workbench.data_option
+def change(subscription_id: UUID, url: str | None, data: Path, **wishes: Any) -> None:
+    """Change what is given, and leave the rest.
+
+    An empty value takes a filter or a header away (--tag "", --header Name=), and --rate 0 the limit.
+    """
+    given = subscription_options.read_change(wishes)
+    if url is None and not given:
+        raise click.UsageError("Say what to change, such as --url or --type.")
+    with workbench.opened(data) as bench:
+        checked = None if url is None else registrations.checked_url(url, bench.settings.egress_allow)
+        with bench.engine.begin() as connection:
+            before = _known(stored.find(connection, subscription_id), subscription_id)
+            row = registrations.change(
+                connection, bench.vault, subscription_id, tenant=None, wishes=given, url=checked, now=datetime.now(UTC)
+            )
+            differences = subscription_facts.difference(before, _known(row, subscription_id))
+            workbench.audit(connection, "subscription.changed", f"subscription:{subscription_id}", **differences)
+        bench.ring(DELIVER)
+    click.echo(f"Changed: {', '.join(sorted(differences))}." if differences else "It is as it was.")
 
 
 @subscriptions.command
@@ -285,23 +293,6 @@ def _unknown(subscription_id: UUID) -> TidingsError:
     return TidingsError(
         f"There is no subscription {subscription_id}; `tidings subscriptions list` shows those there are."
     )
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise click.UsageError(f"--header should be NAME=VALUE, not {text!r}.")
-    if not value.startswith("@"):
-        return name, value
-    try:
-        return name, Path(value[1:]).read_text().strip()
-    except OSError as error:
-        raise click.UsageError(f"{value[1:]} cannot be read: {error.strerror}.") from None
-
-
-def _schedule(text: str) -> list[int] | str:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    return list(map(int, words)) if all(word.isdecimal() for word in words) else text
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from shared import standard_webhooks
-from shared.db import endpoint_health
+from shared.db import audit, endpoint_health
 from shared.db.endpoint_health import HealthFacts
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.subscriptions import SigningSecret
@@ -110,3 +111,11 @@ def _signs(secret: SigningSecret) -> SigningFacts:
         public_key=standard_webhooks.public_key(secret.value),
         expires_at=secret.expires_at,
     )
+
+
+def difference(before: SubscriptionRow | None, after: SubscriptionRow | None) -> dict[str, Any]:
+    """What changed, as details of the audit log: without the queries of URLs, which may be secret."""
+    found = audit.difference(before, after)
+    if "url" in found:
+        found["url"] = {side: captures.shown(url) for side, url in found["url"].items()}
+    return found

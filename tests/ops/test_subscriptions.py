@@ -95,6 +95,37 @@ class TestSubscriptions:
     def test_are_refused_in_a_sentence(self, commands: Commands, words: tuple[str, ...], sentence: str) -> None:
         assert sentence in commands.run("subscriptions", "add", *words, code=2)
 
+    def test_are_changed_as_far_as_is_said(self, commands: Commands, estate: Estate) -> None:
+        subscription_id, _ = add(
+            commands, "http://127.0.0.1:9/", "--tag", "a", "--tenant", "acme", "--rate", "2", "--header", "X-One=1",
+            "--header", "X-Two=2",
+        )  # fmt: skip
+        before = show(commands, subscription_id)
+        said = commands.run(
+            "subscriptions", "change", subscription_id, "--url", "http://127.0.0.1:9/?token=hunter2", "--type",
+            "alert.*", "--tag", "", "--tenant", "", "--rate", "0", "--header", "X-One=", "--ordered", "--retries",
+            "1,2",
+        )  # fmt: skip
+        after = show(commands, subscription_id)
+        assert "types" in said
+        assert {name: value for name, value in after.items() if before[name] != value} == {
+            "url": "http://127.0.0.1:9/?••••",
+            "types": ["alert.*"],
+            "tags": [],
+            "tenant": None,
+            "rate_per_second": None,
+            "headers": {"X-Two": "••••"},
+            "ordered": True,
+            "retry_schedule": [1, 2],
+            "version": 2,
+            "updated_at": after["updated_at"],
+        }
+        (entry,) = estate.house.items("/v1/audit", action="subscription.changed")
+        assert entry["details"]["tags"] == {"before": ["a"], "after": []}
+        assert "hunter2" not in str(entry)
+        assert "as it was" in commands.run("subscriptions", "change", subscription_id, "--unordered", "--ordered")
+        assert "Say what to change" in commands.run("subscriptions", "change", subscription_id, code=2)
+
     def test_are_paused_and_resumed(self, commands: Commands, estate: Estate) -> None:
         subscription_id, _ = add(commands, "http://127.0.0.1:9/")
         commands.run("subscriptions", "pause", subscription_id)
@@ -143,6 +174,7 @@ class TestSubscriptions:
         "words",
         [
             ("show",),
+            ("change", "--name", "x"),
             ("pause",),
             ("resume",),
             ("test",),
