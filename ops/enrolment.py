@@ -40,6 +40,8 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
             )
         client = registry.open_client(source)
         is_new = client.enrol(wanted)
+        with bench.engine.begin() as connection:
+            workbench.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
         enrolment.look(bench.engine, source, client)
     click.echo(f"{wanted} is enrolled." if is_new else f"{wanted} was enrolled already.")
 
@@ -84,6 +86,8 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
         if not yes:
             click.confirm(_question(source, found, going), abort=True)
         client.remove(going)
+        with bench.engine.begin() as connection:
+            workbench.audit(connection, "source.unenrolled", f"source:{slug}", urls=[one.url for one in going])
         enrolment.look(bench.engine, source, client)
     click.echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
 

@@ -51,6 +51,9 @@ def push(slug: str, dry_run: bool, with_deletion: bool, yes: bool, data: Path) -
         question += f" and remove {len(going)} addresses there?" if going else "?"
         if not yes:
             click.confirm(question, abort=True)
+        with bench.engine.begin() as connection:
+            counts = {"adding": len(found.to_push), "removing": len(going)}
+            workbench.audit(connection, "suppressions.pushed", f"source:{slug}", **counts)
         added = _with_bar(
             console, "adding", len(found.to_push), lambda tell: provider_suppressions.push(client, found.to_push, tell)
         )
@@ -83,6 +86,8 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
             return
         if not yes:
             click.confirm(f"Add {len(found.to_pull)} entries here?", abort=True)
+        with bench.engine.begin() as connection:
+            workbench.audit(connection, "suppressions.pulled", f"source:{slug}", adding=len(found.to_pull))
         added = _with_bar(
             console,
             "adding",

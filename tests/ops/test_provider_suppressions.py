@@ -73,6 +73,9 @@ class Desk:
             )
             suppressions.add(connection, [entry], NOW)
 
+    def audited(self) -> list[tuple[str, str, dict[str, int]]]:
+        return self.scene.workshop.rows("SELECT action, object, details FROM audit_log ORDER BY id")
+
     def lift(self, address: str) -> None:
         with self.scene.workshop.rim.engine.begin() as connection:
             keys = recipient_keys.load(connection, self.scene.workshop.rim.vault)
@@ -127,12 +130,14 @@ class TestPush:
         (entry,) = desk.mailchannels.suppressions.select({"recipient": "here@x.example"})
         assert entry["notes"] == f"Tidings: hard bounce since {NOW:%Y-%m-%d}; asked us"
         assert "2 here" not in desk.run("push", "--source", "mc")
+        assert desk.audited() == [("suppressions.pushed", "source:mc", {"adding": 2, "removing": 0})]
 
     def test_shows_and_asks_first(self, desk: Desk) -> None:
         desk.add("here@x.example")
         assert "here@x.example" in desk.run("push", "--source", "mc", "--dry-run")
         assert "here@x.example" in desk.run("push", "--source", "mc", says="n\n", code=1)
         assert desk.there() == {}
+        assert desk.audited() == []
 
     def test_leaves_at_home_what_is_over_or_of_others_or_cannot_be_said(self, desk: Desk) -> None:
         desk.add("over@x.example", until=NOW + timedelta(microseconds=1))
@@ -202,6 +207,7 @@ class TestPull:
         assert found["news@x.example"].types == [MailType.NON_TRANSACTIONAL]
         assert (found["gone@x.example"].source, found["gone@x.example"].tenant) == ("mc", HANDLE)
         assert "The lists say the same" in desk.run("pull", "--source", "mc")
+        assert desk.audited() == [("suppressions.pulled", "source:mc", {"adding": 3})]
 
     def test_shows_and_asks_first(self, desk: Desk) -> None:
         desk.mailchannels.suppressions.put("there@x.example")

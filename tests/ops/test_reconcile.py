@@ -195,6 +195,14 @@ class TestEnrolment:
         assert "already" in stage.run("sources", "enrol", slug)
         assert json.loads(stage.run("sources", "show", slug))["settings"]["webhook_url"] == url
         assert url in stage.run("sources", "webhooks", slug)
+        stage.run("sources", "unenrol", slug, "--yes")
+        audited = stage.scene.workshop.rows("SELECT action, details FROM audit_log ORDER BY id")
+        assert audited == [
+            ("source.changed", {"settings": {"webhook_url": url}}),
+            ("source.enrolled", {"url": url, "new": True}),
+            ("source.enrolled", {"url": url, "new": False}),
+            ("source.unenrolled", {"urls": [url]}),
+        ]
 
     def test_the_list_tells_ours_from_others(self, stage: Stage) -> None:
         stage.mailchannels.enrol("https://other.example/hook")
