@@ -41,6 +41,13 @@ class Announcement(Strict):
     request_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
     smtp_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
     provider_message_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
+    tenant = fields.String(
+        validate=validate.Length(1, _LONGEST_ID),
+        metadata={
+            "description": "Whose it is, as its events will say. Needed with `smtp_id` where the source brings events"
+            " of several: a Message-Id is the sender's choice."
+        },
+    )
     sender = fields.String(required=True, validate=validate.Length(1, _LONGEST_ID))
     recipients = fields.List(
         fields.String(validate=validate.Length(1, _LONGEST_ID)),
@@ -127,8 +134,7 @@ class Messages(Resource):
         submitted_at = body.pop("submitted_at", None) or datetime.now(UTC)
         try:
             with self.deps.engine.begin() as connection:
-                message_id, is_new = announce.announce(connection, Send(**body), submitted_at)
-                self.audit(connection, "message.announced", f"message:{message_id}", source=body["source"])
+                message_id, is_new = announce.announce(connection, self.deps.vault, Send(**body), submitted_at)
                 message = messages.find(connection, message_id)
         except AnnouncementError as error:
             raise invalid({error.field: [str(error)]}) from None

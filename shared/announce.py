@@ -9,9 +9,12 @@ from sqlalchemy import Connection
 
 from shared.db import announcements, sources
 from shared.db.announcements import Addressee, Announcement
+from shared.db.sources import SourceRow
 from shared.domain import events, message_keys
 from shared.domain.addresses import normalize, strip_brackets
-from shared.domain.errors import TidingsError
+from shared.domain.errors import CredentialsError, TidingsError
+from shared.secrets import SecretsError, Vault
+from shared.sources import open_source
 
 
 class AnnouncementError(TidingsError):
@@ -24,9 +27,13 @@ class AnnouncementError(TidingsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """What was handed to a provider. At least one of the ids that this provider names messages by must be given."""
+    """What was handed to a provider. At least one of the ids that this provider names messages by must be given.
+
+    `tenant` is the one that the message's events will name. It need not be given where the source has only one.
+    """
 
     source: str
+    tenant: str | None = None
     sender: str
     recipients: Sequence[str]
     request_id: str | None = None
@@ -34,7 +41,7 @@ class Send:
     provider_message_id: str | None = None
 
 
-def announce(connection: Connection, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
+def announce(connection: Connection, vault: Vault, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
     """Record a send; the id of its message, and whether that is new. Raises AnnouncementError.
 
     Idempotent: of several times that are told for one message the earliest stays.
@@ -42,15 +49,7 @@ def announce(connection: Connection, send: Send, submitted_at: datetime) -> tupl
     source = sources.find(connection, send.source)
     if source is None:
         raise AnnouncementError("source", f"there is no source called {send.source!r}")
-    key = message_keys.announced(
-        source.provider,
-        request_id=send.request_id,
-        smtp_id=send.smtp_id,
-        provider_message_id=send.provider_message_id,
-    )
-    if key is None:
-        raise _unnamed(source.provider)
-    message_id = events.message_id(source.id, key)
+    message_id = events.message_id(source.id, _name(source, _tenants(source, vault), send))
     recipients = dict.fromkeys(filter(None, map(normalize, send.recipients)))
     if not recipients:
         raise AnnouncementError("recipients", "must name at least one address")
@@ -68,6 +67,35 @@ def announce(connection: Connection, send: Send, submitted_at: datetime) -> tupl
         ),
     )
     return UUID(message_id), is_new
+
+
+def _tenants(source: SourceRow, vault: Vault) -> frozenset[str]:
+    try:
+        opened = open_source(source, vault)
+    except (CredentialsError, SecretsError) as error:
+        raise AnnouncementError("source", f"{source.slug!r} cannot be used: {error}") from None
+    return opened.provider.tenants(opened.credentials)
+
+
+def _name(source: SourceRow, tenants: frozenset[str], send: Send) -> str:
+    """What the events of this send will call its message, whose tenant is one of these, if there are any."""
+    if send.tenant is not None and tenants and send.tenant not in tenants:
+        raise AnnouncementError("tenant", f"{source.slug!r} takes no events of this tenant")
+    tenant = next(iter(tenants)) if len(tenants) == 1 else send.tenant
+    key = message_keys.announced(
+        source.provider,
+        tenant=tenant,
+        request_id=send.request_id,
+        smtp_id=send.smtp_id,
+        provider_message_id=send.provider_message_id,
+    )
+    if key is None:
+        raise _unnamed(source.provider)
+    if tenant is None and tenants and message_keys.is_of_sender(key):
+        raise AnnouncementError(
+            "tenant", "a Message-Id does not say whose it is: without the tenant no event would fit"
+        )
+    return key
 
 
 def _key(source_id: int, message_id: str, recipient: str) -> str:

@@ -35,7 +35,9 @@ class Case:
 
 def of(connection: Connection, delivery: DeliveryFacts) -> Case:
     """What is known of a delivery."""
-    payloads = feed.payloads(connection, changes.at(connection, [_place(delivery)]))
+    found = changes.at(connection, [_place(delivery)])
+    told = feed.payloads_for(connection, [(change, delivery.subscription_tenant) for change in found])
+    payloads = list(told.values())
     return Case(
         delivery=delivery,
         change=webhook_requests.in_form(payloads[0], Payload(delivery.payload)) if payloads else None,

@@ -1,6 +1,6 @@
 """Changes as subscribers get them: the same object in the feed, in the stream and in webhooks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,31 @@ _OF_MESSAGE = ("id", "source", "provider_message_id", "request_id", "smtp_id", "
 def identifier(cursor: Cursor) -> str:
     """What a change is called: its place in the log, so that whoever knows it can go on from there."""
     return f"{cursor[0]}-{cursor[1]}"
+
+
+def payloads_for(
+    connection: Connection, asked: Collection[tuple[Change, str | None]]
+) -> dict[tuple[Cursor, str | None], dict[str, Any]]:
+    """For many tenants at once what `payloads` gives for each of them: by the change and by who is told of it.
+
+    None is told everything; a change that is not a tenant's is left out.
+    """
+    told = {(change.cursor, tenant): change for change, tenant in asked if tenant in (None, change.tenant)}
+    distinct = list({change.cursor: change for change in told.values()}.values())
+    whole = {change.cursor: found for change, found in zip(distinct, payloads(connection, distinct), strict=True)}
+    theirs = events.of_tenants(
+        connection, {(c.event_id, tenant) for (_, tenant), c in told.items() if c.event_id and tenant is not None}
+    )
+    found = {}
+    for (cursor, tenant), change in told.items():
+        payload = whole[cursor]
+        message, hidden = payload["data"]["message"], dict[str, None]()
+        if tenant is not None and message and message["tenant"] != tenant:
+            hidden["message"] = None
+        if tenant is not None and change.event_id and (change.event_id, tenant) not in theirs:
+            hidden["event"] = None
+        found[cursor, tenant] = payload | {"data": payload["data"] | hidden} if hidden else payload
+    return found
 
 
 def payloads(connection: Connection, changes: Sequence[Change], *, tenant: str | None = None) -> list[dict[str, Any]]:

@@ -23,7 +23,8 @@ from workers.rim import Rim
 
 _TABLES = (
     "subscriptions", "endpoint_health", "deliveries", "pending_deliveries", "delivery_attempts", "state_changes",
-    "messages", "events", "jobs", "change_marks", "change_floor", "api_keys", "audit_log", "idempotent_answers",
+    "messages", "recipient_states", "events", "event_keys", "jobs", "change_marks", "change_floor", "api_keys",
+    "audit_log", "idempotent_answers",
 )  # fmt: skip
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 

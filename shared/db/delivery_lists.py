@@ -38,6 +38,7 @@ class DeliveryFacts:
     created_at: datetime
     subscription_name: str
     subscription_state: str
+    subscription_tenant: str | None
     payload: str
     removed: bool
 
@@ -71,8 +72,8 @@ class Wanted:
 _FACTS = """
 SELECT d.id, d.subscription_id AS subscription, d.change_transaction::text::bigint AS transaction, d.change_id, d.type,
     d.message_id, d.status, d.attempts, d.last_http_status, d.last_error, d.next_attempt_at, d.delivered_at,
-    d.created_at, s.name AS subscription_name, s.state AS subscription_state, s.payload,
-    s.deleted_at IS NOT NULL AS removed
+    d.created_at, s.name AS subscription_name, s.state AS subscription_state,
+    s.tenant AS subscription_tenant, s.payload, s.deleted_at IS NOT NULL AS removed
 FROM deliveries AS d JOIN subscriptions AS s ON s.id = d.subscription_id
 WHERE d.id = ANY(%(ids)s) AND (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
 """

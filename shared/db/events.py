@@ -1,6 +1,6 @@
 """Events, as they are read: by time, by recipient, and as the timeline of a message."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -65,6 +65,11 @@ FROM events AS e JOIN sources AS s ON s.id = e.source_id WHERE e.id = ANY(%(ids)
 _OF_TENANT = """coalesce(e.data ->> 'tenant', %(tenant)s) = %(tenant)s AND CASE WHEN e.message_id IS NULL
     THEN e.data ->> 'tenant' ELSE (SELECT m.tenant FROM messages AS m WHERE m.id = e.message_id) END = %(tenant)s"""
 """Whether an event is a tenant's: by what it says itself, and by the message that it is about."""
+
+_PAIRS = f"""
+SELECT e.id, asked.tenant FROM unnest(%(ids)s::uuid[], %(tenants)s::text[]) AS asked (id, tenant)
+JOIN events AS e ON e.id = asked.id WHERE e.id = ANY(%(ids)s) AND {_OF_TENANT.replace("%(tenant)s", "asked.tenant")}
+"""
 
 _IN_ROW = frozenset(
     [
@@ -148,6 +153,12 @@ def by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = 
     rows = connection.exec_driver_sql(_ROWS + of_tenant, {"ids": list(ids), "tenant": tenant}).mappings()
     found = {row["id"]: _facts(row) for row in rows}
     return [found[id_] for id_ in ids if id_ in found]
+
+
+def of_tenants(connection: Connection, asked: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
+    """Those of these pairs of an event and a tenant of which the event is the tenant's."""
+    values = {"ids": [pair[0] for pair in asked], "tenants": [pair[1] for pair in asked]}
+    return {(row[0], row[1]) for row in connection.exec_driver_sql(_PAIRS, values)} if asked else set()
 
 
 def _facts(row: RowMapping) -> EventFacts:

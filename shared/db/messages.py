@@ -127,7 +127,7 @@ WHERE (s.recipient <> '' OR NOT EXISTS (
 
 _MESSAGES = """
 SELECT m.id, s.slug AS source, m.provider_message_id, m.request_id, m.smtp_id, m.sender, m.subject, m.tag, m.campaign,
-    m.tenant, m.created_at, nullif(m.first_event_at, 'infinity') AS first_event_at, m.submitted_at
+    nullif(m.tenant, '') AS tenant, m.created_at, nullif(m.first_event_at, 'infinity') AS first_event_at, m.submitted_at
 FROM messages AS m JOIN sources AS s ON s.id = m.source_id
 WHERE m.id = ANY(%(ids)s) AND (%(tenant)s::text IS NULL OR m.tenant = %(tenant)s)
 """

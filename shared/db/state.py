@@ -73,7 +73,15 @@ _INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in
 _FILLED = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign")
 """What an event may know of its message. Where two disagree the lesser stays, so that their order does not matter."""
 
-_LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_FILLED)}
+NOBODY = ""
+"""The tenant of a message that two have been named for. It stays so: whichever came first, neither is shown it."""
+
+_LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_FILLED)} | {
+    "tenant": f"CASE WHEN m.tenant <> excluded.tenant THEN '{NOBODY}' ELSE least(m.tenant, excluded.tenant) END"
+}
+_LEAST_OF_BATCH = {name: f"min({name})" for name in _FILLED} | {
+    "tenant": f"CASE WHEN min(tenant) <> max(tenant) THEN '{NOBODY}' ELSE min(tenant) END"
+}
 
 RISES = (
     "(excluded.weight, excluded.status_at, excluded.rank, excluded.status_key)"
@@ -158,7 +166,7 @@ kept AS (
 ),
 known AS (
     INSERT INTO messages AS m (id, source_id, created_at, first_event_at, {", ".join(_FILLED)})
-    SELECT message_id, min(source_id), min(received_at), min(occurred_at), {", ".join(f"min({n})" for n in _FILLED)}
+    SELECT message_id, min(source_id), min(received_at), min(occurred_at), {", ".join(_LEAST_OF_BATCH.values())}
     FROM new WHERE message_id IS NOT NULL GROUP BY message_id ORDER BY message_id
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = {least}" for name, least in _LEAST.items())}
     WHERE ({", ".join(f"m.{name}" for name in _LEAST)}) IS DISTINCT FROM ({", ".join(_LEAST.values())})

@@ -62,6 +62,11 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     return postal_events.parse(body, tenant_id=credentials.tenant_id)
 
 
+def tenants(credentials: Credentials, /) -> frozenset[str]:
+    """The one that the source is for, if it is for one."""
+    return frozenset({credentials.tenant_id} if credentials.tenant_id else ())
+
+
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
     """The key set, which is not part of Ark's API."""
     return KeyLookup(url="https://mail.arkhq.io/.well-known/jwks.json", api_path=None, query={})

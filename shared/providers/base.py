@@ -76,6 +76,12 @@ class Provider(Protocol):
         A bad item of a batch becomes an `unknown` event that says what is wrong with it.
         """
 
+    def tenants(self, credentials: Any, /) -> frozenset[str]:
+        """Whose events are taken, where the credentials say so: each of them then names one of these.
+
+        Empty where they do not: then an event may name anyone or nobody.
+        """
+
     def key_lookup(self, key_id: str, /) -> KeyLookup | None:
         """Where to fetch the key of that id; None for providers whose keys are secrets."""
 

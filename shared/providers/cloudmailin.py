@@ -130,6 +130,11 @@ def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
     return None
 
 
+def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
+    """None: its events name nobody."""
+    return frozenset()
+
+
 def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
     """None: there are no public keys."""
     return None

@@ -19,6 +19,7 @@ from shared.domain.addresses import strip_brackets
 from shared.domain.classification import classify, find_codes
 from shared.domain.errors import CredentialsError, PayloadError
 from shared.domain.events import Event
+from shared.domain.message_keys import within
 from shared.domain.vocabulary import EventType
 from shared.providers import http_signatures, payload
 from shared.providers.base import KeyLookup, Request, StatusCodes
@@ -99,6 +100,11 @@ def idempotency_key(request: Request, /) -> str | None:
     """None: a request has no id, and a resent one is told by its body."""
 
 
+def tenants(credentials: Credentials, /) -> frozenset[str]:
+    """Every event names one of these handles."""
+    return credentials.customer_handles
+
+
 def key_lookup(key_id: str, /) -> KeyLookup:
     """The public-key endpoint, which needs no API key."""
     url = "https://api.mailchannels.net/tx/v1/webhook/public-key"
@@ -173,7 +179,7 @@ def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
             type=kind,
             provider_object=item.exact,
             identity=identity,
-            message_key=_name_message(kind, request_id, smtp_id, identity),
+            message_key=_name_message(kind, found, request_id, smtp_id, identity),
             recipient=recipient,
             occurred_at=occurred_at,
             sender=payload.read_address(found.email),
@@ -199,10 +205,12 @@ def _complain(word: str) -> str:
     return f"An event of a new kind: {payload.quote(word)}"
 
 
-def _name_message(kind: EventType, request_id: str | None, smtp_id: str | None, identity: str) -> str | None:
+def _name_message(
+    kind: EventType, found: _Item, request_id: str | None, smtp_id: str | None, identity: str
+) -> str | None:
     if kind is EventType.TEST:
         return None  # it plays an event of a message that was never sent
     if request_id:
         return f"request:{request_id}"
     # Some events name nothing at all (an open may not): each of them stands alone.
-    return f"smtp:{smtp_id}" if smtp_id else f"event:{identity}"
+    return within(found.customer_handle, f"smtp:{smtp_id}") if smtp_id else f"event:{identity}"

@@ -117,6 +117,11 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG
     return mailwebhook_bodies.parse(body)
 
 
+def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
+    """None that the credentials name; events name their project."""
+    return frozenset()
+
+
 def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
     """None: its keys are secrets."""
     return None

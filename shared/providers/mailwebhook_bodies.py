@@ -7,8 +7,11 @@ value, `map.slack_simple` and `map.telegram_simple` make a text for a channel).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from shared.domain.addresses import strip_brackets
 from shared.domain.events import Event
+from shared.domain.message_keys import within
 from shared.domain.vocabulary import EventType
 from shared.providers import payload
 from shared.providers.payload import read_identifier, read_text
@@ -16,6 +19,8 @@ from shared.providers.payload import read_identifier, read_text
 GENERIC = "mailwebhook.generic"
 _LONGEST_TEXT = 1000
 """Characters of a text that `details` repeat; the provider's object has all of it."""
+_MOST_BYTES = 32 * 1024
+"""Of JSON that `details` repeat: each subscriber is sent all of it."""
 
 
 def parse(body: bytes) -> list[Event]:
@@ -23,7 +28,7 @@ def parse(body: bytes) -> list[Event]:
     item = payload.read(body)
     value = payload.decode_any(item.clean)
     if not isinstance(value, dict):
-        return [Event(type=EventType.INBOUND, provider_object=item.exact, details=payload.present(value=_cut(value)))]
+        return [Event(type=EventType.INBOUND, provider_object=item.exact, details=_repeated({"value": value}))]
     if _at(value, "schema", "name") != GENERIC:
         return [_read_custom(item, value)]
     if not isinstance(value.get("message"), dict):
@@ -39,19 +44,20 @@ def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[
     recipients: Sequence[str | None] = (
         _addresses(_at(body, "envelope", "rcpt_to")) or _addresses(message.get("to")) or [None]
     )
+    tenant = read_identifier(_at(body, "event", "project_id"))
     details = _collect(body, message)
     return [
         Event(
             type=EventType.INBOUND,
             provider_object=item.exact,
             identity=read_identifier(_at(body, "event", "id")),
-            message_key=f"smtp:{smtp_id}" if smtp_id else None,
+            message_key=within(tenant, f"smtp:{smtp_id}") if smtp_id else None,
             recipient=recipient,
             occurred_at=occurred_at,
             sender=senders[0] if senders else payload.read_address(mail_from),
             subject=read_text(message.get("subject")),
             smtp_id=smtp_id,
-            tenant=read_identifier(_at(body, "event", "project_id")),
+            tenant=tenant,
             details=details,
         )
         for recipient in recipients
@@ -60,7 +66,7 @@ def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[
 
 def _collect(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is worth showing beside the event's own fields; the texts stay in the provider's object."""
-    return payload.present(
+    worth = payload.present(
         schema_version=_at(body, "schema", "version"),
         event_id=_at(body, "event", "id"),
         project_id=_at(body, "event", "project_id"),
@@ -79,6 +85,7 @@ def _collect(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str
         received_at=_at(body, "meta", "received_at"),
         spam=_at(body, "meta", "spam"),
     )
+    return _repeated(worth)
 
 
 def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
@@ -96,7 +103,7 @@ def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
         sender=senders[0] if senders else None,
         subject=read_text(body.get("subject")),
         smtp_id=smtp_id,
-        details=payload.present(**{name: _cut(value) for name, value in body.items()}),
+        details=_repeated(body),
     )
 
 
@@ -116,5 +123,24 @@ def _at(body: Mapping[str, Any], room: str, name: str) -> Any:
     return inner.get(name) if isinstance(inner, dict) else None
 
 
+def _repeated(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As much of a body as `details` repeat: long texts are cut, and what is too large even so is left out."""
+    kept, room = {}, _MOST_BYTES
+    for name, value in body.items():
+        cut = _cut(value)
+        size = len(msgspec.json.encode(cut))
+        if size <= room:
+            kept[name] = cut
+            room -= size
+    return payload.present(**kept)
+
+
 def _cut(value: Any) -> Any:
-    return value[:_LONGEST_TEXT] if isinstance(value, str) else value
+    match value:
+        case str():
+            return value[:_LONGEST_TEXT]
+        case list():
+            return [_cut(entry) for entry in value]
+        case dict():
+            return {name: _cut(entry) for name, entry in value.items()}
+    return value

@@ -73,6 +73,11 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG
     return postal_events.parse(body, tenant_id=None)
 
 
+def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
+    """None: its events name nobody."""
+    return frozenset()
+
+
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
     """The key set of the operator's own server, whose address only the source's settings know."""
     return KeyLookup(url="", api_path=".well-known/jwks.json", query={})

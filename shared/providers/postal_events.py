@@ -12,6 +12,7 @@ from shared.domain.addresses import strip_brackets
 from shared.domain.classification import Codes, classify, find_codes
 from shared.domain.errors import PayloadError
 from shared.domain.events import Event
+from shared.domain.message_keys import within
 from shared.domain.vocabulary import Classification, EventType
 from shared.providers import payload
 from shared.providers.payload import read_identifier, read_text
@@ -78,6 +79,8 @@ def _translate(item: payload.Item, found: Body, tenant: str | None) -> list[Even
         problem = f"An event of a new kind: {payload.quote(name)}" if name else "Neither name nor shape of an event"
     elif message is None and kind not in _WITHOUT_MESSAGE:
         kind, problem = EventType.UNKNOWN, f"{name} without its message"
+    elif message and _came_in(message):
+        kind, problem = EventType.UNKNOWN, f"{name} of mail that came in: it tells of a route here, not of a recipient"
     else:
         problem = None
     message = message or Message()
@@ -95,7 +98,7 @@ def _build(
     reading: _Reading,
 ) -> list[Event]:
     kind = reading.kind
-    untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST
+    untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
     codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
     reason = read_text(inner.output) or read_text(inner.details)
     classification = _classify(inner, codes, reason) if kind in _FAILURES else None
@@ -132,6 +135,14 @@ def _build(
     ]
 
 
+def _came_in(message: Message) -> bool:
+    """Whether it was written to the account, not by it: what failed is a route of the account's own.
+
+    Mail to oneself has one Message-Id on its way out and in, so that it must not touch the message sent either.
+    """
+    return (message.direction or "").lower() == "incoming"
+
+
 def _own_time(inner: Payload, name: str | None) -> datetime | None:
     """When it happened, as far as the payload itself says."""
     if name == "MessageBounced":
@@ -151,12 +162,12 @@ def _identify(item: payload.Item, found: Body, *, has_time: bool) -> str | None:
 
 
 def _name_message(message: Message, tenant: str | None) -> str | None:
-    """What is the same in all events of a message; its number is unique only within a tenant."""
+    """What is the same in all events of a message. Its Message-Id and its number are unique only within a tenant."""
     if smtp_id := strip_brackets(message.message_id or ""):
-        return f"smtp:{smtp_id}"
+        return within(tenant, f"smtp:{smtp_id}")
     if message.token:
-        return f"token:{message.token}"
-    return f"id:{tenant or ''}/{message.id}" if message.id is not None else None
+        return within(tenant, f"token:{message.token}")
+    return within(tenant, f"id:{message.id}") if message.id is not None else None
 
 
 def _classify(inner: Payload, codes: Codes, reason: str | None) -> Classification:

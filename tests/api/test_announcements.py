@@ -101,6 +101,41 @@ def test_who_receives_only_has_no_sends_to_announce(house: House) -> None:
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["source"])
 
 
+def test_a_message_id_is_announced_for_the_only_tenant_of_a_source(house: House) -> None:
+    house.source()
+    by_smtp_id = {**SEND, "recipients": [ANN]}
+    del by_smtp_id["request_id"]
+    assert house.call("POST", "/v1/messages", by_smtp_id).status_code == 201
+    house.receive(happening("open", ANN, request_id="", smtp_id="<m1@shop.example>"))
+    (message,) = house.get("/v1/messages")["items"]
+    assert [(entry["status"], entry["opened"]) for entry in message["recipients"]] == [("sent", True)]
+
+
+@pytest.mark.parametrize("tenant", ["alpha", "zulu"])
+def test_where_there_are_several_tenants_whose_it_is_is_told_with_a_message_id(house: House, tenant: str) -> None:
+    house.source(customer_handles=["alpha", "zulu"])
+    assert house.call("POST", "/v1/messages", SEND).status_code == 201
+    by_smtp_id = {name: value for name, value in SEND.items() if name != "request_id"}
+    for wish in ({}, {"tenant": "another"}):
+        answer = house.call("POST", "/v1/messages", by_smtp_id | wish)
+        assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["tenant"])
+    assert house.call("POST", "/v1/messages", by_smtp_id | {"tenant": tenant}).status_code == 201
+    told = happening("open", ANN, request_id="", smtp_id="<m1@shop.example>") | {"customer_handle": "alpha"}
+    house.receive(told)
+    with_event = [message for message in house.get("/v1/messages")["items"] if message["first_event_at"]]
+    assert [message["submitted_at"] is not None for message in with_event] == [tenant == "alpha"]
+
+
+def test_whoever_names_no_tenant_announces_for_a_source_that_knows_none(house: House) -> None:
+    house.source(provider="ark", **samples.GIVEN["ark"])
+    smtp_id = json.loads(samples.read_payloads("ark")["sent"])["message"]["message_id"]
+    by_smtp_id = {**SEND, "smtp_id": smtp_id, "recipients": ["maria@customer.example"]}
+    house.call("POST", "/v1/messages", by_smtp_id)
+    house.process(house.keep(samples.read_payloads("ark")["sent"]))
+    (message,) = house.get("/v1/messages")["items"]
+    assert [entry["status"] for entry in message["recipients"]] == ["delivered"]
+
+
 BODIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
     # credentials, a body, and the ids that its sender knew
     "mailchannels": (
@@ -114,6 +149,7 @@ BODIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
         {"smtp_id": "<m1@x>"},
     ),
     "ark": ({}, samples.read_payloads("ark")["sent"], {}),
+    "ark of a tenant": ({"tenant_id": "t-1/2"}, samples.read_payloads("ark")["sent"], {}),
     "postal": ({"jwks": samples.jwks("rsa-key")}, samples.read_payloads("postal")["sent"], {}),
     "cloudmailin": (
         {"username": "u", "password": "p"},
@@ -128,10 +164,12 @@ def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> No
     name = case.partition(" ")[0]
     credentials, body, known = BODIES[case]
     provider = PROVIDERS[name]
-    event = provider.parse(body, provider.read_credentials(credentials, {}))[0]
+    ready = provider.read_credentials(credentials, {})
+    event = provider.parse(body, ready)[0]
+    tenant = next(iter(provider.tenants(ready)), None)
     given = known or {"smtp_id": f"<{event.smtp_id}>"}
     assert event.message_key is not None
-    assert message_keys.announced(name, **given) == event.message_key
+    assert message_keys.announced(name, tenant=tenant, **given) == event.message_key
 
 
 def test_every_provider_has_a_rule_or_sends_nothing() -> None:

@@ -203,3 +203,23 @@ def test_an_event_is_new_once_however_often_it_stands_in_a_batch(database):
     with database.begin() as connection:
         assert state.apply(connection, rows) == (1, 1)
         assert state.apply(connection, rows) == (0, 0)
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([None, "alpha", "bravo", "zulu"]), min_size=1, max_size=4), min_size=1, max_size=5
+    )
+)
+@no_deadline
+def test_whose_a_message_is_depends_on_no_order_and_two_who_are_named_share_nothing(database, batches):
+    empty(database)
+    happenings = [[(0, EventType.OPENED, 0, MESSAGES[0], None) for _ in batch] for batch in batches]
+    numbers = iter(range(100))
+    for batch, rows in zip(batches, receipts_of(happenings), strict=True):
+        told = [row._replace(tenant=who, key=f"{next(numbers):032x}") for who, row in zip(batch, rows, strict=True)]
+        with database.begin() as connection:
+            state.apply(connection, told)
+    named = {who for batch in batches for who in batch} - {None}
+    with database.connect() as connection:
+        found = connection.exec_driver_sql("SELECT tenant FROM messages").scalar_one()
+    assert found == (next(iter(named), None) if len(named) < 2 else state.NOBODY)

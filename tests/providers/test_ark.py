@@ -46,8 +46,9 @@ def test_the_three_forms_of_a_body_mean_the_same(name: str) -> None:
     platform = parse(envelop(name, tenant_id="t-1"))
     assert [event.type for event in (bare, enveloped, platform)] == [NAMES[name][1]] * 3
     assert (enveloped.identity, platform.tenant) == ("u-1", "t-1")
-    same = replace(platform, provider_object=b"", identity=None, tenant=None, occurred_at=None)
-    assert replace(bare, provider_object=b"", identity=None, occurred_at=None) == same
+    assert platform.message_key == (bare.message_key and f"tenant:t-1/{bare.message_key}")
+    same = replace(platform, provider_object=b"", identity=None, tenant=None, occurred_at=None, message_key=None)
+    assert replace(bare, provider_object=b"", identity=None, occurred_at=None, message_key=None) == same
 
 
 @pytest.mark.parametrize(("name", "at"), [("sent", 1767225602.75), ("bounced", 1767229200.5), ("dns", 1767225600.5)])
@@ -121,12 +122,28 @@ def test_opens_clicks_domains_and_limits_keep_what_they_say() -> None:
     assert (limit.message_key, limit.details["volume"], limit.details["server"]["name"]) == (None, 950, "Main")
 
 
+@pytest.mark.parametrize("name", ["sent", "delayed", "failed", "held"])
+def test_mail_that_came_in_says_nothing_of_a_recipient_and_touches_no_message(name: str) -> None:
+    payload = PAYLOADS[name]
+    event = parse({**payload, "message": {**payload["message"], "direction": "incoming", "to": "inbox@shop.example"}})
+    assert (event.type, event.message_key, event.classification) == (EventType.UNKNOWN, None, None)
+    assert (event.recipient, event.details["direction"]) == ("inbox@shop.example", "incoming")
+    assert event.problem is not None
+    assert event.problem.startswith(f"{event.details['event']} of mail that came in")
+
+
+def test_a_bounce_that_came_in_is_of_the_message_that_went_out() -> None:
+    event = parse(PAYLOADS["bounced"])
+    assert PAYLOADS["bounced"]["bounce"]["direction"] == "incoming"
+    assert (event.type, event.recipient, event.problem) == (EventType.BOUNCED, "maria@customer.example", None)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"message_id": "<a@b>"}, "smtp:a@b"),
-        ({"message_id": None}, "token:kQ3vT8yLmZ0p"),
-        ({"message_id": " ", "token": ""}, "id:t-1/481516"),
+        ({"message_id": "<a@b>"}, "tenant:t-1/smtp:a@b"),
+        ({"message_id": None}, "tenant:t-1/token:kQ3vT8yLmZ0p"),
+        ({"message_id": " ", "token": ""}, "tenant:t-1/id:481516"),
         ({"message_id": None, "token": None, "id": None}, None),
     ],
 )

@@ -303,8 +303,8 @@ def test_an_event_may_name_no_recipient(recipients: Any) -> None:
     ("fields", "key"),
     [
         ({"request_id": "r=", "smtp_id": "<a@b>"}, "request:r="),
-        ({"request_id": "  ", "smtp_id": "<a@b>"}, "smtp:a@b"),
-        ({"smtp_id": "a@b"}, "smtp:a@b"),
+        ({"request_id": "  ", "smtp_id": "<a@b>"}, "tenant:acmeco/smtp:a@b"),
+        ({"smtp_id": "a@b"}, "tenant:acmeco/smtp:a@b"),
         ({"request_id": None, "smtp_id": " <> "}, None),
     ],
 )

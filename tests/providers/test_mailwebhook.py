@@ -10,7 +10,7 @@ import pytest
 from shared.domain.errors import PayloadError, VerificationError
 from shared.domain.events import Event
 from shared.domain.vocabulary import EventType, RefusalReason
-from shared.providers import mailwebhook
+from shared.providers import mailwebhook, mailwebhook_bodies
 from tests.providers.samples import (
     BODIES,
     GIVEN,
@@ -142,7 +142,7 @@ def test_a_generic_body_is_an_event_for_each_recipient_of_the_envelope() -> None
         recipient="orders@acme.in.example",
         type=EventType.INBOUND,
         identity="b1a7c7de-2f64-4f0a-8a55-6f1f0f0c9e21",
-        message_key="smtp:CAF9x7@mail.sender.example",
+        message_key="tenant:0d9f2d0e/smtp:CAF9x7@mail.sender.example",
         smtp_id="CAF9x7@mail.sender.example",
         occurred_at=datetime(2026, 3, 2, 8, 15, 2, tzinfo=UTC),
         sender="zoe@sender.example",
@@ -216,3 +216,20 @@ def test_any_other_json_is_one_inbound_event(body: Any) -> None:
 def test_a_body_that_is_no_json_is_a_payload_error(body: bytes) -> None:
     with pytest.raises(PayloadError):
         mailwebhook.parse(body, CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"message": {"html": "x" * 4_000_000}},
+        {"parts": ["x" * 2000] * 2000},
+        {f"field {n}": "x" * 900 for n in range(90)},
+    ],
+    ids=["nested", "many parts", "many fields"],
+)
+def test_what_every_subscriber_is_sent_is_small_whatever_came_in(large: dict[str, Any]) -> None:
+    body = json.dumps({**large, "spam": {"score": 7.5}}).encode()
+    (event,) = mailwebhook_bodies.parse(body)
+    assert event.provider_object == body
+    assert len(json.dumps(event.details)) < 40_000
+    assert event.details["spam"] == {"score": 7.5}
