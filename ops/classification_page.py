@@ -25,7 +25,7 @@ A failure gets its classification by the first of these that tells something:
 2. the enhanced code, unless it is a vague one;
 3. what the server wrote beside it;
 4. the vague code, or the subject of a code that has no row here;
-5. the reply code;
+5. the reply code; where one says that an address or a domain is gone, only if nothing stands beside it;
 6. a vague word of the provider's.
 
 What a bounce of that classification says of the address: hard ones last, soft ones may pass, and none is the sender's
@@ -37,6 +37,12 @@ _OF_TEXTS = """## Texts
 Compared word by word, without regard to case, punctuation, numbers and addresses; “…” stands for any words. The first
 row that is found holds. A temporary failure condemns no address: if the code begins with a 4, rows that are hard are
 passed over.
+"""
+
+_OF_REPLIES = """## Reply codes
+
+Any other 4xx is a transient failure; any other 5xx says nothing. Those that are hard hold only where there is neither
+an enhanced code nor a text beyond codes and addresses: beside a text that nobody can read the failure is unclassified.
 """
 
 _OF_HARDNESS = """## Hard or soft
@@ -78,7 +84,7 @@ def _of_failures() -> Iterator[str]:
     )
     yield "## Subjects\n\nOf enhanced codes that have no row. 5.0, 5.2 and 5.3 mean anything, and have none."
     yield _judged("class and subject", SUBJECTS)
-    yield "## Reply codes\n\nAny other 4xx is a transient failure; any other 5xx says nothing."
+    yield _OF_REPLIES
     yield _judged("code", REPLIES)
     yield _OF_TEXTS
     yield _table(

@@ -52,6 +52,7 @@ def classify(
     The provider's own word comes first, for it has read the whole conversation; then the enhanced code, unless
     it is a vague one; then what the server wrote; then the vague code or the subject of an unknown one; then
     the reply code; and last a vague word of the provider's. What says nothing, such as `unclassified`, is passed over.
+    A reply code condemns an address only where nothing stands beside it: what nobody can read is no proof.
     """
     word = word.lower() if word else ""
     return (
@@ -59,7 +60,7 @@ def classify(
         or _ENHANCED.get(enhanced_code or "")
         or (diagnostics.find(text, temporary=(enhanced_code or smtp_status or "").startswith("4")) if text else None)
         or (_judge_vaguely(enhanced_code) if enhanced_code else None)
-        or (_judge_reply(smtp_status) if smtp_status else None)
+        or (_judge_reply(smtp_status, enhanced_code, text) if smtp_status else None)
         or _VAGUE_WORDS.get(word)
         or Classification.UNCLASSIFIED
     )
@@ -71,9 +72,12 @@ def _judge_vaguely(enhanced_code: str) -> Classification | None:
     return _SUBJECTS.get(enhanced_code.rpartition(".")[0])
 
 
-def _judge_reply(smtp_status: str) -> Classification | None:
+def _judge_reply(smtp_status: str, enhanced_code: str | None, text: str | None) -> Classification | None:
+    found = _REPLIES.get(smtp_status)
+    if found in CONDEMNING and (enhanced_code or (text and diagnostics.says_something(text))):
+        return None
     # The class alone is worth something for 4 (try again), nothing for 5.
-    return _REPLIES.get(smtp_status) or (Classification.TRANSIENT_FAILURE if smtp_status.startswith("4") else None)
+    return found or (Classification.TRANSIENT_FAILURE if smtp_status.startswith("4") else None)
 
 
 def code(classification: Classification) -> ClassificationCode:
@@ -110,8 +114,9 @@ def hardness(event_type: EventType, classification: Classification | None) -> Ha
     return HARDNESS.get((event_type, classification or Classification.UNCLASSIFIED), Hardness.NONE)
 
 
-# An enhanced code is told from an address such as 5.1.1.2 by what stands around it.
-_ENHANCED_CODE = re.compile(r"(?<![\w.])([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9]|\.[0-9])")
+# An enhanced code is told from an address such as 5.1.1.2 by what stands around it, and from a version such as 4.94.2
+# by its subject: all that are registered have one digit.
+_ENHANCED_CODE = re.compile(r"(?<![\w.])([245]\.[0-9]\.[0-9]{1,3})(?![0-9]|\.[0-9])")
 _REPLY_CODE = re.compile(
     r"(?:^\s*|\s)([245][0-9]{2})(?=[ -]#?[245]\.[0-9]{1,3}\.[0-9]|$)|^\s*([245][0-9]{2})(?=[\s:-])"
 )

@@ -48,6 +48,11 @@ def _find(text: str, temporary: bool) -> Classification | None:
     return WORDINGS[min(ranks)].classification if ranks else None
 
 
+def says_something(text: str) -> bool:
+    """Whether a text holds more than codes and addresses."""
+    return bool(split(text[:_LONGEST]))
+
+
 def split(text: str) -> list[str]:
     """The words of a text as they are compared: no addresses, no numbers.
 
@@ -55,7 +60,7 @@ def split(text: str) -> list[str]:
     """
     text = text.lower()
     if "@" in text:
-        text = " ".join(part for part in text.split() if "@" not in part)
+        text = " ".join(_drop_address(part) for part in text.split())
     words: list[str] = []
     for part in text.translate(_PLAIN).split():
         word = part.strip(".")
@@ -64,6 +69,11 @@ def split(text: str) -> list[str]:
         elif word and not word.isdecimal():
             words.append(word)
     return words
+
+
+def _drop_address(part: str) -> str:
+    """What is left of a part without blanks: behind an address, some servers write the reason after a colon."""
+    return part.rpartition("@")[2].partition(":")[2] if "@" in part else part
 
 
 def _occurs(phrase: _Phrase, row: str) -> bool:

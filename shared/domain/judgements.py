@@ -69,7 +69,7 @@ REPLIES: Mapping[str, Judgement] = {
     "535": Judgement(C.POLICY_REJECTION, "credentials invalid (RFC 4954)"),
     "538": Judgement(C.POLICY_REJECTION, "encryption required (RFC 4954)"),
     "541": Judgement(C.SPAM_BLOCK, "in no RFC; what filters write"),
-    "550": Judgement(C.INVALID_RECIPIENT, "“mailbox unavailable”; of policies the text or a 5.7 tells"),
+    "550": Judgement(C.INVALID_RECIPIENT, "“mailbox unavailable”; written for anything, so that a text outranks it"),
     "551": Judgement(C.INVALID_RECIPIENT),
     "552": Judgement(C.MAILBOX_FULL, "of a message too large the text or a 5.3.4 tells"),
     "553": Judgement(C.INVALID_RECIPIENT),
@@ -77,4 +77,7 @@ REPLIES: Mapping[str, Judgement] = {
     "555": Judgement(C.PROTOCOL_ERROR),
     "556": Judgement(C.INVALID_DOMAIN, "the domain accepts no mail (RFC 7504)"),
 }
-"""Reply codes. Any other 4xx is a transient failure; any other 5xx says nothing."""
+"""Reply codes. Any other 4xx is a transient failure; any other 5xx says nothing.
+
+What condemns an address holds only where the code stands alone (`shared.domain.classification.classify`).
+"""

@@ -38,7 +38,7 @@ WORDINGS: tuple[Wording, ...] = (
         "limits of the sending account, which a full mailbox must not be taken for",
         """
         submission quota; sending quota; sending limit; sending limits; relay limit; sending account;
-        sending email account; your account; emails per hour; daily limit; sender quota; sender over quota
+        sending email account; your account; emails per hour; daily limit; sender quota; sender over quota; sender rate
         """,
     ),
     Wording(
@@ -52,7 +52,8 @@ WORDINGS: tuple[Wording, ...] = (
         exceeded storage; exceeding their quota; quota violation; quota full; disk quota; mailbox quota;
         storage quota; mailbox size limit exceeded; mailbox has exceeded; mailbox exceeds; exceed … mailbox size;
         exceed maximum allowed storage; out of storage; not enough space; no space left in mailbox;
-        recipient storage full; space has been used up; disk space limit; postfach voll; postfach ist voll;
+        recipient storage full; space has been used up; exhausted allowed storage space; quotaexceededexception;
+        too many messages on the server; disk space limit; postfach voll; postfach ist voll; das speichervolumen;
         boite pleine; boîte pleine; boite du destinataire pleine; buzon lleno; buzón lleno; casella piena;
         caixa cheia
         """,
@@ -65,7 +66,9 @@ WORDINGS: tuple[Wording, ...] = (
         authentication failure; authentication failed; authentication checks; resolver.rst.authrequired;
         reverse dns; rdns; ptr; reverse lookup; hostname lookup; helo; ehlo; spoof; spoofed; spoofing;
         impersonation; starttls; tls required; tls is required; encryption required; certificate; mta sts;
-        not allowed to send; your hostname; your reverse hostname
+        not allowed to send; your hostname; your reverse hostname; auth required; authentication is required;
+        please authenticate; authenticate first; must authenticate; must be authenticated; invalid dns; invalid ip;
+        bad dns; smtp mx only
         """,
     ),
     Wording(
@@ -76,7 +79,11 @@ WORDINGS: tuple[Wording, ...] = (
         sender address; domain of sender; sender not allowed; sender is not allowed; sender not authorized;
         sender is blocked; invalid sender; bad sender; unknown sender; blocked sender; blocked senders;
         mail from domain; from header; from address; allowed senders; resolver.rst.notauthorized;
-        blocked by the recipient; blocked by recipient; rejected by recipient; customer block list; mail from command
+        blocked by the recipient; blocked by recipient; rejected by recipient; rejected by recipients;
+        customer block list; mail from command; fake sender; nonexistent sender; non existent sender;
+        sender … does not exist; sender doesnt exist; sender … unknown; sender … not found; sending user;
+        does not accept mail from; verification failed for; callout verification; callback setup; known senders;
+        member of the list; non members
         """,
     ),
     Wording(
@@ -92,16 +99,16 @@ WORDINGS: tuple[Wording, ...] = (
         "the dialogue of the servers",
         """
         protocol error; protocol violation; smtputf8; 8bitmime; syntax error; command unrecognized;
-        unrecognized command; command not implemented; bad sequence of commands; improper command
+        unrecognized command; too many bad commands; command not implemented; bad sequence of commands; improper command
         """,
     ),
     Wording(
         C.POLICY_REJECTION,
         "the size or the parts of the message",
         """
-        message too big; message is too big; too large; size exceeds; size limit; maximum message size; larger than;
-        resolver.rst.recipsizelimit; resolver.rst.recipientsizelimit; header size; attachment; attachments;
-        file type; potential security issue; too many recipients
+        message too big; message is too big; too large; size exceeds; size limit; maximum message size;
+        max message size; larger than; resolver.rst.recipsizelimit; resolver.rst.recipientsizelimit; header size;
+        attachment; attachments; file type; potential security issue; too many recipients
         """,
     ),
     Wording(
@@ -113,6 +120,7 @@ WORDINGS: tuple[Wording, ...] = (
         message as spam; spam detected; spam message; spam score; is spam; looks like spam; appears to be spam;
         probability of spam; possible spam; suspected spam; spam like; virus; viruses; malware; phishing; phish;
         infected; prohibited content; content rejected; content filter; content denied; message content;
+        message filtered; suspicious url; antispam; quarantined;
         nature of the content; because of its content; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score;
         hash filter
         """,
@@ -129,7 +137,16 @@ WORDINGS: tuple[Wording, ...] = (
         unfortunately some messages from; s3140; s3150; tss04; tss09; banned; client host … blocked; ip … blocked;
         blocked … ip; spammer; sending spam; open relay; open proxy; dynamic ip; bad neighborhood;
         not accepted from this ip; mail from your ip; traffic not accepted; zombie; too many spams; spam source;
-        blocked see; too many invalid recipients; excessive unknown recipients; excessive userid unknowns
+        blocked see; too many invalid recipients; excessive unknown recipients; excessive userid unknowns; spamtrap;
+        spam trap; frequency limited; connection denied; bounce attacks; ip is hangup; mi spb; rp trc
+        """,
+    ),
+    Wording(
+        C.POLICY_REJECTION,
+        "whoever sends, in other words",
+        """
+        your domain; your ip; your server; your host; sending domain; senders domain; sending ip; sender ip; senders ip;
+        sending server; sending host; client host rejected
         """,
     ),
     Wording(
@@ -207,7 +224,7 @@ WORDINGS: tuple[Wording, ...] = (
         does not have … account; doesnt have … account; no account by that name; not our customer;
         not a valid recipient; not a valid mailbox; not a valid user; not a known user; not a local user;
         bad destination mailbox; bad recipient; badrcptto; unrouteable address; unroutable address;
-        undeliverable address; no mailbox here; mailbox unavailable; mailbox name not allowed; mailbox unallocated;
+        undeliverable address; no mailbox here; mailbox name not allowed; mailbox unallocated;
         not listed in domino directory; there is no one at this address; nosuchuser; resolver.adr.recipnotfound;
         resolver.adr.recipientnotfound; recipientnotfound; resolver.adr.exrecipnotfound;
         resolver.adr.exrecipientnotfound; recipient address rejected access denied … outlook.com;
@@ -215,7 +232,11 @@ WORDINGS: tuple[Wording, ...] = (
         postfach existiert nicht; utilisateur inconnu; destinataire inconnu; destinataire invalide;
         adresse inconnue; usuario desconocido; usuario no existe; no existe el usuario; destinatario desconocido;
         utente sconosciuto; destinatario sconosciuto; indirizzo inesistente; usuário desconhecido;
-        usuario inexistente; nie ma takiego konta; nie istnieje
+        usuario inexistente; nie ma takiego konta; nie istnieje; user not local; unknown local user;
+        unknown virtual user; unknown or illegal alias; addressee unknown; recipient is not local; not a local address;
+        no valid recipients; cant accept user; user is not found; mailbox invalid; rcpt … does not exist;
+        no existe dicha persona; no existe ese usuario; nonexistent account; non existent account; mailbox is not found;
+        no one here by that name; unable to find user; validrcptto
         """,
     ),
     Wording(
@@ -249,7 +270,7 @@ WORDINGS: tuple[Wording, ...] = (
         """
         transient failure; try again; try later; retry; temporarily; temporary; server busy; too busy; overloaded;
         service not available; too many connections; too many sessions; throttled; throttling; rate limit;
-        rate limited; rate limits; insufficient disk space; insufficient system storage;
+        rate limited; rate limits; rate exceeded; insufficient disk space; insufficient system storage;
         insufficient system resources; mail system full; system is full; delivery time expired; message expired;
         queue.expired; maximum number of delivery attempts; local error in processing; internal error;
         internal server error; local problem; essayer plus tard; später
@@ -262,14 +283,23 @@ WORDINGS: tuple[Wording, ...] = (
         policy; policies; administrative prohibition; administratively; prohibited; forbidden; not permitted;
         not allowed; not authorized; unauthorized; access denied; permission denied; message rejected;
         message refused; mail rejected; mail refused; email rejected; message was rejected;
-        message has been rejected; rejected your message; suppressed; suppression list; restricted
+        message has been rejected; rejected your message; suppressed; suppression list; restricted; not authorised;
+        unauthorised; message denied; message was denied; mail denied; mail is rejected; message not accepted;
+        non compliant
+        """,
+    ),
+    Wording(
+        C.INVALID_RECIPIENT,
+        "no such mailbox, in words that are written for rules too, unless they name one",
+        """
+        mailbox unavailable; mailbox is unavailable; mailbox not available; does not exist; doesnt exist
         """,
     ),
 )
 """In the order in which they are asked: the first that is found holds.
 
 What is the sender's affair comes before what condemns an address, and what passes before what stays, so that
-a text that says two things leans away from the recipient. General words come last.
+a text that says two things leans away from the recipient. General words come last, and of those what condemns.
 """
 
 CONDEMNING = frozenset({C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN})

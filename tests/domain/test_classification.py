@@ -65,7 +65,9 @@ EXPECTED = {
         ({"enhanced_code": "5.4.7"}, C.TRANSIENT_FAILURE),
         ({"enhanced_code": "5.2.0"}, C.UNCLASSIFIED),
         ({"enhanced_code": "5.3.0"}, C.UNCLASSIFIED),
-        ({"enhanced_code": "5.2.0", "smtp_status": "550"}, C.INVALID_RECIPIENT),
+        ({"enhanced_code": "5.2.0", "smtp_status": "550"}, C.UNCLASSIFIED),
+        ({"enhanced_code": "5.0.0", "smtp_status": "550"}, C.UNCLASSIFIED),
+        ({"enhanced_code": "5.3.0", "smtp_status": "554"}, C.POLICY_REJECTION),
         ({"enhanced_code": "5.7.1", "smtp_status": "550"}, C.POLICY_REJECTION),
         ({"smtp_status": "550"}, C.INVALID_RECIPIENT),
         ({"smtp_status": "552"}, C.MAILBOX_FULL),
@@ -199,6 +201,25 @@ def test_what_no_server_of_the_recipient_said_is_neither_hard_nor_soft(kind: Eve
     assert {hardness(kind, reason) for reason in C} == {Hardness.NONE}
 
 
+@pytest.mark.parametrize("smtp_status", REPLIES)
+@pytest.mark.parametrize("text", ["Xyzzy", "gone@x.example: xyzzy", "{} (gone@x.example:xyzzy)"])
+def test_no_reply_code_condemns_an_address_beside_a_text_that_nobody_can_read(smtp_status: str, text: str) -> None:
+    assert classify(smtp_status=smtp_status, text=text.format(smtp_status)) not in CONDEMNING
+
+
+@pytest.mark.parametrize("smtp_status", REPLIES)
+@pytest.mark.parametrize("enhanced_code", EXPECTED[C.UNCLASSIFIED].split())
+def test_no_reply_code_condemns_an_address_beside_an_enhanced_code_that_says_nothing(
+    smtp_status: str, enhanced_code: str
+) -> None:
+    assert classify(smtp_status=smtp_status, enhanced_code=enhanced_code) not in CONDEMNING
+
+
+@pytest.mark.parametrize("text", [None, "", "550", " 550 ", "550 <gone@x.example>", "550-gone@x.example:"])
+def test_a_reply_code_that_stands_alone_is_believed(text: str | None) -> None:
+    assert classify(smtp_status="550", text=text) is C.INVALID_RECIPIENT
+
+
 def test_a_failure_without_classification_is_as_one_that_nobody_can_read() -> None:
     assert hardness(EventType.BOUNCED, None) is hardness(EventType.BOUNCED, C.UNCLASSIFIED) is Hardness.SOFT
 
@@ -229,6 +250,7 @@ def test_the_page_is_what_the_tables_say() -> None:
         ("in 550 days", (None, None)),
         ("5501 x", (None, None)),
         ("3.1.1 6.1.1 350 x", (None, None)),
+        ("550 ESMTP Exim 4.94.2: no such user here", ("550", None)),
         ("5.1.1234", (None, None)),
         ("", (None, None)),
         (None, (None, None)),

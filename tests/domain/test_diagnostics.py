@@ -149,6 +149,13 @@ def test_a_disabled_account_is_the_senders_unless_the_text_means_the_recipients(
         ("554 5.0.0 Virus found in message", C.SPAM_CONTENT),
         ("554 5.6.0 Email message is malformed. Not accepted.", C.POLICY_REJECTION),
         ("550 5.0.350 Requested action not taken: policy violation detected", C.POLICY_REJECTION),
+        ("550 <gone@x.example> does not exist", C.INVALID_RECIPIENT),
+        ("550 gone@x.example... Mailbox not available", C.INVALID_RECIPIENT),
+        ("550 ESMTP Exim 4.94.2: no such user here", C.INVALID_RECIPIENT),
+        ("550 The recipient may contain a non-existent account, please check the recipient address.",
+         C.INVALID_RECIPIENT),
+        ("550 permanent failure for one or more recipients (gone@x.example:550 5.1.1 User unknown)",
+         C.INVALID_RECIPIENT),
         # No code at all.
         ("mailbox full", C.MAILBOX_FULL),
         ("user unknown", C.INVALID_RECIPIENT),
@@ -167,7 +174,9 @@ def test_a_disabled_account_is_the_senders_unless_the_text_means_the_recipients(
         ("mail for x.example loops back to myself", C.ROUTING_ERROR),
         # Nothing that is known.
         ("no", C.UNCLASSIFIED),
-        ("550 no", C.INVALID_RECIPIENT),
+        ("550 no", C.UNCLASSIFIED),
+        ("550 5.2.0 no", C.UNCLASSIFIED),
+        ("553 no", C.UNCLASSIFIED),
         ("554 no", C.POLICY_REJECTION),
     ],
 )  # fmt: skip
@@ -199,7 +208,80 @@ def test_a_temporary_failure_condemns_no_address_whatever_it_writes(text: str) -
     ],
 )
 def test_names_say_nothing_by_chance(text: str) -> None:
+    assert judge(text) is C.UNCLASSIFIED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 Requested action not taken: mailbox unavailable",
+        "550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302).",
+        "550 <gone@x.example>: Mailbox is unavailable",
+    ],
+)
+def test_the_words_of_550_itself_condemn(text: str) -> None:
     assert judge(text) is C.INVALID_RECIPIENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550-Requested action not taken: mailbox unavailable\n550 Reject due to policy restrictions.",
+        "550 5.7.1 Requested action not taken: mailbox unavailable. Reject due to policy restrictions",
+        "550 Requested action not taken: mailbox unavailable invalid DNS MX or A/AAAA resource record",
+        "550 5.7.1 Requested action not taken: mailbox unavailable invalid DNS MX or A/AAAA resource record",
+        "550 Mailbox unavailable or access denied",
+        "550 Requested action not taken: Fake sender",
+    ],
+)
+def test_a_rule_that_is_named_beside_the_words_of_550_outranks_them(text: str) -> None:
+    assert judge(text) is C.POLICY_REJECTION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 Sender frequency limited.",
+        "550 Ip frequency limited. http://service.mail.qq.com/cgi-bin/help?subtype=1&&no=1000725",
+        "550 Domain frequency limited",
+        "550 Connection denied",
+        "550 Suspected bounce attacks",
+        "550 Mail is rejected by recipients",
+        "550 RP:TRC",
+        "550 Please authenticate first",
+        "550 smtp auth required",
+        "550 sender does not exist",
+        "550 non-existent sender",
+        "550 Sending user unknown",
+        "550 Sender's domain does not exist",
+        "553 sorry, your domain does not exist",
+        "550 5.1.0 Sender IP 192.0.2.1 address rejected",
+        "550 The sending IP (192.0.2.1) is not authorised",
+        "550 Email from your domain is not accepted",
+        "550-Verification failed for <shop@shop.example>",
+        "550 Previous (cached) callout verification failure",
+        "550 Message filtered",
+        "550 Message denied by cloudfilter",
+        "550 Message not accepted due to failed antispam check",
+        "550 permanent failure for one or more recipients (maria@x.example:blocked)",
+        "550 This mailbox accepts mail from known senders only",
+        "550 Mailing list does not accept posts from non-members",
+    ],
+)
+def test_what_blames_the_sender_says_nothing_of_the_recipient(text: str) -> None:
+    assert hardness(EventType.BOUNCED, judge(text)) is Hardness.NONE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 User has exhausted allowed storage space.",
+        "550 User has too many messages on the server.",
+        "554 5.2.0 STOREDRV.Deliver.Exception:QuotaExceededException",
+    ],
+)
+def test_a_full_mailbox_has_many_names(text: str) -> None:
+    assert judge(text) is C.MAILBOX_FULL
 
 
 def test_a_text_outranks_neither_the_providers_word_nor_a_telling_code() -> None:
