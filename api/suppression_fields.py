@@ -90,7 +90,7 @@ class NewSuppression(Strict):
     tenant = for_tenant("For this tenant only.", load_default="")
     reason = fields.Enum(Reason, by_value=True, load_default=Reason.MANUAL)
     classification = fields.Enum(Classification, by_value=True)
-    expires_at = Instant(metadata={"description": "Until then; for good, if not given."})
+    expires_at = instant("Until then; for good, if null or not given.")
     note = remark()
 
 

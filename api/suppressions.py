@@ -24,19 +24,34 @@ from api.suppression_fields import (
 )
 from shared import suppression_cases
 from shared.db import suppressions
-from shared.db.suppressions import NewEntry
+from shared.db.suppressions import BeingImportedError, Entry, NewEntry
 from shared.domain import targets
 from shared.domain.suppression import Origin
 from shared.domain.targets import Target
+from shared.suppression_cases import Case
+
+_IMPORT_TAKES_SECONDS = 30
 
 
 class _Lifting(Resource):
     """What lifts suppressions."""
 
     def lift(self, target: Target, query: dict[str, Any]) -> dict[str, Any]:
-        """Lift what is asked for. Raises ProblemError (404) where there is nothing to lift."""
-        now, key = datetime.now(UTC), self.deps.keys.of(target)
-        tenant, reason = self.own_tenant(query.get("tenant")), query.get("reason")
+        """Lift what is asked for. Raises ProblemError: 404 where nothing was lifted, 503 where that must wait."""
+        try:
+            lifted, case = self._lift(target, self.own_tenant(query.get("tenant")), query)
+        except BeingImportedError as error:
+            raise ProblemError(503, str(error), headers={"Retry-After": str(_IMPORT_TAKES_SECONDS)}) from None
+        if not lifted:
+            raise ProblemError(
+                404,
+                f"Nothing that was asked for suppresses {target.name}. That it was to be lifted is remembered:"
+                " nothing that happened until now will suppress it when it is heard of later.",
+            )
+        return {"lifted": [shown(entry) for entry in lifted], "suppressed": case.is_suppressed}
+
+    def _lift(self, target: Target, tenant: str | None, query: dict[str, Any]) -> tuple[list[Entry], Case]:
+        key, reason = self.deps.keys.of(target), query.get("reason")
         with self.deps.engine.begin() as connection:
             lifted = suppressions.lift(
                 connection,
@@ -45,18 +60,11 @@ class _Lifting(Resource):
                 reason=reason,
                 actor=self.caller.name,
                 note=query.get("note"),
-                now=now,
             )
             # By its key, not by its address: what is erased is erased here, too.
             self.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
-            case = suppression_cases.why(connection, target, self.deps.keys, now, tenant=self.caller.tenant)
-        if not lifted:
-            raise ProblemError(
-                404,
-                f"Nothing that was asked for suppresses {target.name}. That it was to be lifted is remembered:"
-                " nothing that happened until now will suppress it when it is heard of later.",
-            )
-        return {"lifted": [shown(entry) for entry in lifted], "suppressed": case.is_suppressed}
+            now = datetime.now(UTC)
+            return lifted, suppression_cases.why(connection, target, self.deps.keys, now, tenant=self.caller.tenant)
 
 
 class Suppressions(_Lifting):

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 import msgspec
 
-from ops import delivery_words, jobs, workbench
+from ops import delivery_words, jobs, pages, workbench
 from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import delivery_cases, delivery_jobs
@@ -66,7 +66,7 @@ def list_deliveries(
         span=Span(since=_utc(since), until=_utc(until)),
     )
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        page = delivery_lists.listed(connection, wanted, limit=limit)
+        page = pages.read(lambda after, most: delivery_lists.listed(connection, wanted, after=after, limit=most), limit)
     if as_json:
         click.echo(msgspec.json.encode([asdict(delivery) for delivery in page.items]).decode())
         return

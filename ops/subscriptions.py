@@ -11,7 +11,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from ops import jobs, subscription_options, workbench
+from ops import jobs, pages, subscription_options, workbench
 from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import delivery_jobs, subscription_facts, subscription_trials
@@ -51,7 +51,7 @@ def subscriptions() -> None:
 def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Path) -> None:
     """List the subscriptions, the newest first."""
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        page = stored.listed(connection, state=state, limit=_MOST)
+        page = pages.read(lambda after, limit: stored.listed(connection, state=state, after=after, limit=limit), _MOST)
         found = subscription_facts.told(connection, page.items, bench.vault, datetime.now(UTC))
     if as_json:
         click.echo(msgspec.json.encode([asdict(facts) for facts in found]).decode())

@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.markup import escape
 
-from ops import suppression_words, workbench
+from ops import pages, suppression_words, workbench
 from ops.provider_suppressions import pull, push
 from ops.suppression_files import erase, export, import_file, keys_of, types_option
 from ops.suppression_words import OneOf
@@ -19,14 +19,22 @@ from shared.db import suppressions as stored
 from shared.db.suppressions import Entry, NewEntry, Wanted
 from shared.domain import targets
 from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
+from shared.suppression_lists import LONGEST_NOTE
 
 _CHECKED_AT_ONCE = 10_000
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _REASONS = OneOf(Reason)
 _TYPES = OneOf(MailType)
 
+
+def _of_length(_context: click.Context, _parameter: click.Parameter, note: str | None) -> str | None:
+    if note is not None and len(note) > LONGEST_NOTE:
+        raise click.BadParameter(f"It may have {LONGEST_NOTE} characters.")
+    return note
+
+
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_note_option = click.option("--note", help="For people.")
+_note_option = click.option("--note", callback=_of_length, help="For people.")
 
 
 @click.group
@@ -75,7 +83,8 @@ def list_suppressions(
         active=not ended,
     )
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        page = stored.listed(connection, datetime.now(UTC), wanted, limit=limit)
+        now = datetime.now(UTC)
+        page = pages.read(lambda after, most: stored.listed(connection, now, wanted, after=after, limit=most), limit)
     if as_json:
         click.echo(msgspec.json.encode([entry._asdict() for entry in page.items]).decode())
         return
@@ -140,7 +149,7 @@ def lift(target: str, reason: Reason | None, tenant: str | None, note: str | Non
     Nothing that happened or was received until now will suppress it again. Exits with 1 if nothing suppressed it,
     which is remembered all the same.
     """
-    meant, now = targets.named(target), datetime.now(UTC)
+    meant = targets.named(target)
     with workbench.opened(data) as bench:
         keys = keys_of(bench)
         with bench.engine.begin() as connection:
@@ -151,11 +160,10 @@ def lift(target: str, reason: Reason | None, tenant: str | None, note: str | Non
                 reason=reason,
                 actor=workbench.person(),
                 note=note,
-                now=now,
             )
             about = f"suppression:{keys.of(meant)}"
             workbench.audit(connection, "suppression.lifted", about, reason=reason, of=tenant)
-            case = suppression_cases.why(connection, meant, keys, now)
+            case = suppression_cases.why(connection, meant, keys, datetime.now(UTC))
     console = workbench.console()
     if lifted:
         console.print("Lifted:", suppression_words.table(lifted))

@@ -27,11 +27,22 @@ _PART_BYTES: Final = 1 << 20
 
 
 def ask_import_of_csv(
-    connection: Connection, content: bytes, defaults: Defaults, *, skip_bad_lines: bool, asked_by: str, now: datetime
+    connection: Connection,
+    content: bytes,
+    defaults: Defaults,
+    *,
+    skip_bad_lines: bool,
+    replace: bool = False,
+    asked_by: str,
+    now: datetime,
 ) -> UUID:
-    """Have a CSV file put on the list; the id of the job. Raises ListError where its first line cannot be used."""
+    """Have a CSV file put on the list; the id of the job. Raises ListError where its first line cannot be used.
+
+    With `replace` it takes the place of what imports said before; otherwise that stays as wide as it is.
+    """
     suppression_lists.read_header(first_line(content))
-    return _ask_import(connection, CSV, content, defaults, skip_bad_lines, asked_by, now)
+    wishes = {"skip_bad_lines": skip_bad_lines, "replace": replace}
+    return _ask_import(connection, CSV, content, defaults, wishes, asked_by, now)
 
 
 def ask_import_of_rows(
@@ -40,12 +51,14 @@ def ask_import_of_rows(
     defaults: Defaults,
     *,
     skip_bad_lines: bool,
+    replace: bool = False,
     asked_by: str,
     now: datetime,
 ) -> UUID:
     """The same of objects whose fields are the columns of such a file."""
     content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-    return _ask_import(connection, ROWS, content, defaults, skip_bad_lines, asked_by, now)
+    wishes = {"skip_bad_lines": skip_bad_lines, "replace": replace}
+    return _ask_import(connection, ROWS, content, defaults, wishes, asked_by, now)
 
 
 def ask_export(
@@ -77,7 +90,7 @@ def _ask_import(
     form: str,
     content: bytes,
     defaults: Defaults,
-    skip_bad_lines: bool,
+    wishes: Mapping[str, bool],
     asked_by: str,
     now: datetime,
 ) -> UUID:
@@ -88,7 +101,7 @@ def _ask_import(
         "reason": defaults.reason,
         "tenant": defaults.tenant,
         "only_tenant": defaults.only_tenant,
-        "skip_bad_lines": skip_bad_lines,
+        **wishes,
     }
     job_id = jobs.create(
         connection, kind=IMPORT, parameters=parameters, asked_by=asked_by, tenant=defaults.only_tenant, now=now

@@ -48,6 +48,8 @@ LONGEST_TENANT = 512
 LONGEST_NOTE = 1000
 _MOST_LINES = LONGEST_NOTE + 1
 """Of one record: beyond so many a quotation mark was meant otherwise, and does not swallow the rest of the file."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""What begins like this gets one apostrophe when it is written, and loses one when it is read."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = "\ufeff"
 
@@ -123,8 +125,8 @@ def read_header(line: bytes) -> Layout:
     if doubled:
         raise ListError(f"The first line names {' and '.join(sorted(doubled))} more than once.")
     delimiter = next(mark for mark in _DELIMITERS if _split(text, mark) == names)
-    ignored = [name for name, column in zip(names, columns, strict=True) if column is None and name.strip()]
-    return Layout(delimiter=delimiter, columns=columns, ignored=ignored)
+    strange = [name for name, column in zip(names, columns, strict=True) if column is None and name.strip()]
+    return Layout(delimiter=delimiter, columns=columns, ignored=list(map(without_nul, strange)))
 
 
 def records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Record]:
@@ -158,7 +160,8 @@ def read_record(record: Record, layout: Layout, defaults: Defaults) -> Listed:
     if len(values) > len(layout.columns):
         raise LineError(f"it has {len(values)} values, and the first line names {len(layout.columns)}")
     return read_values(
-        {name: value for name, value in zip(layout.columns, values, strict=False) if name is not None}, defaults
+        {name: _meant(value) for name, value in zip(layout.columns, values, strict=False) if name is not None},
+        defaults,
     )
 
 
@@ -211,9 +214,14 @@ def read_types(text: str) -> frozenset[MailType] | None:
         raise LineError(f"its types must be {' or '.join(MailType)}, not {text[:60]!r}") from None
 
 
+def without_nul(text: str) -> str:
+    """The text as PostgreSQL can keep it."""
+    return text.replace("\0", "\ufffd")
+
+
 @dataclass(slots=True)
 class Sheet:
-    """Writes CSV with the given columns."""
+    """Writes CSV with the given columns. What a spreadsheet would take for a formula has an apostrophe before it."""
 
     columns: Sequence[str]
     _buffer: StringIO = field(default_factory=StringIO)
@@ -224,7 +232,7 @@ class Sheet:
 
     def line(self, values: Mapping[str, Any]) -> None:
         """One more line; what is missing or None is empty, times are RFC 3339, several words have | between them."""
-        csv.writer(self._buffer).writerow([_cell(values.get(name)) for name in self.columns])
+        csv.writer(self._buffer).writerow([_guarded(_cell(values.get(name))) for name in self.columns])
 
     def take(self) -> bytes:
         """What was written since the last time, in UTF-8."""
@@ -267,7 +275,7 @@ def _target(address: str, domain: str) -> Target:
     if not (address or domain):
         raise LineError("it has neither an address nor a domain")
     try:
-        return targets.read(address) if address else targets.read_domain(domain)
+        return targets.read_listed(address) if address else targets.read_domain(domain)
     except TargetError as error:
         raise LineError(str(error)) from None
 
@@ -300,6 +308,15 @@ def _moment(text: str) -> datetime | None:
         raise LineError(
             f"its expires_at must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z, not {text[:60]!r}"
         ) from None
+
+
+def _guarded(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _meant(text: str) -> str:
+    text = text.strip()
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def _cell(value: Any) -> str:

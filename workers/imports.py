@@ -2,7 +2,7 @@
 
 Reading takes its turns with other work, and goes on after a crash from the line it had got to. Writing is one
 transaction: either all of the file is on the list, or nothing of it. While it is written, which takes about half a
-minute for a million lines, what others say of the same addresses waits for it.
+minute for a million lines, what imports said of the same addresses before cannot be lifted; all else can.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,7 +45,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found. `good` counts lines, `entries` what they are about; `over` are those whose end has passed."""
+    """What was found. `good` counts lines, `entries` what they are about; `over` are those whose end has passed.
+
+    Of the entries `added` are new, and `changed` hold for other mail or another time than before.
+    """
 
     good: int = 0
     over: int = 0
@@ -54,6 +57,7 @@ class Report:
     ignored_columns: list[str] = field(default_factory=list)
     entries: int | None = None
     added: int | None = None
+    changed: int | None = None
 
 
 @dataclass(slots=True)
@@ -213,11 +217,13 @@ def _write(rim: Rim, job: Job, progress: Progress, place: Place, report: Report)
     written = replace(place, written=True)
     with rim.engine.begin() as connection:
         progress.note(connection, done, done, asdict(written), asdict(report))
-        entries = added = 0
+        entries = added = changed = 0
+        united = not job.parameters.get("replace")
         for some in staged_suppressions.in_order(connection, job.id, _WRITTEN_AT_ONCE):
-            entries += len(some)
-            added += len(suppressions.add(connection, [_entry(line, job, now) for line in some], now))
-        finished = asdict(replace(report, entries=entries, added=added))
+            told = suppressions.add(connection, [_entry(line, job, now) for line in some], now, united=united)
+            new = sum(entry.created_at == now for entry in told)
+            entries, added, changed = entries + len(some), added + new, changed + len(told) - new
+        finished = asdict(replace(report, entries=entries, added=added, changed=changed))
         progress.note(connection, done, done, asdict(written), finished)
     return finished
 
@@ -241,7 +247,12 @@ def _entry(line: Staged, job: Job, now: datetime) -> NewEntry:
 
 def _shown(bad: tuple[Record, str]) -> Mapping[str, Any]:
     record, problem = bad
-    return {"line": record.number, "problem": problem, "text": record.text.strip("\r\n")[:_LONGEST_TEXT_SHOWN]}
+    text = record.text.strip("\r\n")[:_LONGEST_TEXT_SHOWN]
+    return {
+        "line": record.number,
+        "problem": suppression_lists.without_nul(problem),
+        "text": suppression_lists.without_nul(text),
+    }
 
 
 def _sheet(bad: list[tuple[Record, str]], *, first: bool) -> bytes:

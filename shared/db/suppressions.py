@@ -7,17 +7,26 @@ stand side by side by tenant, reason and origin, so that neither changes what an
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from shared import ids
 from shared.db import suppression_locks
-from shared.db.suppression_history import ID, SHOWN, Action, telling
+from shared.db.suppression_history import SHOWN, Action, telling
 from shared.db.walks import Page, Position, Walk
+from shared.domain.errors import TidingsError
 from shared.domain.suppression import FOR_GOOD, MailType, Origin, Reason
+
+_IMPORT_WAIT_MS = 3000
+
+
+class BeingImportedError(TidingsError):
+    """An import that is being written has the same entry, and has it until all of the file is on the list."""
 
 
 class Entry(NamedTuple):
@@ -102,6 +111,15 @@ _COLUMN_TYPES = {
 _INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
 
 _LASTS = "(s.until IS NULL OR s.until > %(now)s)"
+_UNITED = f"%(united)s AND {_LASTS}"
+_TYPES = f"""CASE WHEN {_UNITED} AND NOT excluded.types @> s.types
+    THEN ARRAY(SELECT DISTINCT unnest(s.types || excluded.types) ORDER BY 1) ELSE excluded.types END"""
+_UNTIL = f"""CASE WHEN NOT ({_UNITED}) THEN excluded.until
+    WHEN s.until IS NOT NULL AND excluded.until IS NOT NULL THEN greatest(s.until, excluded.until) END"""
+_CLASSIFICATION, _NOTE = (
+    f"CASE WHEN {_UNITED} THEN coalesce(excluded.{name}, s.{name}) ELSE excluded.{name} END"
+    for name in ("classification", "note")
+)
 
 # A provider's list is asked again and again, and still has what a person has lifted here.
 _ADD = f"""
@@ -121,15 +139,13 @@ risen AS (
         since, until, actor, note, %(now)s
     FROM given ORDER BY key, tenant, reason, origin
     ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
-        id = {ID},
+        id = CASE WHEN (s.types, s.until) IS DISTINCT FROM ({_TYPES}, {_UNTIL}) THEN excluded.id ELSE s.id END,
         since = CASE WHEN {_LASTS} THEN least(s.since, excluded.since) ELSE excluded.since END,
         created_at = CASE WHEN {_LASTS} THEN s.created_at ELSE excluded.created_at END,
-        address = excluded.address, domain = excluded.domain, types = excluded.types, until = excluded.until,
-        expired_at = NULL, classification = excluded.classification, source_id = excluded.source_id,
-        actor = excluded.actor, note = excluded.note
+        address = excluded.address, domain = excluded.domain, types = {_TYPES}, until = {_UNTIL}, expired_at = NULL,
+        classification = {_CLASSIFICATION}, source_id = excluded.source_id, actor = excluded.actor, note = {_NOTE}
     WHERE (s.types, s.until, s.classification, s.source_id, s.note, s.address, s.domain) IS DISTINCT FROM
-        (excluded.types, excluded.until, excluded.classification, excluded.source_id, excluded.note, excluded.address,
-        excluded.domain)
+        ({_TYPES}, {_UNTIL}, {_CLASSIFICATION}, excluded.source_id, {_NOTE}, excluded.address, excluded.domain)
     RETURNING s.*
 ),
 told AS (SELECT *, {SHOWN} FROM risen WHERE id = ANY(%(id)b::uuid[])),
@@ -137,18 +153,29 @@ told AS (SELECT *, {SHOWN} FROM risen WHERE id = ANY(%(id)b::uuid[])),
 {_TOLD}
 """
 
+# Ours and the database's clock may differ: whatever of the two is later.
+_NOW = "SELECT greatest(clock_timestamp(), %(now)s::timestamptz)"
+
+_OF_IMPORTS = f"""
+SELECT FROM suppressions WHERE key = ANY(%(keys)s::uuid[]) AND origin = '{Origin.IMPORT}'
+ORDER BY key, tenant, reason FOR UPDATE
+"""
+
+# A receiver's clock may be ahead of this one: what is taken off counts as having happened before.
 _LIFT = f"""
-WITH input AS (SELECT unnest(%(keys)b::uuid[]) AS key),
-noted AS (
-    INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
-    SELECT DISTINCT key, %(tenant)s::text, %(reason)s::text, false, %(now)s::timestamptz FROM input ORDER BY key
-    ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
-),
+WITH named AS (SELECT DISTINCT unnest(%(keys)b::uuid[]) AS key),
 gone AS (
-    DELETE FROM suppressions AS s USING (SELECT DISTINCT key FROM input) AS named
+    DELETE FROM suppressions AS s USING named
     WHERE s.key = named.key AND (%(tenant)s::text IS NULL OR s.tenant = %(tenant)s)
         AND (%(reason)s::text IS NULL OR s.reason = %(reason)s)
     RETURNING s.*
+),
+noted AS (
+    INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
+    SELECT named.key, %(tenant)s::text, %(reason)s::text, false, greatest(%(now)s::timestamptz,
+        (SELECT max(since) FROM gone WHERE gone.key = named.key AND origin = '{Origin.EVENT}'))
+    FROM named ORDER BY named.key
+    ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
 ),
 told AS (SELECT *, {SHOWN} FROM gone WHERE expired_at IS NULL),
 {telling(Action.LIFTED, actor="%(actor)s::text", note="%(note)s::text", event="NULL::uuid")}
@@ -177,19 +204,21 @@ WHERE (e.until IS NULL OR e.until > %(now)s) AND (%(type)s::text IS NULL OR %(ty
 """
 
 
-def add(connection: Connection, entries: Sequence[NewEntry], now: datetime) -> list[Entry]:
+def add(connection: Connection, entries: Sequence[NewEntry], now: datetime, *, united: bool = False) -> list[Entry]:
     """Put these on the list, each instead of what the same origin said of the same reason before.
 
-    Returns those that are new, or that now hold for other mail or another time; the others were there already.
-    What a provider's list has from before a person's lift is passed over.
+    If `united`, what suppresses stays as wide as it is: for the mail of both, until the later end. Returns those that
+    are new (created now), or that now hold for other mail or another time; the others were there already. What a
+    provider's list has from before a person's lift is passed over.
     """
     if not entries:
         return []
-    suppression_locks.share(connection, (entry.key for entry in entries))
+    # Only these depend on what was lifted. A long import does without, so that nobody's lift waits for its end.
+    suppression_locks.share(connection, (entry.key for entry in entries if entry.origin is Origin.PROVIDER))
     columns = dict(zip(NewEntry._fields, map(list, zip(*entries, strict=True)), strict=True))
     columns["types"] = [",".join(sorted(types)) for types in columns["types"]]
     columns["id"] = [ids.receipt_id(now) for _ in entries]
-    return _entries(connection, _ADD, {**columns, "now": now})
+    return _entries(connection, _ADD, {**columns, "now": now, "united": united})
 
 
 def lift(
@@ -200,18 +229,38 @@ def lift(
     reason: Reason | None,
     actor: str | None,
     note: str | None,
-    now: datetime,
+    now: datetime | None = None,
 ) -> list[Entry]:
     """Take these off the list, and let nothing that happened or was received until now put them on it again.
 
-    `tenant` None is every tenant's entries, '' those that hold for all; `reason` None every reason. Returns the
-    entries that suppressed until now.
+    `tenant` None is every tenant's entries, '' those that hold for all; `reason` None every reason. `now` None is the
+    moment at which nobody can add any more: whoever had to wait for that lifts what was added meanwhile, too. Returns
+    the entries that suppressed until now. Raises BeingImportedError.
     """
     if not keys:
         return []
+    # Before the lock: whoever had it and waited for an import would have all batches wait.
+    _hold_imported(connection, keys)
     suppression_locks.hold(connection, keys)
+    now = now or connection.exec_driver_sql(_NOW, {"now": datetime.now(UTC)}).scalar_one()
     values = {"keys": list(keys), "tenant": tenant, "reason": reason, "actor": actor, "note": note, "now": now}
     return _entries(connection, _LIFT, values)
+
+
+def _hold_imported(connection: Connection, keys: Sequence[str]) -> None:
+    """Keep imports from what they said of these. Raises BeingImportedError where one is at it, and for long."""
+    limit = "SELECT set_config('lock_timeout', %(ms)s, true)"
+    connection.exec_driver_sql(limit, {"ms": str(_IMPORT_WAIT_MS)})
+    try:
+        connection.exec_driver_sql(_OF_IMPORTS, {"keys": list(keys)})
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        raise BeingImportedError(
+            "An import that is being written just now has it on its list, so it cannot be lifted yet. Nothing was"
+            " lifted; try again in a minute."
+        ) from None
+    connection.exec_driver_sql(limit, {"ms": "0"})
 
 
 def expire(connection: Connection, now: datetime, limit: int = 1000) -> int:

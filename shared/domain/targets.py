@@ -11,6 +11,13 @@ _LONGEST_DOMAIN = 255
 _DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _NO_LOCAL_PART = re.compile(r"[\s\x00-\x1f\x7f()<>\[\]:;@\\,\"\ud800-\udfff]")
 
+_RARE = re.compile(
+    r"""(?:"(?:[^"\\\x00-\x1f\x7f\ud800-\udfff]|\\[\x20-\x7e])+"|[^\s\x00-\x1f\x7f()<>\[\]:;@\\,"\ud800-\udfff]+)
+    @(?:\[(?:\d{1,3}(?:\.\d{1,3}){3}|ipv6:[0-9a-f:.]+)\]|[^\[\]]+)""",
+    re.VERBOSE,
+)
+"""A local part in quotation marks, or a host without a name (RFC 5321 4.1.2 and 4.1.3)."""
+
 
 class TargetError(TidingsError):
     """What was given is neither an address nor a domain; the message says what is wrong."""
@@ -50,6 +57,24 @@ def read(text: str) -> Target:
     if not local:
         return Target(domain=domain)
     return Target(address=normalized)
+
+
+def read_listed(text: str) -> Target:
+    """The same of an entry of a list, which events may have put there: also addresses that nobody would give a person.
+
+    Raises TargetError.
+    """
+    try:
+        return read(text)
+    except TargetError:
+        address = text.strip().lower()
+        match = _RARE.fullmatch(address)
+        if not match or len(address) > _LONGEST_ADDRESS or normalize(address) != address:
+            raise
+        domain = address.rpartition("@")[2]
+        if not domain.startswith("[") and not _DOMAIN.fullmatch(domain):
+            raise
+        return Target(address=address)
 
 
 def named(text: str) -> Target:

@@ -1,9 +1,10 @@
 """The suppression list in PostgreSQL: events and people write it as the pure rules say, in whatever order."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared import judgement, soft_judgement
-from shared.db import engine, soft_bounces, suppressions
+from shared.db import engine, soft_bounces, suppression_lifts, suppressions
 from shared.db.suppression_history import history
 from shared.db.suppressions import Entry, NewEntry, Wanted
 from shared.domain.suppression import (
@@ -417,6 +418,86 @@ def check(database: Engine, *addresses: str, now: float = 2, **others: Any) -> l
     with database.connect() as connection:
         found = suppressions.check(connection, list(keys), day(now), **others)
     return sorted(keys[key] for key in found)
+
+
+def waits_for_a_lock(database: Engine) -> bool:
+    with database.connect() as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return bool(found.scalar_one())
+
+
+class TestALiftThatMustWait:
+    def test_lifts_what_was_received_meanwhile_too(self, database):
+        """A batch is being written, which has an event that came after the lift was asked for."""
+        lifted: list[Entry] = []
+        with database.begin() as batch:
+            found = stories.rows([bounce(1)])
+            stories.keep(batch, found)
+            judgement.judge(batch, POLICY, KEYS, found, day(2))
+            lifting = threading.Thread(target=lambda: lifted.extend(self.lift_now(database)))
+            lifting.start()
+            while not waits_for_a_lock(database):
+                time.sleep(0.01)
+            received_at = datetime.now(UTC)
+        lifting.join()
+        assert [entry.reason for entry in lifted] == ["hard_bounce"]
+        with database.connect() as connection:
+            [found_lift] = suppression_lifts.find(connection, [KEYS.of_address(ANN)])
+        assert found_lift.lifted_at > received_at
+
+    def lift_now(self, database: Engine, address: str = ANN) -> list[Entry]:
+        with database.begin() as connection:
+            keys = [KEYS.of_address(address)]
+            return suppressions.lift(connection, keys=keys, tenant=None, reason=None, actor="eve", note=None)
+
+    def test_does_not_for_an_import_and_neither_do_batches(self, database):
+        hear(database, [bounce(1, BOB)], day(2))
+        with database.begin() as importing:
+            crowd = [new(f"c{number}@example.net", origin=Origin.IMPORT) for number in range(300)]
+            suppressions.add(importing, crowd, day(2))
+            assert [entry.address for entry in self.lift_now(database, BOB)] == [BOB]
+            assert hear(database, [bounce(2)], day(3)) == 1
+        assert len(check(database, "c1@example.net", ANN)) == 2
+
+    def test_for_an_import_of_the_same_address_gives_up_and_says_why(self, database, monkeypatch):
+        monkeypatch.setattr(suppressions, "_IMPORT_WAIT_MS", 50)
+        imported = new(origin=Origin.IMPORT)
+        add(database, imported)
+        with database.begin() as importing:
+            suppressions.add(importing, [imported], day(2))
+            with pytest.raises(suppressions.BeingImportedError, match="import"):
+                self.lift_now(database)
+        assert check(database, ANN) == [ANN]
+        assert len(self.lift_now(database)) == 1
+
+
+class TestWhatIsImportedAgain:
+    def test_keeps_an_entry_as_wide_as_it_was(self, database):
+        add(database, new(origin=Origin.IMPORT, note="first"))
+        narrow = new(origin=Origin.IMPORT, types=frozenset({MailType.NON_TRANSACTIONAL}), until=day(9), actor="eve")
+        assert add_united(database, narrow) == []
+        [entry] = entries(database)
+        assert (len(entry.types), entry.expires_at, entry.note) == (2, None, "first")
+
+    def test_makes_it_wider_and_tells_that(self, database):
+        one, other = [frozenset({kind}) for kind in MailType]
+        add(database, new(origin=Origin.IMPORT, types=one, until=day(9)))
+        [entry] = add_united(database, new(origin=Origin.IMPORT, types=other, until=day(8)))
+        assert (len(entry.types), entry.expires_at, entry.created_at) == (2, day(9), day(2))
+        [entry] = add_united(database, new(origin=Origin.IMPORT, types=other))
+        assert (len(entry.types), entry.expires_at) == (2, None)
+        assert steps(database) == ["added"] * 3
+
+    def test_does_not_add_to_what_is_over(self, database):
+        add(database, new(origin=Origin.IMPORT, until=day(3)))
+        one = frozenset({MailType.TRANSACTIONAL})
+        [entry] = add_united(database, new(origin=Origin.IMPORT, types=one, until=day(9)))
+        assert (entry.types, entry.created_at) == (["transactional"], day(4))
+
+
+def add_united(database: Engine, *found: NewEntry) -> list[Entry]:
+    with database.begin() as connection:
+        return suppressions.add(connection, found, day(4), united=True)
 
 
 class TestWhatPeopleAdd:

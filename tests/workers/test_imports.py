@@ -11,8 +11,8 @@ import pytest
 from shared import suppression_jobs
 from shared.db import job_files, jobs, suppressions
 from shared.db.jobs import Job, JobState
-from shared.db.suppressions import Wanted
-from shared.domain.suppression import MailType, Reason
+from shared.db.suppressions import NewEntry, Wanted
+from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
 from shared.suppression_lists import Defaults, ListError
 from tests.workers.workshop import Workshop
 from workers import exports, imports
@@ -22,11 +22,17 @@ from workers.progress import CancelledError, Progress
 FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
 
 
-def ask(workshop: Workshop, text: str | bytes, *, skip: bool = False, **defaults: Any) -> UUID:
+def ask(workshop: Workshop, text: str | bytes, *, skip: bool = False, replace: bool = False, **defaults: Any) -> UUID:
     content = text.encode() if isinstance(text, str) else text
     with workshop.rim.engine.begin() as connection:
         return suppression_jobs.ask_import_of_csv(
-            connection, content, Defaults(**defaults), skip_bad_lines=skip, asked_by="ann", now=datetime.now(UTC)
+            connection,
+            content,
+            Defaults(**defaults),
+            skip_bad_lines=skip,
+            replace=replace,
+            asked_by="ann",
+            now=datetime.now(UTC),
         )
 
 
@@ -116,6 +122,25 @@ class TestAFile:
         assert [row[5] for row in listed(workshop)] == ["two"]
         assert (job.report["good"], job.report["entries"]) == (2, 1)
 
+    def test_makes_nothing_weaker_that_was_imported_before(self, workshop: Workshop) -> None:
+        done(workshop, "email\na@x.net\n")
+        narrow = f"email,expires_at,types\na@x.net,{FUTURE.isoformat()},non_transactional\nb@x.net,,\n"
+        report = done(workshop, narrow).report
+        assert (report["entries"], report["added"], report["changed"]) == (2, 1, 0)
+        assert [(len(row[2]), row[4]) for row in listed(workshop)] == [(2, None), (2, None)]
+
+    def test_tells_what_it_changed_apart_from_what_is_new(self, workshop: Workshop) -> None:
+        done(workshop, f"email,expires_at,types\na@x.net,{FUTURE.isoformat()},non_transactional\n")
+        report = done(workshop, "email,types\na@x.net,transactional\nb@x.net,\n").report
+        assert (report["entries"], report["added"], report["changed"]) == (2, 1, 1)
+        assert [(len(row[2]), row[4]) for row in listed(workshop)] == [(2, None), (2, None)]
+
+    def test_takes_the_place_of_what_was_imported_before_where_that_was_asked_for(self, workshop: Workshop) -> None:
+        done(workshop, "email\na@x.net\n")
+        narrow = f"email,expires_at,types\na@x.net,{FUTURE.isoformat()},non_transactional\n"
+        assert done(workshop, narrow, replace=True).report["changed"] == 1
+        assert [(row[2], row[4]) for row in listed(workshop)] == [(["non_transactional"], FUTURE)]
+
     def test_that_was_imported_before_changes_nothing(self, workshop: Workshop) -> None:
         done(workshop, "email\na@x.net\n")
         before = workshop.rows("SELECT * FROM suppressions"), workshop.rows("SELECT count(*) FROM state_changes")
@@ -179,12 +204,23 @@ class TestLinesThatCannotBeUsed:
             "text": "nobody,,,,,,",
         }
 
+    def test_are_no_formulas_where_a_spreadsheet_opens_the_file(self, workshop: Workshop) -> None:
+        job = done(workshop, "email\n=1+1\n")
+        assert "'=1+1" in file_of(workshop, job)
+
     def test_are_passed_over_where_that_was_asked_for(self, workshop: Workshop) -> None:
         job = done(workshop, BAD, skip=True)
         assert job.state is JobState.DONE
         assert addresses(workshop) == ["also.good@x.net", "good@x.net"]
         assert (job.report["bad"], job.report["added"]) == (9, 2)
         assert len(file_of(workshop, job).splitlines()) == 10
+
+    def test_may_hold_what_a_database_cannot_keep_as_text(self, workshop: Workshop) -> None:
+        job = done(workshop, b"email,x\0y\nann@x.net,1\nbad\0@x.net,2\n", skip=True)
+        assert job.state is JobState.DONE, job.error
+        assert addresses(workshop) == ["ann@x.net"]
+        assert job.report["ignored_columns"] == ["x\ufffdy"]
+        assert job.report["bad_lines"] == [{"line": 3, "problem": "it contains NUL", "text": "bad\ufffd@x.net,2"}]
 
     def test_are_told_in_the_report_up_to_a_bound_and_in_the_file_without(self, workshop: Workshop) -> None:
         job = done(workshop, "email\n" + "nobody\n" * 5000)
@@ -284,7 +320,9 @@ FULL = (
     "address,domain,types,reason,tenant,expires_at,note,classification\r\n"
     f'a@x.net,,non_transactional|transactional,hard_bounce,,,"said ""no"", and\r\nmore",invalid_recipient\r\n'
     f"b@x.net,,non_transactional,unsubscribe,acme,{FUTURE.isoformat().replace('+00:00', 'Z')},,\r\n"
-    "b@x.net,,transactional,manual,,,=1+1,\r\n"
+    "b@x.net,,transactional,manual,,,'=1+1,\r\n"
+    "'-c@x.net,,non_transactional|transactional,manual,'@acme,,''=it's not,\r\n"
+    "d@x.net,,non_transactional|transactional,manual,,,'tis - it=,\r\n"
     ",x.org,non_transactional|transactional,manual,,,für immer,\r\n"
 )
 
@@ -297,8 +335,29 @@ class TestAnExport:
         text = exported(workshop)
         assert sorted(csv.reader(io.StringIO(text))) == sorted(csv.reader(io.StringIO(FULL)))
         workshop.run("DELETE FROM suppressions")
-        assert done(workshop, text).report["added"] == 4
+        assert done(workshop, text).report["added"] == 6
+        assert ("-c@x.net", "@acme", "'=it's not") in [(row[0], row[3], row[5]) for row in before]
         assert listed(workshop) == before
+
+    def test_of_what_only_events_name_can_be_imported_too(self, workshop: Workshop) -> None:
+        now = datetime.now(UTC)
+        rare = ('"john doe"@x.net', "joe@[192.0.2.1]", "=1+1@x.net", "'@x.net")
+        new = [
+            NewEntry(
+                key=workshop.rim.keys.of_address(address), address=address, domain=None, reason=Reason.HARD_BOUNCE,
+                types=ALL_MAIL, origin=Origin.EVENT, since=now,
+            )
+            for address in rare
+        ]  # fmt: skip
+        with workshop.rim.engine.begin() as connection:
+            suppressions.add(connection, new, now)
+        before = workshop.rows("SELECT key, address FROM suppressions ORDER BY key")
+        text = exported(workshop)
+        assert "\n'=1+1@x.net" in text
+        workshop.run("DELETE FROM suppressions")
+        job = done(workshop, text)
+        assert job.state is JobState.DONE, job.report
+        assert workshop.rows("SELECT key, address FROM suppressions ORDER BY key") == before
 
     def test_has_what_was_asked_for(self, workshop: Workshop) -> None:
         done(workshop, FULL)

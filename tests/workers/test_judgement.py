@@ -114,7 +114,7 @@ def announced(workshop: Workshop) -> list[str]:
     return [change for change in workshop.changes() if change.startswith("suppression.")]
 
 
-def lift(workshop: Workshop, recipient: str = ANN) -> None:
+def lift(workshop: Workshop, recipient: str = ANN, now: datetime | None = None) -> None:
     with workshop.rim.durable.begin() as connection:
         suppressions.lift(
             connection,
@@ -123,7 +123,7 @@ def lift(workshop: Workshop, recipient: str = ANN) -> None:
             reason=None,
             actor="eve",
             note=None,
-            now=datetime.now(UTC),
+            now=now,
         )
 
 
@@ -211,6 +211,18 @@ class TestProcessingAgain:
         lift(workshop)
         process_again(workshop, *receipts)
         assert entries(workshop) == []
+
+    def test_does_not_bring_back_what_was_received_while_the_lift_waited_or_by_a_clock_that_is_ahead(
+        self, workshop: Workshop, source: Source
+    ) -> None:
+        asked_at = datetime.now(UTC)
+        receipt = receive(workshop, source, hard(ANN, timestamp=datetime.now(UTC).timestamp()))
+        [entry] = entries(workshop)
+        assert entry.since > asked_at
+        lift(workshop, now=asked_at)
+        process_again(workshop, receipt)
+        assert entries(workshop) == []
+        assert workshop.rows("SELECT lifted_at FROM suppression_lifts") == [(entry.since,)]
 
     def test_withdraws_what_the_events_no_longer_support(
         self, workshop: Workshop, source: Source, parser: Parser
