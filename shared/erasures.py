@@ -4,6 +4,7 @@ Receipts are changed in the only way they ever are, and marked. Their events are
 keys that the changed receipt gives: so processing it again changes nothing, and tells nothing new.
 """
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,14 +12,19 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db import erasures
-from shared.db.erasures import KeptEvent, KeptReceipt, Renamed, Sweep
+from shared import suppression_jobs
+from shared.db import bystanders, erasures
+from shared.db.erasures import KeptAnswer, KeptEvent, KeptReceipt, Renamed, Sweep
 from shared.db.state import NewEvent
 from shared.domain.erasure import Eraser, Understood
+from shared.secrets import SecretsError, Vault
 
 RECEIPTS_AT_ONCE = 500
 _MOST_BYTES_AT_ONCE = 8 << 20
 _MESSAGES_AT_ONCE = 200
+_ANSWERS_AT_ONCE = 500
+_LIST_JOBS = (suppression_jobs.IMPORT, suppression_jobs.EXPORT)
+_REMEMBERED_SECONDS = 11.0  # deliverers keep a change that they have read for ten, and begin their calls right then
 
 Read = Callable[[KeptReceipt], Sequence[NewEvent] | None]
 """The events of a receipt, or None where it cannot be read."""
@@ -35,11 +41,15 @@ class Subject:
     actor: str
     now: datetime
     read: Read
+    vault: Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A piece of the work that is done: how many rows were looked at, how many changed, and where the next begins."""
+    """A piece of the work that is done: how many rows were looked at, how many changed, and where the next begins.
+
+    `waits` is whether others are in the way: a moment later the same may be possible.
+    """
 
     looked: int = 0
     receipts: int = 0
@@ -47,6 +57,7 @@ class Piece:
     entries: int = 0
     others: int = 0
     next: Sequence[str] | None = None
+    waits: bool = False
 
 
 Step = Callable[[Connection, Subject, Sequence[str] | None], Piece]
@@ -90,8 +101,18 @@ def in_senders(connection: Connection, subject: Subject, after: Sequence[str] | 
     return Piece(looked=len(found), messages=messages, next=[] if messages else None)
 
 
+def out_of_jobs(connection: Connection, subject: Subject, after: Sequence[str] | None) -> Piece:  # noqa: ARG001
+    """Have imports read again, as the receipts' workers do: what they have read is still the address."""
+    return Piece() if bystanders.take_from_jobs(connection, _LIST_JOBS) else Piece(next=[], waits=True)
+
+
 def on_the_list(connection: Connection, subject: Subject, after: Sequence[str] | None) -> Piece:  # noqa: ARG001
-    """Erase it from the suppression list, which knows it by its key from now on."""
+    """Erase it from the suppression list, which knows it by its key from now on.
+
+    No import writes meanwhile what was staged with the address, and no export what it has read of the list.
+    """
+    if not bystanders.take_from_jobs(connection, _LIST_JOBS):
+        return Piece(next=[], waits=True)
     entries = erasures.erase_entries(
         connection, subject.key, subject.address, subject.eraser.replacement, subject.actor, subject.now
     )
@@ -110,14 +131,49 @@ def in_table(swept: Sweep) -> Step:
     return step
 
 
+def out_of_deliveries(connection: Connection, subject: Subject, after: Sequence[str] | None) -> Piece:  # noqa: ARG001
+    """Wait for the deliveries of what the log said before: what was sent is noted when the call has ended."""
+    if not after:
+        moment = bystanders.deliverers_forget_at(connection, _REMEMBERED_SECONDS)
+        return Piece() if moment is None else Piece(next=[moment.isoformat()])
+    return Piece(next=after, waits=True) if bystanders.calls_since_before(connection, after[0]) else Piece()
+
+
+def in_answers(connection: Connection, subject: Subject, after: Sequence[str] | None) -> Piece:
+    """Forget the answers that hold it: a request that is repeated after an erasure is a new one."""
+    begin = UUID(after[0]) if after else UUID(int=0)
+    found = erasures.answers_after(connection, begin, _ANSWERS_AT_ONCE)
+    if not found:
+        return Piece()
+    forgotten = erasures.forget_answers(connection, [answer.key for answer in found if _holds(answer, subject)])
+    return Piece(looked=len(found), others=forgotten, next=[str(found[-1].key)])
+
+
 STEPS: Sequence[Step] = (
     in_receipts,
     in_messages,
     in_senders,
+    in_table(erasures.GIVEN_FILES),
+    out_of_jobs,
+    in_table(erasures.STAGED),
     on_the_list,
-    *map(in_table, erasures.SWEEPS),
+    *map(in_table, erasures.OTHERS),
+    out_of_deliveries,
+    *map(in_table, erasures.DELIVERED),
+    in_answers,
 )
-"""In this order: what comes of receipts is found by them, and they by what it says."""
+"""In this order: what comes of receipts is found by them, and they by what it says; and what others make of a table,
+such as imports of their files, or deliverers of the log, is gone through after it and after them.
+"""
+
+
+def _holds(answer: KeptAnswer, subject: Subject) -> bool:
+    """Whether the address stands in an answer; also where nobody can read it any more."""
+    try:
+        body = b64decode(subject.vault.open(answer.body)["body"])
+    except SecretsError:
+        return True
+    return subject.eraser.erase_bytes(body) is not body or subject.eraser.erase(answer.headers) is not answer.headers
 
 
 def _rewrite(connection: Connection, subject: Subject, receipt_ids: Sequence[UUID], eraser: Eraser) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Erasing an address, a piece at a time. Every piece may be done again: after a worker that died comes another."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from workers.rim import Rim
 
 log = structlog.get_logger()
 
+_PATIENCE_SECONDS = 0.5
 _COUNTED = ("receipts", "messages", "entries", "others")
 
 
@@ -53,6 +55,8 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
             place = _next(place, piece)
             progress.note(connection, done, max(done, total), asdict(place), report)
         progress.give_way()
+        if piece.waits:
+            time.sleep(_PATIENCE_SECONDS)
     return report
 
 
@@ -76,6 +80,7 @@ def _subject(rim: Rim, job: Job, place: Place, connection: Connection) -> Subjec
         actor=job.asked_by,
         now=datetime.now(UTC),
         read=read,
+        vault=rim.vault,
     )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import rebuild
+from shared.db import rebuild, suppression_locks
 from shared.db.suppression_history import Action
 from shared.domain.erasure import Eraser
 
@@ -92,8 +92,9 @@ def hold(connection: Connection, receipt_ids: Sequence[UUID]) -> list[KeptReceip
         "SELECT 1 FROM pending_receipts WHERE receipt_id = ANY(%(ids)s) ORDER BY receipt_id FOR UPDATE", values
     )
     connection.exec_driver_sql(
-        "UPDATE pending_receipts SET lease_token = NULL, lease_until = NULL, attempts = attempts - 1"
-        " WHERE receipt_id = ANY(%(ids)s) AND lease_until > now()",
+        "UPDATE pending_receipts SET lease_token = NULL, lease_until = NULL,"
+        " attempts = attempts - (lease_until > now())::integer"
+        " WHERE receipt_id = ANY(%(ids)s) AND lease_token IS NOT NULL AND lease_until IS NOT NULL",
         values,
     )
     rows = connection.exec_driver_sql(
@@ -258,7 +259,11 @@ def _rewritten(
 
 
 def erase_entries(connection: Connection, key: str, address: str, pseudonym: str, actor: str, now: datetime) -> int:
-    """Take the address off the suppression list, which keeps the key; return how many entries there were."""
+    """Take the address off the suppression list, which keeps the key; return how many entries there were.
+
+    Whoever is just writing of this recipient is waited for: what is written later is news.
+    """
+    suppression_locks.hold(connection, [key])
     values = {"key": key, "address": address, "pseudonym": pseudonym, "actor": actor, "now": now}
     erased = connection.exec_driver_sql(
         "WITH erased AS (UPDATE suppressions SET address = NULL WHERE key = %(key)s AND address IS NOT NULL"
@@ -281,19 +286,50 @@ def erase_entries(connection: Connection, key: str, address: str, pseudonym: str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A table to be gone through: its primary key and the columns that may hold an address, with their types."""
+    """A table to be gone through: its primary key and the columns that may hold an address, with their types.
+
+    `only` is a condition for its rows. What is encrypted cannot be gone through like this.
+    """
 
     table: str
     key: Mapping[str, str]
     texts: Mapping[str, str]
     limit: int = 5000
+    only: str = "true"
 
 
 def _text(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, "text")
 
 
-SWEEPS = (
+def _files(only: str) -> Sweep:
+    key = {"job_id": "uuid", "name": "text", "part": "integer"}
+    return Sweep(table="job_files", key=key, texts={"content": "bytea"}, limit=4, only=only)
+
+
+GIVEN_FILES = _files("name <> 'output'")
+"""What imports read."""
+
+STAGED = Sweep(
+    table="staged_suppressions",
+    key={"job_id": "uuid", "key": "uuid", "tenant": "text", "reason": "text"},
+    texts=_text("address", "note"),
+)
+"""What imports have read."""
+
+DELIVERED = (
+    Sweep(table="deliveries", key={"id": "uuid"}, texts=_text("last_error")),
+    Sweep(
+        table="delivery_attempts",
+        key={"id": "uuid"},
+        texts=dict.fromkeys(("request_capture", "response_capture"), "json"),
+        limit=1000,
+    ),
+    Sweep(table="endpoint_health", key={"subscription_id": "uuid"}, texts=_text("last_error")),
+)
+"""What was sent on from the log of changes, and what was answered."""
+
+OTHERS = (
     Sweep(
         table="suppressions",
         key={"key": "uuid", "tenant": "text", "reason": "text", "origin": "text"},
@@ -314,17 +350,7 @@ SWEEPS = (
         key={"id": "uuid"},
         texts={**dict.fromkeys(("parameters", "position", "report"), "jsonb"), "error": "text"},
     ),
-    Sweep(
-        table="job_files",
-        key={"job_id": "uuid", "name": "text", "part": "integer"},
-        texts={"content": "bytea"},
-        limit=4,
-    ),
-    Sweep(
-        table="staged_suppressions",
-        key={"job_id": "uuid", "key": "uuid", "tenant": "text", "reason": "text"},
-        texts=_text("address", "note"),
-    ),
+    _files("name = 'output'"),
     Sweep(table="alerts", key={"id": "uuid"}, texts={**_text("subject", "summary"), "numbers": "jsonb"}),
     Sweep(table="alert_steps", key={"id": "bigint"}, texts={**_text("summary", "actor"), "numbers": "jsonb"}),
     Sweep(table="alert_notices", key={"id": "bigint"}, texts=_text("last_error")),
@@ -332,18 +358,11 @@ SWEEPS = (
         table="failed_deliveries", key={"source_id": "bigint", "reference": "text"}, texts=_text("url", "last_error")
     ),
     Sweep(table="reconciliations", key={"source_id": "bigint"}, texts={"last_error": "text", "webhooks": "jsonb"}),
-    Sweep(table="deliveries", key={"id": "uuid"}, texts=_text("last_error")),
-    Sweep(
-        table="delivery_attempts",
-        key={"id": "uuid"},
-        texts=dict.fromkeys(("request_capture", "response_capture"), "json"),
-        limit=1000,
-    ),
-    Sweep(table="endpoint_health", key={"subscription_id": "uuid"}, texts=_text("last_error")),
     Sweep(table="audit_log", key={"id": "uuid"}, texts={"object": "text", "details": "jsonb"}),
-    Sweep(table="idempotent_answers", key={"key": "uuid"}, texts={"headers": "json", "body": "bytea"}, limit=100),
 )
-"""Every other table that may hold an address. A test names those that do not, and why."""
+
+SWEEPS = (GIVEN_FILES, STAGED, *OTHERS, *DELIVERED)
+"""Every other table that may hold an address in clear. A test names those that do not, and why."""
 
 
 class Swept(NamedTuple):
@@ -369,6 +388,7 @@ def sweep(connection: Connection, swept: Sweep, after: Sequence[str] | None, era
     )
     rows = connection.exec_driver_sql(
         f"WITH next AS MATERIALIZED (SELECT {', '.join(keys)}, ({holds}) AS holds FROM {swept.table} WHERE {bound}"
+        f" AND {swept.only}"
         f" ORDER BY {', '.join(keys)} LIMIT %(limit)s),"
         " numbered AS (SELECT *, row_number() OVER () AS number, count(*) OVER () AS looked FROM next)"
         f" SELECT holds, number, looked, {', '.join(f'{name}::text' for name in keys)} FROM numbered"
@@ -405,6 +425,31 @@ def _replace(connection: Connection, swept: Sweep, place: Mapping[str, str], era
 
 def _given(key: Mapping[str, str]) -> str:
     return ", ".join(f"%({name})s::text::{kind}" for name, kind in key.items())
+
+
+class KeptAnswer(NamedTuple):
+    """An answer that is kept for who repeats the request; `body` is sealed."""
+
+    key: UUID
+    headers: str
+    body: bytes
+
+
+def answers_after(connection: Connection, after: UUID, limit: int) -> list[KeptAnswer]:
+    """Some answers that follow this key, in their order."""
+    rows = connection.exec_driver_sql(
+        "SELECT key, headers::text, body FROM idempotent_answers WHERE key > %(after)s AND status_code IS NOT NULL"
+        " ORDER BY key LIMIT %(limit)s",
+        {"after": after, "limit": limit},
+    )
+    return [KeptAnswer(row[0], row[1], bytes(row[2])) for row in rows]
+
+
+def forget_answers(connection: Connection, keys: Sequence[UUID]) -> int:
+    """Keep these answers no longer; return how many."""
+    return connection.exec_driver_sql(
+        "DELETE FROM idempotent_answers WHERE key = ANY(%(keys)s)", {"keys": list(keys)}
+    ).rowcount
 
 
 def rows_to_look_at(connection: Connection) -> int:

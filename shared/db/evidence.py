@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from shared import ids
 from shared.db.suppression_history import ID, SHOWN, Action, telling
+from shared.domain import erasure
 from shared.domain.suppression import Origin, Reason
 
 
@@ -191,6 +192,8 @@ def record(connection: Connection, found: Sequence[Evidence], now: datetime) -> 
     if not found:
         return []
     values = {**_columns(found), "id": [ids.receipt_id(now) for _ in found], "now": now}
+    # An event whose address was erased names a pseudonym, which is nobody's address: its key is all that is kept.
+    values["address"] = [None if erasure.key_of(new.address) else new.address for new in found]
     return _told(connection, _RECORD, values)
 
 

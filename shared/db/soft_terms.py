@@ -14,6 +14,7 @@ from shared import ids
 from shared.db.evidence import Told
 from shared.db.soft_bounces import BY_SOFT_BOUNCES
 from shared.db.suppression_history import ID, SHOWN, Action, telling
+from shared.domain import erasure
 from shared.domain.suppression import MailType, Origin, Reason, Term
 
 _MOST_DELIVERIES_READ = 50_000
@@ -120,6 +121,7 @@ told AS (
 ),
 again AS (
     INSERT INTO soft_bounce_checks (due_at, recipient, tenant) SELECT %(again_at)s, address, tenant FROM told
+    WHERE address IS NOT NULL
 ),
 {telling(Action.ADDED)}
 SELECT '{Action.ADDED}', shown FROM told
@@ -172,8 +174,10 @@ def rule(connection: Connection, rulings: Sequence[Ruling], now: datetime, again
         return []
     columns: dict[str, object] = {
         name: [getattr(ruling, name) for ruling in rulings]
-        for name in ("key", "tenant", "address", "source_id", "classification", "event_id")
+        for name in ("key", "tenant", "source_id", "classification", "event_id")
     }
+    # As with other evidence: of whoever was erased the key is all that is kept.
+    columns["address"] = [None if erasure.key_of(ruling.address) else ruling.address for ruling in rulings]
     columns |= {name: [getattr(ruling.term, name) for ruling in rulings] for name in ("since", "until", "level")}
     columns["event_key"] = [ruling.term.key for ruling in rulings]
     columns["types"] = [",".join(sorted(ruling.types)) for ruling in rulings]

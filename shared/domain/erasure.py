@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 from urllib.parse import unquote
 
+from shared.domain import targets
 from shared.domain.addresses import normalize
+from shared.domain.targets import TargetError
 
 PSEUDONYM_DOMAIN = "erased.invalid"
 
@@ -24,8 +26,10 @@ _ESCAPES = (
 _ESCAPE = re.compile(_ESCAPES, re.DOTALL)
 _UNIT = re.compile(rf"{_ESCAPES}|.", re.DOTALL)
 _PIECE = re.compile(r'[^"\s]+')
-"""No address goes on beyond a quotation mark or white space, so that a long text is looked at a piece at a time."""
+"""Hardly any address goes on beyond these, so that a long text is looked at a piece at a time."""
+_WHOLE = re.compile(".+", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LONGEST_LABEL = 63
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 # A letter, a digit and what joins them make it part of a longer address, which is somebody else's; so does an
@@ -45,6 +49,25 @@ def key_of(address: str) -> str | None:
     return match[1] if match else None
 
 
+def subject(text: str) -> str:
+    """The address that a person wants erased: one in any form, or exactly what is kept as one, however odd.
+
+    Raises TargetError.
+    """
+    try:
+        address = targets.read(text).address
+    except TargetError:
+        # What is no proper address must be written as it is kept: what is erased by a wrong guess is gone.
+        kept = text.strip().lower()
+        local, _, domain = kept.rpartition("@")
+        if not local or not domain or not kept.isprintable() or normalize(text) != kept:
+            raise
+        return kept
+    if address is None:
+        raise TargetError("Only an address can be erased; a domain is nobody's data.")
+    return address
+
+
 class Eraser:
     """Replaces one normalized address.
 
@@ -59,19 +82,21 @@ class Eraser:
         # Where what looks like an escape is part of the address, it may be read as one.
         read = [_ESCAPE.sub(_meant, form) for form in self._written]
         self._forms = list(dict.fromkeys(map(_folded, (*self._written, *read))))
+        self._piece = _PIECE if all(map(_PIECE.fullmatch, self._forms)) else _WHOLE
         self._pattern = re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, self._forms))}){_AFTER}")
 
     @property
     def patterns(self) -> list[str]:
         """For SQL's ILIKE: texts that hold it, unless it is written in escapes other than that of the sign."""
-        literal = [re.sub(r"([%_\\])", r"\\\1", form) for form in self._written]
+        written = dict.fromkeys(text for form in self._written for text in (form, json.dumps(form)[1:-1]))
+        literal = [re.sub(r"([%_\\])", r"\\\1", form) for form in written]
         return [f"%{form.replace('@', sign)}%" for form in literal for sign in ("@", r"\%40", r"\\u0040")]
 
     def erase(self, text: str) -> str:
         """The text without the address; the same object where it is not in it."""
         if not self._may_hold(text):
             return text
-        erased = _PIECE.sub(lambda match: self._erased(match[0]), text)
+        erased = self._piece.sub(lambda match: self._erased(match[0]), text)
         return text if erased == text else erased
 
     def erase_bytes(self, body: bytes) -> bytes:
@@ -125,11 +150,17 @@ def _forms(address: str) -> Iterator[str]:
     yield address
     local, at, domain = address.rpartition("@")
     try:
-        international = domain.encode("ascii").decode("idna")
+        international = ".".join(map(_international, domain.split(".")))
     except UnicodeError:
         return
     if international != domain:
         yield f"{local}{at}{international}"
+
+
+def _international(label: str) -> str:
+    # Not by the codec of Python: it refuses the few letters that its older rules would have replaced.
+    is_encoded = label.startswith("xn--") and len(label) <= _LONGEST_LABEL
+    return label[4:].encode("ascii").decode("punycode") if is_encoded else label
 
 
 def _units(text: str) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """An address is found in whatever form it is written, and nobody else's is taken for it."""
 
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from shared.domain import erasure
 from shared.domain.addresses import normalize
 from shared.domain.erasure import Eraser, Understood
+from shared.domain.targets import TargetError
 
 KEY = "0123456789abcdef" * 2
 ANN = "ann+x@xn--bcher-kva.example"
@@ -55,6 +57,11 @@ NOT_HERS = [
 @pytest.mark.parametrize("written", HERS)
 def test_it_is_replaced_in_every_form_wherever_it_stands(written: str, before: str, after: str) -> None:
     assert eraser.erase(f"{before}{written}{after}") == f"{before}PSEUDONYM{after}"
+
+
+@pytest.mark.parametrize("written", ["ann@faß.de", "Ann@FAẞ.de", r"ann@fa\u00df.de", "ann@xn--fa-hia.de"])
+def test_a_domain_is_found_by_the_letters_that_older_rules_replaced(written: str) -> None:
+    assert Eraser(normalize("ann@faß.de"), "PSEUDONYM").erase(f"<{written}>") == "<PSEUDONYM>"
 
 
 @pytest.mark.parametrize("written", NOT_HERS)
@@ -123,3 +130,46 @@ def test_a_pseudonym_tells_its_key_and_nothing_else_does() -> None:
     assert erasure.key_of(erasure.pseudonym(KEY)) == KEY
     for other in ("ann@erased.invalid", f"{KEY}@erased.invalid.org", f"x{KEY}@erased.invalid", KEY, ""):
         assert erasure.key_of(other) is None
+
+
+ODD = '"ann lee"@x.example'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ODD,
+        '"Ann Lee"@X.example',
+        r"\"ann lee\"@x.example",
+        r"\u0022ann\u0020lee\u0022\u0040x.example",
+        "%22ann%20lee%22%40x.example",
+    ],
+)
+def test_an_address_with_quotation_marks_and_spaces_is_replaced_too(text: str) -> None:
+    odd = Eraser(ODD, "PSEUDONYM")
+    assert odd.erase(f'"to": "{text}", and <{text}>') == '"to": "PSEUDONYM", and <PSEUDONYM>'
+    assert odd.erase(f"{text}.org") == f"{text}.org"
+
+
+@pytest.mark.parametrize("text", [json.dumps({"to": ODD}), f"to {ODD}", f"to {ODD.replace('@', '%40')}"])
+def test_the_database_finds_texts_with_an_odd_address(text: str) -> None:
+    patterns = [re.sub(r"\\(.)", r"\1", pattern)[1:-1] for pattern in Eraser(ODD, "PSEUDONYM").patterns]
+    assert any(pattern in text for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (" Ann <ANN@x.example> ", "ann@x.example"),
+        ('"Ann Lee"@x.example', '"ann lee"@x.example'),
+        ("ann@[192.0.2.1]", "ann@[192.0.2.1]"),
+    ],
+)
+def test_whoever_is_kept_can_be_erased(text: str, address: str) -> None:
+    assert erasure.subject(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "ann", "@x.example", "ann@", "a@x.example, b@x.example", '"a\0"@x.example'])
+def test_nobody_is_erased_by_a_guess(text: str) -> None:
+    with pytest.raises(TargetError):
+        erasure.subject(text)

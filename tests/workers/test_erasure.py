@@ -2,26 +2,53 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_network
+from types import ModuleType
+from typing import Any, cast
 from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from shared import announce, reprocess, suppression_jobs
+from shared import erasures as steps
 from shared.announce import Send
-from shared.db import erasures, inbox, job_files, jobs, receipts, refusals, suppressions
+from shared.db import (
+    bystanders,
+    erasures,
+    idempotent_answers,
+    inbox,
+    job_files,
+    jobs,
+    receipts,
+    refusals,
+    staged_suppressions,
+    suppressions,
+)
 from shared.db.jobs import Job, JobState
 from shared.db.refusals import Refusal
 from shared.db.suppressions import NewEntry, Wanted
 from shared.domain.suppression import ALL_MAIL, Origin, Reason
+from shared.management.base import ListedSuppression, ManagementClient
+from shared.provider_suppressions import Comparison
+from shared.secrets import SecretsError
 from shared.sources import Source
 from shared.suppression_lists import Defaults
+from tests import sinks
+from tests.workers import downstream as downstreams
+from tests.workers import workshop as workshops
 from tests.workers.workshop import Workshop
 from workers import drain as draining
+from workers import erasure as erasing
+from workers import imports, suppressing
 from workers import jobs as working
+from workers.delivering import bodies
 from workers.progress import Progress
 
 ZAPHOD = "zaphod@betelgeuse.example"
@@ -113,13 +140,21 @@ def plain(value: Any) -> str:
     return text.lower()
 
 
+def opened(workshop: Workshop, value: Any) -> Any:
+    """What is sealed in a value; the value itself where nothing is."""
+    try:
+        return b64decode(workshop.rim.vault.open(value)["body"]) if isinstance(value, bytes) else value
+    except (SecretsError, KeyError):
+        return value
+
+
 def places(workshop: Workshop, his: re.Pattern[str] = _HIS) -> set[str]:
     """Where the address stands."""
     return {
         f"{table}.{column}"
         for table, column in columns(workshop)
         for (value,) in workshop.rows(f"SELECT {column} FROM {table}")
-        if value is not None and his.search(plain(value))
+        if value is not None and his.search(plain(opened(workshop, value)))
     }
 
 
@@ -134,6 +169,14 @@ ESCAPED = (
     b'"r9","recipients":["z\\u0061phod\\u0040BETELGEUSE.example"],"url":"https:\\/\\/x.example\\/?u=zaphod%%40betelgeuse.example'
     b'&o=arthur%%40earth.example"}]'
 ) % int(NOW.timestamp())
+
+
+def answer(workshop: Workshop, connection: Connection, body: bytes) -> None:
+    """Keep an answer to a request as the API does."""
+    key, now = uuid4(), datetime.now(UTC)
+    assert idempotent_answers.begin(connection, key, b"hash", now) is None
+    sealed = workshop.rim.vault.seal({"body": body})
+    idempotent_answers.finish(connection, key, now, 201, [("Location", "/v1/keys/1")], sealed)
 
 
 @pytest.fixture
@@ -159,9 +202,8 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
     told(workshop, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
     workshop.receive(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
     with workshop.rim.engine.begin() as connection:
-        announce.announce(
-            connection, Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6"), NOW
-        )
+        send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
+        announce.announce(connection, workshop.rim.vault, send, NOW)
         keys = workshop.rim.keys
         for address in (ZAPHOD, OTHERS[0]):
             entry = NewEntry(
@@ -188,6 +230,8 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
                 connection, content, Defaults(), skip_bad_lines=skip, asked_by="ann", now=datetime.now(UTC)
             )
         suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
+        for name in (ZAPHOD, OTHERS[0]):
+            answer(workshop, connection, f'{{"address": "{name}"}}'.encode())
     while workshop.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
         working.work(workshop.rim)
     with workshop.rim.engine.begin() as connection:
@@ -206,11 +250,13 @@ def test_the_address_stands_nowhere_any_more(crowded: Workshop) -> None:
         "recipient_states.recipient", "messages.sender", "suppressions.address", "suppressions.note",
         "suppression_history.note", "soft_bounces.recipient", "state_changes.recipient", "state_changes.data",
         "refusals.detail", "refusals.headers", "refusals.source", "job_files.content", "jobs.report",
+        "idempotent_answers.body",
     } <= before  # fmt: skip
     job = erase(crowded)
     assert places(crowded) == set()
     assert job.report["receipts"] == 7
     assert job.report["entries"] == 3
+    assert len(crowded.rows("SELECT key FROM idempotent_answers")) == 1, "that of somebody else is kept"
 
 
 def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded: Workshop) -> None:
@@ -293,11 +339,16 @@ def test_what_the_provider_sends_again_is_a_repetition_still(workshop: Workshop,
     assert workshop.rows("SELECT count(*) FROM events") == [(events[0][0] + 1,)]
 
 
-def test_a_receipt_that_a_worker_has_in_its_hands_is_read_again(workshop: Workshop, source: Source) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_receipt_that_a_worker_has_in_its_hands_is_read_again(
+    workshop: Workshop, source: Source, *, late: bool
+) -> None:
     workshop.receive(source, json.dumps([item("delivered", ZAPHOD, OTHERS[0])]).encode())
     token = uuid4()
     with workshop.rim.engine.begin() as connection:
         claimed = receipts.claim(connection, limit=10, most_bytes=1 << 20, token=token, lease_seconds=60)
+    if late:  # and nobody else has taken it up yet
+        workshop.run("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
     erase(workshop)
     done = draining.Drained()
     draining._work(workshop.rim, claimed, token, done)
@@ -306,6 +357,183 @@ def test_a_receipt_that_a_worker_has_in_its_hands_is_read_again(workshop: Worksh
     assert workshop.statuses() == {pseudonym(workshop): "delivered", OTHERS[0]: "delivered"}
     assert places(workshop) == set()
     assert claimed[0].attempts == 1
+
+
+def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading.Event], None]) -> None:
+    """Erase while others have the address in their hands; they say when they do, and are told when to go on."""
+    reached, go = threading.Event(), threading.Event()
+    jobs_of_erasures = "SELECT state FROM jobs WHERE kind = 'erase'"
+    other = threading.Thread(target=others, args=(reached, go))
+    other.start()
+    assert reached.wait(20)
+    erasure = threading.Thread(target=erase, args=(workshop,))
+    erasure.start()
+    erasure.join(1)  # it either waits for them by now, or has made sure that they write nothing
+    go.set()
+    other.join()
+    erasure.join()
+    assert workshop.rows(jobs_of_erasures) == [("done",)]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(imports, "_sort"), (staged_suppressions, "stage"), (suppressions, "add")],
+    ids=["has read", "keeps what it has read", "writes"],
+)
+def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    with workshop.rim.engine.begin() as connection:
+        content = f"email,note\n{ZAPHOD},x\narthur@earth.example,as {ZAPHOD} said\n".encode()
+        suppression_jobs.ask_import_of_csv(
+            connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
+        )
+
+    def import_it(reached: threading.Event, go: threading.Event) -> None:
+        original = getattr(module, name)
+
+        def slow(*values: Any, **more: Any) -> Any:
+            monkeypatch.undo()
+            result = original(*values, **more)
+            reached.set()
+            assert go.wait(20)
+            return result
+
+        monkeypatch.setattr(module, name, slow)
+        working.work(workshop.another_rim())
+
+    erase_while(workshop, import_it)
+    working.work(workshop.rim)
+    assert workshop.rows("SELECT state FROM jobs") == [("done",), ("done",)]
+    assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
+    assert places(workshop) == set()
+
+
+def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
+    crowded: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with crowded.rim.engine.begin() as connection:
+        suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
+
+    def export(reached: threading.Event, go: threading.Event) -> None:
+        original = job_files.write
+
+        def slow(*values: Any) -> None:
+            monkeypatch.undo()
+            reached.set()
+            assert go.wait(20)
+            original(*values)
+
+        monkeypatch.setattr(job_files, "write", slow)
+        working.work(crowded.another_rim())
+
+    erase_while(crowded, export)
+    working.work(crowded.rim)
+    assert places(crowded) == set()
+
+
+def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(workshop: Workshop) -> None:
+    entry = NewEntry(
+        key=workshop.rim.keys.of_address(ZAPHOD), address=ZAPHOD, domain=None, reason=Reason.MANUAL, types=ALL_MAIL,
+        origin=Origin.PROVIDER, since=NOW,
+    )  # fmt: skip
+
+    def add(reached: threading.Event, go: threading.Event) -> None:
+        with workshop.another_rim().engine.begin() as connection:
+            suppressions.add(connection, [entry], NOW)
+            reached.set()
+            assert go.wait(20)
+
+    erase_while(workshop, add)
+    assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
+    assert places(workshop) == set()
+
+
+def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loopback = (ip_network("127.0.0.0/8"),)
+    monkeypatch.setattr(steps, "_REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(erasing, "_PATIENCE_SECONDS", 0.05)
+    with (
+        sinks.http_sink() as sink,
+        workshops.opened(database_url, egress_allow=loopback) as workshop,
+        downstreams.opened(workshop) as downstream,
+    ):
+        downstream.subscribe(sink.url, timeout_s=20)
+        downstream.change(recipient=ZAPHOD, status="bounced")
+
+        def deliver(reached: threading.Event, go: threading.Event) -> None:
+            def echo(handler: BaseHTTPRequestHandler, _closing: threading.Event) -> None:
+                reached.set()
+                assert go.wait(20)
+                sinks.answer(200, ZAPHOD.encode())(handler, _closing)
+
+            sink.then(echo)
+            downstream.deliver()
+
+        erase_while(workshop, deliver)
+        assert downstream.statuses() == [("delivered", 1)]
+        [(_, _, _, asked, answered)] = downstream.attempts()
+        assert pseudonym(workshop) in str(asked)
+        assert pseudonym(workshop) in str(answered)
+        assert places(workshop) == set()
+
+
+def test_an_erasure_waits_for_what_deliverers_remember(workshop: Workshop) -> None:
+    assert steps._REMEMBERED_SECONDS > bodies._LIFE_SECONDS
+    with workshop.rim.engine.begin() as connection:
+        assert bystanders.deliverers_forget_at(connection, 60) is None
+        downstreams.subscribe(connection, workshop.rim.vault, "http://127.0.0.1:1/")
+        moment = bystanders.deliverers_forget_at(connection, 60)
+        assert moment is not None
+        assert bystanders.calls_since_before(connection, moment.isoformat())
+        assert not bystanders.calls_since_before(connection, NOW.isoformat())
+
+
+@pytest.mark.parametrize("kind", ["hard-bounced", "soft-bounced"])
+def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
+    workshop: Workshop, source: Source, kind: str
+) -> None:
+    for number in range(5):
+        event = item(kind, ZAPHOD, request_id=f"r{number}", status="5.1.1" if kind == "hard-bounced" else "4.2.2")
+        workshop.receive(source, json.dumps([event]).encode())
+    erase(workshop)
+    drain(workshop)
+    suppressing.judge_due(workshop.rim)
+    assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
+    assert workshop.rows("SELECT address FROM suppressions") == [(None,)]
+    [(recipient, shown)] = workshop.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")
+    assert (recipient, shown["address"], shown["domain"]) == (None, None, None)
+    assert workshop.rows("SELECT count(*) FROM soft_bounce_checks") == [(0,)]
+    found = Comparison(
+        engine=workshop.rim.engine,
+        source=source,
+        client=cast("ManagementClient", NothingThere()),
+        keys=workshop.rim.keys,
+        now=NOW,
+    ).make()
+    assert (found.to_push, found.kept_here) == ([], 1)
+
+
+class NothingThere:
+    """A provider whose list is empty."""
+
+    TAKES_TYPES = True
+
+    def suppressions(self) -> Iterator[list[ListedSuppression]]:
+        return iter(())
+
+
+@pytest.mark.parametrize("odd", ['"zaphod b."@betelgeuse.example', "zaphod@[192.0.2.1]"])
+def test_an_odd_address_is_erased_like_any_other(workshop: Workshop, source: Source, odd: str) -> None:
+    told(workshop, source, item("hard-bounced", odd, OTHERS[0], status="5.1.1", reason=f"no such user {odd}!"))
+    workshop.receive(source, f"no JSON, from {odd}, nor from {OTHERS[0]}".encode())
+    drain(workshop)
+    his = re.compile(r'"?zaphod( b\."@b|@\[)')
+    assert places(workshop, his) >= {"receipts.body", "events.reason", "suppressions.address", "state_changes.data"}
+    erase(workshop, odd)
+    assert places(workshop, his) == set()
+    assert suppressed(workshop, odd, OTHERS[0]) == sorted([odd, OTHERS[0]])
+    assert set(workshop.statuses()) == {pseudonym(workshop, odd), OTHERS[0]}
 
 
 @pytest.fixture
@@ -462,7 +690,7 @@ HANDLED = {
     "events.recipient", "events.reason", "events.data", "events.provider_object",
     *(f"messages.{name}" for name in erasures._MESSAGE_TEXTS),
     *(f"recipient_states.{name}" for name in (*erasures._STATE_TEXTS, "recipient")),
-    "suppressions.address", "soft_bounces.recipient",
+    "suppressions.address", "soft_bounces.recipient", "idempotent_answers.headers", "idempotent_answers.body",
     *(f"{sweep.table}.{name}" for sweep in erasures.SWEEPS for name in sweep.texts),
 }  # fmt: skip
 
