@@ -1,16 +1,16 @@
 """Conditions as they are now: what the rules ask for, measured by one statement for each kind of rule."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from shared import ids
 from shared.db import conditions, counts, delivery_conditions
-from shared.db.conditions import Asked, AskedShare, AskedWait
+from shared.db.conditions import Asked, AskedRefusals, AskedShare, AskedWait, Silence
 from shared.db.delivery_conditions import Concerned
 from shared.domain import alert_words
 from shared.domain.alert_rules import (
@@ -20,20 +20,28 @@ from shared.domain.alert_rules import (
     DeadDeliveriesRule,
     DeadReceiptsRule,
     EventRule,
+    GivenUpRule,
     PendingAgeRule,
     Per,
     RateRule,
     ReconciledRule,
+    ReconciliationFailuresRule,
     RulesRefusedRule,
     SilenceRule,
     SourceRule,
     SubscriptionDisabledRule,
+    UnverifiedAgeRule,
     VerificationRule,
 )
 from shared.domain.alerts import AlertRule, Firing, Kind, Number, Reading, Subject
 from shared.domain.rules import dimension_of
 
 _DAY_MINUTES = 24 * 60
+
+_COUNTED_FOR = counts.KEPT_FOR - timedelta(days=1)
+"""After a longer silence some of the day before it is forgotten. An alert goes on all the same."""
+
+OfSources = TypeVar("OfSources", bound=SourceRule)
 
 
 class Measured(NamedTuple):
@@ -105,16 +113,24 @@ def _asked_share(look: Look, number: int, rule: RateRule | EventRule) -> AskedSh
 
 def _silences(look: Look, rules: Sequence[SilenceRule]) -> Iterator[Measured]:
     since = look.now - timedelta(minutes=min(rule.least for rule in rules))
+    began = {(alert.rule, alert.subject.name): alert.started_at for alert in look.firing}
     for found in conditions.silences(look.connection, since):
-        for rule in rules:
-            if rule.sources and found.source not in rule.sources:
-                continue
-            if found.is_quiet and found.last_event_id is None:
-                continue
-            silent = look.now - ids.made_at(found.last_event_id) if found.last_event_id else timedelta(0)
+        silent = _silent_for(look, found)
+        for rule in _about(rules, found.source):
+            least, began_at = timedelta(minutes=rule.least), began.get((rule.name, found.source))
             # It may be heard of although nothing has happened lately: what it tells may be old.
-            if found.events >= rule.minimum_events or silent < timedelta(minutes=rule.least):
+            if silent is not None and (found.events >= rule.minimum_events or silent < least):
                 yield Measured(rule, _silence(_source(found), silent, found.events))
+            elif began_at is not None and (silent is None or silent > _COUNTED_FOR):
+                known = silent or max(look.now - began_at + least, counts.KEPT_FOR)
+                yield Measured(rule, _silence(_source(found), known))
+
+
+def _silent_for(look: Look, found: Silence) -> timedelta | None:
+    """How long nothing has come; None if that is not known any more."""
+    if found.last_event_id is not None:
+        return look.now - ids.made_at(found.last_event_id)
+    return None if found.is_quiet else timedelta(0)
 
 
 def _waits(look: Look, rules: Sequence[AnnouncedRule]) -> Iterator[Measured]:
@@ -135,14 +151,32 @@ def _waits(look: Look, rules: Sequence[AnnouncedRule]) -> Iterator[Measured]:
 
 def _refusals(look: Look, rules: Sequence[VerificationRule]) -> Iterator[Measured]:
     counts.count_refusals(look.connection, look.now)
-    for found in conditions.refused(look.connection, _asked(look, rules), sorted(VERIFICATION_FAILURES)):
+    asked = [
+        AskedRefusals(
+            number=number,
+            since=counts.begin(look.now, rule.window_minutes),
+            sources=_names(rule),
+            usual_until=_usual_until(look, rule),
+        )
+        for number, rule in enumerate(rules)
+    ]
+    for found in conditions.refused(look.connection, asked, sorted(VERIFICATION_FAILURES)):
         rule = rules[found.number]
         yield Measured(rule, _refusal(rule, _source(found), found.requests, found.before))
 
 
+def _usual_until(look: Look, rule: VerificationRule) -> Mapping[str, datetime]:
+    """What came since an alert fired is not usual, however long it goes on; nor is the hour in which it began."""
+    return {
+        alert.subject.name: counts.begin(alert.started_at, rule.window_minutes).replace(minute=0)
+        for alert in look.firing
+        if alert.rule == rule.name
+    }
+
+
 def _pending(look: Look, rules: Sequence[PendingAgeRule]) -> Iterator[Measured]:
     found = conditions.oldest_pending(look.connection)
-    reading = Reading(subject=Subject(), value=0, numbers={"seconds": 0})
+    reading = _nobody_waits(rules[0], Subject())
     if found is not None:
         # One that was never tried may have been kept apart for long; then it waits since it was let in.
         since = ids.made_at(found.receipt_id) if found.attempts else found.available_at
@@ -152,6 +186,15 @@ def _pending(look: Look, rules: Sequence[PendingAgeRule]) -> Iterator[Measured]:
         reading = Reading(subject=Subject(), value=seconds, numbers=numbers)
     for rule in rules:
         yield Measured(rule, reading)
+
+
+def _unverified(look: Look, rules: Sequence[UnverifiedAgeRule]) -> Iterator[Measured]:
+    for found in conditions.oldest_unverified(look.connection):
+        seconds = max(0.0, (look.now - ids.made_at(found.receipt_id)).total_seconds())
+        receipt = str(found.receipt_id)
+        numbers: dict[str, Number] = {"seconds": round(seconds), "reason": found.reason, "receipt": receipt}
+        for rule in _about(rules, found.source):
+            yield Measured(rule, Reading(subject=_source(found), value=seconds, numbers=numbers))
 
 
 def _dead(look: Look, rules: Sequence[DeadReceiptsRule]) -> Iterator[Measured]:
@@ -164,6 +207,19 @@ def _reconciled(look: Look, rules: Sequence[ReconciledRule]) -> Iterator[Measure
     for found in conditions.reconciled(look.connection, _asked(look, rules)):
         rule = rules[found.number]
         yield Measured(rule, _count(rule, _source(found), found.amount, last_receipt=str(found.last_id)))
+
+
+def _given_up(look: Look, rules: Sequence[GivenUpRule]) -> Iterator[Measured]:
+    for found in conditions.given_up(look.connection, _asked(look, rules)):
+        rule = rules[found.number]
+        count = _count(rule, _source(found), found.deliveries, events=found.events, reason=found.reason)
+        yield Measured(rule, count)
+
+
+def _unasked(look: Look, rules: Sequence[ReconciliationFailuresRule]) -> Iterator[Measured]:
+    for found in conditions.unasked(look.connection):
+        for rule in _about(rules, found.source):
+            yield Measured(rule, _count(rule, _source(found), found.failures, error=found.error))
 
 
 def _dead_deliveries(look: Look, rules: Sequence[DeadDeliveriesRule]) -> Iterator[Measured]:
@@ -195,19 +251,26 @@ _READERS: Mapping[tuple[Kind, ...], Callable[[Look, Sequence[Any]], Iterator[Mea
     (Kind.ANNOUNCED,): _waits,
     (Kind.VERIFICATION_FAILURES,): _refusals,
     (Kind.PENDING_AGE,): _pending,
+    (Kind.UNVERIFIED_AGE,): _unverified,
     (Kind.DEAD_RECEIPTS,): _dead,
     (Kind.RECONCILED,): _reconciled,
+    (Kind.RECONCILIATION_FAILURES,): _unasked,
+    (Kind.GIVEN_UP,): _given_up,
     (Kind.DEAD_DELIVERIES,): _dead_deliveries,
     (Kind.SUBSCRIPTION_DISABLED,): _disabled,
     (Kind.RULES_REFUSED,): _refused_file,
 }
 
 
-def _asked(look: Look, rules: Sequence[VerificationRule | DeadReceiptsRule | ReconciledRule]) -> list[Asked]:
+def _asked(look: Look, rules: Sequence[DeadReceiptsRule | ReconciledRule | GivenUpRule]) -> list[Asked]:
     return [
         Asked(number=number, since=counts.begin(look.now, rule.window_minutes), sources=_names(rule))
         for number, rule in enumerate(rules)
     ]
+
+
+def _about(rules: Iterable[OfSources], source: str) -> Iterator[OfSources]:
+    return (rule for rule in rules if not rule.sources or source in rule.sources)
 
 
 def _names(rule: SourceRule) -> list[str] | None:
@@ -231,6 +294,8 @@ _COUNTED = {
     Kind.ANNOUNCED: "messages",
     Kind.DEAD_RECEIPTS: "receipts",
     Kind.RECONCILED: "events",
+    Kind.RECONCILIATION_FAILURES: "failures",
+    Kind.GIVEN_UP: "deliveries",
     Kind.DEAD_DELIVERIES: "deliveries",
     Kind.SUBSCRIPTION_DISABLED: "subscriptions",
 }
@@ -252,9 +317,10 @@ def _rate(rule: RateRule, subject: Subject, events: int, volume: int, evidence: 
     )
 
 
-def _silence(subject: Subject, silent: timedelta, events: int) -> Reading:
+def _silence(subject: Subject, silent: timedelta, events: int | None = None) -> Reading:
     minutes = silent.total_seconds() / 60
-    return Reading(subject=subject, value=minutes, numbers={"silent_minutes": round(minutes), "events_before": events})
+    before = {} if events is None else {"events_before": events}
+    return Reading(subject=subject, value=minutes, numbers={"silent_minutes": round(minutes), **before})
 
 
 def _refusal(rule: VerificationRule, subject: Subject, requests: int = 0, before: int = 0) -> Reading:
@@ -264,6 +330,10 @@ def _refusal(rule: VerificationRule, subject: Subject, requests: int = 0, before
         value=requests if requests >= rule.factor * usual else 0,
         numbers={"requests": requests, "usual": round(usual, 1)},
     )
+
+
+def _nobody_waits(_rule: AlertRule, subject: Subject) -> Reading:
+    return Reading(subject=subject, value=0, numbers={"seconds": 0})
 
 
 def _unknown(_rule: AlertRule, subject: Subject) -> Reading:
@@ -277,8 +347,11 @@ _UNSEEN: Mapping[Kind, Callable[[Any, Subject], Reading]] = {
     Kind.ANNOUNCED: _count,
     Kind.DEAD_RECEIPTS: _count,
     Kind.RECONCILED: _count,
+    Kind.RECONCILIATION_FAILURES: _count,
+    Kind.GIVEN_UP: _count,
     Kind.DEAD_DELIVERIES: _count,
     Kind.SUBSCRIPTION_DISABLED: _count,
     Kind.VERIFICATION_FAILURES: _refusal,
+    Kind.UNVERIFIED_AGE: _nobody_waits,
 }
 """What it means that nothing was found of a subject about which an alert fires. Not here: what is always found."""

@@ -3,10 +3,10 @@
 None of them looks at events, and each is bounded: by the rows of a window, or by a limit of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,8 +16,6 @@ from shared.db.counts import GREATEST, REFUSALS
 
 MOST_MESSAGES = 1000
 """Silent messages of one source are counted no further."""
-
-_MOST_PENDING = 100_000
 
 _IN_SERVICE = "s.deleted_at IS NULL AND (asked.sources IS NULL OR s.slug = ANY(asked.sources))"
 
@@ -46,6 +44,16 @@ class AskedShare(Asked):
     least_events: float
     least_percent: float
     firing: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRefusals(Asked):
+    """Refused requests since a moment, beside those of the 24 hours before it: what is usual.
+
+    `usual_until` has, by the name of a source, an earlier end of these 24 hours, where there is one.
+    """
+
+    usual_until: Mapping[str, datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +103,7 @@ class Waiting(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Requests that a source was refused in the window, and in the 24 hours before it."""
+    """Requests that a source was refused in the window, and in the 24 hours that tell what is usual."""
 
     number: int
     source_id: int
@@ -112,6 +120,35 @@ class Counted(NamedTuple):
     source: str
     amount: int
     last_id: UUID
+
+
+class GivenUp(NamedTuple):
+    """Failed deliveries of a source that were given up, how many events they had, and why one of them was."""
+
+    number: int
+    source_id: int
+    source: str
+    deliveries: int
+    events: int
+    reason: str
+
+
+class Unasked(NamedTuple):
+    """A source whose provider could not be asked what it could not deliver, so many times in a row."""
+
+    source_id: int
+    source: str
+    failures: int
+    error: str
+
+
+class Unverified(NamedTuple):
+    """The request to a source that has waited longest to be verified, and why it was kept apart."""
+
+    source_id: int
+    source: str
+    receipt_id: UUID
+    reason: str
 
 
 class Pending(NamedTuple):
@@ -199,20 +236,27 @@ WHERE messages > 0 ORDER BY number, s.slug
 """
 
 _REFUSED = f"""
-SELECT number, s.id, s.slug, coalesce(sum(count) FILTER (WHERE minute >= asked.since), 0)::int8,
-    coalesce(sum(count) FILTER (WHERE minute < asked.since), 0)::int8
-FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestamptz, sources text[])
-JOIN minute_counts AS c ON dimension = '{REFUSALS}' AND minute >= asked.since - interval '1 day'
-JOIN sources AS s ON s.id = source_id AND {_IN_SERVICE}
-WHERE type = ANY(%(reasons)s) GROUP BY 1, 2, 3 ORDER BY 1, 3
+WITH asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(asked)s::jsonb)
+        AS given (number int, since timestamptz, sources text[], usual_until jsonb)
+),
+concerned AS MATERIALIZED (
+    SELECT number, id, slug, since, coalesce((usual_until->>slug)::timestamptz, since) AS usual_until
+    FROM asked JOIN sources AS s ON {_IN_SERVICE}
+)
+SELECT number, id, slug, coalesce(sum(count) FILTER (WHERE minute >= since), 0)::int8,
+    coalesce(sum(count) FILTER (WHERE minute < usual_until), 0)::int8
+FROM concerned JOIN minute_counts AS c ON source_id = id AND minute >= usual_until - interval '1 day'
+WHERE dimension = '{REFUSALS}' AND minute >= (SELECT min(usual_until) FROM concerned) - interval '1 day'
+    AND type = ANY(%(reasons)s) GROUP BY 1, 2, 3 ORDER BY 1, 3
 """
 
 _DEAD = f"""
 SELECT number, s.id, s.slug, count(*), {GREATEST.format(name="receipt_id")}
 FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestamptz, sources text[])
-JOIN parked_receipts AS p ON state = 'dead' AND parked_at >= asked.since
+JOIN parked_receipts AS p ON state = 'dead' AND NOT reprocess AND parked_at >= asked.since
 JOIN sources AS s ON s.id = source_id AND {_IN_SERVICE}
-GROUP BY 1, 2, 3 ORDER BY 1, 3
+WHERE parked_at >= %(earliest)s GROUP BY 1, 2, 3 ORDER BY 1, 3
 """
 
 _RECONCILED = f"""
@@ -223,12 +267,32 @@ JOIN failed_deliveries AS f ON f.source_id = s.id AND new_events > 0 AND last_at
 GROUP BY 1, 2, 3 ORDER BY 1, 3
 """
 
-_PENDING = f"""
+_GIVEN_UP = f"""
+SELECT number, s.id, s.slug, count(*), sum(events)::int8, max(last_error)
+FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestamptz, sources text[])
+JOIN failed_deliveries AS f ON state = 'given_up' AND given_up_at >= asked.since
+JOIN sources AS s ON s.id = source_id AND {_IN_SERVICE}
+WHERE given_up_at >= %(earliest)s GROUP BY 1, 2, 3 ORDER BY 1, 3
+"""
+
+# Without an error there is nothing to ask by now, however it went before.
+_UNASKED = """
+SELECT s.id, s.slug, failures, last_error FROM reconciliations JOIN sources AS s ON s.id = source_id
+WHERE failures > 0 AND last_error IS NOT NULL AND deleted_at IS NULL ORDER BY s.slug
+"""
+
+_UNVERIFIED = """
+SELECT s.id, s.slug, receipt_id, reason FROM sources AS s CROSS JOIN LATERAL (
+    SELECT receipt_id, reason FROM parked_receipts WHERE source_id = s.id AND state = 'unverified'
+    ORDER BY receipt_id LIMIT 1
+) AS oldest WHERE deleted_at IS NULL ORDER BY s.slug
+"""
+
+_PENDING = """
 SELECT receipt_id, slug, attempts, available_at FROM (
-    SELECT receipt_id, source_id, attempts, available_at, reprocess FROM pending_receipts
-    ORDER BY receipt_id LIMIT {_MOST_PENDING}
-) AS first JOIN sources ON sources.id = source_id
-WHERE NOT reprocess ORDER BY receipt_id LIMIT 1
+    SELECT receipt_id, source_id, attempts, available_at FROM pending_receipts
+    WHERE NOT reprocess ORDER BY receipt_id LIMIT 1
+) AS oldest JOIN sources ON sources.id = source_id
 """
 
 
@@ -247,14 +311,14 @@ def waits(connection: Connection, asked: Sequence[AskedWait]) -> list[Waiting]:
     return [Waiting(*row) for row in connection.exec_driver_sql(_WAITS, _json(asked))]
 
 
-def refused(connection: Connection, asked: Sequence[Asked], reasons: Sequence[str]) -> list[Refused]:
+def refused(connection: Connection, asked: Sequence[AskedRefusals], reasons: Sequence[str]) -> list[Refused]:
     """Requests that were refused for these reasons, as far as they have been counted."""
     return [Refused(*row) for row in connection.exec_driver_sql(_REFUSED, {**_json(asked), "reasons": list(reasons)})]
 
 
 def dead(connection: Connection, asked: Sequence[Asked]) -> list[Counted]:
-    """Receipts that were set aside as dead."""
-    return [Counted(*row) for row in connection.exec_driver_sql(_DEAD, _json(asked))]
+    """Receipts that were set aside as dead, but for those that were processed again: that is no news."""
+    return [Counted(*row) for row in connection.exec_driver_sql(_DEAD, _bounded(asked))]
 
 
 def reconciled(connection: Connection, asked: Sequence[Asked]) -> list[Counted]:
@@ -262,13 +326,30 @@ def reconciled(connection: Connection, asked: Sequence[Asked]) -> list[Counted]:
     return [Counted(*row) for row in connection.exec_driver_sql(_RECONCILED, _json(asked))]
 
 
-def oldest_pending(connection: Connection) -> Pending | None:
-    """The receipt that has waited longest, but for those that are processed again.
+def given_up(connection: Connection, asked: Sequence[Asked]) -> list[GivenUp]:
+    """What providers could not deliver, and nobody tries to recover any more."""
+    return [GivenUp(*row) for row in connection.exec_driver_sql(_GIVEN_UP, _bounded(asked))]
 
-    None where none waits, or where so many are processed again that nobody looks behind them.
-    """
+
+def unasked(connection: Connection) -> list[Unasked]:
+    """The sources whose provider could not be asked the last time."""
+    return [Unasked(*row) for row in connection.exec_driver_sql(_UNASKED)]
+
+
+def oldest_unverified(connection: Connection) -> list[Unverified]:
+    """The request that has waited longest to be verified, for every source that has any."""
+    return [Unverified(*row) for row in connection.exec_driver_sql(_UNVERIFIED)]
+
+
+def oldest_pending(connection: Connection) -> Pending | None:
+    """The receipt that has waited longest, but for those that are processed again. None where none waits."""
     row = connection.exec_driver_sql(_PENDING).one_or_none()
     return Pending(*row) if row else None
+
+
+def _bounded(asked: Sequence[Asked]) -> dict[str, Any]:
+    """What is asked, and a bound on all of it: only by a value of its own is a narrow index chosen."""
+    return {**_json(asked), "earliest": min(one.since for one in asked)}
 
 
 def _json(asked: Sequence[Asked]) -> dict[str, str]:

@@ -6,6 +6,7 @@ repeated. What is processed again is not counted again: it goes another way.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -15,17 +16,22 @@ from shared.domain.rules import Tally
 from shared.domain.vocabulary import EventType
 
 REFUSALS = "refusals"
-"""The dimension of requests that were refused, counted by reason."""
+"""The dimension of requests that were refused, or rejected later, counted by reason."""
 
 PER_MINUTE_FOR = timedelta(hours=2)
 """So long events are counted by the minute; what is older is by the hour."""
 
-_KEPT_FOR = timedelta(days=8)
+KEPT_FOR = timedelta(days=8)
+"""So long counts are kept at all: a day more than the longest window."""
+
 _LONGEST_GAP = timedelta(hours=1)
 _LISTED_LATE = timedelta(minutes=2)
 
 _SHARDS = 64
 """A worker's connection writes rows of its own, as far as this goes, so that none waits for another."""
+
+_REFUSED, _REJECTED = 0, 1
+"""Of the dimension of refusals these two shards are written: what is counted anew, and what is added."""
 
 _DOMAIN_OF = "CASE WHEN strpos({name}, '@') > 0 THEN nullif(lower(split_part({name}, '@', -1)), '') END"
 
@@ -82,12 +88,18 @@ FROM old GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 # Refusals are not counted as they happen, but looked up; so the same minute can be counted again.
 _COUNT_REFUSALS = f"""
 INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
-SELECT %(refusals)s, date_trunc('minute', refused_at), coalesce(s.id, 0), '', reason, 0, sum(count),
+SELECT %(refusals)s, date_trunc('minute', refused_at), coalesce(s.id, 0), '', reason, {_REFUSED}, sum(count),
     {GREATEST.format(name="r.id")}
 FROM refusals AS r LEFT JOIN sources AS s ON s.slug = r.source
 WHERE r.id >= %(first)s GROUP BY 2, 3, 5 ORDER BY 2, 3, 5
 ON CONFLICT (dimension, minute, source_id, value, type, shard) DO UPDATE SET
     count = excluded.count, last_event_id = excluded.last_event_id
+"""
+
+_COUNT_REJECTION = f"""
+INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
+VALUES (%(refusals)s, date_trunc('minute', now()), %(source_id)s, '', %(reason)s, {_REJECTED}, 1, %(id)s)
+{_ADD_UP}
 """
 
 _DIMENSIONS = ["", *_VALUES, REFUSALS]
@@ -113,12 +125,20 @@ def count_refusals(connection: Connection, now: datetime) -> None:
     The last minutes are counted anew each time: receivers list a refusal some moments after it happened.
     """
     last = connection.exec_driver_sql(
-        "SELECT max(minute) FROM minute_counts WHERE dimension = %(refusals)s AND minute > %(oldest)s",
+        "SELECT max(minute) FROM minute_counts WHERE dimension = %(refusals)s AND minute > %(oldest)s"
+        f" AND shard = {_REFUSED}",
         {"refusals": REFUSALS, "oldest": now - _LONGEST_GAP},
     ).scalar()
     begin = (last or now - _LONGEST_GAP) - _LISTED_LATE
     begin = begin.replace(second=0, microsecond=0)
     connection.exec_driver_sql(_COUNT_REFUSALS, {"refusals": REFUSALS, "first": ids.first_at(begin)})
+
+
+def count_rejection(connection: Connection, source_id: int, receipt_id: UUID, reason: str) -> None:
+    """Count a request that was kept apart, and turned out not to be its provider's, as one that was refused now."""
+    connection.exec_driver_sql(
+        _COUNT_REJECTION, {"refusals": REFUSALS, "source_id": source_id, "id": receipt_id, "reason": reason}
+    )
 
 
 def merge(connection: Connection, now: datetime) -> int:
@@ -131,5 +151,5 @@ def forget(connection: Connection, now: datetime) -> int:
     """Let go of what no rule looks at any more; return how many rows went."""
     return connection.exec_driver_sql(
         "DELETE FROM minute_counts WHERE dimension = ANY(%(dimensions)s) AND minute < %(oldest)s",
-        {"dimensions": _DIMENSIONS, "oldest": now - _KEPT_FOR},
+        {"dimensions": _DIMENSIONS, "oldest": now - KEPT_FOR},
     ).rowcount

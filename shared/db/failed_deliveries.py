@@ -85,6 +85,7 @@ told AS (
 UPDATE failed_deliveries AS f SET
     new_events = CASE WHEN told.state IS NULL THEN told.new_events END,
     state = CASE WHEN told.state IS NULL THEN 'recovered' ELSE 'given_up' END,
+    given_up_at = CASE WHEN told.state IS NOT NULL THEN now() END,
     last_error = 'what was sent again is ' || told.state || ': ' || told.detail
 FROM told WHERE f.receipt_id = told.receipt_id AND f.state = 'recovered' AND f.new_events IS NULL
 """
@@ -231,7 +232,8 @@ def take_back(connection: Connection, source_id: int, reference: str, *, error: 
 def give_up(connection: Connection, source_id: int, reference: str, *, reason: str) -> None:
     """It is not tried again by itself."""
     connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET state = 'given_up', last_error = %(reason)s, next_attempt_at = NULL"
+        "UPDATE failed_deliveries SET state = 'given_up', last_error = %(reason)s, next_attempt_at = NULL,"
+        " given_up_at = now()"
         " WHERE source_id = %(source_id)s AND reference = %(reference)s",
         {"source_id": source_id, "reference": reference, "reason": reason},
     )

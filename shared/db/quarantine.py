@@ -6,6 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from shared.db import counts
+
 _CLAIM = """
 WITH due AS (
     SELECT receipt_id FROM parked_receipts WHERE state = 'unverified' AND available_at <= now()
@@ -67,12 +69,14 @@ def admit(
 
 
 def reject(connection: Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
-    """Set a request aside for good: its provider did not send it."""
-    connection.exec_driver_sql(
+    """Set a request aside for good, and count it with those that were refused: its provider did not send it."""
+    source_id = connection.exec_driver_sql(
         "UPDATE parked_receipts SET state = 'rejected', reason = %(reason)s, detail = %(detail)s"
-        " WHERE receipt_id = %(id)s AND state = 'unverified'",
+        " WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING source_id",
         {"id": receipt_id, "reason": reason, "detail": detail},
-    )
+    ).scalar()
+    if source_id is not None:
+        counts.count_rejection(connection, source_id, receipt_id, reason)
 
 
 def postpone(connection: Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:

@@ -181,7 +181,8 @@ class AnnouncedRule(SourceRule):
 class VerificationRule(SourceRule):
     """Requests that fail verification, many more than usual. Thresholds in requests in the window.
 
-    It holds only if they are at least `factor` times what is usual: the average of the 24 hours before.
+    It holds only if they are at least `factor` times what is usual: the average of the 24 hours before the window,
+    or, of an alert that fires, of those before it began.
     """
 
     kind: ClassVar[Kind] = Kind.VERIFICATION_FAILURES
@@ -206,8 +207,21 @@ class PendingAgeRule(AlertRule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedAgeRule(SourceRule):
+    """How long the oldest request to a source has waited to be verified. Thresholds in seconds."""
+
+    kind: ClassVar[Kind] = Kind.UNVERIFIED_AGE
+
+    warning: float | None = 600
+    critical: float | None = 3600  # what cannot be verified for some hours is rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadReceiptsRule(SourceRule):
-    """Receipts that were set aside as dead in the window. Thresholds in receipts."""
+    """Receipts that were set aside as dead in the window. Thresholds in receipts.
+
+    Those that were processed again, and could not be, do not count.
+    """
 
     kind: ClassVar[Kind] = Kind.DEAD_RECEIPTS
 
@@ -223,6 +237,27 @@ class ReconciledRule(SourceRule):
     kind: ClassVar[Kind] = Kind.RECONCILED
 
     warning: float | None = 1
+    window_minutes: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationFailuresRule(SourceRule):
+    """A source's provider cannot be asked what it could not deliver. Thresholds in failures in a row."""
+
+    kind: ClassVar[Kind] = Kind.RECONCILIATION_FAILURES
+
+    warning: float | None = 3  # after some minutes
+    critical: float | None = 8  # after some four hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUpRule(SourceRule):
+    """What a provider could not deliver, and reconciliation gave up in the window. Thresholds in failed deliveries."""
+
+    kind: ClassVar[Kind] = Kind.GIVEN_UP
+
+    warning: float | None = 1
+    critical: float | None = 100
     window_minutes: int = 60
 
 
@@ -265,8 +300,11 @@ CLASSES: Mapping[Kind, type[AlertRule]] = {
         AnnouncedRule,
         VerificationRule,
         PendingAgeRule,
+        UnverifiedAgeRule,
         DeadReceiptsRule,
         ReconciledRule,
+        ReconciliationFailuresRule,
+        GivenUpRule,
         DeadDeliveriesRule,
         SubscriptionDisabledRule,
         RulesRefusedRule,

@@ -9,6 +9,7 @@ from shared.domain.alert_rules import (
     DeadDeliveriesRule,
     DeadReceiptsRule,
     EventRule,
+    GivenUpRule,
     Per,
     RateRule,
     ReconciledRule,
@@ -21,9 +22,11 @@ _UNITS = {
     Kind.RATE: "{} %",
     Kind.SILENCE: "{} minutes",
     Kind.PENDING_AGE: "{} seconds",
+    Kind.UNVERIFIED_AGE: "{} seconds",
 }
 _ENDS = {
     Kind.SILENCE: "Source {} brings events again.",
+    Kind.RECONCILIATION_FAILURES: "The provider of source {} can be asked again what it could not deliver.",
     Kind.SUBSCRIPTION_DISABLED: "The subscription {} is disabled no more.",
     Kind.RULES_REFUSED: "The rules file is in force.",
 }
@@ -83,8 +86,10 @@ def _event(rule: EventRule, about: Subject, numbers: Numbers) -> str:
 
 
 def _silence(_rule: AlertRule, about: Subject, numbers: Numbers) -> str:
-    silent, before = _minutes(numbers["silent_minutes"]), _number(numbers["events_before"])
-    return f"Source {about.name} has brought nothing for {silent}, after {before} events in the 24 hours before"
+    silence = f"Source {about.name} has brought nothing for {_minutes(numbers['silent_minutes'])}"
+    if "events_before" not in numbers:
+        return silence
+    return f"{silence}, after {_number(numbers['events_before'])} events in the 24 hours before"
 
 
 def _announced(rule: AnnouncedRule, about: Subject, numbers: Numbers) -> str:
@@ -106,6 +111,13 @@ def _pending(_rule: AlertRule, _about: Subject, numbers: Numbers) -> str:
     return f"A receipt of source {numbers['source']} has waited {_number(numbers['seconds'])} seconds to be processed"
 
 
+def _unverified(_rule: AlertRule, about: Subject, numbers: Numbers) -> str:
+    if "reason" not in numbers:
+        return f"No request to source {about.name} waits to be verified"
+    waited = f"A request to source {about.name} has waited {_number(numbers['seconds'])} seconds to be verified"
+    return f"{waited} ({numbers['reason']})"
+
+
 def _dead(rule: DeadReceiptsRule, about: Subject, numbers: Numbers) -> str:
     receipts = "receipt" if numbers["receipts"] == 1 else "receipts"
     count = f"{_number(numbers['receipts'])} {receipts} of source {about.name}"
@@ -116,6 +128,22 @@ def _reconciled(rule: ReconciledRule, about: Subject, numbers: Numbers) -> str:
     events = "event" if numbers["events"] == 1 else "events"
     missing = f"{_number(numbers['events'])} {events} of source {about.name} that had been missing"
     return f"Reconciliation brought in {missing}, in {_minutes(rule.window_minutes)}"
+
+
+def _unasked(_rule: AlertRule, about: Subject, numbers: Numbers) -> str:
+    times = "once" if numbers["failures"] == 1 else f"{_number(numbers['failures'])} times in a row"
+    failed = f"Asking the provider of source {about.name} what it could not deliver has failed {times}"
+    return f"{failed}: {_without_end(numbers['error'])}"
+
+
+def _given_up(rule: GivenUpRule, about: Subject, numbers: Numbers) -> str:
+    deliveries = "failed delivery" if numbers["deliveries"] == 1 else "failed deliveries"
+    count = f"{_number(numbers['deliveries'])} {deliveries} of source {about.name}"
+    if "reason" not in numbers:
+        return f"{count} given up in {_minutes(rule.window_minutes)}"
+    events = f"{_number(numbers['events'])} {'event' if numbers['events'] == 1 else 'events'}"
+    reason = _without_end(numbers["reason"])
+    return f"{count} ({events}) given up in {_minutes(rule.window_minutes)}: {reason}"
 
 
 def _dead_deliveries(rule: DeadDeliveriesRule, about: Subject, numbers: Numbers) -> str:
@@ -144,8 +172,11 @@ _FACTS: Mapping[Kind, Callable[[Any, Subject, Numbers], str]] = {
     Kind.ANNOUNCED: _announced,
     Kind.VERIFICATION_FAILURES: _verification,
     Kind.PENDING_AGE: _pending,
+    Kind.UNVERIFIED_AGE: _unverified,
     Kind.DEAD_RECEIPTS: _dead,
     Kind.RECONCILED: _reconciled,
+    Kind.RECONCILIATION_FAILURES: _unasked,
+    Kind.GIVEN_UP: _given_up,
     Kind.DEAD_DELIVERIES: _dead_deliveries,
     Kind.SUBSCRIPTION_DISABLED: _disabled,
     Kind.RULES_REFUSED: _refused,
@@ -164,6 +195,10 @@ def _number(value: Number) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _without_end(sentence: Number) -> str:
+    return str(sentence).rstrip(".")
 
 
 def _minutes(value: Number) -> str:

@@ -14,6 +14,10 @@ FORGOTTEN_AFTER = timedelta(days=1)
 """So long an alert stays as it is while too little is known to judge its condition; then it is resolved."""
 
 
+LONGEST_BREAK = timedelta(minutes=5)
+"""A condition that was not judged for longer was not calm meanwhile: nobody knows how it was."""
+
+
 class Severity(StrEnum):
     """How urgent it is; the order of the members is the order of urgency."""
 
@@ -35,8 +39,11 @@ class Kind(StrEnum):
     ANNOUNCED = "announced"
     VERIFICATION_FAILURES = "verification_failures"
     PENDING_AGE = "pending_age"
+    UNVERIFIED_AGE = "unverified_age"
     DEAD_RECEIPTS = "dead_receipts"
     RECONCILED = "reconciled"
+    RECONCILIATION_FAILURES = "reconciliation_failures"
+    GIVEN_UP = "given_up"
     DEAD_DELIVERIES = "dead_deliveries"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     RULES_REFUSED = "rules_refused"
@@ -194,10 +201,16 @@ def decide(rule: AlertRule, reading: Reading, current: Firing | None, past: Past
         return Resolve(Ending.FORGOTTEN) if forgotten else Nothing()
     severity = rule.severity_of(reading.value)
     if severity is None:
-        calm_since = current.calm_since or now
+        calm_since = _calm_since(current, now)
         is_over = now - calm_since >= timedelta(minutes=rule.resolve_after_minutes)
         return Resolve(Ending.CALM) if is_over else Hold(calm_since)
     return Escalate(severity) if severity.exceeds(current.severity) else Hold(None)
+
+
+def _calm_since(current: Firing, now: datetime) -> datetime:
+    """Since when it has been judged to be calm without a break."""
+    is_unbroken = now - current.judged_at <= LONGEST_BREAK
+    return current.calm_since if current.calm_since is not None and is_unbroken else now
 
 
 def _begin(rule: AlertRule, reading: Reading, past: Past | None, now: datetime) -> Decision:

@@ -33,6 +33,7 @@ def _thresholds(reader: Reader) -> Mapping[str, Reader]:
 
 
 _COUNTED = _thresholds(readers.whole(1, _MOST))
+_SECONDS = readers.whole(10, 7 * 24 * 3600)
 
 FIELDS: Mapping[Kind, Mapping[str, Reader]] = {
     Kind.RATE: {
@@ -57,9 +58,12 @@ FIELDS: Mapping[Kind, Mapping[str, Reader]] = {
         **_thresholds(readers.whole(1, 1000)),
     },
     Kind.VERIFICATION_FAILURES: {**_SOURCES, **_WINDOW, "factor": readers.number(1, 10_000), **_COUNTED},
-    Kind.PENDING_AGE: _thresholds(readers.whole(10, 7 * 24 * 3600)),
+    Kind.PENDING_AGE: _thresholds(_SECONDS),
+    Kind.UNVERIFIED_AGE: {**_SOURCES, **_thresholds(_SECONDS)},
     Kind.DEAD_RECEIPTS: {**_SOURCES, **_WINDOW, **_COUNTED},
     Kind.RECONCILED: {**_SOURCES, **_WINDOW, **_COUNTED},
+    Kind.RECONCILIATION_FAILURES: {**_SOURCES, **_thresholds(readers.whole(1, 1000))},
+    Kind.GIVEN_UP: {**_SOURCES, **_WINDOW, **_COUNTED},
     Kind.DEAD_DELIVERIES: {**_WINDOW, **_COUNTED},
     Kind.SUBSCRIPTION_DISABLED: _COUNTED,
     Kind.RULES_REFUSED: _COUNTED,

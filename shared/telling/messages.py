@@ -24,13 +24,22 @@ NEXT_STEPS: Final[Mapping[str, str]] = {
     Kind.SILENCE: "Ask whether anything was sent. If so, run `tidings sources check` and `tidings reconcile`: the "
     "webhook may have been switched off at the provider, or its posts may not reach the receiver.",
     Kind.ANNOUNCED: "Run `tidings diagnose` for one of the messages; if many are missing, run `tidings reconcile`.",
-    Kind.VERIFICATION_FAILURES: "Look at the reasons in `GET /v1/refusals`. If a secret was rotated, give the new one "
-    "with `tidings sources rotate`, and until then keep what comes with `tidings sources quarantine`.",
+    Kind.VERIFICATION_FAILURES: "Look at the reasons in `GET /v1/refusals` and `GET /v1/receipts?state=rejected`. If a "
+    "secret was rotated, give the new one with `tidings sources rotate`, and until then keep what comes with `tidings "
+    "sources quarantine`.",
     Kind.PENDING_AGE: "See that workers run and what their log says; if they are busy, start more of them.",
+    Kind.UNVERIFIED_AGE: "Look at the errors with `GET /v1/receipts?state=unverified` and run `tidings sources check`: "
+    "the provider's keys may not be reachable, or a secret is wrong. Mend it before these requests are rejected; what "
+    "was rejected wrongly is let in with `tidings reprocess`.",
     Kind.DEAD_RECEIPTS: "Look at their errors with `GET /v1/receipts?state=dead`; once the cause is mended, have them "
     "done again with `tidings reprocess`.",
     Kind.RECONCILED: "Nothing is missing any more; find out why it did not arrive by itself: an outage of the "
     "receiver, its address, or a proxy in front of it.",
+    Kind.RECONCILIATION_FAILURES: "Mend what the error names: give the source an `api_key` that is valid with `tidings "
+    "sources rotate`, or see that the provider's API can be reached. Then run `tidings reconcile`: providers forget "
+    "what they could not deliver after some days.",
+    Kind.GIVEN_UP: "Look at the reasons with `GET /v1/sources/<source>/failed-deliveries`, mend their cause, and run "
+    "`tidings reconcile --given-up`. What the provider has no more cannot be had that way: ask its support for it.",
     Kind.DEAD_DELIVERIES: "Look at the latest attempts with `tidings diagnose --delivery`; once the receiver is "
     "mended, replay the deliveries.",
     Kind.SUBSCRIPTION_DISABLED: "Mend the endpoint, resume the subscription, and recover what changed meanwhile.",

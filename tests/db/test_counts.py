@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared import ids
 from shared.db import conditions, counts, engine, rebuild, refusals, sources, state
-from shared.db.conditions import Asked, AskedShare
+from shared.db.conditions import AskedRefusals, AskedShare
 from shared.db.refusals import Refusal
 from shared.db.state import NewEvent
 from shared.domain.rules import Tally, tallies
@@ -330,10 +330,30 @@ class TestRefusals:
         self.refuse(database, "main", at + timedelta(seconds=61), 4)
         self.refuse(database, "main", at + timedelta(minutes=2), reason="too_large")
         self.count(database, NOW)
-        asked = [Asked(number=0, since=NOW - timedelta(minutes=15)), Asked(number=1, since=NOW - timedelta(minutes=2))]
+        earlier = (at + timedelta(minutes=1)).replace(second=0, microsecond=0)
+        windows = [({}, 15), ({}, 2), ({"main": earlier}, 2), ({"other": earlier}, 2)]
+        asked = [
+            AskedRefusals(number=number, since=NOW - timedelta(minutes=minutes), usual_until=usual_until)
+            for number, (usual_until, minutes) in enumerate(windows)
+        ]
         with database.begin() as connection:
             found = conditions.refused(connection, asked, ["stale"])
-        assert [tuple(one) for one in found] == [(0, made.id, "main", 7, 0), (1, made.id, "main", 0, 7)]
+        assert [tuple(one)[3:] for one in found] == [(7, 0), (0, 7), (0, 3), (0, 7)]
+        assert {tuple(one)[1:3] for one in found} == {(made.id, "main")}
+
+    def test_are_counted_beside_what_was_rejected_later(self, database: Engine) -> None:
+        with database.begin() as connection:
+            made = sources.create(connection, slug="main", provider="cloudmailin", credentials=b"", settings={})
+            now: datetime = connection.exec_driver_sql("SELECT now()").scalar_one()
+        self.refuse(database, "main", now - timedelta(minutes=20), 3)
+        with database.begin() as connection:
+            for _ in range(2):
+                counts.count_rejection(connection, made.id, ids.receipt_id(now), "stale")
+        asked = [AskedRefusals(number=0, since=now - timedelta(minutes=30), usual_until={})]
+        for _ in range(2):
+            self.count(database, now)
+            with database.begin() as connection:
+                assert [one.requests for one in conditions.refused(connection, asked, ["stale"])] == [5]
 
     def count(self, database: Engine, now: datetime) -> None:
         with database.begin() as connection:

@@ -17,13 +17,16 @@ from shared.domain.alert_rules import (
     DeadDeliveriesRule,
     DeadReceiptsRule,
     EventRule,
+    GivenUpRule,
     PendingAgeRule,
     Per,
     Rate,
     ReconciledRule,
+    ReconciliationFailuresRule,
     RulesRefusedRule,
     SilenceRule,
     SubscriptionDisabledRule,
+    UnverifiedAgeRule,
     VerificationRule,
     usual_rate,
 )
@@ -95,6 +98,8 @@ CASES: list[tuple[str, float | None, Firing | None, Past | None, Decision]] = [
     ("calm begins below the threshold", 4.0, firing(), None, Hold(NOW)),
     ("calm goes on", 4.0, firing(calm_minutes=4), None, Hold(NOW - minutes(4))),
     ("calm ends when it is above again", 6.0, firing(calm_minutes=4), None, Hold(None)),
+    ("calm begins anew after a break", 4.0, firing(calm_minutes=50, judged=minutes(6)), None, Hold(NOW)),
+    ("calm goes on when judging was slow", 4.0, firing(calm_minutes=5, judged=minutes(5)), None, Resolve(Ending.CALM)),
     ("calm of five minutes is the end", 4.0, firing(calm_minutes=5), None, Resolve(Ending.CALM)),
     ("too little volume is no calm", None, firing(), None, Nothing()),
     ("too little volume does not end what is calm", None, firing(calm_minutes=50), None, Nothing()),
@@ -216,6 +221,12 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         ),
     ),
     (
+        SilenceRule(name="s"),
+        MAIN,
+        {"silent_minutes": 9 * 24 * 60},
+        "Source main has brought nothing for 9 days; warning at 6 hours.",
+    ),
+    (
         AnnouncedRule(name="a"),
         MAIN,
         {"messages": 12, "oldest_at": "2026-01-01 11:00 UTC", "oldest_message": str(uuid4())},
@@ -237,6 +248,12 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         "A receipt of source main has waited 312 seconds to be processed; warning at 120 seconds.",
     ),
     (
+        UnverifiedAgeRule(name="u"),
+        MAIN,
+        {"seconds": 612, "reason": "unknown_key", "receipt": str(uuid4())},
+        "A request to source main has waited 612 seconds to be verified (unknown_key); warning at 600 seconds.",
+    ),
+    (
         DeadReceiptsRule(name="d"),
         MAIN,
         {"receipts": 1, "last_receipt": str(uuid4())},
@@ -247,6 +264,24 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         MAIN,
         {"events": 42, "last_receipt": str(uuid4())},
         "Reconciliation brought in 42 events of source main that had been missing, in 60 minutes; warning at 1.",
+    ),
+    (
+        ReconciliationFailuresRule(name="k"),
+        MAIN,
+        {"failures": 3, "error": "MailChannels does not take the `api_key`."},
+        (
+            "Asking the provider of source main what it could not deliver has failed 3 times in a row:"
+            " MailChannels does not take the `api_key`; warning at 3."
+        ),
+    ),
+    (
+        GivenUpRule(name="g"),
+        MAIN,
+        {"deliveries": 1, "events": 9, "reason": "the provider has it no more: 404"},
+        (
+            "1 failed delivery of source main (9 events) given up in 60 minutes:"
+            " the provider has it no more: 404; warning at 1."
+        ),
     ),
     (
         DeadDeliveriesRule(name="l"),

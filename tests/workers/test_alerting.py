@@ -3,7 +3,7 @@
 import json
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,13 +15,17 @@ from sqlalchemy.exc import OperationalError
 
 from shared import announce, ids
 from shared.announce import Send
-from shared.db import alerts, receipts, refusals, sources
+from shared.db import alerts, failed_deliveries, quarantine, receipts, refusals, sources
 from shared.db.refusals import Refusal
+from shared.domain.reconciliation import FailedDelivery
 from shared.domain.vocabulary import EventType
 from shared.rules import RuleBook
 from simulator.dialects.ark import Ark
 from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
+from simulator.management import faults
+from tests.management import scene as scenes
+from tests.management.scene import Scene
 from tests.workers import downstream as downstreams
 from tests.workers.workshop import Workshop
 from workers import alerting
@@ -343,6 +347,38 @@ class TestSilence:
             ("Source main brings events again.",)
         ]
 
+    def test_does_not_end_because_its_counts_are_forgotten(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        post.bring(DELIVERED, 100, at=now)
+        at = now
+        for hours in range(0, 12 * 24, 7):
+            at = now + timedelta(hours=hours)
+            alerting.evaluate(workshop.rim, at)
+            alerting.tidy(workshop.rim, at)
+        assert [step[2] for step in told(workshop)] == ["fired", "escalated"]
+        [(silent,)] = workshop.rows("SELECT (numbers->>'silent_minutes')::int FROM alerts")
+        assert timedelta(minutes=silent) >= at - now - timedelta(hours=7)
+        workshop.run(
+            "INSERT INTO minute_counts SELECT '', %(at)s, %(source)s, '', 'delivered', 0, 1, %(event)s",
+            at=at, source=post.source.id, event=ids.event_id(ids.receipt_id(at), 0),
+        )  # fmt: skip
+        for minutes in (1, 6):
+            alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+        assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
+
+    def test_of_a_source_that_was_removed_is_forgotten_after_a_day(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        post.bring(DELIVERED, 100, at=now)
+        alerting.evaluate(workshop.rim, now + timedelta(hours=2))
+        with workshop.rim.engine.begin() as connection:
+            sources.delete(connection, "main")
+        alerting.evaluate(workshop.rim, now + timedelta(hours=27))
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
 
 def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is(
     workshop: Workshop, post: Post, rules: Any, now: datetime
@@ -352,7 +388,7 @@ def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is
     with workshop.rim.engine.begin() as connection:
         for number, age in enumerate((31, 31, 40, 20, 60 * 25)):
             send = Send(source="main", sender="a@shop.example", recipients=["b@c.example"], request_id=f"r{number}")
-            announce.announce(connection, send, now - timedelta(minutes=age))
+            announce.announce(connection, workshop.rim.vault, send, now - timedelta(minutes=age))
     alerting.evaluate(workshop.rim, now)
     assert told(workshop) == [("lost", "main", "fired", "critical")]
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers FROM alerts")
@@ -416,6 +452,50 @@ class TestRefusals:
         alerting.evaluate(workshop.rim, now)
         assert [step[2] for step in told(workshop)] == ["fired"]
 
+    def test_that_go_on_do_not_become_usual(self, workshop: Workshop, rules: Any, now: datetime) -> None:
+        rules(self.RULE)
+        for quarter in range(8 * 4):
+            at = now + timedelta(minutes=15 * quarter)
+            self.refuse(workshop, at, 30)
+            for minutes in (1, 7):
+                alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            alerting.tidy(workshop.rim, at)
+        assert told(workshop) == [("forged", "main", "fired", "warning")]
+        for minutes in (30, 35):
+            alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+        assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
+    def test_that_were_kept_apart_and_rejected_later_count(self, workshop: Workshop, post: Post, rules: Any) -> None:
+        rules(self.RULE)
+        for number in range(20):
+            receipt = workshop.park(post.source, b"[%d]" % number, {}, key_id="nobody's")
+            with workshop.rim.engine.begin() as connection:
+                quarantine.reject(connection, receipt, reason="unknown_key", detail="no such key")
+                quarantine.reject(connection, receipt, reason="unknown_key", detail="it is rejected already")
+        alerting.evaluate(workshop.rim)
+        assert told(workshop) == [("forged", "main", "fired", "warning")]
+        assert workshop.rows("SELECT numbers->>'requests' FROM alerts") == [("20",)]
+
+
+def test_requests_that_cannot_be_verified_fire_until_none_waits(workshop: Workshop, post: Post, now: datetime) -> None:
+    receipt = workshop.park(post.source, b"[]", {}, key_id="new")
+    workshop.park(post.source, b"[ ]", {}, key_id="new")
+    now += timedelta(seconds=5)
+    alerting.evaluate(workshop.rim, now + timedelta(minutes=9))
+    assert not told(workshop)
+    for minutes in (11, 40, 61):
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+    assert told(workshop) == [
+        ("unverified-age", "main", "fired", "warning"),
+        ("unverified-age", "main", "escalated", "critical"),
+    ]
+    [(numbers,)] = workshop.rows("SELECT numbers FROM alerts")
+    assert (numbers["reason"], numbers["receipt"]) == ("unknown_key", str(receipt))
+    workshop.run("DELETE FROM parked_receipts")
+    for minutes in (62, 67):
+        alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+    assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
+
 
 class TestTheQueue:
     RULE = "alerts:\n  - {name: late, kind: pending_age, warning: 60, critical: 600}\n"
@@ -435,6 +515,21 @@ class TestTheQueue:
         alerting.evaluate(workshop.rim, now + timedelta(seconds=80))
         alerting.evaluate(workshop.rim, now + timedelta(seconds=80, minutes=5))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
+
+    def test_that_is_long_because_much_is_processed_again_hides_nothing(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules(self.RULE)
+        workshop.run(
+            "INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at, reprocess)"
+            " SELECT lpad(to_hex(number), 32, '0')::uuid, %(source)s, 1, now(), true"
+            " FROM generate_series(1, 100000) AS number",
+            source=post.source.id,
+        )
+        receipt = workshop.receive(post.source, b"[]")
+        alerting.evaluate(workshop.rim, now + timedelta(seconds=70))
+        assert told(workshop) == [("late", "", "fired", "warning")]
+        assert workshop.rows("SELECT numbers->>'receipt' FROM alerts") == [(str(receipt),)]
 
     def test_whose_oldest_was_let_in_late_waits_since_then(
         self, workshop: Workshop, post: Post, rules: Any, now: datetime
@@ -460,6 +555,20 @@ def test_dead_receipts_fire(workshop: Workshop, post: Post, rules: Any, now: dat
     alerting.evaluate(workshop.rim, now)
     assert told(workshop) == [("dead", "main", "fired", "warning")]
     assert workshop.rows("SELECT numbers FROM alerts") == [({"receipts": 1, "last_receipt": str(receipt)},)]
+
+
+def test_receipts_that_are_dead_again_when_they_are_processed_again_do_not_fire(
+    workshop: Workshop, post: Post, rules: Any, now: datetime
+) -> None:
+    rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
+    receipt = workshop.receive(post.source, b"no JSON")
+    draining.drain(workshop.rim)
+    with workshop.rim.engine.begin() as connection:
+        assert receipts.queue_again(connection, [receipt]) == 1
+    draining.drain(workshop.rim)
+    assert workshop.standing(receipt)[0] == "dead"
+    alerting.evaluate(workshop.rim, now)
+    assert not told(workshop)
 
 
 def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(
@@ -509,6 +618,69 @@ def test_events_that_had_been_missing_fire_once_and_their_number_is_kept(
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers->>'events' FROM alerts")
     assert numbers == "42"
     assert summary.startswith("Reconciliation brought in 42 events of source main that had been missing")
+
+
+class TestReconciliation:
+    @pytest.fixture
+    def scene(self, database_url: str) -> Iterator[Scene]:
+        with scenes.opened(database_url, ["mc"]) as opened:
+            yield opened
+
+    def test_that_the_provider_refuses_fires_until_it_can_be_asked_again(self, scene: Scene, now: datetime) -> None:
+        scene.accounts["mc"].faults.add(faults.failing(401), calls=3)
+        for failures in range(3):
+            assert not told(scene.workshop), failures
+            scene.let_time_pass()
+            scene.reconcile()
+            alerting.evaluate(scene.workshop.rim, now)
+        assert told(scene.workshop) == [("reconciliation-failures", "mc", "fired", "warning")]
+        [(summary,)] = scene.workshop.rows("SELECT summary FROM alerts")
+        assert "could not deliver has failed 3 times in a row" in summary
+        assert "tidings sources rotate mc" in summary
+
+        scene.let_time_pass()
+        scene.reconcile()
+        for minutes in (1, 6):
+            alerting.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+        assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
+
+    def test_of_a_source_that_has_no_api_key_any_more_is_nobody_s_concern(self, scene: Scene, now: datetime) -> None:
+        scene.reconcile()
+        scene.workshop.run("UPDATE reconciliations SET failures = 9, last_error = NULL")
+        alerting.evaluate(scene.workshop.rim, now)
+        assert not told(scene.workshop)
+
+    def test_that_gives_something_up_fires_once(self, scene: Scene, now: datetime) -> None:
+        failed = scene.suffer("mc", scene.play("mc"))
+        scene.accounts["mc"].faults.add(faults.failing(404), calls=1000, to="/resend")
+        scene.reconcile()
+        assert scene.states("mc") == {"given_up"}
+        alerting.evaluate(scene.workshop.rim, now)
+        alerting.evaluate(scene.workshop.rim, now + timedelta(seconds=10))
+        assert told(scene.workshop) == [("given-up", "mc", "fired", "warning")]
+        [(summary, numbers)] = scene.workshop.rows("SELECT summary, numbers FROM alerts")
+        assert numbers["deliveries"] == failed
+        assert "the provider has it no more" in summary
+        for minutes in (62, 67):
+            alerting.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+        assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
+
+    def test_that_brought_in_what_is_dead_gives_it_up(
+        self, workshop: Workshop, post: Post, rules: Any, now: datetime
+    ) -> None:
+        rules("alerts:\n  - {name: lost, kind: given_up}\n")
+        receipt = workshop.receive(post.source, b"no JSON")
+        failure = FailedDelivery(
+            reference="4711", failed_at=now - timedelta(days=1), outcome="5xx", status_code=503, events=9, url=None
+        )
+        with workshop.rim.engine.begin() as connection:
+            failed_deliveries.add(connection, post.source.id, [failure])
+            failed_deliveries.recovered(connection, post.source.id, "4711", receipt)
+        draining.drain(workshop.rim)
+        with workshop.rim.engine.begin() as connection:
+            failed_deliveries.settle(connection)
+        alerting.evaluate(workshop.rim, now)
+        assert told(workshop) == [("lost", "main", "fired", "warning")]
 
 
 @pytest.mark.usefixtures("rules")

@@ -21,9 +21,11 @@ CREATE TABLE minute_counts (
     PRIMARY KEY (dimension, minute, source_id, value, type, shard)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
 
--- Announced messages of which nothing was heard, and dead receipts: few of many, and looked for again and again.
+-- Announced messages of which nothing was heard, dead receipts, and requests that are not verified yet: few of many,
+-- and looked for again and again.
 CREATE INDEX messages_awaited ON messages (source_id, submitted_at) WHERE first_event_at = 'infinity';
-CREATE INDEX parked_receipts_dead ON parked_receipts (parked_at) WHERE state = 'dead';
+CREATE INDEX parked_receipts_dead ON parked_receipts (parked_at) WHERE state = 'dead' AND NOT reprocess;
+CREATE INDEX parked_receipts_unverified ON parked_receipts (source_id, receipt_id) WHERE state = 'unverified';
 """
 
 ALERTS = """

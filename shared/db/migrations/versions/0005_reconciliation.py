@@ -42,6 +42,7 @@ CREATE TABLE failed_deliveries (
     receipt_id uuid,                             -- what arrived when it was sent again
     new_events integer,                          -- how many of its events had been missing
     listed_at timestamptz NOT NULL,
+    given_up_at timestamptz,
     PRIMARY KEY (source_id, reference)
 );
 CREATE INDEX failed_deliveries_open ON failed_deliveries (source_id, attempts, failed_at)
@@ -49,6 +50,7 @@ CREATE INDEX failed_deliveries_open ON failed_deliveries (source_id, attempts, f
 CREATE INDEX failed_deliveries_unsettled ON failed_deliveries (source_id)
     WHERE state = 'recovered' AND new_events IS NULL;
 CREATE INDEX failed_deliveries_filled ON failed_deliveries (source_id, last_attempt_at) WHERE new_events > 0;
+CREATE INDEX failed_deliveries_given_up ON failed_deliveries (given_up_at) WHERE state = 'given_up';
 CREATE INDEX failed_deliveries_by_time ON failed_deliveries (source_id, failed_at, reference);
 CREATE INDEX failed_deliveries_by_age ON failed_deliveries (failed_at);
 
