@@ -83,7 +83,7 @@ def reconcile(
             answered = [_preview(console, bench, source, client, orders) for source, client in clients]
             good = all(answered)
         else:
-            results = [_reconcile(console, bench, source, client, orders) for source, client in clients]
+            results = [_reconcile(console, bench, source, orders) for source, _ in clients]
             _tell(console, results)
             good = all(result.is_good for result in results)
     if not good:
@@ -105,8 +105,9 @@ def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, Manag
     return found
 
 
-def _reconcile(console: Console, bench: Workbench, source: Source, client: ManagementClient, orders: Orders) -> Result:
+def _reconcile(console: Console, bench: Workbench, source: Source, orders: Orders) -> Result:
     lease = _take_turn(console, bench, source)
+    client = registry.open_client(source, sleep=reconciliation.holding(bench.engine, lease))
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),

@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from shared.db import events, failed_deliveries, inbox, messages, reconciliations, sources, suppressions
 from shared.db.events import EventFacts
+from shared.db.failed_deliveries import KnownFailure
 from shared.db.inbox import Span
 from shared.db.messages import MessageFacts, RecipientFacts, Wanted
 from shared.db.sources import SourceRow
 from shared.domain.addresses import normalize
-from shared.domain.diagnosis import Diagnosis, Facts, diagnose
+from shared.domain.diagnosis import Diagnosis, Facts, diagnose, is_incomplete
 from shared.domain.diagnosis.facts import (
     Enrolment,
     FailedDelivery,
@@ -24,6 +25,7 @@ from shared.domain.diagnosis.facts import (
     Suppressed,
     Undecided,
 )
+from shared.domain.diagnosis.verdicts import LONGEST_RETRIES
 from shared.domain.errors import TidingsError
 from shared.domain.reconciliation import Span as FailureSpan
 from shared.domain.vocabulary import EventType, ReceiptState, Status
@@ -65,15 +67,22 @@ class Desk:
 
 def wanted(desk: Desk, asked: Wanted) -> list[Diagnosed]:
     """The diagnosis of each message that fits, the newest first; or one of a message that nothing is known of."""
-    found = messages.listed(desk.connection, replace(asked, tenant=desk.tenant), limit=MOST_MESSAGES).items
+    found = _listed(desk, asked)
+    if not found and asked.recipient and (asked.request_id or asked.smtp_id or asked.message_id):
+        found = _listed(desk, replace(asked, recipient=None))
     return [of(desk, message, asked.recipient) for message in found] or [_unknown(desk, asked)]
 
 
+def _listed(desk: Desk, asked: Wanted) -> Sequence[MessageFacts]:
+    return messages.listed(desk.connection, replace(asked, tenant=desk.tenant), limit=MOST_MESSAGES).items
+
+
 def of(desk: Desk, message: MessageFacts, recipient: str | None = None) -> Diagnosed:
-    """The diagnosis of a message; of one recipient, where one is given."""
+    """The diagnosis of a message; of one recipient, where one is given that its events name."""
     told = events.timeline(desk.connection, message.id, tenant=desk.tenant, limit=_MOST_EVENTS).items
     chosen = normalize(recipient) if recipient else None
-    standings = [one for one in message.recipients if chosen in (None, one.recipient)]
+    standings = [one for one in message.recipients if one.recipient == chosen] or message.recipients
+    named = [one.recipient for one in standings if one.recipient]
     facts = Facts(
         now=desk.now,
         names=Names(
@@ -88,11 +97,12 @@ def of(desk: Desk, message: MessageFacts, recipient: str | None = None) -> Diagn
         subject=message.subject,
         submitted_at=message.submitted_at,
         standings=tuple(map(_standing, standings)),
-        events=tuple(_seen(event) for event in told if chosen is None or event.recipient in (chosen, None)),
-        suppressed=_suppressed(desk, [one.recipient for one in standings if one.recipient]),
+        events=tuple(_seen(event) for event in told if chosen not in named or event.recipient in (chosen, None)),
+        suppressed=_suppressed(desk, named or ([chosen] if chosen else [])),
     )
     times = [event.received_at for event in told] + [message.submitted_at or message.created_at]
-    facts = _around(desk, facts, message.source, since=min(times) - _AROUND, until=max(times) + _AROUND)
+    until = max(times) + (LONGEST_RETRIES if is_incomplete(facts) else timedelta()) + _AROUND
+    facts = _around(desk, facts, message.source, since=min(times) - _AROUND, until=until)
     return Diagnosed(message=message, events=told, diagnosis=diagnose(facts))
 
 
@@ -115,12 +125,11 @@ def _around(desk: Desk, facts: Facts, slug: str | None, *, since: datetime, unti
     if desk.tenant is not None:
         return facts
     span = Span(since=since, until=until)
-    row = sources.find(desk.connection, slug) if slug else _only_source(desk.connection)
-    slug = row.slug if row else slug
-    failed = _failed(desk.connection, row.id, FailureSpan(since=since, until=until)) if row else ()
+    rows = _candidates(desk.connection, slug)
     return replace(
         facts,
-        source=_source(desk, row) if row else None,
+        looked_around=True,
+        sources=tuple(_source(desk, row) for row in rows),
         refused=tuple(
             Refused(
                 at=one.refused_at, status_code=one.status_code, reason=one.reason, detail=one.detail, count=one.count
@@ -132,21 +141,34 @@ def _around(desk: Desk, facts: Facts, slug: str | None, *, since: datetime, unti
             for state in _UNDECIDED
             for one in inbox.listed(desk.connection, source=slug, state=state, span=span, limit=_MOST_NEIGHBOURS).items
         ),
-        failed=failed,
+        failed=tuple(
+            _failed(one, row.slug)
+            for row in rows
+            for one in failed_deliveries.listed(
+                desk.connection, row.id, span=FailureSpan(since=since, until=until), limit=_MOST_NEIGHBOURS
+            )
+        ),
     )
 
 
-def _failed(connection: Connection, source_id: int, span: FailureSpan) -> tuple[FailedDelivery, ...]:
-    return tuple(
-        FailedDelivery(**{name: getattr(one, name) for name in FailedDelivery.__slots__})
-        for one in failed_deliveries.listed(connection, source_id, span=span, limit=_MOST_NEIGHBOURS)
+def _failed(known: KnownFailure, slug: str) -> FailedDelivery:
+    return FailedDelivery(
+        source=slug,
+        reference=known.reference,
+        failed_at=known.failed_at,
+        outcome=known.outcome,
+        events=known.events,
+        state=known.state,
     )
 
 
-def _only_source(connection: Connection) -> SourceRow | None:
-    """Where no source is named, and there is but one, it is meant."""
+def _candidates(connection: Connection, slug: str | None) -> list[SourceRow]:
+    """The source that is named; where none is, the only one, or all whose providers can be asked."""
+    if slug:
+        row = sources.find(connection, slug)
+        return [row] if row else []
     rows = sources.listed(connection)
-    return rows[0] if len(rows) == 1 else None
+    return rows if len(rows) == 1 else [row for row in rows if row.provider in registry.PROVIDERS]
 
 
 def _source(desk: Desk, row: SourceRow) -> SourceFacts:
@@ -163,7 +185,12 @@ def _source(desk: Desk, row: SourceRow) -> SourceFacts:
 
 
 def _enrolment(known: reconciliations.Standing) -> Enrolment:
-    return Enrolment(checked_at=known.checked_at, enrolled=known.enrolled, validated=known.validated)
+    return Enrolment(
+        checked_at=known.checked_at,
+        enrolled=known.enrolled,
+        validated_at=known.validated_at,
+        validated=known.validated,
+    )
 
 
 def _problem(row: SourceRow, vault: Vault) -> str | None:

@@ -29,7 +29,7 @@ from shared.sources import Source
 JOB: Final = "reconcile"
 
 LEASE_SECONDS = 150.0
-"""Longer than any one step of a run takes; a run that was killed is gone on with after that."""
+"""Longer than a step of a worker's run takes, or a try of a person's; what was killed is gone on with after that."""
 
 _AT_ONCE = 100
 _PAUSE_SECONDS = 0.1
@@ -90,6 +90,20 @@ class Progress:
     error: ManagementError | None = None
 
 
+def holding(engine: Engine, lease: Lease, sleep: Callable[[float], None] = time.sleep) -> Callable[[float], None]:
+    """Waits between the tries of a call, as `sleep` does, and makes the lease outlast all of them.
+
+    For a client whose patience is longer than the lease. Raises TakenOverError.
+    """
+
+    def wait(seconds: float) -> None:
+        with engine.begin() as connection:
+            _hold(connection, lease)
+        sleep(seconds)
+
+    return wait
+
+
 @dataclass(kw_only=True)
 class Run:
     """One run; `tell` is called with its progress whenever that has changed."""
@@ -141,12 +155,14 @@ class Run:
     def _look_at_webhooks(self) -> None:
         """Now and then, and when something is amiss, see whether the provider posts to us at all."""
         asked, failed = not self.orders.due_only, bool(self.progress.new)
-        if not (asked or failed or _is_past(self.lease.checked_at)):
+        is_in_doubt = failed or self.lease.validated is False
+        test_is_due = is_in_doubt and (asked or _is_past(self.lease.validated_at))
+        if not (asked or failed or test_is_due or _is_past(self.lease.checked_at)):
             return
         try:
             webhooks = enrolment.look(self.engine, self.source, self.client)
             ours = enrolment.own(self.source, webhooks)
-            if failed and ours and self.client.TEST_IS_HARMLESS and (asked or _is_past(self.lease.validated_at)):
+            if test_is_due and ours and self.client.TEST_IS_HARMLESS:
                 enrolment.validate(self.engine, self.source, self.client, ours)
         except DeniedError:
             raise
@@ -272,7 +288,7 @@ class Run:
             failures=failures,
             stopped=stopped is not None,
             finished=self.progress.finished,
-            asked_seconds=error.after_seconds if isinstance(error, BusyError) else None,
+            asked_seconds=error.after_seconds if error else None,
         )
         with self.engine.begin() as connection:
             reconciliations.release(
@@ -288,12 +304,16 @@ class Run:
     def _holding(self) -> Iterator[Connection]:
         """A transaction in which the lease is ours, and made to last. Raises TakenOverError."""
         with self.engine.begin() as connection:
-            if not reconciliations.hold(connection, self.lease, lease_seconds=LEASE_SECONDS):
-                raise TakenOverError(f"{self.source.slug} is reconciled by somebody else by now.")
+            _hold(connection, self.lease)
             yield connection
 
     def _is_late(self) -> bool:
         return time.monotonic() >= self._until
+
+
+def _hold(connection: Connection, lease: Lease) -> None:
+    if not reconciliations.hold(connection, lease, lease_seconds=LEASE_SECONDS):
+        raise TakenOverError("Somebody else reconciles this source by now.")
 
 
 def _is_past(moment: datetime | None) -> bool:

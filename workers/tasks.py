@@ -5,10 +5,15 @@ from typing import Any
 from celery.signals import worker_shutting_down
 
 from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
-from workers import alerting, deliveries, maintenance, notices, reconciliation, rim, suppressing, sweep, verification
+from workers import alerting, asking, deliveries, maintenance, notices, rim, suppressing, sweep, verification
 from workers import drain as draining
 from workers import jobs as working
 from workers.app import app
+from workers.turns import Turns
+
+# Of a deliverer's four threads, so that there is one for what is delivered however many channels hang; and not
+# one only, so that those that do not hang are told.
+_TELLING = Turns(2)
 
 
 @app.task(name=DRAIN)
@@ -40,14 +45,15 @@ def work_on_jobs() -> None:
 @app.task(name=ASK)
 def ask() -> None:
     """Ask providers: get on with the jobs that need them, and with reconciling the sources that are due."""
-    working.work(rim.current(), at_providers=True)
-    reconciliation.reconcile_due(rim.current())
+    asking.ask_due(rim.current())
 
 
 @app.task(name=TELL)
 def tell() -> None:
     """Tell people what they have yet to be told."""
-    notices.tell_due(rim.current())
+    with _TELLING.taken() as is_mine:
+        if is_mine:
+            notices.tell_due(rim.current())
 
 
 @app.task(name="tidings.judge_alerts")

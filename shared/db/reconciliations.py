@@ -20,6 +20,7 @@ class Lease:
     reconciled_until: datetime | None
     checked_at: datetime | None
     validated_at: datetime | None
+    validated: bool | None
     failures: int
 
 
@@ -48,7 +49,7 @@ _UNTIL_CHANGED_SECONDS = 300.0
 _STANDING = ", ".join(entry.name for entry in fields(Standing))
 _CLAIMED = (
     "RETURNING source_id, lease_token AS token, last_started_at AS started_at, reconciled_until, checked_at,"
-    " validated_at, failures"
+    " validated_at, validated, failures"
 )
 _TAKE = "SET lease_until = now() + make_interval(secs => %(seconds)s), lease_token = %(token)s, last_started_at = now()"
 _FREE = "(lease_until IS NULL OR lease_until < now())"
@@ -106,9 +107,10 @@ def hold(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool:
 
 
 def advance(connection: Connection, source_id: int, until: datetime | None) -> None:
-    """Remember up to when everything has been listed."""
+    """Remember up to when everything has been listed, in place of a time that has not come yet."""
     connection.exec_driver_sql(
-        "UPDATE reconciliations SET reconciled_until = greatest(reconciled_until, %(until)s::timestamptz)"
+        "UPDATE reconciliations SET reconciled_until = greatest("
+        "CASE WHEN reconciled_until <= now() THEN reconciled_until END, %(until)s::timestamptz)"
         " WHERE source_id = %(id)s",
         {"id": source_id, "until": until},
     )

@@ -76,16 +76,18 @@ class GiveUp:
 def span_to_list(
     reconciled_until: datetime | None, now: datetime, *, since: datetime | None = None, until: datetime | None = None
 ) -> Span:
-    """What has to be listed, unless a person says what: since the last time, and some time before."""
+    """What has to be listed, unless a person says what: since the last time, and some time before; never the future."""
     if since is None:
-        since = now - FIRST_LOOK if reconciled_until is None else reconciled_until - OVERLAP
+        known = _unless_future(reconciled_until, now)
+        since = now - FIRST_LOOK if known is None else known - OVERLAP
         since = max(since, now - LONGEST_LOOK)
-    return Span(since=since, until=until or now)
+    return Span(since=since, until=min(until or now, now))
 
 
 def is_fresh(reconciled_until: datetime | None, now: datetime) -> bool:
     """Whether the provider was asked so lately that a run which goes on with another need not ask again."""
-    return reconciled_until is not None and now - reconciled_until < _FRESH
+    known = _unless_future(reconciled_until, now)
+    return known is not None and now - known < _FRESH
 
 
 def steps(span: Span) -> Iterator[Span]:
@@ -98,11 +100,18 @@ def steps(span: Span) -> Iterator[Span]:
 
 
 def listed_until(reconciled_until: datetime | None, listed: Span, now: datetime) -> datetime | None:
-    """Up to when everything has been listed that should be: what lies behind a gap does not count."""
-    begin = now - FIRST_LOOK if reconciled_until is None else max(reconciled_until, now - LONGEST_LOOK)
+    """Up to when everything has been listed that should be; what lies behind a gap, or is to come, does not count."""
+    known = _unless_future(reconciled_until, now)
+    begin = now - FIRST_LOOK if known is None else max(known, now - LONGEST_LOOK)
     if listed.since > begin:
-        return reconciled_until
-    return listed.until if reconciled_until is None else max(reconciled_until, listed.until)
+        return known
+    until = min(listed.until, now)
+    return until if known is None else max(known, until)
+
+
+def _unless_future(reconciled_until: datetime | None, now: datetime) -> datetime | None:
+    """Nobody can have listed what has not failed yet: a clock was wrong, and how far it was is not known."""
+    return None if reconciled_until is not None and reconciled_until > now else reconciled_until
 
 
 def is_ours(url: str | None, slug: str, webhook_url: str | None) -> bool:

@@ -12,11 +12,15 @@ from shared.domain.suppression import MailType, Reason
 
 
 class ManagementError(TidingsError):
-    """The provider's API did not do what was asked of it; the message says why, and what to do about it."""
+    """The provider's API did not do what was asked of it; the message says why, and what to do about it.
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    `after_seconds` is how long the provider asked to be left alone; None if it did not.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.after_seconds = after_seconds
 
 
 class UnreachableError(ManagementError):
@@ -24,11 +28,7 @@ class UnreachableError(ManagementError):
 
 
 class BusyError(ManagementError):
-    """The provider asks to be left alone, for `after_seconds`."""
-
-    def __init__(self, message: str, *, after_seconds: float) -> None:
-        super().__init__(message, status=429)
-        self.after_seconds = after_seconds
+    """The provider was asked too often: nothing was done."""
 
 
 class DeniedError(ManagementError):

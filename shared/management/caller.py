@@ -78,13 +78,14 @@ class Caller:
 
     def _wait(self, error: ManagementError, tries: int, *, repeatable: bool) -> float | None:
         """How long to wait after so many tries; None to leave it at that."""
-        if tries >= self.patience.tries:
+        asked = error.after_seconds or 0.0
+        is_harmless = repeatable or isinstance(error, BusyError)
+        if tries >= self.patience.tries or asked > self.patience.longest_wait_seconds or not is_harmless:
             return None
-        if isinstance(error, BusyError):
-            patient = error.after_seconds <= self.patience.longest_wait_seconds
-            return error.after_seconds + self.jitter() * _FIRST_WAIT_SECONDS if patient else None
-        backoff = min(_FIRST_WAIT_SECONDS * 2 ** (tries - 1), self.patience.longest_wait_seconds)
-        return backoff * (0.5 + self.jitter()) if repeatable else None
+        backoff = min(_FIRST_WAIT_SECONDS * 2.0 ** (tries - 1), self.patience.longest_wait_seconds)
+        if asked:
+            return max(asked, backoff) + self.jitter() * _FIRST_WAIT_SECONDS
+        return backoff * (0.5 + self.jitter())
 
     def _once(self, request: "_Request", read: Callable[[bytes], T]) -> T:
         try:
@@ -122,9 +123,9 @@ class Caller:
             case 404 | 410:
                 return GoneError(said, status=answer.status)
             case 429:
-                return BusyError(said, after_seconds=_retry_after(answer))
+                return BusyError(said, status=answer.status, after_seconds=_retry_after(answer))
             case status if status in _SERVER_ERRORS:
-                return UnreachableError(said, status=status)
+                return UnreachableError(said, status=status, after_seconds=_retry_after(answer))
         return ManagementError(said, status=answer.status)
 
 
@@ -149,6 +150,6 @@ def quote(body: bytes) -> str:
     return printable[:_LONGEST_QUOTE] or "(nothing)"
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(answer: Answer) -> float | None:
     asked = retry_after.read(answer.headers.get("retry-after", ""), datetime.now(UTC))
-    return _FIRST_WAIT_SECONDS if asked is None else max(0.0, asked)
+    return None if asked is None else max(0.0, asked)

@@ -5,6 +5,7 @@ Source: the OpenAPI document of the Email API (1.0.0), and docs.mailchannels.com
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -14,12 +15,14 @@ from shared.domain.reconciliation import Contents, FailedDelivery, Span
 from shared.management import mailchannels_documents as documents
 from shared.management import paging
 from shared.management.base import (
+    BusyError,
     GoneError,
     ListedSuppression,
     ManagementError,
     NewSuppression,
     Resent,
     Step,
+    UnreachableError,
     Validation,
     Webhook,
 )
@@ -119,7 +122,7 @@ class MailChannelsClient:
         """Remove all, for there is no other way, and enrol again those that are to stay."""
         going = {webhook.url for webhook in webhooks}
         staying = [webhook.url for webhook in self.webhooks() if webhook.url not in going]
-        self.caller.ask("DELETE", "/webhook", nothing)
+        self._remove_all(staying)
         for position, url in enumerate(staying):
             try:
                 self.enrol(url)
@@ -128,6 +131,18 @@ class MailChannelsClient:
                 raise ManagementError(
                     f"All webhooks were removed, and these could not be enrolled again; do that now: {lost} ({error})"
                 ) from error
+
+    def _remove_all(self, staying: Sequence[str]) -> None:
+        try:
+            with suppress(GoneError):  # an answer was lost, and it was done the first time
+                self.caller.ask("DELETE", "/webhook", nothing)
+        except (UnreachableError, BusyError) as error:
+            if not staying:
+                raise
+            raise ManagementError(
+                "All webhooks may have been removed, and not only those that should be. See which there are, and "
+                f"enrol again what is missing of these: {', '.join(staying)} ({error})"
+            ) from error
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """MailChannels tests every webhook of the account; those that were not asked for are left out here."""

@@ -7,6 +7,11 @@ from typing import TypeVar
 _OVERLAP = 20
 _MOST_STEPS_BACK = 20
 _MOST_PASSES = 3
+_MOST_STALE = 5
+"""So many whole pages in a row that bring nothing new: the provider does not heed what page it is asked for.
+
+One or two may be such, where much has come in at the front meanwhile.
+"""
 
 T = TypeVar("T")
 
@@ -18,7 +23,7 @@ def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T],
     something before it left the list: then it goes back until it meets something known.
     """
     seen: set[Hashable] = set()
-    offset = steps_back = 0
+    offset = steps_back = stale = 0
     while True:
         page = read(offset)
         fresh = [item for item in page if key(item) not in seen]
@@ -29,7 +34,8 @@ def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T],
         seen.update(map(key, fresh))
         if fresh:
             yield fresh
-        if len(page) < limit:
+        stale = 0 if fresh else stale + 1
+        if len(page) < limit or stale == _MOST_STALE:
             return
         offset += limit - min(_OVERLAP, limit // 2)
 
@@ -44,7 +50,7 @@ def by_number(
     seen: set[Hashable] = set()
     for _ in range(_MOST_PASSES):
         first_total = total = None
-        covered = 0
+        covered = stale = 0
         for number in count(1):
             page, total = read(number)
             first_total = total if number == 1 else first_total
@@ -53,8 +59,10 @@ def by_number(
             seen.update(map(key, fresh))
             if fresh:
                 yield fresh
+            stale = 0 if fresh else stale + 1
             # The provider may cut smaller pages than it was asked for.
-            if not page or (covered >= total if total is not None else len(page) < limit):
+            is_last = covered >= total if total is not None else len(page) < limit or stale == _MOST_STALE
+            if is_last or not page:
                 break
         if first_total is None or total is None or total >= first_total:
             return

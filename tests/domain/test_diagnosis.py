@@ -28,7 +28,7 @@ SOURCE = SourceFacts(
     provider="mailchannels",
     managed=True,
     last_event_at=NOW,
-    enrolment=Enrolment(checked_at=NOW, enrolled=True, validated=True),
+    enrolment=Enrolment(checked_at=NOW, enrolled=True, validated_at=NOW, validated=True),
 )
 
 
@@ -42,9 +42,10 @@ def standing(status: Status | None, recipient: str = ANN, at: datetime | None = 
 
 
 def facts(*standings: Standing, **given: object) -> Facts:
-    made = Facts(now=NOW, names=Names(request_id="r1"), known=True, source=SOURCE, sender="shop@example.com")
+    made = Facts(now=NOW, names=Names(request_id="r1"), known=True, sender="shop@example.com")
+    around = {"looked_around": True, "sources": (SOURCE,)}
     events = (seen(EventType.QUEUED),) if standings else ()
-    return replace(made, standings=standings, **{"events": events, **given})  # type: ignore[arg-type]
+    return replace(made, standings=standings, **{"events": events, **around, **given})  # type: ignore[arg-type]
 
 
 SUPPRESSED = Suppressed(
@@ -55,6 +56,9 @@ SUPPRESSED = Suppressed(
     types=("transactional", "non_transactional"),
     origin="event",
 )
+UNSUBSCRIBED = replace(SUPPRESSED, reason="unsubscribe", types=("non_transactional",))
+FAILED = FailedDelivery(source="main", reference="7", failed_at=BEGAN, outcome="5xx", events=12, state="listed")
+TOO_LARGE = standing(Status.REJECTED, reason="552 5.3.4 message too large")
 REJECTED = standing(Status.REJECTED, reason="550 5.7.1 not accepted")
 
 
@@ -77,7 +81,11 @@ REJECTED = standing(Status.REJECTED, reason="550 5.7.1 not accepted")
         (facts(standing(Status.SUBMITTED), events=(), submitted_at=BEGAN), "never_seen"),
         (facts(standing(Status.SUBMITTED, BOB), submitted_at=BEGAN), "partly_seen"),
         (facts(known=False), "never_seen"),
-        (facts(known=False, suppressed=(SUPPRESSED,)), "suppressed"),
+        (facts(TOO_LARGE, suppressed=(UNSUBSCRIBED,)), "rejected"),
+        (facts(standing(Status.REJECTED), suppressed=(UNSUBSCRIBED,)), "suppressed"),
+        (facts(standing(Status.REJECTED, reason="unsubscribed"), suppressed=(UNSUBSCRIBED,)), "suppressed"),
+        (facts(known=False, suppressed=(SUPPRESSED,)), "never_seen"),
+        (facts(known=False, suppressed=(SUPPRESSED,), names=Names(recipient=ANN)), "suppressed"),
     ],
 )
 def test_each_lot_has_its_own_verdict(known: Facts, verdict: str) -> None:
@@ -112,6 +120,15 @@ def test_a_bounce_says_what_the_server_said() -> None:
     assert found.next_steps[0].startswith("There is no such mailbox")
 
 
+def test_a_rejection_quotes_its_provider_whatever_is_suppressed_here() -> None:
+    suppressed = diagnose(facts(REJECTED, suppressed=(UNSUBSCRIBED, SUPPRESSED)))
+    assert suppressed.headline.index("“550 5.7.1 not accepted”") < suppressed.headline.index("suppressed, here since")
+    assert "because of hard bounce" in suppressed.headline
+    rejected = diagnose(facts(TOO_LARGE, suppressed=(UNSUBSCRIBED,)))
+    assert "“552 5.3.4 message too large”" in rejected.headline
+    assert "suppressed_here" in [finding.code for finding in rejected.findings]
+
+
 def codes(known: Facts) -> list[str]:
     return [finding.code for finding in diagnose(known).findings]
 
@@ -123,18 +140,18 @@ NEVER = facts(standing(Status.SUBMITTED), events=(), submitted_at=BEGAN)
     ("enrolment", "code"),
     [
         (None, "enrolment_unknown"),
-        (Enrolment(checked_at=None, enrolled=None, validated=None), "enrolment_unknown"),
-        (Enrolment(checked_at=NOW, enrolled=False, validated=None), "not_enrolled"),
-        (Enrolment(checked_at=NOW, enrolled=True, validated=False), "not_validated"),
-        (Enrolment(checked_at=NOW, enrolled=True, validated=True), "enrolled"),
+        (Enrolment(checked_at=None, enrolled=None, validated_at=None, validated=None), "enrolment_unknown"),
+        (Enrolment(checked_at=NOW, enrolled=False, validated_at=None, validated=None), "not_enrolled"),
+        (Enrolment(checked_at=NOW, enrolled=True, validated_at=BEGAN, validated=False), "not_validated"),
+        (Enrolment(checked_at=NOW, enrolled=True, validated_at=NOW, validated=True), "enrolled"),
     ],
 )
 def test_a_missing_event_is_first_looked_for_in_the_enrolment(enrolment: Enrolment | None, code: str) -> None:
-    assert code in codes(replace(NEVER, source=replace(SOURCE, enrolment=enrolment)))
+    assert code in codes(replace(NEVER, sources=(replace(SOURCE, enrolment=enrolment),)))
 
 
 def test_a_provider_without_such_an_interface_is_not_asked_for_its_enrolment() -> None:
-    found = diagnose(replace(NEVER, source=SourceFacts(slug="main", provider="cloudmailin", last_event_at=NOW)))
+    found = diagnose(replace(NEVER, sources=(SourceFacts(slug="main", provider="cloudmailin", last_event_at=NOW),)))
     assert not {"enrolled", "enrolment_unknown"} & {finding.code for finding in found.findings}
     assert not any("reconcile" in step for step in found.next_steps)
 
@@ -145,7 +162,7 @@ def test_what_was_refused_or_failed_at_the_time_is_what_is_said_of_a_missing_eve
             NEVER,
             refused=(Refused(at=BEGAN, status_code=401, reason="bad_signature", detail="None of the keys.", count=3),),
             undecided=(Undecided(id="x", state=ReceiptState.DEAD, received_at=BEGAN, why="no JSON"),),
-            failed=(FailedDelivery(reference="7", failed_at=BEGAN, outcome="5xx", events=12, state="listed"),),
+            failed=(FAILED,),
         )
     )
     assert [finding.code for finding in found.findings if finding.mark == "fault"] == [
@@ -164,6 +181,49 @@ def test_where_nothing_is_wrong_here_the_provider_is_asked_with_the_report() -> 
     assert "escalate" in found.next_steps[-1]
 
 
+def test_of_a_message_that_its_provider_named_is_looked_for_what_is_missing_although_the_address_is_suppressed() -> (
+    None
+):
+    unknown = facts(known=False, suppressed=(UNSUBSCRIBED,), failed=(FAILED,))
+    assert {"failed_delivery_listed", "suppressed_here"} <= {*codes(unknown)}
+
+
+def test_of_an_unknown_message_every_source_that_may_have_it_is_told_of() -> None:
+    found = diagnose(facts(known=False, sources=(SOURCE, replace(SOURCE, slug="other"))))
+    assert [finding.text.split(" was ")[0] for finding in found.findings if finding.code == "enrolled"] == [
+        "The webhook of main",
+        "The webhook of other",
+    ]
+    assert "tidings reconcile --source main --source other" in found.next_steps[-1]
+
+
+def test_nothing_is_said_to_be_in_order_that_was_not_looked_at() -> None:
+    found = diagnose(replace(NEVER, looked_around=False, sources=()))
+    assert not [finding for finding in found.findings if "Nothing was refused" in finding.text]
+    assert "Ask the operator" in found.next_steps[-1]
+
+
+def test_a_test_that_did_not_arrive_is_told_with_the_time_it_was_made() -> None:
+    enrolment = Enrolment(checked_at=NOW, enrolled=True, validated_at=BEGAN, validated=False)
+    found = diagnose(replace(NEVER, sources=(replace(SOURCE, enrolment=enrolment),)))
+    (text,) = [finding.text for finding in found.findings if finding.code == "not_validated"]
+    assert f"{BEGAN:%H:%M:%S}" in text
+    assert f"{NOW:%H:%M:%S}" not in text
+
+
+@pytest.mark.parametrize(
+    ("known", "code"),
+    [
+        (facts(standing(Status.DELIVERED)), None),
+        (facts(standing(Status.DELIVERED, BOB)), "not_a_recipient"),
+        (facts(standing(Status.DELIVERED, "")), "no_recipient_named"),
+    ],
+)
+def test_a_recipient_whom_no_event_names_is_told_so(known: Facts, code: str | None) -> None:
+    found = codes(replace(known, names=replace(known.names, recipient=ANN)))
+    assert {"not_a_recipient", "no_recipient_named"} & {*found} == {*filter(None, [code])}
+
+
 def test_a_delivered_message_whose_beginning_is_missing_is_said_to_have_a_gap() -> None:
     known = facts(standing(Status.DELIVERED), events=(seen(EventType.DELIVERED),))
     assert "gap" in codes(known)
@@ -172,8 +232,8 @@ def test_a_delivered_message_whose_beginning_is_missing_is_said_to_have_a_gap() 
 
 def test_a_source_that_is_silent_since_before_the_send_is_named() -> None:
     silent = replace(SOURCE, last_event_at=BEGAN - timedelta(days=1))
-    assert "source_silent" in codes(replace(NEVER, source=silent))
-    assert "source_silent" in codes(replace(NEVER, source=replace(SOURCE, last_event_at=None)))
+    assert "source_silent" in codes(replace(NEVER, sources=(silent,)))
+    assert "source_silent" in codes(replace(NEVER, sources=(replace(SOURCE, last_event_at=None),)))
 
 
 def test_the_report_holds_what_support_asks_for_and_names_what_is_missing() -> None:

@@ -59,6 +59,20 @@ class TestWhatIsListed:
         assert reconciliation.listed_until(NOW - 5 * DAY, yesterday, NOW) == NOW - 5 * DAY
         assert reconciliation.listed_until(None, yesterday, NOW) is None
 
+    def test_is_never_what_is_to_come(self) -> None:
+        until = NOW - DAY / 4
+        for part in reconciliation.steps(reconciliation.span_to_list(until, NOW, until=NOW + 27_000 * DAY)):
+            until = reconciliation.listed_until(until, part, NOW) or until
+        assert until == NOW
+        assert reconciliation.listed_until(NOW - DAY, Span(since=NOW - DAY, until=NOW + DAY), NOW) == NOW
+
+    def test_is_looked_for_anew_where_the_future_is_said_to_be_listed(self) -> None:
+        assert reconciliation.is_fresh(NOW, NOW)
+        assert not reconciliation.is_fresh(NOW + DAY, NOW)
+        span = reconciliation.span_to_list(NOW + DAY, NOW)
+        assert span == reconciliation.span_to_list(None, NOW)
+        assert reconciliation.listed_until(NOW + DAY, span, NOW) == NOW
+
     def test_a_second_time_takes_nothing_back(self) -> None:
         last_week = Span(since=NOW - 8 * DAY, until=NOW - 7 * DAY)
         assert reconciliation.listed_until(NOW - DAY, last_week, NOW) == NOW - DAY

@@ -126,7 +126,25 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(desk: Desk) -> None:
 @pytest.mark.parametrize("text", [None, "", "soon", "-5", "nan", "1e3"])
 def test_a_retry_after_that_is_none_is_taken_for_a_short_one(desk: Desk, text: str | None) -> None:
     assert desk.ask(limited(text)) == {"good": True}
-    assert desk.waits == [0.75]
+    assert desk.waits == [0.5]
+
+
+def test_a_provider_that_is_busy_and_does_not_say_for_how_long_is_left_alone_for_longer_each_time(desk: Desk) -> None:
+    assert desk.ask(limited(), limited("0")) == {"good": True}
+    assert desk.waits == [0.5, 1.0]
+
+
+def test_retry_after_is_honoured_whatever_is_wrong(desk: Desk) -> None:
+    away = Response(status=503, headers={"Retry-After": "7"})
+    desk.ask(away)
+    assert desk.waits == [7.25]
+    desk.waits.clear()
+    with pytest.raises(UnreachableError) as raised:
+        desk.ask(Response(status=503, headers={"Retry-After": "3600"}))
+    assert raised.value.after_seconds == 3600
+    with pytest.raises(UnreachableError):
+        desk.ask(away, repeatable=False)
+    assert desk.waits == []
 
 
 def test_a_long_retry_after_is_passed_on_instead_of_waited_for(desk: Desk) -> None:

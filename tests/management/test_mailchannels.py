@@ -255,6 +255,26 @@ class TestWebhooks:
         with pytest.raises(ManagementError, match=r"again.*https://other.example/1, https://other.example/2"):
             client.remove([Webhook(id=self.URL, url=self.URL)])
 
+    @pytest.mark.parametrize("fault", [faults.lost(), faults.failing(502), faults.rate_limited()])
+    def test_that_are_perhaps_gone_with_the_others_are_named(
+        self, account: MailChannelsAccount, client: MailChannelsClient, fault: Fault
+    ) -> None:
+        for url in (self.URL, "https://other.example/1", "https://other.example/2"):
+            account.enrol(url)
+        account.faults.add(fault, calls=100, to="DELETE /webhook")
+        with pytest.raises(ManagementError, match=r"may have been removed.*https://other.example/1, https://other.ex"):
+            client.remove([Webhook(id=self.URL, url=self.URL)])
+
+    def test_are_enrolled_again_although_the_answer_was_lost_and_there_was_nothing_left_to_remove(
+        self, account: MailChannelsAccount, client: MailChannelsClient
+    ) -> None:
+        for url in (self.URL, "https://other.example/1"):
+            account.enrol(url)
+        account.faults.add(faults.lost(), to="DELETE /webhook")
+        account.faults.add(faults.failing(404), to="DELETE /webhook")
+        client.remove([Webhook(id=self.URL, url=self.URL)])
+        assert account.webhooks == ("https://other.example/1",)
+
     def test_are_tested_and_what_others_answer_is_left_out(
         self, account: MailChannelsAccount, client: MailChannelsClient, receiver: Receiver
     ) -> None:

@@ -97,6 +97,21 @@ def test_a_list_that_stands_still_is_read_in_its_order(length: int) -> None:
         assert [item for page in pages for item in page] == items
 
 
+def test_a_provider_that_does_not_heed_which_page_it_is_asked_for_is_not_asked_for_ever() -> None:
+    items = list(range(LIMIT))
+    for pages in (
+        paging.by_offset(lambda _: items, LIMIT, lambda one: one),
+        paging.by_number(lambda _: (items, None), LIMIT, lambda one: one),
+    ):
+        assert [item for page in pages for item in page] == items
+
+
+def test_by_offset_a_list_that_grows_by_pages_meanwhile_is_read_to_its_end() -> None:
+    moving = Moving(300, [(LIMIT, 0), (LIMIT, 0), (LIMIT, 0)])
+    found = [item for page in paging.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
+    assert moving.steady <= set(found)
+
+
 def test_a_list_that_never_stands_still_comes_to_an_end_all_the_same() -> None:
     numbers = iter(range(10**6))
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import ids, recipient_keys
-from shared.db import refusals, suppressions
+from shared.db import failed_deliveries, refusals, suppressions
 from shared.db.refusals import Refusal
 from shared.db.suppressions import NewEntry
+from shared.domain.reconciliation import FailedDelivery
 from shared.domain.suppression import ALL_MAIL, Origin, Reason
 from tests.api.house import happening
 from tests.ops.commands import Commands
@@ -109,6 +110,51 @@ def test_a_recipient_asked_for_beside_an_id_is_the_only_one_looked_at(told: Comm
     )
     assert "For 1 of 2 recipients" in told.run("diagnose", "--request-id", "two")
     assert "accepted the message" in told.run("diagnose", "--request-id", "two", "--recipient", ANN)
+
+
+def test_a_recipient_whom_no_event_names_does_not_hide_the_message(commands: Commands) -> None:
+    commands.house.source()
+    commands.house.receive(
+        happening("processed", request_id="wide"),
+        happening("delivered", request_id="wide", second=1),
+        happening("processed", ANN, request_id="named"),
+        happening("delivered", ANN, request_id="named", second=1),
+        at=datetime.now(UTC),
+    )
+    assert "No event names a recipient" in commands.run("diagnose", "--request-id", "wide", "--recipient", ANN)
+    output = commands.run("diagnose", "--request-id", "named", "--recipient", "anm@example.net")
+    assert f"anm@example.net is not among the recipients of this message: {ANN}." in output
+    assert "accepted the message" in output
+
+
+def fail(commands: Commands, source_id: int, at: datetime) -> None:
+    failed = FailedDelivery(reference="4711", failed_at=at, outcome="5xx", status_code=503, events=9, url=None)
+    with commands.house.engine.begin() as connection:
+        failed_deliveries.add(connection, source_id, [failed])
+
+
+def test_what_failed_long_after_the_last_event_is_said_of_a_message_that_is_partly_seen(commands: Commands) -> None:
+    house, now = commands.house, datetime.now(UTC)
+    source_id = house.source()
+    began_at = now - timedelta(hours=6)
+    house.receive(happening("processed", ANN, request_id="partly"), at=began_at)
+    house.receive(
+        happening("processed", ANN, request_id="whole"),
+        happening("delivered", ANN, request_id="whole", second=1),
+        at=began_at,
+    )
+    fail(commands, source_id, now - timedelta(hours=2))
+    assert "4711" in commands.run("diagnose", "--request-id", "partly")
+    assert "4711" not in commands.run("diagnose", "--request-id", "whole")
+
+
+def test_an_unknown_message_is_looked_for_at_all_providers_that_can_be_asked(commands: Commands) -> None:
+    source_id = commands.house.source()
+    commands.house.source("other", "cloudmailin", username="a", password="b")
+    fail(commands, source_id, datetime.now(UTC) - timedelta(minutes=5))
+    output = commands.run("diagnose", "--request-id", "nothing", code=1)
+    assert "4711" in output
+    assert "tidings sources validate main" in output
 
 
 def test_json_holds_the_same(told: Commands) -> None:

@@ -11,7 +11,7 @@ from shared.db import reconciliations
 from shared.domain.reconciliation import FAILURES_IN_A_ROW, FailedDelivery
 from shared.management import registry
 from shared.management.base import ManagementClient, Resent
-from shared.reconciliation import LEASE_SECONDS, Orders, Progress, Run, TakenOverError
+from shared.reconciliation import LEASE_SECONDS, Orders, Progress, Run, TakenOverError, holding
 from simulator import post
 from simulator.connection import Exchange
 from simulator.dialects.base import Signed
@@ -308,6 +308,29 @@ class TestARun:
         assert scene.failures("mc") == []
         assert resends(scene.server.requests) == 0
 
+    def test_holds_its_source_while_it_waits_between_two_tries_of_a_call(self, scene: Scene) -> None:
+        patient, left = run(scene), []
+
+        def wait(_seconds: float) -> None:
+            left.append(scene.workshop.rows("SELECT lease_until > now() + interval '90 s' FROM reconciliations")[0][0])
+
+        sleep = holding(patient.engine, patient.lease, wait)
+        patient.client = registry.open_client(patient.source, sleep=sleep)
+        mailchannels(scene).faults.add(faults.failing(), calls=4)
+        scene.workshop.run("UPDATE reconciliations SET lease_until = now() + interval '1 s'")
+        patient.perform()
+        assert left == [True] * 4
+
+    def test_gives_way_to_whoever_took_over_while_it_waited(self, scene: Scene) -> None:
+        patient = run(scene)
+        patient.client = registry.open_client(patient.source, sleep=holding(patient.engine, patient.lease))
+        mailchannels(scene).faults.add(faults.failing(), calls=4)
+        scene.let_time_pass()
+        run(scene)
+        with pytest.raises(TakenOverError):
+            patient.perform()
+        assert sum(scene.server.requests.values()) == 1
+
     def test_whose_time_is_over_goes_on_the_next_time(self, scene: Scene) -> None:
         play = scene.play("mc")
         scene.suffer("mc", play)
@@ -343,6 +366,32 @@ class TestARun:
         scene.reconcile()
         scene.everything_arrived_once(play)
 
+    def test_that_a_person_bounded_to_a_later_time_blinds_nobody_until_then(self, scene: Scene) -> None:
+        scene.reconcile()
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        scene.let_time_pass()
+        run(scene, Orders(until=tomorrow, due_only=False)).perform()
+        reconciled_until = scene.standing("mc").reconciled_until
+        assert reconciled_until is not None
+        assert reconciled_until <= datetime.now(UTC)
+        play = scene.play("mc")
+        scene.suffer("mc", play)
+        scene.let_time_pass()
+        scene.reconcile()
+        scene.everything_arrived_once(play)
+
+    def test_looks_for_what_failed_although_the_future_is_said_to_be_listed(self, scene: Scene) -> None:
+        scene.reconcile()
+        play = scene.play("mc")
+        scene.suffer("mc", play)
+        scene.let_time_pass()
+        scene.workshop.run("UPDATE reconciliations SET reconciled_until = now() + interval '70 years'")
+        scene.reconcile()
+        scene.everything_arrived_once(play)
+        reconciled_until = scene.standing("mc").reconciled_until
+        assert reconciled_until is not None
+        assert reconciled_until <= datetime.now(UTC)
+
     def test_notes_whether_the_provider_posts_to_us_and_its_test_arrives(self, scene: Scene) -> None:
         scene.suffer("mc", scene.play("mc"))
         scene.reconcile()
@@ -351,6 +400,19 @@ class TestARun:
         assert standing.webhooks == [{"url": scene.url("mc"), "enabled": True, "ours": True}]
         assert scene.standing("ark").enrolled is True
         assert scene.standing("ark").validated is None, "its test would be taken for a message"
+
+    def test_has_a_test_made_again_that_did_not_arrive_but_not_at_once(self, scene: Scene) -> None:
+        scene.suffer("mc", scene.play("mc"))
+        scene.gate.shut(503)
+        scene.reconcile()
+        scene.gate.open()
+        scene.let_time_pass()
+        scene.reconcile()
+        assert (scene.standing("mc").validated, count_validations(scene)) == (False, 1), "the last one is not long ago"
+        scene.let_time_pass()
+        scene.workshop.run("UPDATE reconciliations SET validated_at = validated_at - interval '2 hours'")
+        scene.reconcile()
+        assert (scene.standing("mc").validated, count_validations(scene)) == (True, 2)
 
 
 class TestASource:
@@ -430,6 +492,10 @@ def run(
         tell=tell or (lambda _: None),
         sleep=lambda _: None,
     )
+
+
+def count_validations(scene: Scene) -> int:
+    return sum(count for path, count in scene.server.requests.items() if path.endswith("/webhook/validate"))
 
 
 def dies_after(count: int) -> Callable[[Progress], None]:

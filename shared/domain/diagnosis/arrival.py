@@ -1,6 +1,6 @@
 """The first workflow of the providers' guides: the recipient says that it did not arrive."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from shared.domain.diagnosis.facts import Facts, Standing
 from shared.domain.diagnosis.finding import Finding, Mark, shown
@@ -36,6 +36,7 @@ _BY_CLASSIFICATION: Mapping[str, str] = {
     Classification.SPAM_CONTENT: "The content was taken for spam: change it, and look at links and attachments.",
     Classification.POLICY_REJECTION: "A policy refused it (authentication, DMARC, size): mend what the reason names.",
 }
+_MOST_NAMED = 5
 _TRY_AGAIN = "The way to the recipient failed, not the mailbox: send it again later; the reason tells more."
 
 
@@ -50,7 +51,7 @@ def findings(facts: Facts, recipients: tuple[RecipientVerdict, ...]) -> Iterator
 
 def gaps(facts: Facts) -> Iterator[Finding]:
     """What should have been seen before what was seen."""
-    first = _BEGINS_WITH.get(facts.source.provider) if facts.source else None
+    first = _BEGINS_WITH.get(facts.sources[0].provider) if facts.sources else None
     if first and facts.events and all(event.type is not first for event in facts.events):
         yield Finding(
             code="gap",
@@ -66,6 +67,7 @@ def _unknown(facts: Facts) -> Iterator[Finding]:
 
 
 def _seen(facts: Facts) -> Iterator[Finding]:
+    yield from _other_recipients(facts)
     if facts.submitted_at:
         text = f"The application announced the send at {shown(facts.submitted_at)}."
         yield Finding(code="announced", mark=Mark.GOOD, text=text)
@@ -84,6 +86,28 @@ def _seen(facts: Facts) -> Iterator[Finding]:
             text=f"{len(reconciled)} of them had been missing, and came when the provider was asked for them.",
             evidence=tuple(reconciled),
         )
+
+
+def _other_recipients(facts: Facts) -> Iterator[Finding]:
+    """What to know where the recipient who was asked about is not one that an event named."""
+    asked, named = facts.names.recipient, [one.recipient for one in facts.standings if one.recipient]
+    if asked is None or asked in named:
+        return
+    if named:
+        yield Finding(
+            code="not_a_recipient",
+            mark=Mark.FAULT,
+            text=f"{asked} is not among the recipients of this message: {_some(named)}.",
+            next_step="See whether the address is written as it was sent to.",
+        )
+    else:
+        text = f"No event names a recipient: whether this is about {asked} is not known."
+        yield Finding(code="no_recipient_named", mark=Mark.NOTE, text=text)
+
+
+def _some(recipients: Sequence[str]) -> str:
+    more = len(recipients) - _MOST_NAMED
+    return ", ".join(recipients[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _lot(one: RecipientVerdict, standing: Standing) -> Iterator[Finding]:

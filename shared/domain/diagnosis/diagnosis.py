@@ -25,6 +25,11 @@ class Diagnosis:
 _INCOMPLETE = frozenset({Verdict.NEVER_SEEN, Verdict.PARTLY_SEEN})
 
 
+def is_incomplete(facts: Facts) -> bool:
+    """Whether an event that came after what was seen is missing."""
+    return verdicts.of_message(facts, verdicts.of_recipients(facts)) in _INCOMPLETE
+
+
 def diagnose(facts: Facts) -> Diagnosis:
     """Judge what is known. The same facts give the same diagnosis."""
     recipients = verdicts.of_recipients(facts)
@@ -33,7 +38,9 @@ def diagnose(facts: Facts) -> Diagnosis:
     if verdict in _INCOMPLETE or any(finding.code == "gap" for finding in found):
         why_missing = list(missing.findings(facts))
         found += why_missing
-        if all(finding.mark is not Mark.FAULT for finding in why_missing):
+        if not facts.looked_around:
+            found.append(missing.NOT_LOOKED_AROUND)
+        elif all(finding.mark is not Mark.FAULT for finding in why_missing):
             found.append(missing.nothing_wrong(facts))
     return Diagnosis(
         verdict=verdict,

@@ -73,8 +73,9 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """What the provider says it could not deliver to us at the time; `state` is how far its recovery has come."""
+    """What a source's provider could not deliver to us at the time; `state` is how far its recovery has come."""
 
+    source: str
     reference: str
     failed_at: datetime
     outcome: str
@@ -84,16 +85,23 @@ class FailedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """Whether the provider posts to us and its test arrives, as it was last found; None where it is not known."""
+    """Whether the provider posts to us and its test arrives, as it was last found; None where it is not known.
+
+    Each has its own time: the test is made less often than the webhooks are looked at.
+    """
 
     checked_at: datetime | None
     enrolled: bool | None
+    validated_at: datetime | None
     validated: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """Who should have told of the message. `problem` is why it cannot be used; `managed`: its API can be asked."""
+    """Who should have told of the message, or may have.
+
+    `problem` is why it cannot be used; `managed`: its API can be asked.
+    """
 
     slug: str
     provider: str
@@ -113,15 +121,25 @@ class Names:
     provider_message_id: str | None = None
     recipient: str | None = None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its ids: whoever knows one had it from the provider, or from us."""
+        return tuple(filter(None, (self.message_id, self.request_id, self.smtp_id, self.provider_message_id)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything. `known`: whether there is such a message at all; `now` is when it is looked at."""
+    """Everything. `known`: whether there is such a message at all; `now` is when it is looked at.
+
+    `sources` is the message's; or of one that is not known, all that may have it. `looked_around` says whether the
+    sources, and what was refused, is undecided and has failed, were looked at.
+    """
 
     now: datetime
     names: Names
     known: bool
-    source: SourceFacts | None = None
+    looked_around: bool = False
+    sources: tuple[SourceFacts, ...] = ()
     sender: str | None = None
     subject: str | None = None
     submitted_at: datetime | None = None

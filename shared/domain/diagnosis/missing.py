@@ -27,20 +27,31 @@ _BY_STATE: Mapping[ReceiptState, tuple[Mark, str, str]] = {
 _STILL_OPEN = ("listed", "resent")
 
 
+NOT_LOOKED_AROUND = Finding(
+    code="not_looked_around",
+    mark=Mark.NOTE,
+    text="What was refused, is waiting or has failed around that time is for the operator of Tidings to see.",
+    next_step="Ask the operator to look, and hand over the report.",
+)
+"""Instead of all that follows, where whoever asks may not be told of it."""
+
+
 def findings(facts: Facts) -> Iterator[Finding]:
     """Is the webhook enrolled, does it arrive, was something refused here or failed there, can it be sent again?"""
-    if facts.source is not None:
-        yield from _source(facts, facts.source)
+    for source in facts.sources:
+        yield from _source(facts, source)
     yield from map(_refused, facts.refused)
     yield from map(_undecided, facts.undecided)
-    yield from (_failed(delivery, facts.source) for delivery in facts.failed)
+    yield from map(_failed, facts.failed)
 
 
 def nothing_wrong(facts: Facts) -> Finding:
     """What is left when all of that is in order: to ask the provider."""
+    managed = [source.slug for source in facts.sources if source.managed]
     reconcile = ""
-    if facts.source is not None and facts.source.managed:
-        reconcile = f"Ask the provider for what it failed to deliver: tidings reconcile --source {facts.source.slug}. "
+    if managed:
+        which = "".join(f" --source {slug}" for slug in managed)
+        reconcile = f"Ask the provider for what it failed to deliver: tidings reconcile{which}. "
     return Finding(
         code="nothing_wrong_here",
         mark=Mark.NOTE,
@@ -81,25 +92,26 @@ def _enrolment(slug: str, enrolment: Enrolment | None) -> Finding:
         return Finding(
             code="enrolment_unknown",
             mark=Mark.NOTE,
-            text="Whether the provider still posts to us has not been looked at.",
+            text=f"Whether the provider of {slug} still posts to us has not been looked at.",
             next_step=f"Ask it: tidings sources validate {slug}",
         )
     looked = f"when it was looked at, {shown(enrolment.checked_at)}"
+    tested = f"when the test was made, {shown(enrolment.validated_at)}"
     if not enrolment.enrolled:
         return Finding(
             code="not_enrolled",
             mark=Mark.FAULT,
-            text=f"The provider did not post to us {looked}.",
+            text=f"The provider of {slug} did not post to us {looked}.",
             next_step=f"Enrol the webhook: tidings sources enrol {slug}",
         )
     if enrolment.validated is False:
         return Finding(
             code="not_validated",
             mark=Mark.FAULT,
-            text=f"The provider's test did not reach us {looked}.",
+            text=f"The test by the provider of {slug} did not reach us {tested}.",
             next_step=f"Mend the way to the receiver, then try again: tidings sources validate {slug}",
         )
-    return Finding(code="enrolled", mark=Mark.GOOD, text=f"The webhook was enrolled {looked}.")
+    return Finding(code="enrolled", mark=Mark.GOOD, text=f"The webhook of {slug} was enrolled {looked}.")
 
 
 def _refused(refusal: Refused) -> Finding:
@@ -124,14 +136,14 @@ def _undecided(receipt: Undecided) -> Finding:
     )
 
 
-def _failed(delivery: FailedDelivery, source: SourceFacts | None) -> Finding:
-    slug = source.slug if source else "SLUG"
+def _failed(delivery: FailedDelivery) -> Finding:
     is_open = delivery.state in _STILL_OPEN
     return Finding(
         code=f"failed_delivery_{delivery.state}",
         mark=Mark.NOTE if delivery.state == "recovered" else Mark.FAULT,
-        text=f"The provider failed to deliver {delivery.events} events to us at {shown(delivery.failed_at)} "
-        f"({delivery.outcome}); its delivery {delivery.reference} is {delivery.state.replace('_', ' ')}.",
-        next_step=f"Have it sent again: tidings reconcile --source {slug}" if is_open else None,
+        text=f"The provider of {delivery.source} failed to deliver {delivery.events} events to us at "
+        f"{shown(delivery.failed_at)} ({delivery.outcome}); its delivery {delivery.reference} is "
+        f"{delivery.state.replace('_', ' ')}.",
+        next_step=f"Have it sent again: tidings reconcile --source {delivery.source}" if is_open else None,
         evidence=(delivery.reference,),
     )

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from shared.domain.diagnosis.facts import Facts, Seen, Standing, Suppressed
 from shared.domain.diagnosis.finding import shown
+from shared.domain.suppression import ALL_MAIL
 from shared.domain.vocabulary import Status
 
 
@@ -48,6 +49,9 @@ _OUTCOMES: Mapping[Status, Verdict] = {
     Status.HELD: Verdict.HELD,
 }
 
+_OF_SUPPRESSION = ("suppress", "unsubscri")
+"""What a provider's reason has in it when that is the reason."""
+
 _SENTENCES: Mapping[Verdict, str] = {
     Verdict.DELIVERED: "The recipient's mail system accepted the message at {at}. That is acceptance: it does not"
     " promise that the message is in the inbox, nor that anybody saw it.",
@@ -70,8 +74,8 @@ def of_message(facts: Facts, recipients: tuple[RecipientVerdict, ...]) -> Verdic
     order = list(Verdict)
     if recipients:
         return min((one.verdict for one in recipients), key=order.index)
-    # Whoever asks the list before sending does not send: then there is no message to be seen.
-    return Verdict.SUPPRESSED if facts.suppressed else Verdict.NEVER_SEEN
+    # Whoever asks the list before sending does not send: then there is no message to be seen, and no id of one.
+    return Verdict.SUPPRESSED if facts.suppressed and not facts.names.ids else Verdict.NEVER_SEEN
 
 
 def _of(facts: Facts, standing: Standing) -> RecipientVerdict:
@@ -100,16 +104,27 @@ def _verdict(facts: Facts, standing: Standing) -> Verdict:
 
 
 def _is_suppressed(facts: Facts, standing: Standing) -> bool:
-    """Whether a rejection was for the sake of a suppression: the list says so, or the provider does."""
-    return "suppress" in (standing.reason or "").lower() or _entry_for(facts, standing) is not None
+    """Whether a rejection was for the sake of a suppression: the provider says so, or nothing else and the list does.
+
+    An entry for some mail only says nothing of a rejection for which there is another reason.
+    """
+    entry, reason = _entry_for(facts, standing), (standing.reason or "").lower()
+    if not reason or any(word in reason for word in _OF_SUPPRESSION):
+        return bool(reason) or entry is not None
+    return entry is not None and ALL_MAIL.issubset(entry.types)
 
 
 def _entry_for(facts: Facts, standing: Standing) -> Suppressed | None:
-    """The entry of the list that held for a recipient when the status came about; of several the oldest."""
-    found = (entry for entry in facts.suppressed if entry.recipient == standing.recipient)
-    oldest = min(found, key=lambda entry: entry.since, default=None)
-    is_earlier = oldest is not None and (standing.status_at is None or oldest.since <= standing.status_at)
-    return oldest if is_earlier else None
+    """The entry of the list that held for a recipient when the status came about.
+
+    Of several one for all mail, and of those the oldest.
+    """
+    found = (
+        entry
+        for entry in facts.suppressed
+        if entry.recipient == standing.recipient and (standing.status_at is None or entry.since <= standing.status_at)
+    )
+    return min(found, key=lambda entry: (not ALL_MAIL.issubset(entry.types), entry.since), default=None)
 
 
 def _concerning(events: tuple[Seen, ...], recipient: str) -> bool:
@@ -130,9 +145,13 @@ def _sentence(facts: Facts, standing: Standing, verdict: Verdict) -> str:
 
 
 def _suppressed(facts: Facts, standing: Standing) -> str:
-    text = f"The provider did not try to deliver the message at {shown(standing.status_at)}: the address is suppressed"
+    text = (
+        f"The provider did not try to deliver the message{_why(standing)}, at {shown(standing.status_at)}: the address"
+    )
     entry = _entry_for(facts, standing)
-    return f"{text}, here since {shown(entry.since)} because of {_words(entry.reason)}." if entry else f"{text} there."
+    if entry is None:
+        return f"{text} is suppressed there."
+    return f"{text} is suppressed, here since {shown(entry.since)} because of {_words(entry.reason)}."
 
 
 def _why(standing: Standing) -> str:

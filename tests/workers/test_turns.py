@@ -1,0 +1,57 @@
+"""What waits for other people's servers takes as much of a process as it may, and no more."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from simulator.management import faults
+from tests.management import scene as scenes
+from tests.management.scene import Scene
+from workers import asking
+from workers.turns import Turns
+
+
+def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
+    turns = Turns(2)
+    with turns.taken() as first, turns.taken() as second, turns.taken() as third:
+        assert (first, second, third) == (True, True, False)
+    with turns.taken() as again:
+        assert again
+
+
+def test_a_turn_ends_with_what_fails_in_it() -> None:
+    turns = Turns(1)
+    with pytest.raises(ZeroDivisionError), turns.taken():
+        raise ZeroDivisionError
+    with turns.taken() as again:
+        assert again
+
+
+@pytest.fixture
+def scene(database_url: str) -> Iterator[Scene]:
+    with scenes.opened(database_url, ["mc1", "mc2"]) as opened:
+        yield opened
+
+
+def test_while_one_asks_a_provider_that_hangs_no_other_does(scene: Scene) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        asked.set()
+        may_answer.wait(60)
+
+    for account in scene.accounts.values():
+        account.faults.add(faults.interlude(hang))
+    thread = threading.Thread(target=asking.ask_due, args=(scene.workshop.rim,))
+    thread.start()
+    try:
+        assert asked.wait(30)
+        before = scene.server.requests
+        asking.ask_due(scene.workshop.rim)
+        assert scene.server.requests == before
+    finally:
+        may_answer.set()
+        thread.join()
+    asking.ask_due(scene.workshop.rim)
+    assert all(scene.standing(slug).last_finished_at for slug in scene.sources)
