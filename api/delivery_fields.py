@@ -85,7 +85,7 @@ class RequestCapture(Schema):
     url = fields.String(metadata={"description": "Without its query."})
     headers = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Secrets hidden."})
     body = fields.String()
-    truncated = fields.Boolean(metadata={"description": "Whether the body is longer."})
+    truncated = fields.Boolean(metadata={"description": "Whether there was more, of the body or the headers."})
     original_bytes = fields.Integer(metadata={"description": "Of the body."})
 
 

@@ -64,7 +64,7 @@ def try_out(row: SubscriptionRow, vault: Vault, allow: Sequence[Network], now: d
         latency_ms=outcome.latency_ms,
         created_at=now,
         request_capture=msgspec.json.decode(captures.of_request(call, subscription.headers)),
-        response_capture=msgspec.json.decode(captures.of_response(outcome)),
+        response_capture=msgspec.json.decode(captures.of_response(outcome, subscription.headers)),
         advice=deliveries.advise(outcome.http_status),
     )
 

@@ -117,18 +117,20 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
         )
     seen: set[str] = set()
     for name, value in given.items():
-        lowered = name.lower()
-        _check_header(name, lowered, value)
-        if lowered in seen:
-            raise SubscriptionError("headers", f"{name} is there twice: upper and lower case are the same")
-        seen.add(lowered)
+        likeness = name.lower().replace("_", "-")  # CGI and WSGI know no difference (RFC 3875, 4.1.18)
+        _check_header(name, likeness, value)
+        if likeness in seen:
+            raise SubscriptionError(
+                "headers", f"{name} is there twice: upper and lower case are the same, and so are _ and -"
+            )
+        seen.add(likeness)
     return dict(given)
 
 
-def _check_header(name: str, lowered: str, value: str) -> None:
+def _check_header(name: str, likeness: str, value: str) -> None:
     if not _TOKEN.fullmatch(name) or len(name) > _LONGEST_HEADER_NAME:
         raise SubscriptionError("headers", f"{_quoted(name)} is no name of a header")
-    if lowered in _RESERVED or lowered.startswith(_RESERVED_BEGINNINGS):
+    if likeness in _RESERVED or likeness.startswith(_RESERVED_BEGINNINGS):
         raise SubscriptionError("headers", f"{name} cannot be set: it is Tidings' own, or of the connection")
     if not _VALUE.fullmatch(value):
         raise SubscriptionError("headers", f"the value of {name} must be printable ASCII, without blanks at its ends")

@@ -6,17 +6,22 @@ words, what would be refused then anyway.
 """
 
 import re
-import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from shared.domain.errors import TidingsError
+from shared.egress.resolver import Lookup, look_up, look_up_within
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 _LONGEST_URL = 2048
+_URLS_READ = 4096
+_LOOKUP_SECONDS = 5.0
+_PORTS = {"http": 80, "https": 443}
+_LOCAL = "localhost"  # libcurl knows it and all below it (RFC 6761, 6.3)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.IGNORECASE)
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 """A last label that a resolver may take for a part of an IPv4 address, in whatever base."""
@@ -85,17 +90,34 @@ def is_allowed(address: str, allow: Sequence[Network] = ()) -> bool:
     )
 
 
-def check_url(url: str, allow: Sequence[Network] = ()) -> None:
+def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up) -> None:
     """Raise EgressError unless deliveries can be made to this URL: well-formed, resolved, and public or allowed.
 
-    Any port but 0 will do. Looks the name up, which takes as long as the resolver does.
+    Any port but 0 will do. Looks the name up, and waits some seconds for that.
     """
     parts = _split(url)
     host = str(parts.hostname)
-    addresses = [host] if _literal(host) else _resolve(host)
+    addresses = [host] if _literal(host) else _resolve(host, lookup)
     for address in addresses:
         if not is_allowed(address, allow):
-            raise EgressError(f"{host} is at {address}, which is not a public address; see TIDINGS_EGRESS_ALLOW")
+            # Without the address: whoever asks may be a tenant, and names of inside resolve here.
+            raise EgressError(f"{host} is not a public address, or not at one; see TIDINGS_EGRESS_ALLOW")
+
+
+@lru_cache(maxsize=_URLS_READ)
+def name_in(url: str) -> tuple[str, int] | None:
+    """The name that has to be looked up before this URL can be called, and the port; None where there is nothing to.
+
+    What `check_url` would refuse for its form is nothing either: libcurl has its own way with it.
+    """
+    try:
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return None
+    if "@" in parts.netloc or not port or _literal(name) or not _is_name(name):
+        return None
+    return None if name == _LOCAL or name.endswith(f".{_LOCAL}") else (name, port)
 
 
 def _split(url: str) -> SplitResult:
@@ -130,9 +152,8 @@ def _is_name(host: str) -> bool:
     return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.rpartition(".")[2])
 
 
-def _resolve(host: str) -> list[str]:
+def _resolve(host: str, lookup: Lookup) -> Sequence[str]:
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return look_up_within(host, _LOOKUP_SECONDS, lookup)
     except (OSError, UnicodeError) as error:
         raise EgressError(f"{host} cannot be resolved: {error}") from None
-    return sorted({str(entry[4][0]) for entry in found})

@@ -18,6 +18,7 @@ MOST_BODY_BYTES = 64 * 1024
 
 _MOST_HEADER_BYTES = 32 * 1024
 _CONNECT_TIMEOUT_MS = 10_000
+_NAMES_KEPT_SECONDS = 60  # longer than any call, so that libcurl never looks a name up between two connections of one
 _CUT = -1  # what tells libcurl to stop
 _SWITCHING_PROTOCOLS = 101
 
@@ -42,7 +43,8 @@ class Line:
     def __init__(self, allow: Sequence[Network]) -> None:
         self._allow = allow
         self._call: Call | None = None
-        self._refused = ""
+        self._refused = False
+        self._waited_ms = 0
         self._forget()
         self.curl = pycurl.Curl()
         for option, value in _options().items():
@@ -51,13 +53,23 @@ class Line:
         self.curl.setopt(pycurl.HEADERFUNCTION, self._hear_header)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._hear_body)
 
-    def begin(self, call: Call) -> None:
-        """Make ready for a call. Raises pycurl.error or ValueError for one that cannot even be begun."""
+    def begin(self, call: Call, place: str = "", waited_seconds: float = 0) -> None:
+        """Make ready for a call, which has waited for its name until now.
+
+        `place` is `name:port:address,address…`: where the name is to be found, which is not looked up then.
+        Raises pycurl.error or ValueError for one that cannot even be begun.
+        """
         self._call = call
+        self._waited_ms = round(waited_seconds * 1000)
         self._forget()
+        left_ms = max(1, round(call.timeout_seconds * 1000) - self._waited_ms)
         self.curl.setopt(pycurl.URL, call.url)
-        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, round(call.timeout_seconds * 1000)))
-        self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(_CONNECT_TIMEOUT_MS, round(call.timeout_seconds * 1000) + 1))
+        self.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
+        self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(_CONNECT_TIMEOUT_MS, left_ms + 1))
+        if place:
+            self.curl.setopt(pycurl.RESOLVE, [f"+{place}"])  # takes the place of what libcurl remembers; + lets it age
+        else:
+            self.curl.unsetopt(pycurl.RESOLVE)
         # Without an `Expect:` of ours libcurl asks before it sends a large body.
         self.curl.setopt(pycurl.HTTPHEADER, [*(f"{name}: {value}" for name, value in call.headers), "Expect:"])
         self.curl.setopt(pycurl.POSTFIELDS, call.body)
@@ -67,7 +79,7 @@ class Line:
         if self._call is None:
             raise ValueError("no call was begun")
         key, self._call = self._call.key, None
-        latency_ms = round(self.curl.getinfo(pycurl.TOTAL_TIME) * 1000)
+        latency_ms = self._waited_ms + round(self.curl.getinfo(pycurl.TOTAL_TIME) * 1000)
         if not self._answered:
             return Outcome(key=key, http_status=0, latency_ms=latency_ms, network_error=self._reason(error))
         return Outcome(
@@ -89,13 +101,13 @@ class Line:
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._body = bytearray()
-        self._refused = ""
+        self._refused = False
 
     def _open(self, _purpose: int, address: Any) -> Any:
         family, kind, protocol, place = address
         dialled = str(place[0]) if isinstance(place, tuple) else "a local socket"
         if not guard.is_allowed(dialled, self._allow):
-            self._refused = dialled
+            self._refused = True
             return pycurl.SOCKET_BAD
         return _Lent(socket(family, kind, protocol))
 
@@ -121,7 +133,8 @@ class Line:
 
     def _reason(self, error: tuple[int, str] | None) -> str:
         if self._refused:
-            return f"{self._refused} is not a public address, so nothing was sent to it"
+            # Without the address: a tenant reads this, and names of inside resolve here.
+            return "what it resolves to is not a public address, so nothing was sent to it"
         if error is None:
             return "the server said nothing that could be understood"
         number, words = error
@@ -149,5 +162,6 @@ def _options() -> dict[int, Any]:
         pycurl.SSL_VERIFYHOST: 2,
         pycurl.USERAGENT: "tidings",
         pycurl.POST: 1,
+        pycurl.DNS_CACHE_TIMEOUT: _NAMES_KEPT_SECONDS,
         **authorities.options(),
     }

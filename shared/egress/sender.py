@@ -6,15 +6,19 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import pycurl
 
 from shared.domain.errors import TidingsError
+from shared.egress import guard
 from shared.egress.call import Call, Outcome
 from shared.egress.guard import Network
 from shared.egress.line import Line
+from shared.egress.resolver import Found, Lookup, Resolver, look_up
+from shared.egress.waiting import Waiting, WaitingRoom
 
 _KEPT_CONNECTIONS = 1000
 _KEPT_LINES = 500
@@ -33,9 +37,9 @@ class SenderError(TidingsError):
 class Sender:
     """Takes calls, and gives back what came of them. A thread of its own makes them, with libcurl's multi interface."""
 
-    def __init__(self, allow: Sequence[Network] = ()) -> None:
+    def __init__(self, allow: Sequence[Network] = (), lookup: Lookup = look_up) -> None:
         self._done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._wire = _Wire(allow, self._done)
+        self._wire = _Wire(allow, lookup, self._done)
         self._wire.start()
 
     def submit(self, calls: Sequence[Call]) -> None:
@@ -64,7 +68,7 @@ class Sender:
 
     def abandon(self) -> None:
         """Break off all that is under way; nothing more is told of it."""
-        self._wire.take(None)
+        self._wire.abandon()
 
     def close(self) -> None:
         """Break off, and end the thread."""
@@ -82,12 +86,14 @@ class Sender:
 class _Wire(threading.Thread):
     """The thread: told by its selector which sockets have something for libcurl, and when libcurl's next time is."""
 
-    def __init__(self, allow: Sequence[Network], done: queue.SimpleQueue[Outcome | None]) -> None:
+    def __init__(self, allow: Sequence[Network], lookup: Lookup, done: queue.SimpleQueue[Outcome | None]) -> None:
         super().__init__(name="egress", daemon=True)
         self.fault: BaseException | None = None
         self._allow = allow
         self._done = done
-        self._orders: deque[Sequence[Call] | None] = deque()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._resolver = Resolver(self._hear_of, lookup)
+        self._waiting = WaitingRoom()
         self._stopping = False
         self._busy: dict[pycurl.Curl, Line] = {}
         self._idle: list[Line] = []
@@ -102,10 +108,13 @@ class _Wire(threading.Thread):
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._follow)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
-    def take(self, calls: Sequence[Call] | None) -> None:
-        """Have these calls made; None: have all that is under way broken off."""
-        self._orders.append(calls)
-        self._ring()
+    def take(self, calls: Sequence[Call]) -> None:
+        """Have these calls made; their time runs from now."""
+        self._order(partial(self._admit, calls, time.monotonic()))
+
+    def abandon(self) -> None:
+        """Have all that is under way broken off."""
+        self._order(self._break_off)
 
     def stop(self) -> None:
         """Have the thread end, and wait for it."""
@@ -122,6 +131,7 @@ class _Wire(threading.Thread):
             self.fault = error
             self._done.put(None)
         finally:
+            self._resolver.close()
             self._break_off()
             self._multi.close()
             for line in self._idle:
@@ -131,8 +141,7 @@ class _Wire(threading.Thread):
             self._bell.close()
 
     def _turn(self) -> None:
-        patience = None if self._due is None else max(0.0, self._due - time.monotonic())
-        for key, events in self._selector.select(patience):
+        for key, events in self._selector.select(self._patience()):
             if key.fileobj is self._ear:
                 self._hear()
             else:
@@ -143,23 +152,58 @@ class _Wire(threading.Thread):
         if self._due is not None and time.monotonic() >= self._due:
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        for waiting in self._waiting.send_away(time.monotonic()):
+            self._give_up(waiting, f" within {waiting.call.timeout_seconds:g} s")
         self._reap()
+
+    def _patience(self) -> float | None:
+        times = [due for due in (self._due, self._waiting.next_deadline()) if due is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _hear(self) -> None:
         with suppress(BlockingIOError):
             while self._ear.recv(4096):
                 pass
         while self._orders:
-            calls = self._orders.popleft()
-            if calls is None:
-                self._break_off()
-            for call in calls or ():
-                self._begin(call)
+            self._orders.popleft()()
 
-    def _begin(self, call: Call) -> None:
+    def _admit(self, calls: Sequence[Call], since: float) -> None:
+        for call in calls:
+            named = guard.name_in(call.url)
+            if named is None:
+                self._begin(call)
+                continue
+            waiting = Waiting(call=call, name=named[0], port=named[1], since=since)
+            found = self._resolver.find(waiting.name)
+            if found is None:
+                self._waiting.admit(waiting)
+            else:
+                self._let_go(waiting, found)
+
+    def _hear_of(self, found: Found) -> None:
+        """Called by the threads of the resolver."""
+        self._order(partial(self._call_in, found))
+
+    def _call_in(self, found: Found) -> None:
+        for waiting in self._waiting.call_in(found.name):
+            self._let_go(waiting, found)
+
+    def _let_go(self, waiting: Waiting, found: Found) -> None:
+        if found.addresses:
+            place = f"{waiting.name}:{waiting.port}:{','.join(found.addresses)}"
+            self._begin(waiting.call, place, time.monotonic() - waiting.since)
+        else:
+            self._give_up(waiting, f": {found.error}")
+
+    def _give_up(self, waiting: Waiting, why: str) -> None:
+        latency_ms = round((time.monotonic() - waiting.since) * 1000)
+        reason = f"the name {waiting.name} could not be resolved{why}"
+        self._done.put(Outcome(key=waiting.call.key, http_status=0, latency_ms=latency_ms, network_error=reason))
+
+    def _begin(self, call: Call, place: str = "", waited_seconds: float = 0) -> None:
         line = self._idle.pop() if self._idle else Line(self._allow)
         try:
-            line.begin(call)
+            line.begin(call, place, waited_seconds)
             self._multi.add_handle(line.curl)
         except (pycurl.error, ValueError) as error:
             reason = f"the request cannot be made: {error}"
@@ -187,6 +231,7 @@ class _Wire(threading.Thread):
             line.close()
 
     def _break_off(self) -> None:
+        self._waiting.clear()
         for line in self._busy.values():
             self._multi.remove_handle(line.curl)
             line.close()
@@ -205,6 +250,10 @@ class _Wire(threading.Thread):
     def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
+    def _order(self, order: Callable[[], None]) -> None:
+        self._orders.append(order)
+        self._ring()
+
     def _ring(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # it has been rung already, or nobody hears it any more
             self._bell.send(b"!")

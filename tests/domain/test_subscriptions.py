@@ -95,6 +95,7 @@ class TestHeaders:
             "webhook-id", "Webhook-Signature", "WEBHOOK-ANYTHING", "Idempotency-Key", "Host", "Content-Type",
             "content-length", "Content-Encoding", "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer",
             "Upgrade", "Proxy-Connection", "Proxy-Authorization", "Proxy-Authenticate", "User-Agent", "Expect", "Date",
+            "webhook_signature", "Content_Type", "idempotency_key",
         ],
     )  # fmt: skip
     def test_what_is_ours_or_of_the_connection_cannot_be_set(self, name: str) -> None:
@@ -114,6 +115,7 @@ class TestHeaders:
 
     def test_no_name_is_there_twice(self) -> None:
         assert "twice" in refused("headers", {"X-a": "1", "x-A": "2"})
+        assert "twice" in refused("headers", {"X-a": "1", "X_a": "2"})
 
     def test_there_are_not_too_many(self) -> None:
         refused("headers", {f"X-{number}": "x" for number in range(21)})
