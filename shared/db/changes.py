@@ -81,7 +81,7 @@ class Reading:
 
 _CHANGE = """c.id, c.transaction::text::bigint AS transaction, c.type, c.changed_at, s.slug AS source, c.message_id,
     c.recipient, c.event_id, c.status, c.previous_status, c.version, c.data,
-    coalesce(m.tenant, c.data ->> 'tenant') AS tenant, m.tag"""
+    coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, m.tag"""
 
 _FIELDS = tuple(entry.name for entry in fields(Change))
 
@@ -104,7 +104,7 @@ _READ = """
 WITH settled AS MATERIALIZED (
     SELECT transaction, id, type, source_id, message_id, recipient, data ->> 'tenant' AS tenant FROM state_changes
     WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)
-        AND transaction < pg_snapshot_xmin(pg_current_snapshot())
+        AND transaction < log_horizon()
     ORDER BY transaction, id LIMIT %(most)s
 ),
 fitting AS (
@@ -119,15 +119,15 @@ FROM {of_log} LEFT JOIN looked ON true LEFT JOIN (
 ORDER BY change.transaction, change.id
 """
 
-_LOG = """pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-    pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS beyond,
+_LOG = """log_horizon()::text::bigint AS horizon,
+    log_beyond()::text::bigint AS beyond,
     floor.transaction::text::bigint AS floor_transaction, floor.id AS floor_id"""
 _OF_LOG = "(SELECT) AS always LEFT JOIN change_floor AS floor ON floor.single"
 
 _END = f"""
 SELECT {_LOG}, looked.transaction::text::bigint AS looked_transaction, looked.id AS looked_id
 FROM {_OF_LOG} LEFT JOIN (
-    SELECT transaction, id FROM state_changes WHERE transaction < pg_snapshot_xmin(pg_current_snapshot())
+    SELECT transaction, id FROM state_changes WHERE transaction < log_horizon()
     ORDER BY transaction DESC, id DESC LIMIT 1
 ) AS looked ON true
 """

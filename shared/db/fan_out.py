@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.db.changes import Cursor
+from shared.domain.errors import TidingsError
 
 ORDER_LOCK = 0x71D0D
 """Held by whoever makes or ends deliveries that wait for one another, so that neither misses what the other does."""
@@ -24,17 +25,17 @@ LATE = 1
 # Whoever freezes while it holds the place must not hold up the others for long.
 _HOLD = "SELECT set_config('idle_in_transaction_session_timeout', '10s', true)"
 
-_PLACE = "SELECT transaction::text::bigint, id FROM fan_out"
+_PLACE = "SELECT transaction::text::bigint, id, transaction > log_beyond() FROM fan_out"
 
 _NEXT = """
 WITH settled AS MATERIALIZED (
     SELECT transaction, id, changed_at, type, source_id, message_id, recipient, event_id, data FROM state_changes
     WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)
-        AND transaction < pg_snapshot_xmin(pg_current_snapshot())
+        AND transaction < log_horizon()
     ORDER BY transaction, id LIMIT %(limit)s
 )
 SELECT c.transaction::text::bigint AS transaction, c.id, c.changed_at, c.type, s.slug AS source, c.message_id,
-    c.recipient, m.tag, coalesce(m.tenant, c.data ->> 'tenant') AS tenant, e.data AS inbound
+    c.recipient, m.tag, coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, e.data AS inbound
 FROM settled AS c
 LEFT JOIN sources AS s ON s.id = c.source_id
 LEFT JOIN messages AS m ON m.id = c.message_id
@@ -60,6 +61,10 @@ SELECT id, subscription_id, transaction::xid8, change_id, message_id, CASE WHEN 
     )) THEN 2 ELSE %(lane)s END, now(), ordered
 FROM made WHERE status = 'pending'
 """
+
+
+class MovedError(TidingsError):
+    """The log knows of transactions that this server has not had; see `shared.db.log_numbers`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +101,17 @@ class NewDelivery(NamedTuple):
 
 
 def hold(connection: Connection) -> Cursor | None:
-    """How far the log was followed, held until the end of the transaction; None while another holds it."""
+    """How far the log was followed, held until the end of the transaction; None while another holds it.
+
+    Raises MovedError where the log was followed further than this server can have got.
+    """
     connection.exec_driver_sql(_HOLD)
     row = connection.exec_driver_sql(f"{_PLACE} FOR UPDATE SKIP LOCKED").one_or_none()
-    return row and (row[0], row[1])
+    if row is None:
+        return None
+    if row[2]:
+        raise MovedError("The database was moved here from another server: run `tidings migrate`, then start again.")
+    return (row[0], row[1])
 
 
 def reached(connection: Connection) -> Cursor:

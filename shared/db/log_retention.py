@@ -23,7 +23,7 @@ class Reach:
 
 
 _MARK = """
-INSERT INTO change_marks (at, transaction, id) VALUES (%(now)s, pg_snapshot_xmin(pg_current_snapshot()), 0)
+INSERT INTO change_marks (at, transaction, id) VALUES (%(now)s, log_horizon(), 0)
 ON CONFLICT (at) DO NOTHING
 """
 

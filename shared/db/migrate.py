@@ -8,14 +8,17 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from shared.db import engine, partitions
+from shared.db import engine, log_numbers, partitions
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x71D1465  # so that two instances that start at once do not both migrate
 
 
 def upgrade(database_url: str) -> str:
-    """Apply every migration that is missing, make the partitions of the coming weeks, return the revision."""
+    """Apply every migration that is missing, make the partitions of the coming weeks, return the revision.
+
+    A database that was moved here from another server goes on numbering its log from where it was.
+    """
     target = engine.create(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
     try:
         with target.begin() as connection:
@@ -24,6 +27,7 @@ def upgrade(database_url: str) -> str:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             partitions.ensure(connection)
+            log_numbers.go_on(connection)
             return revision(connection) or ""
     finally:
         target.dispose()

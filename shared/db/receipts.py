@@ -88,15 +88,27 @@ FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
 
-# Bounded by bytes as well as by rows, so that a batch of large bodies does not outlive its lease.
+MOST_AGAIN = 20
+"""Of what is processed again, in one claim: a tenth of a second's work."""
+
+# Bounded by bytes as well as by rows, so that a batch of large bodies does not outlive its lease. What is processed
+# again is a few at a time beside what just came in, because it takes a transaction for each.
 _CLAIM = """
-WITH due AS (
-    SELECT receipt_id, bytes FROM pending_receipts
-    WHERE available_at <= now() AND (lease_until IS NULL OR lease_until < now())
+WITH live AS (
+    SELECT receipt_id, bytes, false AS again FROM pending_receipts
+    WHERE NOT reprocess AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
     ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ),
+again AS (
+    SELECT receipt_id, bytes, true AS again FROM pending_receipts
+    WHERE reprocess AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY receipt_id LIMIT least(%(limit)s, %(limit_again)s) FOR UPDATE SKIP LOCKED
+),
 taken AS (
-    SELECT receipt_id FROM (SELECT receipt_id, bytes, sum(bytes) OVER (ORDER BY receipt_id) AS total FROM due) AS summed
+    SELECT receipt_id FROM (
+        SELECT receipt_id, bytes, sum(bytes) OVER (PARTITION BY again ORDER BY receipt_id) AS total
+        FROM (SELECT * FROM live UNION ALL SELECT * FROM again) AS due
+    ) AS summed
     WHERE total - bytes < %(most_bytes)s
 ),
 claimed AS (
@@ -155,10 +167,19 @@ def ids_by_key(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
 def claim(connection: Connection, *, limit: int, most_bytes: int, token: UUID, lease_seconds: int) -> list[Claimed]:
     """Lease pending receipts, the oldest first, and count the attempt: up to `limit`, or some over `most_bytes`.
 
+    Beside them up to `MOST_AGAIN`, and as many bytes, of what is to be processed again.
+
     The claim has to be committed before the work: an attempt that kills its worker must count too.
     """
     rows = connection.exec_driver_sql(
-        _CLAIM, {"limit": limit, "most_bytes": most_bytes, "token": token, "lease_seconds": lease_seconds}
+        _CLAIM,
+        {
+            "limit": limit,
+            "limit_again": MOST_AGAIN,
+            "most_bytes": most_bytes,
+            "token": token,
+            "lease_seconds": lease_seconds,
+        },
     )
     return [
         Claimed(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], reprocess=row[4], body=row[5])
@@ -209,10 +230,11 @@ def bury(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, 
     """Set a receipt aside as dead, if this lease still holds it."""
     connection.exec_driver_sql(
         "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s AND lease_token = %(token)s"
-        " RETURNING receipt_id, source_id, attempts)"
-        " INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, bytes, attempts, available_at,"
-        " parked_at) SELECT receipt_id, gone.source_id, 'dead', %(reason)s, %(detail)s, length(body), attempts, now(),"
-        " now() FROM gone JOIN receipts ON id = receipt_id ON CONFLICT (receipt_id) DO NOTHING",
+        " RETURNING receipt_id, source_id, attempts, reprocess)"
+        " INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, bytes, attempts, reprocess,"
+        " available_at, parked_at) SELECT receipt_id, gone.source_id, 'dead', %(reason)s, %(detail)s, length(body),"
+        " attempts, reprocess, now(), now() FROM gone JOIN receipts ON id = receipt_id"
+        " ON CONFLICT (receipt_id) DO NOTHING",
         {"id": receipt_id, "token": token, "reason": reason, "detail": detail},
     )
 

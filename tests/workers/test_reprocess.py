@@ -1,6 +1,7 @@
 """Processing again: what was received says what it says by the parser of now, and nothing is told twice."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from shared import previews, reprocess
+from shared.db import receipts
 from shared.domain.errors import PayloadError
 from shared.domain.events import Event
 from shared.domain.vocabulary import EventType
@@ -265,6 +267,35 @@ class TestAPreview:
         draining.drain(workshop.rim)
         found = preview(workshop, receipt)
         assert (found.events_before, found.events_after, list(found.states)) == (2, 2, [])
+
+
+def test_what_comes_in_meanwhile_does_not_wait_for_all_of_it(workshop: Workshop, source: Source) -> None:
+    old = [workshop.receive(source, told(*["delivery"] * count)) for count in range(1, 3 * receipts.MOST_AGAIN)]
+    while draining.drain(workshop.rim).receipts:
+        pass
+    with workshop.rim.durable.begin() as connection:
+        reprocess.queue(connection, old)
+    workshop.receive(source, told("bounce"))
+    draining.drain(workshop.rim, longest_run_seconds=0.0)
+    assert workshop.rows("SELECT reprocess, count(*) FROM pending_receipts GROUP BY 1") == [
+        (True, len(old) - receipts.MOST_AGAIN)
+    ]
+
+
+def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(workshop: Workshop, source: Source) -> None:
+    workshop.run(
+        "INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at, reprocess)"
+        " SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, %(source)s, 1, now(), true"
+        " FROM generate_series(1, 20000) AS n",
+        source=source.id,
+    )
+    workshop.run("ANALYZE pending_receipts")
+    workshop.receive(source, told("delivery"))
+    with workshop.rim.engine.begin() as connection:
+        values = {"limit": 400, "limit_again": 0, "most_bytes": 1 << 20, "token": UUID(int=1), "lease_seconds": 30}
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {receipts._CLAIM}", values).scalar_one()
+    assert "pending_receipts_live" in str(plan)
+    assert not re.search(r"'Rows Removed by Filter': [1-9]", str(plan))
 
 
 def test_what_is_unverified_cannot_be_processed_this_way(workshop: Workshop, source: Source) -> None:

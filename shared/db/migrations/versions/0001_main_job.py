@@ -57,6 +57,9 @@ CREATE TABLE pending_receipts (
     reprocess boolean NOT NULL DEFAULT false,
     last_error text
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Two lanes: what just came in does not wait behind history that is processed again.
+CREATE INDEX pending_receipts_live ON pending_receipts (receipt_id) WHERE NOT reprocess;
+CREATE INDEX pending_receipts_again ON pending_receipts (receipt_id) WHERE reprocess;
 
 CREATE TABLE parked_receipts (
     receipt_id uuid PRIMARY KEY,
@@ -67,6 +70,7 @@ CREATE TABLE parked_receipts (
     key_id text,
     bytes integer NOT NULL,
     attempts smallint NOT NULL DEFAULT 0,
+    reprocess boolean NOT NULL DEFAULT false,    -- set aside when it was processed again
     available_at timestamptz NOT NULL,
     parked_at timestamptz NOT NULL
 );
@@ -172,10 +176,16 @@ CREATE TABLE recipient_states (
 CREATE INDEX recipient_states_by_recipient ON recipient_states (recipient, message_id) WHERE recipient <> '';
 CREATE INDEX recipient_states_by_smtp_id ON recipient_states (smtp_id) WHERE smtp_id IS NOT NULL;
 
+-- What numbers the log. Where a database is moved to another server these begin anew, and the functions are replaced by
+-- others that go on from the greatest number there is (shared/db/log_numbers.py).
+CREATE FUNCTION log_transaction() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_current_xact_id()';
+CREATE FUNCTION log_horizon() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_snapshot_xmin(pg_current_snapshot())';
+CREATE FUNCTION log_beyond() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_snapshot_xmax(pg_current_snapshot())';
+
 -- Read in the order of transactions: ids are drawn before their transaction commits, and are no order.
 CREATE TABLE state_changes (
     id bigint GENERATED ALWAYS AS IDENTITY,
-    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    transaction xid8 NOT NULL DEFAULT log_transaction(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     type text NOT NULL,
     source_id bigint NOT NULL,
