@@ -15,7 +15,7 @@ from api.fields import Instant
 from api.gate import Tenancy
 from api.resources import Deps, Resource, answers
 from shared.db import figures, migrate
-from shared.db.figures import Queue
+from shared.db.figures import Outgoing, Queue
 
 _PASTS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
 
@@ -71,8 +71,9 @@ class Gauges:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges, as Prometheus wants them."""
         with self._engine.begin() as connection:
-            queue = figures.queue(connection)
+            queue, outgoing = figures.queue(connection), figures.outgoing(connection)
         yield from _gauges(queue)
+        yield from _gauges_of_deliveries(outgoing)
 
 
 def _gauges(queue: Queue) -> Iterator[GaugeMetricFamily]:
@@ -87,6 +88,20 @@ def _gauges(queue: Queue) -> Iterator[GaugeMetricFamily]:
         parked.add_metric([state], count)
     yield parked
     yield GaugeMetricFamily("tidings_sources", "Sources in service", queue.sources)
+
+
+def _gauges_of_deliveries(outgoing: Outgoing) -> Iterator[GaugeMetricFamily]:
+    yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are yet to be made", outgoing.pending)
+    yield GaugeMetricFamily(
+        "tidings_deliveries_overdue_seconds",
+        "How long a delivery has been due that nothing holds back: no pause, breaker or rate",
+        outgoing.overdue_seconds,
+    )
+    yield GaugeMetricFamily(
+        "tidings_changes_not_followed",
+        "Changes of which no deliveries were made yet, counted up to 100,000",
+        outgoing.not_followed,
+    )
 
 
 def register(app: Flask, deps: Deps) -> None:

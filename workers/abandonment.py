@@ -1,8 +1,11 @@
-"""Giving up what waits for a subscription that was removed."""
+"""Giving up what waits for a subscription that was removed, or has waited for longer than anything is kept."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import structlog
 
 from shared.db import deliveries, fan_out
 from shared.db.jobs import Job
@@ -11,6 +14,9 @@ from workers.rim import Rim
 
 _DELIVERIES_AT_ONCE = 5000
 _REASON = "the subscription was removed"
+_TOO_LATE = "it waited for longer than anything is kept: TIDINGS_RETENTION_DAYS says for how long that is"
+
+log = structlog.get_logger()
 
 
 def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
@@ -26,3 +32,17 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
         if given_up < _DELIVERIES_AT_ONCE:
             return {"given_up": done}
         progress.give_way()
+
+
+def give_up_old(rim: Rim, oldest: datetime) -> int:
+    """End what was to be delivered since before this time, as for a subscription that is paused; return how many."""
+    ended = 0
+    while True:
+        with rim.engine.begin() as connection:
+            part = deliveries.give_up(connection, oldest, _TOO_LATE, limit=_DELIVERIES_AT_ONCE)
+        ended += part
+        if part < _DELIVERIES_AT_ONCE:
+            break
+    if ended:
+        log.warning("deliveries were given up: they waited for longer than anything is kept", deliveries=ended)
+    return ended

@@ -25,7 +25,7 @@ from shared.egress.sender import Sender, SenderError
 from workers import fan_out
 from workers import rim as rims
 from workers.delivering import endings
-from workers.delivering.bodies import Bodies
+from workers.delivering.bodies import Bodies, Sight
 from workers.delivering.endings import Ending, UnderWay
 from workers.delivering.subscribers import Subscribers
 from workers.rim import Rim
@@ -39,7 +39,10 @@ _LOOK_ROUND_SECONDS: Final = 1.0
 """How often all subscriptions are looked at for what came due; in between only those that something happened to."""
 _LONGEST_WAIT_SECONDS: Final = 0.25
 _SHORT_WAIT_SECONDS: Final = 0.008
-"""For another deliverer that is just claiming or following the log, or for a transaction that is not over yet."""
+"""For another deliverer that is just claiming or following the log, or for a transaction that is not over yet; doubled
+while that goes on."""
+_SOON_SECONDS: Final = 5.0
+"""For what is due by then it is not worth while to end the round."""
 _STOP_SECONDS: Final = 8.0
 _UNTIL_MENDED_SECONDS: Final = 30.0
 _DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")
@@ -67,6 +70,7 @@ class Deliverer:
         self._touched: set[UUID] = set()
         self._looked_round_at = -_LOOK_ROUND_SECONDS
         self._more_to_fan_out = False
+        self._waits = 0
         self._another_claims = False
         self._turn = threading.Lock()
         self._rung = threading.Event()
@@ -109,7 +113,7 @@ class Deliverer:
         while not self._stopping.is_set():
             self._write()
             claimed = self._look()
-            if not claimed and not self._has_more():
+            if not claimed and not self._has_more() and not self._has_something_soon():
                 return
             self._finish(self._sender.collect(self._patience()))
         self._wind_up()
@@ -121,6 +125,7 @@ class Deliverer:
             step = fan_out.advance(self._rim, self._subscribers)
             self._touched |= step.subscription_ids
             self._more_to_fan_out = step.more
+            self._waits = self._waits + 1 if step.waits and not step.changes else 0
             if step.waits:
                 self._rung.set()
         room = self._room()
@@ -150,7 +155,7 @@ class Deliverer:
             return
         with self._rim.engine.begin() as connection:
             self._subscribers.refresh(connection)
-            self._bodies.prepare(connection, [_cursor(one) for one in claimed])
+            self._bodies.prepare(connection, self._sights(claimed))
         claimed = self._without_suspects(claimed, token)
         begun = [self._under_way_with(one, token) for one in claimed]
         sent = [one for one in begun if isinstance(one, UnderWay)]
@@ -159,6 +164,10 @@ class Deliverer:
         if unusable := [one.id for one in begun if isinstance(one, Claimed)]:
             with self._rim.engine.begin() as connection:
                 deliveries.release(connection, unusable, token, delay_seconds=_UNTIL_MENDED_SECONDS)
+
+    def _sights(self, claimed: Iterable[Claimed]) -> list[Sight]:
+        told = ((one, self._subscribers.find(one.subscription_id)) for one in claimed)
+        return [(_cursor(one), subscription.tenant) for one, subscription in told if subscription]
 
     def _without_suspects(self, claimed: Sequence[Claimed], token: UUID) -> Sequence[Claimed]:
         """These, with at most one among all under way that may be to blame for the end of deliverers; others wait."""
@@ -178,7 +187,7 @@ class Deliverer:
         if subscription is None:
             return claimed
         now = datetime.now(UTC)
-        body = self._bodies.of(_cursor(claimed), subscription.payload)
+        body = self._bodies.of((_cursor(claimed), subscription.tenant), subscription.payload)
         call = Call(
             key=ids.receipt_id(now), url=subscription.url, headers=(), body=b"", timeout_seconds=subscription.timeout_s
         )
@@ -250,12 +259,17 @@ class Deliverer:
             self._more_to_fan_out or self._another_claims or self._rung.is_set()
         )
 
+    def _has_something_soon(self) -> bool:
+        with self._rim.engine.begin() as connection:
+            seconds = deliveries.next_due_seconds(connection)
+        return seconds is not None and seconds < _SOON_SECONDS
+
     def _patience(self) -> float:
         """How long to wait for something to end before looking again."""
         if self._more_to_fan_out and self._room():
             return 0.0
         if self._rung.is_set() or self._another_claims or (self._touched and self._room()):
-            return _SHORT_WAIT_SECONDS
+            return min(_SHORT_WAIT_SECONDS * 2.0**self._waits, _LONGEST_WAIT_SECONDS)
         return _LONGEST_WAIT_SECONDS
 
 

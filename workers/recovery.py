@@ -77,6 +77,8 @@ class Findings:
 def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Go through the log, from the beginning of that time to its end. The report says if that is no longer all kept."""
     order = _order(job.parameters)
+    with rim.engine.begin() as connection:
+        fan_out.wait(connection)  # for who follows the log with subscriptions as they were before
 
     def take(connection: Connection, after: Position | None, sending: bool) -> Piece:
         row = _usable(subscriptions.find(connection, order.subscription, lock=sending))

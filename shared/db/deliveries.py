@@ -1,11 +1,15 @@
 """Deliveries that are still to be made: claimed by lease and fencing token, fairly over the endpoints."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection
+
+from shared import ids
+from shared.db.fan_out import FRESH, LATE, ORDER_LOCK
 
 LEASE_SPARE_SECONDS = 30
 """A lease outlives the deadline of its call by this: for what comes before the call, and for writing down its end."""
@@ -18,36 +22,43 @@ _TURN = """
 SELECT pg_try_advisory_xact_lock(%(lock)s), set_config('idle_in_transaction_session_timeout', '10s', true)
 """
 
+# The lanes take turns; where an endpoint is granted one at a time the lane that is first decides, which it is by lot.
+# An allowance is a hair more than what it comes to: 0.7 a second must give one in 1/0.7 seconds, rounded or not.
 # What is leased stands in front in its lane, because what is claimed is always what has waited longest: so looking at
 # the first few rows of each lane tells both how much is under way and what is next. Of the lanes none may take all that
 # an endpoint is granted, so that neither fresh ones nor retries starve. While its breaker is closing it is granted one.
 _CLAIM = """
 WITH endpoint AS MATERIALIZED (
-    SELECT s.id, s.timeout_s, s.rate_per_second AS rate,
+    SELECT s.id, s.timeout_s, s.rate_per_second::float8 AS rate,
         CASE WHEN h.openings > 0 THEN 1 ELSE s.concurrency END AS granted,
         greatest(1, s.concurrency - greatest(1, s.concurrency / 5)) AS granted_to_lane,
-        greatest(h.paced_until, now() - make_interval(secs => greatest(1, 1 / s.rate_per_second))) AS paced_until,
+        greatest(h.paced_until, now() - make_interval(secs => greatest(1, 1 / s.rate_per_second::float8)))
+            AS paced_until,
         coalesce(h.failures > 0 OR h.openings > 0 OR h.open_until IS NOT NULL, false) AS failing, h.last_success_at
     FROM subscriptions AS s LEFT JOIN endpoint_health AS h ON h.subscription_id = s.id
     WHERE {among} s.state = 'active' AND s.deleted_at IS NULL AND (h.open_until IS NULL OR h.open_until <= now())
 ),
 front AS (
-    SELECT e.*, p.*, coalesce(p.lease_until > now(), false) AS leased
+    SELECT e.*, p.*, lanes.lane, coalesce(p.lease_until > now(), false) AS leased
     FROM endpoint AS e CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS lanes (lane) CROSS JOIN LATERAL (
         SELECT delivery_id, available_at, change_transaction, change_id, lease_until FROM pending_deliveries
         WHERE subscription_id = e.id AND lane = lanes.lane AND available_at <= now()
         ORDER BY subscription_id, lane, available_at, change_transaction, change_id LIMIT e.granted_to_lane
     ) AS p
 ),
-numbered AS (
-    SELECT *, count(*) FILTER (WHERE leased) OVER (PARTITION BY id) AS busy,
-        row_number() OVER (PARTITION BY id, leased ORDER BY available_at, change_transaction, change_id) AS number
+placed AS (
+    SELECT *, count(*) FILTER (WHERE leased) OVER (PARTITION BY id) AS busy, row_number() OVER (
+            PARTITION BY id, leased, lane ORDER BY available_at, change_transaction, change_id
+        ) AS place
     FROM front
+),
+numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY id, leased ORDER BY place, lane <> %(lane_first)s) AS number FROM placed
 ),
 chosen AS (
     SELECT * FROM numbered
     WHERE NOT leased AND busy + number <= granted
-        AND (rate IS NULL OR number <= extract(epoch FROM now() - paced_until) * rate)
+        AND (rate IS NULL OR number <= extract(epoch FROM now() - paced_until) * rate + 0.001)
     ORDER BY busy + number, available_at LIMIT %(room)s
 ),
 claimed AS (
@@ -68,10 +79,25 @@ SELECT delivery_id AS id, subscription_id, change_transaction::text::bigint AS t
     lapses, message_id, ordered, failing, last_success_at
 FROM claimed ORDER BY change_transaction, change_id
 """
+_LATE_FIRST = 0.2
+
+# The first of each lane tells when there is something to do next.
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(greatest(
+        first.available_at, h.open_until, h.paced_until + make_interval(secs => 1 / s.rate_per_second::float8)
+    )) - now())::float8
+FROM subscriptions AS s LEFT JOIN endpoint_health AS h ON h.subscription_id = s.id
+CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS lanes (lane) CROSS JOIN LATERAL (
+    SELECT available_at FROM pending_deliveries
+    WHERE subscription_id = s.id AND lane = lanes.lane AND (lease_until IS NULL OR lease_until <= now())
+    ORDER BY subscription_id, lane, available_at, change_transaction, change_id LIMIT 1
+) AS first
+WHERE s.state = 'active' AND s.deleted_at IS NULL
+"""
 _CLAIM_ANY = _CLAIM.format(among="")
 _CLAIM_AMONG = _CLAIM.format(among="s.id = ANY(%(among)b) AND")
 
-# A replay is an attempt like any other, but counted from the beginning; what is under way already counts for it. What
+# A replay is an attempt like any other, but counted from the beginning; what is under way is followed by another. What
 # waits is locked before what is kept, as where attempts are written down: otherwise the two could wait for one another.
 _REPLAY = """
 WITH held AS MATERIALIZED (
@@ -88,7 +114,8 @@ waiting AS (
     SELECT id, subscription_id, change_transaction, change_id, message_id, 1, %(now)s,
         ordered AND message_id IS NOT NULL
     FROM wanted
-    ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0, lapses = 0
+    ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0, lapses = 0,
+        again = coalesce(p.lease_until > %(now)s, false)
 )
 UPDATE deliveries AS d SET status = 'pending', next_attempt_at = NULL FROM wanted WHERE d.id = wanted.id
 """
@@ -101,6 +128,37 @@ WITH waiting AS (
 gone AS (DELETE FROM pending_deliveries WHERE delivery_id IN (SELECT delivery_id FROM waiting) RETURNING delivery_id)
 UPDATE deliveries AS d SET status = 'dead', last_error = %(reason)s, next_attempt_at = NULL
 FROM gone WHERE d.id = gone.delivery_id
+"""
+
+
+_GIVE_UP = """
+WITH late AS (
+    SELECT delivery_id FROM pending_deliveries WHERE delivery_id < %(oldest_id)s
+    ORDER BY delivery_id LIMIT %(limit)s FOR UPDATE
+),
+gone AS (
+    DELETE FROM pending_deliveries WHERE delivery_id IN (SELECT delivery_id FROM late)
+    RETURNING delivery_id, subscription_id, message_id, ordered
+),
+told AS (
+    UPDATE deliveries AS d SET status = 'dead', dead_at = now(), last_error = %(reason)s, next_attempt_at = NULL
+    FROM gone WHERE d.id = gone.delivery_id
+)
+SELECT subscription_id, CASE WHEN ordered THEN message_id END FROM gone
+"""
+
+# The first of a message that still waits may go, once nothing before it is left.
+_LET_FOLLOW = """
+UPDATE pending_deliveries AS p SET lane = 0, available_at = now()
+FROM (
+    SELECT DISTINCT subscription_id, message_id FROM unnest(%(subscription_ids)b::uuid[], %(message_ids)b::uuid[])
+    AS ended (subscription_id, message_id)
+) AS ended CROSS JOIN LATERAL (
+    SELECT delivery_id, lane FROM pending_deliveries
+    WHERE ordered AND subscription_id = ended.subscription_id AND message_id = ended.message_id
+    ORDER BY change_transaction, change_id LIMIT 1
+) AS first
+WHERE p.delivery_id = first.delivery_id AND first.lane = 2
 """
 
 
@@ -134,12 +192,19 @@ def claim(
     """
     if not connection.exec_driver_sql(_TURN, {"lock": _CLAIM_LOCK}).one()[0]:
         return None
-    values = {"token": token, "room": room, "spare": LEASE_SPARE_SECONDS}
+    lane_first = LATE if random.random() < _LATE_FIRST else FRESH  # noqa: S311 - it need not be unguessable
+    values = {"token": token, "room": room, "spare": LEASE_SPARE_SECONDS, "lane_first": lane_first}
     if among is None:
         rows = connection.exec_driver_sql(_CLAIM_ANY, values)
     else:
         rows = connection.exec_driver_sql(_CLAIM_AMONG, {**values, "among": list(among)})
     return [Claimed(**row) for row in rows.mappings()]
+
+
+def next_due_seconds(connection: Connection) -> float | None:
+    """In how many seconds there is something to claim, as far as can be known; None: nothing waits."""
+    found: float | None = connection.exec_driver_sql(_NEXT_DUE).scalar()
+    return found
 
 
 def release(connection: Connection, delivery_ids: Sequence[UUID], token: UUID, *, delay_seconds: float = 0.0) -> int:
@@ -157,6 +222,25 @@ def abandon(connection: Connection, subscription_id: UUID, reason: str, *, limit
     return connection.exec_driver_sql(
         _ABANDON, {"subscription_id": subscription_id, "reason": reason, "limit": limit}
     ).rowcount
+
+
+def give_up(connection: Connection, oldest: datetime, reason: str, *, limit: int) -> int:
+    """End what was to be delivered since before this time, up to so many, and let go what waits behind it in order.
+
+    Returns how many it were.
+    """
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": ORDER_LOCK})
+    values = {"oldest_id": ids.first_at(oldest), "reason": reason, "limit": limit}
+    rows = connection.exec_driver_sql(_GIVE_UP, values).all()
+    let_follow(connection, [(row[0], row[1]) for row in rows if row[1] is not None])
+    return len(rows)
+
+
+def let_follow(connection: Connection, ended: Sequence[tuple[UUID, UUID]]) -> None:
+    """Of these messages of subscriptions let the next change go, if it was held back. Under ORDER_LOCK."""
+    if ended:
+        subscription_ids, message_ids = map(list, zip(*ended, strict=True))
+        connection.exec_driver_sql(_LET_FOLLOW, {"subscription_ids": subscription_ids, "message_ids": message_ids})
 
 
 def replay(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> int:

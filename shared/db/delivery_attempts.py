@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from shared.db import deliveries
 from shared.db.fan_out import ORDER_LOCK
 
 
@@ -46,21 +47,25 @@ _INPUT = ", ".join(f"%({name})b::{type_}[]" for name, type_ in _COLUMN_TYPES.ite
 _RECORD = f"""
 WITH ended AS MATERIALIZED (SELECT * FROM unnest({_INPUT}) AS ended ({", ".join(Ended._fields)})),
 held AS MATERIALIZED (
-    SELECT ended.*, p.subscription_id, p.message_id FROM ended
+    SELECT ended.*, p.subscription_id, p.message_id, p.again FROM ended
     JOIN pending_deliveries AS p ON p.delivery_id = ended.delivery_id AND p.lease_token = ended.token
     ORDER BY p.delivery_id FOR UPDATE OF p
 ),
 gone AS (
-    DELETE FROM pending_deliveries WHERE delivery_id IN (SELECT delivery_id FROM held WHERE status <> 'retry')
+    DELETE FROM pending_deliveries
+    WHERE delivery_id IN (SELECT delivery_id FROM held WHERE status <> 'retry' AND NOT again)
 ),
 put_back AS (
-    UPDATE pending_deliveries AS p SET lane = 1, attempts = p.attempts + 1, lapses = 0, lease_until = NULL,
-        lease_token = NULL, available_at = now() + make_interval(secs => held.delay_seconds)
-    FROM held WHERE p.delivery_id = held.delivery_id AND held.status = 'retry'
+    UPDATE pending_deliveries AS p SET lane = 1, attempts = CASE WHEN held.again THEN 0 ELSE p.attempts + 1 END,
+        again = false, lapses = 0, lease_until = NULL, lease_token = NULL,
+        available_at = now() + make_interval(secs => CASE WHEN held.again THEN 0 ELSE held.delay_seconds END)
+    FROM held WHERE p.delivery_id = held.delivery_id AND (held.status = 'retry' OR held.again)
 ),
 noted AS (
-    UPDATE deliveries AS d SET status = held.status, attempts = d.attempts + 1, last_http_status = held.http_status,
-        last_error = held.error, next_attempt_at = now() + make_interval(secs => held.delay_seconds),
+    UPDATE deliveries AS d SET status = CASE WHEN held.again THEN 'pending' ELSE held.status END,
+        attempts = d.attempts + 1, last_http_status = held.http_status,
+        last_error = held.error,
+        next_attempt_at = CASE WHEN NOT held.again THEN now() + make_interval(secs => held.delay_seconds) END,
         delivered_at = CASE held.status WHEN 'delivered' THEN now() ELSE d.delivered_at END,
         dead_at = CASE held.status WHEN 'dead' THEN now() ELSE d.dead_at END
     FROM held WHERE d.id = held.delivery_id
@@ -76,20 +81,6 @@ told AS (
 SELECT delivery_id, subscription_id, message_id FROM held
 """
 
-# The first of a message that still waits may go, once nothing before it is left.
-_LET_FOLLOW = """
-UPDATE pending_deliveries AS p SET lane = 0, available_at = now()
-FROM (
-    SELECT DISTINCT subscription_id, message_id FROM unnest(%(subscription_ids)b::uuid[], %(message_ids)b::uuid[])
-    AS ended (subscription_id, message_id)
-) AS ended CROSS JOIN LATERAL (
-    SELECT delivery_id, lane FROM pending_deliveries
-    WHERE ordered AND subscription_id = ended.subscription_id AND message_id = ended.message_id
-    ORDER BY change_transaction, change_id LIMIT 1
-) AS first
-WHERE p.delivery_id = first.delivery_id AND first.lane = 2
-"""
-
 
 def record(connection: Connection, attempts: Sequence[Ended]) -> set[UUID]:
     """Write down how attempts ended, and what becomes of their deliveries; return the deliveries of those written.
@@ -102,6 +93,5 @@ def record(connection: Connection, attempts: Sequence[Ended]) -> set[UUID]:
     columns = dict(zip(Ended._fields, map(list, zip(*attempts, strict=True)), strict=True))
     held = connection.exec_driver_sql(_RECORD, columns).all()
     if followed := [row for row in held if row[0] in in_order]:
-        values = {"subscription_ids": [row[1] for row in followed], "message_ids": [row[2] for row in followed]}
-        connection.exec_driver_sql(_LET_FOLLOW, values)
+        deliveries.let_follow(connection, [(row[1], row[2]) for row in followed])
     return {row[0] for row in held}

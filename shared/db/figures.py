@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from shared import ids
+from shared.db import deliveries
 
 _MOST_EVENTS = 200_000
+_MOST_CHANGES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,18 @@ class Queue:
     oldest_pending_age_seconds: float
     parked: Mapping[str, int]
     sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """What is yet to be delivered. `overdue_seconds` is how long something has been due that could have been sent.
+
+    `not_followed` are the changes of which no deliveries were made yet, counted up to 100 thousand.
+    """
+
+    pending: int
+    overdue_seconds: float
+    not_followed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +55,17 @@ def queue(connection: Connection) -> Queue:
     rows = connection.exec_driver_sql("SELECT state, count(*) FROM parked_receipts GROUP BY state")
     parked = dict.fromkeys(("unverified", "rejected", "dead"), 0) | {row[0]: row[1] for row in rows}
     return Queue(pending=pending, oldest_pending_age_seconds=max(age, 0.0), parked=parked, sources=sources)
+
+
+def outgoing(connection: Connection) -> Outgoing:
+    """What is yet to be delivered at this moment."""
+    pending, not_followed = connection.exec_driver_sql(
+        "SELECT (SELECT count(*) FROM pending_deliveries), (SELECT count(*) FROM (SELECT FROM state_changes"
+        " WHERE (transaction, id) > (SELECT transaction, id FROM fan_out) LIMIT %(most)s) AS next)",
+        {"most": _MOST_CHANGES},
+    ).one()
+    due = deliveries.next_due_seconds(connection)
+    return Outgoing(pending=pending, overdue_seconds=max(0.0, -(due or 0.0)), not_followed=not_followed)
 
 
 def recent_events(connection: Connection, now: datetime, past: timedelta) -> Recent:

@@ -66,14 +66,14 @@ def by_ids(connection: Connection, ids: Sequence[UUID]) -> list[SubscriptionRow]
     return [SubscriptionRow(**row) for row in rows.mappings()]
 
 
-def disable(connection: Connection, subscription_id: UUID, reason: str, now: datetime) -> bool:
-    """Deliver to it no more, unless that was so already; whether it was not."""
+def disable(connection: Connection, subscription_id: UUID, url: str, reason: str, now: datetime) -> bool:
+    """Deliver to it no more, unless that was so already or it has another URL by now; whether that changed anything."""
     return bool(
         connection.exec_driver_sql(
             "UPDATE subscriptions SET state = 'disabled', state_reason = %(reason)s, state_since = %(now)s,"
             " version = version + 1, updated_at = %(now)s"
-            " WHERE id = %(id)s AND state <> 'disabled' AND deleted_at IS NULL",
-            {"id": subscription_id, "reason": reason, "now": now},
+            " WHERE id = %(id)s AND url = %(url)s AND state <> 'disabled' AND deleted_at IS NULL",
+            {"id": subscription_id, "url": url, "reason": reason, "now": now},
         ).rowcount
     )
 

@@ -59,11 +59,13 @@ class Tally:
 def fare(health: Health, tally: Tally, now: datetime, *, jitter: float = 0.0) -> Health:
     """How an endpoint fares after these attempts. `jitter` is from -1 to 1.
 
-    A success closes the breaker. What was under way when it opened does not open it any further.
+    A success closes the breaker, but does not end a rest that the endpoint asked for. What was under way when the
+    breaker opened does not open it any further.
     """
     failed = tally.rejections + tally.setbacks
     if tally.successes:
-        after = Health()
+        asked_for = health.open_until if not health.openings else None
+        after = Health(open_until=asked_for if asked_for and asked_for > now else None)
     else:
         after = replace(
             health,

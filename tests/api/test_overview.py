@@ -6,6 +6,7 @@ import pytest
 
 from shared.db import figures
 from tests.api.house import House, happening
+from tests.estate import Estate
 
 
 def test_the_figures_count_what_waits_and_what_came(house: House) -> None:
@@ -41,6 +42,24 @@ def test_gauges_are_computed_from_the_database(house: House) -> None:
     assert float(lines["tidings_receipts_oldest_pending_age_seconds"]) > 80
     assert lines['tidings_receipts_parked{state="dead"}'] == "0.0"
     assert lines["tidings_sources"] == "1.0"
+
+
+def test_gauges_tell_of_deliveries_that_nothing_holds_back(estate: Estate) -> None:
+    def told() -> dict[str, float]:
+        text = estate.house.client.get("/metrics").text
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("tidings_"))
+        return {name: float(value) for name, value in lines}
+
+    subscription_id = estate.downstream.subscribe()
+    estate.change()
+    assert told()["tidings_changes_not_followed"] == 1
+    estate.downstream.fan_out()
+    estate.house.execute("UPDATE pending_deliveries SET available_at = now() - interval '90 s'")
+    assert told()["tidings_changes_not_followed"] == 0
+    assert told()["tidings_deliveries_pending"] == 1
+    assert 80 < told()["tidings_deliveries_overdue_seconds"] < 300
+    estate.downstream.set(subscription_id, state="paused")
+    assert told()["tidings_deliveries_overdue_seconds"] == 0
 
 
 def test_readiness_is_a_database_at_the_right_revision(house: House) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from tests.sinks import HttpSink, answer
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.downstream import Downstream
+from workers import abandonment
 from workers import deliveries as delivering
 
 
@@ -228,6 +230,54 @@ class TestOutcomes:
         assert downstream.statuses() == [("dead", 1)]
         assert sink.received == []
 
+    def test_a_replay_that_is_asked_for_during_an_attempt_follows_it(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        downstream.subscribe(sink.url)
+        downstream.change()
+
+        def replay_and_refuse(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+            ((delivery_id,),) = downstream.workshop.rows("SELECT id FROM deliveries")
+            with downstream.workshop.rim.engine.begin() as connection:
+                assert deliveries.replay(connection, [delivery_id], datetime.now(UTC)) == 1
+            answer(404)(handler, closing)
+
+        sink.then(replay_and_refuse)
+        downstream.deliver()
+        assert downstream.statuses() == [("delivered", 2)]
+
+    def test_a_rest_that_was_asked_for_outlasts_a_success_of_the_same_moment(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        downstream.subscribe(sink.url, concurrency=4)
+        for _ in range(40):
+            downstream.change()
+        slow = threading.Event()
+
+        def succeed_late(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+            slow.wait(1)
+            answer(204)(handler, closing)
+
+        sink.then(succeed_late, answer(429, Retry_After="60"), succeed_late)
+        downstream.deliver()
+        assert len(sink.received) < 10
+        ((rests,),) = downstream.workshop.rows("SELECT open_until > now() + interval '30 s' FROM endpoint_health")
+        assert rests
+
+    def test_410_of_a_url_that_was_changed_meanwhile_disables_nothing(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        subscription_id = downstream.subscribe(sink.url)
+        downstream.change()
+
+        def move_away(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+            downstream.set(subscription_id, url=f"{sink.url}/new")
+            answer(410)(handler, closing)
+
+        sink.then(move_away)
+        downstream.deliver()
+        assert downstream.workshop.rows("SELECT state FROM subscriptions") == [("active",)]
+
     def test_what_is_quarantined_is_sent_once_it_is_released(self, downstream: Downstream, sink: HttpSink) -> None:
         downstream.subscribe(sink.url)
         downstream.change()
@@ -337,6 +387,48 @@ class TestFairness:
         assert claim(downstream) == []
         downstream.workshop.run("UPDATE endpoint_health SET paced_until = paced_until - interval '0.5 s'")
         assert len(claim(downstream)) == 1
+
+    @pytest.mark.parametrize("rate", [0.01, 0.02, 0.3, 0.7, 0.9, 1.0, 3.3, 1000.0])
+    def test_whatever_the_rate_the_first_goes_at_once(self, downstream: Downstream, rate: float) -> None:
+        downstream.subscribe(rate_per_second=rate)
+        downstream.change()
+        downstream.fan_out()
+        assert len(claim(downstream)) == 1
+
+    def test_what_is_paced_is_waited_for(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url, rate_per_second=5)
+        for _ in range(12):
+            downstream.change()
+        downstream.deliver()
+        assert len(sink.received) == 12
+
+    def test_a_retry_that_is_due_soon_is_waited_for(self, downstream: Downstream, sink: HttpSink) -> None:
+        downstream.subscribe(sink.url, retry_schedule=[1])
+        downstream.change()
+        sink.then(answer(500))
+        downstream.deliver()
+        assert downstream.statuses() == [("delivered", 2)]
+
+    @pytest.mark.parametrize("wishes", [{"concurrency": 1}, {"concurrency": 2}, {"rate_per_second": 1}])
+    def test_what_is_recovered_leaves_turns_to_what_is_new(
+        self, downstream: Downstream, wishes: dict[str, Any]
+    ) -> None:
+        downstream.subscribe(**wishes)
+        for _ in range(60):
+            downstream.change()
+        downstream.fan_out()
+        downstream.workshop.run("UPDATE pending_deliveries SET lane = 1, available_at = now() - interval '1 minute'")
+        for _ in range(10):
+            downstream.change()
+        downstream.fan_out()
+        taken = []
+        for _ in range(30):
+            claim(downstream)
+            taken += downstream.workshop.rows("SELECT lane FROM pending_deliveries WHERE lease_until > now()")
+            downstream.workshop.run("DELETE FROM pending_deliveries WHERE lease_until > now()")
+            downstream.workshop.run("UPDATE endpoint_health SET paced_until = now() - interval '1 minute'")
+        assert {0, 1} == {lane for (lane,) in taken}
+        assert sum(lane == 0 for (lane,) in taken) == 10
 
     def test_two_claims_never_meet(self, downstream: Downstream) -> None:
         downstream.subscribe()
@@ -517,3 +609,25 @@ class TestDeath:
         downstream.deliver()
         assert len(sink.received) == 1
         assert downstream.statuses() == [("delivered", 1)]
+
+
+class TestWhatWaitsForLongerThanAnythingIsKept:
+    def test_is_dead_with_the_reason_and_lets_go_what_waits_behind_it(
+        self, downstream: Downstream, sink: HttpSink
+    ) -> None:
+        subscription_id = downstream.subscribe(sink.url, ordered=True, state="paused")
+        message_id = uuid4()
+        for _ in range(2):
+            downstream.change(message_id=message_id)
+        downstream.fan_out()
+        time.sleep(0.002)
+        moment = datetime.now(UTC)
+        time.sleep(0.002)
+        newest = downstream.change(message_id=message_id)
+        downstream.fan_out()
+        assert abandonment.give_up_old(downstream.workshop.rim, moment) == 2
+        assert downstream.statuses() == [("dead", 0), ("dead", 0), ("pending", 0)]
+        assert "TIDINGS_RETENTION_DAYS" in str(downstream.workshop.rows("SELECT last_error FROM deliveries"))
+        downstream.set(subscription_id, state="active")
+        downstream.deliver()
+        assert [request.id for request in sink.received] == [newest]

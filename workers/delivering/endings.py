@@ -47,6 +47,7 @@ class Ending:
     """How a call ended, decided and ready to be written down. `answer` is None where nothing was asked."""
 
     claimed: Claimed
+    url: str
     decision: Decision
     answer: Answer | None
     ended: Ended
@@ -89,11 +90,15 @@ def _ending(under_way: UnderWay, outcome: Outcome, decision: Decision) -> Ending
         error=_error(outcome),
         begun_at=under_way.begun_at,
         request_capture=captures.of_request(under_way.call, under_way.subscription.headers),
-        response_capture=captures.of_response(outcome),
+        response_capture=captures.of_response(outcome, under_way.subscription.headers),
         ordered=under_way.claimed.ordered,
     )
     return Ending(
-        claimed=under_way.claimed, decision=decision, answer=decisions.answer(outcome.http_status), ended=ended
+        claimed=under_way.claimed,
+        url=under_way.subscription.url,
+        decision=decision,
+        answer=decisions.answer(outcome.http_status),
+        ended=ended,
     )
 
 
@@ -118,7 +123,7 @@ def _judge(connection: Connection, endings: Iterable[Ending]) -> None:
     endpoint_health.keep(connection, farings)
     for faring in farings:
         if reason := _reason_to_disable(faring, concerned[faring.subscription_id], now):
-            _disable(connection, faring.subscription_id, reason, now)
+            _disable(connection, faring.subscription_id, concerned[faring.subscription_id][-1].url, reason, now)
 
 
 def _says_something(heard: Sequence[Ending], now: datetime) -> bool:
@@ -160,8 +165,8 @@ def _reason_to_disable(faring: Faring, heard: Sequence[Ending], now: datetime) -
     return None
 
 
-def _disable(connection: Connection, subscription_id: UUID, reason: str, now: datetime) -> None:
-    if subscriptions.disable(connection, subscription_id, reason, now):
+def _disable(connection: Connection, subscription_id: UUID, url: str, reason: str, now: datetime) -> None:
+    if subscriptions.disable(connection, subscription_id, url, reason, now):
         log.error("a subscription is disabled", subscription=str(subscription_id), reason=reason)
 
 

@@ -43,7 +43,7 @@ CREATE TABLE subscriptions (
     state_reason text,
     state_since timestamptz NOT NULL,
     -- Transactions before this one were over when it was made: their changes are none of its.
-    begins xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),
+    begins xid8 NOT NULL DEFAULT log_horizon(),
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
@@ -123,6 +123,7 @@ CREATE TABLE pending_deliveries (
     available_at timestamptz NOT NULL,
     ordered boolean NOT NULL DEFAULT false,      -- others of its message wait for it
     attempts smallint NOT NULL DEFAULT 0,        -- since it was made, or replayed
+    again boolean NOT NULL DEFAULT false,        -- a replay was asked for while an attempt was under way
     lapses smallint NOT NULL DEFAULT 0,          -- leases in a row that ran out without a word
     lease_until timestamptz,
     lease_token uuid
