@@ -132,12 +132,13 @@ class Acknowledgement(Resource):
     @answers(200, Alert)
     def post(self, alert_id: UUID) -> AlertFacts:
         """Say that somebody knows of an alert. Idempotent: who said so first stays."""
+        now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            alert = alerts.acknowledge(connection, alert_id, self.caller.name, datetime.now(UTC))
-            alert = _known(alert, alert_id)
-            self.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
-        if alert.acknowledged_at is None:
-            raise ProblemError(409, "The alert is over; there is nothing left to acknowledge.")
+            alert = _known(alerts.acknowledge(connection, alert_id, self.caller.name, now), alert_id)
+            if alert.acknowledged_at is None:
+                raise ProblemError(409, "The alert is over; there is nothing left to acknowledge.")
+            if alert.acknowledged_at == now:
+                self.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
         return alert
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from marshmallow import ValidationError, fields
 
 from api import cursors
-from api.fields import Strict, asked
+from api.fields import Problem, Strict, asked
 from api.problems import ProblemError
 from shared import feed
 from shared.db.changes import Cursor, GoneError
@@ -17,7 +17,15 @@ from shared.domain.targets import TargetError
 
 _CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
+_RETRY_AFTER_SECONDS = 10
+
 GONE = "What follows the cursor is not kept any more; `oldest_cursor` is where reading can begin"
+
+
+class Gone(Problem):
+    """Where one cannot go on from a cursor."""
+
+    oldest_cursor = fields.String(metadata={"description": "Where reading can begin: the oldest that is kept."})
 
 
 def _require_domain(text: str) -> None:
@@ -69,3 +77,12 @@ def position(cursor: str) -> Cursor:
 def gone(error: GoneError) -> ProblemError:
     """The answer where one cannot go on from a cursor."""
     return ProblemError(410, str(error), extra={"oldest_cursor": feed.identifier(error.oldest)})
+
+
+def full() -> ProblemError:
+    """The answer where nobody else can stay to wait for changes."""
+    return ProblemError(
+        503,
+        "As many as this process can serve wait for changes already.",
+        headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
+    )

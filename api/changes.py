@@ -6,8 +6,8 @@ import msgspec
 from flask import Response, request
 from marshmallow import Schema, fields, validate
 
-from api import change_queries
-from api.change_queries import FilterQuery
+from api import change_queries, problems
+from api.change_queries import FilterQuery, Gone
 from api.events import Event
 from api.fields import Instant, PageQuery, identifier, number, text
 from api.gate import Tenancy
@@ -93,7 +93,7 @@ class Changes(Resource):
 
     @takes(ChangeQuery, location="query")
     @answers(200, ChangePage)
-    @also_answers(410, description=change_queries.GONE)
+    @also_answers(410, schema=Gone, content_type=problems.CONTENT_TYPE, description=change_queries.GONE)
     def get(self, query: dict[str, Any]) -> Response:
         """Read the changes behind `cursor`, in order; without one from the oldest that is kept. None is ever skipped.
 
@@ -110,6 +110,8 @@ class Changes(Resource):
         except changes.GoneError as error:
             raise change_queries.gone(error) from None
         if not items and query["wait"]:
+            if loop.is_full:  # an empty page at once would be asked for again at once
+                raise change_queries.full()
             loop.left = Wait(wanted=wanted, after=reading.next, seconds=query["wait"])
         page = {"items": items, "next_cursor": feed.identifier(reading.next)}
         return Response(msgspec.json.encode(page), mimetype="application/json")

@@ -33,9 +33,16 @@ def decode(cursor: str | None, kind: Any) -> Position | None:
         position: Position = msgspec.json.decode(text, type=kind)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         raise unreadable() from None
-    if any(isinstance(part, datetime) and part.tzinfo is None for part in position):
+    if not all(map(_is_usable, position)):
         raise unreadable()
     return position
+
+
+def _is_usable(part: Any) -> bool:
+    """Whether the database can compare with it."""
+    if isinstance(part, datetime):
+        return part.tzinfo is not None
+    return not isinstance(part, str) or "\0" not in part
 
 
 def unreadable() -> ProblemError:

@@ -18,7 +18,7 @@ from shared.db.delivery_lists import DeliveryFacts, Wanted
 from shared.db.inbox import Span
 from shared.db.jobs import Job as JobRow
 from shared.delivery_cases import ReplayError
-from shared.doorbell import DELIVER
+from shared.doorbell import DELIVER, JOBS
 
 
 class Deliveries(Resource):
@@ -70,7 +70,9 @@ class Replays(Resource):
             )
             wishes = {**body["filter"], "dry_run": body["dry_run"]}
             self.audit(connection, "job.asked", f"job:{job_id}", **wishes, kind=delivery_jobs.REPLAY)
-        return queued(self.deps, job_id)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 class OneDelivery(Resource):

@@ -11,14 +11,15 @@ from api.resources import Resource, answers, takes
 from shared import suppression_jobs
 from shared.access import Scope
 from shared.db.jobs import Job as JobRow
-from shared.domain import targets
+from shared.domain import erasure
 from shared.domain.targets import TargetError
+from shared.doorbell import JOBS
 
 
 class Erasure(Strict):
     """What is to be erased."""
 
-    address = asked("One address, in any form.", required=True)
+    address = asked("One address, in any form; what is kept as one and is odd, exactly as it is shown.", required=True)
 
 
 class Erasures(Resource):
@@ -37,22 +38,22 @@ class Erasures(Resource):
         cannot be told. What arrives after the job has begun is not erased.
         """
         try:
-            target = targets.read(body["address"])
+            address = erasure.subject(body["address"])
         except TargetError as error:
             raise invalid({"address": [str(error)]}) from None
-        if target.address is None:
-            raise invalid({"address": ["Must be one address; a domain is nobody's data."]})
         with self.deps.engine.begin() as connection:
             job_id = suppression_jobs.ask_erasure(
                 connection,
-                target.address,
+                address,
                 self.deps.keys,
                 self.deps.vault,
                 asked_by=self.caller.name,
                 now=datetime.now(UTC),
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
-        return queued(self.deps, job_id)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 RESOURCES = (Erasures,)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from api.limits import Buckets, Verdict
 from api.problems import ProblemError
+from api.streaming import handover
 from shared import access
 from shared.access import Caller, Scope
 from shared.settings import Settings
@@ -94,7 +95,8 @@ class Gate:
     def _count(self, caller: Caller) -> None:
         if not self._requests.rate:
             return
-        verdict = self._requests.take(caller.actor, time.monotonic())
+        is_new = handover.of(request).again_after is None  # a view that is asked again answers the same request
+        verdict = self._requests.take(caller.actor, time.monotonic(), cost=1 if is_new else 0)
         headers = self._limits(verdict)
 
         @after_this_request

@@ -6,17 +6,18 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields
+from sqlalchemy import Connection
 
 from api import cursors
 from api.fields import Instant, PageQuery, asked, identifier, instant, number, page_of, text
 from api.gate import Tenancy
 from api.problems import ProblemError, not_found
-from api.resources import Deps, Resource, also_answers, answers, takes
+from api.resources import Resource, also_answers, answers, takes
+from shared import delivery_jobs
 from shared.access import Scope
 from shared.db import job_files, jobs
 from shared.db.jobs import Job as JobRow
 from shared.db.jobs import JobState, TooLateError
-from shared.doorbell import JOBS
 
 
 class JobQuery(PageQuery):
@@ -95,13 +96,16 @@ class JobCancellation(Resource):
         """Have a job stop: at once if nobody works on it, else within seconds. What it did before stays done."""
         try:
             with self.deps.engine.begin() as connection:
-                _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
+                before = _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
+                if before.kind == delivery_jobs.ABANDON:
+                    raise ProblemError(409, delivery_jobs.NOT_TO_BE_CANCELLED)
                 job = _known(jobs.cancel(connection, job_id), job_id)
-                self.audit(connection, "job.cancelled", f"job:{job_id}", kind=job.kind, state=job.state)
+                if job.state.is_over and job.state is not JobState.CANCELLED:
+                    raise ProblemError(409, f"The job is over: it is {job.state}.")
+                if not before.is_given_up:
+                    self.audit(connection, "job.cancelled", f"job:{job_id}", kind=job.kind, state=job.state)
         except TooLateError as error:
             raise ProblemError(409, str(error)) from None
-        if job.state.is_over and job.state is not JobState.CANCELLED:
-            raise ProblemError(409, f"The job is over: it is {job.state}.")
         return job, 200 if job.state.is_over else 202
 
 
@@ -137,12 +141,12 @@ class JobFile(Resource):
             part += 1
 
 
-def queued(deps: Deps, job_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
-    """The answer to whoever has asked for a job, once it is committed; and the bell for the workers."""
-    deps.doorbell.ring(JOBS)
-    with deps.engine.begin() as connection:
-        job = _known(jobs.find(connection, job_id), job_id)
-    return job, 202, {"Location": f"/v1/jobs/{job_id}"}
+def queued(connection: Connection, job_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
+    """The answer to whoever has asked for a job: read in the same transaction, so that nothing fails after it.
+
+    Who asked for it rings for the workers, after the commit.
+    """
+    return _known(jobs.find(connection, job_id), job_id), 202, {"Location": f"/v1/jobs/{job_id}"}
 
 
 def _known(job: JobRow | None, job_id: UUID) -> JobRow:

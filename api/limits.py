@@ -34,14 +34,14 @@ class Buckets:
         """In how much time an empty bucket is full."""
         return max(1, math.ceil(self.burst / self.rate)) if self.rate else 1
 
-    def take(self, name: str, now: float) -> Verdict:
-        """Take a token; `now` is in seconds, of a clock that never goes back."""
+    def take(self, name: str, now: float, cost: int = 1) -> Verdict:
+        """Take a token, or with `cost` 0 only look; `now` is in seconds, of a clock that never goes back."""
         if not self.rate:
             return Verdict(allowed=True, remaining=self.burst, seconds=0)
         with self._lock:
             level = self._level(name, now)
-            allowed = level >= 1
-            level -= allowed
+            allowed = level >= cost
+            level -= cost if allowed else 0
             self._levels[name] = (level, now)
             self._levels.move_to_end(name)
             if len(self._levels) > _MOST_BUCKETS:

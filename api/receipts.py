@@ -173,9 +173,9 @@ class ReceiptReprocessing(Resource):
             if inbox.source_of(connection, receipt_id) is None:
                 raise not_found(f"receipt {receipt_id}")
             queued = reprocess.queue(connection, [receipt_id])
+            if not queued:
+                raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
-        if not queued:
-            raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
         self.deps.doorbell.ring()
         return {"queued": queued}, 202
 

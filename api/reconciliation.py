@@ -17,7 +17,7 @@ from shared import provider_suppressions, reconciliation
 from shared.db import failed_deliveries, jobs, reconciliations, source_names
 from shared.db.jobs import Job as JobRow
 from shared.domain.reconciliation import Span
-from shared.doorbell import ASK
+from shared.doorbell import ASK, JOBS
 
 _BY_TIME_AND_NAME = tuple[datetime, str]
 _ALWAYS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
@@ -149,8 +149,10 @@ class _Asking(Resource):
                 raise not_found(f"source called {slug!r}")
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
+            answer = queued(connection, job_id)
         self.deps.doorbell.ring(ASK)
-        return queued(self.deps, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 class ReconciliationJobs(_Asking):

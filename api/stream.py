@@ -5,16 +5,13 @@ from typing import Any
 from flask import Response, request
 from marshmallow import Schema, fields
 
-from api import change_queries
-from api.change_queries import FilterQuery
+from api import change_queries, problems
+from api.change_queries import FilterQuery, Gone
 from api.gate import Tenancy
-from api.problems import ProblemError
 from api.resources import Resource, also_answers, answers, takes
 from api.streaming import frames, handover
 from api.streaming.handover import Follow, Sight
 from shared.db import changes
-
-_RETRY_AFTER_SECONDS = 10
 
 
 class StreamQuery(FilterQuery):
@@ -42,7 +39,7 @@ class Stream(Resource):
     @takes(StreamHeaders, location="headers")
     @takes(StreamQuery, location="query")
     @answers(200, {"type": "string"}, content_type=frames.CONTENT_TYPE)
-    @also_answers(410, description=change_queries.GONE)
+    @also_answers(410, schema=Gone, content_type=problems.CONTENT_TYPE, description=change_queries.GONE)
     def get(self, headers: dict[str, Any], query: dict[str, Any]) -> Response:
         """Follow the log: one server-sent event for each change.
 
@@ -52,11 +49,7 @@ class Stream(Resource):
         given = headers.get("last_event_id") or query.get("cursor")
         room = handover.of(request)
         if room.is_full:
-            raise ProblemError(
-                503,
-                "This process has as many listeners as it can serve.",
-                headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
-            )
+            raise change_queries.full()
         try:
             with self.deps.engine.begin() as connection:
                 if given is None:

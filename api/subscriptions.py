@@ -42,15 +42,14 @@ from shared.subscription_trials import BusyError
 class _Resource(Resource):
     """What resources about subscriptions share."""
 
-    def told(self, row: SubscriptionRow) -> SubscriptionFacts:
-        """A subscription as it is answered."""
-        with self.deps.engine.begin() as connection:
-            (facts,) = subscription_facts.told(connection, [row], self.deps.vault, datetime.now(UTC))
+    def told(self, connection: Connection, row: SubscriptionRow) -> SubscriptionFacts:
+        """A subscription as it is answered: read in the transaction of its change, so that nothing fails after it."""
+        (facts,) = subscription_facts.told(connection, [row], self.deps.vault, datetime.now(UTC))
         return facts
 
-    def told_with_secret(self, made: NewSecret) -> dict[str, Any]:
+    def told_with_secret(self, connection: Connection, made: NewSecret) -> dict[str, Any]:
         """The same to whoever may know its secret."""
-        return {**asdict(self.told(made.row)), "secret": made.secret, "public_key": made.public_key}
+        return {**asdict(self.told(connection, made.row)), "secret": made.secret, "public_key": made.public_key}
 
     def audit_of(self, connection: Connection, done: str, row: SubscriptionRow, **details: Any) -> None:
         """Note what was done to a subscription."""
@@ -99,10 +98,12 @@ class Subscriptions(_Resource):
                     wishes=body,
                     secret=secret,
                     scheme=scheme,
+                    may_know_sources=self.caller.tenant is None,
                     now=datetime.now(UTC),
                 )
                 self.audit_of(connection, "created", made.row, url=captures.shown(made.row.url), types=made.row.types)
-        return self.told_with_secret(made), 201, {"Location": f"/v1/subscriptions/{made.row.id}"}
+                answer = self.told_with_secret(connection, made)
+        return answer, 201, {"Location": f"/v1/subscriptions/{made.row.id}"}
 
 
 class OneSubscription(_Resource):
@@ -116,7 +117,7 @@ class OneSubscription(_Resource):
         """Show a subscription, and how its endpoint fares."""
         with self.deps.engine.begin() as connection:
             row = subscriptions.find(connection, subscription_id, tenant=self.caller.tenant)
-        return self.told(_known(row, subscription_id))
+            return self.told(connection, _known(row, subscription_id))
 
     @takes(SubscriptionPatch)
     @answers(200, Subscription)
@@ -140,7 +141,7 @@ class OneSubscription(_Resource):
                 self.audit_of(
                     connection, "changed", _known(row, subscription_id), **subscription_facts.difference(before, row)
                 )
-        return self.told(_known(row, subscription_id))
+                return self.told(connection, _known(row, subscription_id))
 
     @answers(204)
     def delete(self, subscription_id: UUID) -> None:
@@ -177,7 +178,7 @@ class SecretRotation(_Resource):
             if made is None:
                 raise not_found(f"subscription {subscription_id}")
             self.audit_of(connection, "secret_rotated", made.row)
-        return self.told_with_secret(made)
+            return self.told_with_secret(connection, made)
 
 
 class Pause(_Resource):
@@ -195,7 +196,7 @@ class Pause(_Resource):
                 connection, subscription_id, tenant=self.caller.tenant, reason=reason, now=datetime.now(UTC)
             )
             self.audit_of(connection, "paused", _known(row, subscription_id))
-        return self.told(_known(row, subscription_id))
+            return self.told(connection, _known(row, subscription_id))
 
 
 class Resumption(_Resource):
@@ -213,8 +214,9 @@ class Resumption(_Resource):
         with self.deps.engine.begin() as connection:
             row = registrations.resume(connection, subscription_id, tenant=self.caller.tenant, now=datetime.now(UTC))
             self.audit_of(connection, "resumed", _known(row, subscription_id))
+            answer = self.told(connection, _known(row, subscription_id))
         self.deps.doorbell.ring(DELIVER)
-        return self.told(_known(row, subscription_id))
+        return answer
 
 
 class Trials(_Resource):
@@ -258,7 +260,9 @@ class Recoveries(_Resource):
             refuse_disabled(row)
             job_id = delivery_jobs.ask_recovery(connection, row, asked_by=self.caller.name, now=now, **body)
             self.audit_of(connection, "recovery_asked", row, job=job_id, **body)
-        return queued(self.deps, job_id)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 def refuse_disabled(row: SubscriptionRow) -> None:

@@ -1,13 +1,15 @@
 """The suppression list as a file: imported and exported, by jobs."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
 from flask import request
 from marshmallow import fields
-from sqlalchemy import Connection
 
 from api.fields import Strict, asked
 from api.gate import Tenancy
@@ -18,6 +20,7 @@ from api.suppression_fields import Filters, for_tenant, wanted
 from shared import suppression_jobs, suppression_lists
 from shared.db.jobs import Job as JobRow
 from shared.domain.suppression import ALL_MAIL, Reason
+from shared.doorbell import JOBS
 from shared.suppression_lists import Defaults, LineError, ListError
 
 _MOST_BYTES = 64 << 20
@@ -69,6 +72,13 @@ class ImportQuery(Strict):
         load_default=False,
         metadata={"description": "Import the others. If not, one line that cannot be used stops all of it."},
     )
+    replace = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "Let a line take the place of what imports said of the same before. If not, that stays as"
+            " wide as it is: for the mail of both, until the later end."
+        },
+    )
 
 
 class Imports(Resource):
@@ -99,11 +109,15 @@ class Imports(Resource):
             types=types,
             only_tenant=self.caller.tenant,
         )
-        wishes = {"skip_bad_lines": query["skip_bad_lines"], "asked_by": self.caller.name, "now": datetime.now(UTC)}
-        with self.deps.engine.begin() as connection:
-            job_id = _ask(connection, defaults, wishes)
+        wishes = {name: query[name] for name in ("skip_bad_lines", "replace")}
+        wishes |= {"asked_by": self.caller.name, "now": datetime.now(UTC)}
+        ask = _read()  # before the transaction: whoever sends slowly holds no connection
+        with self.deps.engine.begin() as connection, _complaints():
+            job_id = ask(connection, defaults=defaults, **wishes)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
-        return queued(self.deps, job_id)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 class Exports(Resource):
@@ -115,7 +129,10 @@ class Exports(Resource):
     @takes(Filters)
     @answers(202, Job)
     def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Export what fits, as CSV that can be imported again. The job's file has it when the job is done."""
+        """Export what fits, as CSV that can be imported again. The job's file has it when the job is done.
+
+        What a spreadsheet would take for a formula has an apostrophe before it, which importing takes off again.
+        """
         filters = wanted({**body, "tenant": self.own_tenant(body.get("tenant"))}, self.deps.keys)
         with self.deps.engine.begin() as connection:
             job_id = suppression_jobs.ask_export(
@@ -126,16 +143,15 @@ class Exports(Resource):
                 now=datetime.now(UTC),
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
-        return queued(self.deps, job_id)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
-def _ask(connection: Connection, defaults: Defaults, wishes: dict[str, Any]) -> UUID:
-    """Ask for the import of what was sent. Raises ProblemError."""
+def _read() -> Callable[..., UUID]:
+    """What was sent, as the call that asks for its import. Raises ProblemError."""
     if request.mimetype in _CSV:
-        try:
-            return suppression_jobs.ask_import_of_csv(connection, request.get_data(), defaults, **wishes)
-        except ListError as error:
-            raise invalid({"body": [str(error)]}) from None
+        return partial(suppression_jobs.ask_import_of_csv, content=request.get_data())
     if request.mimetype != _JSON:
         raise ProblemError(415, "Send the list as text/csv, or as application/json.")
     try:
@@ -144,7 +160,15 @@ def _ask(connection: Connection, defaults: Defaults, wishes: dict[str, Any]) -> 
         raise invalid({"rows": [f"{error}."]}) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProblemError(400, f"The body is no JSON: {error}.") from None
-    return suppression_jobs.ask_import_of_rows(connection, rows, defaults, **wishes)
+    return partial(suppression_jobs.ask_import_of_rows, rows=rows)
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    try:
+        yield
+    except ListError as error:
+        raise invalid({"body": [str(error)]}) from None
 
 
 RESOURCES = (Imports, Exports)

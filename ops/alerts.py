@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ops import workbench
+from ops import pages, workbench
 from ops.alert_channels import channels
 from shared import rules as written
 from shared.db import alerts as stored
@@ -50,13 +50,17 @@ def list_alerts(
 ) -> None:
     """List the alerts that fire, the newest first."""
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        page = stored.listed(
-            connection,
-            state=None if with_resolved else "firing",
-            severity=severity,
-            rule=rule,
-            source=source,
-            limit=_MOST,
+        page = pages.read(
+            lambda after, limit: stored.listed(
+                connection,
+                state=None if with_resolved else "firing",
+                severity=severity,
+                rule=rule,
+                source=source,
+                after=after,
+                limit=limit,
+            ),
+            _MOST,
         )
     if as_json:
         click.echo(msgspec.json.encode([asdict(alert) for alert in page.items]).decode())
@@ -96,13 +100,15 @@ def show(alert_id: UUID, as_json: bool, data: Path) -> None:
 @workbench.data_option
 def ack(alert_id: UUID, data: Path) -> None:
     """Say that somebody knows of an alert and is at it."""
+    now = datetime.now(UTC)
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        alert = stored.acknowledge(connection, alert_id, _user(), datetime.now(UTC))
+        alert = stored.acknowledge(connection, alert_id, _user(), now)
         if alert is None:
             raise _unknown(alert_id)
-        workbench.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
-    if alert.acknowledged_at is None:
-        raise TidingsError("The alert is over; there is nothing left to acknowledge.")
+        if alert.acknowledged_at is None:
+            raise TidingsError("The alert is over; there is nothing left to acknowledge.")
+        if alert.acknowledged_at == now:
+            workbench.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
     click.echo(f"Acknowledged by {alert.acknowledged_by} at {alert.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 

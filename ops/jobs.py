@@ -1,6 +1,7 @@
 """`tidings jobs`: long work, watched and cancelled."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ops import workbench
+from ops import pages, workbench
 from ops.workbench import Workbench
+from shared import delivery_jobs
 from shared.db import job_files
 from shared.db import jobs as stored
 from shared.db.jobs import Advance, Job, JobState
@@ -29,6 +31,26 @@ _LOOK_SECONDS = 0.3
 _NOBODY_CAME_SECONDS = 15.0
 _WITHOUT_BROKER = "memory://"
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def _writable(_context: click.Context, _parameter: click.Parameter, output: Path | None) -> Path | None:
+    """Known before the work is done, whose result it would lose."""
+    if (
+        output is not None
+        and str(output) != "-"
+        and not os.access(output if output.exists() else output.parent, os.W_OK)
+    ):
+        raise click.BadParameter(f"{str(output)!r} cannot be written.")
+    return output
+
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_writable,
+    help="Where to; the screen if not.",
+)
 
 
 @click.group
@@ -43,8 +65,11 @@ def jobs() -> None:
 @workbench.data_option
 def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) -> None:
     """List jobs, the newest first."""
+    wanted = JobState(state) if state else None
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
-        page = stored.listed(connection, kind=kind, state=JobState(state) if state else None, limit=_MOST)
+        page = pages.read(
+            lambda after, limit: stored.listed(connection, kind=kind, state=wanted, after=after, limit=limit), _MOST
+        )
     if as_json:
         click.echo(msgspec.json.encode([_facts(job) for job in page.items]).decode())
         return
@@ -81,10 +106,13 @@ def show(job_id: UUID, as_json: bool, data: Path) -> None:
 def cancel(job_id: UUID, data: Path) -> None:
     """Have a job stop. What it did before stays done; an import that has not ended has done nothing."""
     with workbench.opened(data) as bench:
-        find(bench, job_id)
+        before = find(bench, job_id)
+        if before.kind == delivery_jobs.ABANDON:
+            raise TidingsError(delivery_jobs.NOT_TO_BE_CANCELLED)
         with bench.engine.begin() as connection:
             job = stored.cancel(connection, job_id)
-            workbench.audit(connection, "job.cancelled", f"job:{job_id}")
+            if job is not None and job.is_given_up and not before.is_given_up:
+                workbench.audit(connection, "job.cancelled", f"job:{job_id}")
     if job is not None and not job.state.is_over:
         click.echo("The worker that is at it has been asked to stop, and will within seconds.")
     else:
@@ -112,7 +140,7 @@ def wait(job_id: UUID, data: Path) -> None:
 
 @jobs.command
 @click.argument("job_id", metavar="ID", type=click.UUID)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to; the screen if not.")
+@output_option
 @workbench.data_option
 def file(job_id: UUID, output: Path | None, data: Path) -> None:
     """Write what a job made to a file: what was exported, or the lines that could not be imported."""
@@ -191,7 +219,18 @@ def finish(console: Console, job: Job) -> None:
 
 
 def save(bench: Workbench, job_id: UUID, output: Path | None) -> bool:
-    """Write what a job made; False if it made nothing."""
+    """Write what a job made; False if it made nothing. Raises TidingsError where it cannot be written."""
+    try:
+        return _save(bench, job_id, output)
+    except OSError as error:
+        if output is None:
+            raise
+        raise TidingsError(
+            f"It cannot be written: {error.strerror}. `tidings jobs file {job_id} -o FILE` writes it elsewhere."
+        ) from None
+
+
+def _save(bench: Workbench, job_id: UUID, output: Path | None) -> bool:
     with bench.engine.begin() as connection:
         parts = job_files.parts(connection, job_id, job_files.OUTPUT)
         first = next(parts, None)

@@ -14,8 +14,7 @@ from ops.workbench import Workbench
 from shared import recipient_keys, suppression_jobs
 from shared.db.jobs import JobState
 from shared.db.suppressions import Wanted
-from shared.domain import targets
-from shared.domain.errors import TidingsError
+from shared.domain import erasure, targets
 from shared.domain.suppression import ALL_MAIL, MailType, Reason
 from shared.doorbell import JOBS
 from shared.recipient_keys import RecipientKeys
@@ -34,6 +33,12 @@ types_option = click.option(
     "--reason", type=OneOf(Reason), default=Reason.MANUAL.value, show_default=True, help="Where a line has none."
 )
 @click.option("--skip-bad-lines", is_flag=True, help="Import the others; otherwise one bad line stops all of it.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Let a line take the place of what imports said of the same before; otherwise that stays as wide as it is:"
+    " for the mail of both, until the later end.",
+)
 @click.option("--no-wait", is_flag=True, help="Leave it to the workers.")
 @workbench.data_option
 def import_file(
@@ -42,6 +47,7 @@ def import_file(
     tenant: str,
     reason: Reason,
     skip_bad_lines: bool,
+    replace: bool,
     no_wait: bool,
     data: Path,
 ) -> None:
@@ -59,6 +65,7 @@ def import_file(
                 content,
                 defaults,
                 skip_bad_lines=skip_bad_lines,
+                replace=replace,
                 asked_by=workbench.person(),
                 now=datetime.now(UTC),
             )
@@ -67,7 +74,7 @@ def import_file(
 
 
 @click.command
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to; the screen if not.")
+@jobs.output_option
 @click.option("--domain", help="About this domain, or about an address of it.")
 @click.option("--reason", type=OneOf(Reason))
 @click.option("--tenant", help="Of this tenant; '' for those that hold for all.")
@@ -102,16 +109,14 @@ def export(
 @workbench.data_option
 def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
     """Erase an address from everything that is kept, the stored requests included. It stays suppressed if it is."""
-    meant = targets.read(address)
-    if meant.address is None:
-        raise TidingsError("Only an address can be erased; a domain is nobody's data.")
+    meant = erasure.subject(address)
     if not yes:
-        click.confirm(f"Replace {meant.address} by a pseudonym everywhere? This cannot be undone.", abort=True)
+        click.confirm(f"Replace {meant} by a pseudonym everywhere? This cannot be undone.", abort=True)
     with workbench.opened(data) as bench:
         keys = keys_of(bench)
         with bench.engine.begin() as connection:
             job_id = suppression_jobs.ask_erasure(
-                connection, meant.address, keys, bench.vault, asked_by=workbench.person(), now=datetime.now(UTC)
+                connection, meant, keys, bench.vault, asked_by=workbench.person(), now=datetime.now(UTC)
             )
             workbench.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
         _do(bench, job_id, no_wait=no_wait)

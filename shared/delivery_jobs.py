@@ -14,6 +14,7 @@ from shared.domain.deliveries import DeliveryStatus
 REPLAY: Final = "replay"
 RECOVER: Final = "recover"
 ABANDON: Final = "abandon_deliveries"
+NOT_TO_BE_CANCELLED: Final = "This job cannot be cancelled: what a removed subscription has yet to be told must not be."
 
 
 def ask_replay(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.db.sources import SourceRow
 from shared.domain.errors import CredentialsError
@@ -55,8 +56,8 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
             raise CredentialsError(f"settings.{name} must be text")
     for name in _URLS:
         url = raw.get(name)
-        if url and not url.startswith(("http://", "https://")):
-            raise CredentialsError(f"settings.{name} must be an http or https URL, not {url!r}")
+        if url:
+            _check_url(f"settings.{name}", url)
     return SourceSettings(
         api_base=raw.get("api_base"),
         keys_url=raw.get("keys_url"),
@@ -76,6 +77,21 @@ def open_source(row: SourceRow, vault: Vault) -> Source:
         credentials=provider.read_credentials(vault.open(row.credentials), row.fetched_keys),
         settings=read_settings(row.settings),
     )
+
+
+def _check_url(name: str, url: str) -> None:
+    """Raise CredentialsError unless this is a URL that may be shown to whoever may read."""
+    if not url.startswith(("http://", "https://")):
+        raise CredentialsError(f"{name} must be an http or https URL, not {url!r}")
+    try:
+        named = urlsplit(url).netloc
+    except ValueError as error:
+        raise CredentialsError(f"{name} is no URL: {error}") from None
+    if "@" in named:
+        raise CredentialsError(
+            f"{name} must not hold a user name or password: settings are shown."
+            " They belong in credentials, which are kept encrypted; write the URL without them"
+        )
 
 
 def _moment(text: str | None) -> datetime | None:

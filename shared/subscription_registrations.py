@@ -80,10 +80,14 @@ def create(
     wishes: Mapping[str, Any],
     secret: str | None = None,
     scheme: Scheme = Scheme.V1,
+    may_know_sources: bool = True,
     now: datetime,
 ) -> NewSecret:
-    """Add a subscription; its secret is made unless one is given. Raises SubscriptionError."""
-    values = DEFAULTS | {"name": urlsplit(url).hostname} | _checked(connection, wishes)
+    """Add a subscription; its secret is made unless one is given. Raises SubscriptionError.
+
+    To who may not know the sources it is not told whether there is one of a name.
+    """
+    values = DEFAULTS | {"name": urlsplit(url).hostname} | _checked(connection, wishes, may_know_sources)
     signing = _signing(secret, scheme)
     values["headers"] = vault.seal(values["headers"])
     values["secrets"] = seal_secrets([signing], vault)
@@ -107,6 +111,7 @@ def change(
     None if there is no such subscription. Raises SubscriptionError, SecretsError, or StandingError where its `version`
     is another one than the caller knew.
     """
+    endpoint_health.lock(connection, [subscription_id])  # before the subscription, as deliverers do
     row = subscriptions.find(connection, subscription_id, tenant=tenant, lock=True)
     if row is None:
         return None
@@ -115,7 +120,7 @@ def change(
     given = dict(wishes)
     if "headers" in given:
         given["headers"] = _merged(vault.open(row.headers), given["headers"])
-    values = _checked(connection, given)
+    values = _checked(connection, given, may_know_sources=tenant is None)
     if "headers" in values:
         values["headers"] = vault.seal(values["headers"])
     if url is not None and url != row.url:
@@ -168,6 +173,7 @@ def resume(
     connection: Connection, subscription_id: UUID, *, tenant: str | None, now: datetime
 ) -> SubscriptionRow | None:
     """Deliver to it again, at once, as if it had never failed. None if there is no such subscription."""
+    endpoint_health.lock(connection, [subscription_id])  # before the subscription, as deliverers do
     row = subscriptions.find(connection, subscription_id, tenant=tenant, lock=True)
     if row is None:
         return None
@@ -190,9 +196,9 @@ def remove(
     return subscriptions.update(connection, subscription_id, {"deleted_at": now, "headers": b"", "secrets": b""}, now)
 
 
-def _checked(connection: Connection, wishes: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(connection: Connection, wishes: Mapping[str, Any], may_know_sources: bool) -> dict[str, Any]:
     values = subscription_checks.checked(wishes)
-    wanted = values.get("sources", ())
+    wanted = values.get("sources", ()) if may_know_sources else ()
     known = source_names.known(connection, wanted) if wanted else frozenset()
     if missing := [slug for slug in wanted if slug not in known]:
         raise SubscriptionError("sources", f"there is no source called {', '.join(map(repr, missing))}")

@@ -1,6 +1,7 @@
 """Keeping the tables small: partitions are made ahead, and what retention has passed is let go."""
 
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -8,11 +9,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from shared.db import idempotent_answers, log_retention, partitions, retention
+from workers import abandonment
 from workers.rim import Rim
 
 _LOCK = 0x71D1466
 _CHANGES_AT_ONCE = 5000
-_MOST_SECONDS = 30.0  # for the log of changes; the rest waits for the next time
+_HISTORY_AT_ONCE = 5000
+_MOST_SECONDS = 30.0  # for the log of changes, and for history; the rest waits for the next time
 
 log = structlog.get_logger()
 
@@ -25,12 +28,16 @@ def maintain(rim: Rim) -> None:
         if not _is_alone(connection):
             return
         made = partitions.ensure(connection, now=now)
+    with rim.engine.begin() as connection:  # of its own: whatever becomes of it, the partitions are made
+        if not _is_alone(connection):
+            return
         trimmed = retention.trim(connection, oldest)
-        trimmed |= retention.trim_history(connection, now, now - oldest)
         trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
         log_retention.mark(connection, now)
         log_retention.forget_marks(connection, oldest)
     log.info("maintained", partitions_made=made, rows_trimmed=trimmed)
+    let_go_of_history(rim, now, now - oldest)
+    abandonment.give_up_old(rim, oldest)
     let_go_of_changes(rim, oldest)
     try:
         with rim.engine.begin() as connection:
@@ -39,6 +46,20 @@ def maintain(rim: Rim) -> None:
         log.warning("old partitions are in use; they are dropped next time")
     else:
         log.info("old partitions", dropped=dropped)
+
+
+def let_go_of_history(rim: Rim, now: datetime, kept: timedelta) -> None:
+    """Delete history that is very old, a little at a time; `kept` is how long everything else is kept."""
+    deadline, gone = time.monotonic() + _MOST_SECONDS, Counter[str]()
+    while time.monotonic() < deadline:
+        with rim.engine.begin() as connection:
+            if not _is_alone(connection):
+                return
+            now_gone = retention.trim_history(connection, now, kept, most=_HISTORY_AT_ONCE)
+        gone.update(now_gone)
+        if max(now_gone.values()) < _HISTORY_AT_ONCE:
+            break
+    log.info("let go of history", **gone)
 
 
 def let_go_of_changes(rim: Rim, oldest: datetime) -> None:

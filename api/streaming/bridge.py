@@ -7,17 +7,18 @@ themselves; here an answer crosses once.
 import asyncio
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
+from api.streaming.bodies import Bodies, Body, Bounds
 from api.streaming.handover import IN_ENVIRON, Handover
 from api.streaming.protocol import Receive, Scope, Send
 
-_BODY_SECONDS = 30.0  # for each piece of a request's body
+_ALIVE = "/healthz"  # has a thread of its own: a process that is busy is alive
 _OWN_NAMES = {"CONTENT_TYPE", "CONTENT_LENGTH"}
 
 
@@ -35,14 +36,25 @@ class Answer:
 class Bridge:
     """A WSGI application, for an event loop."""
 
-    def __init__(self, app: WSGIApplication, threads: int) -> None:
+    def __init__(self, app: WSGIApplication, threads: int, bounds: Bounds | None = None) -> None:
         self._app = app
+        self._bodies = Bodies(bounds)
         self._threads = ThreadPoolExecutor(threads, "flask")
+        self._spare = ThreadPoolExecutor(1, "alive")
 
     async def ask(self, scope: Scope, receive: Receive, handover: Handover) -> Answer:
-        """Have a request answered."""
+        """Have a request answered. Raises ClientDisconnected where it does not come to its end."""
+        body = await self._bodies.begin(scope, receive)
+        threads = self._spare if scope["path"] == _ALIVE else self._threads
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, self._ask, scope, body, handover)
+        finally:
+            self._bodies.end(body)
+
+    async def ask_again(self, scope: Scope, handover: Handover) -> Answer:
+        """Have a request answered anew. Of its body nothing is left."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._ask, scope, receive, handover, loop)
+        return await loop.run_in_executor(self._threads, self._ask, scope, Body(), handover)
 
     async def answer(self, answer: Answer, send: Send) -> None:
         """Send an answer, as fast as it is taken."""
@@ -62,41 +74,13 @@ class Bridge:
     def close(self) -> None:
         """Wait until the threads have done what they are at."""
         self._threads.shutdown()
+        self._spare.shutdown()
 
-    def _ask(self, scope: Scope, receive: Receive, handover: Handover, loop: asyncio.AbstractEventLoop) -> Answer:
+    def _ask(self, scope: Scope, body: Body, handover: Handover) -> Answer:
         environ = _environ(scope)
         environ[IN_ENVIRON] = handover
-        has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
-        environ["wsgi.input"] = io.BufferedReader(_Body(receive, loop)) if has_body else io.BytesIO()
+        environ["wsgi.input"] = body.stream if isinstance(body.stream, io.BytesIO) else io.BufferedReader(body.stream)
         return _collect(self._app, environ)
-
-
-class _Body(io.RawIOBase):
-    """The body of a request, fetched when it is read, and only then."""
-
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
-        self._receive = receive
-        self._loop = loop
-        self._piece = memoryview(b"")
-        self._is_over = False
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Wait for what comes next. Raises TimeoutError."""
-        while not self._piece and not self._is_over:
-            message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result(_BODY_SECONDS)
-            self._piece = memoryview(message.get("body", b""))
-            self._is_over = not message.get("more_body", False)
-        size = min(len(buffer), len(self._piece))
-        buffer[:size] = self._piece[:size]
-        self._piece = self._piece[size:]
-        return size
-
-    async def _next(self) -> Mapping[str, Any]:
-        return await self._receive()
 
 
 def _collect(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:

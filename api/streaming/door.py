@@ -9,8 +9,11 @@ from types import FrameType
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+from werkzeug.exceptions import ClientDisconnected
+
 from api.streaming import sockets
 from api.streaming.audience import Audience, Patience
+from api.streaming.bodies import Bounds
 from api.streaming.bridge import Answer, Bridge
 from api.streaming.handover import Follow, Handover, Wait
 from api.streaming.listener import Listener
@@ -35,11 +38,12 @@ class Door:
         *,
         pace: Pace | None = None,
         patience: Patience | None = None,
+        bounds: Bounds | None = None,
         at_the_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._reader = reader
         self._at_the_end = at_the_end
-        self._bridge = Bridge(app, _FLASK_THREADS)
+        self._bridge = Bridge(app, _FLASK_THREADS, bounds)
         self._threads = ThreadPoolExecutor(READING_THREADS, "log")
         self._tail = Tail(reader, pace)
         self._audience = Audience(self._tail, self._threads, patience)
@@ -93,11 +97,14 @@ class Door:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         handover = Handover(is_full=self._audience.is_full)
-        answer = await self._bridge.ask(scope, receive, handover)
+        try:
+            answer = await self._bridge.ask(scope, receive, handover)
+        except ClientDisconnected:  # there is nobody to be answered
+            return
         if isinstance(handover.left, Follow):
             await _unless_gone(self._follow(handover.left, answer, scope, send), receive)
         elif isinstance(handover.left, Wait) and not self._audience.is_full:
-            await _unless_gone(self._wait(handover.left, answer, scope, receive, send), receive)
+            await _unless_gone(self._wait(handover.left, answer, scope, send), receive)
         else:
             await self._bridge.answer(answer, send)
 
@@ -111,7 +118,7 @@ class Door:
         with self._audience.staying(listener):
             await listener.run(answer.body)
 
-    async def _wait(self, wait: Wait, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _wait(self, wait: Wait, answer: Answer, scope: Scope, send: Send) -> None:
         """Answer anew as soon as there is something, or when the time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait.seconds
@@ -119,7 +126,7 @@ class Door:
         with self._audience.staying(), self._tail.used():
             while isinstance(left, Wait) and loop.time() < deadline and not self._audience.is_stopping:
                 handover = Handover(again_after=await self._growth(left, deadline))
-                answer = await self._bridge.ask(scope, receive, handover)
+                answer = await self._bridge.ask_again(scope, handover)
                 left = handover.left
         await self._bridge.answer(answer, send)
 

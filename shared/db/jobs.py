@@ -71,6 +71,11 @@ class Job:
     has_file: bool
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it was cancelled, or its holder was asked to stop."""
+        return self.cancel_asked or self.state is JobState.CANCELLED
+
+    @property
     def shown_parameters(self) -> dict[str, Any]:
         """What was asked for, as far as everybody may see it."""
         return {name: value for name, value in self.parameters.items() if name != SEALED}

@@ -19,7 +19,6 @@ _STATEMENTS: Final = {
     "alert_notices": "DELETE FROM alert_notices WHERE enqueued_at < %(oldest)s AND state <> 'pending'",
     "failed_deliveries": "DELETE FROM failed_deliveries WHERE failed_at < %(oldest)s",
     "resend_records": "DELETE FROM resend_records WHERE made_at < %(oldest)s",
-    "pending_deliveries": "DELETE FROM pending_deliveries WHERE delivery_id < %(oldest_id)s",
     "endpoint_health": (
         "DELETE FROM endpoint_health AS h USING subscriptions AS s"
         " WHERE s.id = h.subscription_id AND s.deleted_at < %(oldest)s"
@@ -27,13 +26,16 @@ _STATEMENTS: Final = {
     "reconciled_receipts": "DELETE FROM reconciled_receipts WHERE receipt_id < %(oldest_id)s",
 }
 
+_OLD_ALERTS: Final = (
+    "SELECT id FROM alerts WHERE id < %(oldest_id)s AND resolved_at < %(oldest)s ORDER BY id LIMIT %(most)s"
+)
 _HISTORY: Final = {
-    "audit_log": "DELETE FROM audit_log WHERE id < %(oldest_id)s",
-    "alert_steps": (
-        "DELETE FROM alert_steps AS s USING alerts AS a"
-        " WHERE a.id = s.alert_id AND a.id < %(oldest_id)s AND a.resolved_at < %(oldest)s"
+    "audit_log": (
+        "DELETE FROM audit_log"
+        " WHERE id IN (SELECT id FROM audit_log WHERE id < %(oldest_id)s ORDER BY id LIMIT %(most)s)"
     ),
-    "alerts": "DELETE FROM alerts WHERE id < %(oldest_id)s AND resolved_at < %(oldest)s",
+    "alert_steps": f"DELETE FROM alert_steps WHERE alert_id IN ({_OLD_ALERTS})",
+    "alerts": f"DELETE FROM alerts WHERE id IN ({_OLD_ALERTS})",
 }
 _HISTORY_AT_LEAST: Final = timedelta(days=400)
 _HISTORY_FOR_RETENTIONS: Final = 12
@@ -44,11 +46,15 @@ def trim(connection: Connection, oldest: datetime) -> dict[str, int]:
     return _delete(connection, _STATEMENTS, oldest)
 
 
-def trim_history(connection: Connection, now: datetime, retention: timedelta) -> dict[str, int]:
-    """Delete from the audit log and the alerts what is older than twelve times the retention, and than 400 days."""
-    return _delete(connection, _HISTORY, now - max(_HISTORY_AT_LEAST, retention * _HISTORY_FOR_RETENTIONS))
+def trim_history(connection: Connection, now: datetime, retention: timedelta, *, most: int) -> dict[str, int]:
+    """Delete from the audit log and the alerts what is older than twelve times the retention, and than 400 days.
+
+    The oldest first: at most so many entries, and as many alerts with their steps.
+    """
+    oldest = now - max(_HISTORY_AT_LEAST, retention * _HISTORY_FOR_RETENTIONS)
+    return _delete(connection, _HISTORY, oldest, most=most)
 
 
-def _delete(connection: Connection, statements: Mapping[str, str], oldest: datetime) -> dict[str, int]:
-    values = {"oldest": oldest, "oldest_id": ids.first_at(oldest)}
+def _delete(connection: Connection, statements: Mapping[str, str], oldest: datetime, **more: int) -> dict[str, int]:
+    values = {"oldest": oldest, "oldest_id": ids.first_at(oldest), **more}
     return {table: connection.exec_driver_sql(statement, values).rowcount for table, statement in statements.items()}

@@ -3,15 +3,18 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.resources import Deps
+from shared import subscription_facts
 from shared.access import Scope, create_key
-from shared.db import idempotent_answers
+from shared.db import idempotent_answers, jobs
 from shared.settings import Settings
 from tests.api.house import ADMIN_KEY, House
 
@@ -94,6 +97,32 @@ def test_the_same_key_of_another_caller_is_another(house: House) -> None:
 def test_what_was_refused_can_be_mended_under_the_same_key(house: House) -> None:
     assert post(house, "k-1", body={"name": ""}).status_code == 422
     assert post(house, "k-1").status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "read", "table"),
+    [
+        ("/v1/deliveries/replay", {"filter": {"status": "delivered"}}, (jobs, "find"), "jobs"),
+        ("/v1/suppressions/import", {"rows": [{"address": "ann@example.net"}]}, (jobs, "find"), "jobs"),
+        ("/v1/suppressions/export", {}, (jobs, "find"), "jobs"),
+        ("/v1/erasures", {"address": "ann@example.net"}, (jobs, "find"), "jobs"),
+        (
+            "/v1/subscriptions",
+            {"url": "http://1.1.1.1/", "types": ["*"]},
+            (subscription_facts, "told"),
+            "subscriptions",
+        ),
+    ],
+)
+def test_what_could_not_be_answered_was_not_done(
+    house: House, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, read: tuple[Any, str], table: str
+) -> None:
+    module, name = read
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, Mock(side_effect=OperationalError("", {}, Exception("connection lost"))))
+        assert post(house, "k-1", path, body).status_code == 503
+    assert post(house, "k-1", path, body).status_code < 300
+    assert house.execute(f"SELECT count(*) FROM {table}") == [(1,)]
 
 
 def test_while_the_first_is_answered_a_repetition_is_told_to_wait(house: House) -> None:

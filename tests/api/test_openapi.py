@@ -77,6 +77,14 @@ def agrees(value: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
         assert isinstance(value, tuple(kinds[name] for name in names if name != "null"))
 
 
+@pytest.mark.parametrize("path", ["/v1/changes", "/v1/changes/stream"])
+def test_it_says_where_reading_can_begin_again(document: dict[str, Any], path: str) -> None:
+    (kind, content), *others = document["paths"][path]["get"]["responses"]["410"]["content"].items()
+    assert (kind, others) == ("application/problem+json", [])
+    schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+    assert {"detail", "oldest_cursor"} < schema["properties"].keys()
+
+
 def test_the_page_for_people_lists_every_path_and_loads_nothing(still_house: House, document: dict[str, Any]) -> None:
     answer = still_house.client.get("/docs")
     assert answer.content_type.startswith("text/html")

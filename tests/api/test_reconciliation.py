@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from api import cursors
 from shared.db import failed_deliveries, reconciliations
 from shared.domain.reconciliation import FailedDelivery
 from tests.api.house import House
@@ -69,6 +70,8 @@ def test_failed_deliveries_are_listed_by_when_they_failed(house: House) -> None:
     assert [one["reference"] for one in some] == ["3", "4", "5"]
     assert house.call("GET", "/v1/sources/nobody/failed-deliveries").status_code == 404
     assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor="nonsense").status_code == 400
+    with_nul = cursors.encode((datetime(2026, 1, 1, tzinfo=UTC), "\0"))
+    assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor=with_nul).status_code == 400
 
 
 @pytest.mark.parametrize(

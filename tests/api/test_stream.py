@@ -12,8 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import Engine
 
+from api.app import create_app
+from api.resources import Deps
 from api.streaming.audience import Patience
 from api.streaming.door import Door
 from api.streaming.reader import LogReader
@@ -22,6 +25,7 @@ from ops import embedded
 from shared import access
 from shared.access import Scope
 from shared.db import changes, engine, migrate
+from shared.settings import Settings
 from tests.api.conftest import in_database
 from tests.api.house import ADMIN_KEY, House, happening
 from tests.api.serving import Call, Ear, Served, calling, served
@@ -389,10 +393,12 @@ class TestWithoutPatience:
     """What takes long, made short; in this process."""
 
     @asynccontextmanager
-    async def open(self, house: House, pace: Pace = QUICK, **patience: float) -> AsyncIterator[Door]:
+    async def open(
+        self, house: House, pace: Pace = QUICK, app: Flask | None = None, **patience: float
+    ) -> AsyncIterator[Door]:
         reading = engine.create(url(house.engine), application="test log")
         door = Door(
-            house.client.application,
+            app or house.client.application,
             LogReader(reading),
             pace=pace,
             patience=Patience(**{"look_seconds": 0.05, **patience}),  # type: ignore[arg-type]
@@ -530,9 +536,28 @@ class TestWithoutPatience:
                     assert b"retry-after" in dict(second.sent[0]["headers"])
                 async with calling(door, "/v1/changes?wait=60") as third:
                     await third.end()
-                    assert third.status == 200
+                    assert third.status == 503
+                    assert b"retry-after" in dict(third.sent[0]["headers"])
+                async with calling(door, "/v1/changes") as page:
+                    await page.end()
+                    assert page.status == 200
             async with self.open(house, most=1) as door, calling(door, "/v1/changes/stream") as next_one:
                 await next_one.until(b"id: ")
+
+        asyncio.run(scenario())
+
+    def test_who_waits_is_counted_once(self, house: House) -> None:
+        settings = Settings(admin_key=ADMIN_KEY, api_rate=0.001, api_burst=3)
+        app = create_app(Deps(settings=settings, engine=house.engine, vault=house.vault, doorbell=house.bell))
+
+        async def scenario() -> None:
+            async with self.open(house, app=app) as door:
+                left = []
+                for _ in range(4):
+                    async with calling(door, "/v1/changes?wait=0.05") as call:
+                        await call.end()
+                        left.append((call.status, dict(call.sent[0]["headers"])[b"ratelimit"][:9]))
+                assert left == [(200, b'"key";r=2'), (200, b'"key";r=1'), (200, b'"key";r=0'), (429, b'"key";r=0')]
 
         asyncio.run(scenario())
 

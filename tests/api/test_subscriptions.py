@@ -11,7 +11,9 @@ from nacl.signing import SigningKey, VerifyKey
 from standardwebhooks import Webhook
 
 from shared import standard_webhooks
+from shared import subscription_registrations as registrations
 from shared.access import Scope, create_key
+from shared.domain.subscription_checks import SubscriptionError
 from tests import sinks
 from tests.estate import Estate
 from tests.sinks import HttpSink, Received
@@ -123,6 +125,20 @@ class TestMaking:
         made = estate.subscribe(NOWHERE)
         answer = estate.house.call("PATCH", path(made), {"url": url})
         assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["url"])
+
+    def test_tells_a_tenant_nothing_of_the_inside(self, estate: Estate) -> None:
+        estate.house.source("main")
+        with estate.house.engine.begin() as connection:
+            estate.house.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
+        made = [estate.subscribe(NOWHERE, sources=[name]) for name in ("main", "nowhere")]
+        assert estate.house.call("PATCH", path(made[0]), {"sources": ["elsewhere"]}).status_code == 200
+
+    def test_does_not_tell_where_a_name_leads(self) -> None:
+        with pytest.raises(SubscriptionError) as caught:
+            registrations.checked_url("http://localhost/", ())
+        assert "localhost is not a public address" in str(caught.value)
+        assert "127.0.0.1" not in str(caught.value)
+        assert "::1" not in str(caught.value)
 
     def test_needs_a_key_that_may_write(self, estate: Estate) -> None:
         with estate.house.engine.begin() as connection:
@@ -360,6 +376,14 @@ class TestRemoving:
         whole = estate.house.get(f"/v1/deliveries/{delivery['id']}")
         assert "was removed" in whole["next_action"]
         assert estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay").status_code == 410
+
+    def test_cannot_be_undone_by_cancelling_what_it_started(self, estate: Estate, sink: HttpSink) -> None:
+        with estate.house.engine.begin() as connection:
+            estate.house.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
+        estate.house.call("DELETE", path(estate.subscribe(sink.url)))
+        (job,) = estate.house.items("/v1/jobs")
+        assert estate.house.call("POST", f"/v1/jobs/{job['id']}/cancel").status_code == 409
+        assert estate.house.get(f"/v1/jobs/{job['id']}")["state"] == "queued"
 
     def test_forgets_what_was_secret(self, estate: Estate) -> None:
         made = estate.subscribe(NOWHERE, headers={"X-A": "1"})

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from shared import judgement, normalize, recipient_keys
-from shared.db import sources, state
+from shared.db import sources, state, suppressions
 from shared.domain.suppression import SuppressionPolicy
 from shared.recipient_keys import RecipientKeys
 from shared.settings import Settings
@@ -100,6 +100,9 @@ class TestAdding:
         assert suppressed(house, *ann, tenant="") == []
         assert datetime.fromisoformat(check(house, *ann)[0]["expires_at"]) == LATER
 
+    def test_says_in_so_many_words_that_it_is_for_good_if_one_likes(self, house: House) -> None:
+        assert add(house, "ann@example.net", expires_at=None)["expires_at"] is None
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -158,6 +161,21 @@ class TestLifting:
         judge(house, happening("hard-bounced", "a@example.net", "b@example.net", **BOUNCE))
         assert suppressed(house, "a@example.net", "b@example.net") == ["b@example.net"]
         assert house.get(f"{LIST}/a@example.net")["lifts"]
+
+    def test_what_an_import_is_writing_is_to_be_tried_again(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(suppressions, "_IMPORT_WAIT_MS", 50)
+        add(house, "ann@example.net")
+        house.execute("UPDATE suppressions SET origin = 'import'")
+        with house.engine.begin() as importing:
+            importing.exec_driver_sql("UPDATE suppressions SET note = 'x'")
+            answer = lift(house, "ann@example.net")
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "import" in answer.get_json()["detail"]
+        assert house.items("/v1/audit", action="suppression.lifted") == []
+        assert lift(house, "ann@example.net").status_code == 200
 
 
 class TestTheList:
@@ -373,6 +391,12 @@ class TestErasures:
         assert "example.net" not in str(house.execute("SELECT parameters FROM jobs")).lower()
         assert answer.get_json()["parameters"] == {"key": keys_of(house).of_address("ann@example.net")}
 
-    @pytest.mark.parametrize("address", ["@example.net", "ann", ""])
+    @pytest.mark.parametrize("address", ['"ann lee"@example.net', "ann@[192.0.2.1]"])
+    def test_are_also_of_what_is_kept_and_is_odd(self, house: House, address: str) -> None:
+        answer = house.call("POST", "/v1/erasures", {"address": address})
+        assert answer.status_code == 202
+        assert answer.get_json()["parameters"] == {"key": keys_of(house).of_address(address)}
+
+    @pytest.mark.parametrize("address", ["@example.net", "ann", "", "ann@example.net, bob@example.net"])
     def test_are_of_one_address(self, house: House, address: str) -> None:
         assert house.call("POST", "/v1/erasures", {"address": address}).status_code == 422

@@ -65,6 +65,8 @@ def test_somebody_says_that_they_are_at_it(commands: Commands) -> None:
     with commands.house.engine.begin() as connection:
         telling.resolve(connection, over)
     assert "is over" in commands.run("alerts", "ack", str(over), code=2)
+    (entry,) = commands.house.get("/v1/audit", action="alert.acknowledged")["items"]
+    assert entry["object"] == f"alert:{alert_id}"
 
 
 @pytest.mark.parametrize("command", ["show", "ack"])

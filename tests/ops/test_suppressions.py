@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ops import jobs as job_commands
 from ops.cli import main
-from shared.db import jobs
+from shared.db import jobs, walks
 from tests.api.house import happening
 from tests.ops.commands import Commands
 
@@ -87,6 +87,7 @@ def test_the_list_is_cut_by_what_it_says(commands: Commands) -> None:
         (("add", "ann"), "has no @"),
         (("add", "ann@example.net", "--until", "2020-01-01"), "in the future"),
         (("add", "ann@example.net", "--type", "letters"), "transactional"),
+        (("add", "ann@example.net", "--note", "x" * 1001), "1000 characters"),
         (("erase", "@example.net", "--yes"), "Only an address"),
         (("list", "--domain", "x y"), "is no"),
     ],
@@ -97,6 +98,38 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(
     told = run(commands, *words, code=2)
     assert sentence in told
     assert "Traceback" not in told
+
+
+def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few that fit are the oldest of more than the database reads at once."""
+    for number in range(2):
+        add(commands, f"ann{number}@example.com")
+    lines = "".join(f"u{number}@example.net\n" for number in range(9))
+    run(commands, "import", "-", says=f"email\n{lines}")
+    monkeypatch.setattr(walks, "MOST_READ", 3)
+    words = ("list", "--domain", "example.com", "--json")
+    found = [entry["address"] for entry in json.loads(run(commands, *words))]
+    assert found == ["ann1@example.com", "ann0@example.com"]
+    (last,) = json.loads(run(commands, *words, "--limit", "1"))
+    assert last["address"] == "ann1@example.com"
+    assert len(json.loads(run(commands, "list", "--json"))) == 11
+
+
+def test_a_file_that_cannot_be_written_is_said_so_before_the_work(commands: Commands, tmp_path: Path) -> None:
+    assert "cannot be written" in run(commands, "export", "-o", str(tmp_path / "none" / "x.csv"), code=2)
+    assert json.loads(commands.run("jobs", "list", "--json")) == []
+    told = run(commands, "export", "-o", "/dev/full", code=2)
+    (job,) = json.loads(commands.run("jobs", "list", "--json"))
+    assert f"tidings jobs file {job['id']}" in told
+
+
+def test_a_list_that_is_imported_again_makes_nothing_weaker_unless_it_is_to_replace(commands: Commands) -> None:
+    narrow = f"email,expires_at\nann@example.net,{TOMORROW}\n"
+    run(commands, "import", "-", says="email\nann@example.net\n")
+    run(commands, "import", "-", says=narrow)
+    assert "for good" in run(commands, "check", "ann@example.net", code=1)
+    assert re.search(r"changed\s+1", run(commands, "import", "-", "--replace", says=narrow))
+    assert f"until {TOMORROW}" in run(commands, "check", "ann@example.net", code=1)
 
 
 def test_a_file_is_imported_and_exported_without_a_worker(commands: Commands, tmp_path: Path) -> None:
@@ -143,6 +176,7 @@ def test_an_address_is_erased_after_asking_and_stays_suppressed(commands: Comman
     assert "(erased)" in run(commands, "list")
     assert b"ann@" not in bytes(house.execute("SELECT body FROM receipts")[0][0])
     assert "erased" in run(commands, "why", "ann@example.net")
+    assert "done" in run(commands, "erase", '"ann lee"@example.net', "--yes"), "as it is kept, however odd"
 
 
 def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
@@ -166,6 +200,8 @@ def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
     monkeypatch.undo()
     commands.house.execute("UPDATE jobs SET state = 'queued'")
     assert "cancelled" in commands.run("jobs", "cancel", job_id)
+    assert "cancelled" in commands.run("jobs", "cancel", job_id)
+    assert len(commands.house.get("/v1/audit", action="job.cancelled")["items"]) == 1
     assert "cancelled" in commands.run("jobs", "list", "--state", "cancelled")
     assert "no such jobs" in commands.run("jobs", "list", "--kind", "erase")
     assert "made no file" in commands.run("jobs", "file", job_id, code=2)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -63,6 +64,17 @@ class TestPartitions:
         newest = partitions_of(workshop)[-1]
         workshop.run(f"DROP TABLE {newest}")
         maintenance.maintain(workshop.rim)
+        assert newest in partitions_of(workshop)
+
+    @pytest.mark.parametrize("trimming", ["trim", "trim_history"])
+    def test_are_made_whatever_becomes_of_what_is_old(
+        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, trimming: str
+    ) -> None:
+        newest = partitions_of(workshop)[-1]
+        workshop.run(f"DROP TABLE {newest}")
+        monkeypatch.setattr(retention, trimming, Mock(side_effect=RuntimeError("it takes too long")))
+        with pytest.raises(RuntimeError):
+            maintenance.maintain(workshop.rim)
         assert newest in partitions_of(workshop)
 
 
