@@ -236,6 +236,10 @@ class House:
             connection.exec_driver_sql("LOCK TABLE sources IN ACCESS EXCLUSIVE MODE")
             yield
 
+    def has_waiting_workers(self) -> bool:
+        """Whether one of them waits for `holding_workers` to end, whatever it is at."""
+        return bool(self.rows("SELECT FROM pg_locks WHERE relation = 'sources'::regclass AND NOT granted"))
+
     def nothing_is_doubled(self) -> None:
         """Every event is stored and announced once."""
         with self.engine.connect() as connection:

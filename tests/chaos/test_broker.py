@@ -82,7 +82,7 @@ def test_a_worker_that_has_no_time_for_thousands_of_bells_lets_go_of_them_and_wo
     bell = Doorbell(house.redis.url)
     with house.holding_workers():
         done = stage.provider.send(stage.bodies(first))
-        house.must_come(lambda: bool(house.leased()), "worker")
+        house.must_come(house.has_waiting_workers, "worker")
         assert all(bell.ring() for _ in range(3000))
         time.sleep(1.5)  # until they have expired
     bell.close()

@@ -66,7 +66,8 @@ def settle(house: House, subscriptions: Sequence[UUID]) -> None:
         if now > aged_at + 2:
             with house.engine.begin() as connection:
                 connection.exec_driver_sql(
-                    "UPDATE pending_deliveries SET lease_until = least(lease_until, now() - interval '1 s'),"
+                    "UPDATE pending_deliveries SET"
+                    " lease_until = CASE WHEN lease_until > now() THEN now() - interval '1 s' ELSE lease_until END,"
                     " available_at = least(available_at, now()) WHERE delivery_id IN ("
                     "SELECT delivery_id FROM pending_deliveries ORDER BY delivery_id FOR UPDATE SKIP LOCKED)"
                 )
