@@ -14,7 +14,7 @@ from typing import Any
 from werkzeug.exceptions import ClientDisconnected
 
 from api.problems import ProblemError
-from api.streaming.protocol import Receive, Scope
+from shared.asgi.protocol import Receive, Scope
 
 _RETRY_AFTER_SECONDS = 5
 

@@ -14,12 +14,13 @@ from werkzeug.exceptions import ClientDisconnected
 from api.streaming import sockets
 from api.streaming.audience import Audience, Patience
 from api.streaming.bodies import Bounds
-from api.streaming.bridge import Answer, Bridge
+from api.streaming.bridge import Bridge
 from api.streaming.handover import Follow, Handover, Wait
 from api.streaming.listener import Listener
-from api.streaming.protocol import Receive, Scope, Send
 from api.streaming.reader import LogReader
 from api.streaming.tail import Pace, Tail
+from shared.asgi.gateway import Answer
+from shared.asgi.protocol import Receive, Scope, Send
 from shared.db.changes import Cursor
 
 READING_THREADS = 3

@@ -9,9 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.streaming import frames
 from api.streaming.handover import Follow
-from api.streaming.protocol import Send
 from api.streaming.reader import LogReader, Part
 from api.streaming.tail import Tail
+from shared.asgi.protocol import Send
 from shared.db.changes import GoneError
 
 _LAST_WORDS_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""What all doors need to stand on an event loop: ASGI, and Flask behind it."""
