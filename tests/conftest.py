@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +96,9 @@ def template(postgres: DatabaseServer) -> Iterator[str]:
     postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
-@pytest.fixture
-def database_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
-    """A database for one test: migrated, and empty."""
+@contextmanager
+def new_database(postgres: DatabaseServer, template: str) -> Iterator[str]:
+    """A database of its own, migrated and empty; its URL."""
     database = f"tidings_test_{os.getpid()}_{next(_numbers)}"
     name = sql.Identifier(database)
     postgres.execute(
@@ -105,6 +106,13 @@ def database_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
     )
     yield postgres.url_of(database)
     postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def database_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
+    """A database for one test."""
+    with new_database(postgres, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

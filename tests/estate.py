@@ -5,15 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
-from uuid import uuid4
-
-from psycopg import sql
 
 from shared.secrets import new_key
 from shared.settings import Settings
 from tests.api import house as houses
 from tests.api.house import ADMIN_KEY, House
-from tests.conftest import DatabaseServer
+from tests.conftest import DatabaseServer, new_database
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.downstream import Downstream
@@ -110,11 +107,5 @@ def opened(database_url: str) -> Iterator[Estate]:
 @contextmanager
 def in_new_database(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
     """An estate for several tests, one after the other."""
-    database = f"tidings_test_{uuid4().hex}"
-    name = sql.Identifier(database)
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(name, sql.Identifier(template))
-    )
-    with opened(postgres.url_of(database)) as estate:
+    with new_database(postgres, template) as url, opened(url) as estate:
         yield estate
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
 
 import pytest
-from psycopg import sql
 
 from tests import estate as estates
 from tests.api.house import ADMIN_KEY, House, opened
-from tests.conftest import DatabaseServer
+from tests.conftest import DatabaseServer, new_database
 from tests.estate import Estate
 
 TABLES = (
@@ -60,11 +58,5 @@ def estate(common_estate: Estate) -> Iterator[Estate]:
 
 @contextmanager
 def in_database(postgres: DatabaseServer, template: str) -> Iterator[House]:
-    database = f"tidings_test_{uuid4().hex}"
-    name = sql.Identifier(database)
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(name, sql.Identifier(template))
-    )
-    with opened(postgres.url_of(database)) as made:
+    with new_database(postgres, template) as url, opened(url) as made:
         yield made
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
@@ -21,21 +20,16 @@ from shared.domain.rules import tallies
 from shared.providers import mailchannels
 from shared.sources import Source
 from simulator import staging
-from tests.conftest import DatabaseServer
+from tests.conftest import DatabaseServer, new_database
 
 NOW = datetime.now(UTC)  # there are partitions for these weeks only
 
 
 @pytest.fixture
-def usual_url(postgres: DatabaseServer, template: str, database_url: str) -> Iterator[str]:
+def usual_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
     """A second database, as migrated and as empty as the first."""
-    name = make_url(database_url).database
-    other = sql.Identifier(f"{name}_usual")
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(other, sql.Identifier(template))
-    )
-    yield postgres.url_of(f"{name}_usual")
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(other))
+    with new_database(postgres, template) as url:
+        yield url
 
 
 def story(count: int) -> list[list[NewEvent]]:
