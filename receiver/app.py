@@ -1,81 +1,74 @@
-"""The public door, as a WSGI application."""
+"""The public door, as an ASGI application: posts at a source are answered on the event loop, all else by Flask."""
 
-from collections.abc import Iterable
-from wsgiref.types import StartResponse, WSGIEnvironment
+import asyncio
+import io
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-import structlog
-from flask import Flask, Response, request
-from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug import Request as HttpRequest
-from werkzeug.exceptions import HTTPException
-
-from receiver import metrics
-from receiver.arrival import Refused
-from receiver.door import Door, answer
-from receiver.writer import StorageUnavailableError
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import StatusCodes
+from receiver import pages
+from receiver.door import Door
+from receiver.refused import answer, failed
+from shared.asgi import gateway
+from shared.asgi.gateway import Answer
+from shared.asgi.protocol import Receive, Scope, Send
 
 _WEBHOOKS = "/webhooks/"
+_FLASK_THREADS = 8
 
-log = structlog.get_logger()
+_T = TypeVar("_T")
 
 
-class Receiver(Flask):
-    """Flask, with a shorter way for the one thing that is done thousands of times a second.
+class Receiver:
+    """Everything that a receiver's process serves. `at_the_end` is called when it stops.
 
-    Contexts, routing and signals would be a third of what a POST costs here, and it uses none of them.
+    What is done thousands of times a second is done without Flask, and without a thread: threads that wait for one
+    another's turn cost a request more than everything else that is done for it.
     """
 
-    def __init__(self, door: Door) -> None:
-        super().__init__("receiver")
+    def __init__(self, door: Door, *, at_the_end: Callable[[], None] = lambda: None) -> None:
         self._door = door
+        self._at_the_end = at_the_end
+        self._pages = pages.create_app(door, self._on_loop)
+        self._threads = ThreadPoolExecutor(_FLASK_THREADS, "flask")
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Hand what is posted at a source to the door, and anything else to Flask."""
-        path = environ["PATH_INFO"]
-        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(_WEBHOOKS):
-            return super().wsgi_app(environ, start_response)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["method"] == "POST" and scope["path"].startswith(_WEBHOOKS):
+            await gateway.send_whole(await self._received(scope, receive), send)
+        else:
+            await gateway.send_whole(await self._told(scope), send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Be there from the beginning to the end of the process."""
+        await receive()
+        self._loop = asyncio.get_running_loop()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self._close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _received(self, scope: Scope, receive: Receive) -> Answer:
+        path: str = scope["path"]
         try:
-            # A request that its environment refers to is a cycle, which only the garbage collector undoes: hundreds
-            # of answered requests would be around at any moment, with their bodies.
-            request = HttpRequest(environ, populate_request=False)
-            response = self._door.receive(path[len(_WEBHOOKS) :], request)
+            return await self._door.receive(path[len(_WEBHOOKS) :], scope, receive)
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the provider tries again
-            response = _failed(error, path)
-        return response(environ, start_response)
+            return answer(failed(error, path))
 
+    async def _told(self, scope: Scope) -> Answer:
+        environ = gateway.environ(scope)
+        environ["wsgi.input"] = io.BytesIO()  # nothing here is told by a body
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, gateway.collect, self._pages, environ)
 
-def create_app(door: Door) -> Flask:
-    """The WSGI application of a receiver."""
-    app = Receiver(door)
-    app.add_url_rule("/webhooks/<slug>", "probe", door.probe, methods=["GET", "HEAD"])
+    def _on_loop(self, asked: Coroutine[Any, Any, _T]) -> _T:
+        if self._loop is None:
+            raise RuntimeError("the receiver has not begun: its server must speak ASGI's lifespan protocol")
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
 
-    @app.get("/healthz")
-    def alive() -> Response:
-        return Response(b"alive\n", content_type="text/plain")
-
-    @app.get("/readyz")
-    def ready() -> Response:
-        try:
-            door.writer.check()
-        except StorageUnavailableError as error:
-            return Response(f"{error}\n", status=503, content_type="text/plain")
-        return Response(b"ready\n", content_type="text/plain")
-
-    @app.get("/metrics")
-    def measured() -> Response:
-        return Response(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
-
-    @app.errorhandler(Exception)
-    def failed(error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            return answer(Refused(error.code or 500, RefusalReason.UNREADABLE, error.description or error.name))
-        return _failed(error, request.path)
-
-    return app
-
-
-def _failed(error: Exception, path: str) -> Response:
-    log.error("a request failed", path=path, exc_info=error)
-    return answer(Refused(StatusCodes().unavailable, RefusalReason.UNAVAILABLE, "something failed here; try again"))
+    def _close(self) -> None:
+        self._threads.shutdown()
+        self._at_the_end()

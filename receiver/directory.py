@@ -4,10 +4,12 @@ No request asks the database for its source, so a database that is slow or down 
 anyway, and the cost of a lookup is that of a dict.
 """
 
+import asyncio
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from functools import partial
 
 import psycopg
 import structlog
@@ -20,6 +22,7 @@ from shared.sources import Source, open_source
 
 _LIFE_SECONDS = 2.0
 _LEAST_INTERVAL_SECONDS = 0.05
+_REFRESH_SECONDS = 1.0
 _LISTEN_SECONDS = 0.5  # at a time, so that the thread sees that it is to stop
 _LISTEN_AGAIN_SECONDS = 1.0
 
@@ -38,8 +41,8 @@ class Directory:
         self._loaded_at = 0.0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
-        self._loads = threading.Condition()
-        self._started = self._finished = 0
+        self._asking: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
         runs = {"directory": self._run, "listener": self._listen}
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
         for thread in self._threads:
@@ -58,12 +61,18 @@ class Directory:
         """How long ago the database was last asked."""
         return time.monotonic() - self._loaded_at
 
-    def refresh(self, timeout: float = 1.0) -> bool:
-        """Ask the database now; False if it did not answer in time. Those who ask at once share one answer."""
-        with self._loads:
-            awaited = self._started + 1  # not the load under way: it may have begun before the change we look for
-            self._wanted.set()
-            return self._loads.wait_for(lambda: self._finished >= awaited, timeout)
+    async def refresh(self) -> bool:
+        """Have the database asked now; False if it did not answer in time. Those who ask at once share one answer."""
+        answered = asyncio.Event()
+        with self._lock:
+            self._asking.append(partial(asyncio.get_running_loop().call_soon_threadsafe, answered.set))
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(_REFRESH_SECONDS):
+                await answered.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def close(self) -> None:
         """Stop both threads."""
@@ -86,8 +95,20 @@ class Directory:
         self._line.give_up()
 
     def _load(self) -> None:
-        with self._loads:
-            self._started = self._finished + 1
+        with self._lock:
+            # Whoever asks from here on has to wait for the next time: this one may miss what they look for.
+            asking, self._asking = self._asking, []
+        try:
+            self._ask()
+        except psycopg.Error:
+            with self._lock:
+                self._asking += asking
+            raise
+        for answered in asking:
+            with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
+                answered()
+
+    def _ask(self) -> None:
         connection = self._line.connection()
         current = sources.versions(connection)
         known = {source.id: source for source in self._by_slug.values()}
@@ -105,9 +126,6 @@ class Directory:
         self._by_slug = {source.slug: source for source in kept.values()}
         self._unusable = frozenset(unusable)
         self._loaded_at = time.monotonic()
-        with self._loads:
-            self._finished = self._started
-            self._loads.notify_all()
 
     def _listen(self) -> None:
         """Wake the other thread whenever a source changes. If that fails its two seconds still hold."""

@@ -1,18 +1,21 @@
 """Verify, keep the bytes, ring, answer."""
 
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import msgspec
-from flask import Response
-from werkzeug import Request as HttpRequest
+from typing import ParamSpec, TypeVar
 
 from receiver import arrival, metrics
-from receiver.arrival import Refused
+from receiver.bodies import LARGE_BYTES, Bodies
 from receiver.directory import Directory
 from receiver.refusals import RefusalBook
+from receiver.refused import Refused, answer
 from receiver.writer import Kept, Quarantine, QuarantineFullError, StorageUnavailableError, Writer
 from shared import ids
+from shared.asgi.gateway import Answer
+from shared.asgi.protocol import Receive, Scope
 from shared.db.receipts import Parking, Receipt
 from shared.db.refusals import Refusal
 from shared.domain.errors import VerificationError
@@ -23,48 +26,49 @@ from shared.settings import Settings
 from shared.sources import Source
 
 _TRUSTED_AGE_SECONDS = 0.25
-_RETRY_AFTER_SECONDS = 5
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """What answers providers, with everything it needs."""
+    """What answers providers, with everything it needs; on the event loop.
+
+    `threads` do what takes long with a large body, so that nobody else waits for it.
+    """
 
     settings: Settings
     vault: Vault
     directory: Directory
     writer: Writer
     refusals: RefusalBook
+    bodies: Bodies
+    threads: Executor
 
-    def receive(self, slug: str, http: HttpRequest) -> Response:
+    async def receive(self, slug: str, scope: Scope, receive: Receive) -> Answer:
         """Answer a provider's POST: 200 when its bytes are committed, its own code for every failure otherwise."""
-        now = datetime.now(UTC)
+        headers = arrival.headers(scope)
+        sender_ip = arrival.remote_ip(scope, headers, self.settings.proxies)
         try:
-            source = self._source(slug)
-            arrived = arrival.read(http, source.provider.STATUS_CODES, self.settings.max_body_bytes)
-            source, quarantine = self._verified(source, arrived, now)
-            sender_ip = arrival.remote_ip(http, self.settings.proxies)
-            receipt = arrival.receipt(source, arrived, now, quarantine is not None, sender_ip, self.vault)
-            kept = self._keep(source.provider.STATUS_CODES, receipt, quarantine)
+            source = await self.source(slug)
+            codes = source.provider.STATUS_CODES
+            arrival.check_encoding(headers, codes)
+            with self.bodies.one(codes, self.settings.max_body_bytes) as body:
+                read = await body.read(receive, arrival.announced_length(headers))
+                kept, outcome = await self._admit(source, Request(headers=headers, body=read), sender_ip)
         except Refused as refused:
-            return self._refuse(slug, http, refused, now)
-        outcome = "repeated" if kept.repeated else "unverified" if quarantine else "accepted"
-        metrics.requests.labels(slug, outcome).inc()
-        return Response(b'{"receipt": "%b"}' % str(kept.receipt_id).encode(), content_type="application/json")
-
-    def probe(self, slug: str) -> Response:
-        """Answer a set-up probe (GET or HEAD): 200 for a source that exists."""
-        try:
-            self._source(slug)
-        except Refused as refused:
+            self._note(slug, headers, sender_ip, refused)
             return answer(refused)
-        return Response(b"", content_type="application/json")
+        metrics.requests.labels(slug, outcome).inc()
+        return _accepted(kept)
 
-    def _source(self, slug: str) -> Source:
+    async def source(self, slug: str) -> Source:
+        """The source of that name. Raises Refused."""
         source = self.directory.get(slug)
         if source is not None:
             return source
-        asked = self.directory.refresh()
+        asked = await self.directory.refresh()
         source = self.directory.get(slug)
         if source is not None:
             return source
@@ -72,21 +76,31 @@ class Door:
             raise Refused(StatusCodes().unavailable, RefusalReason.UNAVAILABLE, "the source cannot be looked up now")
         raise Refused(404, RefusalReason.UNKNOWN_SOURCE, "there is no source of this name; check the webhook's URL")
 
-    def _verified(self, source: Source, arrived: Request, now: datetime) -> tuple[Source, Quarantine | None]:
+    async def _admit(self, source: Source, arrived: Request, sender_ip: str | None) -> tuple[Kept, str]:
+        """Keep a request that is genuine, or may be; what stands for it, and as what it was taken."""
+        now = datetime.now(UTC)
+        source, quarantine = await self._verified(source, arrived, now)
+        receipt = await self._worked_out(
+            arrived, arrival.receipt, source, arrived, now, quarantine is not None, sender_ip, self.vault
+        )
+        kept = await self._keep(source.provider.STATUS_CODES, receipt, quarantine)
+        return kept, "repeated" if kept.repeated else "unverified" if quarantine else "accepted"
+
+    async def _verified(self, source: Source, arrived: Request, now: datetime) -> tuple[Source, Quarantine | None]:
         try:
-            source.provider.verify(arrived, source.credentials, now)
+            await self._worked_out(arrived, source.provider.verify, arrived, source.credentials, now)
         except VerificationError as error:
-            return self._doubted(source, arrived, now, error)
+            return await self._doubted(source, arrived, now, error)
         return source, None
 
-    def _doubted(
+    async def _doubted(
         self, source: Source, arrived: Request, now: datetime, error: VerificationError
     ) -> tuple[Source, Quarantine | None]:
         """Decide on a request that failed verification: the credentials may have changed since we looked."""
-        if self.directory.age_seconds > _TRUSTED_AGE_SECONDS and self.directory.refresh():
+        if self.directory.age_seconds > _TRUSTED_AGE_SECONDS and await self.directory.refresh():
             current = self.directory.get(source.slug)
             if current is not None and current.version != source.version:
-                return self._verified(current, arrived, now)
+                return await self._verified(current, arrived, now)
         fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
         until = source.settings.quarantine_until
         if fetchable or (until is not None and now < until):
@@ -108,18 +122,28 @@ class Door:
             size=self.settings.quarantine_bytes,
         )
 
-    def _keep(self, codes: StatusCodes, receipt: Receipt, quarantine: Quarantine | None) -> Kept:
+    async def _keep(self, codes: StatusCodes, receipt: Receipt, quarantine: Quarantine | None) -> Kept:
         try:
-            return self.writer.keep(receipt, quarantine)
+            return await self.writer.keep(receipt, quarantine)
         except StorageUnavailableError as error:
             raise Refused(codes.unavailable, RefusalReason.UNAVAILABLE, str(error)) from error
         except QuarantineFullError as error:
             raise Refused(codes.bad_signature, RefusalReason.QUARANTINE_FULL, str(error)) from error
 
-    def _refuse(self, slug: str, http: HttpRequest, refused: Refused, now: datetime) -> Response:
+    async def _worked_out(
+        self, arrived: Request, work: Callable[_P, _T], *arguments: _P.args, **keywords: _P.kwargs
+    ) -> _T:
+        """Do what takes as long as a body is large."""
+        if len(arrived.body) <= LARGE_BYTES:
+            return work(*arguments, **keywords)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, lambda: work(*arguments, **keywords))
+
+    def _note(self, slug: str, headers: Mapping[str, str], sender_ip: str | None, refused: Refused) -> None:
         known = self.directory.get(slug) is not None
         # Names that nobody configured are not made into labels: there is no end to them.
         metrics.requests.labels(slug if known else "", refused.reason).inc()
+        now = datetime.now(UTC)
         self.refusals.note(
             Refusal(
                 id=ids.receipt_id(now),
@@ -128,21 +152,17 @@ class Door:
                 status_code=refused.status_code,
                 reason=refused.reason,
                 detail=str(refused),
-                remote_ip=arrival.remote_ip(http, self.settings.proxies),
-                headers=arrival.headers_json(arrival.headers(http)),
+                remote_ip=sender_ip,
+                headers=arrival.headers_json(headers),
                 bytes=refused.size,
             )
         )
-        return answer(refused)
 
 
-def answer(refused: Refused) -> Response:
-    """What is sent back for a request that is not taken."""
-    response = Response(
-        msgspec.json.encode({"reason": refused.reason, "error": str(refused)}),
-        status=refused.status_code,
-        content_type="application/json",
+def _accepted(kept: Kept) -> Answer:
+    body = b'{"receipt": "%b"}' % str(kept.receipt_id).encode()
+    return Answer(
+        status=200,
+        headers=[(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
+        body=body,
     )
-    if refused.reason is RefusalReason.UNAVAILABLE:
-        response.headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    return response

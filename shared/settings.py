@@ -81,7 +81,6 @@ class Settings:
     receiver_port: int = _setting(8080, _integer(0, 65535))
     api_port: int = _setting(8081, _integer(0, 65535))
     receiver_processes: int = _setting(2, _integer(1, 64))
-    receiver_threads: int = _setting(16, _integer(1, 1000))
     max_body_bytes: int = _setting(5 * 1024 * 1024, _integer(1024, 1024 * 1024 * 1024))
     quarantine_rows: int = _setting(1000, _integer(0, 1_000_000))
     quarantine_bytes: int = _setting(16 * 1024 * 1024, _integer(0, 1024 * 1024 * 1024))

@@ -3,24 +3,14 @@
 import asyncio
 import http.client
 import json
-import os
-import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from ops import ports, procfile, surroundings
-from ops.embedded.server import eventually
-from ops.ready import Address
-from shared.secrets import new_key
 from tests.api.house import ADMIN_KEY
-
-START_SECONDS = 30
-STOP_SECONDS = 20
-PATIENCE_SECONDS = 20
+from tests.serving import PATIENCE_SECONDS, Server, serving
 
 
 @dataclass
@@ -94,11 +84,9 @@ class Ear:
 
 
 @dataclass
-class Served:
+class Served(Server):
     """A process that serves the API."""
 
-    port: int
-    process: subprocess.Popen[bytes]
     ears: list[Ear] = field(default_factory=list)
 
     def listen(self, *, key: str = ADMIN_KEY, last: str | None = None, **query: Any) -> Ear:
@@ -107,59 +95,24 @@ class Served:
         self.ears.append(ear)
         return ear
 
-    def call(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        """One request, and its answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
-        try:
-            connection.request(method, path, body, {"Authorization": f"Bearer {ADMIN_KEY}", **(headers or {})})
-            response = connection.getresponse()
-            return response, response.read()
-        finally:
-            connection.close()
-
     def get(self, path: str, **query: Any) -> Any:
         """What a GET answers, which must be 200."""
         response, body = self.call("GET", f"{path}?{urlencode(query)}" if query else path)
         assert response.status == 200, body
         return json.loads(body)
 
-    def stop(self) -> int:
-        """Stop it as its supervisor does; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_SECONDS)
-
 
 @contextmanager
 def served(database_url: str, **settings: str) -> Iterator[Served]:
     """The API on this database, served as the Procfile says."""
-    port = ports.free()
-    environment = {
-        "TIDINGS_HOST": "127.0.0.1",
-        "TIDINGS_API_PORT": str(port),
-        "TIDINGS_DATABASE_URL": database_url,
-        "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0",
-        "TIDINGS_SECRET_KEYS": new_key(),
-        "TIDINGS_ADMIN_KEY": ADMIN_KEY,
-        "TIDINGS_API_RATE": "0",
-        **settings,
-    }
-    command = ["/bin/sh", "-c", f"exec {procfile.read()['api']}"]
-    process = subprocess.Popen(
-        command, cwd=procfile.ROOT, env=surroundings.environment_with(environment), start_new_session=True
-    )
-    served = Served(port, process)
-    try:
-        address = Address(host="127.0.0.1", port=port)
-        assert eventually(lambda: address.answers("/healthz"), timeout_seconds=START_SECONDS)
-        yield served
-    finally:
-        for ear in served.ears:
-            ear.close()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(STOP_SECONDS)
+    settings = {"TIDINGS_ADMIN_KEY": ADMIN_KEY, "TIDINGS_API_RATE": "0", **settings}
+    with serving("api", database_url, settings) as server:
+        served = Served(server.port, server.process, {"Authorization": f"Bearer {ADMIN_KEY}"})
+        try:
+            yield served
+        finally:
+            for ear in served.ears:
+                ear.close()
 
 
 @dataclass

@@ -15,8 +15,9 @@ from api.streaming.bodies import Bodies, Bounds
 from shared.access import Scope, create_key
 from tests.api.conftest import in_database
 from tests.api.house import ADMIN_KEY, House
-from tests.api.serving import PATIENCE_SECONDS, Served, served
+from tests.api.serving import Served, served
 from tests.conftest import DatabaseServer
+from tests.serving import PATIENCE_SECONDS
 
 IMPORT = "/v1/suppressions/import"
 LARGE = 2 << 20

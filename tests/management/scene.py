@@ -10,12 +10,6 @@ from uuid import UUID
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from receiver.app import create_app
-from receiver.database import Database
-from receiver.directory import Directory
-from receiver.door import Door
-from receiver.refusals import RefusalBook
-from receiver.writer import Writer
 from shared.db import failed_deliveries, reconciliations
 from shared.db.failed_deliveries import KnownFailure
 from shared.db.reconciliations import Standing
@@ -33,6 +27,7 @@ from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import Play, stage
 from tests import effects
+from tests.receiving import receiving
 from tests.workers import workshop as workshops
 from tests.workers.workshop import NotingBell, Workshop
 from workers import drain, reconciliation
@@ -152,22 +147,17 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def _receiver(database_url: str, vault: Vault) -> Iterator[str]:
-    """A receiver as in production, but for the server that it runs on; its URL."""
-    database = Database(url=database_url, application="test receiver", statement_timeout_ms=5000)
-    writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
-    directory, refusals = Directory(database, vault), RefusalBook(database)
-    door = Door(settings=Settings(), vault=vault, directory=directory, writer=writer, refusals=refusals)
-    server = make_server("127.0.0.1", 0, create_app(door), threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        for part in (writer, refusals, directory):
-            part.close()
+    """A receiver, where it can be reached; its URL."""
+    with receiving(database_url, vault) as received:
+        server = make_server("127.0.0.1", 0, received.app, threaded=True, request_handler=_Quiet)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 def _dispose(rims: Iterable[Rim]) -> None:

@@ -164,7 +164,7 @@ def test_servers_that_are_named_are_used(data_dir: Path, database_url: str, brok
     ("setting", "value"),
     [
         ("TIDINGS_RECEIVER_PORT", "eighty"),
-        ("TIDINGS_RECEIVER_THREADS", "0"),
+        ("TIDINGS_RECEIVER_PROCESSES", "0"),
         ("TIDINGS_SECRET_KEYS", "too short"),
         ("TIDINGS_EGRESS_ALLOW", "everywhere"),
         ("TIDINGS_DATABASE_URL", "no url at all"),

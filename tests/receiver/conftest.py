@@ -1,23 +1,24 @@
 """A receiver put together as in production, on a database of the test's own; its bell only notes that it rang."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import Engine
+from werkzeug.test import Client
 
-from receiver.app import create_app
-from receiver.database import Database
 from receiver.directory import Directory
-from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
 from shared.db import engine, sources
 from shared.doorbell import DRAIN, VERIFY
 from shared.secrets import Vault, new_key
 from shared.settings import Settings
+from tests.receiving import Received, receiving
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -26,11 +27,28 @@ class Receiver:
 
     database: Engine
     vault: Vault
-    client: FlaskClient
-    writer: Writer
-    directory: Directory
-    refusals: RefusalBook
+    parts: Received
     rings: list[str] = field(default_factory=list)
+
+    @property
+    def client(self) -> Client:
+        return Client(self.parts.app)
+
+    @property
+    def writer(self) -> Writer:
+        return self.parts.door.writer
+
+    @property
+    def directory(self) -> Directory:
+        return self.parts.door.directory
+
+    @property
+    def refusals(self) -> RefusalBook:
+        return self.parts.door.refusals
+
+    def run(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What comes of it, on the receiver's event loop."""
+        return self.parts.loop.run(asked)
 
     def add_source(self, slug: str, provider: str, credentials: dict[str, Any], **settings: str) -> int:
         with self.database.begin() as connection:
@@ -53,27 +71,17 @@ class Receiver:
 
 @pytest.fixture
 def make_receiver(database_url: str) -> Iterator[Callable[..., Receiver]]:
-    made: list[Receiver] = []
+    with ExitStack() as stack:
 
-    def make(**settings: Any) -> Receiver:
-        database = Database(url=database_url, application="test", statement_timeout_ms=1000)
-        vault = Vault([new_key()])
-        rings: list[str] = []
-        writer = Writer(database, on_queued=lambda: rings.append(DRAIN), on_parked=lambda: rings.append(VERIFY))
-        directory = Directory(database, vault)
-        refusals = RefusalBook(database)
-        door = Door(settings=Settings(**settings), vault=vault, directory=directory, writer=writer, refusals=refusals)
-        behind = engine.create(database_url, application="test")
-        receiver = Receiver(behind, vault, create_app(door).test_client(), writer, directory, refusals, rings)
-        made.append(receiver)
-        return receiver
+        def make(**settings: Any) -> Receiver:
+            vault, rings = Vault([new_key()]), list[str]()
+            bell = {"on_queued": lambda: rings.append(DRAIN), "on_parked": lambda: rings.append(VERIFY)}
+            parts = stack.enter_context(receiving(database_url, vault, Settings(**settings), **bell))
+            behind = engine.create(database_url, application="test")
+            stack.callback(behind.dispose)
+            return Receiver(behind, vault, parts, rings)
 
-    yield make
-    for receiver in made:
-        receiver.writer.close()
-        receiver.refusals.close()
-        receiver.directory.close()
-        receiver.database.dispose()
+        yield make
 
 
 @pytest.fixture

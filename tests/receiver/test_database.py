@@ -9,11 +9,11 @@ import pytest
 
 from receiver import directory as directory_module
 from receiver.database import Database
-from receiver.directory import Directory
 from shared import ids
 from shared.db import engine, migrate, sources
 from shared.db.refusals import Refusal
 from shared.secrets import Vault, new_key
+from tests.receiving import receiving
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 
@@ -74,9 +74,9 @@ def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
     server = make_postgres()
     migrate.upgrade(server.url)
     vault = Vault([new_key()])
-    directory = Directory(Database(url=server.url, application="test", statement_timeout_ms=1000), vault)
-    try:
-        eventually(directory.refresh)
+    with receiving(server.url, vault) as parts:
+        directory = parts.door.directory
+        eventually(lambda: parts.loop.run(directory.refresh()))
         server.kill()
         server.start()
         database = engine.create(server.url, application="test", pool_size=1)
@@ -86,5 +86,3 @@ def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
             )
         database.dispose()
         eventually(lambda: directory.get("late"))
-    finally:
-        directory.close()

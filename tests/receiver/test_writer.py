@@ -1,16 +1,19 @@
 """Group commit: what is settled, and how, whatever happens to the database."""
 
-import threading
+import asyncio
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receiver.database import Database
-from receiver.writer import Kept, StorageUnavailableError, Writer
+from receiver.writer import Kept, StorageUnavailableError
 from shared import ids
+from shared.db import migrate
 from shared.db.receipts import Receipt
+from shared.secrets import Vault, new_key
 from tests.chaos.house import frozen
+from tests.receiving import Received, receiving
 
 
 def receipt(number, *, key=None, headers="{}"):
@@ -28,32 +31,19 @@ def receipt(number, *, key=None, headers="{}"):
     )
 
 
-def keep_at_once(writer, receipts):
-    outcomes = {}
-
-    def keep(one):
-        try:
-            outcomes[one.id] = writer.keep(one)
-        except StorageUnavailableError as error:
-            outcomes[one.id] = error
-
-    threads = [threading.Thread(target=keep, args=(one,)) for one in receipts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [outcomes[one.id] for one in receipts]
+async def keep_at_once(writer, receipts):
+    return await asyncio.gather(*(writer.keep(one) for one in receipts), return_exceptions=True)
 
 
 def test_fifty_requests_at_once_are_all_committed_each_with_its_own_receipt(receiver):
     receipts = [receipt(number) for number in range(50)]
-    assert keep_at_once(receiver.writer, receipts) == [Kept(one.id) for one in receipts]
+    assert receiver.run(keep_at_once(receiver.writer, receipts)) == [Kept(one.id) for one in receipts]
     assert receiver.rows("SELECT count(*) FROM pending_receipts") == [(50,)]
 
 
 def test_the_same_request_fifty_times_at_once_is_one_receipt(receiver):
     receipts = [receipt(number, key=7) for number in range(50)]
-    outcomes = keep_at_once(receiver.writer, receipts)
+    outcomes = receiver.run(keep_at_once(receiver.writer, receipts))
     assert len({outcome.receipt_id for outcome in outcomes}) == 1
     assert sorted(outcome.repeated for outcome in outcomes) == [False] + [True] * 49
     assert receiver.rows("SELECT count(*) FROM receipts") == [(1,)]
@@ -61,7 +51,7 @@ def test_the_same_request_fifty_times_at_once_is_one_receipt(receiver):
 
 def test_one_bad_row_fails_one_request(receiver):
     receipts = [receipt(number, headers="no json" if number == 3 else "{}") for number in range(10)]
-    outcomes = keep_at_once(receiver.writer, receipts)
+    outcomes = receiver.run(keep_at_once(receiver.writer, receipts))
     failed = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, StorageUnavailableError)]
     assert failed == [3]
     assert receiver.rows("SELECT count(*) FROM receipts") == [(9,)]
@@ -74,7 +64,7 @@ def test_a_missing_partition_is_made(receiver):
         ).all()
         for (table,) in tables:
             connection.exec_driver_sql(f"DROP TABLE {table}")
-    assert isinstance(receiver.writer.keep(receipt(1)), Kept)
+    assert isinstance(receiver.run(receiver.writer.keep(receipt(1))), Kept)
 
 
 def test_partitions_that_cannot_be_made_fail_the_requests_and_not_the_writer(receiver):
@@ -82,63 +72,70 @@ def test_partitions_that_cannot_be_made_fail_the_requests_and_not_the_writer(rec
         connection.exec_driver_sql("ALTER TABLE receipts RENAME TO away")
         connection.exec_driver_sql("CREATE TABLE receipts (LIKE away) PARTITION BY RANGE (id)")
         connection.exec_driver_sql("DROP TABLE events CASCADE")
-    outcomes = keep_at_once(receiver.writer, [receipt(number) for number in range(3)])
+    outcomes = receiver.run(keep_at_once(receiver.writer, [receipt(number) for number in range(3)]))
     assert all(isinstance(outcome, StorageUnavailableError) for outcome in outcomes)
-    receiver.writer.check()
+    receiver.run(receiver.writer.check())
 
 
-def keep_until_refused(writer):
-    """What serves the writer's connection may outlive its killed server by a moment."""
-    for number in range(2, 1000):
-        try:
-            writer.keep(receipt(number))
-        except StorageUnavailableError:
-            return
-    pytest.fail("a writer kept a thousand receipts in a database that is gone")
+@dataclass
+class Alone:
+    """A writer whose database server is the test's own, and to be ill-treated."""
 
+    parts: Received
 
-def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serves_them(make_postgres):
-    from shared.db import migrate
+    def keep(self, number):
+        return self.parts.loop.run(self.parts.door.writer.keep(receipt(number)))
 
-    server = make_postgres()
-    migrate.upgrade(server.url)
-    database = Database(url=server.url, application="test", statement_timeout_ms=1000)
-    writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
-    try:
-        assert isinstance(writer.keep(receipt(1)), Kept)
-        server.kill()
-        keep_until_refused(writer)
-        with pytest.raises(StorageUnavailableError):
-            writer.check()
-        server.start()
-        assert isinstance(writer.keep(receipt(1000)), Kept)
-        writer.check()
-    finally:
-        writer.close()
-
-
-def test_a_database_that_has_stopped_turns_requests_away_at_once(make_postgres):
-    from shared.db import migrate
-
-    server = make_postgres()
-    migrate.upgrade(server.url)
-    database = Database(url=server.url, application="test", statement_timeout_ms=1000)
-    writer = Writer(database, on_queued=lambda: None, on_parked=lambda: None)
-    try:
-        assert isinstance(writer.keep(receipt(1)), Kept)
-        with frozen(server):
-            with pytest.raises(StorageUnavailableError, match="did not commit"):
-                writer.keep(receipt(2))
-            with pytest.raises(StorageUnavailableError, match="does not answer"):
-                writer.keep(receipt(3))
-        until = time.monotonic() + 10
-        while True:
+    def keep_until_refused(self):
+        """What serves the writer's connection may outlive its killed server by a moment."""
+        for number in range(2, 1000):
             try:
-                assert isinstance(writer.keep(receipt(4)), Kept)
+                self.keep(number)
             except StorageUnavailableError:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            else:
-                break
-    finally:
-        writer.close()
+                return
+        pytest.fail("a writer kept a thousand receipts in a database that is gone")
+
+    def check(self):
+        self.parts.loop.run(self.parts.door.writer.check())
+
+
+@pytest.fixture
+def server(make_postgres):
+    made = make_postgres()
+    migrate.upgrade(made.url)
+    return made
+
+
+@pytest.fixture
+def alone(server):
+    with receiving(server.url, Vault([new_key()])) as parts:
+        yield Alone(parts)
+
+
+def test_a_database_that_is_gone_fails_requests_and_a_database_that_is_back_serves_them(server, alone):
+    assert isinstance(alone.keep(1), Kept)
+    server.kill()
+    alone.keep_until_refused()
+    with pytest.raises(StorageUnavailableError):
+        alone.check()
+    server.start()
+    assert isinstance(alone.keep(1000), Kept)
+    alone.check()
+
+
+def test_a_database_that_has_stopped_turns_requests_away_at_once(server, alone):
+    assert isinstance(alone.keep(1), Kept)
+    with frozen(server):
+        with pytest.raises(StorageUnavailableError, match="did not commit"):
+            alone.keep(2)
+        with pytest.raises(StorageUnavailableError, match="does not answer"):
+            alone.keep(3)
+    until = time.monotonic() + 10
+    while True:
+        try:
+            assert isinstance(alone.keep(4), Kept)
+        except StorageUnavailableError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        else:
+            break

@@ -1,11 +1,11 @@
-"""What the server runs: `receiver.wsgi:app`. Everything a receiver needs is put together here, once."""
+"""What the server runs: `receiver.asgi:app`. Everything a receiver needs is put together here, once."""
 
 import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from multiprocessing.util import Finalize
 from pathlib import Path
 
 # structlog loads rich wherever that is installed, and pygments with it: 4 MB of every receiver, for coloured
@@ -17,8 +17,9 @@ _counts = Path(tempfile.gettempdir(), f"tidings-receiver-{os.getppid()}")
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counts)
 _counts.mkdir(exist_ok=True)
 
-from receiver.app import create_app
+from receiver.app import Receiver
 from receiver.bell import Bell
+from receiver.bodies import Bodies
 from receiver.database import Database
 from receiver.directory import Directory
 from receiver.door import Door
@@ -29,6 +30,7 @@ from shared.doorbell import VERIFY, Doorbell
 from shared.secrets import Vault
 
 _STATEMENT_TIMEOUT_MS = 1000
+_LARGE_AT_ONCE = 2
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
@@ -43,11 +45,12 @@ _writer = Writer(
 _refusals = RefusalBook(_database)
 _directory = Directory(_database, _vault)
 
-app = create_app(Door(settings=configuration, vault=_vault, directory=_directory, writer=_writer, refusals=_refusals))
+_threads = ThreadPoolExecutor(_LARGE_AT_ONCE, "large")
 
 
-def close() -> None:
+def _close() -> None:
     """Write and announce what is waiting before the process ends."""
+    _threads.shutdown()
     _writer.close()
     _directory.close()
     _refusals.close()
@@ -55,5 +58,15 @@ def close() -> None:
     shutil.rmtree(_counts, ignore_errors=True)
 
 
-# granian's workers are processes of multiprocessing, which end without running what atexit was told.
-Finalize(None, close, exitpriority=1)
+app = Receiver(
+    Door(
+        settings=configuration,
+        vault=_vault,
+        directory=_directory,
+        writer=_writer,
+        refusals=_refusals,
+        bodies=Bodies(),
+        threads=_threads,
+    ),
+    at_the_end=_close,
+)
