@@ -13,8 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import suppression_jobs
-from shared.db import bystanders, erasures
-from shared.db.erasures import KeptAnswer, KeptEvent, KeptReceipt, Renamed, Sweep
+from shared.db import bystanders, erasure_sweeps, erasures
+from shared.db.erasure_sweeps import Sweep
+from shared.db.erasures import KeptAnswer, KeptEvent, KeptReceipt, Renamed
 from shared.db.state import NewEvent
 from shared.domain.erasure import Eraser, Understood
 from shared.secrets import SecretsError, Vault
@@ -123,9 +124,9 @@ def in_table(swept: Sweep) -> Step:
     """Erase it from some rows of one of the other tables."""
 
     def step(connection: Connection, subject: Subject, after: Sequence[str] | None) -> Piece:
-        if not erasures.exists(connection, swept):
+        if not erasure_sweeps.exists(connection, swept):
             return Piece()
-        found = erasures.sweep(connection, swept, after, subject.eraser)
+        found = erasure_sweeps.sweep(connection, swept, after, subject.eraser)
         return Piece(looked=found.looked, others=found.changed, next=found.next)
 
     return step
@@ -153,13 +154,13 @@ STEPS: Sequence[Step] = (
     in_receipts,
     in_messages,
     in_senders,
-    in_table(erasures.GIVEN_FILES),
+    in_table(erasure_sweeps.GIVEN_FILES),
     out_of_jobs,
-    in_table(erasures.STAGED),
+    in_table(erasure_sweeps.STAGED),
     on_the_list,
-    *map(in_table, erasures.OTHERS),
+    *map(in_table, erasure_sweeps.OTHERS),
     out_of_deliveries,
-    *map(in_table, erasures.DELIVERED),
+    *map(in_table, erasure_sweeps.DELIVERED),
     in_answers,
 )
 """In this order: what comes of receipts is found by them, and they by what it says; and what others make of a table,

@@ -11,8 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from shared import erasures, ids, normalize
-from shared.db import erasures as stored
-from shared.db import jobs
+from shared.db import erasure_sweeps, jobs
 from shared.db.erasures import KeptReceipt
 from shared.db.jobs import Job
 from shared.db.state import NewEvent
@@ -46,7 +45,7 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
     done, total = job.done, job.total
     if total is None:
         with rim.engine.begin() as connection:
-            total = stored.rows_to_look_at(connection)
+            total = erasure_sweeps.rows_to_look_at(connection)
     while place.step < len(erasures.STEPS):
         with rim.engine.begin() as connection:
             piece = erasures.STEPS[place.step](connection, _subject(rim, job, place, connection), place.after)

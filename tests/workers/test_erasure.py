@@ -21,6 +21,7 @@ from shared import erasures as steps
 from shared.announce import Send
 from shared.db import (
     bystanders,
+    erasure_sweeps,
     erasures,
     idempotent_answers,
     inbox,
@@ -543,13 +544,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(work, "RECEIPTS_AT_ONCE", 1)
     monkeypatch.setattr(work, "_MESSAGES_AT_ONCE", 1)
-    for sweep in erasures.SWEEPS:
+    for sweep in erasure_sweeps.SWEEPS:
         object.__setattr__(sweep, "limit", 1)
 
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    limits = [(sweep, sweep.limit) for sweep in erasures.SWEEPS]
+    limits = [(sweep, sweep.limit) for sweep in erasure_sweeps.SWEEPS]
     yield
     for sweep, limit in limits:
         object.__setattr__(sweep, "limit", limit)
@@ -691,7 +692,7 @@ HANDLED = {
     *(f"messages.{name}" for name in erasures._MESSAGE_TEXTS),
     *(f"recipient_states.{name}" for name in (*erasures._STATE_TEXTS, "recipient")),
     "suppressions.address", "soft_bounces.recipient", "idempotent_answers.headers", "idempotent_answers.body",
-    *(f"{sweep.table}.{name}" for sweep in erasures.SWEEPS for name in sweep.texts),
+    *(f"{sweep.table}.{name}" for sweep in erasure_sweeps.SWEEPS for name in sweep.texts),
 }  # fmt: skip
 
 
