@@ -9,9 +9,11 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import conditions, counts, delivery_conditions
-from shared.db.conditions import Asked, AskedRefusals, AskedShare, AskedWait, Silence
+from shared.db import count_conditions, counts, delivery_conditions, queue_conditions, recovery_conditions
+from shared.db.conditions import Asked
+from shared.db.count_conditions import AskedRefusals, AskedShare, Silence
 from shared.db.delivery_conditions import Concerned
+from shared.db.queue_conditions import AskedWait
 from shared.domain import alert_words
 from shared.domain.alert_rules import (
     RATES,
@@ -80,7 +82,7 @@ def read(look: Look, rules: Sequence[AlertRule]) -> list[Measured]:
 
 def _shares(look: Look, rules: Sequence[RateRule | EventRule]) -> Iterator[Measured]:
     asked = [_asked_share(look, number, rule) for number, rule in enumerate(rules)]
-    for found in conditions.shares(look.connection, asked):
+    for found in count_conditions.shares(look.connection, asked):
         rule = rules[found.number]
         tenant = found.subject if rule.per is Per.TENANT else None
         subject = Subject(name=found.subject, source_id=found.source_id, source=found.source, tenant=tenant)
@@ -114,7 +116,7 @@ def _asked_share(look: Look, number: int, rule: RateRule | EventRule) -> AskedSh
 def _silences(look: Look, rules: Sequence[SilenceRule]) -> Iterator[Measured]:
     since = look.now - timedelta(minutes=min(rule.least for rule in rules))
     began = {(alert.rule, alert.subject.name): alert.started_at for alert in look.firing}
-    for found in conditions.silences(look.connection, since):
+    for found in count_conditions.silences(look.connection, since):
         silent = _silent_for(look, found)
         for rule in _about(rules, found.source):
             least, began_at = timedelta(minutes=rule.least), began.get((rule.name, found.source))
@@ -143,7 +145,7 @@ def _waits(look: Look, rules: Sequence[AnnouncedRule]) -> Iterator[Measured]:
         )
         for number, rule in enumerate(rules)
     ]
-    for found in conditions.waits(look.connection, asked):
+    for found in queue_conditions.waits(look.connection, asked):
         rule, oldest_at = rules[found.number], alert_words.moment(found.oldest_at)
         oldest = str(found.oldest_id)
         yield Measured(rule, _count(rule, _source(found), found.messages, oldest_at=oldest_at, oldest_message=oldest))
@@ -160,7 +162,7 @@ def _refusals(look: Look, rules: Sequence[VerificationRule]) -> Iterator[Measure
         )
         for number, rule in enumerate(rules)
     ]
-    for found in conditions.refused(look.connection, asked, sorted(VERIFICATION_FAILURES)):
+    for found in count_conditions.refused(look.connection, asked, sorted(VERIFICATION_FAILURES)):
         rule = rules[found.number]
         yield Measured(rule, _refusal(rule, _source(found), found.requests, found.before))
 
@@ -175,7 +177,7 @@ def _usual_until(look: Look, rule: VerificationRule) -> Mapping[str, datetime]:
 
 
 def _pending(look: Look, rules: Sequence[PendingAgeRule]) -> Iterator[Measured]:
-    found = conditions.oldest_pending(look.connection)
+    found = queue_conditions.oldest_pending(look.connection)
     reading = _nobody_waits(rules[0], Subject())
     if found is not None:
         # One that was never tried may have been kept apart for long; then it waits since it was let in.
@@ -189,7 +191,7 @@ def _pending(look: Look, rules: Sequence[PendingAgeRule]) -> Iterator[Measured]:
 
 
 def _unverified(look: Look, rules: Sequence[UnverifiedAgeRule]) -> Iterator[Measured]:
-    for found in conditions.oldest_unverified(look.connection):
+    for found in queue_conditions.oldest_unverified(look.connection):
         seconds = max(0.0, (look.now - ids.made_at(found.receipt_id)).total_seconds())
         receipt = str(found.receipt_id)
         numbers: dict[str, Number] = {"seconds": round(seconds), "reason": found.reason, "receipt": receipt}
@@ -198,26 +200,26 @@ def _unverified(look: Look, rules: Sequence[UnverifiedAgeRule]) -> Iterator[Meas
 
 
 def _dead(look: Look, rules: Sequence[DeadReceiptsRule]) -> Iterator[Measured]:
-    for found in conditions.dead(look.connection, _asked(look, rules)):
+    for found in queue_conditions.dead(look.connection, _asked(look, rules)):
         rule = rules[found.number]
         yield Measured(rule, _count(rule, _source(found), found.amount, last_receipt=str(found.last_id)))
 
 
 def _reconciled(look: Look, rules: Sequence[ReconciledRule]) -> Iterator[Measured]:
-    for found in conditions.reconciled(look.connection, _asked(look, rules)):
+    for found in recovery_conditions.reconciled(look.connection, _asked(look, rules)):
         rule = rules[found.number]
         yield Measured(rule, _count(rule, _source(found), found.amount, last_receipt=str(found.last_id)))
 
 
 def _given_up(look: Look, rules: Sequence[GivenUpRule]) -> Iterator[Measured]:
-    for found in conditions.given_up(look.connection, _asked(look, rules)):
+    for found in recovery_conditions.given_up(look.connection, _asked(look, rules)):
         rule = rules[found.number]
         count = _count(rule, _source(found), found.deliveries, events=found.events, reason=found.reason)
         yield Measured(rule, count)
 
 
 def _unasked(look: Look, rules: Sequence[ReconciliationFailuresRule]) -> Iterator[Measured]:
-    for found in conditions.unasked(look.connection):
+    for found in recovery_conditions.unasked(look.connection):
         for rule in _about(rules, found.source):
             yield Measured(rule, _count(rule, _source(found), found.failures, error=found.error))
 

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from shared import ids
-from shared.db import conditions, counts, engine, rebuild, refusals, sources, state
-from shared.db.conditions import AskedRefusals, AskedShare
+from shared.db import count_conditions, counts, engine, rebuild, refusals, sources, state
+from shared.db.count_conditions import AskedRefusals, AskedShare
 from shared.db.refusals import Refusal
 from shared.db.state import NewEvent
 from shared.domain.rules import Tally, tallies
@@ -295,7 +295,7 @@ def test_what_crosses_no_threshold_is_not_even_read_but_for_what_fires(database)
         firing=["d2.example", "gone.example"],
     )
     with database.begin() as connection:
-        found = conditions.shares(connection, [asked])
+        found = count_conditions.shares(connection, [asked])
     assert [(share.subject, share.events, share.volume) for share in found] == [
         ("d0.example", 3, 3),
         ("d2.example", 2, 2),
@@ -337,7 +337,7 @@ class TestRefusals:
             for number, (usual_until, minutes) in enumerate(windows)
         ]
         with database.begin() as connection:
-            found = conditions.refused(connection, asked, ["stale"])
+            found = count_conditions.refused(connection, asked, ["stale"])
         assert [tuple(one)[3:] for one in found] == [(7, 0), (0, 7), (0, 3), (0, 7)]
         assert {tuple(one)[1:3] for one in found} == {(made.id, "main")}
 
@@ -353,7 +353,7 @@ class TestRefusals:
         for _ in range(2):
             self.count(database, now)
             with database.begin() as connection:
-                assert [one.requests for one in conditions.refused(connection, asked, ["stale"])] == [5]
+                assert [one.requests for one in count_conditions.refused(connection, asked, ["stale"])] == [5]
 
     def count(self, database: Engine, now: datetime) -> None:
         with database.begin() as connection:
