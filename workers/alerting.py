@@ -29,7 +29,7 @@ from shared.domain.alerts import (
 )
 from shared.doorbell import TELL
 from workers import readings
-from workers.readings import Look, Measured
+from workers.measuring.looks import Look, Measured
 from workers.rim import Rim
 
 _MOST_AT_ONCE = 1000

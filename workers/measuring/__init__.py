@@ -1,0 +1,1 @@
+"""Measuring the conditions that rules ask for, in parts."""
