@@ -10,7 +10,8 @@ from api.fields import Instant, PageQuery, Strict, asked, identifier, instant, t
 from api.problems import invalid
 from shared import suppression_lists
 from shared.db.suppression_history import Action
-from shared.db.suppressions import Entry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import Entry
 from shared.domain import targets
 from shared.domain.addresses import normalize
 from shared.domain.suppression import MailType, Origin, Reason

@@ -23,7 +23,7 @@ from api.suppression_fields import (
     wanted,
 )
 from shared import suppression_cases
-from shared.db import suppressions
+from shared.db import suppression_pages, suppressions
 from shared.db.suppressions import BeingImportedError, Entry, NewEntry
 from shared.domain import targets
 from shared.domain.suppression import Origin
@@ -80,7 +80,7 @@ class Suppressions(_Lifting):
         asked = wanted({**query, "tenant": self.own_tenant(query.get("tenant"))}, self.deps.keys)
         after = cursors.decode(query.get("cursor"), cursors.BY_ID)
         with self.deps.engine.begin() as connection:
-            page = suppressions.listed(connection, datetime.now(UTC), asked, after=after, limit=query["limit"])
+            page = suppression_pages.listed(connection, datetime.now(UTC), asked, after=after, limit=query["limit"])
         return {"items": [shown(entry) for entry in page.items], "next_cursor": cursors.encode(page.next)}
 
     @takes(NewSuppression)

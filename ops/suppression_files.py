@@ -13,7 +13,7 @@ from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import recipient_keys, suppression_jobs
 from shared.db.jobs import JobState
-from shared.db.suppressions import Wanted
+from shared.db.suppression_pages import Wanted
 from shared.domain import erasure, targets
 from shared.domain.suppression import ALL_MAIL, MailType, Reason
 from shared.doorbell import JOBS

@@ -15,8 +15,10 @@ from ops.suppression_files import erase, export, import_file, keys_of, types_opt
 from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import suppression_cases, suppression_checks
+from shared.db import suppression_pages
 from shared.db import suppressions as stored
-from shared.db.suppressions import Entry, NewEntry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import Entry, NewEntry
 from shared.domain import targets
 from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
 from shared.suppression_lists import LONGEST_NOTE
@@ -84,7 +86,9 @@ def list_suppressions(
     )
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
         now = datetime.now(UTC)
-        page = pages.read(lambda after, most: stored.listed(connection, now, wanted, after=after, limit=most), limit)
+        page = pages.read(
+            lambda after, most: suppression_pages.listed(connection, now, wanted, after=after, limit=most), limit
+        )
     if as_json:
         click.echo(msgspec.json.encode([entry._asdict() for entry in page.items]).decode())
         return

@@ -8,8 +8,9 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from shared.db import suppressions
-from shared.db.suppressions import Entry, NewEntry, Wanted
+from shared.db import suppression_pages, suppressions
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import Entry, NewEntry
 from shared.domain import targets
 from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
 from shared.domain.targets import TargetError
@@ -132,7 +133,9 @@ class Comparison:
         after = None
         while True:
             with self.engine.begin() as connection:
-                page = suppressions.in_order(connection, self.now, Wanted(active=True), after=after, limit=_AT_ONCE)
+                page = suppression_pages.in_order(
+                    connection, self.now, Wanted(active=True), after=after, limit=_AT_ONCE
+                )
             yield from page.items
             after = page.next
             if after is None:

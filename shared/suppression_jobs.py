@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from shared import suppression_lists
 from shared.db import job_files, jobs
-from shared.db.suppressions import Wanted
+from shared.db.suppression_pages import Wanted
 from shared.domain.addresses import normalize
 from shared.recipient_keys import RecipientKeys
 from shared.secrets import Vault

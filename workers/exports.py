@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared import suppression_lists
-from shared.db import job_files, suppressions
+from shared.db import job_files, suppression_pages
 from shared.db.jobs import Job
-from shared.db.suppressions import Entry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import Entry
 from shared.domain import erasure
 from shared.suppression_lists import Sheet
 from workers.progress import Progress
@@ -25,7 +26,7 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
         if part == 0:
             sheet.header()
         with rim.engine.begin() as connection:
-            page = suppressions.in_order(connection, now, wanted, after=after, limit=_ENTRIES_AT_ONCE)
+            page = suppression_pages.in_order(connection, now, wanted, after=after, limit=_ENTRIES_AT_ONCE)
             for entry in page.items:
                 sheet.line(_values(entry))
             job_files.write(connection, job.id, job_files.OUTPUT, part, sheet.take())

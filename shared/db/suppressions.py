@@ -6,7 +6,6 @@ stand side by side by tenant, reason and origin, so that neither changes what an
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -18,7 +17,6 @@ from sqlalchemy.exc import OperationalError
 from shared import ids
 from shared.db import suppression_locks
 from shared.db.suppression_history import SHOWN, Action, telling
-from shared.db.walks import Page, Position, Walk
 from shared.domain.errors import TidingsError
 from shared.domain.suppression import FOR_GOOD, MailType, Origin, Reason
 
@@ -90,16 +88,10 @@ class NewEntry(NamedTuple):
 _OF_ENTRY = """{e}.id, encode(uuid_send({e}.key), 'hex'), {e}.tenant, {e}.address, {e}.domain, {e}.reason, {e}.types,
     {e}.classification, {e}.origin, {s}.slug, {e}.since, {e}.created_at, {e}.until, {e}.expired_at,
     {e}.evidence_event_id, {e}.level, {e}.actor, {e}.note"""
-_ENTRIES = (
-    f"SELECT {_OF_ENTRY.format(e='e', s='s')} FROM suppressions AS e LEFT JOIN sources AS s ON s.id = e.source_id"
-)
-_TOLD = f"SELECT {_OF_ENTRY.format(e='told', s='s')} FROM told LEFT JOIN sources AS s ON s.id = told.source_id"
+ENTRIES = f"SELECT {_OF_ENTRY.format(e='e', s='s')} FROM suppressions AS e LEFT JOIN sources AS s ON s.id = e.source_id"
+"""Begins a statement that reads entries, `e`."""
 
-_BY_PLACES = f"""
-{_ENTRIES} JOIN unnest(%(keys)s::uuid[], %(tenants)s::text[], %(reasons)s::text[], %(origins)s::text[])
-    AS asked (key, tenant, reason, origin) USING (key, tenant, reason, origin)
-ORDER BY e.key, e.tenant, e.reason, e.origin
-"""
+_TOLD = f"SELECT {_OF_ENTRY.format(e='told', s='s')} FROM told LEFT JOIN sources AS s ON s.id = told.source_id"
 
 _COLUMN_TYPES = {
     **dict.fromkeys(NewEntry._fields, "text"),
@@ -198,7 +190,7 @@ SELECT count(*) FROM told
 """
 
 _CHECK = f"""
-{_ENTRIES} JOIN unnest(%(keys)b::uuid[]) AS asked (key) ON asked.key = e.key
+{ENTRIES} JOIN unnest(%(keys)b::uuid[]) AS asked (key) ON asked.key = e.key
 WHERE (e.until IS NULL OR e.until > %(now)s) AND (%(type)s::text IS NULL OR %(type)s = ANY(e.types))
     AND (%(tenant)s::text IS NULL OR e.tenant IN (%(tenant)s, ''))
 """
@@ -218,7 +210,7 @@ def add(connection: Connection, entries: Sequence[NewEntry], now: datetime, *, u
     columns = dict(zip(NewEntry._fields, map(list, zip(*entries, strict=True)), strict=True))
     columns["types"] = [",".join(sorted(types)) for types in columns["types"]]
     columns["id"] = [ids.receipt_id(now) for _ in entries]
-    return _entries(connection, _ADD, {**columns, "now": now, "united": united})
+    return entries_of(connection, _ADD, {**columns, "now": now, "united": united})
 
 
 def lift(
@@ -244,7 +236,7 @@ def lift(
     suppression_locks.hold(connection, keys)
     now = now or connection.exec_driver_sql(_NOW, {"now": datetime.now(UTC)}).scalar_one()
     values = {"keys": list(keys), "tenant": tenant, "reason": reason, "actor": actor, "note": note, "now": now}
-    return _entries(connection, _LIFT, values)
+    return entries_of(connection, _LIFT, values)
 
 
 def _hold_imported(connection: Connection, keys: Sequence[str]) -> None:
@@ -282,7 +274,7 @@ def check(
     """
     values = {"keys": list(set(keys)), "now": now, "tenant": tenant, "type": type}
     found: dict[str, list[Entry]] = defaultdict(list)
-    for entry in _entries(connection, _CHECK, values):
+    for entry in entries_of(connection, _CHECK, values):
         found[entry.key].append(entry)
     for entries in found.values():
         if len(entries) > 1:
@@ -292,69 +284,11 @@ def check(
 
 def find(connection: Connection, key: str) -> list[Entry]:
     """All entries of an address or a domain, also those that are over."""
-    return _entries(connection, f"{_ENTRIES} WHERE e.key = %(key)s ORDER BY e.tenant, e.reason, e.origin", {"key": key})
+    return entries_of(
+        connection, f"{ENTRIES} WHERE e.key = %(key)s ORDER BY e.tenant, e.reason, e.origin", {"key": key}
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which entries: all that is given must hold. `domain` is that of an entry or of the address that it is about."""
-
-    key: str | None = None
-    domain: str | None = None
-    reason: Reason | None = None
-    origin: Origin | None = None
-    tenant: str | None = None
-    source: str | None = None
-    type: MailType | None = None
-    active: bool | None = None
-
-
-def listed(
-    connection: Connection, now: datetime, wanted: Wanted, *, after: Position | None = None, limit: int = 50
-) -> Page[Entry]:
-    """Entries, those announced last first."""
-    walk = Walk(table="suppressions AS e", keys=("e.id",))
-    _cut(walk, wanted, now)
-    walk.after(after)
-    page = walk.page(connection, limit)
-    return Page(_by_ids(connection, [position[0] for position in page.items]), page.next)
-
-
-def in_order(
-    connection: Connection, now: datetime, wanted: Wanted, *, after: Position | None = None, limit: int = 50
-) -> Page[Entry]:
-    """Entries in an order that never changes, so that who reads all of them misses none."""
-    walk = Walk(table="suppressions AS e", keys=("e.key", "e.tenant", "e.reason", "e.origin"), ascending=True)
-    _cut(walk, wanted, now)
-    walk.after(after)
-    page = walk.page(connection, limit)
-    columns = [list(column) for column in zip(*page.items, strict=True)] or [[], [], [], []]
-    places = dict(zip(("keys", "tenants", "reasons", "origins"), columns, strict=True))
-    return Page(_entries(connection, _BY_PLACES, places), page.next)
-
-
-def _cut(walk: Walk, wanted: Wanted, now: datetime) -> None:
-    if wanted.key is not None:
-        walk.bound("e.key = %(key)s", key=wanted.key)
-    if wanted.domain is not None:
-        walk.pick("%(domain)s IN (e.domain, split_part(e.address, '@', -1))", domain=wanted.domain)
-    for column in ("reason", "origin", "tenant"):
-        if (value := getattr(wanted, column)) is not None:
-            walk.pick(f"e.{column} = %({column})s", **{column: value})
-    if wanted.source is not None:
-        walk.pick("e.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=wanted.source)
-    if wanted.type is not None:
-        walk.pick("%(type)s = ANY(e.types)", type=wanted.type)
-    if wanted.active is not None:
-        walk.pick("(e.until IS NULL OR e.until > %(now)s) = %(active)s", now=now, active=wanted.active)
-
-
-def _by_ids(connection: Connection, wanted: Sequence[UUID]) -> list[Entry]:
-    found = {
-        entry.id: entry for entry in _entries(connection, f"{_ENTRIES} WHERE e.id = ANY(%(ids)s)", {"ids": wanted})
-    }
-    return [found[id_] for id_ in wanted if id_ in found]
-
-
-def _entries(connection: Connection, statement: str, values: Mapping[str, object]) -> list[Entry]:
+def entries_of(connection: Connection, statement: str, values: Mapping[str, object]) -> list[Entry]:
+    """The entries that a statement gives, which begins with ENTRIES or gives the same columns."""
     return [Entry(*row) for row in connection.exec_driver_sql(statement, dict(values)).all()]

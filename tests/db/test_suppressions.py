@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared import judgement, soft_judgement
-from shared.db import engine, soft_bounces, suppression_lifts, suppressions
+from shared.db import engine, soft_bounces, suppression_lifts, suppression_pages, suppressions
 from shared.db.suppression_history import history
-from shared.db.suppressions import Entry, NewEntry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import Entry, NewEntry
 from shared.domain.suppression import (
     ALL_MAIL,
     Consequence,
@@ -630,7 +631,7 @@ class TestAnEnd:
 class TestTheList:
     def page(self, database: Engine, now: float = 2, **wanted: Any) -> list[str | None]:
         with database.connect() as connection:
-            found = suppressions.listed(connection, day(now), Wanted(**wanted))
+            found = suppression_pages.listed(connection, day(now), Wanted(**wanted))
         return [entry.address for entry in found.items]
 
     def test_can_be_asked_by_anything_that_an_entry_has(self, database):
@@ -652,8 +653,8 @@ class TestTheList:
         for name in ("a", "b", "c"):
             add(database, new(f"{name}@example.net"))
         with database.connect() as connection:
-            first = suppressions.listed(connection, day(2), Wanted(), limit=2)
-            second = suppressions.listed(connection, day(2), Wanted(), after=first.next, limit=2)
+            first = suppression_pages.listed(connection, day(2), Wanted(), limit=2)
+            second = suppression_pages.listed(connection, day(2), Wanted(), after=first.next, limit=2)
         assert [len(first.items), len(second.items)] == [2, 1]
         assert second.next is None
 

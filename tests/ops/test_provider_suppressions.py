@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from ops.cli import main
 from shared import recipient_keys
-from shared.db import suppressions
+from shared.db import suppression_pages, suppressions
+from shared.db.suppression_pages import Wanted
 from shared.db.suppressions import Entry, NewEntry
 from shared.domain import targets
 from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
@@ -91,7 +92,7 @@ class Desk:
 
     def here(self) -> dict[str, Entry]:
         with self.scene.workshop.rim.engine.begin() as connection:
-            page = suppressions.in_order(connection, NOW, suppressions.Wanted(active=True), limit=1000)
+            page = suppression_pages.in_order(connection, NOW, Wanted(active=True), limit=1000)
         return {entry.address or f"@{entry.domain}": entry for entry in page.items}
 
     def there(self) -> dict[str, set[str]]:

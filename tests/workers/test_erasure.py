@@ -34,7 +34,8 @@ from shared.db import (
 )
 from shared.db.jobs import Job, JobState
 from shared.db.refusals import Refusal
-from shared.db.suppressions import NewEntry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import NewEntry
 from shared.domain.suppression import ALL_MAIL, Origin, Reason
 from shared.management.base import ListedSuppression, ManagementClient
 from shared.provider_suppressions import Comparison

@@ -11,7 +11,8 @@ import pytest
 from shared import suppression_jobs
 from shared.db import job_files, jobs, suppressions
 from shared.db.jobs import Job, JobState
-from shared.db.suppressions import NewEntry, Wanted
+from shared.db.suppression_pages import Wanted
+from shared.db.suppressions import NewEntry
 from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
 from shared.suppression_lists import Defaults, ListError
 from tests.workers.workshop import Workshop
