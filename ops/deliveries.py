@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from ops import delivery_words, jobs, pages, workbench
-from ops.suppression_words import OneOf
+from ops.parameters import MOMENT, OneOf
 from ops.workbench import Workbench
 from shared import delivery_cases, delivery_jobs
 from shared.db import delivery_lists
@@ -20,14 +20,13 @@ from shared.domain.deliveries import DeliveryStatus
 from shared.domain.errors import TidingsError
 from shared.doorbell import DELIVER
 
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _ATTEMPTS_SHOWN = 20
 
 _status_option = click.option("--status", type=OneOf(DeliveryStatus))
 _subscription_option = click.option("--subscription", type=click.UUID, help="To this subscription.")
 _type_option = click.option("--type", "type_", help="Of changes of this type, such as message.bounced.")
-_since_option = click.option("--since", type=_TIME, help="Made from this time on (UTC).")
-_until_option = click.option("--until", type=_TIME, help="Made before this time (UTC).")
+_since_option = click.option("--since", type=MOMENT, help="Made from this time on (UTC).")
+_until_option = click.option("--until", type=MOMENT, help="Made before this time (UTC).")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -63,7 +62,7 @@ def list_deliveries(
         status=status,
         type=type_,
         message_id=message_id,
-        span=Span(since=_utc(since), until=_utc(until)),
+        span=Span(since=since, until=until),
     )
     with workbench.opened(data) as bench, bench.engine.begin() as connection:
         page = pages.read(lambda after, most: delivery_lists.listed(connection, wanted, after=after, limit=most), limit)
@@ -110,7 +109,7 @@ def replay(
 
     The requests are built afresh, of the stored changes and the subscriptions as they are now, and signed anew.
     """
-    filters = {"subscription": subscription, "type": type_, "since": _utc(since), "until": _utc(until)}
+    filters = {"subscription": subscription, "type": type_, "since": since, "until": until}
     filters = {name: value for name, value in filters.items() if value is not None}
     if delivery_ids and (status or filters):
         raise click.UsageError("Name deliveries, or say which by options; not both.")
@@ -175,7 +174,3 @@ def _known(delivery: DeliveryFacts | None, delivery_id: UUID) -> DeliveryFacts:
     if delivery is None:
         raise TidingsError(f"There is no delivery {delivery_id}; `tidings deliveries list` shows those there are.")
     return delivery
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from ops import source_lookup, workbench
+from ops.parameters import MOMENT
 from ops.workbench import Workbench
 from shared import reconciliation
 from shared.db import failed_deliveries, reconciliations
@@ -29,7 +30,6 @@ from shared.reconciliation import Orders, Run
 from shared.reconciliation import Progress as Done
 from shared.sources import Source
 
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _SETTLE_SECONDS = 30.0
 _TURN_SECONDS = 2 * reconciliation.LEASE_SECONDS
 _PAUSE_SECONDS = 0.5
@@ -59,8 +59,8 @@ class Result:
 
 @click.command
 @click.option("--source", "slugs", multiple=True, help="This source; may be given several times. All, if not given.")
-@click.option("--since", type=_TIME, help="What failed from this time on (UTC), instead of since the last time.")
-@click.option("--until", type=_TIME, help="What failed before this time (UTC).")
+@click.option("--since", type=MOMENT, help="What failed from this time on (UTC), instead of since the last time.")
+@click.option("--until", type=MOMENT, help="What failed before this time (UTC).")
 @click.option("--given-up", "again", is_flag=True, help="Try those again, too, that were given up.")
 @click.option("--dry-run", is_flag=True, help="Have nothing sent; show what the providers could not deliver.")
 @workbench.data_option
@@ -73,7 +73,7 @@ def reconcile(
     could not be recovered.
     """
     console = workbench.console()
-    orders = Orders(since=_utc(since), until=_utc(until), due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
+    orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
     with workbench.opened(data) as bench:
         clients = _clients(bench, slugs)
         if not clients:
@@ -228,7 +228,3 @@ def _table_of(found: Sequence[FailedDelivery], states: Mapping[str, str]) -> Tab
     if len(found) > _MOST_SHOWN:
         table.add_row(f"… and {len(found) - _MOST_SHOWN} more")
     return table
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

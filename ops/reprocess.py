@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ops import workbench
+from ops.parameters import MOMENT
 from ops.workbench import Workbench
 from shared import ids, previews
 from shared import reprocess as reprocessing
@@ -24,7 +25,6 @@ _BATCH = 1000
 _SHOWN = 20
 _ALL = "all"
 _STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL])
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
 @click.command
@@ -37,8 +37,8 @@ _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%
     show_default=True,
     help="Those in this state; `all` also for those that were processed, but for none that was not verified.",
 )
-@click.option("--since", type=_TIME, help="Those received from this time on (UTC).")
-@click.option("--until", type=_TIME, help="Those received before this time (UTC).")
+@click.option("--since", type=MOMENT, help="Those received from this time on (UTC).")
+@click.option("--until", type=MOMENT, help="Those received before this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show the difference that it would make.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @workbench.data_option
@@ -60,7 +60,7 @@ def reprocess(
         raise click.UsageError("Say which: --receipt, --source, --since or --until.")
     console = workbench.console()
     with workbench.opened(data) as bench:
-        chosen = list(receipts) or _select(bench, source, state, _utc(since), _utc(until))
+        chosen = list(receipts) or _select(bench, source, state, since, until)
         if not chosen:
             console.print("Nothing fits.")
             return
@@ -151,7 +151,3 @@ def _difference(bench: Workbench, receipt_id: UUID) -> Difference | str:
             return previews.of_receipt(connection, receipt_id, bench.vault) or "there is no such receipt"
         except TidingsError as error:
             return str(error)
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

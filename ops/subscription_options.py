@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ops.suppression_words import OneOf
+from ops.parameters import OneOf
 from shared.domain.subscription_checks import SCHEDULES
 from shared.domain.subscriptions import Payload
 

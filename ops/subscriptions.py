@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops import jobs, pages, subscription_options, workbench
-from ops.suppression_words import OneOf
+from ops.parameters import MOMENT, OneOf
 from ops.workbench import Workbench
 from shared import delivery_jobs, subscription_facts, subscription_trials
 from shared import subscription_registrations as registrations
@@ -26,7 +26,6 @@ from shared.standard_webhooks import Scheme
 from shared.subscription_registrations import LONGEST_OVERLAP, OLD_SECRET_SIGNS_FOR, NewSecret
 
 _MOST = 200
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _COLOURS = {"active": "green", "paused": "yellow", "disabled": "red"}
 
 _id_argument = click.argument("subscription_id", metavar="ID", type=click.UUID)
@@ -231,8 +230,8 @@ def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
 
 @subscriptions.command
 @_id_argument
-@click.option("--since", type=_TIME, required=True, help="Changes from this time on (UTC).")
-@click.option("--until", type=_TIME, help="Changes before this time (UTC).")
+@click.option("--since", type=MOMENT, required=True, help="Changes from this time on (UTC).")
+@click.option("--until", type=MOMENT, help="Changes before this time (UTC).")
 @click.option("--include-delivered", is_flag=True, help="Send again also what was delivered.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -250,7 +249,7 @@ def recover(
 
     Also what changed before it was made, or while it was disabled or wished for less.
     """
-    wishes = {"since": _utc(since), "until": _utc(until), "include_delivered": include_delivered}
+    wishes = {"since": since, "until": until, "include_delivered": include_delivered}
     console = workbench.console()
     with workbench.opened(data) as bench:
         if dry_run or not yes:
@@ -293,7 +292,3 @@ def _unknown(subscription_id: UUID) -> TidingsError:
     return TidingsError(
         f"There is no subscription {subscription_id}; `tidings subscriptions list` shows those there are."
     )
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.replace(tzinfo=UTC)

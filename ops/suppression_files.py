@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from ops import jobs, workbench
-from ops.suppression_words import OneOf
+from ops.parameters import OneOf
 from ops.workbench import Workbench
 from shared import recipient_keys, suppression_jobs
 from shared.db.jobs import JobState

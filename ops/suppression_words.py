@@ -1,11 +1,8 @@
-"""How `tidings suppressions` says things, and reads words that stand for one of a few."""
+"""How `tidings suppressions` says things."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Any, Generic, TypeVar
 
-import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
@@ -16,26 +13,6 @@ from shared.db.suppression_lifts import Lift
 from shared.db.suppressions import Entry
 from shared.domain.suppression import MailType
 from shared.suppression_cases import Case, Happened
-
-Word = TypeVar("Word", bound=StrEnum)
-
-
-class OneOf(click.ParamType[Word], Generic[Word]):
-    """One of the words of an enumeration."""
-
-    name = "word"
-
-    def __init__(self, words: type[Word]) -> None:
-        self._words = words
-        self._choice = click.Choice([str(word) for word in words])
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """The words, as help shows them."""
-        return self._choice.get_metavar(param, ctx)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Word:
-        """The word that was given."""
-        return self._words(self._choice.convert(value, param, ctx))
 
 
 def table(entries: Sequence[Entry]) -> Table:

@@ -10,9 +10,9 @@ import msgspec
 from rich.markup import escape
 
 from ops import pages, suppression_words, workbench
+from ops.parameters import MOMENT, OneOf
 from ops.provider_suppressions import pull, push
 from ops.suppression_files import erase, export, import_file, keys_of, types_option
-from ops.suppression_words import OneOf
 from ops.workbench import Workbench
 from shared import suppression_cases, suppression_checks
 from shared.db import suppression_pages
@@ -24,7 +24,6 @@ from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
 from shared.suppression_lists import LONGEST_NOTE
 
 _CHECKED_AT_ONCE = 10_000
-_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _REASONS = OneOf(Reason)
 _TYPES = OneOf(MailType)
 
@@ -103,7 +102,7 @@ def list_suppressions(
 @types_option
 @click.option("--tenant", default="", help="For this tenant only.")
 @click.option("--reason", type=_REASONS, default=Reason.MANUAL.value, show_default=True)
-@click.option("--until", type=_TIME, help="Until then (UTC); for good, if not given.")
+@click.option("--until", type=MOMENT, help="Until then (UTC); for good, if not given.")
 @_note_option
 @workbench.data_option
 def add(
@@ -117,8 +116,7 @@ def add(
 ) -> None:
     """Suppress an address or a domain."""
     meant, now = targets.read(target), datetime.now(UTC)
-    end = until.replace(tzinfo=UTC) if until else None
-    if end is not None and end <= now:
+    if until is not None and until <= now:
         raise click.UsageError("--until must be in the future.")
     with workbench.opened(data) as bench:
         entry = NewEntry(
@@ -130,7 +128,7 @@ def add(
             origin=Origin.PERSON,
             since=now,
             tenant=tenant,
-            until=end,
+            until=until,
             actor=workbench.person(),
             note=note,
         )

@@ -1,0 +1,41 @@
+"""What commands can be given, beyond what click reads by itself: one of a few words, and an instant."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import click
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class OneOf(click.ParamType[Word], Generic[Word]):
+    """One of the words of an enumeration."""
+
+    name = "word"
+
+    def __init__(self, words: type[Word]) -> None:
+        self._words = words
+        self._choice = click.Choice([str(word) for word in words])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """The words, as help shows them."""
+        return self._choice.get_metavar(param, ctx)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Word:
+        """The word that was given."""
+        return self._words(self._choice.convert(value, param, ctx))
+
+
+class Moment(click.DateTime):
+    """An instant, written in UTC: a day, or a day and a time."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The instant that was given, which bears its zone."""
+        return super().convert(value, param, ctx).replace(tzinfo=UTC)
+
+
+MOMENT = Moment()
