@@ -86,7 +86,7 @@ def code(classification: Classification) -> ClassificationCode:
 
 
 _GAVE_UP = (EventType.BOUNCED, EventType.FAILED)
-_SOFT = frozenset(
+PASSING = frozenset(
     {
         Classification.MAILBOX_FULL,
         Classification.DNS_FAILURE,
@@ -98,13 +98,14 @@ _SOFT = frozenset(
         Classification.UNCLASSIFIED,
     }
 )
+"""What may pass by itself: soft."""
 
 HARDNESS: Mapping[tuple[EventType, Classification], Hardness] = {
     # Only who has asked the recipient's server knows: what the provider itself rejected or holds says nothing.
     **{(kind, reason): Hardness.HARD for kind in _GAVE_UP for reason in CONDEMNING},
-    **{(kind, reason): Hardness.SOFT for kind in _GAVE_UP for reason in _SOFT},
+    **{(kind, reason): Hardness.SOFT for kind in _GAVE_UP for reason in PASSING},
     # As long as it is tried again nothing is for good, whatever the server says.
-    **{(EventType.DEFERRED, reason): Hardness.SOFT for reason in _SOFT | CONDEMNING},
+    **{(EventType.DEFERRED, reason): Hardness.SOFT for reason in PASSING | CONDEMNING},
 }
 """Whatever is not here, such as spam and policy, is the sender's affair, or no failure: `Hardness.NONE`."""
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from shared.domain.classification import PASSING
 from shared.domain.vocabulary import Classification, EventType
+from shared.domain.wordings import CONDEMNING
 
 
 class MailType(StrEnum):
@@ -58,9 +60,7 @@ class Consequence:
 class HardBounce(Consequence):
     """A permanent failure with one of these classifications suppresses the address."""
 
-    classifications: frozenset[Classification] = frozenset(
-        {Classification.INVALID_RECIPIENT, Classification.INACTIVE_MAILBOX, Classification.INVALID_DOMAIN}
-    )
+    classifications: frozenset[Classification] = CONDEMNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +76,7 @@ class SoftBounces:
     within_days: int = 14
     days: tuple[int | None, ...] = (30, 90, None)
     tenants: Tenants = Tenants.OWN
-    classifications: frozenset[Classification] = frozenset(
-        {
-            Classification.MAILBOX_FULL,
-            Classification.DNS_FAILURE,
-            Classification.ROUTING_ERROR,
-            Classification.CONNECTION_ERROR,
-            Classification.PROTOCOL_ERROR,
-            Classification.TRANSIENT_FAILURE,
-            Classification.UNCLASSIFIED,
-        }
-    )
+    classifications: frozenset[Classification] = PASSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
