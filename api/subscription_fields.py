@@ -10,7 +10,6 @@ from shared.domain.subscriptions import Payload, SubscriptionState
 from shared.standard_webhooks import Scheme
 from shared.subscription_registrations import DEFAULTS, LONGEST_OVERLAP, OLD_SECRET_SIGNS_FOR
 
-_FORMS = "`whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and an Ed25519 key; made here if not given."
 _STATES = [str(state) for state in SubscriptionState]
 
 
@@ -51,7 +50,24 @@ class _Wishes(Strict):
     ordered = fields.Boolean(metadata={"description": "Changes of one message one after the other, in their order."})
 
 
-class NewSubscription(_Wishes):
+class _NewSecret(Strict):
+    """What is to sign."""
+
+    secret = fields.String(
+        metadata={
+            "description": "`whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and an Ed25519 key;"
+            " made here if not given."
+        }
+    )
+    scheme = fields.Enum(
+        Scheme,
+        by_value=True,
+        load_default=Scheme.V1,
+        metadata={"description": "Of the secret that is made here: `v1` HMAC-SHA256, `v1a` Ed25519."},
+    )
+
+
+class NewSubscription(_NewSecret, _Wishes):
     """A subscription to be made."""
 
     url = fields.String(
@@ -67,13 +83,6 @@ class NewSubscription(_Wishes):
         keys=fields.String(),
         values=fields.String(),
         metadata={"description": "Sent with every request. The values are never shown."},
-    )
-    secret = fields.String(metadata={"description": _FORMS})
-    scheme = fields.Enum(
-        Scheme,
-        by_value=True,
-        load_default=Scheme.V1,
-        metadata={"description": "Of the secret that is made here: `v1` HMAC-SHA256, `v1a` Ed25519."},
     )
 
 
@@ -92,16 +101,9 @@ class SubscriptionPatch(_Wishes):
     )
 
 
-class Rotation(Strict):
+class Rotation(_NewSecret):
     """Another secret."""
 
-    secret = fields.String(metadata={"description": _FORMS})
-    scheme = fields.Enum(
-        Scheme,
-        by_value=True,
-        load_default=Scheme.V1,
-        metadata={"description": "Of the secret that is made here: `v1` HMAC-SHA256, `v1a` Ed25519."},
-    )
     overlap_s = fields.Integer(
         load_default=int(OLD_SECRET_SIGNS_FOR.total_seconds()),
         validate=validate.Range(0, int(LONGEST_OVERLAP.total_seconds())),
