@@ -95,7 +95,7 @@ def _choice(client: ManagementClient, failure: KnownFailure, resent: Resent) -> 
         return next((receipt_id for receipt_id, body in arrived if _json(body) == sent), None)
 
     def with_likely_contents(arrived: Arrived) -> UUID | None:
-        return most_alike(failure.delivery, ((receipt_id, _contents(client, body)) for receipt_id, body in arrived))
+        return most_alike(failure, ((receipt_id, _contents(client, body)) for receipt_id, body in arrived))
 
     sent = None if resent.payload is None else _json(resent.payload)
     return with_likely_contents if sent is None else with_same_json

@@ -217,7 +217,7 @@ class Run:
                 self._note_recovery(failure, here.receipt_id)
                 return None
             self.progress.resent += 1
-            resent = self.client.resend(failure.delivery)
+            resent = self.client.resend(failure)
         except GoneError as error:
             with self._holding() as connection:
                 reason = f"the provider has it no more: {error}"
@@ -232,7 +232,7 @@ class Run:
         return self._decide(failure, resent, attempt)
 
     def _look_up(self, failure: KnownFailure) -> Here | None:
-        sent = self.client.sent(failure.delivery)
+        sent = self.client.sent(failure)
         if sent is None:
             return None
         with self.engine.connect() as connection:

@@ -18,18 +18,12 @@ _BODIES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownFailure:
+class KnownFailure(FailedDelivery):
     """A failed delivery, and where it stands: `listed`, `resent`, `recovered` or `given_up`.
 
     `new_events` is how many of its events had been missing; None while that is not known.
     """
 
-    reference: str
-    failed_at: datetime
-    outcome: str
-    status_code: int | None
-    events: int
-    url: str | None
     state: str
     attempts: int
     last_attempt_at: datetime | None
@@ -38,18 +32,6 @@ class KnownFailure:
     receipt_id: UUID | None
     new_events: int | None
     listed_at: datetime
-
-    @property
-    def delivery(self) -> FailedDelivery:
-        """What the provider told of it."""
-        return FailedDelivery(
-            reference=self.reference,
-            failed_at=self.failed_at,
-            outcome=self.outcome,
-            status_code=self.status_code,
-            events=self.events,
-            url=self.url,
-        )
 
 
 _COLUMNS = ", ".join(entry.name for entry in fields(KnownFailure))
