@@ -1,9 +1,9 @@
 """The counts are those of a recount of all events, whatever the batches, the repetitions and the workers."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from shared import ids
 from shared.db import count_conditions, counts, engine, rebuild, refusals, sources, state
@@ -21,6 +20,7 @@ from shared.db.state import NewEvent
 from shared.domain.rules import Tally, tallies
 from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS
 from shared.domain.vocabulary import EventType
+from tests.db.workers import together
 
 NOW = datetime.now(UTC)
 TABLES = "events, event_keys, messages, recipient_states, state_changes, minute_counts"
@@ -183,21 +183,12 @@ def test_every_event_counts_once_whatever_the_order_the_repetition_and_the_batch
 def test_every_event_counts_once_whichever_worker_is_first(database, story, random):
     empty(database)
     shares = [random.sample(story, k=len(story)) for _ in range(4)]
-    failures = []
 
     def work(rows: list[NewEvent]) -> None:
-        try:
-            for half in (rows[::2], rows[1::2]):
-                apply(database, half)
-        except OperationalError as error:
-            failures.append(error)
+        for half in (rows[::2], rows[1::2]):
+            apply(database, half)
 
-    threads = [threading.Thread(target=work, args=(rows,)) for rows in receipts_of(shares)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    together(*(partial(work, rows) for rows in receipts_of(shares)))
     assert counted(database) == expected(story)
 
 

@@ -1,22 +1,22 @@
 """The statement that folds a batch agrees with the pure fold, for any split over receipts and workers."""
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from shared import ids
 from shared.db import engine, rebuild, state
 from shared.db.state import NewEvent
 from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, Fact, State, fold
 from shared.domain.vocabulary import EventType
+from tests.db.workers import together
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGES = [f"{number:032x}" for number in (1, 2)]
@@ -149,22 +149,13 @@ def test_sql_and_function_agree_whatever_the_order_the_repetition_and_the_batche
 def test_concurrent_workers_give_the_state_that_one_would(database, story, random):
     empty(database)
     shares = [random.sample(story, k=len(story)) for _ in range(4)]
-    failures = []
 
     def work(rows: list[NewEvent]) -> None:
-        try:
-            for half in (rows[::2], rows[1::2]):
-                with database.begin() as connection:
-                    state.apply(connection, half)
-        except OperationalError as error:
-            failures.append(error)
+        for half in (rows[::2], rows[1::2]):
+            with database.begin() as connection:
+                state.apply(connection, half)
 
-    threads = [threading.Thread(target=work, args=(rows,)) for rows in receipts_of(shares)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    together(*(partial(work, rows) for rows in receipts_of(shares)))
     agrees(database, story)
 
 

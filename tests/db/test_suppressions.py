@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from shared.domain.suppression import (
 from shared.domain.vocabulary import Classification, EventType
 from tests.db import stories
 from tests.db.stories import ANN, BOB, KEYS, Lifted, Said, day
+from tests.db.workers import together
 
 E, C = EventType, Classification
 POLICY = SuppressionPolicy()
@@ -219,7 +221,7 @@ def test_soft_bounces_suppress_as_long_whatever_became_known_first(database, sai
 @settings(no_deadline, max_examples=25)
 def test_concurrent_workers_give_the_entries_that_one_would(database, said, random):
     empty(database)
-    together(database, [random.sample(said, k=len(said)) for _ in range(4)])
+    together(*(partial(work, database, random.sample(said, k=len(said))) for _ in range(4)))
     judge_soft_bounces(database, day(END), STRICT)
     with database.begin() as connection:
         for hour in range(24):
@@ -234,36 +236,18 @@ def test_who_is_lifted_while_workers_write_stays_lifted(database, said, random):
     """Whatever the workers had under way: it was all received before the lift."""
     empty(database)
     person = Lifted(at=END, recipient=ANN)
-    together(database, [random.sample(said, k=len(said)) for _ in range(3)], lambda: lift(database, person))
+    workers = [partial(work, database, random.sample(said, k=len(said))) for _ in range(3)]
+    together(*workers, partial(lift, database, person))
     judge_soft_bounces(database, day(END), STRICT)
     with database.connect() as connection:
         held = stories.stored(connection, day(END))
     assert not [place for place in held if place[0] == ANN]
 
 
-def together(database: Engine, shares: Sequence[Sequence[Said]], *others: Callable[[], object]) -> None:
-    """Workers, each with all events in an order of its own, and whatever else happens meanwhile."""
-    failures: list[BaseException] = []
-
-    def work(task: Callable[[], object]) -> None:
-        try:
-            task()
-        except Exception as error:  # noqa: BLE001 - it is told of by the test
-            failures.append(error)
-
-    def share(said: Sequence[Said]) -> Callable[[], None]:
-        def run() -> None:
-            for part in (said[::3], said[1::3], said[2::3]):
-                hear(database, part, day(END), STRICT)
-
-        return run
-
-    threads = [threading.Thread(target=work, args=(task,)) for task in (*map(share, shares), *others)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+def work(database: Engine, said: Sequence[Said]) -> None:
+    """What one of several workers does, each with all events in an order of its own."""
+    for part in (said[::3], said[1::3], said[2::3]):
+        hear(database, part, day(END), STRICT)
 
 
 def bounce(number: int, recipient: str | None = ANN, at: float = 1, **others: Any) -> Said:

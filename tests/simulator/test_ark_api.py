@@ -14,18 +14,13 @@ from simulator.management.ark import RETRIES, ArkAccount
 from simulator.management.ark_samples import EVENTS
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
-from simulator.staging import Posting, stage
+from simulator.staging import stage
 from tests.simulator.ends import Caller, Receiver
+from tests.simulator.postings import send, some
 from tests.simulator.test_dialects import check_ark
 
 WEBHOOK = {"id", "uuid", "name", "url", "events", "allEvents", "enabled", "createdAt"}
 DELIVERY = {"id", "webhookId", "event", "url", "statusCode", "success", "attempt", "willRetry", "timestamp"}
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture
@@ -50,18 +45,6 @@ def call(request: pytest.FixtureRequest, server: ProviderServer, account: ArkAcc
     """Paths with a tenant and, as in earlier editions, without."""
     base = server.settings("ark")["api_base"] + request.param
     return Caller(base=base, headers={"Authorization": f"Bearer {account.dialect.api_key}"})
-
-
-def some(account: ArkAccount, count: int) -> list[Posting]:
-    play = stage(SCENARIOS["happy"], account.dialect, count=count, seed=1, now=datetime.now(UTC))
-    return list(play.postings)[:count]
-
-
-def send(account: ArkAccount, receiver: Receiver, *codes: int) -> list[Posting]:
-    receiver.codes = list(codes)
-    postings = some(account, len(codes))
-    post.send(postings, account.dialect, receiver.endpoint, connections=1, log=account.log)
-    return postings
 
 
 def data(call: Caller, method: str, path: str, body: object = None, status: int = 200) -> Any:
@@ -210,7 +193,7 @@ class TestDeliveries:
     def test_thirty_are_listed_unless_more_are_asked_for(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        [posting] = some(account, 1)
+        [posting] = some(account.dialect, 1)
         post.send([posting] * 101, account.dialect, receiver.endpoint, log=account.log)
         assert [len(listed(call, webhook)), len(listed(call, webhook, perPage=100))] == [30, 100]
 
@@ -348,7 +331,7 @@ class TestReplay:
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str, code: int
     ) -> None:
         receiver.codes = [503, code]
-        post.send(some(account, 1), account.dialect, receiver.endpoint, log=account.log)
+        post.send(some(account.dialect, 1), account.dialect, receiver.endpoint, log=account.log)
         [delivery] = listed(call, webhook)
         replayed = data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
         assert (replayed["success"], replayed["statusCode"]) == (False, code)
@@ -357,7 +340,7 @@ class TestReplay:
     def test_an_endpoint_that_cannot_be_reached_has_no_status_code(self, call: Caller, account: ArkAccount) -> None:
         nobody = "http://127.0.0.1:9/nobody"
         webhook = f"/webhooks/{account.enrol(nobody)}"
-        post.send(some(account, 1), account.dialect, nobody, log=account.log)
+        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
         [delivery] = listed(call, webhook)
         replayed = data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
         assert (replayed["success"], replayed["statusCode"]) == (False, None)

@@ -4,26 +4,17 @@ import http.client
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
-from simulator import post
 from simulator.dialects.ark import Ark
 from simulator.dialects.mailchannels import MailChannels
 from simulator.management import faults
 from simulator.management.ark import ArkAccount
 from simulator.management.mailchannels import MailChannelsAccount
-from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
-from simulator.staging import Posting, stage
 from tests.simulator.ends import Caller, Receiver
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
+from tests.simulator.postings import send
 
 
 @pytest.fixture
@@ -32,26 +23,8 @@ def server() -> Iterator[ProviderServer]:
         yield server
 
 
-@pytest.fixture
-def account(server: ProviderServer, receiver: Receiver) -> MailChannelsAccount:
-    account = server.account("mc", MailChannelsAccount)
-    account.enrol(receiver.endpoint)
-    return account
-
-
-@pytest.fixture
-def call(server: ProviderServer, account: MailChannelsAccount) -> Caller:
-    return Caller(base=server.settings("mc")["api_base"], headers={"X-Api-Key": account.dialect.api_key})
-
-
-def some(account: MailChannelsAccount, count: int) -> list[Posting]:
-    play = stage(SCENARIOS["happy"], account.dialect, count=count, seed=1, now=datetime.now(UTC))
-    return list(play.postings)[:count]
-
-
 def fail(account: MailChannelsAccount, receiver: Receiver, count: int) -> None:
-    receiver.codes = [503] * count
-    post.send(some(account, count), account.dialect, receiver.endpoint, connections=1, log=account.log)
+    send(account, receiver, *[503] * count)
 
 
 def failed_ids(call: Caller, **query: int) -> list[int]:

@@ -14,8 +14,9 @@ from simulator.management.mailchannels import AfterResend, MailChannelsAccount
 from simulator.management.suppression_list import SOURCES
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
-from simulator.staging import Posting, stage
+from simulator.staging import stage
 from tests.simulator.ends import Caller, Receiver
+from tests.simulator.postings import send, some
 from tests.simulator.test_dialects import check_mailchannels
 
 BATCH = {"batch_id", "customer_handle", "webhook", "status", "status_code", "created_at", "event_count"}
@@ -23,40 +24,9 @@ NANOSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def server() -> Iterator[ProviderServer]:
     with ProviderServer({"mc": MailChannels(), "other": MailChannels(handle="other")}) as server:
         yield server
-
-
-@pytest.fixture
-def account(server: ProviderServer, receiver: Receiver) -> MailChannelsAccount:
-    account = server.account("mc", MailChannelsAccount)
-    account.enrol(receiver.endpoint)
-    return account
-
-
-@pytest.fixture
-def call(server: ProviderServer, account: MailChannelsAccount) -> Caller:
-    return Caller(base=server.settings("mc")["api_base"], headers={"X-Api-Key": account.dialect.api_key})
-
-
-def some(account: MailChannelsAccount, count: int) -> list[Posting]:
-    play = stage(SCENARIOS["happy"], account.dialect, count=count, seed=1, now=datetime.now(UTC))
-    return list(play.postings)[:count]
-
-
-def send(account: MailChannelsAccount, receiver: Receiver, *codes: int) -> list[Posting]:
-    """One batch for each code that the receiver answers, in that order."""
-    receiver.codes = list(codes)
-    postings = some(account, len(codes))
-    post.send(postings, account.dialect, receiver.endpoint, connections=1, log=account.log)
-    return postings
 
 
 def listed(call: Caller, **query: str | int) -> Any:
@@ -143,7 +113,7 @@ class TestEnrolment:
 
     def test_nothing_is_sent_to_what_is_not_enrolled(self, account: MailChannelsAccount) -> None:
         with pytest.raises(ValueError, match="No webhook is enrolled"):
-            post.send(some(account, 1), account.dialect, "https://hooks.example/", log=account.log)
+            post.send(some(account.dialect, 1), account.dialect, "https://hooks.example/", log=account.log)
 
 
 class TestValidation:
@@ -209,7 +179,7 @@ class TestBatches:
         self, call: Caller, account: MailChannelsAccount
     ) -> None:
         nobody = account.enrol("http://127.0.0.1:9/nobody")
-        post.send(some(account, 1), account.dialect, nobody, log=account.log)
+        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
         [batch] = listed(call)
         assert set(batch) == BATCH
         assert (batch["status"], batch["status_code"]) == ("no_response", None)
@@ -257,7 +227,7 @@ class TestBatches:
     def test_five_hundred_are_listed_at_most(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        [posting] = some(account, 1)
+        [posting] = some(account.dialect, 1)
         post.send([posting] * 501, account.dialect, receiver.endpoint, log=account.log)
         assert [len(listed(call)), len(listed(call, offset=500))] == [500, 1]
 
@@ -363,7 +333,7 @@ class TestResend:
         self, call: Caller, account: MailChannelsAccount
     ) -> None:
         nobody = account.enrol("http://127.0.0.1:9/nobody")
-        post.send(some(account, 1), account.dialect, nobody, log=account.log)
+        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
         answer = call("POST", f"/webhook-batch/{listed(call)[0]['batch_id']}/resend")
         assert answer.status == 200
         assert (answer.document["status_code"], answer.document["duration_in_ms"]) == (None, None)

@@ -20,12 +20,6 @@ from tests.simulator.ends import Caller, Receiver
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def gate(receiver: Receiver) -> Iterator[Gate]:
     with Gate(receiver.url) as gate:
         yield gate

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from simulator import post
 from simulator.dialects.base import RetryRule
 from simulator.dialects.mailwebhook import MailWebhook
-from simulator.scenarios import SCENARIOS
-from simulator.staging import Answer, Posting, stage
+from simulator.staging import Answer, Posting
+from tests.simulator.postings import some
 
 
 @dataclass
@@ -67,10 +66,6 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def dialect() -> MailWebhook:
     return MailWebhook()
-
-
-def some(dialect: MailWebhook, count: int) -> list[Posting]:
-    return list(stage(SCENARIOS["happy"], dialect, count=count, seed=1, now=datetime.now(UTC)).postings)
 
 
 def test_one_connection_keeps_the_order_and_itself(receiver: Receiver, dialect: MailWebhook) -> None:
