@@ -180,8 +180,7 @@ def work(console: Console, bench: Workbench, job_id: UUID) -> Job:
         console.print(f"The workers go on with it: `tidings jobs show {job_id}`, `tidings jobs cancel {job_id}`.")
         raise
     finally:
-        made.engine.dispose()
-        made.durable.dispose()
+        made.close()
     return job
 
 

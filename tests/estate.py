@@ -100,8 +100,7 @@ def opened(database_url: str) -> Iterator[Estate]:
             }
             yield Estate(house, downstream, settings_)
         for made in workshop.made:
-            made.engine.dispose()
-            made.durable.dispose()
+            made.close()
 
 
 @contextmanager

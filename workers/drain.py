@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from shared import judgement, normalize, reprocess
@@ -29,6 +30,7 @@ _MOST_BYTES_IN_BATCH = 2 * 1024 * 1024
 _LONGEST_RUN_SECONDS = 5.0
 _UNTIL_MENDED_SECONDS = 30.0
 _TRIES_AFTER_DEADLOCK = 3
+_FEW_ROWS = 32
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
 _UNWRITABLE = (DBAPIError, ValueError)
 """What is wrong with the data: the database refuses it, or it cannot even be sent (half of a surrogate pair)."""
@@ -68,7 +70,7 @@ def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Dra
     until = time.monotonic() + longest_run_seconds
     while True:
         token = uuid4()
-        with rim.engine.begin() as connection:
+        with rim.brisk.begin() as connection:
             claimed = receipts.claim(
                 connection,
                 limit=rim.settings.batch_size,
@@ -215,7 +217,7 @@ def _write(rim: Rim, batch: Sequence[_Ready], token: UUID, done: Drained) -> Non
 
 
 def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> Applied:
-    with rim.engine.begin() as connection:
+    with _engine(rim, batch).begin() as connection:
         held = receipts.finish(connection, [ready.claimed.id for ready in batch], token)
         if held != len(batch):
             raise LeaseLostError(f"of {len(batch)} receipts only {held} are still leased to this worker")
@@ -228,6 +230,11 @@ def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> Applied:
         applied = state.apply(connection, rows, tallies(rules.alerts))
         judgement.judge(connection, rules.suppression, rim.keys, rows, now)
         return applied
+
+
+def _engine(rim: Rim, batch: Sequence[_Ready]) -> Engine:
+    is_small = sum(len(ready.rows) for ready in batch) <= _FEW_ROWS
+    return rim.brisk if is_small and not any(ready.claimed.reprocess for ready in batch) else rim.engine
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from shared import recipient_keys, settings
 from shared.catalogue import Catalogue
 from shared.db import engine
+from shared.db.connection import Plans
 from shared.doorbell import Doorbell
 from shared.recipient_keys import RecipientKeys
 from shared.rules import RuleBook
@@ -20,11 +21,13 @@ class Rim:
     """Everything a task needs.
 
     `engine` commits without waiting for the disk: what it commits has its effects in the database alone, and is
-    done again if the receipt comes back with it. `durable` is for what leaves the house.
+    done again if the receipt comes back with it. So does `brisk`, which plans a statement once: that is for a few rows,
+    with which planning takes longer than running. `durable` is for what leaves the house.
     """
 
     settings: Settings
     engine: Engine
+    brisk: Engine
     durable: Engine
     vault: Vault
     catalogue: Catalogue
@@ -32,12 +35,18 @@ class Rim:
     keys: RecipientKeys
     rules: RuleBook
 
+    def close(self) -> None:
+        """Let go of the database."""
+        for made in (self.engine, self.brisk, self.durable):
+            made.dispose()
+
 
 def build(configuration: Settings) -> Rim:
     """Put a rim together. Raises SettingsError, SecretsError, or RulesError where there are no rules to work by."""
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
-    durable = engine.create(configuration.database_url, application="worker durable", pool_size=1)
+    url = configuration.database_url
+    durable = engine.create(url, application="worker durable", pool_size=1)
     rules = RuleBook(configuration.rules)
     with durable.begin() as connection:
         keys = recipient_keys.load(connection, vault)
@@ -45,9 +54,8 @@ def build(configuration: Settings) -> Rim:
         rules.record(connection)
     return Rim(
         settings=configuration,
-        engine=engine.create(
-            configuration.database_url, application="worker", pool_size=2, synchronous_commit=False, plan_each_time=True
-        ),
+        engine=engine.create(url, application="worker", pool_size=2, synchronous_commit=False, plans=Plans.EACH_TIME),
+        brisk=engine.create(url, application="worker brisk", pool_size=1, synchronous_commit=False, plans=Plans.ONCE),
         durable=durable,
         vault=vault,
         catalogue=Catalogue(vault),

@@ -44,8 +44,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
     try:
         return _findings(stage, worker, plan)
     finally:
-        worker.engine.dispose()
-        worker.durable.dispose()
+        worker.close()
 
 
 def _findings(stage: Stage, worker: Rim, plan: Plan) -> Findings:

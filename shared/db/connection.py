@@ -1,6 +1,7 @@
 """Connections: what statements ask of one, and what PostgreSQL is asked for whenever one is made."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 CONNECT_TIMEOUT_SECONDS = 1
@@ -8,6 +9,14 @@ STATEMENT_TIMEOUT_MS = 30_000
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """Values by name; or several of these, to run a statement with each."""
+
+
+class Plans(StrEnum):
+    """When PostgreSQL plans a statement that is run again and again: its `plan_cache_mode`."""
+
+    AS_IT_SEES_FIT = "auto"
+    EACH_TIME = "force_custom_plan"
+    ONCE = "force_generic_plan"
 
 
 class Result(Protocol):
@@ -44,7 +53,7 @@ def arguments(
     *,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     synchronous_commit: bool = True,
-    plan_each_time: bool = False,
+    plans: Plans = Plans.AS_IT_SEES_FIT,
 ) -> dict[str, Any]:
     """How psycopg is to connect, with a bound on everything that could make us wait. See `engine.create`."""
     options = {
@@ -55,7 +64,7 @@ def arguments(
         # The queue is empty at one moment and long at the next, so what statistics say of it is often wrong, and a
         # scan that they make look cheap is not. Every statement here has an index to go by.
         "enable_seqscan": "off",
-        "plan_cache_mode": "force_custom_plan" if plan_each_time else "auto",
+        "plan_cache_mode": plans,
         "timezone": "UTC",
     }
     return {

@@ -5,6 +5,7 @@ from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
 
 from shared.db import connection
+from shared.db.connection import Plans
 
 
 def create(
@@ -14,13 +15,13 @@ def create(
     pool_size: int = 4,
     statement_timeout_ms: int = connection.STATEMENT_TIMEOUT_MS,
     synchronous_commit: bool = True,
-    plan_each_time: bool = False,
+    plans: Plans = Plans.AS_IT_SEES_FIT,
 ) -> Engine:
     """An engine for this process. `application` is how its connections are named in pg_stat_activity.
 
     Without `synchronous_commit` a crash of the server may undo the last moments of what was committed: only for
-    work that the queue would then hand out again. With `plan_each_time` every statement is planned for its values:
-    worth it where the size of a batch decides which plan is good.
+    work that the queue would then hand out again. Where the size of a batch decides which plan is good, its statements
+    are to be planned each time; where it is small, planning takes longer than running them.
     """
     return _create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
@@ -32,6 +33,6 @@ def create(
             application,
             statement_timeout_ms=statement_timeout_ms,
             synchronous_commit=synchronous_commit,
-            plan_each_time=plan_each_time,
+            plans=plans,
         ),
     )

@@ -303,8 +303,7 @@ def worker(house: House) -> Iterator[Any]:
     url = house.engine.url.render_as_string(hide_password=False)
     rim = workshops.build(url, Settings(), house.vault, workshops.NotingBell())
     yield lambda: working.work(rim)
-    rim.engine.dispose()
-    rim.durable.dispose()
+    rim.close()
 
 
 def send(house: House, body: bytes | str, content_type: str = "text/csv", **query: Any) -> Any:

@@ -162,8 +162,7 @@ def _receiver(database_url: str, vault: Vault) -> Iterator[str]:
 
 def _dispose(rims: Iterable[Rim]) -> None:
     for rim in rims:
-        rim.engine.dispose()
-        rim.durable.dispose()
+        rim.close()
 
 
 @contextmanager

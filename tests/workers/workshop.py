@@ -13,6 +13,7 @@ from shared import headers as kept_headers
 from shared import identity, ids, recipient_keys
 from shared.catalogue import Catalogue
 from shared.db import engine, receipts, sources
+from shared.db.connection import Plans
 from shared.db.receipts import Parking, Receipt
 from shared.domain.vocabulary import ReceiptState, RefusalReason
 from shared.doorbell import DRAIN, Doorbell
@@ -139,6 +140,9 @@ def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -
     return Rim(
         settings=settings,
         engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
+        brisk=engine.create(
+            database_url, application="test worker brisk", pool_size=4, synchronous_commit=False, plans=Plans.ONCE
+        ),
         durable=durable,
         vault=vault,
         catalogue=Catalogue(vault),
@@ -155,5 +159,4 @@ def opened(database_url: str, **settings: Any) -> Iterator[Workshop]:
     workshop = Workshop(rim, bell, [rim])
     yield workshop
     for made in workshop.made:
-        made.engine.dispose()
-        made.durable.dispose()
+        made.close()
