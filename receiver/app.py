@@ -1,4 +1,4 @@
-"""The public door, as an ASGI application: posts at a source are answered on the event loop, all else by Flask."""
+"""The public door, as an ASGI application: what providers send is answered on the event loop, all else by Flask."""
 
 import asyncio
 import io
@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from receiver import pages
 from receiver.door import Door
-from receiver.refused import answer, failed
-from shared.asgi import gateway
+from receiver.refused import Refused, answer, failed
+from shared.asgi import endings, gateway
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope, Send
+from shared.domain.vocabulary import RefusalReason
 
 _WEBHOOKS = "/webhooks/"
 _FLASK_THREADS = 8
@@ -29,7 +30,7 @@ class Receiver:
     def __init__(self, door: Door, *, at_the_end: Callable[[], None] = lambda: None) -> None:
         self._door = door
         self._at_the_end = at_the_end
-        self._pages = pages.create_app(door, self._on_loop)
+        self._pages = pages.create_app(door.writer, self._on_loop)
         self._threads = ThreadPoolExecutor(_FLASK_THREADS, "flask")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -37,26 +38,40 @@ class Receiver:
         """Serve one connection, as ASGI has it."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["method"] == "POST" and scope["path"].startswith(_WEBHOOKS):
-            await gateway.send_whole(await self._received(scope, receive), send)
         else:
-            await gateway.send_whole(await self._told(scope), send)
+            await gateway.send_whole(await self._answer(scope, receive), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Be there from the beginning to the end of the process."""
         await receive()
         self._loop = asyncio.get_running_loop()
+        endings.heed(self._door.bodies.end)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.to_thread(self._close)
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _received(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path: str = scope["path"]
         try:
-            return await self._door.receive(path[len(_WEBHOOKS) :], scope, receive)
+            if path.startswith(_WEBHOOKS):
+                return await self._answer_provider(path[len(_WEBHOOKS) :], scope, receive)
+            if path == "/healthz":
+                return gateway.whole(200, b"alive\n", "text/plain")
+            return await self._told(scope)
         except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the provider tries again
             return answer(failed(error, path))
+
+    async def _answer_provider(self, slug: str, scope: Scope, receive: Receive) -> Answer:
+        match scope["method"]:
+            case "POST":
+                return await self._door.receive(slug, scope, receive)
+            case "GET" | "HEAD":
+                return await self._door.probe(slug)
+            case _:
+                told = answer(Refused(405, RefusalReason.UNREADABLE, "events are posted here"))
+                told.headers.append((b"allow", b"GET, HEAD, POST"))
+                return told
 
     async def _told(self, scope: Scope) -> Answer:
         environ = gateway.environ(scope)

@@ -1,21 +1,16 @@
 """What the server runs: `receiver.asgi:app`. Everything a receiver needs is put together here, once."""
 
-import os
-import shutil
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 # structlog loads rich wherever that is installed, and pygments with it: 4 MB of every receiver, for coloured
 # tracebacks that nobody sees.
 sys.modules["rich"] = None  # type: ignore[assignment]
 
-# Read when prometheus_client is loaded. The processes of one server have one parent.
-_counts = Path(tempfile.gettempdir(), f"tidings-receiver-{os.getppid()}")
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_counts)
-_counts.mkdir(exist_ok=True)
+from receiver import count_files
+
+count_files.use()
 
 from receiver.app import Receiver
 from receiver.bell import Bell
@@ -39,9 +34,8 @@ log.configure(configuration.log_level)
 _vault = Vault(configuration.secret_keys)
 _database = Database(url=configuration.database_url, application="receiver", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
 _bell = Bell(Doorbell(configuration.broker_url))
-_writer = Writer(
-    replace(_database, application="receiver writer"), on_queued=_bell.ring, on_parked=lambda: _bell.ring(VERIFY)
-)
+_writer = Writer(replace(_database, application="receiver writer"), on_queued=_bell.ring)
+_quarantine = Writer(replace(_database, application="receiver quarantine"), on_parked=lambda: _bell.ring(VERIFY))
 _refusals = RefusalBook(_database)
 _directory = Directory(_database, _vault)
 
@@ -51,11 +45,9 @@ _threads = ThreadPoolExecutor(_LARGE_AT_ONCE, "large")
 def _close() -> None:
     """Write and announce what is waiting before the process ends."""
     _threads.shutdown()
-    _writer.close()
-    _directory.close()
-    _refusals.close()
-    _bell.close()
-    shutil.rmtree(_counts, ignore_errors=True)
+    for parts in ((_writer, _quarantine), (_directory, _refusals, _bell)):  # the bell still rings for the last commit
+        with ThreadPoolExecutor(len(parts)) as closing:
+            list(closing.map(lambda part: part.close(), parts))
 
 
 app = Receiver(
@@ -64,6 +56,7 @@ app = Receiver(
         vault=_vault,
         directory=_directory,
         writer=_writer,
+        quarantine=_quarantine,
         refusals=_refusals,
         bodies=Bodies(),
         threads=_threads,

@@ -47,9 +47,11 @@ class Bell:
                 # The breaker: the sweep finds the rows meanwhile.
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        if self._due:
+            self._publish()
 
     def _publish(self) -> bool:
         due, self._due = self._due, set()
         answers = [self._doorbell.ring(task) for task in due]
-        metrics.bells.labels(all(answers)).inc()
+        metrics.count_bell(all(answers))
         return all(answers)

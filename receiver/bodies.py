@@ -1,10 +1,9 @@
 """The bodies of posts, read on the event loop: whoever sends slowly, or much, holds nothing that others need."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from receiver.deadlines import Deadlines
 from receiver.refused import Refused
@@ -12,22 +11,21 @@ from shared.asgi.protocol import Receive
 from shared.domain.vocabulary import RefusalReason
 from shared.providers.base import StatusCodes
 
-LARGE_BYTES = 64 * 1024
-"""What is larger is counted while it is held, and worked on beside the event loop."""
-
 _LOOK_SECONDS = 0.5
+_END_SECONDS = 2.0
+"""When the process is to end, so long it waits for bodies. The server waits for no longer than it takes to kill us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """A body has `grace_seconds`, and besides as long as it would take at `bytes_per_second`.
 
-    Large ones together hold `most_held_bytes` at most, from when they grow large until they are answered.
+    All together hold `most_held_bytes` at most, from when they come until they are answered.
     """
 
     grace_seconds: float = 10.0
-    bytes_per_second: int = LARGE_BYTES
-    most_held_bytes: int = 64 * 1024 * 1024
+    bytes_per_second: int = 64 * 1024
+    most_held_bytes: int = 128 * 1024 * 1024
 
 
 class Bodies:
@@ -36,11 +34,30 @@ class Bodies:
     def __init__(self, bounds: Bounds | None = None) -> None:
         self.bounds = bounds or Bounds()
         self.deadlines = Deadlines(_LOOK_SECONDS)
+        self.coming: set[Body] = set()
         self.held = 0
 
     def one(self, codes: StatusCodes, limit: int) -> "Body":
         """A body that is to be read, of at most `limit` bytes. It counts until its context ends."""
         return Body(self, codes, limit)
+
+    def make_room(self, size: int, asking: "Body") -> bool:
+        """Give up others that are still coming, those first that come slowest, until there is room for so much."""
+        now = asyncio.get_running_loop().time()
+        slowest = sorted((body for body in self.coming if body is not asking), key=lambda body: body.pace(now))
+        for body in slowest:
+            if self.held + size <= self.bounds.most_held_bytes:
+                break
+            body.give_up()
+        return self.held + size <= self.bounds.most_held_bytes
+
+    def end(self) -> None:
+        """The process is to end soon: those who are about to come to their end still may."""
+        asyncio.get_running_loop().call_later(_END_SECONDS, self._give_up_all)
+
+    def _give_up_all(self) -> None:
+        for body in list(self.coming):
+            body.give_up()
 
 
 class Body:
@@ -50,9 +67,10 @@ class Body:
         self._among = among
         self._codes = codes
         self._limit = limit
-        self._held = 0
         self._size = 0
-        self._is_late = False
+        self._held = 0
+        self._begun_at = asyncio.get_running_loop().time()
+        self._is_given_up = False
         self._task = asyncio.current_task()
 
     def __enter__(self) -> Self:
@@ -61,17 +79,43 @@ class Body:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._among.held -= self._held
+        self._let_go()
 
     async def read(self, receive: Receive, length: int | None) -> bytes:
         """The body to its end; `length` is what was announced. Raises Refused."""
         if length is not None and length > self._limit:
             raise self._too_large(length)
-        begun_at = asyncio.get_running_loop().time()
+        self._among.coming.add(self)
+        try:
+            return await self._read(receive, length)
+        except asyncio.CancelledError:
+            if not self._is_given_up or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._given_up() from None
+        finally:
+            self._among.coming.discard(self)
+            self._among.deadlines.release(self)
+
+    def pace(self, now: float) -> float:
+        """Bytes a second, so far."""
+        return self._size / max(now - self._begun_at, 0.001)
+
+    def give_up(self) -> None:
+        """Wait for no more of it."""
+        if self._task is not None and not self._is_given_up:
+            self._is_given_up = True
+            self._task.cancel()
+            self._let_go()
+
+    async def _read(self, receive: Receive, length: int | None) -> bytes:
+        bounds = self._among.bounds
         pieces: list[bytes] = []
         is_over = False
         while not is_over:
-            message = await self._next(receive, begun_at)
+            granted = bounds.grace_seconds + self._size / bounds.bytes_per_second
+            self._among.deadlines.set(self, self._begun_at + granted)
+            message = await receive()
             piece: bytes = message.get("body", b"")
             pieces.append(piece)
             self._grow(len(piece))
@@ -80,40 +124,25 @@ class Body:
                 raise Refused(400, RefusalReason.UNREADABLE, "the body ended before its announced length")
         return b"".join(pieces)
 
-    def give_up(self) -> None:
-        """Wait for no more of it."""
-        if self._task is not None:
-            self._is_late = True
-            self._task.cancel()
-
-    async def _next(self, receive: Receive, begun_at: float) -> Mapping[str, Any]:
-        bounds, deadlines = self._among.bounds, self._among.deadlines
-        granted = bounds.grace_seconds + self._size / bounds.bytes_per_second
-        deadlines.set(self, begun_at + granted)
-        try:
-            return await receive()
-        except asyncio.CancelledError:
-            if not self._is_late or self._task is None:
-                raise
-            self._task.uncancel()
-            said = f"the body took too long to come: {self._size} bytes in {granted:.0f} s; send it again"
-            # Not 408, which to some providers is an answer for good.
-            raise Refused(self._codes.unavailable, RefusalReason.UNREADABLE, said, size=self._size) from None
-        finally:
-            deadlines.release(self)
-
     def _grow(self, size: int) -> None:
         self._size += size
         if self._size > self._limit:
             raise self._too_large(self._size)
-        if self._size <= LARGE_BYTES:
-            return
-        grown = self._size - self._held
-        if self._among.held + grown > self._among.bounds.most_held_bytes:
-            said = "as many large bodies are under way as this process holds; send it again"
+        if self._among.held + size > self._among.bounds.most_held_bytes and not self._among.make_room(size, self):
+            said = "as many bodies are under way as this process holds; send it again"
             raise Refused(self._codes.unavailable, RefusalReason.UNAVAILABLE, said, size=self._size)
-        self._held += grown
-        self._among.held += grown
+        self._held += size
+        self._among.held += size
+
+    def _let_go(self) -> None:
+        self._among.held -= self._held
+        self._held = 0
+
+    def _given_up(self) -> Refused:
+        seconds = asyncio.get_running_loop().time() - self._begun_at
+        said = f"the body took too long to come: {self._size} bytes in {seconds:.0f} s; send it again"
+        # Not 408, which to some providers is an answer for good.
+        return Refused(self._codes.unavailable, RefusalReason.UNREADABLE, said, size=self._size)
 
     def _too_large(self, size: int) -> Refused:
         said = f"the body is larger than {self._limit} bytes"

@@ -41,7 +41,8 @@ class Directory:
         self._loaded_at = 0.0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
-        self._asking: list[Callable[[], object]] = []
+        self._asking: dict[Callable[[], object], int] = {}
+        self._begun = 0
         self._lock = threading.Lock()
         runs = {"directory": self._run, "listener": self._listen}
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
@@ -64,14 +65,18 @@ class Directory:
     async def refresh(self) -> bool:
         """Have the database asked now; False if it did not answer in time. Those who ask at once share one answer."""
         answered = asyncio.Event()
+        answer = partial(asyncio.get_running_loop().call_soon_threadsafe, answered.set)
         with self._lock:
-            self._asking.append(partial(asyncio.get_running_loop().call_soon_threadsafe, answered.set))
+            self._asking[answer] = self._begun
         self._wanted.set()
         try:
             async with asyncio.timeout(_REFRESH_SECONDS):
                 await answered.wait()
         except TimeoutError:
             return False
+        finally:
+            with self._lock:
+                self._asking.pop(answer, None)
         return True
 
     def close(self) -> None:
@@ -96,17 +101,17 @@ class Directory:
 
     def _load(self) -> None:
         with self._lock:
-            # Whoever asks from here on has to wait for the next time: this one may miss what they look for.
-            asking, self._asking = self._asking, []
-        try:
-            self._ask()
-        except psycopg.Error:
-            with self._lock:
-                self._asking += asking
-            raise
-        for answered in asking:
+            self._begun += 1
+            begun = self._begun
+        self._ask()
+        with self._lock:
+            # Not who asked since it began: it may have missed what they look for.
+            answered = [answer for answer, since in self._asking.items() if since < begun]
+            for answer in answered:
+                del self._asking[answer]
+        for answer in answered:
             with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
-                answered()
+                answer()
 
     def _ask(self) -> None:
         connection = self._line.connection()

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
 from receiver import arrival, metrics
-from receiver.bodies import LARGE_BYTES, Bodies
+from receiver.bodies import Bodies
 from receiver.directory import Directory
 from receiver.refusals import RefusalBook
 from receiver.refused import Refused, answer
 from receiver.writer import Kept, Quarantine, QuarantineFullError, StorageUnavailableError, Writer
 from shared import ids
+from shared.asgi import gateway
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope
 from shared.db.receipts import Parking, Receipt
@@ -26,6 +27,7 @@ from shared.settings import Settings
 from shared.sources import Source
 
 _TRUSTED_AGE_SECONDS = 0.25
+_LARGE_BYTES = 64 * 1024
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -35,13 +37,15 @@ _T = TypeVar("_T")
 class Door:
     """What answers providers, with everything it needs; on the event loop.
 
-    `threads` do what takes long with a large body, so that nobody else waits for it.
+    `writer` writes what is genuine, `quarantine` what may be. `threads` do what takes long with a large body, so that
+    nobody else waits for it.
     """
 
     settings: Settings
     vault: Vault
     directory: Directory
     writer: Writer
+    quarantine: Writer
     refusals: RefusalBook
     bodies: Bodies
     threads: Executor
@@ -51,7 +55,7 @@ class Door:
         headers = arrival.headers(scope)
         sender_ip = arrival.remote_ip(scope, headers, self.settings.proxies)
         try:
-            source = await self.source(slug)
+            source = await self._source(slug)
             codes = source.provider.STATUS_CODES
             arrival.check_encoding(headers, codes)
             with self.bodies.one(codes, self.settings.max_body_bytes) as body:
@@ -60,11 +64,19 @@ class Door:
         except Refused as refused:
             self._note(slug, headers, sender_ip, refused)
             return answer(refused)
-        metrics.requests.labels(slug, outcome).inc()
+        metrics.count_request(slug, outcome)
         return _accepted(kept)
 
-    async def source(self, slug: str) -> Source:
-        """The source of that name. Raises Refused."""
+    async def probe(self, slug: str) -> Answer:
+        """Answer a set-up probe (GET or HEAD): 200 for a source that exists."""
+        try:
+            await self._source(slug)
+        except Refused as refused:
+            return answer(refused)
+        return gateway.whole(200, b"")
+
+    async def _source(self, slug: str) -> Source:
+        """The source of that name, looked for again if it is not known. Raises Refused."""
         source = self.directory.get(slug)
         if source is not None:
             return source
@@ -73,7 +85,7 @@ class Door:
         if source is not None:
             return source
         if not asked or self.directory.is_unusable(slug):
-            raise Refused(StatusCodes().unavailable, RefusalReason.UNAVAILABLE, "the source cannot be looked up now")
+            raise _unknown_now(StatusCodes())
         raise Refused(404, RefusalReason.UNKNOWN_SOURCE, "there is no source of this name; check the webhook's URL")
 
     async def _admit(self, source: Source, arrived: Request, sender_ip: str | None) -> tuple[Kept, str]:
@@ -97,7 +109,9 @@ class Door:
         self, source: Source, arrived: Request, now: datetime, error: VerificationError
     ) -> tuple[Source, Quarantine | None]:
         """Decide on a request that failed verification: the credentials may have changed since we looked."""
-        if self.directory.age_seconds > _TRUSTED_AGE_SECONDS and await self.directory.refresh():
+        if self.directory.age_seconds > _TRUSTED_AGE_SECONDS:
+            if not await self.directory.refresh():
+                raise _unknown_now(source.provider.STATUS_CODES)
             current = self.directory.get(source.slug)
             if current is not None and current.version != source.version:
                 return await self._verified(current, arrived, now)
@@ -123,8 +137,9 @@ class Door:
         )
 
     async def _keep(self, codes: StatusCodes, receipt: Receipt, quarantine: Quarantine | None) -> Kept:
+        writer = self.quarantine if quarantine else self.writer
         try:
-            return await self.writer.keep(receipt, quarantine)
+            return await writer.keep(receipt, quarantine)
         except StorageUnavailableError as error:
             raise Refused(codes.unavailable, RefusalReason.UNAVAILABLE, str(error)) from error
         except QuarantineFullError as error:
@@ -134,7 +149,7 @@ class Door:
         self, arrived: Request, work: Callable[_P, _T], *arguments: _P.args, **keywords: _P.kwargs
     ) -> _T:
         """Do what takes as long as a body is large."""
-        if len(arrived.body) <= LARGE_BYTES:
+        if len(arrived.body) <= _LARGE_BYTES:
             return work(*arguments, **keywords)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: work(*arguments, **keywords))
@@ -142,7 +157,7 @@ class Door:
     def _note(self, slug: str, headers: Mapping[str, str], sender_ip: str | None, refused: Refused) -> None:
         known = self.directory.get(slug) is not None
         # Names that nobody configured are not made into labels: there is no end to them.
-        metrics.requests.labels(slug if known else "", refused.reason).inc()
+        metrics.count_request(slug if known else "", refused.reason)
         now = datetime.now(UTC)
         self.refusals.note(
             Refusal(
@@ -159,10 +174,9 @@ class Door:
         )
 
 
+def _unknown_now(codes: StatusCodes) -> Refused:
+    return Refused(codes.unavailable, RefusalReason.UNAVAILABLE, "the source cannot be looked up now; try again")
+
+
 def _accepted(kept: Kept) -> Answer:
-    body = b'{"receipt": "%b"}' % str(kept.receipt_id).encode()
-    return Answer(
-        status=200,
-        headers=[(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
-        body=body,
-    )
+    return gateway.whole(200, b'{"receipt": "%b"}' % str(kept.receipt_id).encode())

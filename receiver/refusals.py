@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class RefusalBook:
-    """A thread that writes what was noted. Beyond 50 in 200 ms, like is counted with like."""
+    """A thread that writes what was noted. Beyond 50 in 200 ms, like is counted with like, whatever the source."""
 
     def __init__(self, database: Database) -> None:
         self._line = Line(database)
@@ -31,12 +31,13 @@ class RefusalBook:
     def note(self, refusal: Refusal) -> None:
         """Have a refusal listed, soon."""
         with self._lock:
-            alike = (refusal.source, refusal.status_code, refusal.reason)
-            if len(self._noted) < _MOST_ROWS_PER_FLUSH or alike not in self._counts:
+            if len(self._noted) >= _MOST_ROWS_PER_FLUSH and _alike(refusal) not in self._counts:
+                refusal = replace(refusal, source="")  # there is no end to the names that somebody may think of
+            if len(self._noted) < _MOST_ROWS_PER_FLUSH or _alike(refusal) not in self._counts:
                 self._noted.append(refusal)
-                self._counts.setdefault(alike, 0)
+                self._counts.setdefault(_alike(refusal), 0)
             else:
-                self._counts[alike] += 1
+                self._counts[_alike(refusal)] += 1
 
     def close(self) -> None:
         """Write what is noted, then stop."""
@@ -57,10 +58,14 @@ class RefusalBook:
             return
         rows = []
         for refusal in reversed(noted):  # the last of each kind carries the count of those left out
-            left_out = counts.pop((refusal.source, refusal.status_code, refusal.reason), 0)
+            left_out = counts.pop(_alike(refusal), 0)
             rows.append(replace(refusal, count=1 + left_out))
         try:
             refusals.record(self._line.connection(), rows)
         except psycopg.Error as error:
             self._line.give_up()
             log.warning("refusals could not be listed", refusals=len(rows), error=str(error).partition("\n")[0])
+
+
+def _alike(refusal: Refusal) -> tuple[str, int, str]:
+    return refusal.source, refusal.status_code, refusal.reason

@@ -3,6 +3,7 @@
 import msgspec
 import structlog
 
+from shared.asgi import gateway
 from shared.asgi.gateway import Answer
 from shared.domain.vocabulary import RefusalReason
 from shared.providers.base import StatusCodes
@@ -24,11 +25,11 @@ class Refused(Exception):  # noqa: N818 - an outcome, not a fault
 
 def answer(refused: Refused) -> Answer:
     """What is sent back."""
-    body = msgspec.json.encode({"reason": refused.reason, "error": str(refused)})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    said = msgspec.json.encode({"reason": refused.reason, "error": str(refused)})
+    told = gateway.whole(refused.status_code, said)
     if refused.reason is RefusalReason.UNAVAILABLE:
-        headers.append((b"retry-after", b"%d" % _RETRY_AFTER_SECONDS))
-    return Answer(status=refused.status_code, headers=headers, body=body)
+        told.headers.append((b"retry-after", b"%d" % _RETRY_AFTER_SECONDS))
+    return told
 
 
 def failed(error: Exception, path: str) -> Refused:

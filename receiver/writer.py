@@ -93,16 +93,23 @@ class _Slot:
             self.answer.set_result(outcome)
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 _Write = Callable[[Connection, list[_Slot]], Sequence[_Outcome]]
 
 
 class Writer:
     """Writes what is submitted from the event loop.
 
-    `on_queued` and `on_parked` are called after each commit that queued something, or kept something apart.
+    `on_queued` and `on_parked` are called after each commit that queued something, or kept something apart. What is
+    kept apart is written one by one, so a writer of its own is for that: whoever forges keeps nobody else waiting.
     """
 
-    def __init__(self, database: Database, *, on_queued: Callable[[], None], on_parked: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, *, on_queued: Callable[[], None] = _nobody, on_parked: Callable[[], None] = _nobody
+    ) -> None:
         self._line = Line(database)
         self._on_queued = on_queued
         self._on_parked = on_parked
@@ -129,7 +136,7 @@ class Writer:
     def close(self) -> None:
         """Write what is waiting, then stop."""
         self._waiting.put(None)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=2 * WAIT_SECONDS)
 
     async def _submit(self, slot: _Slot) -> Kept | None:
         if self._waiting.qsize() >= _MOST_WAITING:
@@ -148,9 +155,18 @@ class Writer:
         return outcome
 
     def _run(self) -> None:
-        while self._serve_next():
+        while self._goes_on():
             pass  # and hold nothing of what was served while there is nothing else
         self._line.give_up()
+
+    def _goes_on(self) -> bool:
+        try:
+            return self._serve_next()
+        except Exception:  # whatever it is, the next requests are to be served
+            log.exception("a commit failed; its requests are told to try again")
+            self._busy_since = None
+            self._line.give_up()
+            return True
 
     def _serve_next(self) -> bool:
         """Wait for requests and serve them; False if those were the last."""
@@ -190,7 +206,7 @@ class Writer:
             else:
                 plain.append(slot)
         if plain:
-            metrics.batch_size.observe(len(plain))
+            metrics.count_commit(len(plain))
             self._attempt(plain, self._record)
 
     def _attempt(self, slots: list[_Slot], write: _Write) -> None:

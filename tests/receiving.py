@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from urllib.parse import quote
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.test import EnvironBuilder
 
 from receiver.app import Receiver
 from receiver.bodies import Bodies
@@ -59,6 +60,16 @@ class AsWsgi:
         start_response(f"{start['status']} -", headers)
         return [rest["body"]]
 
+    def at_once(self, posts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[int]:
+        """What is answered to posts that come together, each a path, and the data and headers that go there."""
+        environs = [EnvironBuilder(path, method="POST", **sent).get_environ() for path, sent in posts]
+
+        async def ask() -> list[int]:
+            asked = [self._ask(_scope(environ), environ["wsgi.input"].read()) for environ in environs]
+            return [start["status"] for start, _ in await asyncio.gather(*asked)]
+
+        return self._loop.run(ask())
+
     async def _ask(self, scope: Scope, body: bytes) -> list[Mapping[str, Any]]:
         sent: list[Mapping[str, Any]] = []
 
@@ -98,7 +109,8 @@ def receiving(
             settings=settings or Settings(),
             vault=vault,
             directory=Directory(database, vault),
-            writer=Writer(database, on_queued=on_queued, on_parked=on_parked),
+            writer=Writer(database, on_queued=on_queued),
+            quarantine=Writer(database, on_parked=on_parked),
             refusals=RefusalBook(database),
             bodies=Bodies(),
             threads=threads,
@@ -106,7 +118,7 @@ def receiving(
         app = Receiver(door)
         with _living(app, loop):
             yield Received(loop=loop, app=AsWsgi(app, loop), door=door)
-        for part in (door.writer, door.refusals, door.directory):
+        for part in (door.writer, door.quarantine, door.refusals, door.directory):
             part.close()
     loop.close()
 

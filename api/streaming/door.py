@@ -1,11 +1,8 @@
 """The private door as an ASGI application: Flask answers, and what lasts longer than an answer happens here."""
 
 import asyncio
-import signal
-import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -19,6 +16,7 @@ from api.streaming.handover import Follow, Handover, Wait
 from api.streaming.listener import Listener
 from api.streaming.reader import LogReader
 from api.streaming.tail import Pace, Tail
+from shared.asgi import endings
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope, Send
 from shared.db.changes import Cursor
@@ -60,7 +58,7 @@ class Door:
         """Be there from the beginning to the end of the process."""
         await receive()
         self.begin()
-        self._heed_signals()
+        endings.heed(self._audience.stop)  # the server waits for those who stay before it says a word
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.close()
@@ -78,23 +76,6 @@ class Door:
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._bridge.close)
         self._at_the_end()
-
-    def _heed_signals(self) -> None:
-        """Let all who stay go at the first sign of the end: the server waits for them before it says a word.
-
-        The server has the event loop listen for these signals. That goes on: the loop is told of them beside the
-        handlers that are set here.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._audience.stop)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
-            signal.siginterrupt(number, False)  # as the loop had set it
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         handover = Handover(is_full=self._audience.is_full)

@@ -23,6 +23,12 @@ class Answer:
     close: Callable[[], None] | None = None
 
 
+def whole(status: int, body: bytes, content_type: str = "application/json") -> Answer:
+    """An answer of which everything is known."""
+    headers = [(b"content-type", content_type.encode("latin-1")), (b"content-length", b"%d" % len(body))]
+    return Answer(status=status, headers=headers, body=body)
+
+
 def environ(scope: Scope) -> WSGIEnvironment:
     """The environment of PEP 3333, but for the body."""
     host, port = scope.get("server") or ("localhost", 80)

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import signal
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.bodies import LARGE_BYTES, Bodies, Body, Bounds
+from ops.embedded.server import eventually
+from receiver.bodies import Bodies, Bounds
 from receiver.refused import Refused
 from shared.db import engine, sources
 from shared.domain.vocabulary import RefusalReason
@@ -73,7 +77,7 @@ def test_a_body_is_what_its_pieces_are_up_to_the_limit(pieces: list[bytes], is_a
     assert bodies.held == 0
 
 
-@pytest.mark.parametrize("piece", [b"", b"half of it", b"x" * (LARGE_BYTES + 1)])
+@pytest.mark.parametrize("piece", [b"", b"half of it", b"x" * 100_000])
 def test_a_body_that_does_not_come_is_waited_for_so_long_and_no_longer(piece: bytes) -> None:
     bodies = Bodies(Bounds(grace_seconds=0.01, bytes_per_second=1 << 30))
     assert refusal(bodies, halting(piece)) == (503, RefusalReason.UNREADABLE)
@@ -115,22 +119,38 @@ def test_a_request_that_the_server_cancels_is_not_late() -> None:
         asyncio.run(scene())
 
 
-def test_large_bodies_are_held_up_to_a_bound_and_small_ones_always() -> None:
-    large, small = b"x" * (LARGE_BYTES + 1), b"x" * LARGE_BYTES
+def test_bodies_that_wait_for_their_commit_are_held_up_to_a_bound() -> None:
+    body = b"x" * 100
 
     async def scene() -> tuple[int, int]:
-        bodies = Bodies(Bounds(most_held_bytes=2 * len(large)))
+        bodies = Bodies(Bounds(most_held_bytes=250))
         with ExitStack() as stack:
-            held: list[Body] = [stack.enter_context(bodies.one(CODES, LIMIT)) for _ in range(2)]
-            for one in held:
-                await one.read(coming([large]), None)
+            for _ in range(2):
+                await stack.enter_context(bodies.one(CODES, LIMIT)).read(coming([body]), None)
             with pytest.raises(Refused) as caught:
-                await read(bodies, coming([large]))
-            assert await read(bodies, coming([small])) == small
-        assert await read(bodies, coming([large])) == large
+                await read(bodies, coming([body]))
+        assert await read(bodies, coming([body])) == body
         return caught.value.status_code, bodies.held
 
     assert asyncio.run(scene()) == (503, 0)
+
+
+def test_who_comes_slowest_makes_room_for_who_comes() -> None:
+    body = b"x" * 100
+
+    async def scene() -> tuple[list[BaseException | None], bytes, int]:
+        bodies = Bodies(Bounds(most_held_bytes=250))
+        slow = [asyncio.create_task(read(bodies, halting(body[:size]))) for size in (100, 90)]
+        await asyncio.sleep(0.02)
+        taken = await read(bodies, coming([body]))
+        await asyncio.sleep(0.02)
+        given_up = [task.exception() for task in slow if task.done()]
+        bodies.end()
+        return given_up, taken, len(await asyncio.gather(*slow, return_exceptions=True))
+
+    given_up, taken, ended = asyncio.run(scene())
+    assert [str(one).partition(" in ")[0] for one in given_up] == ["the body took too long to come: 90 bytes"]
+    assert (taken, ended) == (body, 2)
 
 
 def test_a_body_that_ends_early_is_none() -> None:
@@ -162,6 +182,14 @@ def begin(served: Server, stack: ExitStack, *headers: str, body: bytes = b"") ->
     lines = ["POST /webhooks/cm HTTP/1.1", "Host: here", f"Authorization: {BASIC['Authorization']}", *headers, "", ""]
     client.sendall("\r\n".join(lines).encode() + body)
     return client
+
+
+def listens(served: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_hundred_who_send_slowly_keep_nobody_waiting(served: Server) -> None:
@@ -203,9 +231,32 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(served: Server) -
 def test_a_client_that_goes_away_in_the_middle_leaves_nothing_behind(served: Server) -> None:
     with ExitStack() as stack:
         for _ in range(20):
-            begin(served, stack, f"Content-Length: {LIMIT}", body=b"x" * (LARGE_BYTES + 1))
+            begin(served, stack, f"Content-Length: {LIMIT}", body=b"x" * 100_000)
     assert served.call("POST", "/webhooks/cm", BODY, BASIC)[0].status == 200
 
 
-def test_it_ends_in_an_orderly_way_when_it_is_told_to(served: Server) -> None:
-    assert served.stop() == 0
+def test_headers_that_are_too_large_are_refused_unread(served: Server) -> None:
+    with ExitStack() as stack:
+        assert begin(served, stack, f"Signature: {'x' * 100_000}").recv(4096).startswith(b"HTTP/1.1 431")
+
+
+def test_what_is_committed_is_told_so_although_it_cannot_be_counted(served: Server) -> None:
+    counts = Path(tempfile.gettempdir(), f"tidings-receiver-{served.process.pid}")
+    away = counts.rename(counts.with_name(f"away-{counts.name}"))
+    try:
+        assert served.call("POST", "/webhooks/cm", b"never counted" + BODY, BASIC)[0].status == 200
+        assert served.call("POST", "/webhooks/unheard-of", b"")[0].status == 404
+    finally:
+        away.rename(counts)
+
+
+def test_when_it_is_told_to_end_it_waits_for_who_is_about_to_and_for_nobody_else(served: Server) -> None:
+    with ExitStack() as stack:
+        about_to, never = (begin(served, stack, f"Content-Length: {len(BODY)}", body=BODY[:9]) for _ in range(2))
+        assert served.call("POST", "/webhooks/cm", BODY, BASIC)[0].status == 200  # so those are under way
+        served.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: not listens(served), timeout_seconds=PATIENCE_SECONDS)
+        about_to.sendall(BODY[9:])
+        assert about_to.recv(4096).startswith(b"HTTP/1.1 200")
+        assert never.recv(4096).startswith(b"HTTP/1.1 503")
+    assert served.process.wait(PATIENCE_SECONDS) == 0

@@ -13,6 +13,8 @@ from shared import ids
 from shared.db import engine, migrate, sources
 from shared.db.refusals import Refusal
 from shared.secrets import Vault, new_key
+from simulator.dialects.mailchannels import MailChannels
+from tests.chaos.house import frozen
 from tests.receiving import receiving
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -86,3 +88,21 @@ def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
             )
         database.dispose()
         eventually(lambda: directory.get("late"))
+
+
+def test_what_cannot_be_looked_up_is_to_be_tried_again_and_not_refused_for_good(make_postgres):
+    server = make_postgres()
+    migrate.upgrade(server.url)
+    vault, dialect = Vault([new_key()]), MailChannels(seed=1)
+    database = engine.create(server.url, application="test", pool_size=1)
+    with database.begin() as connection:
+        sealed = vault.seal(dialect.credentials())
+        sources.create(connection, slug="mc", provider="mailchannels", credentials=sealed, settings={})
+    database.dispose()
+    with receiving(server.url, vault) as parts:
+        eventually(lambda: parts.door.directory.get("mc"))
+        dialect.rotate()
+        with frozen(server):
+            eventually(lambda: parts.door.directory.age_seconds > 1)
+            sent = {"data": b"[]", "headers": dialect.sign(b"[]", datetime.now(UTC))}
+            assert parts.app.at_once([("/webhooks/mc", sent)]) == [503]

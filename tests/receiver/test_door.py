@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops.embedded.server import eventually
+from receiver import directory
 from shared.db.receipts import Receipt
 from shared.doorbell import DRAIN, VERIFY
 from shared.providers.base import Request, StatusCodes
@@ -42,14 +43,16 @@ def test_a_genuine_request_is_stored_byte_for_byte_queued_and_announced(receiver
 
 
 def test_an_answered_request_is_gone_at_once_and_waits_for_no_garbage_collection(receiver, mailchannels):
+    body = b'["is it gone?"]'
+
+    def is_there():
+        return any(isinstance(one, Request | Receipt) and one.body == body for one in gc.get_objects())
+
     receiver.client.post("/webhooks/mc", **signed(mailchannels, b"[]"))
-    gc.collect()
     gc.disable()
     try:
-        receiver.client.post("/webhooks/mc", **signed(mailchannels, b"[1]"))
-        assert eventually(
-            lambda: not any(isinstance(one, Request | Receipt) for one in gc.get_objects()), timeout_seconds=10
-        )
+        receiver.client.post("/webhooks/mc", **signed(mailchannels, body))
+        assert eventually(lambda: not is_there(), timeout_seconds=10)
     finally:
         gc.enable()
 
@@ -197,3 +200,27 @@ def test_health_readiness_and_metrics(receiver, mailchannels):
 def test_other_paths_and_methods_are_refused_without_a_fault(receiver, mailchannels):
     assert receiver.client.get("/").status_code == 404
     assert receiver.client.put("/webhooks/mc").status_code == 405
+
+
+def test_whoever_forges_keeps_nobody_else_waiting(make_receiver):
+    receiver, mailchannels, stranger = make_receiver(quarantine_rows=10_000), MailChannels(seed=1), MailChannels(seed=3)
+    receiver.add_source("mc", "mailchannels", mailchannels.credentials())
+    stranger.rotate()
+    forged = [("/webhooks/mc", signed(stranger, b"[%d]" % number)) for number in range(2000)]
+    genuine = [("/webhooks/mc", signed(mailchannels, b"[%d]" % number)) for number in range(20)]
+    answers = receiver.parts.app.at_once([*forged, *genuine])
+    assert answers[len(forged) :] == [200] * len(genuine)
+
+
+def test_names_that_somebody_makes_up_fill_no_table(receiver):
+    made_up = [(f"/webhooks/made-up-{number}", {"data": b""}) for number in range(300)]
+    assert set(receiver.parts.app.at_once(made_up)) == {404}
+    refused = receiver.refused()
+    assert sum(count for *_, count in refused) == 300
+    assert len(refused) < 150  # 50 and one, in each of the moments that it took
+
+
+def test_whoever_asks_for_a_source_in_vain_is_forgotten(receiver, monkeypatch):
+    monkeypatch.setattr(directory, "_REFRESH_SECONDS", 0.0)
+    assert not any(receiver.run(receiver.directory.refresh()) for _ in range(20))
+    assert receiver.directory._asking == {}
