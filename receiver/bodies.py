@@ -13,7 +13,8 @@ from shared.providers.base import StatusCodes
 
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 2.0
-"""When the process is to end, so long it waits for bodies. The server waits for no longer than it takes to kill us."""
+"""So long bodies are waited for when the process is to end. The server kills one that takes longer to end than its
+`--workers-kill-timeout`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,13 @@ def eventually(condition):
         time.sleep(0.02)
 
 
+def add_source(url, vault, slug, provider, credentials):
+    database = engine.create(url, application="test", pool_size=1)
+    with database.begin() as connection:
+        sources.create(connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings={})
+    database.dispose()
+
+
 def test_a_receiver_loads_no_library_that_it_has_no_use_for():
     unwanted = ("sqlalchemy", "alembic", "celery", "marshmallow", "pycurl")
     code = f"import sys, receiver.app, receiver.bell; print([name for name in {unwanted} if name in sys.modules])"
@@ -81,12 +88,7 @@ def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
         eventually(lambda: parts.loop.run(directory.refresh()))
         server.kill()
         server.start()
-        database = engine.create(server.url, application="test", pool_size=1)
-        with database.begin() as connection:
-            sources.create(
-                connection, slug="late", provider="cloudmailin", credentials=vault.seal(CLOUDMAILIN), settings={}
-            )
-        database.dispose()
+        add_source(server.url, vault, "late", "cloudmailin", CLOUDMAILIN)
         eventually(lambda: directory.get("late"))
 
 
@@ -94,11 +96,7 @@ def test_what_cannot_be_looked_up_is_to_be_tried_again_and_not_refused_for_good(
     server = make_postgres()
     migrate.upgrade(server.url)
     vault, dialect = Vault([new_key()]), MailChannels(seed=1)
-    database = engine.create(server.url, application="test", pool_size=1)
-    with database.begin() as connection:
-        sealed = vault.seal(dialect.credentials())
-        sources.create(connection, slug="mc", provider="mailchannels", credentials=sealed, settings={})
-    database.dispose()
+    add_source(server.url, vault, "mc", "mailchannels", dialect.credentials())
     with receiving(server.url, vault) as parts:
         eventually(lambda: parts.door.directory.get("mc"))
         dialect.rotate()
