@@ -2,9 +2,8 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 from receiver import pages
 from receiver.door import Door
@@ -17,8 +16,6 @@ from shared.domain.vocabulary import RefusalReason
 _WEBHOOKS = "/webhooks/"
 _FLASK_THREADS = 8
 
-_T = TypeVar("_T")
-
 
 class Receiver:
     """Everything that a receiver's process serves. `at_the_end` is called when it stops.
@@ -30,7 +27,7 @@ class Receiver:
     def __init__(self, door: Door, *, at_the_end: Callable[[], None] = lambda: None) -> None:
         self._door = door
         self._at_the_end = at_the_end
-        self._pages = pages.create_app(door.writer, self._on_loop)
+        self._pages = pages.create_app(self._check)
         self._threads = ThreadPoolExecutor(_FLASK_THREADS, "flask")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -79,10 +76,11 @@ class Receiver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, gateway.collect, self._pages, environ)
 
-    def _on_loop(self, asked: Coroutine[Any, Any, _T]) -> _T:
+    def _check(self) -> None:
+        """Ask the writer, which is on the loop, from one of Flask's threads."""
         if self._loop is None:
             raise RuntimeError("the receiver has not begun: its server must speak ASGI's lifespan protocol")
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._door.writer.check(), self._loop).result()
 
     def _close(self) -> None:
         self._threads.shutdown()

@@ -1,7 +1,6 @@
 """What Flask answers, in threads: whoever asks how the receiver is, or for what is not there."""
 
-from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
 
 from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -9,27 +8,18 @@ from werkzeug.exceptions import HTTPException
 
 from receiver import metrics
 from receiver.refused import Refused, answer, failed
-from receiver.writer import StorageUnavailableError, Writer
+from receiver.writer import StorageUnavailableError
 from shared.domain.vocabulary import RefusalReason
 
-_T = TypeVar("_T")
 
-
-class OnLoop(Protocol):
-    """Runs on the event loop what a thread asks for, and waits for it."""
-
-    def __call__(self, asked: Coroutine[Any, Any, _T], /) -> _T:
-        """What comes of it."""
-
-
-def create_app(writer: Writer, on_loop: OnLoop) -> Flask:
-    """The WSGI application beside the door."""
+def create_app(check: Callable[[], None]) -> Flask:
+    """The WSGI application beside the door. `check` raises StorageUnavailableError where no commit is possible now."""
     app = Flask("receiver", static_folder=None)
 
     @app.get("/readyz")
     def ready() -> Response:
         try:
-            on_loop(writer.check())
+            check()
         except StorageUnavailableError as error:
             return Response(f"{error}\n", status=503, content_type="text/plain")
         return Response(b"ready\n", content_type="text/plain")

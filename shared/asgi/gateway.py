@@ -67,7 +67,7 @@ def collect(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     def start(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:
         answer.status = int(status[:3])
         answer.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return _write
+        return _refuse_write
 
     made: Iterable[bytes] = app(environ, start)
     close: Callable[[], None] | None = getattr(made, "close", None)
@@ -88,6 +88,6 @@ async def send_whole(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _write(_data: bytes) -> None:
-    """What PEP 3333 calls `write`, for applications older than itself. Flask never calls it."""
-    raise NotImplementedError("applications answer with an iterable")
+def _refuse_write(_data: bytes) -> None:
+    """In the place of PEP 3333's `write`, which is for applications older than itself; Flask never calls it."""
+    raise RuntimeError("an application behind this gateway answers with an iterable, not by write()")
