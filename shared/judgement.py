@@ -17,14 +17,13 @@ from shared.db.evidence import Evidence, KeptEvent, Resubscription, Support, Tol
 from shared.db.soft_bounces import Place
 from shared.db.state import NewEvent
 from shared.domain import erasure, suppression
-from shared.domain.suppression import SuppressionPolicy
+from shared.domain.suppression import SOFT_EVENTS, SuppressionPolicy
 from shared.domain.vocabulary import Classification, EventType
 from shared.recipient_keys import RecipientKeys
 
 _SUPPRESSING = frozenset({EventType.BOUNCED, EventType.FAILED, EventType.COMPLAINED, EventType.UNSUBSCRIBED})
-_SOFT = frozenset({EventType.BOUNCED, EventType.FAILED, EventType.DEFERRED})
 _DELIVERED = EventType.DELIVERED
-_HEARD = _SUPPRESSING | _SOFT | {EventType.SUBSCRIBED, _DELIVERED}
+_HEARD = _SUPPRESSING | SOFT_EVENTS | {EventType.SUBSCRIBED, _DELIVERED}
 _LAST_POSITION = (1 << ids.EVENTS_PER_RECEIPT_BITS) - 2
 
 Happened = NewEvent | KeptEvent
@@ -126,7 +125,7 @@ def _note_anew(
     recipients = {row.recipient for row in concerned if row.recipient}
     places = soft_bounces.known(connection, recipients, messages)
     soft_bounces.forget(connection, recipients, messages)
-    kept = [row for row in evidence.kept_of_messages(connection, messages, _SOFT) if row.recipient in recipients]
+    kept = [row for row in evidence.kept_of_messages(connection, messages, SOFT_EVENTS) if row.recipient in recipients]
     heard = [soft for row in kept if (soft := _soft(policy, row))]
     soft_bounces.note(connection, heard, now)
     soft_bounces.check(connection, places, now)

@@ -95,7 +95,8 @@ NEVER = frozenset({Classification.SPAM_BLOCK, Classification.SPAM_CONTENT, Class
 _GIVEN_UP = frozenset({EventType.BOUNCED, EventType.FAILED})
 """Not `rejected`: the provider did not try, often because its own list has the address, so it proves nothing."""
 
-_SOFT = _GIVEN_UP | {EventType.DEFERRED}
+SOFT_EVENTS = _GIVEN_UP | {EventType.DEFERRED}
+"""What may be a soft bounce, by its classification."""
 
 FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 
@@ -120,7 +121,7 @@ def is_soft(policy: SuppressionPolicy, kind: EventType, classification: Classifi
     So is what would be hard, as long as it is only deferred: what is tried again is not for good.
     """
     word = classification or Classification.UNCLASSIFIED
-    if not policy.soft_bounce.enabled or kind not in _SOFT or word in NEVER:
+    if not policy.soft_bounce.enabled or kind not in SOFT_EVENTS or word in NEVER:
         return False
     if kind is EventType.DEFERRED and word in policy.hard_bounce.classifications:
         return True
