@@ -3,6 +3,7 @@
 import http.client
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,13 @@ class Server:
             return response, response.read()
         finally:
             connection.close()
+
+    def begin(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> socket.socket:
+        """A POST whose body begins like this, and may go on."""
+        client = socket.create_connection((_HOST, self.port), timeout=PATIENCE_SECONDS)
+        lines = [f"{name}: {value}\r\n" for name, value in {"Host": "here", **self.headers, **headers}.items()]
+        client.sendall(f"POST {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + body)
+        return client
 
     def stop(self) -> int:
         """Stop it as its supervisor does; its exit code."""

@@ -56,14 +56,16 @@ def begin(
     length: int,
     path: str = IMPORT,
     key: str = ADMIN_KEY,
-    more: str = "",
+    expect: str | None = None,
 ) -> socket.socket:
     """A request whose body begins like this and is to be this long."""
-    client = clients.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE_SECONDS))
-    kind = "text/csv" if path == IMPORT else "application/json"
-    head = f"POST {path} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {key}\r\nContent-Type: {kind}\r\n"
-    client.sendall(f"{head}Content-Length: {length}\r\n{more}\r\n".encode() + body)
-    return client
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "Content-Type": "text/csv" if path == IMPORT else "application/json",
+        "Content-Length": str(length),
+        **({"Expect": expect} if expect else {}),
+    }
+    return clients.enter_context(api.begin(path, headers, body))
 
 
 def lines(size: int) -> bytes:
@@ -106,11 +108,11 @@ def test_an_upload_need_not_say_how_long_it_is(kept: House, api: Served, clients
 
 @pytest.mark.parametrize("size", [1000, LARGE])
 def test_who_asks_before_sending_is_told_to_go_on(api: Served, clients: ExitStack, size: int) -> None:
-    client = begin(api, clients, b"", length=size, more="Expect: 100-continue\r\n")
+    client = begin(api, clients, b"", length=size, expect="100-continue")
     assert client.recv(1000).startswith(b"HTTP/1.1 100")
     client.sendall(lines(size))
     assert client.recv(1000).startswith(b"HTTP/1.1 202")
-    refused = begin(api, clients, b"", length=LARGE, key="nobody's", more="Expect: 100-continue\r\n")
+    refused = begin(api, clients, b"", length=LARGE, key="nobody's", expect="100-continue")
     assert refused.recv(1000).startswith(b"HTTP/1.1 401")
 
 

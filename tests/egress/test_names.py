@@ -12,11 +12,12 @@ from uuid import uuid4
 import pytest
 
 from shared.egress import guard, resolver
-from shared.egress.call import Call, Outcome
+from shared.egress.call import Call
 from shared.egress.guard import EgressError
 from shared.egress.resolver import Found, Lookup, Resolver
 from shared.egress.sender import Sender
 from tests import sinks
+from tests.egress.collecting import outcomes_of
 from tests.sinks import HttpSink
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -66,18 +67,6 @@ def call(sink: HttpSink, name: str, timeout_seconds: float = 20) -> Call:
 
 def port_of(sink: HttpSink) -> int:
     return int(sink.url.rpartition(":")[2].strip("/"))
-
-
-def outcomes_of(sender: Sender, calls: Sequence[Call]) -> list[Outcome]:
-    """What came of these, which must be the next to end."""
-    sender.submit(calls)
-    found: list[Outcome] = []
-    while len(found) < len(calls):
-        heard = sender.collect(15)
-        assert heard
-        found += heard
-    assert {outcome.key for outcome in found} == {one.key for one in calls}
-    return found
 
 
 def test_a_name_that_hangs_holds_up_nobody_else(names: Names, sink: HttpSink) -> None:

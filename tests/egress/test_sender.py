@@ -20,6 +20,7 @@ from shared.egress.call import Call, Outcome
 from shared.egress.line import MOST_BODY_BYTES
 from shared.egress.sender import Sender, SenderError
 from tests import sinks
+from tests.egress.collecting import outcomes_of
 from tests.sinks import HttpSink, answer
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -125,14 +126,7 @@ def test_hundreds_are_under_way_at_once_and_those_that_hang_hold_up_none(sender:
         hanging.always = sinks.hang
         sender.submit([call(hanging.url, timeout_seconds=15) for _ in range(50)])
         quick = [call(sink.url) for _ in range(300)]
-        sender.submit(quick)
-        ended: list[Outcome] = []
-        while len(ended) < len(quick):
-            found = sender.collect(10)
-            assert found
-            ended += found
-        assert {outcome.key for outcome in ended} == {one.key for one in quick}
-        assert {outcome.http_status for outcome in ended} == {200}
+        assert {outcome.http_status for outcome in outcomes_of(sender, quick)} == {200}
 
 
 def test_a_request_that_cannot_be_made_is_told_as_such(sender: Sender) -> None:

@@ -178,10 +178,8 @@ def served(postgres: DatabaseServer, template: str) -> Iterator[Server]:
 
 def begin(served: Server, stack: ExitStack, *headers: str, body: bytes = b"") -> socket.socket:
     """A request whose body begins like this."""
-    client = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_SECONDS))
-    lines = ["POST /webhooks/cm HTTP/1.1", "Host: here", f"Authorization: {BASIC['Authorization']}", *headers, "", ""]
-    client.sendall("\r\n".join(lines).encode() + body)
-    return client
+    named = dict(header.split(": ", 1) for header in headers)
+    return stack.enter_context(served.begin("/webhooks/cm", {**BASIC, **named}, body))
 
 
 def listens(served: Server) -> bool:
