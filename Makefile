@@ -62,7 +62,7 @@ bench: setup ## Measure, side by side with the usual way; writes bench/RESULTS.m
 	@$(BIN)/python -m bench
 
 docs: setup ## Write the pages that are made of tables in the code
-	@$(BIN)/python -m ops.classification_page
+	@$(BIN)/python -m cli.docs_page
 
 format: setup ## Format, and repair what can be repaired
 	@$(BIN)/ruff format .

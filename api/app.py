@@ -8,20 +8,23 @@ import msgspec
 from flask import Flask, Response, g
 from flask_smorest import Api
 
-from api import (
+from api import docs
+from api.core import errors, idempotency
+from api.core.auth import Gate
+from api.core.encoding import Encoding
+from api.core.fields import Problem
+from api.core.resource import Deps, IdentifierConverter, blueprint
+from api.resources import (
     alerts,
     audit,
     changes,
     deliveries,
-    docs,
     erasures,
     events,
-    idempotency,
     jobs,
     keys,
     messages,
     overview,
-    problems,
     receipts,
     reconciliation,
     reports,
@@ -29,10 +32,6 @@ from api import (
     subscriptions,
     suppressions,
 )
-from api.encoding import Encoding
-from api.fields import Problem
-from api.gate import Gate
-from api.resources import Deps, IdentifierConverter, blueprint
 
 _MOST_BODY_BYTES = 1024 * 1024
 
@@ -68,10 +67,10 @@ class _Documented(Api):  # type: ignore[misc]
     ERROR_SCHEMA = Problem
 
     def _register_error_handlers(self) -> None:
-        """Leave them to `api.problems`."""
+        """Leave them to `api.core.errors`."""
 
     def _register_responses(self) -> None:
-        self.DEFAULT_RESPONSE_CONTENT_TYPE = problems.CONTENT_TYPE
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = errors.CONTENT_TYPE
         super()._register_responses()
         self.DEFAULT_RESPONSE_CONTENT_TYPE = "application/json"
 
@@ -82,7 +81,7 @@ def create_app(deps: Deps) -> Flask:
     app.json = Encoding(app)
     app.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
     app.url_map.converters["identifier"] = IdentifierConverter
-    problems.register(app)
+    errors.register(app)
     overview.register(app, deps)
     document = _document(app, deps)
     encoded = msgspec.json.encode(document)

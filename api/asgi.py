@@ -1,21 +1,21 @@
 """What the server runs: `api.asgi:app`. Everything the API needs is put together here, once."""
 
 from api.app import create_app
-from api.resources import Deps
+from api.core.resource import Deps
 from api.streaming import sockets
 from api.streaming.door import READING_THREADS, Door
 from api.streaming.reader import LogReader
-from shared import log, settings
-from shared.db import engine
+from shared import logs, settings
 from shared.doorbell import Doorbell
-from shared.secrets import Vault
+from shared.encryption import Vault
+from shared.postgres import engine
 
 _STATEMENT_TIMEOUT_MS = 10_000
 _CONNECTIONS = 8
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
-log.configure(configuration.log_level)
+logs.configure(configuration.log_level)
 sockets.allow_many()
 
 _doorbell = Doorbell(configuration.broker_url)

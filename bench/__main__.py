@@ -15,7 +15,7 @@ from bench.figures import Findings
 from bench.plan import Plan
 from bench.scenarios import EXTRA, SCENARIOS
 from bench.stage import Stage
-from shared.domain.errors import TidingsError
+from shared.errors import TidingsError
 
 _RESULTS = Path(__file__).parent / "RESULTS.md"
 _QUICK_SECONDS = 5.0

@@ -11,12 +11,13 @@ import psycopg
 
 from bench.processes import BenchError
 from bench.sides import Side
-from ops import ports
-from ops.ready import Address
-from shared import ids, standard_webhooks
+from cli.supervisor import ports
+from cli.supervisor.ready_file import Address
+from shared import ids
 from shared.domain.deliveries import DEFAULT_SCHEDULE
 from shared.domain.subscriptions import SigningSecret
-from shared.secrets import Vault
+from shared.encryption import Vault
+from shared.http import standard_webhooks
 from shared.subscriptions import seal_secrets
 
 SUBSCRIPTIONS: Final = 1000

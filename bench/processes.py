@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import sampling
-from ops import procfile, sessions, surroundings
-from ops.watchdog import Watchdog
-from shared.domain.errors import TidingsError
+from cli.supervisor import environment as supervisor_environment
+from cli.supervisor import process_groups, procfile
+from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
@@ -26,7 +27,7 @@ class Processes:
 
     def __init__(self, logs: Path, environment: Mapping[str, str], watchdog: Watchdog) -> None:
         self._logs = logs
-        self._environment = surroundings.environment_with(environment)
+        self._environment = supervisor_environment.environment_with(environment)
         self._watchdog = watchdog
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -49,12 +50,12 @@ class Processes:
         """Stop these, or all, in an orderly way; kill what takes too long, and what it left behind."""
         stopping = {name: self._running[name] for name in names or tuple(self._running) if name in self._running}
         for process in stopping.values():
-            sessions.send(process.pid, signal.SIGTERM)
+            process_groups.send(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         while any(process.poll() is None for process in stopping.values()) and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
         for name, process in stopping.items():
-            sessions.kill(process.pid)
+            process_groups.kill(process.pid)
             process.wait()
             self._watchdog.forget(process.pid)
             del self._running[name]

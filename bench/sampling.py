@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops import sessions
+from cli.supervisor import process_groups
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -35,7 +35,7 @@ def memory(pid: int) -> Memory:
 
 def processes(leader: int) -> list[int]:
     """The main process and those that do its work."""
-    return [pid for pid in sessions.members(leader) if _BOOKKEEPING not in sessions.command_of(pid)]
+    return [pid for pid in process_groups.members(leader) if _BOOKKEEPING not in process_groups.command_of(pid)]
 
 
 def children(parent: int) -> list[int]:

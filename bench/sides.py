@@ -12,10 +12,11 @@ import redis
 from bench import signing
 from bench.processes import Processes
 from bench.usual import QUEUE as USUAL_QUEUE
-from ops import procfile, ready
-from ops.ready import Address
-from shared.db import engine, migrate, sources
-from shared.secrets import Vault
+from cli.supervisor import procfile, ready_file
+from cli.supervisor.ready_file import Address
+from shared.encryption import Vault
+from shared.postgres import engine, migrate
+from shared.sources import store as sources
 
 _DATA: Final = (
     "receipts, pending_receipts, parked_receipts, receipt_keys, refusals, "
@@ -100,11 +101,11 @@ class Side(abc.ABC):
     @contextmanager
     def working(self) -> Iterator[None]:
         """Have the workers run."""
-        before = ready.consumers(self.place.broker_url)
+        before = ready_file.consumers(self.place.broker_url)
         for name in self.workers:
             self.start(name)
         worker = self._name("worker")
-        self.processes.wait_until(lambda: ready.consumers(self.place.broker_url) > before, worker)
+        self.processes.wait_until(lambda: ready_file.consumers(self.place.broker_url) > before, worker)
         try:
             yield
         finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from shared.domain.errors import TidingsError
+from shared.errors import TidingsError
 from simulator import load
 from simulator.dialects.mailchannels import MailChannels
 

@@ -13,10 +13,11 @@ from psycopg import sql
 
 from bench.processes import Processes
 from bench.sides import Place, Side, Tidings, Usual
-from ops import embedded, ports
-from ops.ready import Address
-from ops.watchdog import Watchdog
-from shared.secrets import new_key
+from cli import embedded
+from cli.supervisor import ports
+from cli.supervisor.ready_file import Address
+from cli.supervisor.watchdog import Watchdog
+from shared.encryption import new_key
 
 _HOST: Final = "127.0.0.1"
 

@@ -11,7 +11,7 @@ from receiver.refused import Refused, answer, failed
 from shared.asgi import endings, gateway
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope, Send
-from shared.domain.vocabulary import RefusalReason
+from shared.vocabulary import RefusalReason
 
 _WEBHOOKS = "/webhooks/"
 _FLASK_THREADS = 8

@@ -6,14 +6,15 @@ from datetime import datetime
 import msgspec
 
 from receiver.refused import Refused
-from shared import headers as kept_headers
-from shared import identity, ids
+from shared import ids
 from shared.asgi.protocol import Scope
-from shared.db.receipts import Receipt
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import Request, StatusCodes
-from shared.secrets import Vault
-from shared.sources import Source
+from shared.encryption import Vault
+from shared.providers.webhooks.base import Request, StatusCodes
+from shared.receipts import dedup
+from shared.receipts import headers as kept_headers
+from shared.receipts.store import Receipt
+from shared.sources.source import Source
+from shared.vocabulary import RefusalReason
 
 _LONGEST_IDEMPOTENCY_KEY = 255
 
@@ -63,8 +64,8 @@ def receipt(
         id=ids.receipt_id(now),
         source_id=source.id,
         received_at=now,
-        key=identity.key(source, arrived, unverified=unverified),
-        key_expires_at=identity.expires_at(source, now),
+        key=dedup.key(source, arrived, unverified=unverified),
+        key_expires_at=dedup.expires_at(source, now),
         idempotency_key=idempotency_key[:_LONGEST_IDEMPOTENCY_KEY] if idempotency_key else None,
         remote_ip=sender_ip,
         headers=headers_json(arrived.headers, vault if unverified else None),

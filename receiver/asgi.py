@@ -20,16 +20,16 @@ from receiver.directory import Directory
 from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
-from shared import log, settings
+from shared import logs, settings
 from shared.doorbell import VERIFY, Doorbell
-from shared.secrets import Vault
+from shared.encryption import Vault
 
 _STATEMENT_TIMEOUT_MS = 1000
 _LARGE_AT_ONCE = 2
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
-log.configure(configuration.log_level)
+logs.configure(configuration.log_level)
 
 _vault = Vault(configuration.secret_keys)
 _database = Database(url=configuration.database_url, application="receiver", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)

@@ -8,8 +8,8 @@ from typing import Self
 from receiver.deadlines import Deadlines
 from receiver.refused import Refused
 from shared.asgi.protocol import Receive
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import StatusCodes
+from shared.providers.webhooks.base import StatusCodes
+from shared.vocabulary import RefusalReason
 
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 2.0

@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from shared.db.connection import Parameters, arguments
+from shared.postgres.connection import Parameters, arguments
 
 
 class Result(psycopg.Cursor[Any]):
-    """A cursor, read as SQLAlchemy's results are (see `shared.db.connection`)."""
+    """A cursor, read as SQLAlchemy's results are (see `shared.postgres.connection`)."""
 
     def all(self) -> list[Any]:
         """Every row."""

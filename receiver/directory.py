@@ -15,10 +15,10 @@ import psycopg
 import structlog
 
 from receiver.database import Database, Line
-from shared.db import sources
-from shared.domain.errors import TidingsError
-from shared.secrets import Vault
-from shared.sources import Source, open_source
+from shared.encryption import Vault
+from shared.errors import TidingsError
+from shared.sources import store as sources
+from shared.sources.source import Source, open_source
 
 _LIFE_SECONDS = 2.0
 _LEAST_INTERVAL_SECONDS = 0.05

@@ -17,14 +17,14 @@ from shared import ids
 from shared.asgi import gateway
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope
-from shared.db.receipts import Parking, Receipt
-from shared.db.refusals import Refusal
-from shared.domain.errors import VerificationError
-from shared.domain.vocabulary import ReceiptState, RefusalReason
-from shared.providers.base import Request, StatusCodes
-from shared.secrets import Vault
+from shared.encryption import Vault
+from shared.errors import VerificationError
+from shared.providers.webhooks.base import Request, StatusCodes
+from shared.receipts.refusals import Refusal
+from shared.receipts.store import Parking, Receipt
 from shared.settings import Settings
-from shared.sources import Source
+from shared.sources.source import Source
+from shared.vocabulary import ReceiptState, RefusalReason
 
 _TRUSTED_AGE_SECONDS = 0.25
 _LARGE_BYTES = 64 * 1024

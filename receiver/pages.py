@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from receiver import metrics
 from receiver.refused import Refused, answer, failed
 from receiver.writer import StorageUnavailableError
-from shared.domain.vocabulary import RefusalReason
+from shared.vocabulary import RefusalReason
 
 
 def create_app(check: Callable[[], None]) -> Flask:

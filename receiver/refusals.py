@@ -7,8 +7,8 @@ import psycopg
 import structlog
 
 from receiver.database import Database, Line
-from shared.db import refusals
-from shared.db.refusals import Refusal
+from shared.receipts import refusals
+from shared.receipts.refusals import Refusal
 
 _INTERVAL_SECONDS = 0.2
 _MOST_ROWS_PER_FLUSH = 50

@@ -5,8 +5,8 @@ import structlog
 
 from shared.asgi import gateway
 from shared.asgi.gateway import Answer
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import StatusCodes
+from shared.providers.webhooks.base import StatusCodes
+from shared.vocabulary import RefusalReason
 
 _RETRY_AFTER_SECONDS = 5
 

@@ -20,9 +20,10 @@ import structlog
 from receiver import metrics
 from receiver.database import Connection, Database, Line
 from receiver.deadlines import Deadlines
-from shared.db import partitions, receipts
-from shared.db.receipts import Parking, Receipt
-from shared.domain.errors import TidingsError
+from shared.errors import TidingsError
+from shared.postgres import partitions
+from shared.receipts import store as receipts
+from shared.receipts.store import Parking, Receipt
 
 WAIT_SECONDS = 1.2
 """How long a request waits for its commit before the provider is told to try again."""

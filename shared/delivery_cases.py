@@ -7,13 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared import feed, webhook_requests
-from shared.db import changes, deliveries
+from shared import webhook_requests
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.db import deliveries
 from shared.db.delivery_lists import DeliveryFacts
 from shared.domain import delivery_advice
 from shared.domain.deliveries import Advice
-from shared.domain.errors import TidingsError
 from shared.domain.subscriptions import Payload, SubscriptionState
+from shared.errors import TidingsError
 
 
 class ReplayError(TidingsError):
@@ -35,8 +37,8 @@ class Case:
 
 def of(connection: Connection, delivery: DeliveryFacts) -> Case:
     """What is known of a delivery."""
-    found = changes.at(connection, [_place(delivery)])
-    told = feed.payloads_for(connection, [(change, delivery.subscription_tenant) for change in found])
+    found = change_log.at(connection, [_place(delivery)])
+    told = change_payload.payloads_for(connection, [(change, delivery.subscription_tenant) for change in found])
     payloads = list(told.values())
     return Case(
         delivery=delivery,
@@ -52,7 +54,7 @@ def of(connection: Connection, delivery: DeliveryFacts) -> Case:
 
 def webhook_id(delivery: DeliveryFacts) -> str:
     """What the change is called that is delivered."""
-    return feed.identifier(_place(delivery))
+    return change_payload.identifier(_place(delivery))
 
 
 def replay(connection: Connection, delivery: DeliveryFacts, now: datetime) -> None:
@@ -61,10 +63,10 @@ def replay(connection: Connection, delivery: DeliveryFacts, now: datetime) -> No
         raise ReplayError("Its subscription was removed.", for_good=True)
     if delivery.subscription_state == SubscriptionState.DISABLED:
         raise ReplayError("Its subscription is disabled, so nothing is sent; resume that first.", for_good=False)
-    if not changes.at(connection, [_place(delivery)]):
+    if not change_log.at(connection, [_place(delivery)]):
         raise ReplayError("The change that it tells of is no longer kept.", for_good=True)
     deliveries.replay(connection, [delivery.id], now)
 
 
-def _place(delivery: DeliveryFacts) -> changes.Cursor:
+def _place(delivery: DeliveryFacts) -> change_log.Cursor:
     return (delivery.transaction, delivery.change_id)

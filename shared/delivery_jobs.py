@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db import jobs
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.deliveries import DeliveryStatus
+from shared.jobs import store as jobs
 
 REPLAY: Final = "replay"
 RECOVER: Final = "recover"

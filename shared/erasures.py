@@ -12,13 +12,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import suppression_jobs
 from shared.db import bystanders, erasure_sweeps, erasures
 from shared.db.erasure_sweeps import Sweep
 from shared.db.erasures import KeptAnswer, KeptEvent, KeptReceipt, Renamed
-from shared.db.state import NewEvent
 from shared.domain.erasure import Eraser, Understood
-from shared.secrets import SecretsError, Vault
+from shared.encryption import SecretsError, Vault
+from shared.messages.store import NewEvent
+from shared.suppression import jobs as suppression_jobs
 
 RECEIPTS_AT_ONCE = 500
 _MOST_BYTES_AT_ONCE = 8 << 20

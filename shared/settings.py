@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
-from shared.domain.errors import TidingsError
+from shared.errors import TidingsError
 
 PREFIX = "TIDINGS_"
 

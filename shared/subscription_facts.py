@@ -8,14 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import standard_webhooks
-from shared.db import audit, endpoint_health
+from shared.auth import audit
+from shared.db import endpoint_health
 from shared.db.endpoint_health import HealthFacts
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.subscriptions import SigningSecret
 from shared.egress import captures
-from shared.secrets import SecretsError, Vault
-from shared.standard_webhooks import Scheme
+from shared.encryption import SecretsError, Vault
+from shared.http import standard_webhooks
+from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import open_subscription
 
 

@@ -9,18 +9,20 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import ids, standard_webhooks
-from shared.db import endpoint_health, source_names, subscriptions
+from shared import ids
+from shared.db import endpoint_health, subscriptions
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain import subscription_checks
 from shared.domain.deliveries import DEFAULT_SCHEDULE
-from shared.domain.errors import TidingsError
 from shared.domain.subscription_checks import SubscriptionError
 from shared.domain.subscriptions import Payload, SigningSecret, SubscriptionState
-from shared.egress import guard
-from shared.egress.guard import EgressError, Network
-from shared.secrets import Vault
-from shared.standard_webhooks import Scheme, SigningSecretError
+from shared.egress import ssrf
+from shared.egress.ssrf import EgressError, Network
+from shared.encryption import Vault
+from shared.errors import TidingsError
+from shared.http import standard_webhooks
+from shared.http.standard_webhooks import Scheme, SigningSecretError
+from shared.sources import names as source_names
 from shared.subscriptions import open_subscription, seal_secrets
 
 OLD_SECRET_SIGNS_FOR: Final = timedelta(hours=24)
@@ -66,7 +68,7 @@ class NewSecret:
 def checked_url(url: str, allow: Sequence[Network]) -> CheckedUrl:
     """The URL, if deliveries may go there. Raises SubscriptionError. Looks the name up: no transaction should wait."""
     try:
-        guard.check_url(url, allow)
+        ssrf.check_url(url, allow)
     except EgressError as error:
         raise SubscriptionError("url", str(error)) from None
     return CheckedUrl(url)

@@ -14,12 +14,12 @@ from shared import webhook_requests
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain import deliveries
 from shared.domain.deliveries import Advice, Answer, AttemptStatus
-from shared.domain.errors import TidingsError
 from shared.egress import captures
-from shared.egress.call import Call, Outcome
-from shared.egress.guard import Network
-from shared.egress.sender import Sender
-from shared.secrets import Vault
+from shared.egress.client import Sender
+from shared.egress.ssrf import Network
+from shared.egress.types import Call, Outcome
+from shared.encryption import Vault
+from shared.errors import TidingsError
 from shared.subscriptions import open_subscription
 
 TYPE: Final = "test"

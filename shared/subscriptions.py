@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.subscriptions import Payload, SigningSecret, Subscription, SubscriptionState
-from shared.secrets import Vault
+from shared.encryption import Vault
 
 
 def open_subscription(row: SubscriptionRow, vault: Vault) -> Subscription:

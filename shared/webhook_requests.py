@@ -10,9 +10,9 @@ from uuid import UUID
 
 import msgspec
 
-from shared import standard_webhooks
 from shared.domain.subscriptions import Payload, SigningSecret, Subscription
-from shared.egress.call import Call
+from shared.egress.types import Call
+from shared.http import standard_webhooks
 
 _CONTENT_TYPES: Final = {
     Payload.TIDINGS: "application/json",
@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(payload: Mapping[str, Any], form: Payload) -> bytes:
-    """A change (`shared.feed.payloads`) as it is sent."""
+    """A change (`shared.changes.payload.payloads`) as it is sent."""
     return _encode(in_form(payload, form))
 
 

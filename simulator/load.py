@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
 

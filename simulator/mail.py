@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.domain.vocabulary import Classification, EventType
+from shared.vocabulary import Classification, EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from shared.domain.vocabulary import Classification
+from shared.vocabulary import Classification
 from simulator.mail import Reply
 
 

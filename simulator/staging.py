@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator import stories as repertoire
 from simulator import story
 from simulator.dialects.base import Dialect, Forgery, Signed

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from shared.domain.vocabulary import Classification, EventType, Status
+from shared.vocabulary import Classification, EventType, Status
 from simulator import replies
 from simulator.mail import Happening, Message
 from simulator.story import Fate, Story, Teller, Telling

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from shared.domain.vocabulary import Classification, EventType, Status
+from shared.vocabulary import Classification, EventType, Status
 from simulator import replies
 from simulator.dialects.base import Traits
 from simulator.mail import Happening, Message, Reply, make_message

@@ -19,9 +19,9 @@ import pytest
 import redis as redis_client
 from psycopg import sql
 
-from ops import embedded
-from ops.watchdog import Watchdog
-from shared.db import migrate
+from cli import embedded
+from cli.supervisor.watchdog import Watchdog
+from shared.postgres import migrate
 
 _TEMPLATE = f"tidings_test_template_{os.getpid()}"
 _numbers = itertools.count(1)

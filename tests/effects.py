@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from shared.domain import events
-from shared.domain.state import STANDINGS, Fact, State, Weight, fold
-from shared.domain.vocabulary import EventType
+from shared.events import event
+from shared.messages.state import STANDINGS, Fact, State, Weight, fold
+from shared.vocabulary import EventType
 from simulator.mail import Happening
 
 Place = tuple[str, str]
@@ -59,7 +59,7 @@ def expected(source_id: int, happenings: Iterable[Happening]) -> Mapping[Place, 
     """The states that MailChannels' telling of these happenings must lead to."""
     facts: dict[Place, list[Fact]] = defaultdict(list)
     for happening in happenings:
-        message = events.message_id(source_id, f"request:{happening.subject_message.request_id}")
+        message = event.message_id(source_id, f"request:{happening.subject_message.request_id}")
         for recipient in happening.recipients or ("",):
             key = f"{happening.kind} {happening.at} {message} {recipient}"
             facts[message, recipient].append(Fact(key=key, type=happening.kind, at=happening.at))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from shared.secrets import new_key
+from shared.encryption import new_key
 from shared.settings import Settings
 from tests.api import house as houses
 from tests.api.house import ADMIN_KEY, House
@@ -15,8 +15,8 @@ from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.downstream import Downstream
 from tests.workers.workshop import NotingBell, Workshop
-from workers import jobs as working
-from workers.rim import Rim
+from workers.context import Rim
+from workers.jobs import runner as working
 
 _TABLES = (
     "subscriptions", "endpoint_health", "deliveries", "pending_deliveries", "delivery_attempts", "state_changes",

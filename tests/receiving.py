@@ -21,7 +21,7 @@ from receiver.door import Door
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
 from shared.asgi.protocol import Scope
-from shared.secrets import Vault
+from shared.encryption import Vault
 from shared.settings import Settings
 
 _PATIENCE_SECONDS = 20

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ops import ports, procfile, surroundings
-from ops.embedded.server import eventually
-from ops.ready import Address
-from shared.secrets import new_key
+from cli.embedded.server import eventually
+from cli.supervisor import environment as supervisor_environment
+from cli.supervisor import ports, procfile
+from cli.supervisor.ready_file import Address
+from shared.encryption import new_key
 
 PATIENCE_SECONDS = 20
 _HOST = "127.0.0.1"
@@ -67,7 +68,7 @@ def serving(name: str, database_url: str, settings: Mapping[str, str]) -> Iterat
     }
     command = ["/bin/sh", "-c", f"exec {procfile.read()[name]}"]
     process = subprocess.Popen(
-        command, cwd=procfile.ROOT, env=surroundings.environment_with(environment), start_new_session=True
+        command, cwd=procfile.ROOT, env=supervisor_environment.environment_with(environment), start_new_session=True
     )
     try:
         address = Address(host=_HOST, port=port)

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import notices
+from shared.notifications import store as notifications
 
 BEGIN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -69,4 +69,4 @@ def _step(connection: Connection, alert_id: UUID, word: str, at: datetime) -> No
         " SELECT id, %(at)s, %(step)s, severity, summary, numbers FROM alerts WHERE id = %(id)s RETURNING id",
         {"id": alert_id, "step": word, "at": at},
     ).scalar_one()
-    notices.enqueue(connection, [step_id])
+    notifications.enqueue(connection, [step_id])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from shared import recipient_keys
-from shared.db import engine
-from shared.recipient_keys import RecipientKeys
-from shared.secrets import SecretsError, Vault, new_key
+from shared.encryption import SecretsError, Vault, new_key
+from shared.postgres import engine
+from shared.suppression import recipient_hashes
+from shared.suppression.recipient_hashes import RecipientKeys
 
 KEYS = RecipientKeys(b"a pepper for tests, of 32 bytes.")
 
@@ -50,14 +50,14 @@ def test_another_pepper_gives_other_keys() -> None:
 def test_the_pepper_is_made_once_and_kept_sealed(database: Engine) -> None:
     vault = Vault([new_key()])
     with database.begin() as connection:
-        first = recipient_keys.load(connection, vault)
+        first = recipient_hashes.load(connection, vault)
     with database.begin() as connection:
-        second = recipient_keys.load(connection, vault)
+        second = recipient_hashes.load(connection, vault)
         stored = bytes(connection.exec_driver_sql("SELECT sealed FROM peppers").scalar_one())
     assert first.of_address("ann@example.net") == second.of_address("ann@example.net")
     assert first._pepper.hex().encode() not in stored
     with database.begin() as connection, pytest.raises(SecretsError):
-        recipient_keys.load(connection, Vault([new_key()]))
+        recipient_hashes.load(connection, Vault([new_key()]))
 
 
 def test_processes_that_start_at_once_agree_on_one_pepper(database: Engine) -> None:
@@ -66,7 +66,7 @@ def test_processes_that_start_at_once_agree_on_one_pepper(database: Engine) -> N
 
     def start() -> None:
         with database.begin() as connection:
-            found.append(recipient_keys.load(connection, vault).of_address("ann@example.net"))
+            found.append(recipient_hashes.load(connection, vault).of_address("ann@example.net"))
 
     threads = [threading.Thread(target=start) for _ in range(6)]
     for thread in threads:

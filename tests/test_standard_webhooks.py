@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared import standard_webhooks
-from shared.standard_webhooks import Scheme, SigningSecretError
+from shared.http import standard_webhooks
+from shared.http.standard_webhooks import Scheme, SigningSecretError
 
 BODY = b'{"type":"alert.firing"}'
 

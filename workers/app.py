@@ -6,9 +6,9 @@ from celery import Celery
 from celery.signals import setup_logging, worker_init
 from kombu.entity import Queue
 
-from shared import log, settings
-from shared.domain.errors import TidingsError
+from shared import logs, settings
 from shared.doorbell import ASK, DELIVER, JOBS, QUEUE, QUEUES, TELL, VERIFY
+from shared.errors import TidingsError
 from shared.rules import startup
 from workers.bells import Bell
 
@@ -74,4 +74,4 @@ def _require_rules(**_: Any) -> None:
 
 @setup_logging.connect
 def _configure_logs(**_: Any) -> None:
-    log.configure(_configuration.log_level)
+    logs.configure(_configuration.log_level)

@@ -1,8 +1,9 @@
 """Asking providers: one at a time in a process, so that providers that hang leave threads for what is delivered."""
 
-from workers import jobs, reconciliation
-from workers.rim import Rim
-from workers.turns import Turns
+from workers import reconcile
+from workers.concurrency import Turns
+from workers.context import Rim
+from workers.jobs import runner
 
 _TURNS = Turns(1)
 
@@ -14,5 +15,5 @@ def ask_due(rim: Rim) -> None:
     """
     with _TURNS.taken() as is_mine:
         if is_mine:
-            jobs.work(rim, at_providers=True)
-            reconciliation.reconcile_due(rim)
+            runner.work(rim, at_providers=True)
+            reconcile.reconcile_due(rim)

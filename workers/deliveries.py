@@ -17,18 +17,19 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from shared import feed, ids, webhook_requests
+from shared import ids, webhook_requests
+from shared.changes import payload as change_payload
 from shared.db import deliveries
 from shared.db.deliveries import Claimed
-from shared.egress.call import Call, Outcome
-from shared.egress.sender import Sender, SenderError
+from shared.egress.client import Sender, SenderError
+from shared.egress.types import Call, Outcome
+from workers import context as rims
 from workers import fan_out
-from workers import rim as rims
+from workers.context import Rim
 from workers.delivering import endings
 from workers.delivering.bodies import Bodies, Sight
 from workers.delivering.endings import Ending, UnderWay
 from workers.delivering.subscribers import Subscribers
-from workers.rim import Rim
 
 _MOST_YOUNG: Final = 400
 """Calls that one deliverer has under way, not counting those that take long: these are few for each endpoint."""
@@ -195,7 +196,7 @@ class Deliverer:
         if body is None or claimed.lapses >= _MOST_LAPSES:
             self._unwritten.append(endings.of_nothing(begun, _NO_LONGER_KEPT if body is None else _DEADLY))
             return None
-        webhook_id = feed.identifier(_cursor(claimed))
+        webhook_id = change_payload.identifier(_cursor(claimed))
         try:
             return replace(
                 begun, call=webhook_requests.build(subscription, body, key=call.key, webhook_id=webhook_id, now=now)

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from shared import ids
+from shared.changes.log import Cursor
 from shared.db import fan_out
-from shared.db.changes import Cursor
 from shared.db.fan_out import NewDelivery, Subject
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.deliveries import DeliveryStatus
 from shared.domain.subscriptions import ChangeSubject
+from workers.context import Rim
 from workers.delivering.subscribers import Subscribers
-from workers.rim import Rim
 
 INBOUND = "inbound.received"
 _MOST_CHANGES = 500

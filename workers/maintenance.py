@@ -8,9 +8,12 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from shared.db import idempotent_answers, log_retention, partitions, retention
-from workers import abandonment
-from workers.rim import Rim
+from shared.auth import idempotency as idempotent_answers
+from shared.changes import retention as log_retention
+from shared.operations import retention
+from shared.postgres import partitions
+from workers.context import Rim
+from workers.jobs import abandon
 
 _LOCK = 0x71D1466
 _CHANGES_AT_ONCE = 5000
@@ -37,7 +40,7 @@ def maintain(rim: Rim) -> None:
         log_retention.forget_marks(connection, oldest)
     log.info("maintained", partitions_made=made, rows_trimmed=trimmed)
     let_go_of_history(rim, now, now - oldest)
-    abandonment.give_up_old(rim, oldest)
+    abandon.give_up_old(rim, oldest)
     let_go_of_changes(rim, oldest)
     try:
         with rim.engine.begin() as connection:

@@ -1,8 +1,8 @@
 """The sweep: finds what is due although nobody was told, or although somebody was."""
 
-from shared.db import receipts
-from workers import drain
-from workers.rim import Rim
+from shared.receipts import store as receipts
+from workers import process_receipts
+from workers.context import Rim
 
 
 def sweep(rim: Rim) -> None:
@@ -10,4 +10,4 @@ def sweep(rim: Rim) -> None:
     with rim.engine.connect() as connection:
         due = receipts.oldest_due_age(connection)
     if due is not None:
-        drain.drain(rim)
+        process_receipts.drain(rim)

@@ -5,11 +5,12 @@ from typing import Any
 from celery.signals import worker_shutting_down
 
 from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
-from workers import alerting, asking, deliveries, maintenance, notices, rim, suppressing, sweep, verification
-from workers import drain as draining
-from workers import jobs as working
+from workers import asking, context, deliveries, maintenance, suppressions, sweep, verification
+from workers import process_receipts as draining
+from workers.alerts import evaluate, notify
 from workers.app import app
-from workers.turns import Turns
+from workers.concurrency import Turns
+from workers.jobs import runner as working
 
 # Of a deliverer's four threads, so that there is one for what is delivered however many channels hang; and not
 # one only, so that those that do not hang are told.
@@ -19,19 +20,19 @@ _TELLING = Turns(2)
 @app.task(name=DRAIN)
 def drain() -> None:
     """Work on what is pending."""
-    draining.drain(rim.current())
+    draining.drain(context.current())
 
 
 @app.task(name="tidings.sweep")
 def sweep_up() -> None:
     """Ring for what no bell announced, and for what a dead worker left behind."""
-    sweep.sweep(rim.current())
+    sweep.sweep(context.current())
 
 
 @app.task(name=VERIFY)
 def verify() -> None:
     """Verify what is kept apart."""
-    verification.verify(rim.current())
+    verification.verify(context.current())
 
 
 @app.task(
@@ -39,13 +40,13 @@ def verify() -> None:
 )  # a slice is short, but what must be one transaction may not be
 def work_on_jobs() -> None:
     """Get on with long work."""
-    working.work(rim.current())
+    working.work(context.current())
 
 
 @app.task(name=ASK)
 def ask() -> None:
     """Ask providers: get on with the jobs that need them, and with reconciling the sources that are due."""
-    asking.ask_due(rim.current())
+    asking.ask_due(context.current())
 
 
 @app.task(name=TELL)
@@ -53,31 +54,31 @@ def tell() -> None:
     """Tell people what they have yet to be told."""
     with _TELLING.taken() as is_mine:
         if is_mine:
-            notices.tell_due(rim.current())
+            notify.tell_due(context.current())
 
 
 @app.task(name="tidings.judge_alerts")
 def judge_alerts() -> None:
     """Compare how things are with the rules about alerts."""
-    alerting.evaluate(rim.current())
+    evaluate.evaluate(context.current())
 
 
 @app.task(name="tidings.tidy_counts")
 def tidy_counts() -> None:
     """Add old counts up, and let go of the oldest."""
-    alerting.tidy(rim.current())
+    evaluate.tidy(context.current())
 
 
 @app.task(name="tidings.judge_soft_bounces")
 def judge_soft_bounces() -> None:
     """Judge the recipients whose mail could not be delivered several times in a row."""
-    suppressing.judge_due(rim.current())
+    suppressions.judge_due(context.current())
 
 
 @app.task(name="tidings.expire_suppressions")
 def expire_suppressions() -> None:
     """Announce the end of suppressions whose time is over."""
-    suppressing.expire_due(rim.current())
+    suppressions.expire_due(context.current())
 
 
 @app.task(name=DELIVER)
@@ -94,5 +95,5 @@ def _stop_delivering(**_: Any) -> None:
 @app.task(name="tidings.maintain")
 def maintain() -> None:
     """Make partitions ahead, let go of what retention has passed, and look again at who softly bounced."""
-    maintenance.maintain(rim.current())
-    suppressing.maintain(rim.current())
+    maintenance.maintain(context.current())
+    suppressions.maintain(context.current())

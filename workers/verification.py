@@ -6,17 +6,18 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from shared import headers, identity, keys
-from shared.db import quarantine, sources
-from shared.db.quarantine import Suspect
-from shared.domain.errors import TidingsError, VerificationError
-from shared.domain.vocabulary import RefusalReason
 from shared.doorbell import VERIFY
-from shared.keys import NoSuchKeyError
-from shared.outbound import OutboundError
-from shared.providers.base import Request
-from shared.sources import Source, open_source
-from workers.rim import Rim
+from shared.errors import TidingsError, VerificationError
+from shared.http.client import OutboundError
+from shared.providers.webhooks.base import Request
+from shared.receipts import dedup, headers, quarantine
+from shared.receipts.quarantine import Suspect
+from shared.sources import public_keys
+from shared.sources import store as sources
+from shared.sources.public_keys import NoSuchKeyError
+from shared.sources.source import Source, open_source
+from shared.vocabulary import RefusalReason
+from workers.context import Rim
 
 _BATCH = 50
 _LEASE_SECONDS = 120
@@ -67,8 +68,8 @@ def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundE
         return quarantine.admit(
             connection,
             suspect.id,
-            key=identity.key(source, request),
-            key_expires_at=identity.expires_at(source, suspect.received_at),
+            key=dedup.key(source, request),
+            key_expires_at=dedup.expires_at(source, suspect.received_at),
             received_at=suspect.received_at,
         )
 
@@ -98,7 +99,7 @@ def _with_key(rim: Rim, source: Source, key_id: str, fetched: dict[tuple[int, st
         if len(fetched) >= _MOST_FETCHES_PER_RUN:
             raise OutboundError("many unknown keys are waiting to be fetched; this one's turn comes")
         try:
-            found = keys.fetch(source, key_id)
+            found = public_keys.fetch(source, key_id)
         except OutboundError as error:
             fetched[asked] = error
         else:

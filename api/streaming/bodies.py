@@ -13,7 +13,7 @@ from typing import Any
 
 from werkzeug.exceptions import ClientDisconnected
 
-from api.problems import ProblemError
+from api.core.errors import ProblemError
 from shared.asgi.protocol import Receive, Scope
 
 _RETRY_AFTER_SECONDS = 5

@@ -19,7 +19,7 @@ from api.streaming.tail import Pace, Tail
 from shared.asgi import endings
 from shared.asgi.gateway import Answer
 from shared.asgi.protocol import Receive, Scope, Send
-from shared.db.changes import Cursor
+from shared.changes.log import Cursor
 
 READING_THREADS = 3
 """Of those who read the log further back. Each needs a connection, and the tail one more."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from shared import feed
-from shared.db.changes import Cursor
+from shared.changes import payload as change_payload
+from shared.changes.log import Cursor
 
 CONTENT_TYPE = "text/event-stream"
 HEADERS = {"X-Accel-Buffering": "no"}  # nginx would collect the events first
@@ -34,7 +34,7 @@ def change(payload: Mapping[str, Any]) -> bytes:
 
 def place(at: Cursor) -> bytes:
     """How far the log was looked through. No event: it only becomes the Last-Event-ID."""
-    return f"id: {feed.identifier(at)}\n\n".encode()
+    return f"id: {change_payload.identifier(at)}\n\n".encode()
 
 
 def heartbeat(at: Cursor) -> bytes:

@@ -6,9 +6,9 @@ from typing import Final
 
 from flask import Request
 
-from shared.access import Caller
-from shared.db.changes import Cursor
-from shared.domain.change_filters import ChangeFilter
+from shared.auth.keys import Caller
+from shared.changes.filters import ChangeFilter
+from shared.changes.log import Cursor
 
 IN_ENVIRON: Final = "tidings.handover"
 

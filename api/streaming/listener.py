@@ -12,7 +12,7 @@ from api.streaming.handover import Follow
 from api.streaming.reader import LogReader, Part
 from api.streaming.tail import Tail
 from shared.asgi.protocol import Send
-from shared.db.changes import GoneError
+from shared.changes.log import GoneError
 
 _LAST_WORDS_SECONDS = 1.0
 

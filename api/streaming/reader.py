@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Engine
 
 from api.streaming import frames
 from api.streaming.handover import Sight
-from shared import feed
-from shared.db import changes
-from shared.db.changes import Change, Cursor
-from shared.domain.change_filters import fits
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.changes.filters import fits
+from shared.changes.log import Change, Cursor
 from shared.domain.subscriptions import ChangeSubject
 
 _CHANGES_AT_ONCE = 100
@@ -48,19 +48,19 @@ class LogReader:
     def end(self) -> Cursor:
         """Where the log ends now."""
         with self._engine.begin() as connection:
-            return changes.end(connection)
+            return change_log.end(connection)
 
     def part(self, after: Cursor, sight: Sight) -> Part:
         """What one who sees this is shown next. Raises GoneError."""
         with self._engine.begin() as connection:
-            reading = changes.read(connection, after=after, wanted=sight.wanted, limit=_CHANGES_AT_ONCE)
-            shown = feed.payloads(connection, reading.changes, tenant=sight.tenant)
+            reading = change_log.read(connection, after=after, wanted=sight.wanted, limit=_CHANGES_AT_ONCE)
+            shown = change_payload.payloads(connection, reading.changes, tenant=sight.tenant)
         return Part(data=b"".join(map(frames.change, shown)), end=reading.next)
 
     def entries(self, after: Cursor, sights: Collection[Sight], limit: int) -> tuple[list[Entry], Cursor]:
         """What follows, for all who see the one or the other, and where it ends. Raises GoneError."""
         with self._engine.begin() as connection:
-            reading = changes.read(connection, after=after, limit=limit)
+            reading = change_log.read(connection, after=after, limit=limit)
             shown = _shown(connection, reading.changes, sights)
         found = [
             Entry(
@@ -84,7 +84,7 @@ def _shown(
         fitting = [c for c in found if any(fits(each, c.subject, _message_id(c)) for each in wanted)]
         if not fitting:
             continue
-        for change, payload in zip(fitting, feed.payloads(connection, fitting, tenant=tenant), strict=True):
+        for change, payload in zip(fitting, change_payload.payloads(connection, fitting, tenant=tenant), strict=True):
             shown[change.cursor][tenant] = frames.change(payload)
     return shown
 

@@ -15,8 +15,8 @@ import structlog
 
 from api.streaming.handover import Sight
 from api.streaming.reader import Entry, LogReader, Part
-from shared.db.changes import Cursor, GoneError
-from shared.domain.change_filters import ChangeFilter, fits
+from shared.changes.filters import ChangeFilter, fits
+from shared.changes.log import Cursor, GoneError
 
 _CHANGES_AT_ONCE = 500
 _MOST_KEPT = 5000

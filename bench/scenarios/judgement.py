@@ -18,12 +18,13 @@ from bench import sampling, signing, traffic
 from bench.figures import Figure, Findings, Table, shown
 from bench.plan import Plan
 from bench.stage import Stage
-from shared import ids, judgement
-from shared.db import receipts
-from shared.db.receipts import Receipt
+from shared import ids
+from shared.receipts import store as receipts
+from shared.receipts.store import Receipt
 from shared.settings import Settings
-from workers import drain, rim
-from workers.rim import Rim
+from shared.suppression import evaluator as suppression_evaluator
+from workers import context, process_receipts
+from workers.context import Rim
 
 _AT_MOST: Final = 1.15
 _SHAPES: Final[Mapping[str, int]] = {"single events": 1, "bodies of 100 events": 100}
@@ -40,7 +41,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
     """Drain the same queue with and without, in turn, in this process."""
     place = stage.tidings.place
     settings = Settings(database_url=place.database_url, broker_url=place.broker_url, secret_keys=(place.secret_key,))
-    worker = rim.build(settings)
+    worker = context.build(settings)
     try:
         return _findings(stage, worker, plan)
     finally:
@@ -112,11 +113,11 @@ def _drain(worker: Rim, bodies: int, switched_off: tuple[str, ...]) -> float:
     """How many processor seconds it took to process all that is queued."""
     with ExitStack() as stack:
         if "counts" in switched_off:
-            stack.enter_context(patch.object(drain, "tallies", lambda _rules: ()))
+            stack.enter_context(patch.object(process_receipts, "tallies", lambda _rules: ()))
         if "suppression" in switched_off:
-            stack.enter_context(patch.object(judgement, "judge", lambda *_: 0))
+            stack.enter_context(patch.object(suppression_evaluator, "judge", lambda *_: 0))
         before, own = sampling.cpu_seconds(_backends(worker)), time.process_time()
-        done = drain.drain(worker, longest_run_seconds=600)
+        done = process_receipts.drain(worker, longest_run_seconds=600)
         own = time.process_time() - own
         backends = sampling.used_between(before, sampling.cpu_seconds(_backends(worker)))
     if done.receipts != bodies:

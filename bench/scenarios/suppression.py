@@ -14,13 +14,15 @@ from bench.figures import Figure, Findings
 from bench.plan import Plan
 from bench.sides import Tidings
 from bench.stage import Stage
-from shared import access, recipient_keys
-from shared.access import Scope
-from shared.db import engine, suppressions
-from shared.db.suppressions import NewEntry
-from shared.domain.suppression import ALL_MAIL, Origin, Reason
-from shared.recipient_keys import RecipientKeys
-from shared.secrets import Vault
+from shared.auth import keys as auth_keys
+from shared.auth.keys import Scope
+from shared.encryption import Vault
+from shared.postgres import engine
+from shared.suppression import recipient_hashes
+from shared.suppression import store as suppressions
+from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.store import NewEntry
+from shared.vocabulary import ALL_MAIL, Origin, Reason
 
 _AT_ONCE: Final = 10_000
 _SHARE_SUPPRESSED: Final = 0.1
@@ -60,8 +62,8 @@ def _fill(side: Tidings, entries: int, listed: Sequence[str]) -> str:
     target = engine.create(side.place.database_url, application="bench", pool_size=1, statement_timeout_ms=600_000)
     with target.begin() as connection:
         connection.exec_driver_sql(_FILL, {"entries": entries - len(listed)})
-        _add(connection, recipient_keys.load(connection, Vault([side.place.secret_key])), listed)
-        bearer = access.create_key(connection, "bench", Scope.READ).secret
+        _add(connection, recipient_hashes.load(connection, Vault([side.place.secret_key])), listed)
+        bearer = auth_keys.create_key(connection, "bench", Scope.READ).secret
     target.dispose()
     with side.connect() as connection:
         connection.execute("VACUUM ANALYZE suppressions")

@@ -12,10 +12,13 @@ from sqlalchemy.orm import Session
 
 from bench.usual.models import AttemptRecord, DeliveryRecord
 from bench.usual.settings import celery, engine, vault
-from shared import feed, ids, standard_webhooks
-from shared.db import changes, subscriptions
+from shared import ids
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.db import subscriptions
 from shared.domain.matching import Matcher
 from shared.domain.subscriptions import ChangeSubject, Subscription
+from shared.http import standard_webhooks
 from shared.subscriptions import open_subscription
 
 
@@ -24,8 +27,8 @@ def deliver_change(transaction: int, number: int, tag: str) -> None:
     """Make a delivery of a change for each subscription that wants it, and send a task for each."""
     now = datetime.now(UTC)
     with Session(engine()) as session, session.begin():
-        (change,) = changes.at(session.connection(), [(transaction, number)])
-        (payload,) = feed.payloads(session.connection(), [change])
+        (change,) = change_log.at(session.connection(), [(transaction, number)])
+        (payload,) = change_payload.payloads(session.connection(), [change])
         made = []
         for subscription in _matcher().wanting(ChangeSubject(type=change.type, tag=tag)):
             made.append((ids.receipt_id(now), UUID(subscription.id)))

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from bench.usual import QUEUE
 from bench.usual.models import SourceRecord
-from shared.db.sources import SourceRow
-from shared.secrets import Vault
-from shared.sources import Source, open_source
+from shared.encryption import Vault
+from shared.sources.source import Source, open_source
+from shared.sources.store import SourceRow
 
 celery = Celery(
     "usual",

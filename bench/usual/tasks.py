@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from bench.usual import work
 from bench.usual.models import ReceiptRecord
 from bench.usual.settings import celery, engine, source_by_id
-from shared import normalize
-from shared.db.state import NewEvent
+from shared.messages.store import NewEvent
+from shared.receipts import normalize
 
 
 @celery.task(name="usual.receipt")  # type: ignore[untyped-decorator]

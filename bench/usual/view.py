@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from bench.usual.models import ReceiptRecord
 from bench.usual.settings import celery, engine, source
-from shared import headers, ids
-from shared.domain.errors import VerificationError
-from shared.providers.base import Request
+from shared import ids
+from shared.errors import VerificationError
+from shared.providers.webhooks.base import Request
+from shared.receipts import headers
 
 app = Flask("usual")
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from bench.usual.models import ChangeRecord, CountRecord, EventKeyRecord, EventRecord, MessageRecord, StateRecord
-from shared.db.state import NewEvent
+from shared.messages.store import NewEvent
 
 _EVENT_COLUMNS = (
     "id",

@@ -8,9 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db.inbox import Span
-from shared.db.walks import Page, Position, Walk
 from shared.domain.deliveries import DeliveryStatus
+from shared.postgres.pagination import Page, Position, Span, Walk
 
 UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
 """Statuses that an index of their own finds."""

@@ -12,9 +12,10 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import rebuild, suppression_locks
-from shared.db.suppression_history import Action
 from shared.domain.erasure import Eraser
+from shared.messages import rebuild
+from shared.suppression import locks as suppression_locks
+from shared.suppression.history import Action
 
 _LAST_EVENT = (1 << ids.EVENTS_PER_RECEIPT_BITS) - 1
 

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db.changes import Cursor
-from shared.domain.errors import TidingsError
+from shared.changes.log import Cursor
+from shared.errors import TidingsError
 
 ORDER_LOCK = 0x71D0D
 """Held by whoever makes or ends deliveries that wait for one another, so that neither misses what the other does."""
@@ -64,7 +64,7 @@ FROM made WHERE status = 'pending'
 
 
 class MovedError(TidingsError):
-    """The log knows of transactions that this server has not had; see `shared.db.log_numbers`."""
+    """The log knows of transactions that this server has not had; see `shared.postgres.transaction_ids`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

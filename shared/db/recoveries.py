@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db.changes import START, Cursor
+from shared.changes.log import START, Cursor
 from shared.domain.deliveries import DeliveryStatus
 
 _MADE = """

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.db.walks import Page, Position, Walk
 from shared.domain.subscriptions import SubscriptionState
+from shared.postgres.pagination import Page, Position, Walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionRow:
-    """A subscription as it is stored; `headers` and `secrets` are sealed (`shared.secrets`)."""
+    """A subscription as it is stored; `headers` and `secrets` are sealed (`shared.encryption`)."""
 
     id: UUID
     name: str

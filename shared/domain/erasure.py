@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 from urllib.parse import unquote
 
-from shared.domain import targets
-from shared.domain.addresses import normalize
-from shared.domain.targets import TargetError
+from shared import targets
+from shared.addresses import normalize
+from shared.targets import TargetError
 
 PSEUDONYM_DOMAIN = "erased.invalid"
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.domain.alert_rules import RATES, EventRule, Per, RateRule
-from shared.domain.alerts import AlertRule
-from shared.domain.suppression import SuppressionPolicy
-from shared.domain.vocabulary import EventType
+from shared.alerts.policy import AlertRule
+from shared.alerts.rules import RATES, EventRule, Per, RateRule
+from shared.suppression.policy import SuppressionPolicy
+from shared.vocabulary import EventType
 
 EVERYTHING = ""
 """The dimension of all events of a source, which are always counted."""

@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from shared.domain import targets
+from shared import targets
 from shared.domain.deliveries import DEFAULT_SCHEDULE, LONG_SCHEDULE
-from shared.domain.errors import TidingsError
-from shared.domain.state import CHANGE_TYPES
 from shared.domain.subscriptions import ANY, Payload
-from shared.domain.targets import TargetError
+from shared.errors import TidingsError
+from shared.targets import TargetError
+from shared.vocabulary import CHANGE_TYPES
 
 TYPES: Final = (
     *dict.fromkeys(CHANGE_TYPES.values()),

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.egress.call import Call, Outcome
+from shared.egress.types import Call, Outcome
 
 HIDDEN = "••••"
 MOST_BODY_BYTES = 4 * 1024

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from shared.domain.alert_rules import CLASSES, Per, Rate, usual_rate
-from shared.domain.alerts import Kind
-from shared.domain.vocabulary import EventType
+from shared.alerts.policy import Kind
+from shared.alerts.rules import CLASSES, Per, Rate, usual_rate
 from shared.rules import readers
 from shared.rules.nodes import Node, join
 from shared.rules.problems import WRONG, Report, quoted
 from shared.rules.readers import Reader
+from shared.vocabulary import EventType
 
 MOST_RULES: Final = 200
 _MOST: Final = 1_000_000_000

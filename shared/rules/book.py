@@ -8,8 +8,9 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Connection
 
-from shared.db import alerts, rules_in_force
-from shared.domain.alerts import AlertRule
+from shared.alerts import store as alerts
+from shared.alerts.policy import AlertRule
+from shared.db import rules_in_force
 from shared.domain.rules import Rules
 from shared.rules import document
 from shared.rules.problems import RulesError

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from shared.domain.alerts import AlertRule
+from shared.alerts.policy import AlertRule
 from shared.domain.rules import Rules
 from shared.rules import alerts, nodes, readers, suppression
 from shared.rules.nodes import Mark

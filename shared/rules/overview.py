@@ -6,8 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from shared.db import alerts, rules_in_force
-from shared.db.alerts import ApiRule
+from shared.alerts import store as alerts
+from shared.alerts.store import ApiRule
+from shared.db import rules_in_force
 from shared.domain.rules import Rules
 from shared.rules import document
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.domain.errors import TidingsError
+from shared.errors import TidingsError
 from shared.rules.nodes import Mark, Node, Value
 
 _LONGEST_SHOWN = 60

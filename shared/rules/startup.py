@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.db import engine
+from shared.postgres import engine
 from shared.rules import document
 from shared.rules.book import RuleBook
 from shared.rules.problems import RulesError

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from shared.domain.suppression import NEVER, MailType, SuppressionPolicy, Tenants
-from shared.domain.vocabulary import Classification
 from shared.rules import readers
 from shared.rules.nodes import Node
 from shared.rules.problems import WRONG, Report
 from shared.rules.readers import Reader
+from shared.suppression.policy import NEVER, SuppressionPolicy, Tenants
+from shared.vocabulary import Classification, MailType
 
 _OF_ALL: Mapping[str, Reader] = {
     "enabled": readers.boolean,

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from cryptography.hazmat.primitives import hashes
 
-from shared.domain.vocabulary import Classification, ClassificationCode, EventType
+from shared.vocabulary import Classification, ClassificationCode, EventType
 from simulator.dialects import postal_payloads
 from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import RsaKey, seed_bytes

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator.mail import Happening, Message
 
 Headers = dict[str, str]

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import seed_bytes
 from simulator.mail import Happening, Message

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator.mail import Happening, Message, Reply
 
 _DELIVERY = {

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator import replies
 from simulator.dialects.ark import Ark
 from simulator.mail import Happening, Reply, make_message

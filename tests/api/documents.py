@@ -3,10 +3,10 @@
 from typing import Any
 
 from api.app import create_app
-from api.resources import Deps
-from shared.db import engine
+from api.core.resource import Deps
 from shared.doorbell import Doorbell
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import engine
 from shared.settings import Settings
 
 

@@ -14,14 +14,18 @@ from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.resources import Deps
-from shared import ids, normalize
-from shared.db import engine, partitions, receipts, sources, state
-from shared.db.receipts import Receipt
+from api.core.resource import Deps
+from shared import ids
 from shared.doorbell import Doorbell
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.messages import store as state
+from shared.postgres import engine, partitions
+from shared.receipts import normalize
+from shared.receipts import store as receipts
+from shared.receipts.store import Receipt
 from shared.settings import Settings
-from shared.sources import open_source
+from shared.sources import store as sources
+from shared.sources.source import open_source
 
 ADMIN_KEY = "the key of the test's administrator"
 HANDLE = "acct"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.access import Scope, create_key
+from shared.auth.keys import Scope, create_key
 from tests import telling
 from tests.api.house import ADMIN_KEY, happening
 from tests.estate import Estate

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
-from shared import standard_webhooks
-from shared.db import channels as stored
+from shared.alerts.policy import Kind
 from shared.db import rules_in_force
-from shared.domain.alerts import Kind
-from shared.telling import apprise, channels, messages
-from shared.telling.base import Attempt
+from shared.http import standard_webhooks
+from shared.notifications import apprise, channels, rendering
+from shared.notifications import channel_store as stored
+from shared.notifications.base import Attempt
 from tests import sinks, telling
 from tests.api.house import House
 from tests.api.test_openapi import agrees
@@ -39,7 +39,7 @@ def fire(house: House, subject: str = "main", **more: Any) -> UUID:
         return telling.fire(connection, subject, **more)
 
 
-def webhook(house: House, url: str, name: str = "ops", **more: Any) -> dict[str, Any]:
+def webhook(house: House, url: str, name: str = "cli", **more: Any) -> dict[str, Any]:
     answer = house.call("POST", "/v1/alert-channels", {"name": name, "kind": "webhook", "url": url, **more})
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.get_json()
@@ -86,15 +86,15 @@ def test_an_alert_is_shown_with_its_history_and_who_was_told(house: House, sink:
         "firing",
     )
     assert (found["source"], found["started_at"]) == ("shop", "2026-01-01T12:00:00Z")
-    assert found["next_step"] == messages.NEXT_STEPS[Kind.RATE]
+    assert found["next_step"] == rendering.NEXT_STEPS[Kind.RATE]
     assert [(step["step"], step["severity"]) for step in found["steps"]] == [
         ("fired", "warning"),
         ("escalated", "critical"),
     ]
     assert found["steps"][0]["numbers"] == {"bounced": 11, "ended": 200, "percent": 5.5}
     assert [(told["channel"], told["step"], told["state"], told["attempts"]) for told in found["notices"]] == [
-        ("ops", "fired", "pending", 0),
-        ("ops", "escalated", "pending", 0),
+        ("cli", "fired", "pending", 0),
+        ("cli", "escalated", "pending", 0),
     ]
     assert found["notices"][0]["next_attempt_at"]
     assert found["notices"][0]["message_id"] is None
@@ -126,7 +126,7 @@ def test_what_is_over_and_was_not_acknowledged_never_is(house: House) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_rule_says_what_to_do(kind: Kind) -> None:
-    assert kind in messages.NEXT_STEPS
+    assert kind in rendering.NEXT_STEPS
 
 
 def test_answers_have_exactly_the_documented_fields(house: House, sink: HttpSink) -> None:
@@ -273,9 +273,9 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(house: House, sink: Htt
     assert request.headers["webhook-signature"].count("v1,") == 2
     assert old not in (new, newest)
     with house.engine.begin() as connection:
-        row = stored.find(connection, "ops")
+        row = stored.find(connection, "cli")
     assert row is not None
-    message = messages.trial("ops", message_id="x", now=telling.BEGIN)
+    message = rendering.trial("cli", message_id="x", now=telling.BEGIN)
     later = Attempt(at=telling.BEGIN + timedelta(days=36500), deadline_seconds=5)
     channels.tell(row, house.vault, message, later)
     assert sink.received[1].headers["webhook-signature"].count("v1,") == 1
@@ -343,7 +343,7 @@ def test_apprise_is_tried_for_real(house: House, sink: HttpSink) -> None:
     ],
 )
 def test_a_wrong_field_of_a_channel_is_named(still_house: House, body: dict[str, Any], field: str) -> None:
-    whole = {"name": "ops", "kind": "webhook", "url": "https://hooks.example.com/x", **body}
+    whole = {"name": "cli", "kind": "webhook", "url": "https://hooks.example.com/x", **body}
     answer = still_house.call("POST", "/v1/alert-channels", whole)
     assert answer.status_code == 422, answer.text
     assert list(answer.get_json()["errors"]) == [field]
@@ -381,7 +381,7 @@ def test_the_process_of_apprise_itself_cannot_read_files(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", would, url], check=True)
     request = {"action": "check", "url": url, "deadline_seconds": 20}
     done = subprocess.run(
-        [sys.executable, "-m", "shared.telling.apprise_process"],
+        [sys.executable, "-m", "shared.notifications.apprise_process"],
         input=json.dumps(request).encode(),
         capture_output=True,
         check=True,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain import message_keys
+from shared.events import identity
 from shared.providers.registry import PROVIDERS
 from tests.api.house import House, happening
 from tests.providers import samples
@@ -169,8 +169,8 @@ def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> No
     tenant = next(iter(provider.tenants(ready)), None)
     given = known or {"smtp_id": f"<{event.smtp_id}>"}
     assert event.message_key is not None
-    assert message_keys.announced(name, tenant=tenant, **given) == event.message_key
+    assert identity.announced(name, tenant=tenant, **given) == event.message_key
 
 
 def test_every_provider_has_a_rule_or_sends_nothing() -> None:
-    assert set(message_keys.RULES) == set(PROVIDERS) - {"mailwebhook"}
+    assert set(identity.RULES) == set(PROVIDERS) - {"mailwebhook"}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.access import Scope, create_key
-from shared.db import audit
-from shared.db import retention as retentions
+from shared.auth import audit
+from shared.auth.keys import Scope, create_key
+from shared.operations import retention as retentions
 from tests import estate as estates
 from tests import sinks, telling
 from tests.api.conftest import in_database
@@ -65,7 +65,7 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         ("PUT", rule, {"kind": "rate", "rate": "bounce", "warning": 4}),
         ("PATCH", rule, {"warning": 5}),
         ("DELETE", rule, None),
-        ("POST", "/v1/alert-channels", {"name": "ops", "kind": "webhook", "url": url + "/" + SECRET}),
+        ("POST", "/v1/alert-channels", {"name": "cli", "kind": "webhook", "url": url + "/" + SECRET}),
         ("PATCH", channel, {"least_severity": "critical"}),
         ("POST", channel + "/test", None),
         ("POST", channel + "/rotate-secret", None),
@@ -80,7 +80,7 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
 def test_every_operation_that_changes_something_leaves_an_entry(estate: Estate) -> None:
     house = estate.house
     house.source("main")
-    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net"}
+    places = {"slug": "shop", "rule": "mine", "channel": "cli", "address": "bob@example.net"}
     with sinks.http_sink() as sink:
         subscription = estate.subscribe(sink.url)
         places["receipt_id"] = str(house.receive(happening("hard-bounced", "bob@example.net")))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import ClientDisconnected
 
-from api.problems import ProblemError
+from api.core.errors import ProblemError
 from api.streaming.bodies import Bodies, Bounds
-from shared.access import Scope, create_key
+from shared.auth.keys import Scope, create_key
 from tests.api.conftest import in_database
 from tests.api.house import ADMIN_KEY, House
 from tests.api.serving import Served, served

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.db import changes as log
-from shared.db import walks
+from shared.changes import log
+from shared.postgres import pagination
 from tests.api.house import House, happening
 
 ANN, BOB = "ann@example.net", "bob@example.net"
@@ -139,7 +139,7 @@ def test_a_cursor_that_is_none_is_refused(still_house: House, cursor: str) -> No
 
 
 def test_the_walk_is_bounded() -> None:
-    assert walks.MOST_READ <= 50_000
+    assert pagination.MOST_READ <= 50_000
 
 
 def test_a_change_of_the_suppression_list_tells_the_entry(house: House) -> None:

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import events, inbox, messages
-from shared.db.inbox import Span
-from shared.db.messages import Wanted
-from shared.domain.vocabulary import ReceiptState, Status
+from shared.messages import event_queries
+from shared.messages import queries as messages
+from shared.messages.queries import Wanted
+from shared.postgres.pagination import Span
+from shared.receipts import queries as receipt_queries
+from shared.vocabulary import ReceiptState, Status
 from tests.api.house import House
 
 HISTORY = 20_000
@@ -70,14 +72,14 @@ LOOKUPS: dict[str, Callable[[Connection], Any]] = {
     "sender": lambda c: messages.listed(c, Wanted(sender="s7")),
     "unknown sender": lambda c: messages.listed(c, Wanted(sender="x")),
     "time": lambda c: messages.listed(c, Wanted(since=LATE)),
-    "timeline": lambda c: events.timeline(c, UUID(int=7)),
-    "newest events": events.listed,
-    "events of a recipient": lambda c: events.listed(c, recipient="r7"),
-    "events of an unknown recipient": lambda c: events.listed(c, recipient="x"),
-    "events of a time": lambda c: events.listed(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
-    "events of a receipt": lambda c: inbox.event_ids(c, ids.receipt_id(LATE)),
-    "newest receipts": inbox.listed,
-    "dead receipts": lambda c: inbox.listed(c, state=ReceiptState.DEAD),
+    "timeline": lambda c: event_queries.timeline(c, UUID(int=7)),
+    "newest events": event_queries.listed,
+    "events of a recipient": lambda c: event_queries.listed(c, recipient="r7"),
+    "events of an unknown recipient": lambda c: event_queries.listed(c, recipient="x"),
+    "events of a time": lambda c: event_queries.listed(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
+    "events of a receipt": lambda c: receipt_queries.event_ids(c, ids.receipt_id(LATE)),
+    "newest receipts": receipt_queries.listed,
+    "dead receipts": lambda c: receipt_queries.listed(c, state=ReceiptState.DEAD),
 }
 
 

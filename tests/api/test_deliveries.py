@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from shared import ids
-from shared.access import Scope, create_key
+from shared.auth.keys import Scope, create_key
 from tests import sinks
 from tests.estate import Estate
 from tests.sinks import HttpSink

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from shared import ids
 from shared.db import delivery_lists, recoveries, subscriptions
 from shared.db.delivery_lists import Wanted
-from shared.db.inbox import Span
 from shared.domain.deliveries import DeliveryStatus
+from shared.postgres.pagination import Span
 from tests.api.house import House
 from tests.api.test_costs import cost
 

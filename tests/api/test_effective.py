@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared import ids
-from shared.db import messages, state
-from shared.db.state import NewEvent
-from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, Fact, State, fold
-from shared.domain.vocabulary import EventType, Status
+from shared.messages import queries as messages
+from shared.messages import store as state
+from shared.messages.state import RANKS, STANDINGS, Fact, State, fold
+from shared.messages.store import NewEvent
+from shared.vocabulary import CHANGE_TYPES, EventType, Status
 from tests.api.house import BEGIN, House
 
 RECIPIENTS = ["ann@example.net", "bob@example.net"]

@@ -11,10 +11,11 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.resources import Deps
+from api.core.resource import Deps
 from shared import subscription_facts
-from shared.access import Scope, create_key
-from shared.db import idempotent_answers, jobs
+from shared.auth import idempotency as idempotent_answers
+from shared.auth.keys import Scope, create_key
+from shared.jobs import store as jobs
 from shared.settings import Settings
 from tests.api.house import ADMIN_KEY, House
 

@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.db import job_files, jobs
-from shared.db.jobs import JobState
+from shared.jobs import files as job_files
+from shared.jobs import store as jobs
+from shared.jobs.store import JobState
 from tests.api.house import House
 from tests.api.test_openapi import agrees
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from shared.access import Scope
+from shared.auth.keys import Scope
 from tests.api.house import ADMIN_KEY, House
 
 NOWHERE = UUID(int=1)
@@ -154,7 +154,7 @@ def test_what_is_no_key_is_refused(still_house: House, authorization: str) -> No
 
 def test_an_empty_admin_key_opens_nothing(house: House) -> None:
     from api.app import create_app
-    from api.resources import Deps
+    from api.core.resource import Deps
     from shared.settings import Settings
 
     deps = Deps(settings=Settings(admin_key=""), engine=house.engine, vault=house.vault, doorbell=house.bell)

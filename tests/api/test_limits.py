@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.limits import Buckets
-from api.resources import Deps
-from shared.access import Scope, create_key
+from api.core.rate_limit import Buckets
+from api.core.resource import Deps
+from shared.auth.keys import Scope, create_key
 from shared.settings import Settings
 from tests.api.house import ADMIN_KEY, House
 

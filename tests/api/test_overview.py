@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.db import figures
+from shared.operations import stats
 from tests.api.house import House, happening
 from tests.estate import Estate
 
@@ -25,7 +25,7 @@ def test_the_figures_count_what_waits_and_what_came(house: House) -> None:
 
 
 def test_too_many_events_to_count_are_said_to_be_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_MOST_EVENTS", 2)
+    monkeypatch.setattr(stats, "_MOST_EVENTS", 2)
     house.source()
     house.receive(*(happening("open", "a@example.net", second=second) for second in range(3)), at=datetime.now(UTC))
     found = house.get("/v1/stats")["events"]["last_hour"]

@@ -7,10 +7,10 @@ from unittest.mock import patch
 import pytest
 
 from api.app import create_app
-from api.resources import Deps
-from shared.db import engine
-from shared.db import sources as stored
+from api.core.resource import Deps
+from shared.postgres import engine
 from shared.settings import Settings
+from shared.sources import store as stored
 from tests.api.house import ADMIN_KEY, House
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}

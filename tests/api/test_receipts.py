@@ -7,11 +7,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared import headers, ids
-from shared.db import receipts, refusals
-from shared.db.receipts import Parking
-from shared.db.refusals import Refusal
-from shared.domain.vocabulary import ReceiptState
+from shared import ids
+from shared.receipts import headers, refusals
+from shared.receipts import store as receipts
+from shared.receipts.refusals import Refusal
+from shared.receipts.store import Parking
+from shared.vocabulary import ReceiptState
 from tests.api.house import House, happening
 
 BODIES = [b"", b"\0\x01\xff\xfe", b'{"a": "\\u0000"}', bytes(range(256)) * 40, "schön\r\n".encode("latin-1")]

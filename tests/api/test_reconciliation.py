@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from api import cursors
-from shared.db import failed_deliveries, reconciliations
-from shared.domain.reconciliation import FailedDelivery
+from api.core import pagination
+from shared.providers.api.base import FailedDelivery
+from shared.reconciliation import failed_deliveries
+from shared.reconciliation import store as reconciliations
 from tests.api.house import House
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -70,7 +71,7 @@ def test_failed_deliveries_are_listed_by_when_they_failed(house: House) -> None:
     assert [one["reference"] for one in some] == ["3", "4", "5"]
     assert house.call("GET", "/v1/sources/nobody/failed-deliveries").status_code == 404
     assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor="nonsense").status_code == 400
-    with_nul = cursors.encode((datetime(2026, 1, 1, tzinfo=UTC), "\0"))
+    with_nul = pagination.encode((datetime(2026, 1, 1, tzinfo=UTC), "\0"))
     assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor=with_nul).status_code == 400
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.access import Scope, create_key
+from shared.auth.keys import Scope, create_key
 from tests import sinks
 from tests.api.house import ADMIN_KEY, happening
 from tests.estate import Estate

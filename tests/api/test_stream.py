@@ -16,15 +16,16 @@ from flask import Flask
 from sqlalchemy import Engine
 
 from api.app import create_app
-from api.resources import Deps
+from api.core.resource import Deps
 from api.streaming.audience import Patience
 from api.streaming.door import Door
 from api.streaming.reader import LogReader
 from api.streaming.tail import Pace
-from ops import embedded
-from shared import access
-from shared.access import Scope
-from shared.db import changes, engine, migrate
+from cli import embedded
+from shared.auth import keys
+from shared.auth.keys import Scope
+from shared.changes import log as change_log
+from shared.postgres import engine, migrate
 from shared.settings import Settings
 from tests.api.conftest import in_database
 from tests.api.house import ADMIN_KEY, House, happening
@@ -63,7 +64,7 @@ def write(house: House, *types: str, recipient: str = ANN) -> None:
 def end(house: House) -> str:
     """The cursor of the end of the log."""
     with house.engine.begin() as connection:
-        transaction, number = changes.end(connection)
+        transaction, number = change_log.end(connection)
     return f"{transaction}-{number}"
 
 
@@ -144,7 +145,7 @@ class TestAListener:
 
     def test_with_the_key_of_a_tenant_hears_only_what_is_its(self, lived_in: House, api: Served) -> None:
         with lived_in.engine.begin() as connection:
-            secret = access.create_key(connection, "acme's", Scope.READ, "acme").secret
+            secret = keys.create_key(connection, "acme's", Scope.READ, "acme").secret
         begin = end(lived_in)
         live = api.listen(key=secret).begun()
         for tenant in ("acme", None, "other"):
@@ -508,7 +509,7 @@ class TestWithoutPatience:
 
     def test_a_key_that_is_revoked_hears_no_more(self, house: House) -> None:
         with house.engine.begin() as connection:
-            made = access.create_key(connection, "short-lived", Scope.READ)
+            made = keys.create_key(connection, "short-lived", Scope.READ)
 
         async def scenario() -> None:
             async with (

@@ -10,10 +10,10 @@ import pytest
 from nacl.signing import SigningKey, VerifyKey
 from standardwebhooks import Webhook
 
-from shared import standard_webhooks
 from shared import subscription_registrations as registrations
-from shared.access import Scope, create_key
+from shared.auth.keys import Scope, create_key
 from shared.domain.subscription_checks import SubscriptionError
+from shared.http import standard_webhooks
 from tests import sinks
 from tests.estate import Estate
 from tests.sinks import HttpSink, Received

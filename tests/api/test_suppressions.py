@@ -9,16 +9,20 @@ from urllib.parse import quote
 
 import pytest
 
-from shared import judgement, normalize, recipient_keys
-from shared.db import sources, state, suppressions
-from shared.domain.suppression import SuppressionPolicy
-from shared.recipient_keys import RecipientKeys
+from shared.messages import store as state
+from shared.receipts import normalize
 from shared.settings import Settings
-from shared.sources import open_source
+from shared.sources import store as sources
+from shared.sources.source import open_source
+from shared.suppression import evaluator as suppression_evaluator
+from shared.suppression import recipient_hashes
+from shared.suppression import store as suppressions
+from shared.suppression.policy import SuppressionPolicy
+from shared.suppression.recipient_hashes import RecipientKeys
 from tests.api.house import HANDLE, House, happening
 from tests.api.test_openapi import agrees
 from tests.workers import workshop as workshops
-from workers import jobs as working
+from workers.jobs import runner as working
 
 LIST = "/v1/suppressions"
 LATER = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
@@ -57,12 +61,12 @@ def judge(house: House, *happenings: dict[str, Any]) -> None:
         now = datetime.now(UTC)
         rows = normalize.rows(open_source(row, house.vault), receipt, now, body)
         state.apply(connection, rows)
-        judgement.judge(connection, SuppressionPolicy(), keys_of(house), rows, now)
+        suppression_evaluator.judge(connection, SuppressionPolicy(), keys_of(house), rows, now)
 
 
 def keys_of(house: House) -> RecipientKeys:
     with house.engine.begin() as connection:
-        return recipient_keys.load(connection, house.vault)
+        return recipient_hashes.load(connection, house.vault)
 
 
 class TestAdding:

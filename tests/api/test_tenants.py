@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from api.resources import Resource, blueprint
+from api.core.resource import Resource, blueprint
 from tests import estate as estates
 from tests import sinks
 from tests.api import documents

@@ -13,12 +13,14 @@ from sqlalchemy.orm import Session
 from bench import signing
 from bench.scenarios import agreement
 from bench.usual import work
-from shared import ids, normalize
-from shared.db import engine, state
-from shared.db.state import NewEvent
+from shared import ids
 from shared.domain.rules import tallies
-from shared.providers import mailchannels
-from shared.sources import Source
+from shared.messages import store as state
+from shared.messages.store import NewEvent
+from shared.postgres import engine
+from shared.providers.mailchannels import webhook as mailchannels
+from shared.receipts import normalize
+from shared.sources.source import Source
 from simulator import staging
 from tests.conftest import DatabaseServer, new_database
 

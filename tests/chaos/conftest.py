@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import embedded
-from ops.watchdog import Watchdog
+from cli import embedded
+from cli.supervisor.watchdog import Watchdog
 from simulator.dialects.mailchannels import MailChannels
 from tests.chaos.house import House
 from tests.chaos.stage import Stage

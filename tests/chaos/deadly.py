@@ -4,9 +4,9 @@ import os
 from datetime import datetime
 from uuid import UUID
 
-from shared import normalize
-from shared.db.state import NewEvent
-from shared.sources import Source
+from shared.messages.store import NewEvent
+from shared.receipts import normalize
+from shared.sources.source import Source
 from tests.chaos.traffic import DEADLY
 from workers.app import app
 

@@ -16,13 +16,16 @@ import psycopg
 import redis as redis_client
 from sqlalchemy import NullPool, create_engine, make_url
 
-from ops import embedded, ports, procfile, ready, sessions, surroundings
-from ops.embedded.server import Server
-from ops.ready import Address
-from ops.watchdog import Watchdog
-from shared.db import migrate, sources
+from cli import embedded
+from cli.embedded.server import Server
+from cli.supervisor import environment as supervisor_environment
+from cli.supervisor import ports, process_groups, procfile, ready_file
+from cli.supervisor.ready_file import Address
+from cli.supervisor.watchdog import Watchdog
 from shared.doorbell import Doorbell
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import migrate
+from shared.sources import store as sources
 from simulator.dialects.base import Dialect
 from tests import effects
 
@@ -44,7 +47,7 @@ class Process:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
                 cwd=procfile.ROOT,
-                env=surroundings.environment_with(environment),
+                env=supervisor_environment.environment_with(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -62,33 +65,33 @@ class Process:
 
     def kill(self) -> None:
         """`kill -9` of all of it."""
-        sessions.kill(self.pid)
+        process_groups.kill(self.pid)
         self._process.wait()
         self._watchdog.forget(self.pid)
 
     def kill_parent(self) -> None:
         """`kill -9` of the main process; what it has started finds itself an orphan."""
-        sessions.send(self.pid, signal.SIGKILL)
+        process_groups.send(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def kill_child(self) -> None:
         """`kill -9` of those that do the work; the main process has to cope."""
-        for pid in sessions.members(self.pid):
+        for pid in process_groups.members(self.pid):
             if pid != self.pid:
-                sessions.send(pid, signal.SIGKILL)
+                process_groups.send(pid, signal.SIGKILL)
 
     def freeze(self) -> None:
         """SIGSTOP of all of it."""
-        sessions.kill(self.pid, signal.SIGSTOP)
+        process_groups.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """The end of `freeze`."""
-        sessions.kill(self.pid, signal.SIGCONT)
+        process_groups.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Ask it to end, as an operator would; kill what is left of it."""
         self.thaw()
-        sessions.send(self.pid, signal.SIGTERM)
+        process_groups.send(self.pid, signal.SIGTERM)
         eventually(lambda: not self.is_running, _STOP_SECONDS)
         self.kill()
 
@@ -170,7 +173,7 @@ class House:
         for name in self.names("receiver"):
             self.must_come(partial(self._address(name).answers, "/readyz"), name)
         workers = self.names("worker")
-        self.must_come(lambda: ready.consumers(self.redis.url) >= len(workers), *workers)
+        self.must_come(lambda: ready_file.consumers(self.redis.url) >= len(workers), *workers)
 
     def repair(self, *names: str) -> None:
         """These and no others are running, and the servers, whatever a test did to them."""
@@ -301,11 +304,11 @@ def frozen(server: Server) -> Iterator[None]:
 def _stopped(pids: Iterable[int]) -> Iterator[None]:
     try:
         for pid in pids:
-            sessions.send(pid, signal.SIGSTOP)
+            process_groups.send(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in pids:
-            sessions.send(pid, signal.SIGCONT)
+            process_groups.send(pid, signal.SIGCONT)
 
 
 def flush(redis: embedded.Redis) -> None:

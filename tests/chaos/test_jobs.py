@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from shared import recipient_keys, suppression_jobs
 from shared.doorbell import JOBS, Doorbell
-from shared.suppression_lists import Defaults
+from shared.suppression import jobs as suppression_jobs
+from shared.suppression import recipient_hashes
+from shared.suppression.csv_files import Defaults
 from tests.chaos.house import House
 
 LINES = 40_000
@@ -17,7 +18,7 @@ def ask(house: House, prefix: str) -> UUID:
     """An import of so many addresses."""
     lines = "".join(f"{prefix}{number}@post.example\n" for number in range(LINES))
     with house.engine.begin() as connection:
-        recipient_keys.load(connection, house.vault)
+        recipient_hashes.load(connection, house.vault)
         job_id = suppression_jobs.ask_import_of_csv(
             connection,
             f"email\n{lines}".encode(),

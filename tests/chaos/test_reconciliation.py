@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from ops.procfile import ROOT
-from ops.surroundings import environment_with
-from shared import registrations
+from cli.supervisor.environment import environment_with
+from cli.supervisor.procfile import ROOT
+from shared.sources import service as source_service
 from simulator import post
 from simulator.mail import Happening
 from simulator.management.mailchannels import MailChannelsAccount
@@ -64,7 +64,7 @@ def outage(stage: Stage) -> Iterator[Outage]:
     with ProviderServer({stage.slug: stage.dialect}) as server:
         house = stage.house
         with house.engine.begin() as connection:
-            registrations.change(
+            source_service.change(
                 connection,
                 house.vault,
                 stage.slug,
@@ -85,7 +85,7 @@ def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
     assert outage.send(bodies[2 * third :]) == {200}
 
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "reconcile", "--source", outage.stage.slug],
+        [sys.executable, "-m", "cli.main", "reconcile", "--source", outage.stage.slug],
         cwd=ROOT,
         env=environment_with({**house._environment, "COLUMNS": "200"}),
         capture_output=True,

@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from ops import embedded, sessions
-from shared.domain.vocabulary import EventType
+from cli import embedded
+from cli.supervisor import process_groups
 from shared.providers.registry import PROVIDERS
+from shared.vocabulary import EventType
 from simulator.dialects import DIALECTS
 from simulator.mail import Happening
 from tests.chaos import traffic
@@ -29,7 +30,7 @@ TROUBLES: Mapping[str, Callable[[embedded.Postgres], AbstractContextManager[None
 
 
 def pids(house: House) -> list[list[int]]:
-    return [sessions.members(house.processes[name].pid) for name in sorted(house.processes)]
+    return [process_groups.members(house.processes[name].pid) for name in sorted(house.processes)]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

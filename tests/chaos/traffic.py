@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType
 from simulator import replies
 from simulator.dialects.base import Dialect, Headers
 from simulator.mail import Happening, make_message

@@ -10,13 +10,13 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import state
-from shared.db.state import NewEvent
-from shared.domain import suppression
-from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, Fact, fold
-from shared.domain.suppression import Claim, Lift, Reason, SoftBounce, SuppressionPolicy
-from shared.domain.vocabulary import Classification, EventType, Status
-from shared.recipient_keys import RecipientKeys
+from shared.messages import store as state
+from shared.messages.state import RANKS, STANDINGS, Fact, fold
+from shared.messages.store import NewEvent
+from shared.suppression import policy as suppression_policy
+from shared.suppression.policy import Claim, Lift, SoftBounce, SuppressionPolicy
+from shared.suppression.recipient_hashes import RecipientKeys
+from shared.vocabulary import CHANGE_TYPES, Classification, EventType, Reason, Status
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = RecipientKeys(b"a pepper for tests, of 32 bytes.")
@@ -132,7 +132,7 @@ def expected(
             if lift.recipient == recipient
         ]
         own = [one for one in said if one.recipient == recipient and one.message is not None]
-        for (tenant, reason), claim in suppression.fold(_claims(policy, own), [*lifts, *_again(own)]).items():
+        for (tenant, reason), claim in suppression_policy.fold(_claims(policy, own), [*lifts, *_again(own)]).items():
             found[recipient, tenant, reason] = Held(claim.at, claim.until, claim.key, 1)
         for tenant, term in _terms(policy, said, own, lifts):
             found[recipient, tenant, Reason.SOFT_BOUNCE] = Held(term.since, term.until, term.key, term.level)
@@ -151,15 +151,15 @@ def stored(connection: Connection, now: datetime) -> Mapping[Place, Held]:
 
 def _claims(policy: SuppressionPolicy, said: Iterable[Said]) -> Iterable[Claim]:
     for one in said:
-        decided = suppression.consequence(policy, one.kind, one.classification)
+        decided = suppression_policy.consequence(policy, one.kind, one.classification)
         if decided:
             reason, consequence = decided
             yield Claim(
                 reason=reason,
-                tenant=suppression.tenant_of(consequence.tenants, one.tenant),
+                tenant=suppression_policy.tenant_of(consequence.tenants, one.tenant),
                 at=one.happened,
                 key=one.key,
-                until=suppression.end(one.happened, consequence.days),
+                until=suppression_policy.end(one.happened, consequence.days),
             )
 
 
@@ -171,11 +171,11 @@ def _again(said: Iterable[Said]) -> Iterable[Lift]:
 
 def _terms(
     policy: SuppressionPolicy, said: Sequence[Said], own: Sequence[Said], lifts: Sequence[Lift]
-) -> Iterable[tuple[str, suppression.Term]]:
+) -> Iterable[tuple[str, suppression_policy.Term]]:
     delivered = _deliveries(said, own)
     messages: dict[tuple[str, int | None], list[Said]] = defaultdict(list)
     for one in own:
-        if suppression.is_soft(policy, one.kind, one.classification) and one.message not in delivered:
+        if suppression_policy.is_soft(policy, one.kind, one.classification) and one.message not in delivered:
             messages[one.tenant or "", one.message].append(one)
     for tenant in {tenant for tenant, _ in messages}:
         lifted = [
@@ -183,7 +183,7 @@ def _terms(
         ]
         bounces = [_bounce(found) for (of, _), found in messages.items() if of == tenant]
         after = max([*delivered.values(), *lifted], default=None)
-        if term := suppression.term(policy.soft_bounce, bounces, after):
+        if term := suppression_policy.term(policy.soft_bounce, bounces, after):
             yield tenant, term
 
 

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine
 
-from ops import embedded
-from shared.db import changes, engine, log_retention, migrate
-from shared.db.changes import START, Cursor, GoneError
-from shared.domain.change_filters import EVERYTHING, ChangeFilter, fits
+from cli import embedded
+from shared.changes import log as change_log
+from shared.changes import retention as log_retention
+from shared.changes.filters import EVERYTHING, ChangeFilter, fits
+from shared.changes.log import START, Cursor, GoneError
+from shared.postgres import engine, migrate
 from tests.api.test_costs import rows_read
 
 NOW = datetime.now(UTC)
@@ -52,9 +54,9 @@ def everything(database: Engine) -> list[Cursor]:
         return [(row[0], row[1]) for row in rows]
 
 
-def read(database: Engine, after: Cursor = START, **options: Any) -> changes.Reading:
+def read(database: Engine, after: Cursor = START, **options: Any) -> change_log.Reading:
     with database.begin() as connection:
-        return changes.read(connection, after=after, **options)
+        return change_log.read(connection, after=after, **options)
 
 
 def follow(database: Engine, after: Cursor = START, **options: Any) -> list[Cursor]:
@@ -158,12 +160,12 @@ class TestACursor:
             with database.connect() as slow:
                 slow.exec_driver_sql(INSERT, {"type": "slow"})
                 with database.begin() as connection:
-                    end = changes.end(connection)
+                    end = change_log.end(connection)
                 slow.commit()
             assert len(follow(database, end)) == 1
 
     def test_moves_on_where_nothing_fits(self, database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(changes, "MOST_READ", 2)
+        monkeypatch.setattr(change_log, "MOST_READ", 2)
         written = write(database, *("other",) * 5, "wanted")
         reading = read(database, wanted=ChangeFilter(types=("wanted",)))
         assert (reading.changes, reading.next) == ([], written[1])
@@ -179,11 +181,11 @@ class TestACursor:
         run(database, "INSERT INTO state_changes (type, source_id) SELECT 'any', 1 FROM generate_series(1, 20000)")
         run(database, "ANALYZE state_changes")
         with database.begin() as connection:
-            end = changes.end(connection)
+            end = change_log.end(connection)
             assert rows_read(connection) < 10
             before = rows_read(connection)
-            assert changes.read(connection, after=(end[0], end[1] - 3)).next == end
-            assert changes.read(connection, after=end).next == end
+            assert change_log.read(connection, after=(end[0], end[1] - 3)).next == end
+            assert change_log.read(connection, after=end).next == end
             assert rows_read(connection) - before < 30
 
 
@@ -299,7 +301,7 @@ class TestLettingGo:
             read(database, kept[1])
         assert follow(database, error.value.oldest) == kept[3:]
         with database.begin() as connection, pytest.raises(GoneError):
-            changes.require(connection, kept[1])
+            change_log.require(connection, kept[1])
 
     def test_is_no_matter_to_who_has_read_it_or_begins_anew(self, database: Engine, kept: list[Cursor]) -> None:
         self.let_go(database)
@@ -309,9 +311,9 @@ class TestLettingGo:
         self.mark(database, 31)
         self.let_go(database)
         end = read(database).next
-        assert read(database, end) == changes.Reading([], kept[-1])
+        assert read(database, end) == change_log.Reading([], kept[-1])
         with database.begin() as connection:
-            assert changes.end(connection) == end
+            assert change_log.end(connection) == end
         later = write(database, "later")
         assert follow(database, end) == later
 

@@ -13,13 +13,19 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared import ids
-from shared.db import count_conditions, counts, engine, rebuild, refusals, sources, state
-from shared.db.count_conditions import AskedRefusals, AskedShare
-from shared.db.refusals import Refusal
-from shared.db.state import NewEvent
+from shared.alerts import count_conditions
+from shared.alerts.count_conditions import AskedRefusals, AskedShare
+from shared.counters import store as counts
 from shared.domain.rules import Tally, tallies
-from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS
-from shared.domain.vocabulary import EventType
+from shared.messages import rebuild
+from shared.messages import store as state
+from shared.messages.state import RANKS, STANDINGS
+from shared.messages.store import NewEvent
+from shared.postgres import engine
+from shared.receipts import refusals
+from shared.receipts.refusals import Refusal
+from shared.sources import store as sources
+from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.db.workers import together
 
 NOW = datetime.now(UTC)

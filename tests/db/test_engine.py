@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from shared.db import engine
+from shared.postgres import engine
 
 
 def test_an_error_does_not_repeat_the_values_that_were_sent(database_url: str) -> None:

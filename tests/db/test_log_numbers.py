@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from ops import embedded
-from shared.db import changes, engine, fan_out, migrate
+from cli import embedded
+from shared.changes import log as change_log
+from shared.db import fan_out
 from shared.db.fan_out import MovedError
+from shared.postgres import engine, migrate
 
 
 def opened(server: embedded.Postgres) -> Engine:
@@ -31,9 +33,9 @@ def follow(database: Engine) -> list[str]:
     return [subject.type for subject in found]
 
 
-def read(database: Engine, after: changes.Cursor) -> list[changes.Change]:
+def read(database: Engine, after: change_log.Cursor) -> list[change_log.Change]:
     with database.begin() as connection:
-        return list(changes.read(connection, after=after, limit=10).changes)
+        return list(change_log.read(connection, after=after, limit=10).changes)
 
 
 def move(old: embedded.Postgres, new: embedded.Postgres) -> None:

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared import ids
-from shared.db import engine, receipts
-from shared.db.receipts import Parking, Receipt
-from shared.domain.vocabulary import ReceiptState
+from shared.postgres import engine
+from shared.receipts import store as receipts
+from shared.receipts.store import Parking, Receipt
+from shared.vocabulary import ReceiptState
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared import ids
-from shared.db import engine, rebuild, state
-from shared.db.state import NewEvent
-from shared.domain.state import CHANGE_TYPES, RANKS, STANDINGS, Fact, State, fold
-from shared.domain.vocabulary import EventType
+from shared.messages import rebuild
+from shared.messages import store as state
+from shared.messages.state import RANKS, STANDINGS, Fact, State, fold
+from shared.messages.store import NewEvent
+from shared.postgres import engine
+from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.db.workers import together
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,23 +13,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from shared import judgement, soft_judgement
-from shared.db import engine, soft_bounces, suppression_lifts, suppression_pages, suppressions
-from shared.db.suppression_history import history
-from shared.db.suppression_pages import Wanted
-from shared.db.suppressions import Entry, NewEntry
-from shared.domain.suppression import (
-    ALL_MAIL,
-    Consequence,
-    HardBounce,
-    MailType,
-    Origin,
-    Reason,
-    SoftBounces,
-    SuppressionPolicy,
-    Tenants,
+from shared.postgres import engine
+from shared.suppression import evaluator as suppression_evaluator
+from shared.suppression import (
+    lifts as suppression_lifts,
 )
-from shared.domain.vocabulary import Classification, EventType
+from shared.suppression import (
+    queries as suppression_pages,
+)
+from shared.suppression import (
+    soft_bounce_store,
+)
+from shared.suppression import soft_bounces as suppression_soft_bounces
+from shared.suppression import (
+    store as suppressions,
+)
+from shared.suppression.history import history
+from shared.suppression.policy import Consequence, HardBounce, SoftBounces, SuppressionPolicy, Tenants
+from shared.suppression.queries import Wanted
+from shared.suppression.store import Entry, NewEntry
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Origin, Reason
 from tests.db import stories
 from tests.db.stories import ANN, BOB, KEYS, Lifted, Said, day
 from tests.db.workers import together
@@ -65,15 +68,15 @@ def hear(database: Engine, said: Sequence[Said], now: datetime, policy: Suppress
     found = stories.rows(said)
     with database.begin() as connection:
         stories.keep(connection, found)
-        return judgement.judge(connection, policy, KEYS, found, now)
+        return suppression_evaluator.judge(connection, policy, KEYS, found, now)
 
 
 def judge_soft_bounces(database: Engine, now: datetime, policy: SuppressionPolicy = POLICY) -> None:
     with database.begin() as connection:
-        assert soft_bounces.alone(connection)
-        _, places = soft_bounces.take(connection, now, 1000)
-        decided = soft_judgement.decide(connection, policy, KEYS, places, now)
-        soft_judgement.carry_out(connection, decided, now)
+        assert soft_bounce_store.alone(connection)
+        _, places = soft_bounce_store.take(connection, now, 1000)
+        decided = suppression_soft_bounces.decide(connection, policy, KEYS, places, now)
+        suppression_soft_bounces.carry_out(connection, decided, now)
 
 
 def lift(database: Engine, lifted: Lifted) -> list[Entry]:
@@ -191,7 +194,7 @@ def play(database: Engine, said: Sequence[Said], lifted: Sequence[Lifted], polic
             batch.append(what)
     with database.begin() as connection:
         for hour in range(24):  # a day on which nothing happens
-            soft_bounces.review(connection, day(END - 1 + hour / 24))
+            soft_bounce_store.review(connection, day(END - 1 + hour / 24))
     judge_soft_bounces(database, day(END), policy)
 
 
@@ -225,7 +228,7 @@ def test_concurrent_workers_give_the_entries_that_one_would(database, said, rand
     judge_soft_bounces(database, day(END), STRICT)
     with database.begin() as connection:
         for hour in range(24):
-            soft_bounces.review(connection, day(END - 1 + hour / 24))
+            soft_bounce_store.review(connection, day(END - 1 + hour / 24))
     judge_soft_bounces(database, day(END), STRICT)
     agrees(database, said, [], STRICT)
 
@@ -295,7 +298,7 @@ class TestEvents:
         for _ in range(2):
             with database.begin() as connection:
                 stories.keep(connection, rows)
-                judgement.judge(connection, POLICY, KEYS, rows, day(2))
+                suppression_evaluator.judge(connection, POLICY, KEYS, rows, day(2))
         hear(database, [bounce(1), bounce(2, at=3)], day(4))
         [(kind, data)] = changes(database)
         assert kind == "suppression.added"
@@ -418,7 +421,7 @@ class TestALiftThatMustWait:
         with database.begin() as batch:
             found = stories.rows([bounce(1)])
             stories.keep(batch, found)
-            judgement.judge(batch, POLICY, KEYS, found, day(2))
+            suppression_evaluator.judge(batch, POLICY, KEYS, found, day(2))
             lifting = threading.Thread(target=lambda: lifted.extend(self.lift_now(database)))
             lifting.start()
             while not waits_for_a_lock(database):
@@ -718,14 +721,14 @@ class TestSoftBounces:
         self.story(database, *(soft(number, number) for number in range(1, 6)))
         hear(database, [soft(9, 5, recipient=BOB)], day(10))
         with database.begin() as connection:
-            assert soft_bounces.trim(connection, day(20)) == 1
+            assert soft_bounce_store.trim(connection, day(20)) == 1
         with database.connect() as connection:
-            assert set(soft_bounces.bounces(connection, [(ANN, ""), (BOB, "")])) == {(ANN, "")}
+            assert set(soft_bounce_store.bounces(connection, [(ANN, ""), (BOB, "")])) == {(ANN, "")}
 
     def test_are_judged_by_one_at_a_time(self, database):
         with database.begin() as one, database.begin() as other:
-            assert soft_bounces.alone(one)
-            assert not soft_bounces.alone(other)
+            assert soft_bounce_store.alone(one)
+            assert not soft_bounce_store.alone(other)
 
     def test_of_somebody_erased_neither_lift_nor_renew_what_there_is(self, database):
         self.story(database, *(soft(number, number) for number in range(1, 6)))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.addresses import normalize, strip_brackets
+from shared.addresses import normalize, strip_brackets
 
 
 @pytest.mark.parametrize(

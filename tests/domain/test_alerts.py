@@ -9,8 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import alert_words
-from shared.domain.alert_rules import (
+from shared.alerts import summaries
+from shared.alerts.policy import (
+    FORGOTTEN_AFTER,
+    AlertRule,
+    Decision,
+    Ending,
+    Escalate,
+    Fire,
+    Firing,
+    Hold,
+    Kind,
+    Nothing,
+    Number,
+    Past,
+    Reading,
+    Resolve,
+    Subject,
+    decide,
+)
+from shared.alerts.rules import (
     CLASSES,
     RATES,
     AnnouncedRule,
@@ -30,27 +48,8 @@ from shared.domain.alert_rules import (
     VerificationRule,
     usual_rate,
 )
-from shared.domain.alerts import (
-    FORGOTTEN_AFTER,
-    AlertRule,
-    Decision,
-    Ending,
-    Escalate,
-    Fire,
-    Firing,
-    Hold,
-    Kind,
-    Nothing,
-    Number,
-    Past,
-    Reading,
-    Resolve,
-    Severity,
-    Subject,
-    decide,
-)
 from shared.domain.rules import Tally, tallies
-from shared.domain.vocabulary import EventType
+from shared.vocabulary import EventType, Severity
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MAIN = Subject(name="main", source_id=1, source="main")
@@ -311,7 +310,7 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
 def test_an_alert_says_in_a_sentence_what_it_was_judged_by(
     rule: AlertRule, subject: Subject, numbers: Mapping[str, Number], sentence: str
 ) -> None:
-    assert alert_words.firing(rule, Reading(subject=subject, value=1, numbers=numbers), WARNING) == sentence
+    assert summaries.firing(rule, Reading(subject=subject, value=1, numbers=numbers), WARNING) == sentence
 
 
 def test_every_kind_of_rule_has_a_sentence() -> None:
@@ -320,13 +319,13 @@ def test_every_kind_of_rule_has_a_sentence() -> None:
 
 def test_the_end_of_an_alert_says_since_when_it_is_calm_or_why_it_is_not_judged_any_more() -> None:
     calm = Reading(subject=MAIN, value=1, numbers={"percent": 1.0, "events": 10, "volume": 1000})
-    assert alert_words.resolved(RULE, calm, Ending.CALM, NOW) == (
+    assert summaries.resolved(RULE, calm, Ending.CALM, NOW) == (
         "The bounce rate of source main is 1 % (10 of 1,000 in 60 minutes); below 5 % since 2026-01-01 12:00 UTC."
     )
     unknown = reading(None)
-    assert "too little to judge bounce-rate by for a day: source main" in alert_words.resolved(
+    assert "too little to judge bounce-rate by for a day: source main" in summaries.resolved(
         RULE, unknown, Ending.FORGOTTEN, None
     )
     back = Reading(subject=MAIN, value=0, numbers={"silent_minutes": 0, "events_before": 0})
-    assert alert_words.resolved(SilenceRule(name="s"), back, Ending.CALM, NOW) == "Source main brings events again."
-    assert alert_words.withdrawn("bounce-rate") == "The rule bounce-rate is not in force any more."
+    assert summaries.resolved(SilenceRule(name="s"), back, Ending.CALM, NOW) == "Source main brings events again."
+    assert summaries.withdrawn("bounce-rate") == "The rule bounce-rate is not in force any more."

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.automation import APPLE, APPLE_NETWORKS, SCANNERS, Automation, detect
-from shared.domain.vocabulary import EventType
+from shared.events.bots import APPLE, APPLE_NETWORKS, SCANNERS, Automation, detect
+from shared.vocabulary import EventType
 
 HOME = "203.0.113.45"
 RELAY = "172.225.158.176"

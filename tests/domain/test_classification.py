@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops import classification_page
-from shared.domain import diagnostics
-from shared.domain.classification import Hardness, classify, code, find_codes, hardness
-from shared.domain.enhanced_codes import ENHANCED, HOSTERS, REGISTERED, SUBJECTS
-from shared.domain.judgements import REPLIES
-from shared.domain.vocabulary import Classification, EventType
-from shared.domain.wordings import CONDEMNING, WORDINGS
+from cli import docs_page
+from shared.classification import diagnostic_text
+from shared.classification.classify import Hardness, classify, code, find_codes, hardness
+from shared.classification.enhanced_codes import ENHANCED, HOSTERS, REGISTERED, SUBJECTS
+from shared.classification.patterns import CONDEMNING, WORDINGS
+from shared.classification.provider_codes import REPLIES
+from shared.vocabulary import Classification, EventType
 
 C = Classification
 
@@ -174,7 +174,7 @@ def test_whatever_is_known_gives_one_classification_and_always_the_same(
     known = {"word": word, "enhanced_code": enhanced_code, "smtp_status": smtp_status, "text": text}
     found = classify(**known)
     assert isinstance(found, Classification)
-    diagnostics._find.cache_clear()
+    diagnostic_text._find.cache_clear()
     assert classify(**known) is found
 
 
@@ -225,8 +225,8 @@ def test_a_failure_without_classification_is_as_one_that_nobody_can_read() -> No
 
 
 def test_the_page_is_what_the_tables_say() -> None:
-    written = classification_page.PAGE.read_text(encoding="utf-8")
-    assert written == classification_page.compose(), f"run `{classification_page.REGENERATE}`"
+    written = docs_page.PAGE.read_text(encoding="utf-8")
+    assert written == docs_page.compose(), f"run `{docs_page.REGENERATE}`"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain.diagnosis import Facts, diagnose
-from shared.domain.diagnosis.facts import (
+from shared.diagnosis.diagnose import diagnose
+from shared.diagnosis.facts import (
     Enrolment,
+    Facts,
     FailedDelivery,
     Names,
     Refused,
@@ -17,8 +18,8 @@ from shared.domain.diagnosis.facts import (
     Suppressed,
     Undecided,
 )
-from shared.domain.diagnosis.verdicts import LONGEST_RETRIES, PATIENCE
-from shared.domain.vocabulary import Classification, EventType, ReceiptState, Status
+from shared.diagnosis.verdicts import LONGEST_RETRIES, PATIENCE
+from shared.vocabulary import Classification, EventType, ReceiptState, Status
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BEGAN = NOW - timedelta(hours=6)

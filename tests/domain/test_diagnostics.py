@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.domain import diagnostics
-from shared.domain.classification import Hardness, classify, find_codes, hardness
-from shared.domain.vocabulary import Classification, EventType
-from shared.domain.wordings import WORDINGS, Wording
+from shared.classification import diagnostic_text
+from shared.classification.classify import Hardness, classify, find_codes, hardness
+from shared.classification.patterns import WORDINGS, Wording
+from shared.vocabulary import Classification, EventType
 
 C = Classification
 
@@ -303,7 +303,7 @@ def test_only_the_beginning_of_a_text_is_read() -> None:
 def test_every_phrase_is_found_unless_an_earlier_row_takes_it(wording: Wording) -> None:
     rank = WORDINGS.index(wording)
     for phrase in WORDINGS[rank].phrases:
-        found = diagnostics.find(f"550 {phrase.replace('…', 'one or two').upper()}.", temporary=False)
+        found = diagnostic_text.find(f"550 {phrase.replace('…', 'one or two').upper()}.", temporary=False)
         assert found in {row.classification for row in WORDINGS[: rank + 1]}, phrase
 
 

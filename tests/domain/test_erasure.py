@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.addresses import normalize
 from shared.domain import erasure
-from shared.domain.addresses import normalize
 from shared.domain.erasure import Eraser, Understood
-from shared.domain.targets import TargetError
+from shared.targets import TargetError
 
 KEY = "0123456789abcdef" * 2
 ANN = "ann+x@xn--bcher-kva.example"

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import reconciliation
-from shared.domain.reconciliation import Contents, FailedDelivery, GiveUp, Span, TryLater, is_ours, most_alike
+from shared.providers.api.base import Contents, FailedDelivery, Span, is_ours
+from shared.reconciliation import policy as reconciliation_policy
+from shared.reconciliation.policy import GiveUp, TryLater, most_alike
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -24,16 +25,16 @@ def contents(seconds: float | None, events: int = 2) -> Contents:
 
 class TestWhatIsListed:
     def test_goes_back_three_days_the_first_time(self) -> None:
-        assert reconciliation.span_to_list(None, NOW) == Span(since=NOW - 3 * DAY, until=NOW)
+        assert reconciliation_policy.span_to_list(None, NOW) == Span(since=NOW - 3 * DAY, until=NOW)
 
     def test_begins_a_while_before_the_last_time(self) -> None:
-        assert reconciliation.span_to_list(NOW - DAY, NOW).since == NOW - DAY - reconciliation.OVERLAP
+        assert reconciliation_policy.span_to_list(NOW - DAY, NOW).since == NOW - DAY - reconciliation_policy.OVERLAP
 
     def test_goes_back_31_days_at_most(self) -> None:
-        assert reconciliation.span_to_list(NOW - 90 * DAY, NOW).since == NOW - 31 * DAY
+        assert reconciliation_policy.span_to_list(NOW - 90 * DAY, NOW).since == NOW - 31 * DAY
 
     def test_is_what_a_person_says(self) -> None:
-        span = reconciliation.span_to_list(NOW, NOW, since=NOW - 60 * DAY, until=NOW - DAY)
+        span = reconciliation_policy.span_to_list(NOW, NOW, since=NOW - 60 * DAY, until=NOW - DAY)
         assert span == Span(since=NOW - 60 * DAY, until=NOW - DAY)
 
     @given(days=st.floats(0, 100))
@@ -41,7 +42,7 @@ class TestWhatIsListed:
         self, days: float
     ) -> None:
         span = Span(since=NOW - timedelta(days=days), until=NOW)
-        parts = list(reconciliation.steps(span))
+        parts = list(reconciliation_policy.steps(span))
         assert all(part.since < part.until <= part.since + 31 * DAY for part in parts)
         edges = [span.since, *(part.until for part in parts)]
         assert [part.since for part in parts] == edges[:-1]
@@ -50,32 +51,34 @@ class TestWhatIsListed:
     @pytest.mark.parametrize("known", [None, 0, 1, 30, 31, 90])
     def test_without_interruption_is_remembered_to_its_end(self, known: int | None) -> None:
         until = None if known is None else NOW - known * DAY
-        for part in reconciliation.steps(reconciliation.span_to_list(until, NOW)):
-            until = reconciliation.listed_until(until, part, NOW)
+        for part in reconciliation_policy.steps(reconciliation_policy.span_to_list(until, NOW)):
+            until = reconciliation_policy.listed_until(until, part, NOW)
         assert until == NOW
 
     def test_behind_a_gap_does_not_count(self) -> None:
         yesterday = Span(since=NOW - DAY, until=NOW)
-        assert reconciliation.listed_until(NOW - 5 * DAY, yesterday, NOW) == NOW - 5 * DAY
-        assert reconciliation.listed_until(None, yesterday, NOW) is None
+        assert reconciliation_policy.listed_until(NOW - 5 * DAY, yesterday, NOW) == NOW - 5 * DAY
+        assert reconciliation_policy.listed_until(None, yesterday, NOW) is None
 
     def test_is_never_what_is_to_come(self) -> None:
         until = NOW - DAY / 4
-        for part in reconciliation.steps(reconciliation.span_to_list(until, NOW, until=NOW + 27_000 * DAY)):
-            until = reconciliation.listed_until(until, part, NOW) or until
+        for part in reconciliation_policy.steps(
+            reconciliation_policy.span_to_list(until, NOW, until=NOW + 27_000 * DAY)
+        ):
+            until = reconciliation_policy.listed_until(until, part, NOW) or until
         assert until == NOW
-        assert reconciliation.listed_until(NOW - DAY, Span(since=NOW - DAY, until=NOW + DAY), NOW) == NOW
+        assert reconciliation_policy.listed_until(NOW - DAY, Span(since=NOW - DAY, until=NOW + DAY), NOW) == NOW
 
     def test_is_looked_for_anew_where_the_future_is_said_to_be_listed(self) -> None:
-        assert reconciliation.is_fresh(NOW, NOW)
-        assert not reconciliation.is_fresh(NOW + DAY, NOW)
-        span = reconciliation.span_to_list(NOW + DAY, NOW)
-        assert span == reconciliation.span_to_list(None, NOW)
-        assert reconciliation.listed_until(NOW + DAY, span, NOW) == NOW
+        assert reconciliation_policy.is_fresh(NOW, NOW)
+        assert not reconciliation_policy.is_fresh(NOW + DAY, NOW)
+        span = reconciliation_policy.span_to_list(NOW + DAY, NOW)
+        assert span == reconciliation_policy.span_to_list(None, NOW)
+        assert reconciliation_policy.listed_until(NOW + DAY, span, NOW) == NOW
 
     def test_a_second_time_takes_nothing_back(self) -> None:
         last_week = Span(since=NOW - 8 * DAY, until=NOW - 7 * DAY)
-        assert reconciliation.listed_until(NOW - DAY, last_week, NOW) == NOW - DAY
+        assert reconciliation_policy.listed_until(NOW - DAY, last_week, NOW) == NOW - DAY
 
 
 @pytest.mark.parametrize(
@@ -99,26 +102,28 @@ def test_our_webhooks_are_told_from_others(url: str | None, webhook_url: str | N
 
 class TestAfterAFailure:
     def test_the_pauses_grow_to_half_a_day_and_end_after_a_week(self) -> None:
-        decisions = [reconciliation.after_failure(attempts) for attempts in range(1, reconciliation.MOST_ATTEMPTS)]
+        decisions = [
+            reconciliation_policy.after_failure(attempts) for attempts in range(1, reconciliation_policy.MOST_ATTEMPTS)
+        ]
         pauses = [decision.delay for decision in decisions if isinstance(decision, TryLater)]
         assert len(pauses) == len(decisions)
         assert pauses == sorted(pauses)
         assert pauses[0] == timedelta(minutes=15)
         assert pauses[-1] == DAY / 2
         assert 7 * DAY < sum(pauses, timedelta()) < 14 * DAY
-        assert isinstance(reconciliation.after_failure(reconciliation.MOST_ATTEMPTS), GiveUp)
+        assert isinstance(reconciliation_policy.after_failure(reconciliation_policy.MOST_ATTEMPTS), GiveUp)
 
     @pytest.mark.parametrize(
         ("code", "taken"), [(200, True), (204, True), (199, False), (302, False), (503, False), (None, False)]
     )
     def test_only_2xx_was_taken(self, code: int | None, taken: bool) -> None:
-        assert reconciliation.was_taken(code) is taken
+        assert reconciliation_policy.was_taken(code) is taken
 
 
 class TestTheNextRun:
     def next_run(self, **changes: object) -> timedelta:
         given = {"failures": 0, "stopped": False, "finished": True, "asked_seconds": None, **changes}
-        return reconciliation.next_run(NOW, **given) - NOW  # type: ignore[arg-type]
+        return reconciliation_policy.next_run(NOW, **given) - NOW  # type: ignore[arg-type]
 
     def test_comes_in_a_quarter_of_an_hour(self) -> None:
         assert self.next_run() == timedelta(minutes=15)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.state import RANKS, STANDINGS, Fact, State, fold, merge, state_of
-from shared.domain.vocabulary import EventType, Status
+from shared.messages.state import RANKS, STANDINGS, Fact, State, fold, merge, state_of
+from shared.vocabulary import EventType, Status
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

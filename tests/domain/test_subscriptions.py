@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from shared.domain import subscription_checks
 from shared.domain.deliveries import DEFAULT_SCHEDULE, LONG_SCHEDULE
-from shared.domain.state import CHANGE_TYPES
 from shared.domain.subscription_checks import TYPES, WILDCARDS, SubscriptionError
 from shared.domain.subscriptions import ChangeSubject, SigningSecret, Subscription, matches
+from shared.vocabulary import CHANGE_TYPES
 
 
 def subscription(**wishes: Any) -> Subscription:

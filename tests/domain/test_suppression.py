@@ -8,23 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import suppression
-from shared.domain.classification import Hardness, hardness
-from shared.domain.suppression import (
-    ALL_MAIL,
+from shared.classification.classify import Hardness, hardness
+from shared.suppression import policy as suppression_policy
+from shared.suppression.policy import (
     Claim,
     Consequence,
     HardBounce,
     Lift,
-    MailType,
-    Reason,
     SoftBounce,
     SoftBounces,
     SuppressionPolicy,
     Tenants,
     Term,
 )
-from shared.domain.vocabulary import Classification, EventType
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Reason
 
 C, E = Classification, EventType
 POLICY = SuppressionPolicy()
@@ -39,28 +36,28 @@ def day(number: float) -> datetime:
 
 def reason_for(kind: EventType, why: Classification | None = None, policy: SuppressionPolicy = POLICY) -> str | None:
     """What follows at once, or `soft` where it only counts."""
-    found = suppression.consequence(policy, kind, why)
+    found = suppression_policy.consequence(policy, kind, why)
     if found is not None:
         return found[0]
-    return "soft" if suppression.is_soft(policy, kind, why) else None
+    return "soft" if suppression_policy.is_soft(policy, kind, why) else None
 
 
 class TestWhatFollowsFromOneEvent:
     @pytest.mark.parametrize("kind", [E.BOUNCED, E.FAILED])
     @pytest.mark.parametrize("why", [C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN])
     def test_a_recipient_who_does_not_exist_is_suppressed_for_good_and_for_all_mail(self, kind, why):
-        found = suppression.consequence(POLICY, kind, why)
+        found = suppression_policy.consequence(POLICY, kind, why)
         assert found is not None
         reason, consequence = found
         assert (reason, consequence.days, consequence.types) == (Reason.HARD_BOUNCE, FOREVER, ALL_MAIL)
 
     def test_a_complaint_suppresses_for_good_and_for_all_mail(self):
-        found = suppression.consequence(POLICY, E.COMPLAINED, None)
+        found = suppression_policy.consequence(POLICY, E.COMPLAINED, None)
         assert found is not None
         assert (found[0], found[1].days, found[1].types) == (Reason.COMPLAINT, FOREVER, ALL_MAIL)
 
     def test_who_unsubscribes_still_gets_transactional_mail(self):
-        found = suppression.consequence(POLICY, E.UNSUBSCRIBED, None)
+        found = suppression_policy.consequence(POLICY, E.UNSUBSCRIBED, None)
         assert found is not None
         assert (found[0], found[1].types) == (Reason.UNSUBSCRIBE, frozenset({MailType.NON_TRANSACTIONAL}))
 
@@ -108,7 +105,7 @@ class TestWhatFollowsFromOneEvent:
         [(Tenants.OWN, "acme", "acme"), (Tenants.OWN, None, ""), (Tenants.ALL, "acme", ""), (Tenants.ALL, None, "")],
     )
     def test_it_holds_for_the_tenant_of_the_mail_or_for_all(self, tenants, tenant, expected):
-        assert suppression.tenant_of(tenants, tenant) == expected
+        assert suppression_policy.tenant_of(tenants, tenant) == expected
 
 
 def claim(number: float, reason: Reason = Reason.HARD_BOUNCE, until: float | None = None, key: str = "a") -> Claim:
@@ -119,31 +116,31 @@ def claim(number: float, reason: Reason = Reason.HARD_BOUNCE, until: float | Non
 class TestOfSeveralEvents:
     def test_the_first_is_the_evidence(self):
         first, second = claim(1), claim(2)
-        assert suppression.fold([second, first], []) == {("", Reason.HARD_BOUNCE): first}
+        assert suppression_policy.fold([second, first], []) == {("", Reason.HARD_BOUNCE): first}
 
     def test_the_one_that_suppresses_longest_holds(self):
         short, long = claim(1, until=31), claim(2, until=32)
-        assert suppression.fold([long, short], []) == {("", Reason.HARD_BOUNCE): long}
-        assert suppression.fold([long, short, claim(3)], []) == {("", Reason.HARD_BOUNCE): claim(3)}
+        assert suppression_policy.fold([long, short], []) == {("", Reason.HARD_BOUNCE): long}
+        assert suppression_policy.fold([long, short, claim(3)], []) == {("", Reason.HARD_BOUNCE): claim(3)}
 
     def test_of_unsubscriptions_the_last_holds_for_one_may_have_subscribed_in_between(self):
         first, last = claim(1, Reason.UNSUBSCRIBE), claim(3, Reason.UNSUBSCRIBE)
         again = Lift(at=day(2), tenant="", reason=Reason.UNSUBSCRIBE, by_event=True)
-        assert suppression.fold([first, last], [again]) == {("", Reason.UNSUBSCRIBE): last}
-        assert suppression.fold([first], [again]) == {}
+        assert suppression_policy.fold([first, last], [again]) == {("", Reason.UNSUBSCRIBE): last}
+        assert suppression_policy.fold([first], [again]) == {}
 
     def test_reasons_and_tenants_stand_side_by_side(self):
         claims = [claim(1), claim(1, Reason.COMPLAINT), replace(claim(1), tenant="acme")]
-        assert len(suppression.fold(claims, [])) == 3
+        assert len(suppression_policy.fold(claims, [])) == 3
 
     @pytest.mark.parametrize(("at", "counts"), [(1, False), (2, False), (2.1, True)])
     def test_what_happened_before_a_person_lifted_counts_no_more(self, at, counts):
-        assert bool(suppression.fold([claim(at)], [Lift(at=day(2))])) is counts
+        assert bool(suppression_policy.fold([claim(at)], [Lift(at=day(2))])) is counts
 
     @pytest.mark.parametrize(("at", "counts"), [(1, False), (2, True), (2.1, True)])
     def test_ending_a_subscription_wins_over_beginning_it_at_the_same_instant(self, at, counts):
         again = Lift(at=day(2), reason=Reason.UNSUBSCRIBE, by_event=True)
-        assert bool(suppression.fold([claim(at, Reason.UNSUBSCRIBE)], [again])) is counts
+        assert bool(suppression_policy.fold([claim(at, Reason.UNSUBSCRIBE)], [again])) is counts
 
     @pytest.mark.parametrize(
         ("tenant", "reason", "counts"),
@@ -158,7 +155,7 @@ class TestOfSeveralEvents:
     )
     def test_a_lift_is_about_its_tenant_and_its_reason(self, tenant, reason, counts):
         complaint = replace(claim(1, Reason.COMPLAINT), tenant="acme")
-        assert bool(suppression.fold([complaint], [Lift(at=day(2), tenant=tenant, reason=reason)])) is counts
+        assert bool(suppression_policy.fold([complaint], [Lift(at=day(2), tenant=tenant, reason=reason)])) is counts
 
 
 claims = st.builds(
@@ -182,20 +179,23 @@ lifts = st.builds(
 def test_no_order_and_no_repetition_changes_what_holds(found, lifted, random):
     again = found + random.choices(found, k=len(found)) if found else found
     random.shuffle(again)
-    assert suppression.fold(again, lifted) == suppression.fold(found, lifted)
+    assert suppression_policy.fold(again, lifted) == suppression_policy.fold(found, lifted)
 
 
 @given(st.lists(claims, max_size=12), st.lists(lifts, max_size=3))
 def test_what_holds_in_parts_and_is_put_together_holds_of_the_whole(found, lifted):
     half = len(found) // 2
-    parts = [*suppression.fold(found[:half], lifted).values(), *suppression.fold(found[half:], lifted).values()]
-    assert suppression.fold(parts, lifted) == suppression.fold(found, lifted)
+    parts = [
+        *suppression_policy.fold(found[:half], lifted).values(),
+        *suppression_policy.fold(found[half:], lifted).values(),
+    ]
+    assert suppression_policy.fold(parts, lifted) == suppression_policy.fold(found, lifted)
 
 
 @given(st.lists(claims, max_size=12), st.lists(lifts, min_size=1, max_size=3))
 def test_nothing_from_before_a_persons_lift_ever_holds(found, lifted):
     person = replace(lifted[0], by_event=False)
-    for held in suppression.fold(found, [person, *lifted[1:]]).values():
+    for held in suppression_policy.fold(found, [person, *lifted[1:]]).values():
         covered = person.tenant in (None, held.tenant) and person.reason in (None, held.reason)
         assert held.at > person.at or not covered
 
@@ -210,7 +210,7 @@ def retried(first: float, last: float) -> SoftBounce:
 
 
 def term(bounces: Sequence[SoftBounce], after: float | None = None, rule: SoftBounces = RULE) -> Term | None:
-    return suppression.term(rule, bounces, None if after is None else day(after))
+    return suppression_policy.term(rule, bounces, None if after is None else day(after))
 
 
 class TestSoftBounces:
@@ -275,15 +275,15 @@ soft_bounces = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 5)), max_s
 @given(soft_bounces, st.none() | st.integers(0, 120).map(day), st.randoms(use_true_random=False))
 def test_no_order_of_soft_bounces_changes_the_term(found, after, random):
     shuffled = random.sample(found, k=len(found))
-    assert suppression.term(RULE, shuffled, after) == suppression.term(RULE, found, after)
+    assert suppression_policy.term(RULE, shuffled, after) == suppression_policy.term(RULE, found, after)
 
 
 @given(soft_bounces, st.integers(0, 120).map(day))
 def test_a_term_begins_after_the_mailbox_last_worked(found, after):
-    term = suppression.term(RULE, found, after)
+    term = suppression_policy.term(RULE, found, after)
     assert term is None or term.since > after
 
 
 @given(soft_bounces)
 def test_too_few_messages_never_suppress(found):
-    assert suppression.term(RULE, found[: RULE.messages - 1], None) is None
+    assert suppression_policy.term(RULE, found[: RULE.messages - 1], None) is None

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.domain import targets
-from shared.domain.targets import Target, TargetError
+from shared import targets
+from shared.targets import Target, TargetError
 
 
 @pytest.mark.parametrize(

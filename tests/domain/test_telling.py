@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import telling
-from shared.domain.alerts import Severity, Step
-from shared.domain.telling import MOST_ALONE, Alert, Notice, Telling, TellingType
+from shared.alerts.policy import Step
+from shared.notifications import policy as telling
+from shared.notifications.policy import MOST_ALONE, Alert, Notice, Telling, TellingType
+from shared.vocabulary import Severity
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = st.sampled_from([(Step.FIRED,), (Step.FIRED, Step.ESCALATED), (Step.FIRED, Step.RESOLVED), (Step.RESOLVED,)])

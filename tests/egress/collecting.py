@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from shared.egress.call import Call, Outcome
-from shared.egress.sender import Sender
+from shared.egress.client import Sender
+from shared.egress.types import Call, Outcome
 
 _PATIENCE_SECONDS = 15
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from shared.egress import captures
-from shared.egress.call import Call, Outcome
+from shared.egress.types import Call, Outcome
 
 HEADERS = {"Authorization": "Bearer s3cr3t-t0k3n", "X-Key": "hunter2", "X-Version": "1"}
 

@@ -8,11 +8,11 @@ from uuid import uuid4
 import pycurl
 import pytest
 
-from shared.egress import guard
-from shared.egress.call import Call, Outcome
-from shared.egress.guard import EgressError
-from shared.egress.line import Line
-from shared.egress.sender import Sender
+from shared.egress import ssrf
+from shared.egress.client import Sender
+from shared.egress.handle import Line
+from shared.egress.ssrf import EgressError
+from shared.egress.types import Call, Outcome
 
 PRIVATE_ADDRESSES = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255",
@@ -59,40 +59,40 @@ def in_url(address: str) -> str:
 
 @pytest.mark.parametrize("address", PRIVATE_ADDRESSES)
 def test_an_address_that_is_not_public_is_refused_before_and_while_dialling(address: str) -> None:
-    assert not guard.is_allowed(address)
+    assert not ssrf.is_allowed(address)
     with pytest.raises(EgressError):
-        guard.check_url(in_url(address))
+        ssrf.check_url(in_url(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
 def test_an_address_that_is_public_is_allowed(address: str) -> None:
-    assert guard.is_allowed(address)
-    guard.check_url(in_url(address))
+    assert ssrf.is_allowed(address)
+    ssrf.check_url(in_url(address))
 
 
 @pytest.mark.parametrize("url", ODD_URLS)
 def test_a_url_in_disguise_is_refused_at_registration(url: str) -> None:
     with pytest.raises(EgressError):
-        guard.check_url(url)
+        ssrf.check_url(url)
 
 
 def test_what_the_operator_allows_may_be_reached_in_either_form() -> None:
     allow = [ip_network("10.1.0.0/16"), ip_network("fd00::/8")]
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
-        assert guard.is_allowed(address, allow)
+        assert ssrf.is_allowed(address, allow)
     for address in ("10.2.0.1", "127.0.0.1", "64:ff9b::a01:203", "2002:a01:203::1", "fe80::1"):
-        assert not guard.is_allowed(address, allow)
-    guard.check_url("http://10.1.2.3:8080/hooks", allow)
+        assert not ssrf.is_allowed(address, allow)
+    ssrf.check_url("http://10.1.2.3:8080/hooks", allow)
 
 
 def test_what_cannot_be_resolved_is_refused() -> None:
     with pytest.raises(EgressError, match="cannot be resolved"):
-        guard.check_url("https://nothing.invalid/")
+        ssrf.check_url("https://nothing.invalid/")
 
 
 def test_nonsense_is_no_address() -> None:
     for text in ("", "127.0.0.1/8", "localhost", "a local socket", "1.1.1.1 "):
-        assert not guard.is_allowed(text)
+        assert not ssrf.is_allowed(text)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_name_that_is_resolved_anew_to_a_private_address_is_refused_at_the_con
 ) -> None:
     """DNS rebinding: the name was public when the URL was registered; what is dialled is what is asked about."""
     port = listener.getsockname()[1]
-    guard.check_url("http://1.1.1.1/")
+    ssrf.check_url("http://1.1.1.1/")
     line = Line(())
     line.begin(Call(key=uuid4(), url=f"http://rebinds.example:{port}/", headers=(), body=b"secret", timeout_seconds=5))
     line.curl.setopt(pycurl.RESOLVE, [f"rebinds.example:{port}:127.0.0.1,::1,169.254.169.254"])

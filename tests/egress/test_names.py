@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from shared.egress import guard, resolver
-from shared.egress.call import Call
-from shared.egress.guard import EgressError
-from shared.egress.resolver import Found, Lookup, Resolver
-from shared.egress.sender import Sender
+from shared.egress import dns, ssrf
+from shared.egress.client import Sender
+from shared.egress.dns import Found, Lookup, Resolver
+from shared.egress.ssrf import EgressError
+from shared.egress.types import Call
 from tests import sinks
 from tests.egress.collecting import outcomes_of
 from tests.sinks import HttpSink
@@ -140,7 +140,7 @@ def test_an_address_that_does_not_answer_is_followed_by_the_next(names: Names, s
 
 
 def test_a_changed_address_is_taken_up(names: Names, sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "_KNOWN_SECONDS", 0)
+    monkeypatch.setattr(dns, "_KNOWN_SECONDS", 0)
     with sender_with(names) as sender:
         for place, reached in (("127.0.0.2", False), ("127.0.0.1", True)):
             names.places = lambda _name, place=place: [place]  # type: ignore[misc]
@@ -154,7 +154,7 @@ def test_a_name_that_was_public_at_registration_is_refused_where_it_leads_inside
     """DNS rebinding."""
     one = call(sink, "rebinds.example")
     names.places = lambda _name: ["1.1.1.1"]
-    guard.check_url(one.url, lookup=names)
+    ssrf.check_url(one.url, lookup=names)
     names.places = lambda _name: ["127.0.0.1", "::1", "::ffff:127.0.0.1"]
     with closing(Sender((), names)) as sender:
         (outcome,) = outcomes_of(sender, [one])
@@ -162,13 +162,13 @@ def test_a_name_that_was_public_at_registration_is_refused_where_it_leads_inside
     assert "is not a public address" in (outcome.network_error or "")
     assert sink.received == []
     with pytest.raises(EgressError, match="not a public address"):
-        guard.check_url(one.url, lookup=names)
+        ssrf.check_url(one.url, lookup=names)
 
 
 def test_registration_does_not_wait_for_a_name_for_long(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_LOOKUP_SECONDS", 0.1)
+    monkeypatch.setattr(ssrf, "_LOOKUP_SECONDS", 0.1)
     with pytest.raises(EgressError, match=r"dead\.example cannot be resolved: no answer within 0\.1 s"):
-        guard.check_url("https://dead.example/", lookup=names)
+        ssrf.check_url("https://dead.example/", lookup=names)
 
 
 def test_a_certificate_is_asked_for_by_name(names: Names) -> None:
@@ -206,7 +206,7 @@ class TestAResolver:
     def test_leaves_room_for_names_that_have_answered_before(
         self, names: Names, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(resolver, "_KNOWN_SECONDS", 0)
+        monkeypatch.setattr(dns, "_KNOWN_SECONDS", 0)
         told: queue.SimpleQueue[Found] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         assert resolving.find("good.example") is None
@@ -215,7 +215,7 @@ class TestAResolver:
             resolving.find(f"dead{number}.example")
         assert resolving.find("good.example") is None
         assert told.get(timeout=10).name == "good.example"
-        assert len(names.asked) <= 2 + resolver._MOST_STRANGERS_AT_ONCE
+        assert len(names.asked) <= 2 + dns._MOST_STRANGERS_AT_ONCE
         resolving.close()
 
     def test_comes_to_all_in_the_end(self, names: Names) -> None:
@@ -227,7 +227,7 @@ class TestAResolver:
         assert all(resolving.find(name) for name in wanted)
 
     def test_forgets_the_oldest(self, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resolver, "_MOST_KEPT", 2)
+        monkeypatch.setattr(dns, "_MOST_KEPT", 2)
         told: queue.SimpleQueue[Found] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         for name in ("a.example", "b.example", "c.example"):

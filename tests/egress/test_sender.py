@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.egress.call import Call, Outcome
-from shared.egress.line import MOST_BODY_BYTES
-from shared.egress.sender import Sender, SenderError
+from shared.egress.client import Sender, SenderError
+from shared.egress.handle import MOST_BODY_BYTES
+from shared.egress.types import Call, Outcome
 from tests import sinks
 from tests.egress.collecting import outcomes_of
 from tests.sinks import HttpSink, answer

@@ -10,13 +10,14 @@ from uuid import UUID
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from shared.db import failed_deliveries, reconciliations
-from shared.db.failed_deliveries import KnownFailure
-from shared.db.reconciliations import Standing
-from shared.domain.reconciliation import Span
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.providers.api.base import Span
+from shared.reconciliation import failed_deliveries
+from shared.reconciliation import store as reconciliations
+from shared.reconciliation.failed_deliveries import KnownFailure
+from shared.reconciliation.store import Standing
 from shared.settings import Settings
-from shared.sources import Source
+from shared.sources.source import Source
 from simulator import outage
 from simulator.dialects.ark import Ark
 from simulator.dialects.mailchannels import MailChannels
@@ -30,8 +31,8 @@ from tests import effects
 from tests.receiving import receiving
 from tests.workers import workshop as workshops
 from tests.workers.workshop import NotingBell, Workshop
-from workers import drain, reconciliation
-from workers.rim import Rim
+from workers import process_receipts, reconcile
+from workers.context import Rim
 
 Account = MailChannelsAccount | ArkAccount
 ALWAYS = Span(since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
@@ -77,12 +78,12 @@ class Scene:
 
     def reconcile(self) -> None:
         """What a worker does when its time has come, and what it does with what arrives."""
-        reconciliation.reconcile_due(self.workshop.rim)
+        reconcile.reconcile_due(self.workshop.rim)
         self.work()
 
     def work(self) -> None:
         """Process what is pending, and see what was new in it."""
-        drain.drain(self.workshop.rim)
+        process_receipts.drain(self.workshop.rim)
         with self.workshop.rim.engine.begin() as connection:
             failed_deliveries.settle(connection)
 
@@ -93,7 +94,7 @@ class Scene:
 
         def go_on() -> None:
             while not over.wait(0.05):
-                drain.drain(self.workshop.rim)
+                process_receipts.drain(self.workshop.rim)
 
         thread = threading.Thread(target=go_on)
         thread.start()

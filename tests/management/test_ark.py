@@ -9,12 +9,21 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.domain.reconciliation import FailedDelivery, Span, is_ours
-from shared.domain.suppression import ALL_MAIL, MailType, Reason
-from shared.management import ark_documents as documents
-from shared.management.ark import ArkClient
-from shared.management.base import OF_A_PERSON, GoneError, ManagementError, NewSuppression, UnreachableError, Webhook
-from shared.management.caller import Caller
+from shared.providers.api.base import (
+    OF_A_PERSON,
+    FailedDelivery,
+    GoneError,
+    ManagementError,
+    NewSuppression,
+    Span,
+    UnreachableError,
+    Webhook,
+    is_ours,
+)
+from shared.providers.api.client import Caller
+from shared.providers.ark import api_models as documents
+from shared.providers.ark.api import ArkClient
+from shared.vocabulary import ALL_MAIL, MailType, Reason
 from simulator.connection import Exchange
 from simulator.deliveries import Delivery
 from simulator.dialects.ark import Ark

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from shared.management.base import BusyError, DeniedError, GoneError, ManagementError, Patience, UnreachableError
-from shared.management.caller import Caller
+from shared.providers.api.base import BusyError, DeniedError, GoneError, ManagementError, Patience, UnreachableError
+from shared.providers.api.client import Caller
 from simulator.serving import Call, Ending, Response, Server
 
 PATIENCE = Patience(tries=3, timeout_seconds=5.0, resend_seconds=5.0, longest_wait_seconds=30.0)

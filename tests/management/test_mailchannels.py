@@ -7,12 +7,22 @@ from functools import partial
 
 import pytest
 
-from shared.domain.reconciliation import Contents, FailedDelivery, Span, is_ours
-from shared.domain.suppression import ALL_MAIL, MailType, Reason
-from shared.management import mailchannels_documents as documents
-from shared.management.base import OF_A_PERSON, DeniedError, GoneError, ManagementError, NewSuppression, Webhook
-from shared.management.caller import Caller
-from shared.management.mailchannels import MailChannelsClient
+from shared.providers.api.base import (
+    OF_A_PERSON,
+    Contents,
+    DeniedError,
+    FailedDelivery,
+    GoneError,
+    ManagementError,
+    NewSuppression,
+    Span,
+    Webhook,
+    is_ours,
+)
+from shared.providers.api.client import Caller
+from shared.providers.mailchannels import api_models as documents
+from shared.providers.mailchannels.api import MailChannelsClient
+from shared.vocabulary import ALL_MAIL, MailType, Reason
 from simulator.connection import Exchange
 from simulator.dialects.base import Signed
 from simulator.dialects.mailchannels import MailChannels

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.management import paging
+from shared.providers.api import pagination
 
 LIMIT = 50
 Change = st.tuples(st.integers(0, 25), st.integers(0, 18))
@@ -46,14 +46,14 @@ def test_by_offset_nothing_that_stays_is_missed_and_nothing_comes_twice(
     length: int, changes: list[tuple[int, int]]
 ) -> None:
     moving = Moving(length, changes)
-    found = [item for page in paging.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
+    found = [item for page in pagination.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
     assert moving.steady <= set(found)
     assert len(found) == len(set(found))
 
 
 def test_by_offset_a_list_that_loses_more_than_the_overlap_is_gone_back_in() -> None:
     moving = Moving(300, [(0, 40), (0, 45), (0, 30)])
-    found = [item for page in paging.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
+    found = [item for page in pagination.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
     assert moving.steady <= set(found)
 
 
@@ -64,7 +64,7 @@ def test_by_number_nothing_that_stays_is_missed_and_nothing_comes_twice(
 ) -> None:
     shrinking = [(0, go) for _, go in changes]
     moving = Moving(length, shrinking)
-    found = [item for page in paging.by_number(moving.by_number, LIMIT, lambda one: one) for item in page]
+    found = [item for page in pagination.by_number(moving.by_number, LIMIT, lambda one: one) for item in page]
     assert moving.steady <= set(found)
     assert len(found) == len(set(found))
 
@@ -76,7 +76,7 @@ def test_by_number_a_provider_may_cut_smaller_pages_than_it_was_asked_for(length
     def read(number: int) -> tuple[Sequence[int], int | None]:
         return items[(number - 1) * size : number * size], length
 
-    found = [item for page in paging.by_number(read, LIMIT, lambda one: one) for item in page]
+    found = [item for page in pagination.by_number(read, LIMIT, lambda one: one) for item in page]
     assert found == items
 
 
@@ -91,8 +91,8 @@ def test_a_list_that_stands_still_is_read_in_its_order(length: int) -> None:
         return by_offset((number - 1) * LIMIT), None
 
     for pages in (
-        paging.by_offset(by_offset, LIMIT, lambda one: one),
-        paging.by_number(by_number, LIMIT, lambda one: one),
+        pagination.by_offset(by_offset, LIMIT, lambda one: one),
+        pagination.by_number(by_number, LIMIT, lambda one: one),
     ):
         assert [item for page in pages for item in page] == items
 
@@ -100,15 +100,15 @@ def test_a_list_that_stands_still_is_read_in_its_order(length: int) -> None:
 def test_a_provider_that_does_not_heed_which_page_it_is_asked_for_is_not_asked_for_ever() -> None:
     items = list(range(LIMIT))
     for pages in (
-        paging.by_offset(lambda _: items, LIMIT, lambda one: one),
-        paging.by_number(lambda _: (items, None), LIMIT, lambda one: one),
+        pagination.by_offset(lambda _: items, LIMIT, lambda one: one),
+        pagination.by_number(lambda _: (items, None), LIMIT, lambda one: one),
     ):
         assert [item for page in pages for item in page] == items
 
 
 def test_by_offset_a_list_that_grows_by_pages_meanwhile_is_read_to_its_end() -> None:
     moving = Moving(300, [(LIMIT, 0), (LIMIT, 0), (LIMIT, 0)])
-    found = [item for page in paging.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
+    found = [item for page in pagination.by_offset(moving.by_offset, LIMIT, lambda one: one) for item in page]
     assert moving.steady <= set(found)
 
 
@@ -118,4 +118,4 @@ def test_a_list_that_never_stands_still_comes_to_an_end_all_the_same() -> None:
     def by_offset(offset: int) -> Sequence[int]:
         return [next(numbers) for _ in range(LIMIT)] if offset < 20 * LIMIT else []
 
-    assert sum(len(page) for page in paging.by_offset(by_offset, LIMIT, lambda one: one)) > 0
+    assert sum(len(page) for page in pagination.by_offset(by_offset, LIMIT, lambda one: one)) > 0

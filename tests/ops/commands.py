@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from click.testing import CliRunner, Result
 
-from ops.cli import main
+from cli.main import main
 from tests.api.house import House
 
 

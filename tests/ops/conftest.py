@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.secrets import new_key
+from shared.encryption import new_key
 from tests.api.house import opened
 from tests.ops.commands import Commands
 

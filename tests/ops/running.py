@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ops import sessions
-from ops.embedded.server import eventually
+from cli.embedded.server import eventually
+from cli.supervisor import process_groups
 
 START_SECONDS = 60
 STOP_SECONDS = 45
@@ -48,18 +48,18 @@ class Up:
 
         def replaced() -> bool:
             pids = self.pids(group)
-            complete = len(pids) == len(before) and all(sessions.alive(pid) for pid in pids)
+            complete = len(pids) == len(before) and all(process_groups.alive(pid) for pid in pids)
             return complete and before[position] not in pids
 
         assert eventually(replaced, timeout_seconds=START_SECONDS), f"{group} was not replaced: {self.ready()}"
 
     def everything(self) -> set[int]:
         """Every living process of this installation: those it named, their sessions, and orphans."""
-        found = {pid for pid in self.pids_seen if sessions.alive(pid)}
-        for leader, members in sessions.by_leader().items():
+        found = {pid for pid in self.pids_seen if process_groups.alive(pid)}
+        for leader, members in process_groups.by_leader().items():
             if leader in self.pids_seen:
                 found.update(members)
-            found.update(pid for pid in members if str(self.data) in sessions.command_of(pid))
+            found.update(pid for pid in members if str(self.data) in process_groups.command_of(pid))
         return found
 
     def leaves_nothing(self) -> bool:
@@ -69,7 +69,7 @@ class Up:
 
 def command(*arguments: str) -> list[str]:
     """The command line of `tidings`."""
-    return [sys.executable, "-m", "ops.cli", *arguments]
+    return [sys.executable, "-m", "cli.main", *arguments]
 
 
 def environment(**changes: str) -> dict[str, str]:

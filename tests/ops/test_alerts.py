@@ -41,14 +41,14 @@ def test_what_fires_is_listed_and_what_is_over_only_when_asked_for(commands: Com
 
 
 def test_an_alert_is_shown_with_what_to_do_and_who_was_told(commands: Commands, sink: HttpSink) -> None:
-    commands.run("alerts", "channels", "add", "ops", sink.url)
+    commands.run("alerts", "channels", "add", "cli", sink.url)
     alert_id = fire(commands)
     shown = commands.run("alerts", "show", str(alert_id))
-    for words in ("5.5 % of the mail of main bounced.", "What to do: ", "percent 5.5", "fired", "ops", "pending"):
+    for words in ("5.5 % of the mail of main bounced.", "What to do: ", "percent 5.5", "fired", "cli", "pending"):
         assert words in shown
     whole = json.loads(commands.run("alerts", "show", str(alert_id), "--json"))
     assert [step["step"] for step in whole["steps"]] == ["fired"]
-    assert [notice["channel"] for notice in whole["notices"]] == ["ops"]
+    assert [notice["channel"] for notice in whole["notices"]] == ["cli"]
 
 
 def test_an_alert_that_nobody_was_told_of_says_so(commands: Commands) -> None:
@@ -88,20 +88,20 @@ def test_rules_are_listed_with_where_they_come_from(commands: Commands) -> None:
 
 def test_a_webhook_is_made_tried_rotated_and_removed(commands: Commands, sink: HttpSink) -> None:
     assert "nobody is told" in commands.run("alerts", "channels", "list")
-    made = commands.run("alerts", "channels", "add", "ops", f"{sink.url}/secret-path", "--least", "critical")
+    made = commands.run("alerts", "channels", "add", "cli", f"{sink.url}/secret-path", "--least", "critical")
     old = made.splitlines()[0]
     listed = commands.run("alerts", "channels", "list")
     assert f"{sink.url}/••••" in listed
     assert "critical" in listed
-    new = commands.run("alerts", "channels", "rotate-secret", "ops").splitlines()[0]
-    assert "answered 200" in commands.run("alerts", "channels", "test", "ops")
+    new = commands.run("alerts", "channels", "rotate-secret", "cli").splitlines()[0]
+    assert "answered 200" in commands.run("alerts", "channels", "test", "cli")
     (request,) = sink.received
     for secret in (old, new):
         Webhook(secret).verify(request.body, dict(request.headers))
     sink.then(sinks.answer(500))
-    assert "answered 500" in commands.run("alerts", "channels", "test", "ops", code=1)
-    assert "Aborted" in commands.run("alerts", "channels", "remove", "ops", says="n\n", code=1)
-    commands.run("alerts", "channels", "remove", "ops", "--yes")
+    assert "answered 500" in commands.run("alerts", "channels", "test", "cli", code=1)
+    assert "Aborted" in commands.run("alerts", "channels", "remove", "cli", says="n\n", code=1)
+    commands.run("alerts", "channels", "remove", "cli", "--yes")
     assert commands.run("alerts", "channels", "list", "--json").strip() == "[]"
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_web_address_is_apprises_and_need_not_be_typed(commands: Comm
 
 
 def test_a_failing_channel_is_seen_in_the_list(commands: Commands) -> None:
-    commands.run("alerts", "channels", "add", "ops", "http://127.0.0.1:1/")
+    commands.run("alerts", "channels", "add", "cli", "http://127.0.0.1:1/")
     commands.house.execute("UPDATE alert_channels SET failing_since = now(), failures = 3, last_error = 'nobody home'")
     assert "nobody home" in commands.run("alerts", "channels", "list")
     commands.house.execute("UPDATE alert_channels SET target = 'nonsense'")
@@ -129,7 +129,7 @@ def test_wrong_channels_are_refused_in_a_sentence(commands: Commands) -> None:
 
     assert "The url must not be a file:// URL" in add("x", "file:///etc/passwd")
     assert "The name must be 1 to 63" in add("On Call", "https://example.com/")
-    add("ops", "https://example.com/", code=0)
-    assert "already" in add("ops", "https://example.com/")
+    add("cli", "https://example.com/", code=0)
+    assert "already" in add("cli", "https://example.com/")
     for words in (("remove", "x", "--yes"), ("test", "x"), ("rotate-secret", "x")):
         assert "no channel called 'x'" in commands.run("alerts", "channels", *words, code=2)

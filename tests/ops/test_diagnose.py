@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared import ids, recipient_keys
-from shared.db import failed_deliveries, refusals, suppressions
-from shared.db.refusals import Refusal
-from shared.db.suppressions import NewEntry
-from shared.domain.reconciliation import FailedDelivery
-from shared.domain.suppression import ALL_MAIL, Origin, Reason
+from shared import ids
+from shared.providers.api.base import FailedDelivery
+from shared.receipts import refusals
+from shared.receipts.refusals import Refusal
+from shared.reconciliation import failed_deliveries
+from shared.suppression import recipient_hashes
+from shared.suppression import store as suppressions
+from shared.suppression.store import NewEntry
+from shared.vocabulary import ALL_MAIL, Origin, Reason
 from tests.api.house import happening
 from tests.ops.commands import Commands
 
@@ -33,7 +36,7 @@ def told(commands: Commands) -> Commands:
         at=now,
     )
     with house.engine.begin() as connection:
-        keys = recipient_keys.load(connection, house.vault)
+        keys = recipient_hashes.load(connection, house.vault)
         entry = NewEntry(
             key=keys.of_address("sup@example.net"),
             address="sup@example.net",

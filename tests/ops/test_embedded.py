@@ -13,10 +13,11 @@ import redis as redis_client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ops import embedded, sessions
-from ops.embedded import housing
-from ops.embedded.server import eventually
-from ops.watchdog import Watchdog
+from cli import embedded
+from cli.embedded import postgres_user
+from cli.embedded.server import eventually
+from cli.supervisor import process_groups
+from cli.supervisor.watchdog import Watchdog
 
 MakePostgres = Callable[[], embedded.Postgres]
 MakeRedis = Callable[[], embedded.Redis]
@@ -31,7 +32,7 @@ def test_what_was_committed_survives_a_kill_and_is_found_at_the_same_address(
         connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
     killed = server.pid
     server.kill()
-    assert not sessions.alive(killed)
+    assert not process_groups.alive(killed)
 
     server.start()
 
@@ -114,7 +115,7 @@ def test_servers_end_with_the_process_that_started_them(data_dir: Path) -> None:
         pids = [int(word) for word in owner.stdout.readline().split()]
         assert len(pids) == 2
         owner.kill()
-    assert eventually(lambda: not any(sessions.alive(pid) for pid in pids), timeout_seconds=15)
+    assert eventually(lambda: not any(process_groups.alive(pid) for pid in pids), timeout_seconds=15)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
@@ -132,7 +133,7 @@ class TestStartedByRoot:
 
     def test_the_server_runs_as_somebody_else(self, make_postgres: MakePostgres) -> None:
         server = make_postgres()
-        assert Path(f"/proc/{server.pid}").stat().st_uid == housing.tenant().uid != 0
+        assert Path(f"/proc/{server.pid}").stat().st_uid == postgres_user.tenant().uid != 0
 
     def test_a_directory_closed_to_others_stays_closed_and_is_found_again(
         self, closed_dir: Path, watchdog: Watchdog
@@ -156,13 +157,13 @@ class TestStartedByRoot:
             embedded.postgres(closed_dir)
 
     def test_binaries_closed_to_others_are_copied(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        package = housing.package()
+        package = postgres_user.package()
         closed = data_dir / "closed"
         closed.mkdir(mode=0o700)
         shutil.copytree(package, closed / package.name, symlinks=True)
         shutil.copytree(package.with_name(package.name + ".libs"), closed / (package.name + ".libs"), symlinks=True)
-        monkeypatch.setattr(housing, "package", lambda: closed / package.name)
-        monkeypatch.setattr(housing, "ELSEWHERE", (data_dir / "tidings",))
+        monkeypatch.setattr(postgres_user, "package", lambda: closed / package.name)
+        monkeypatch.setattr(postgres_user, "ELSEWHERE", (data_dir / "tidings",))
 
         with embedded.postgres(data_dir / "data") as server:
-            assert str(data_dir / "tidings") in sessions.command_of(server.pid)
+            assert str(data_dir / "tidings") in process_groups.command_of(server.pid)

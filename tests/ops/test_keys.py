@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from shared.secrets import Vault
+from shared.encryption import Vault
 from tests.ops.commands import Commands
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops import pages
-from shared.db.walks import Page, Position
+from cli.formatting import pages
+from shared.postgres.pagination import Page, Position
 
 STORED = {1: "a", 4: "b", 5: "c", 9: "d"}
 """What fits, by its position; the others do not."""

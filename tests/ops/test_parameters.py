@@ -6,7 +6,7 @@ from enum import StrEnum
 import click
 import pytest
 
-from ops.parameters import MOMENT, OneOf
+from cli.options import MOMENT, OneOf
 
 
 class Fruit(StrEnum):

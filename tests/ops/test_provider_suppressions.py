@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from ops.cli import main
-from shared import recipient_keys
-from shared.db import suppression_pages, suppressions
-from shared.db.suppression_pages import Wanted
-from shared.db.suppressions import Entry, NewEntry
-from shared.domain import targets
-from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
-from shared.secrets import new_key
+from cli.main import main
+from shared import targets
+from shared.encryption import new_key
+from shared.suppression import queries as suppression_pages
+from shared.suppression import recipient_hashes
+from shared.suppression import store as suppressions
+from shared.suppression.queries import Wanted
+from shared.suppression.store import Entry, NewEntry
+from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
 from simulator.management.ark import ArkAccount
 from simulator.management.mailchannels import MailChannelsAccount
 from tests.management import scene as scenes
@@ -59,7 +60,7 @@ class Desk:
     ) -> None:
         target = targets.read(text)
         with self.scene.workshop.rim.engine.begin() as connection:
-            keys = recipient_keys.load(connection, self.scene.workshop.rim.vault)
+            keys = recipient_hashes.load(connection, self.scene.workshop.rim.vault)
             entry = NewEntry(
                 key=keys.of(target),
                 address=target.address,
@@ -79,7 +80,7 @@ class Desk:
 
     def lift(self, address: str) -> None:
         with self.scene.workshop.rim.engine.begin() as connection:
-            keys = recipient_keys.load(connection, self.scene.workshop.rim.vault)
+            keys = recipient_hashes.load(connection, self.scene.workshop.rim.vault)
             suppressions.lift(
                 connection,
                 keys=[keys.of_address(address)],

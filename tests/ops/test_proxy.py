@@ -17,8 +17,8 @@ from string import Template
 
 import pytest
 
-from ops import ports
-from ops.embedded.server import eventually
+from cli.embedded.server import eventually
+from cli.supervisor import ports
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 MAIN = """

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.embedded.server import eventually
-from ops.procfile import ROOT
-from shared.secrets import new_key
+from cli.embedded.server import eventually
+from cli.supervisor.procfile import ROOT
+from shared.encryption import new_key
 from simulator import post
 from simulator.management import faults
 from simulator.management.faults import Fault
@@ -163,7 +163,7 @@ def half_done(stage: Stage, end: signal.Signals) -> None:
     """The command runs, and is ended in the middle of it."""
     stage.mailchannels.faults.add(faults.slow(0.2), calls=1000, to="/resend")
     process = subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", "reconcile", "--source", "mc"],
+        [sys.executable, "-m", "cli.main", "reconcile", "--source", "mc"],
         cwd=ROOT,
         env=environment(**stage.commands.settings),
         stdout=subprocess.DEVNULL,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared import rules
-from shared.db import alerts, rules_in_force
+from shared.alerts import store as alerts
+from shared.db import rules_in_force
 from shared.rules import document
 from tests.ops.commands import Commands
 from tests.ops.running import START_SECONDS, command, environment

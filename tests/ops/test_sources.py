@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.db import sources
-from shared.sources import open_source
+from shared.sources import store as sources
+from shared.sources.source import open_source
 from simulator.dialects.mailchannels import MailChannels
 from simulator.server import ProviderServer
 from tests.api.house import House, happening
@@ -88,7 +88,7 @@ def test_a_new_password_lets_the_previous_one_in_until_it_is_dropped(commands: C
 
 
 def accepts(house: House, password: str) -> bool:
-    from shared.domain.errors import VerificationError
+    from shared.errors import VerificationError
 
     with house.engine.begin() as connection:
         row = sources.find(connection, "main")

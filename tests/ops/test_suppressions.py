@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from ops import jobs as job_commands
-from ops.cli import main
-from shared.db import jobs, walks
+from cli.commands import jobs as job_commands
+from cli.main import main
+from shared.jobs import store as jobs
+from shared.postgres import pagination
 from tests.api.house import happening
 from tests.ops.commands import Commands
 
@@ -106,7 +107,7 @@ def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: 
         add(commands, f"ann{number}@example.com")
     lines = "".join(f"u{number}@example.net\n" for number in range(9))
     run(commands, "import", "-", says=f"email\n{lines}")
-    monkeypatch.setattr(walks, "MOST_READ", 3)
+    monkeypatch.setattr(pagination, "MOST_READ", 3)
     words = ("list", "--domain", "example.com", "--json")
     found = [entry["address"] for entry in json.loads(run(commands, *words))]
     assert found == ["ann1@example.com", "ann0@example.com"]

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from shared import ids
-from shared.db import refusals
-from shared.db.refusals import Refusal
+from shared.receipts import refusals
+from shared.receipts.refusals import Refusal
 from tests.api.house import HANDLE, happening
 from tests.ops.commands import Commands
 

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 import redis as redis_client
 
-from ops import ports, sessions
-from ops.ready import Address
+from cli.supervisor import ports, process_groups
+from cli.supervisor.ready_file import Address
 from tests.conftest import DatabaseServer
 from tests.ops.running import START_SECONDS, STOP_SECONDS, Up, command, environment, running, wait_until
 
@@ -65,7 +65,7 @@ class TestWhileRunning:
             assert client.ping()
         assert facts["admin_key"]
         assert set(facts["pids"]) == GROUPS
-        assert all(sessions.alive(pid) for pids in facts["pids"].values() for pid in pids)
+        assert all(process_groups.alive(pid) for pids in facts["pids"].values() for pid in pids)
 
     def test_the_ready_file_and_the_secrets_are_for_their_owner_only(self, up: Up) -> None:
         for name in ("ready.json", "admin_key", "secret_keys"):
@@ -196,7 +196,7 @@ def test_migrate_may_run_again(postgres: DatabaseServer, database_url: str, tmp_
 
 def test_help_needs_none_of_what_the_commands_need(tmp_path: Path) -> None:
     shown = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "ops.cli", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "cli.main", "--help"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

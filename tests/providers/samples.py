@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from hypothesis import HealthCheck, settings
 
-from shared.providers.base import Request
+from shared.providers.webhooks.base import Request
 
 fuzzed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 """For tests of arbitrary input: a busy machine makes none of them fail."""

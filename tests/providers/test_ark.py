@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.errors import PayloadError, VerificationError
-from shared.domain.events import Event
-from shared.domain.vocabulary import Classification, EventType, RefusalReason
-from shared.providers import ark
+from shared.errors import PayloadError, VerificationError
+from shared.events.event import Event
+from shared.providers.ark import webhook as ark
+from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import BODIES, GIVEN, NOW, jwk, jwks, read_payloads, sign_ark
 
 PAYLOADS = {name: json.loads(body) for name, body in read_payloads("ark").items()}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.errors import PayloadError, VerificationError
-from shared.domain.events import Event
-from shared.domain.vocabulary import Classification, EventType, RefusalReason
-from shared.providers import cloudmailin
+from shared.errors import PayloadError, VerificationError
+from shared.events.event import Event
+from shared.providers.cloudmailin import webhook as cloudmailin
+from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import BODIES, GIVEN, NOW, make_request, read_payloads, sign_cloudmailin
 
 BODY = BODIES["cloudmailin"]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.errors import CredentialsError, PayloadError, VerificationError
-from shared.domain.events import Event, event_key
-from shared.domain.vocabulary import Classification, EventType
+from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.events.event import Event, event_key
 from shared.providers.registry import PROVIDERS
+from shared.vocabulary import Classification, EventType
 from tests.providers.samples import BODIES, GIVEN, HEADERS, NOW, SIGN, fuzzed, make_request, read_payloads
 
 CREDENTIALS = {name: provider.read_credentials(GIVEN[name], {}) for name, provider in PROVIDERS.items()}

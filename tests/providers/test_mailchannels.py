@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.domain.errors import CredentialsError, PayloadError, VerificationError
-from shared.domain.events import Event
-from shared.domain.vocabulary import Classification, EventType, RefusalReason
-from shared.providers import mailchannels, structured_fields
-from shared.providers.base import Request
+from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.events.event import Event
+from shared.providers.mailchannels import webhook as mailchannels
+from shared.providers.webhooks import structured_fields
+from shared.providers.webhooks.base import Request
+from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import (
     GIVEN,
     HERE,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from shared.domain.errors import PayloadError, VerificationError
-from shared.domain.events import Event
-from shared.domain.vocabulary import EventType, RefusalReason
-from shared.providers import mailwebhook, mailwebhook_bodies
+from shared.errors import PayloadError, VerificationError
+from shared.events.event import Event
+from shared.providers.mailwebhook import payloads
+from shared.providers.mailwebhook import webhook as mailwebhook
+from shared.vocabulary import EventType, RefusalReason
 from tests.providers.samples import (
     BODIES,
     GIVEN,
@@ -229,7 +230,7 @@ def test_a_body_that_is_no_json_is_a_payload_error(body: bytes) -> None:
 )
 def test_what_every_subscriber_is_sent_is_small_whatever_came_in(large: dict[str, Any]) -> None:
     body = json.dumps({**large, "spam": {"score": 7.5}}).encode()
-    (event,) = mailwebhook_bodies.parse(body)
+    (event,) = payloads.parse(body)
     assert event.provider_object == body
     assert len(json.dumps(event.details)) < 40_000
     assert event.details["spam"] == {"score": 7.5}

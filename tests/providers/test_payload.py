@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.errors import PayloadError
-from shared.providers import payload
+from shared.errors import PayloadError
+from shared.providers.webhooks import payload
 from tests.providers.samples import fuzzed
 
 

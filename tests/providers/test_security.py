@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from shared.domain.errors import CredentialsError, PayloadError, VerificationError
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import Request
+from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import Request
+from shared.vocabulary import RefusalReason
 from tests.providers.samples import BODIES, GIVEN, HEADERS, NOW, SIGN, Case, make_request, read_cases
 
 GARBAGE = [

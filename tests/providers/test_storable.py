@@ -6,7 +6,7 @@ import msgspec
 import psycopg
 import pytest
 
-from shared.domain.errors import PayloadError
+from shared.errors import PayloadError
 from shared.providers.registry import PROVIDERS
 from tests.providers.samples import GIVEN, read_payloads
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.providers.structured_fields import Item, Member, StructuredFieldError, Token, parse_dictionary
+from shared.providers.webhooks.structured_fields import Item, Member, StructuredFieldError, Token, parse_dictionary
 from tests.providers.samples import fuzzed
 
 

@@ -12,10 +12,11 @@ from werkzeug.test import Client
 from receiver.directory import Directory
 from receiver.refusals import RefusalBook
 from receiver.writer import Writer
-from shared.db import engine, sources
 from shared.doorbell import DRAIN, VERIFY
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import engine
 from shared.settings import Settings
+from shared.sources import store as sources
 from tests.receiving import Received, receiving
 
 T = TypeVar("T")

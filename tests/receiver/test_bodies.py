@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.embedded.server import eventually
+from cli.embedded.server import eventually
 from receiver.bodies import Bodies, Bounds
 from receiver.refused import Refused
-from shared.db import engine, sources
-from shared.domain.vocabulary import RefusalReason
-from shared.providers.base import StatusCodes
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import engine
+from shared.providers.webhooks.base import StatusCodes
+from shared.sources import store as sources
+from shared.vocabulary import RefusalReason
 from tests.conftest import DatabaseServer, new_database
 from tests.receiver.test_door import BASIC, BODY, CLOUDMAILIN
 from tests.serving import PATIENCE_SECONDS, Server, serving

@@ -10,9 +10,10 @@ import pytest
 from receiver import directory as directory_module
 from receiver.database import Database
 from shared import ids
-from shared.db import engine, migrate, sources
-from shared.db.refusals import Refusal
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import engine, migrate
+from shared.receipts.refusals import Refusal
+from shared.sources import store as sources
 from simulator.dialects.mailchannels import MailChannels
 from tests.chaos.house import frozen
 from tests.receiving import receiving

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.embedded.server import eventually
+from cli.embedded.server import eventually
 from receiver import directory
-from shared.db.receipts import Receipt
 from shared.doorbell import DRAIN, VERIFY
-from shared.providers.base import Request, StatusCodes
 from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import Request, StatusCodes
+from shared.receipts.store import Receipt
 from simulator.dialects.mailchannels import MailChannels
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"user:secret").decode()}
@@ -156,7 +156,7 @@ def test_a_compressed_body_is_415(receiver, mailchannels):
 def test_a_changed_secret_holds_at_once(receiver):
     source = receiver.add_source("cm", "cloudmailin", CLOUDMAILIN)
     assert receiver.client.post("/webhooks/cm", data=BODY, headers=BASIC).status_code == 200
-    from shared.db import sources
+    from shared.sources import store as sources
 
     with receiver.database.begin() as connection:
         sources.update(connection, source, credentials=receiver.vault.seal({"username": "user", "password": "new"}))
@@ -165,7 +165,7 @@ def test_a_changed_secret_holds_at_once(receiver):
 
 
 def test_a_deleted_source_is_404(receiver):
-    from shared.db import sources
+    from shared.sources import store as sources
 
     receiver.add_source("cm", "cloudmailin", CLOUDMAILIN)
     receiver.client.get("/webhooks/cm")

@@ -9,9 +9,9 @@ import pytest
 
 from receiver.writer import Kept, StorageUnavailableError
 from shared import ids
-from shared.db import migrate
-from shared.db.receipts import Receipt
-from shared.secrets import Vault, new_key
+from shared.encryption import Vault, new_key
+from shared.postgres import migrate
+from shared.receipts.store import Receipt
 from tests.chaos.house import frozen
 from tests.receiving import Received, receiving
 

@@ -11,8 +11,10 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from shared import rules
-from shared.db import alerts, engine, rules_in_force
+from shared.alerts import store as alerts
+from shared.db import rules_in_force
 from shared.domain.rules import Rules
+from shared.postgres import engine
 from shared.rules import RuleBook, RulesError, startup
 
 GOOD = "suppression:\n  complaint:\n    days: %d\n"

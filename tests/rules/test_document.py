@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import rules
-from shared.domain.alert_rules import CLASSES, EventRule, Per, Rate, RateRule, usual_rate
-from shared.domain.alerts import AlertRule, Kind
+from shared.alerts.policy import AlertRule, Kind
+from shared.alerts.rules import CLASSES, EventRule, Per, Rate, RateRule, usual_rate
 from shared.domain.rules import Rules
-from shared.domain.suppression import Consequence, MailType, SuppressionPolicy, Tenants
-from shared.domain.vocabulary import Classification, EventType
 from shared.rules import RulesError, suppression
 from shared.rules.alerts import FIELDS
 from shared.rules.nodes import MOST_BYTES
+from shared.suppression.policy import Consequence, SuppressionPolicy, Tenants
+from shared.vocabulary import Classification, EventType, MailType
 
 RATE = "alerts:\n  - {name: a, kind: rate, rate: bounce, %s}\n"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.domain import state
-from shared.domain.errors import VerificationError
-from shared.domain.events import Event
-from shared.domain.vocabulary import EventType, RefusalReason
-from shared.providers.base import Provider, Request
+from shared.errors import VerificationError
+from shared.events.event import Event
+from shared.messages import state
 from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import Provider, Request
+from shared.vocabulary import EventType, RefusalReason
 from simulator.dialects import DIALECTS
 from simulator.dialects.ark import Ark, Form
 from simulator.dialects.base import Dialect, Forgery, Signed

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import ops
-from ops.demo import claims, report
-from ops.demo.command import SCENARIO
-from ops.demo.report import Act
+import cli
+from cli.demo import claims, report
+from cli.demo.command import SCENARIO
+from cli.demo.report import Act
 from simulator.api import Api
 from simulator.dialects.mailchannels import MailChannels
 from simulator.findings import Examiner, settle
@@ -53,8 +53,8 @@ def test_the_demo_does_not_hold_where_nothing_is_known() -> None:
 def test_the_demo_runs_on_servers_of_its_own_and_ends_with_zero(own: str) -> None:
     environment = os.environ | {"TIDINGS_DATABASE_URL": own, "TIDINGS_BROKER_URL": "redis://127.0.0.1:9"}
     ended = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "demo", "--once"],
-        cwd=Path(ops.__path__[0]).parent,
+        [sys.executable, "-m", "cli.main", "demo", "--once"],
+        cwd=Path(cli.__path__[0]).parent,
         env=environment,
         capture_output=True,
         text=True,

@@ -12,9 +12,9 @@ from urllib.request import Request, urlopen
 import pytest
 from rich.console import Console
 
-from ops.demo import claims, downstream
-from ops.demo.downstream import Audience
-from shared import standard_webhooks
+from cli.demo import claims, downstream
+from cli.demo.downstream import Audience
+from shared.http import standard_webhooks
 from simulator.api import Api
 
 _LOG = ["1-1", "1-2", "2-1"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.vocabulary import Status
+from shared.vocabulary import Status
 from simulator.dialects.mailchannels import MailChannels
 from simulator.findings import Finding, difference, settle
 from simulator.scenarios import SCENARIOS

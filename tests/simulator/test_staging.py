@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from shared.domain.vocabulary import EventType, Status
+from shared.vocabulary import EventType, Status
 from simulator.dialects import DIALECTS
 from simulator.dialects.base import Forgery
 from simulator.dialects.mailchannels import MailChannels

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import state
-from shared.domain.vocabulary import EventType
+from shared.messages import state
+from shared.vocabulary import EventType
 from simulator import stories
 from simulator.dialects import DIALECTS
 from simulator.mail import Message, make_message

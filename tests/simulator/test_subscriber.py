@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared import standard_webhooks
+from shared.http import standard_webhooks
 from simulator.subscribing import behaviours
 from simulator.subscribing.behaviours import Moment
 from simulator.subscribing.subscriber import Subscriber

@@ -10,10 +10,11 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
-from shared import ids, standard_webhooks
+from shared import ids
 from shared.domain.deliveries import DEFAULT_SCHEDULE
 from shared.domain.subscriptions import SigningSecret
-from shared.secrets import Vault
+from shared.encryption import Vault
+from shared.http import standard_webhooks
 from shared.subscriptions import seal_secrets
 from tests.workers.workshop import Workshop
 from workers import fan_out

@@ -13,13 +13,18 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared import announce, ids
-from shared.announce import Send
-from shared.db import alerts, failed_deliveries, quarantine, receipts, refusals, sources
-from shared.db.refusals import Refusal
-from shared.domain.reconciliation import FailedDelivery
-from shared.domain.vocabulary import EventType
+from shared import ids
+from shared.alerts import store as alerts
+from shared.messages import announcements
+from shared.messages.announcements import Send
+from shared.providers.api.base import FailedDelivery
+from shared.receipts import quarantine, refusals
+from shared.receipts import store as receipts
+from shared.receipts.refusals import Refusal
+from shared.reconciliation import failed_deliveries
 from shared.rules import RuleBook
+from shared.sources import store as sources
+from shared.vocabulary import EventType
 from simulator.dialects.ark import Ark
 from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
@@ -28,9 +33,9 @@ from tests.management import scene as scenes
 from tests.management.scene import Scene
 from tests.workers import downstream as downstreams
 from tests.workers.workshop import Workshop
-from workers import alerting
-from workers import drain as draining
-from workers.rim import Rim
+from workers import process_receipts as draining
+from workers.alerts import evaluate
+from workers.context import Rim
 
 LARGE = 1 << 30
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -126,20 +131,20 @@ class TestARate:
         post.bring(DELIVERED, 95, at=now)
         post.bring(BOUNCED, 5, at=now)
         for _ in range(3):
-            alerting.evaluate(workshop.rim, now)
+            evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("bounces", "main", "fired", "warning")]
         assert workshop.bell.rings.count("tidings.tell") == 1
 
         post.bring(BOUNCED, 10, at=now)
         for _ in range(3):
-            alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+            evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
         assert told(workshop)[1:] == [("bounces", "main", "escalated", "critical")]
 
         post.bring(DELIVERED, 600, at=now)
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=20))
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=5))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=20))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=5))
         assert len(told(workshop)) == 2
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=5, seconds=20))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=5, seconds=20))
         assert told(workshop)[2:] == [("bounces", "main", "resolved", "critical")]
         assert [kind for kind, _ in logged(workshop)] == ["alert.firing", "alert.firing", "alert.resolved"]
         assert workshop.rows("SELECT count(*) FROM alert_notices") == [(3,)]
@@ -147,7 +152,7 @@ class TestARate:
     def test_says_what_it_was_judged_by_and_what_proves_it(self, workshop: Workshop, post: Post, now: datetime) -> None:
         post.bring(DELIVERED, 927, at=now)
         (receipt,) = post.bring(BOUNCED, 73, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         with workshop.rim.engine.connect() as connection:
             (alert,) = alerts.listed(connection).items
             (step,) = alerts.steps(connection, alert.id)
@@ -167,12 +172,12 @@ class TestARate:
     def test_keeps_telling_how_it_stands_while_it_fires(self, workshop: Workshop, post: Post, now: datetime) -> None:
         post.bring(DELIVERED, 94, at=now)
         post.bring(BOUNCED, 6, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         post.bring(BOUNCED, 2, at=now)
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
         assert workshop.rows("SELECT numbers->>'events', severity FROM alerts") == [("8", "warning")]
         post.bring(DELIVERED, 900, at=now)
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=20))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=20))
         [(numbers, calm_since)] = workshop.rows("SELECT numbers, calm_since FROM alerts")
         assert numbers["events"] == 8
         assert calm_since == now + timedelta(seconds=20)
@@ -181,21 +186,21 @@ class TestARate:
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 49, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
         post.bring(DELIVERED, 1, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("bounces", "main", "fired", "critical")]
 
     def test_does_not_end_because_nothing_is_sent_any_more_until_a_day_has_passed(
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 60, at=now)
-        alerting.evaluate(workshop.rim, now)
-        alerting.evaluate(workshop.rim, now + timedelta(hours=3))
-        alerting.evaluate(workshop.rim, now + timedelta(hours=23, minutes=59))
+        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=3))
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=23, minutes=59))
         assert len(told(workshop)) == 1
-        alerting.evaluate(workshop.rim, now + timedelta(hours=24))
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=24))
         assert told(workshop)[1:] == [("bounces", "main", "resolved", "critical")]
 
     def test_that_is_over_is_no_news_for_an_hour_unless_it_becomes_worse(
@@ -205,20 +210,20 @@ class TestARate:
         start = now - timedelta(hours=3)
         post.bring(DELIVERED, 94, at=start)
         post.bring(BOUNCED, 6, at=start)
-        alerting.evaluate(workshop.rim, start + timedelta(minutes=1))
+        evaluate.evaluate(workshop.rim, start + timedelta(minutes=1))
         calm = start + timedelta(minutes=20)
         post.bring(DELIVERED, 100, at=calm)
-        alerting.evaluate(workshop.rim, calm)
-        alerting.evaluate(workshop.rim, calm + timedelta(minutes=5))
+        evaluate.evaluate(workshop.rim, calm)
+        evaluate.evaluate(workshop.rim, calm + timedelta(minutes=5))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
         again = start + timedelta(minutes=40)
         post.bring(DELIVERED, 94, at=again)
         post.bring(BOUNCED, 6, at=again)
-        alerting.evaluate(workshop.rim, again)
+        evaluate.evaluate(workshop.rim, again)
         assert len(told(workshop)) == 2
         post.bring(BOUNCED, 50, at=again)
-        alerting.evaluate(workshop.rim, again + timedelta(minutes=1))
+        evaluate.evaluate(workshop.rim, again + timedelta(minutes=1))
         assert told(workshop)[2:] == [("bounces", "main", "fired", "critical")]
 
     @pytest.mark.parametrize(
@@ -232,7 +237,7 @@ class TestARate:
         rules(BOUNCES.replace("50}", f"50, per: {per}}}"))
         Post(workshop, "other").bring(DELIVERED, 60, at=now, sender="a@good.example", to="good.example")
         post.bring(BOUNCED, 60, at=now, sender="a@bad.example", to="full.example")
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         [(rule, found, step, _)] = told(workshop)
         expected = post.dialect.credentials()["customer_handles"][0] if subject is None else subject
         assert (rule, found, step) == ("bounces", expected, "fired")
@@ -245,7 +250,7 @@ class TestARate:
     ) -> None:
         rules(BOUNCES.replace("50}", "50, sources: [other]}"))
         post.bring(BOUNCED, 60, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
 
     def test_of_complaints_is_that_of_what_was_delivered(
@@ -254,10 +259,10 @@ class TestARate:
         rules("alerts:\n  - {name: complaints, kind: rate, rate: complaint}\n")
         post.bring(DELIVERED, 1000, at=now - timedelta(hours=20))
         post.bring(COMPLAINED, 2, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
         post.bring(COMPLAINED, 1, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("complaints", "main", "fired", "critical")]
 
 
@@ -267,20 +272,20 @@ class TestWhatIsOldNews:
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 100, at=now - timedelta(hours=2))
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
 
     def test_processing_it_again_fires_nothing_again(self, workshop: Workshop, post: Post, now: datetime) -> None:
         brought = post.bring(BOUNCED, 100, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         workshop.run("DELETE FROM alerts")
         workshop.run("DELETE FROM alert_steps")
         workshop.run("DELETE FROM minute_counts")
         with workshop.rim.engine.begin() as connection:
             assert receipts.queue_again(connection, brought) == len(brought)
-        alerting.evaluate(workshop.rim, now + timedelta(hours=1))  # nor does it look as if they waited for so long
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=1))  # nor does it look as if they waited for so long
         draining.drain(workshop.rim)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
 
 
@@ -294,11 +299,11 @@ class TestEvents:
             event = {"kind": "rate_limit", "recipient": f"{number}@example.net", "message_id": str(number)}
             workshop.receive(source, json.dumps({"events": [event]}).encode())
             draining.drain(workshop.rim)
-            alerting.evaluate(workshop.rim, now)
+            evaluate.evaluate(workshop.rim, now)
             assert len(told(workshop)) == number
         later = now + timedelta(minutes=12)
-        alerting.evaluate(workshop.rim, later)
-        alerting.evaluate(workshop.rim, later + timedelta(minutes=5))
+        evaluate.evaluate(workshop.rim, later)
+        evaluate.evaluate(workshop.rim, later + timedelta(minutes=5))
         assert told(workshop) == [("over", "main", "fired", "critical"), ("over", "main", "resolved", "critical")]
 
     def test_about_a_domain_name_that_domain(self, workshop: Workshop, now: datetime) -> None:
@@ -307,7 +312,7 @@ class TestEvents:
         event = json.loads(body.read_text()) | {"dns_checked_at": now.timestamp()}
         workshop.receive(source, json.dumps(event).encode())
         draining.drain(workshop.rim)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("domain-dns-error", "shop.example", "fired", "warning")]
         assert workshop.rows("SELECT source_id FROM alerts") == [(source.id,)]
 
@@ -322,11 +327,11 @@ class TestSilence:
         post.bring(DELIVERED, 100, at=now)
         Post(workshop, "quiet").bring(DELIVERED, 99, at=now)
         workshop.add_source("never", "cloudmailin", CLOUDMAILIN)
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=59))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=59))
         assert not told(workshop)
         for minutes in (61, 300, 599, 601, 3000):
-            alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
-            alerting.tidy(workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.tidy(workshop.rim, now + timedelta(minutes=minutes))
         assert [step[2:] for step in told(workshop)] == [("fired", "warning"), ("escalated", "critical")]
         assert {step[1] for step in told(workshop)} == {"main"}
 
@@ -337,11 +342,11 @@ class TestSilence:
         post.bring(DELIVERED, 100, at=now)
         workshop.run("UPDATE minute_counts SET minute = minute - interval '6 days', last_event_id = %(id)s",
                      id=ids.event_id(ids.receipt_id(now - timedelta(days=6)), 0))  # fmt: skip
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert [step[2:] for step in told(workshop)] == [("fired", "critical")]
         post.bring(DELIVERED, 1, at=now - timedelta(hours=5))  # it is heard of, whatever it speaks of
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=1))
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=6))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=1))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=6))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
         assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
             ("Source main brings events again.",)
@@ -355,8 +360,8 @@ class TestSilence:
         at = now
         for hours in range(0, 12 * 24, 7):
             at = now + timedelta(hours=hours)
-            alerting.evaluate(workshop.rim, at)
-            alerting.tidy(workshop.rim, at)
+            evaluate.evaluate(workshop.rim, at)
+            evaluate.tidy(workshop.rim, at)
         assert [step[2] for step in told(workshop)] == ["fired", "escalated"]
         [(silent,)] = workshop.rows("SELECT (numbers->>'silent_minutes')::int FROM alerts")
         assert timedelta(minutes=silent) >= at - now - timedelta(hours=7)
@@ -365,7 +370,7 @@ class TestSilence:
             at=at, source=post.source.id, event=ids.event_id(ids.receipt_id(at), 0),
         )  # fmt: skip
         for minutes in (1, 6):
-            alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
         assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
 
     def test_of_a_source_that_was_removed_is_forgotten_after_a_day(
@@ -373,10 +378,10 @@ class TestSilence:
     ) -> None:
         rules(self.RULE)
         post.bring(DELIVERED, 100, at=now)
-        alerting.evaluate(workshop.rim, now + timedelta(hours=2))
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=2))
         with workshop.rim.engine.begin() as connection:
             sources.delete(connection, "main")
-        alerting.evaluate(workshop.rim, now + timedelta(hours=27))
+        evaluate.evaluate(workshop.rim, now + timedelta(hours=27))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
 
@@ -388,8 +393,8 @@ def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is
     with workshop.rim.engine.begin() as connection:
         for number, age in enumerate((31, 31, 40, 20, 60 * 25)):
             send = Send(source="main", sender="a@shop.example", recipients=["b@c.example"], request_id=f"r{number}")
-            announce.announce(connection, workshop.rim.vault, send, now - timedelta(minutes=age))
-    alerting.evaluate(workshop.rim, now)
+            announcements.announce(connection, workshop.rim.vault, send, now - timedelta(minutes=age))
+    evaluate.evaluate(workshop.rim, now)
     assert told(workshop) == [("lost", "main", "fired", "critical")]
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers FROM alerts")
     assert "3 messages announced for source main without any event for 30 minutes" in summary
@@ -402,8 +407,8 @@ def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is
     )
     workshop.receive(post.source, post.dialect.body([happening]))
     draining.drain(workshop.rim)
-    alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
-    alerting.evaluate(workshop.rim, now + timedelta(seconds=10, minutes=5))
+    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
+    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10, minutes=5))
     assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
 
@@ -431,10 +436,10 @@ class TestRefusals:
         rules(self.RULE)
         self.refuse(workshop, now, 19)
         self.refuse(workshop, now, 100, "too_large")
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
         self.refuse(workshop, now, 1)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
 
     def test_that_are_usual_do_not(self, workshop: Workshop, rules: Any, now: datetime) -> None:
@@ -442,14 +447,14 @@ class TestRefusals:
         for hour in range(24):
             at = now - timedelta(hours=24 - hour, minutes=-5)
             self.refuse(workshop, at, 32)  # 8 in 15 minutes
-            alerting.evaluate(workshop.rim, at + timedelta(minutes=1))
+            evaluate.evaluate(workshop.rim, at + timedelta(minutes=1))
         workshop.run("DELETE FROM alert_steps")
         workshop.run("DELETE FROM alerts")
         self.refuse(workshop, now, 30)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
         self.refuse(workshop, now, 20)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert [step[2] for step in told(workshop)] == ["fired"]
 
     def test_that_go_on_do_not_become_usual(self, workshop: Workshop, rules: Any, now: datetime) -> None:
@@ -458,11 +463,11 @@ class TestRefusals:
             at = now + timedelta(minutes=15 * quarter)
             self.refuse(workshop, at, 30)
             for minutes in (1, 7):
-                alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
-            alerting.tidy(workshop.rim, at)
+                evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            evaluate.tidy(workshop.rim, at)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
         for minutes in (30, 35):
-            alerting.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
     def test_that_were_kept_apart_and_rejected_later_count(self, workshop: Workshop, post: Post, rules: Any) -> None:
@@ -472,7 +477,7 @@ class TestRefusals:
             with workshop.rim.engine.begin() as connection:
                 quarantine.reject(connection, receipt, reason="unknown_key", detail="no such key")
                 quarantine.reject(connection, receipt, reason="unknown_key", detail="it is rejected already")
-        alerting.evaluate(workshop.rim)
+        evaluate.evaluate(workshop.rim)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
         assert workshop.rows("SELECT numbers->>'requests' FROM alerts") == [("20",)]
 
@@ -481,10 +486,10 @@ def test_requests_that_cannot_be_verified_fire_until_none_waits(workshop: Worksh
     receipt = workshop.park(post.source, b"[]", {}, key_id="new")
     workshop.park(post.source, b"[ ]", {}, key_id="new")
     now += timedelta(seconds=5)
-    alerting.evaluate(workshop.rim, now + timedelta(minutes=9))
+    evaluate.evaluate(workshop.rim, now + timedelta(minutes=9))
     assert not told(workshop)
     for minutes in (11, 40, 61):
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
     assert told(workshop) == [
         ("unverified-age", "main", "fired", "warning"),
         ("unverified-age", "main", "escalated", "critical"),
@@ -493,7 +498,7 @@ def test_requests_that_cannot_be_verified_fire_until_none_waits(workshop: Worksh
     assert (numbers["reason"], numbers["receipt"]) == ("unknown_key", str(receipt))
     workshop.run("DELETE FROM parked_receipts")
     for minutes in (62, 67):
-        alerting.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+        evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
     assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
 
 
@@ -505,15 +510,15 @@ class TestTheQueue:
     ) -> None:
         rules(self.RULE)
         receipt = workshop.receive(post.source, b"[]")
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=50))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=50))
         assert not told(workshop)
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=70))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=70))
         assert told(workshop) == [("late", "", "fired", "warning")]
         [(numbers,)] = workshop.rows("SELECT numbers FROM alerts")
         assert (numbers["source"], numbers["receipt"]) == ("main", str(receipt))
         draining.drain(workshop.rim)
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=80))
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=80, minutes=5))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=80))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=80, minutes=5))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
     def test_that_is_long_because_much_is_processed_again_hides_nothing(
@@ -527,7 +532,7 @@ class TestTheQueue:
             source=post.source.id,
         )
         receipt = workshop.receive(post.source, b"[]")
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=70))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=70))
         assert told(workshop) == [("late", "", "fired", "warning")]
         assert workshop.rows("SELECT numbers->>'receipt' FROM alerts") == [(str(receipt),)]
 
@@ -541,10 +546,10 @@ class TestTheQueue:
             id=ids.receipt_id(now - timedelta(days=1)),
             source=post.source.id,
         )
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=30))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=30))
         assert not told(workshop)
         workshop.run("UPDATE pending_receipts SET attempts = 1")
-        alerting.evaluate(workshop.rim, now + timedelta(seconds=30))
+        evaluate.evaluate(workshop.rim, now + timedelta(seconds=30))
         assert told(workshop) == [("late", "", "fired", "critical")]
 
 
@@ -552,7 +557,7 @@ def test_dead_receipts_fire(workshop: Workshop, post: Post, rules: Any, now: dat
     rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
     receipt = workshop.receive(post.source, b"no JSON")
     draining.drain(workshop.rim)
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     assert told(workshop) == [("dead", "main", "fired", "warning")]
     assert workshop.rows("SELECT numbers FROM alerts") == [({"receipts": 1, "last_receipt": str(receipt)},)]
 
@@ -567,7 +572,7 @@ def test_receipts_that_are_dead_again_when_they_are_processed_again_do_not_fire(
         assert receipts.queue_again(connection, [receipt]) == 1
     draining.drain(workshop.rim)
     assert workshop.standing(receipt)[0] == "dead"
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     assert not told(workshop)
 
 
@@ -584,11 +589,11 @@ def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(
         downstream.fan_out()
     workshop.run("UPDATE deliveries SET status = 'dead', dead_at = now()")
     downstream.set(subscription, state="disabled", state_reason="the endpoint answered 410: it is gone for good")
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     name = str(subscription)
     assert told(workshop) == [("dead", name, "fired", "warning"), ("off", name, "fired", "critical")]
     downstream.set(subscription, state="active")
-    alerting.evaluate(workshop.rim, now + timedelta(minutes=1))
+    evaluate.evaluate(workshop.rim, now + timedelta(minutes=1))
     assert [step[:3] for step in told(workshop)][2:] == [("off", name, "resolved")]
 
 
@@ -606,14 +611,14 @@ def test_events_that_had_been_missing_fire_once_and_their_number_is_kept(
         )  # fmt: skip
 
     fill("nothing", 0)
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     assert not told(workshop)
     fill("a", 40)
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     fill("b", 2)
-    alerting.evaluate(workshop.rim, now + timedelta(seconds=10))
-    alerting.evaluate(workshop.rim, now + timedelta(minutes=12))
-    alerting.evaluate(workshop.rim, now + timedelta(minutes=17))
+    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
+    evaluate.evaluate(workshop.rim, now + timedelta(minutes=12))
+    evaluate.evaluate(workshop.rim, now + timedelta(minutes=17))
     assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers->>'events' FROM alerts")
     assert numbers == "42"
@@ -632,7 +637,7 @@ class TestReconciliation:
             assert not told(scene.workshop), failures
             scene.let_time_pass()
             scene.reconcile()
-            alerting.evaluate(scene.workshop.rim, now)
+            evaluate.evaluate(scene.workshop.rim, now)
         assert told(scene.workshop) == [("reconciliation-failures", "mc", "fired", "warning")]
         [(summary,)] = scene.workshop.rows("SELECT summary FROM alerts")
         assert "could not deliver has failed 3 times in a row" in summary
@@ -641,13 +646,13 @@ class TestReconciliation:
         scene.let_time_pass()
         scene.reconcile()
         for minutes in (1, 6):
-            alerting.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
         assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
 
     def test_of_a_source_that_has_no_api_key_any_more_is_nobody_s_concern(self, scene: Scene, now: datetime) -> None:
         scene.reconcile()
         scene.workshop.run("UPDATE reconciliations SET failures = 9, last_error = NULL")
-        alerting.evaluate(scene.workshop.rim, now)
+        evaluate.evaluate(scene.workshop.rim, now)
         assert not told(scene.workshop)
 
     def test_that_gives_something_up_fires_once(self, scene: Scene, now: datetime) -> None:
@@ -655,14 +660,14 @@ class TestReconciliation:
         scene.accounts["mc"].faults.add(faults.failing(404), calls=1000, to="/resend")
         scene.reconcile()
         assert scene.states("mc") == {"given_up"}
-        alerting.evaluate(scene.workshop.rim, now)
-        alerting.evaluate(scene.workshop.rim, now + timedelta(seconds=10))
+        evaluate.evaluate(scene.workshop.rim, now)
+        evaluate.evaluate(scene.workshop.rim, now + timedelta(seconds=10))
         assert told(scene.workshop) == [("given-up", "mc", "fired", "warning")]
         [(summary, numbers)] = scene.workshop.rows("SELECT summary, numbers FROM alerts")
         assert numbers["deliveries"] == failed
         assert "the provider has it no more" in summary
         for minutes in (62, 67):
-            alerting.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
         assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
 
     def test_that_brought_in_what_is_dead_gives_it_up(
@@ -679,29 +684,29 @@ class TestReconciliation:
         draining.drain(workshop.rim)
         with workshop.rim.engine.begin() as connection:
             failed_deliveries.settle(connection)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert told(workshop) == [("lost", "main", "fired", "warning")]
 
 
 @pytest.mark.usefixtures("rules")
 class TestTheRules:
     def test_that_are_refused_fire_and_the_old_ones_hold(self, workshop: Workshop, post: Post, now: datetime) -> None:
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         path = workshop.rim.settings.rules
         assert path
         path.write_text(BOUNCES + "  - {name: f, kind: rules_refused, resolve_after_minutes: 0}\n")
         workshop.rim = replace(workshop.rim, rules=RuleBook(path, look_seconds=0))
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         path.unlink()
         post.bring(BOUNCED, 60, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert sorted(told(workshop)) == [("bounces", "main", "fired", "critical"), ("f", "", "fired", "warning")]
 
     def test_that_are_gone_end_their_alerts(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
         post.bring(BOUNCED, 60, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         rules("alerts: []\n")
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
         assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
             ("The rule bounces is not in force any more.",)
@@ -713,14 +718,14 @@ class TestTheRules:
             assert alerts.put_rule(connection, "mine", definition, "ann", now)
             assert not alerts.put_rule(connection, "mine", definition, "bob", now)
         post.bring(BOUNCED, 60, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert ("mine", "post.example", "fired", "warning") in told(workshop)
         with workshop.rim.engine.begin() as connection:
             (kept,) = alerts.rules_of_api(connection)
             assert (kept.name, kept.definition, kept.created_by) == ("mine", definition, "ann")
             assert alerts.remove_rule(connection, "mine")
             assert not alerts.remove_rule(connection, "mine")
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert ("mine", "post.example", "resolved", "warning") in told(workshop)
 
 
@@ -729,7 +734,7 @@ class TestAcknowledging:
     def fired(self, workshop: Workshop, post: Post, now: datetime) -> UUID:
         post.bring(DELIVERED, 94, at=now)
         post.bring(BOUNCED, 6, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         [(alert,)] = workshop.rows("SELECT id FROM alerts")
         return alert  # type: ignore[no-any-return]
 
@@ -742,14 +747,14 @@ class TestAcknowledging:
                 assert (known.acknowledged_by, known.acknowledged_at) == ("ann", now)
             assert alerts.acknowledge(connection, uuid4(), "ann", now) is None
         post.bring(BOUNCED, 20, at=now)
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         assert [step[2] for step in told(workshop)] == ["fired", "acknowledged", "escalated"]
         assert workshop.rows("SELECT acknowledged_by FROM alerts") == [("ann",)]
 
     def test_of_what_is_over_is_not_noted(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
         alert = self.fired(workshop, post, now)
         rules("alerts: []\n")
-        alerting.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.rim, now)
         with workshop.rim.engine.begin() as connection:
             known = alerts.acknowledge(connection, alert, "ann", now)
         assert known
@@ -760,7 +765,7 @@ def test_lists_can_be_cut_and_walked(workshop: Workshop, post: Post, rules: Any,
     rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
     for number in range(5):
         post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     with workshop.rim.engine.begin() as connection:
         page = alerts.listed(connection, limit=3)
         rest = alerts.listed(connection, after=page.next, limit=3)
@@ -791,7 +796,7 @@ class TestManyWorkers:
 
         def judge(at: datetime) -> None:
             threads = [
-                threading.Thread(target=lambda rim=rim: [alerting.evaluate(rim, at) for _ in range(3)]) for rim in rims
+                threading.Thread(target=lambda rim=rim: [evaluate.evaluate(rim, at) for _ in range(3)]) for rim in rims
             ]
             for thread in threads:
                 thread.start()
@@ -810,8 +815,8 @@ class TestManyWorkers:
         post.bring(BOUNCED, 60, at=now)
         with workshop.rim.engine.begin() as connection:
             assert alerts.be_the_only_one(connection)
-            assert alerting.evaluate(workshop.rim, now) == 0
-        assert alerting.evaluate(workshop.rim, now) == 1
+            assert evaluate.evaluate(workshop.rim, now) == 0
+        assert evaluate.evaluate(workshop.rim, now) == 1
 
     def test_of_which_one_is_killed_in_the_middle_fire_once(
         self, workshop: Workshop, post: Post, now: datetime
@@ -824,13 +829,13 @@ class TestManyWorkers:
         )
         workshop.run("CREATE TRIGGER dies AFTER INSERT ON alert_steps FOR EACH ROW EXECUTE FUNCTION die()")
         with pytest.raises(OperationalError):
-            alerting.evaluate(workshop.rim, now)
+            evaluate.evaluate(workshop.rim, now)
         assert not told(workshop)
         assert not logged(workshop)
         assert workshop.rows("SELECT count(*) FROM alerts") == [(0,)]
         workshop.run("DROP TRIGGER dies ON alert_steps")
         for rim in (workshop.rim, *self.rims(workshop, 2)):
-            alerting.evaluate(rim, now + timedelta(seconds=10))
+            evaluate.evaluate(rim, now + timedelta(seconds=10))
         assert told(workshop) == [("bounces", "main", "fired", "critical")]
         assert len(logged(workshop)) == 1
         assert workshop.rows("SELECT count(*) FROM alert_notices") == [(1,)]
@@ -839,18 +844,18 @@ class TestManyWorkers:
 def test_a_storm_begins_in_parts(
     workshop: Workshop, post: Post, rules: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerting, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(evaluate, "_MOST_AT_ONCE", 2)
     rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
     for number in range(5):
         post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
-    assert [alerting.evaluate(workshop.rim, now) for _ in range(4)] == [2, 2, 1, 0]
+    assert [evaluate.evaluate(workshop.rim, now) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_the_rules_by_default_say_nothing_of_ordinary_traffic(workshop: Workshop, post: Post, now: datetime) -> None:
     post.bring(DELIVERED, 98, at=now)
     post.bring(BOUNCED, 2, at=now)
     post.bring(EventType.OPENED, 50, at=now)
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     assert not told(workshop)
 
 
@@ -860,5 +865,5 @@ def test_what_a_source_that_was_deleted_did_is_nobody_s_concern(
     post.bring(BOUNCED, 60, at=now)
     with workshop.rim.engine.begin() as connection:
         sources.delete(connection, "main")
-    alerting.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.rim, now)
     assert not told(workshop)

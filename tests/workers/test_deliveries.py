@@ -11,16 +11,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared import feed, standard_webhooks
-from shared.db import changes, deliveries
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.db import deliveries
 from shared.domain.subscriptions import SigningSecret
+from shared.http import standard_webhooks
 from tests import sinks
 from tests.sinks import HttpSink, answer
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.downstream import Downstream
-from workers import abandonment
 from workers import deliveries as delivering
+from workers.jobs import abandon
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ class TestARequest:
         )
         assert request.headers["webhook-signature"] == signed["webhook-signature"]
         with downstream.workshop.rim.engine.connect() as connection:
-            (shown,) = feed.payloads(connection, changes.read(connection).changes)
+            (shown,) = change_payload.payloads(connection, change_log.read(connection).changes)
         assert request.json["data"] == shown["data"]
 
     def test_is_signed_with_every_secret_that_has_not_expired(self, downstream: Downstream, sink: HttpSink) -> None:
@@ -625,7 +627,7 @@ class TestWhatWaitsForLongerThanAnythingIsKept:
         time.sleep(0.002)
         newest = downstream.change(message_id=message_id)
         downstream.fan_out()
-        assert abandonment.give_up_old(downstream.workshop.rim, moment) == 2
+        assert abandon.give_up_old(downstream.workshop.rim, moment) == 2
         assert downstream.statuses() == [("dead", 0), ("dead", 0), ("pending", 0)]
         assert "TIDINGS_RETENTION_DAYS" in str(downstream.workshop.rows("SELECT last_error FROM deliveries"))
         downstream.set(subscription_id, state="active")

@@ -10,18 +10,20 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared.db import receipts, sources, state
-from shared.db.receipts import Claimed
-from shared.domain.events import Event
 from shared.doorbell import DRAIN
-from shared.sources import Source
+from shared.events.event import Event
+from shared.messages import store as state
+from shared.receipts import store as receipts
+from shared.receipts.store import Claimed
+from shared.sources import store as sources
+from shared.sources.source import Source
 from simulator import load
 from simulator.dialects.mailchannels import MailChannels
 from tests import effects
 from tests.workers.workshop import Workshop
-from workers import drain as draining
+from workers import process_receipts as draining
 from workers import sweep
-from workers.drain import Drained
+from workers.process_receipts import Drained
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 LARGE = 1 << 30

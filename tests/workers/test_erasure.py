@@ -16,42 +16,41 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection
 
-from shared import announce, reprocess, suppression_jobs
 from shared import erasures as steps
-from shared.announce import Send
-from shared.db import (
-    bystanders,
-    erasure_sweeps,
-    erasures,
-    idempotent_answers,
-    inbox,
-    job_files,
-    jobs,
-    receipts,
-    refusals,
-    staged_suppressions,
-    suppressions,
-)
-from shared.db.jobs import Job, JobState
-from shared.db.refusals import Refusal
-from shared.db.suppression_pages import Wanted
-from shared.db.suppressions import NewEntry
-from shared.domain.suppression import ALL_MAIL, Origin, Reason
-from shared.management.base import ListedSuppression, ManagementClient
-from shared.provider_suppressions import Comparison
-from shared.secrets import SecretsError
-from shared.sources import Source
-from shared.suppression_lists import Defaults
+from shared.auth import idempotency as idempotent_answers
+from shared.db import bystanders, erasure_sweeps, erasures
+from shared.encryption import SecretsError
+from shared.jobs import files as job_files
+from shared.jobs import store as jobs
+from shared.jobs.store import Job, JobState
+from shared.messages import announcements
+from shared.messages.announcements import Send
+from shared.providers.api.base import ListedSuppression, ManagementClient
+from shared.receipts import queries as receipt_queries
+from shared.receipts import refusals
+from shared.receipts import store as receipts
+from shared.receipts.refusals import Refusal
+from shared.reprocessing import reprocess
+from shared.sources.source import Source
+from shared.suppression import import_staging
+from shared.suppression import jobs as suppression_jobs
+from shared.suppression import store as suppressions
+from shared.suppression.csv_files import Defaults
+from shared.suppression.provider_sync import Comparison
+from shared.suppression.queries import Wanted
+from shared.suppression.store import NewEntry
+from shared.vocabulary import ALL_MAIL, Origin, Reason
 from tests import sinks
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.workshop import Workshop
-from workers import drain as draining
-from workers import erasure as erasing
-from workers import imports, suppressing
-from workers import jobs as working
+from workers import process_receipts as draining
+from workers import suppressions as workers_suppressions
 from workers.delivering import bodies
-from workers.progress import Progress
+from workers.jobs import erase as erasing
+from workers.jobs import import_suppressions
+from workers.jobs import runner as working
+from workers.jobs.progress import Progress
 
 ZAPHOD = "zaphod@betelgeuse.example"
 OTHERS = (
@@ -205,7 +204,7 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
     workshop.receive(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
     with workshop.rim.engine.begin() as connection:
         send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
-        announce.announce(connection, workshop.rim.vault, send, NOW)
+        announcements.announce(connection, workshop.rim.vault, send, NOW)
         keys = workshop.rim.keys
         for address in (ZAPHOD, OTHERS[0]):
             entry = NewEntry(
@@ -305,7 +304,7 @@ def test_a_receipt_that_was_changed_says_so(crowded: Workshop, source: Source) -
     other = told(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
     erase(crowded)
     with crowded.rim.engine.begin() as connection:
-        facts = inbox.listed(connection).items
+        facts = receipt_queries.listed(connection).items
     assert [fact.id for fact in facts if fact.erased_at is None] == [other]
     assert crowded.rows(
         "SELECT count(*) FROM parked_receipts AS p JOIN receipts ON id = receipt_id WHERE bytes <> length(body)"
@@ -379,7 +378,7 @@ def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(imports, "_sort"), (staged_suppressions, "stage"), (suppressions, "add")],
+    [(import_suppressions, "_sort"), (import_staging, "stage"), (suppressions, "add")],
     ids=["has read", "keeps what it has read", "writes"],
 )
 def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
@@ -500,7 +499,7 @@ def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
         workshop.receive(source, json.dumps([event]).encode())
     erase(workshop)
     drain(workshop)
-    suppressing.judge_due(workshop.rim)
+    workers_suppressions.judge_due(workshop.rim)
     assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
     assert workshop.rows("SELECT address FROM suppressions") == [(None,)]
     [(recipient, shown)] = workshop.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")

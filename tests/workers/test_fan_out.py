@@ -13,8 +13,8 @@ from shared.db import fan_out as log_following
 from tests.workers import downstream as downstreams
 from tests.workers.downstream import Downstream
 from tests.workers.workshop import Workshop
-from workers import drain as draining
 from workers import fan_out
+from workers import process_receipts as draining
 from workers.delivering.subscribers import Subscribers
 
 

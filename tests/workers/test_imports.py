@@ -8,17 +8,19 @@ from uuid import UUID
 
 import pytest
 
-from shared import suppression_jobs
-from shared.db import job_files, jobs, suppressions
-from shared.db.jobs import Job, JobState
-from shared.db.suppression_pages import Wanted
-from shared.db.suppressions import NewEntry
-from shared.domain.suppression import ALL_MAIL, MailType, Origin, Reason
-from shared.suppression_lists import Defaults, ListError
+from shared.jobs import files as job_files
+from shared.jobs import store as jobs
+from shared.jobs.store import Job, JobState
+from shared.suppression import jobs as suppression_jobs
+from shared.suppression import store as suppressions
+from shared.suppression.csv_files import Defaults, ListError
+from shared.suppression.queries import Wanted
+from shared.suppression.store import NewEntry
+from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
 from tests.workers.workshop import Workshop
-from workers import exports, imports
-from workers import jobs as working
-from workers.progress import CancelledError, Progress
+from workers.jobs import export_suppressions, import_suppressions
+from workers.jobs import runner as working
+from workers.jobs.progress import CancelledError, Progress
 
 FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
 
@@ -237,8 +239,8 @@ def long_file(lines: int) -> str:
 class TestALongFile:
     def test_is_read_in_turns_however_they_fall(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(suppression_jobs, "_PART_BYTES", 100)
-        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 7)
-        monkeypatch.setattr(imports, "_WRITTEN_AT_ONCE", 10)
+        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 7)
+        monkeypatch.setattr(import_suppressions, "_WRITTEN_AT_ONCE", 10)
         job_id = ask(workshop, long_file(60))
         turns = 0
         while not found(workshop, job_id).state.is_over:
@@ -253,7 +255,7 @@ class TestALongFile:
     def test_whose_worker_dies_at_any_moment_is_imported_once_and_whole(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 10)
+        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 10)
         job_id = ask(workshop, long_file(30))
         deaths = iter(range(1, 8))
         original = Progress.note
@@ -274,7 +276,7 @@ class TestALongFile:
         assert workshop.rows("SELECT count(*) FROM staged_suppressions") == [(0,)]
 
     def test_that_is_cancelled_leaves_nothing(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(imports, "_RECORDS_AT_ONCE", 10)
+        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 10)
         job_id = ask(workshop, long_file(30))
         working.work(workshop.rim, slice_seconds=0.0001)
         assert workshop.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
@@ -330,7 +332,7 @@ FULL = (
 
 class TestAnExport:
     def test_imported_again_gives_the_same_list(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exports, "_ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(export_suppressions, "_ENTRIES_AT_ONCE", 2)
         done(workshop, FULL)
         before = listed(workshop)
         text = exported(workshop)

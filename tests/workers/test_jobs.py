@@ -8,14 +8,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.db import job_files, jobs, retention
-from shared.db.jobs import Job, JobState, TooLateError
-from shared.domain.errors import TidingsError
 from shared.doorbell import JOBS
+from shared.errors import TidingsError
+from shared.jobs import files as job_files
+from shared.jobs import store as jobs
+from shared.jobs.store import Job, JobState, TooLateError
+from shared.operations import retention
 from tests.workers.workshop import Workshop
-from workers import jobs as working
-from workers.progress import InterruptionError, JobError, Progress
-from workers.rim import Rim
+from workers.context import Rim
+from workers.jobs import runner as working
+from workers.jobs.progress import InterruptionError, JobError, Progress
 
 
 @pytest.fixture(autouse=True)

@@ -10,18 +10,18 @@ from uuid import UUID
 
 import pytest
 
-from shared import previews, reprocess
-from shared.db import suppressions
-from shared.db.suppressions import Entry
-from shared.domain.events import Event
-from shared.domain.vocabulary import Classification, EventType
-from shared.reprocess import Difference
-from shared.sources import Source
+from shared.events.event import Event
+from shared.reprocessing import previews, reprocess
+from shared.reprocessing.reprocess import Difference
+from shared.sources.source import Source
+from shared.suppression import store as suppressions
+from shared.suppression.store import Entry
+from shared.vocabulary import Classification, EventType
 from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
 from tests.workers.workshop import Workshop
-from workers import drain as draining
-from workers import suppressing
+from workers import process_receipts as draining
+from workers import suppressions as workers_suppressions
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
@@ -90,7 +90,7 @@ def process_again(workshop: Workshop, *receipts: UUID) -> None:
     with workshop.rim.durable.begin() as connection:
         assert reprocess.queue(connection, receipts) == len(receipts)
     draining.drain(workshop.rim)
-    suppressing.judge_due(workshop.rim)
+    workers_suppressions.judge_due(workshop.rim)
 
 
 def preview(workshop: Workshop, receipt: UUID) -> Difference:
@@ -206,7 +206,7 @@ class TestProcessingAgain:
             receive(workshop, source, told("complained", hour=2)),
             receive(workshop, source, *(soft(number) for number in range(6))),
         ]
-        suppressing.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.rim)
         assert len(reasons(workshop)) == 4
         lift(workshop)
         process_again(workshop, *receipts)
@@ -273,7 +273,7 @@ class TestProcessingAgain:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receipts = [receive(workshop, source, soft(number)) for number in range(4)]
         receipts.append(receive(workshop, source, soft(4) | {"status": "4.7.28"}))
-        suppressing.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.rim)
         assert reasons(workshop) == ["soft_bounce"]
         parser.classifies = {}
         process_again(workshop, *receipts)
@@ -286,7 +286,7 @@ class TestProcessingAgain:
         receive(workshop, source, *(soft(number) for number in range(5)))
         parser.takes = {EventType.OPENED: EventType.DELIVERED}
         receipt = receive(workshop, source, told("open", hour=9))
-        suppressing.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.rim)
         assert entries(workshop) == []
         parser.takes = {}
         process_again(workshop, receipt)
@@ -313,7 +313,7 @@ class TestAPreview:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receive(workshop, source, *(soft(number) for number in range(4)))
         receipt = receive(workshop, source, soft(4) | {"status": "4.7.28"})
-        suppressing.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.rim)
         parser.classifies = {}
         [told_] = preview(workshop, receipt).suppressions
         assert (told_.action, told_.shown["reason"]) == ("withdrawn", "soft_bounce")
@@ -321,5 +321,5 @@ class TestAPreview:
 
     def test_of_what_would_not_change_shows_none(self, workshop: Workshop, source: Source) -> None:
         receipt = receive(workshop, source, hard(ANN), *(soft(number) for number in range(6)))
-        suppressing.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.rim)
         assert preview(workshop, receipt).suppressions == []

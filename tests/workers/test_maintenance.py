@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 
 from shared import ids
-from shared.db import partitions, retention
+from shared.operations import retention
+from shared.postgres import partitions
 from tests.workers.workshop import Workshop
-from workers import drain as draining
 from workers import maintenance
+from workers import process_receipts as draining
 
 NOW = datetime.now(UTC)
 RETENTION = timedelta(days=30)

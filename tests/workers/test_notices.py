@@ -19,19 +19,19 @@ import pytest
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
-from shared.db import channels as stored
-from shared.db import notices as table
-from shared.db import retention
-from shared.domain.alerts import Severity
 from shared.doorbell import TELL, Doorbell
-from shared.secrets import Vault, new_key
-from shared.telling import channels
-from shared.telling.channels import Kind
+from shared.encryption import Vault, new_key
+from shared.notifications import channel_store as stored
+from shared.notifications import channels
+from shared.notifications import store as table
+from shared.notifications.channels import Kind
+from shared.operations import retention
+from shared.vocabulary import Severity
 from tests import sinks, telling
 from tests.sinks import HttpSink, MailSink
 from tests.workers.workshop import Workshop
-from workers import notices
-from workers.rim import Rim
+from workers.alerts import notify
+from workers.context import Rim
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Office:
     sink: HttpSink
 
     def channel(
-        self, name: str = "ops", url: str = "", kind: Kind = Kind.WEBHOOK, least: Severity = Severity.WARNING
+        self, name: str = "cli", url: str = "", kind: Kind = Kind.WEBHOOK, least: Severity = Severity.WARNING
     ) -> str:
         """A channel, by default a webhook to the sink; its secret."""
         rim = self.workshop.rim
@@ -71,7 +71,7 @@ class Office:
 
     def tell(self, rim: Rim | None = None) -> int:
         """What the clock has done every few seconds."""
-        return notices.tell_due(rim or self.workshop.rim, deadlines_seconds=SHORT)
+        return notify.tell_due(rim or self.workshop.rim, deadlines_seconds=SHORT)
 
     def tell_at_leisure(self) -> int:
         """The same after all rests and delays have passed."""
@@ -87,20 +87,20 @@ class Office:
         """What follows when the worker that had a channel is not heard of for long."""
         self.workshop.run("UPDATE alert_channels SET lease_until = now() - interval '1 s'")
 
-    def states(self, channel: str = "ops") -> Counter[str]:
+    def states(self, channel: str = "cli") -> Counter[str]:
         query = "SELECT state FROM alert_notices WHERE channel = %(channel)s"
         return Counter(row[0] for row in self.workshop.rows(query, channel=channel))
 
     def told(self, path: str = "/ops") -> list[dict[str, Any]]:
         return [request.json for request in self.sink.received if request.path == path]
 
-    def standing(self, name: str = "ops") -> stored.ChannelRow:
+    def standing(self, name: str = "cli") -> stored.ChannelRow:
         with self.workshop.rim.engine.begin() as connection:
             row = stored.find(connection, name)
         assert row is not None
         return row
 
-    def pause(self, name: str = "ops") -> float:
+    def pause(self, name: str = "cli") -> float:
         """For how long a channel is left alone from now on, in seconds."""
         query = "SELECT extract(epoch FROM rests_until - now())::float FROM alert_channels WHERE name = %(name)s"
         return float(self.workshop.rows(query, name=name)[0][0])
@@ -364,10 +364,10 @@ def test_a_hanging_channel_holds_up_no_other(office: Office) -> None:
         office.fire()
         one, other = office.workshop.rim, office.workshop.another_rim()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(notices.tell_due, one)
+            waiting = pool.submit(notify.tell_due, one)
             assert begun.wait(10)
             # What comes up while one worker waits is told by another, which does not touch what hangs.
-            office.channel("ops")
+            office.channel("cli")
             office.fire("second")
             assert office.tell(other) == 1
             assert len(office.told()) == 1
@@ -387,7 +387,7 @@ def test_channels_that_hang_together_are_waited_for_together(office: Office) -> 
     for name in ("a", "b", "c", "d"):
         office.channel(name)
     office.fire()
-    assert notices.tell_due(office.workshop.rim) == 4
+    assert notify.tell_due(office.workshop.rim) == 4
     assert sum((office.states(name) for name in "abcd"), Counter()) == {"sent": 4}
 
 
@@ -533,8 +533,8 @@ def test_a_bug_in_one_channel_is_its_own(office: Office) -> None:
 def test_a_removed_channel_is_told_nothing_more(office: Office) -> None:
     office.channel()
     office.fire()
-    assert office.do(lambda connection: stored.delete(connection, "ops"))
-    assert not office.do(lambda connection: stored.delete(connection, "ops"))
+    assert office.do(lambda connection: stored.delete(connection, "cli"))
+    assert not office.do(lambda connection: stored.delete(connection, "cli"))
     office.channel()
     assert office.tell() == 0
     assert office.states() == {"dead": 1}
@@ -546,7 +546,7 @@ def test_no_notice_is_left_over_by_a_channel_that_is_removed_meanwhile(office: O
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as connection:
             telling.fire(connection)
-            removed = pool.submit(office.do, lambda other: stored.delete(other, "ops"))
+            removed = pool.submit(office.do, lambda other: stored.delete(other, "cli"))
             with pytest.raises(TimeoutError):
                 removed.result(0.3)
         assert removed.result(10)
@@ -636,7 +636,7 @@ def test_many_workers_tell_everything_once(office: Office) -> None:
 
     def work(rim: Rim) -> None:
         while not stop.is_set():
-            notices.tell_due(rim)
+            notify.tell_due(rim)
 
     with ThreadPoolExecutor(len(rims)) as pool:
         done = [pool.submit(work, rim) for rim in rims]
@@ -676,7 +676,7 @@ def test_a_real_worker_hears_the_bell_and_tells(database_url: str, broker_url: s
     bell = Doorbell(broker_url)
     try:
         assert bell.ring(TELL)
-        for name in ("ops", "chat"):
+        for name in ("cli", "chat"):
             wait_until(lambda name=name: office.states(name) == {"sent": 1})  # type: ignore[misc]
     finally:
         bell.close()
@@ -749,7 +749,7 @@ def test_apprise_is_ended_when_its_time_is_up(office: Office, behaviour: sinks.B
     office.channel("chat", url=office.sink.url.replace("http", "json") + "/chat?rto=600", kind=Kind.APPRISE)
     office.fire()
     office.sink.always = behaviour
-    notices.tell_due(office.workshop.rim, deadlines_seconds={Kind.APPRISE: 3.0})
+    notify.tell_due(office.workshop.rim, deadlines_seconds={Kind.APPRISE: 3.0})
     assert office.states("chat") == {"pending": 1}
     assert "was not told" in str(office.standing("chat").last_error)
 

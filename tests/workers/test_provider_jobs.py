@@ -7,16 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from shared import provider_suppressions, reconciliation
-from shared.db import jobs, reconciliations
-from shared.db.jobs import Job, JobState
 from shared.doorbell import ASK
+from shared.jobs import store as jobs
+from shared.jobs.store import Job, JobState
+from shared.reconciliation import run as reconciliation
+from shared.reconciliation import store as reconciliations
+from shared.suppression import provider_sync
 from simulator.management import faults
 from simulator.management.mailchannels import MailChannelsAccount
 from tests.management import scene as scenes
 from tests.management.scene import Scene
-from workers import jobs as working
-from workers import provider_jobs
+from workers.jobs import provider as provider_jobs
+from workers.jobs import runner as working
 
 
 @pytest.fixture
@@ -122,10 +124,10 @@ class TestSuppressions:
     def test_are_pulled(self, scene: Scene, account: MailChannelsAccount) -> None:
         for number in range(3):
             account.suppressions.put(f"r{number}@x.example")
-        counted = done(scene, provider_suppressions.PULL, dry_run=True)
+        counted = done(scene, provider_sync.PULL, dry_run=True)
         assert counted.report["only_there"] == 3
         assert scene.workshop.rows("SELECT count(*) FROM suppressions") == [(0,)]
-        job = done(scene, provider_suppressions.PULL)
+        job = done(scene, provider_sync.PULL)
         assert job.state is JobState.DONE, job.error
         assert (job.report["added"], job.report["there"]) == (3, 3)
         assert scene.workshop.rows("SELECT count(*) FROM suppressions WHERE origin = 'provider'") == [(3,)]
@@ -134,17 +136,17 @@ class TestSuppressions:
         self, scene: Scene, account: MailChannelsAccount
     ) -> None:
         account.suppressions.put("r0@x.example")
-        done(scene, provider_suppressions.PULL)
+        done(scene, provider_sync.PULL)
         scene.workshop.run("UPDATE suppressions SET origin = 'person'")
         account.suppressions.remove("r0@x.example", "all")
         account.suppressions.put("other@x.example")
-        job = done(scene, provider_suppressions.PUSH)
+        job = done(scene, provider_sync.PUSH)
         assert (job.report["added"], job.report["removed"]) == (1, 0)
         assert account.suppressions.recipients() == {"r0@x.example", "other@x.example"}
-        assert done(scene, provider_suppressions.PUSH, delete=True).report["removed"] == 1
+        assert done(scene, provider_sync.PUSH, delete=True).report["removed"] == 1
         assert account.suppressions.recipients() == {"r0@x.example"}
 
-    @pytest.mark.parametrize("kind", [provider_suppressions.PUSH, provider_suppressions.PULL])
+    @pytest.mark.parametrize("kind", [provider_sync.PUSH, provider_sync.PULL])
     def test_cannot_be_compared_while_the_provider_fails(
         self, scene: Scene, account: MailChannelsAccount, kind: str
     ) -> None:

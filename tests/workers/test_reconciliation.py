@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from shared.db import reconciliations
-from shared.domain.reconciliation import FAILURES_IN_A_ROW, FailedDelivery
-from shared.management import registry
-from shared.management.base import ManagementClient, Resent
-from shared.reconciliation import LEASE_SECONDS, Orders, Progress, Run, TakenOverError, holding
+from shared.providers.api.base import FailedDelivery, ManagementClient, Resent
+from shared.reconciliation import store as reconciliations
+from shared.reconciliation.policy import FAILURES_IN_A_ROW
+from shared.reconciliation.run import LEASE_SECONDS, Orders, Progress, Run, TakenOverError, holding
+from shared.sources import provider_api
 from simulator import post
 from simulator.connection import Exchange
 from simulator.dialects.base import Signed
@@ -21,7 +21,7 @@ from simulator.management.faults import Fault
 from simulator.management.mailchannels import AfterResend, MailChannelsAccount
 from tests.management import scene as scenes
 from tests.management.scene import Scene
-from workers import reconciliation, verification
+from workers import reconcile, verification
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ class TestARun:
                 connection, scene.sources["mc"].id, token=uuid4(), lease_seconds=LEASE_SECONDS
             )
         assert again is None
-        reconciliation.reconcile_due(scene.workshop.another_rim())
+        reconcile.reconcile_due(scene.workshop.another_rim())
         assert resends(scene.server.requests) == 0
         assert first.perform().recovered
 
@@ -315,7 +315,7 @@ class TestARun:
             left.append(scene.workshop.rows("SELECT lease_until > now() + interval '90 s' FROM reconciliations")[0][0])
 
         sleep = holding(patient.engine, patient.lease, wait)
-        patient.client = registry.open_client(patient.source, sleep=sleep)
+        patient.client = provider_api.open_client(patient.source, sleep=sleep)
         mailchannels(scene).faults.add(faults.failing(), calls=4)
         scene.workshop.run("UPDATE reconciliations SET lease_until = now() + interval '1 s'")
         patient.perform()
@@ -323,7 +323,7 @@ class TestARun:
 
     def test_gives_way_to_whoever_took_over_while_it_waited(self, scene: Scene) -> None:
         patient = run(scene)
-        patient.client = registry.open_client(patient.source, sleep=holding(patient.engine, patient.lease))
+        patient.client = provider_api.open_client(patient.source, sleep=holding(patient.engine, patient.lease))
         mailchannels(scene).faults.add(faults.failing(), calls=4)
         scene.let_time_pass()
         run(scene)
@@ -486,7 +486,7 @@ def run(
     return Run(
         engine=engine,
         source=source,
-        client=registry.open_client(source),
+        client=provider_api.open_client(source),
         lease=lease,
         orders=orders or Orders(),
         tell=tell or (lambda _: None),

@@ -9,17 +9,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.access import Scope, create_key
-from shared.db import jobs
+from shared.auth.keys import Scope, create_key
+from shared.jobs import store as jobs
 from tests import estate as estates
 from tests import sinks
 from tests.api.test_deliveries import spam
 from tests.conftest import DatabaseServer
 from tests.estate import Estate
 from tests.sinks import HttpSink
-from workers import abandonment, recovery, replays
-from workers import jobs as working
-from workers.progress import LeaseLostError, Progress, TurnOverError
+from workers.jobs import abandon
+from workers.jobs import recover as jobs_recover
+from workers.jobs import replay as jobs_replay
+from workers.jobs import runner as working
+from workers.jobs.progress import LeaseLostError, Progress, TurnOverError
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 
@@ -45,9 +47,9 @@ def sink() -> Iterator[HttpSink]:
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that even few are several."""
-    monkeypatch.setattr(replays, "_DELIVERIES_AT_ONCE", 2)
-    monkeypatch.setattr(recovery, "_CHANGES_AT_ONCE", 2)
-    monkeypatch.setattr(abandonment, "_DELIVERIES_AT_ONCE", 2)
+    monkeypatch.setattr(jobs_replay, "_DELIVERIES_AT_ONCE", 2)
+    monkeypatch.setattr(jobs_recover, "_CHANGES_AT_ONCE", 2)
+    monkeypatch.setattr(abandon, "_DELIVERIES_AT_ONCE", 2)
 
 
 def replay(estate: Estate, dry_run: bool = False, **filters: Any) -> dict[str, Any]:
@@ -367,7 +369,7 @@ def test_a_worker_that_was_taken_over_does_nothing_more(estate: Estate, sink: Ht
     assert job is not None
     another = Progress(engine=estate.rim.engine, job_id=job.id, token=uuid4(), until=float("inf"))
     with pytest.raises(LeaseLostError):
-        recovery.run(estate.rim, job, another)
+        jobs_recover.run(estate.rim, job, another)
     assert estate.deliveries() == []
 
 

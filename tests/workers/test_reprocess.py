@@ -9,17 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from shared import previews, reprocess
-from shared.db import receipts
-from shared.domain.errors import PayloadError
-from shared.domain.events import Event
-from shared.domain.vocabulary import EventType
-from shared.reprocess import Difference
-from shared.sources import Source
+from shared.errors import PayloadError
+from shared.events.event import Event
+from shared.receipts import store as receipts
+from shared.reprocessing import previews, reprocess
+from shared.reprocessing.reprocess import Difference
+from shared.sources.source import Source
+from shared.vocabulary import EventType
 from simulator.dialects.ark import Ark
 from simulator.mail import Happening
 from tests.workers.workshop import Workshop
-from workers import drain as draining
+from workers import process_receipts as draining
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 TABLES = (

@@ -9,7 +9,7 @@ from simulator.management import faults
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from workers import asking
-from workers.turns import Turns
+from workers.concurrency import Turns
 
 
 def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:

@@ -9,16 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from ops import ports
-from shared.db import receipts, sources
-from shared.sources import Source
+from cli.supervisor import ports
+from shared.receipts import store as receipts
+from shared.sources import store as sources
+from shared.sources.source import Source
 from simulator.dialects.ark import Ark
 from simulator.dialects.base import Dialect, Forgery
 from simulator.dialects.mailchannels import MailChannels
 from simulator.keys import Ed25519Key
 from simulator.server import ProviderServer
 from tests.workers.workshop import Workshop
-from workers import drain as draining
+from workers import process_receipts as draining
 from workers import verification
 
 RIGHT = {"username": "user", "password": "secret"}

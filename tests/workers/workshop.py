@@ -9,21 +9,25 @@ from uuid import UUID
 
 import msgspec
 
-from shared import headers as kept_headers
-from shared import identity, ids, recipient_keys
-from shared.catalogue import Catalogue
-from shared.db import engine, receipts, sources
-from shared.db.connection import Plans
-from shared.db.receipts import Parking, Receipt
-from shared.domain.vocabulary import ReceiptState, RefusalReason
+from shared import ids
 from shared.doorbell import DRAIN, Doorbell
-from shared.providers.base import Request
+from shared.encryption import Vault, new_key
+from shared.postgres import engine
+from shared.postgres.connection import Plans
+from shared.providers.webhooks.base import Request
+from shared.receipts import dedup
+from shared.receipts import headers as kept_headers
+from shared.receipts import store as receipts
+from shared.receipts.store import Parking, Receipt
 from shared.rules import RuleBook
-from shared.secrets import Vault, new_key
 from shared.settings import Settings
-from shared.sources import Source, open_source
+from shared.sources import store as sources
+from shared.sources.cache import Catalogue
+from shared.sources.source import Source, open_source
+from shared.suppression import recipient_hashes
+from shared.vocabulary import ReceiptState, RefusalReason
 from tests import effects
-from workers.rim import Rim
+from workers.context import Rim
 
 
 class NotingBell(Doorbell):
@@ -91,8 +95,8 @@ class Workshop:
             id=ids.receipt_id(now),
             source_id=source.id,
             received_at=now,
-            key=identity.key(source, request, unverified=unverified),
-            key_expires_at=identity.expires_at(source, now),
+            key=dedup.key(source, request, unverified=unverified),
+            key_expires_at=dedup.expires_at(source, now),
             idempotency_key=None,
             remote_ip=None,
             headers=msgspec.json.encode(stored).decode(),
@@ -133,10 +137,10 @@ class Workshop:
 
 
 def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -> Rim:
-    """A rim as `workers.rim.build` makes it, with a bell of our own."""
+    """A rim as `workers.context.build` makes it, with a bell of our own."""
     durable = engine.create(database_url, application="test worker durable", pool_size=1)
     with durable.begin() as connection:
-        keys = recipient_keys.load(connection, vault)
+        keys = recipient_hashes.load(connection, vault)
     return Rim(
         settings=settings,
         engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared import feed, webhook_requests
-from shared.db import changes
-from shared.db.changes import Cursor
+from shared import webhook_requests
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.changes.log import Cursor
 from shared.domain.subscriptions import Payload
 
 _LIFE_SECONDS = 10.0  # what is erased meanwhile is sent no longer than this
@@ -34,9 +35,11 @@ class Bodies:
         missing = {sight for sight in sights if sight not in self._read}
         if not missing:
             return
-        found = {change.cursor: change for change in changes.at(connection, list({cursor for cursor, _ in missing}))}
+        found = {change.cursor: change for change in change_log.at(connection, list({cursor for cursor, _ in missing}))}
         asked = [(found[cursor], tenant) for cursor, tenant in missing if cursor in found]
-        self._read |= {sight: (now, payload) for sight, payload in feed.payloads_for(connection, asked).items()}
+        self._read |= {
+            sight: (now, payload) for sight, payload in change_payload.payloads_for(connection, asked).items()
+        }
 
     def of(self, sight: Sight, form: Payload) -> bytes | None:
         """A change in this form; None if it is no longer kept, or not this tenant's."""

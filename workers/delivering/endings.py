@@ -10,7 +10,6 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection
 
-from shared import retry_after
 from shared.db import delivery_attempts, endpoint_health, subscriptions
 from shared.db.deliveries import Claimed
 from shared.db.delivery_attempts import Ended
@@ -21,7 +20,8 @@ from shared.domain.deliveries import Answer, Decision, DeliveryStatus
 from shared.domain.endpoints import Health, Tally
 from shared.domain.subscriptions import Subscription
 from shared.egress import captures
-from shared.egress.call import Call, Outcome
+from shared.egress.types import Call, Outcome
+from shared.http import retry_after
 
 _SUCCESS_NOTED_EVERY = timedelta(seconds=10)
 _GONE = "the endpoint answered 410: it is gone for good"

@@ -9,7 +9,7 @@ from shared.db import subscriptions
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.matching import Matcher
 from shared.domain.subscriptions import ChangeSubject, Subscription, SubscriptionState
-from shared.secrets import SecretsError, Vault
+from shared.encryption import SecretsError, Vault
 from shared.subscriptions import open_subscription
 
 log = structlog.get_logger()

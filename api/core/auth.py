@@ -1,0 +1,143 @@
+"""The gate: who asks, whether it may, and whether it asks too often."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
+
+from flask import Response, after_this_request, request
+from sqlalchemy import Engine
+
+from api.core.errors import ProblemError
+from api.core.rate_limit import Buckets, Verdict
+from api.streaming import handover
+from shared.auth import keys
+from shared.auth.keys import Caller, Scope
+from shared.settings import Settings
+
+_FAILURES_PER_SECOND = 0.5
+_FAILURES_AT_ONCE = 30
+_MOST_KNOWN = 10_000
+_NETWORK_BITS = 64
+
+
+class Tenancy(StrEnum):
+    """What a resource is to a key that belongs to a tenant."""
+
+    OWN = "own"
+    """It shows and changes only what is of that tenant: it passes `self.caller.tenant` on to all that it calls."""
+
+    CLOSED = "closed"
+    """It is about what belongs to nobody in particular: such a key is refused."""
+
+
+class Gate:
+    """Lets callers in. One for each process, as its counting is."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._requests = Buckets(settings.api_rate, settings.api_burst)
+        self._failures = Buckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def admit(self, needed: Scope, tenancy: Tenancy) -> Caller:
+        """Who sent the request that is answered now. Raises ProblemError (401, 403, 429)."""
+        secret = _secret()
+        if not secret:
+            raise _unauthorized()
+        caller = self._recognise(secret)
+        self._count(caller)
+        if not caller.scope.includes(needed):
+            raise ProblemError(
+                403,
+                f"This needs a key with scope `{needed}`; yours has `{caller.scope}`.",
+                headers={"WWW-Authenticate": f'Bearer realm="tidings", error="insufficient_scope", scope="{needed}"'},
+            )
+        if tenancy is Tenancy.CLOSED and caller.tenant is not None:
+            raise ProblemError(
+                403, f"Your key is for tenant {caller.tenant!r} only; this belongs to no tenant in particular."
+            )
+        return caller
+
+    def later(self, caller: Caller) -> Callable[[], bool]:
+        """To ask later, in another thread: whether the key of the request that is answered now still opens the same."""
+        secret = _secret()
+        return lambda: self._caller(secret) == caller
+
+    def _recognise(self, secret: str) -> Caller:
+        digest, address, now = keys.digest(secret), self._network(), time.monotonic()
+        if digest not in self._known and self._failures.is_empty(address, now):
+            raise ProblemError(
+                429,
+                "Too many keys that are not known were sent from your address.",
+                headers={"Retry-After": str(round(1 / _FAILURES_PER_SECOND))},
+            )
+        caller = self._caller(secret)
+        if caller is None:
+            self._known.pop(digest, None)
+            self._failures.take(address, now)
+            raise _unauthorized()
+        # Who has been let in before is not shut out because a neighbour behind the same address guesses keys.
+        self._known[digest] = None
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return caller
+
+    def _caller(self, secret: str) -> Caller | None:
+        administrator = keys.administrator(secret, self._settings.admin_key)
+        if administrator is not None:
+            return administrator
+        with self._engine.connect() as connection:
+            return keys.caller(connection, secret)
+
+    def _count(self, caller: Caller) -> None:
+        if not self._requests.rate:
+            return
+        is_new = handover.of(request).again_after is None  # a view that is asked again answers the same request
+        verdict = self._requests.take(caller.actor, time.monotonic(), cost=1 if is_new else 0)
+        headers = self._limits(verdict)
+
+        @after_this_request
+        def tell(response: Response) -> Response:
+            response.headers.update(headers)
+            return response
+
+        if not verdict.allowed:
+            raise ProblemError(
+                429,
+                f"This key may ask {self._requests.rate:g} times a second, and {self._requests.burst} times at once.",
+                headers={"Retry-After": str(max(1, verdict.seconds))},
+            )
+
+    def _limits(self, verdict: Verdict) -> dict[str, str]:
+        """The header fields of draft-ietf-httpapi-ratelimit-headers-10."""
+        return {
+            "RateLimit-Policy": f'"key";q={self._requests.burst};w={self._requests.window_seconds}',
+            "RateLimit": f'"key";r={verdict.remaining};t={verdict.seconds}',
+        }
+
+    def _network(self) -> str:
+        """Where the request came from; of IPv6 the network, because a host has as many addresses as it likes."""
+        chain, proxies = request.headers.get("X-Forwarded-For", "").split(","), self._settings.proxies
+        text = chain[-proxies].strip() if 0 < proxies <= len(chain) else request.remote_addr or ""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return text[:45]
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+            return f"{int(address) >> _NETWORK_BITS:x}"
+        return str(address)
+
+
+def _secret() -> str:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _unauthorized() -> ProblemError:
+    given = bool(request.headers.get("Authorization"))
+    sentence = "This key is not known, or was revoked." if given else "Send `Authorization: Bearer <key>`."
+    challenge = 'Bearer realm="tidings"' + (', error="invalid_token"' if given else "")
+    return ProblemError(401, sentence, headers={"WWW-Authenticate": challenge})

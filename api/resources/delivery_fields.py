@@ -1,0 +1,124 @@
+"""What requests and answers about deliveries hold."""
+
+from marshmallow import Schema, fields
+
+from api.core.fields import Instant, SpanQuery, Strict, asked, identifier, instant, number, text
+from shared.domain.deliveries import AttemptStatus, DeliveryStatus
+
+_STATUSES = [str(status) for status in DeliveryStatus]
+_DRY_RUN = "Only count: the job's report tells what it would do."
+
+
+class DeliveryQuery(SpanQuery):
+    """Which deliveries."""
+
+    status = fields.Enum(DeliveryStatus, by_value=True)
+    subscription = identifier("To this subscription.")
+    type = asked("Of changes of this type, such as `message.bounced`.")
+    message_id = identifier("Of changes of this message.")
+
+
+class ReplayFilter(Strict):
+    """Which deliveries."""
+
+    status = fields.Enum(DeliveryStatus, by_value=True, load_default=DeliveryStatus.DEAD)
+    subscription = identifier("To this subscription.")
+    type = asked("Of changes of this type, such as `message.bounced`.")
+    since = Instant(metadata={"description": "Made from this time on."})
+    until = Instant(metadata={"description": "Made before this time; before now, if not given."})
+
+
+class Replay(Strict):
+    """What is to be delivered again."""
+
+    filter = fields.Nested(ReplayFilter, required=True, metadata={"description": "All that is given must hold."})
+    dry_run = fields.Boolean(load_default=False, metadata={"description": _DRY_RUN})
+
+
+class Recovery(Strict):
+    """What is to be brought."""
+
+    since = Instant(required=True, metadata={"description": "Changes from this time on."})
+    until = Instant(metadata={"description": "Changes before this time; before now, if not given."})
+    include_delivered = fields.Boolean(
+        load_default=False, metadata={"description": "Send again also what was delivered."}
+    )
+    dry_run = fields.Boolean(load_default=False, metadata={"description": _DRY_RUN})
+
+
+class Delivery(Schema):
+    """The delivery of one change to one subscription."""
+
+    id = identifier()
+    subscription = identifier("The subscription's id.")
+    webhook_id = fields.String(
+        metadata={"description": "What the change is called: in the feed, and as `webhook-id` of every attempt."}
+    )
+    type = fields.String(metadata={"examples": ["message.bounced"]})
+    message_id = identifier("The message that the change is about.", allow_none=True)
+    status = fields.String(metadata={"enum": _STATUSES})
+    attempts = fields.Integer()
+    last_http_status = number("0: no response; null: no attempt yet.")
+    last_error = text("Of the latest attempt; null if that was a success.")
+    next_attempt_at = instant("Of a retry.")
+    delivered_at = instant()
+    created_at = Instant()
+
+
+class WholeDelivery(Delivery):
+    """A delivery, what it tells, and what to do about it."""
+
+    change = fields.Dict(
+        keys=fields.String(),
+        allow_none=True,
+        metadata={"description": "The body as it would be sent now; null where the change is no longer kept."},
+    )
+    latest_attempt_shows = fields.String()
+    usually_means = fields.String()
+    next_action = fields.String(metadata={"description": "What to do."})
+
+
+class RequestCapture(Schema):
+    """What was sent, as far as it is kept."""
+
+    method = fields.String()
+    url = fields.String(metadata={"description": "Without its query."})
+    headers = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Secrets hidden."})
+    body = fields.String()
+    truncated = fields.Boolean(metadata={"description": "Whether there was more, of the body or the headers."})
+    original_bytes = fields.Integer(metadata={"description": "Of the body."})
+
+
+class ResponseCapture(Schema):
+    """What came back, as far as it is kept."""
+
+    status = fields.Integer(metadata={"description": "0: no response."})
+    headers = fields.Dict(keys=fields.String(), values=fields.String())
+    body = fields.String()
+    network_error = text("Why there was no response.")
+    truncated = fields.Boolean(metadata={"description": "Whether there was more."})
+
+
+class _AnyAttempt(Schema):
+    status = fields.String(metadata={"enum": [str(status) for status in AttemptStatus]})
+    http_status = fields.Integer(metadata={"description": "0: no response."})
+    latency_ms = fields.Integer()
+    created_at = Instant(metadata={"description": "When it was begun."})
+
+
+class Attempt(_AnyAttempt):
+    """An attempt."""
+
+    id = identifier()
+    number = fields.Integer(metadata={"description": "From 1, over replays."})
+    request_capture = fields.Nested(RequestCapture)
+    response_capture = fields.Nested(ResponseCapture)
+
+
+class SubscriptionTrial(_AnyAttempt):
+    """What came back of a test."""
+
+    request_capture = fields.Nested(RequestCapture)
+    response_capture = fields.Nested(ResponseCapture)
+    usually_means = fields.String(attribute="advice.meaning")
+    next_action = fields.String(attribute="advice.action", metadata={"description": "What to do."})

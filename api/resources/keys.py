@@ -1,0 +1,102 @@
+"""Keys to this API."""
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from marshmallow import Schema, fields, validate
+
+from api.core import pagination
+from api.core.auth import Tenancy
+from api.core.errors import not_found
+from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
+from api.core.resource import Resource, answers, takes
+from shared.auth import keys
+from shared.auth import store as api_keys
+from shared.auth.keys import Scope
+from shared.suppression.csv_files import LONGEST_TENANT
+
+
+class NewKey(Strict):
+    """A key to be made."""
+
+    name = fields.String(
+        required=True, validate=validate.Length(1, 100), metadata={"description": "What it is for, for people."}
+    )
+    scope = fields.Enum(
+        Scope,
+        by_value=True,
+        load_default=Scope.READ,
+        metadata={"description": "What it lets its holder do; each includes those before it."},
+    )
+    tenant = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(1, LONGEST_TENANT),
+        metadata={"description": "It opens only what is of this tenant; null: everything."},
+    )
+
+
+class Key(Schema):
+    """A key. What it is itself is shown once, when it is made."""
+
+    id = fields.Integer()
+    name = fields.String()
+    prefix = fields.String(metadata={"description": "Its beginning, to recognise it by."})
+    scope = fields.String(metadata={"enum": [str(scope) for scope in Scope]})
+    tenant = text("Null: it opens everything.")
+    created_at = Instant()
+    last_used_at = instant("To the minute.")
+    revoked_at = instant()
+
+
+class CreatedKey(Key):
+    """A key that was just made."""
+
+    key = fields.String(metadata={"description": "The key itself. It is not kept, and cannot be shown again."})
+
+
+class Keys(Resource):
+    """All keys."""
+
+    rule = "/v1/keys"
+    tenancy = Tenancy.CLOSED
+    scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN, "POST": Scope.ADMIN}
+
+    @takes(PageQuery, location="query")
+    @answers(200, page_of(Key, "KeyPage"))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List the keys, the newest first."""
+        limit = query["limit"]
+        (before,) = pagination.decode(query.get("cursor"), pagination.BY_NUMBER) or (None,)
+        with self.deps.engine.begin() as connection:
+            rows = api_keys.listed(connection, before=before, limit=limit + 1)
+        last = (rows[limit - 1].id,) if len(rows) > limit else None
+        return {"items": rows[:limit], "next_cursor": pagination.encode(last)}
+
+    @takes(NewKey)
+    @answers(201, CreatedKey)
+    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a key."""
+        with self.deps.engine.begin() as connection:
+            made = keys.create_key(connection, body["name"], body["scope"], body["tenant"])
+            self.audit(connection, "key.created", f"key:{made.row.id}", **body)
+        return {**asdict(made.row), "key": made.secret}
+
+
+class OneKey(Resource):
+    """One key."""
+
+    rule = f"/v1/keys/<int(max={2**63 - 1}):key_id>"
+    tenancy = Tenancy.CLOSED
+    scopes: ClassVar = {"DELETE": Scope.ADMIN}
+
+    @answers(204)
+    def delete(self, key_id: int) -> None:
+        """Revoke a key."""
+        with self.deps.engine.begin() as connection:
+            if not api_keys.revoke(connection, key_id):
+                raise not_found(f"valid key {key_id}")
+            self.audit(connection, "key.revoked", f"key:{key_id}")
+
+
+RESOURCES = (Keys, OneKey)

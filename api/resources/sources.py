@@ -1,0 +1,146 @@
+"""Sources: who may post webhooks, by which provider's rules."""
+
+from typing import Any, ClassVar
+
+from marshmallow import Schema, fields
+
+from api.core import pagination
+from api.core.auth import Tenancy
+from api.core.errors import ProblemError, invalid, not_found
+from api.core.fields import Instant, PageQuery, Strict, page_of, text
+from api.core.resource import Resource, answers, takes
+from shared.auth import audit
+from shared.auth.keys import Scope
+from shared.encryption import SecretsError
+from shared.sources import service as source_service
+from shared.sources import store as sources
+from shared.sources.service import RegistrationError, SourceFacts
+from shared.sources.store import SlugTakenError
+
+_CREDENTIALS = (
+    "By provider. mailchannels: `{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`; "
+    "ark: `{jwks?: {..}, api_key?, tenant_id?}`; postal: `{jwks}`; cloudmailin: `{username, password}`; "
+    "mailwebhook: `{signing_secrets: {kid: secret}, api_key?}`."
+)
+_SETTINGS = (
+    "`api_base` and `keys_url` point the adapter's outward calls elsewhere; `webhook_url` is the public URL that the "
+    "provider posts to; until `quarantine_until` requests that fail verification are kept apart rather than refused."
+)
+_MERGED = " Merged (RFC 7396): what is given is set, null removes, what is not given stays."
+
+
+class NewSource(Strict):
+    """A source to be made."""
+
+    slug = fields.String(
+        required=True, metadata={"description": "Its name in URLs: `[a-z0-9][a-z0-9-]{0,62}`.", "examples": ["main"]}
+    )
+    provider = fields.String(required=True, metadata={"examples": ["mailchannels"]})
+    credentials = fields.Dict(required=True, keys=fields.String(), metadata={"description": _CREDENTIALS})
+    settings = fields.Dict(load_default=dict, keys=fields.String(), metadata={"description": _SETTINGS})
+
+
+class SourcePatch(Strict):
+    """What is to be changed of a source."""
+
+    credentials = fields.Dict(keys=fields.String(), metadata={"description": _CREDENTIALS + _MERGED})
+    settings = fields.Dict(keys=fields.String(), metadata={"description": _SETTINGS + _MERGED})
+
+
+class Source(Schema):
+    """A source."""
+
+    slug = fields.String()
+    provider = fields.String()
+    credentials = fields.Dict(keys=fields.String(), metadata={"description": "With every secret hidden."})
+    fetched_keys = fields.Dict(
+        keys=fields.String(), metadata={"description": "Public keys that were fetched from the provider, by id."}
+    )
+    settings = fields.Dict(keys=fields.String())
+    webhook_url = fields.String(metadata={"description": "Where the provider has to post: this path of the receiver."})
+    version = fields.Integer()
+    created_at = Instant()
+    updated_at = Instant()
+    problem = text("Why the source cannot be used; null if it can.")
+
+
+class Sources(Resource):
+    """All sources."""
+
+    rule = "/v1/sources"
+    tenancy = Tenancy.CLOSED
+    scopes: ClassVar = {"POST": Scope.ADMIN}
+
+    @takes(PageQuery, location="query")
+    @answers(200, page_of(Source, "SourcePage"))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List the sources, by name."""
+        (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
+        with self.deps.engine.begin() as connection:
+            rows = [row for row in sources.listed(connection) if row.slug > after]
+        shown = [source_service.shown(row, self.deps.vault) for row in rows[: query["limit"]]]
+        last = (shown[-1].slug,) if len(rows) > len(shown) else None
+        return {"items": shown, "next_cursor": pagination.encode(last)}
+
+    @takes(NewSource)
+    @answers(201, Source)
+    def post(self, body: dict[str, Any]) -> tuple[SourceFacts, int, dict[str, str]]:
+        """Make a source."""
+        try:
+            with self.deps.engine.begin() as connection:
+                row = source_service.create(connection, self.deps.vault, **body)
+                self.audit(connection, "source.created", f"source:{row.slug}", provider=row.provider)
+        except RegistrationError as error:
+            raise invalid({error.field: [str(error)]}) from None
+        except SlugTakenError as error:
+            raise ProblemError(409, str(error)) from None
+        return source_service.shown(row, self.deps.vault), 201, {"Location": f"/v1/sources/{row.slug}"}
+
+
+class OneSource(Resource):
+    """One source."""
+
+    rule = "/v1/sources/<slug>"
+    tenancy = Tenancy.CLOSED
+    scopes: ClassVar = {"PATCH": Scope.ADMIN, "DELETE": Scope.ADMIN}
+
+    @answers(200, Source)
+    def get(self, slug: str) -> SourceFacts:
+        """Show a source."""
+        with self.deps.engine.begin() as connection:
+            row = sources.find(connection, slug)
+        if row is None:
+            raise not_found(f"source called {slug!r}")
+        return source_service.shown(row, self.deps.vault)
+
+    @takes(SourcePatch)
+    @answers(200, Source)
+    def patch(self, body: dict[str, Any], slug: str) -> SourceFacts:
+        """Change credentials or settings of a source.
+
+        By JSON Merge Patch (RFC 7396): what is given is set, null removes, the rest stays. So a new signing
+        secret or public key is added while the old ones stay valid, and removed later by giving it as null.
+        """
+        try:
+            with self.deps.engine.begin() as connection:
+                before = sources.find(connection, slug)
+                row = source_service.change(connection, self.deps.vault, slug, **body)
+                if row is None:
+                    raise not_found(f"source called {slug!r}")
+                self.audit(connection, "source.changed", f"source:{slug}", **audit.difference(before, row))
+        except RegistrationError as error:
+            raise invalid({error.field: [str(error)]}) from None
+        except SecretsError as error:
+            raise ProblemError(409, str(error)) from None
+        return source_service.shown(row, self.deps.vault)
+
+    @answers(204)
+    def delete(self, slug: str) -> None:
+        """Take a source out of service. What it received stays, and keeps its name."""
+        with self.deps.engine.begin() as connection:
+            if not sources.delete(connection, slug):
+                raise not_found(f"source called {slug!r}")
+            self.audit(connection, "source.removed", f"source:{slug}")
+
+
+RESOURCES = (Sources, OneSource)

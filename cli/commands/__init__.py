@@ -1,0 +1,1 @@
+"""The commands of `tidings`, one module each."""

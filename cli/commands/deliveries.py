@@ -1,0 +1,179 @@
+"""`tidings deliveries`: what became of every change for every subscriber."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import msgspec
+
+from cli import context
+from cli.commands import jobs
+from cli.context import Workbench
+from cli.formatting import deliveries as formatting_deliveries
+from cli.formatting import pages
+from cli.options import MOMENT, OneOf
+from shared import delivery_cases, delivery_jobs
+from shared.db import delivery_lists
+from shared.db.delivery_lists import DeliveryFacts, Wanted
+from shared.domain.deliveries import DeliveryStatus
+from shared.doorbell import DELIVER
+from shared.errors import TidingsError
+from shared.postgres.pagination import Span
+
+_ATTEMPTS_SHOWN = 20
+
+_status_option = click.option("--status", type=OneOf(DeliveryStatus))
+_subscription_option = click.option("--subscription", type=click.UUID, help="To this subscription.")
+_type_option = click.option("--type", "type_", help="Of changes of this type, such as message.bounced.")
+_since_option = click.option("--since", type=MOMENT, help="Made from this time on (UTC).")
+_until_option = click.option("--until", type=MOMENT, help="Made before this time (UTC).")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group
+def deliveries() -> None:
+    """See what became of every change for every subscriber, and have it delivered again."""
+
+
+@deliveries.command("list")
+@_status_option
+@_subscription_option
+@_type_option
+@click.option("--message-id", type=click.UUID, help="Of changes of this message, by our id.")
+@_since_option
+@_until_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@_json_option
+@context.data_option
+def list_deliveries(
+    status: DeliveryStatus | None,
+    subscription: UUID | None,
+    type_: str | None,
+    message_id: UUID | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """List deliveries, the last first."""
+    wanted = Wanted(
+        subscription=subscription,
+        status=status,
+        type=type_,
+        message_id=message_id,
+        span=Span(since=since, until=until),
+    )
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        page = pages.read(lambda after, most: delivery_lists.listed(connection, wanted, after=after, limit=most), limit)
+    if as_json:
+        click.echo(msgspec.json.encode([asdict(delivery) for delivery in page.items]).decode())
+        return
+    console = context.console()
+    console.print(formatting_deliveries.table(page.items) if page.items else "No such delivery was found.")
+    if page.next is not None:
+        console.print(f"… and there may be older ones; these are the newest {len(page.items)}.")
+
+
+@deliveries.command
+@click.argument("delivery_id", metavar="ID", type=click.UUID)
+@_json_option
+@context.data_option
+def show(delivery_id: UUID, as_json: bool, data: Path) -> None:
+    """Show a delivery: its attempts, what they mean, and what to do next."""
+    tell(delivery_id, as_json=as_json, data=data)
+
+
+@deliveries.command
+@click.argument("delivery_ids", metavar="[ID]...", nargs=-1, type=click.UUID)
+@_status_option
+@_subscription_option
+@_type_option
+@_since_option
+@_until_option
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@context.data_option
+def replay(
+    delivery_ids: tuple[UUID, ...],
+    status: DeliveryStatus | None,
+    subscription: UUID | None,
+    type_: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    dry_run: bool,
+    yes: bool,
+    data: Path,
+) -> None:
+    """Make deliveries again: those that are named; or all that fit, of the dead ones unless --status says otherwise.
+
+    The requests are built afresh, of the stored changes and the subscriptions as they are now, and signed anew.
+    """
+    filters = {"subscription": subscription, "type": type_, "since": since, "until": until}
+    filters = {name: value for name, value in filters.items() if value is not None}
+    if delivery_ids and (status or filters):
+        raise click.UsageError("Name deliveries, or say which by options; not both.")
+    if not (delivery_ids or status or filters):
+        raise click.UsageError("Name deliveries, or say which: --status, --subscription, --type, --since or --until.")
+    with context.opened(data) as bench:
+        if delivery_ids:
+            _replay(bench, delivery_ids)
+        else:
+            _replay_all(bench, {"status": status or DeliveryStatus.DEAD, **filters}, dry_run=dry_run, yes=yes)
+
+
+def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
+    """Print what became of a delivery, what that means, and what to do next."""
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        case = delivery_cases.of(connection, _known(delivery_lists.find(connection, delivery_id), delivery_id))
+        attempts = delivery_lists.attempts(connection, delivery_id, limit=_ATTEMPTS_SHOWN).items
+    if as_json:
+        click.echo(msgspec.json.encode(formatting_deliveries.plain(case, attempts)).decode())
+    else:
+        formatting_deliveries.tell(context.console(), case, attempts)
+
+
+def _replay(bench: Workbench, delivery_ids: tuple[UUID, ...]) -> None:
+    with bench.engine.begin() as connection:
+        for delivery_id in delivery_ids:
+            delivery = _known(delivery_lists.find(connection, delivery_id), delivery_id)
+            delivery_cases.replay(connection, delivery, datetime.now(UTC))
+            context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
+    bench.ring(DELIVER)
+    click.echo("It is made again now." if len(delivery_ids) == 1 else f"These {len(delivery_ids)} are made again now.")
+
+
+def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
+    console = context.console()
+    if dry_run or not yes:
+        counted = jobs.work(console, bench, _ask(bench, filters, dry_run=True))
+        if dry_run or not counted.report.get("to_deliver"):
+            jobs.finish(console, counted)
+            return
+        click.confirm(f"Make {counted.report['to_deliver']} deliveries again?", abort=True)
+    job = jobs.work(console, bench, _ask(bench, filters, dry_run=False))
+    bench.ring(DELIVER)
+    jobs.finish(console, job)
+
+
+def _ask(bench: Workbench, filters: dict[str, Any], *, dry_run: bool) -> UUID:
+    with bench.engine.begin() as connection:
+        job_id = delivery_jobs.ask_replay(
+            connection,
+            **filters,
+            tenant=None,
+            dry_run=dry_run,
+            asked_by=context.person(),
+            now=datetime.now(UTC),
+        )
+        context.audit(connection, "job.asked", f"job:{job_id}", **filters, dry_run=dry_run, kind=delivery_jobs.REPLAY)
+    return job_id
+
+
+def _known(delivery: DeliveryFacts | None, delivery_id: UUID) -> DeliveryFacts:
+    if delivery is None:
+        raise TidingsError(f"There is no delivery {delivery_id}; `tidings deliveries list` shows those there are.")
+    return delivery

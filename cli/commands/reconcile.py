@@ -1,0 +1,232 @@
+"""`tidings reconcile`: ask the providers what they could not deliver, and have it sent again."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from cli import context, source_lookup
+from cli.context import Workbench
+from cli.options import MOMENT
+from shared.errors import TidingsError
+from shared.providers.api.base import FailedDelivery, ManagementClient, ManagementError
+from shared.reconciliation import failed_deliveries
+from shared.reconciliation import run as reconciliation
+from shared.reconciliation import store as reconciliations
+from shared.reconciliation.failed_deliveries import KnownFailure
+from shared.reconciliation.policy import FAILURES_IN_A_ROW, span_to_list, steps
+from shared.reconciliation.run import Orders, Run
+from shared.reconciliation.run import Progress as Done
+from shared.reconciliation.store import Lease
+from shared.sources import provider_api
+from shared.sources.provider_api import NoApiError
+from shared.sources.source import Source
+
+_SETTLE_SECONDS = 30.0
+_TURN_SECONDS = 2 * reconciliation.LEASE_SECONDS
+_PAUSE_SECONDS = 0.5
+_MOST_SHOWN = 20
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one source: what the run says, and where those stand that it sent again."""
+
+    source: Source
+    done: Done
+    touched: Sequence[KnownFailure]
+    still_open: int
+
+    @property
+    def given_up(self) -> list[KnownFailure]:
+        """Those that will not be sent again by themselves."""
+        return [failure for failure in self.touched if failure.state == "given_up"]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is missing any more."""
+        return not (self.given_up or self.still_open or self.done.error or self.done.stopped)
+
+
+@click.command
+@click.option("--source", "slugs", multiple=True, help="This source; may be given several times. All, if not given.")
+@click.option("--since", type=MOMENT, help="What failed from this time on (UTC), instead of since the last time.")
+@click.option("--until", type=MOMENT, help="What failed before this time (UTC).")
+@click.option("--given-up", "again", is_flag=True, help="Try those again, too, that were given up.")
+@click.option("--dry-run", is_flag=True, help="Have nothing sent; show what the providers could not deliver.")
+@context.data_option
+def reconcile(
+    slugs: tuple[str, ...], since: datetime | None, until: datetime | None, again: bool, dry_run: bool, data: Path
+) -> None:
+    """Ask the providers what they could not deliver to us, and have it sent again.
+
+    Workers do the same every 15 minutes. What arrives that way is marked as reconciled. Exits with 1 if something
+    could not be recovered.
+    """
+    console = context.console()
+    orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
+    with context.opened(data) as bench:
+        clients = _clients(bench, slugs)
+        if not clients:
+            console.print("There is no source whose provider has an API that could be asked, and an `api_key` to it.")
+            return
+        if dry_run:
+            answered = [_preview(console, bench, source, client, orders) for source, client in clients]
+            good = all(answered)
+        else:
+            results = [_reconcile(console, bench, source, orders) for source, _ in clients]
+            _tell(console, results)
+            good = all(result.is_good for result in results)
+    if not good:
+        click.get_current_context().exit(1)
+
+
+def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, ManagementClient]]:
+    """Those that are named, or all that can be asked. Raises NoApiError where one that is named cannot."""
+    if slugs:
+        return [
+            (source, provider_api.open_client(source))
+            for source in (source_lookup.ready(bench, slug) for slug in slugs)
+        ]
+    found = []
+    for source in source_lookup.all_ready(bench):
+        try:
+            found.append((source, provider_api.open_client(source)))
+        except NoApiError:
+            continue
+    return found
+
+
+def _reconcile(console: Console, bench: Workbench, source: Source, orders: Orders) -> Result:
+    lease = _take_turn(console, bench, source)
+    client = provider_api.open_client(source, sleep=reconciliation.holding(bench.engine, lease))
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(source.slug, total=None, now="asking the provider")
+
+        def tell(done: Done) -> None:
+            _advance(progress, task, done)
+
+        run = Run(engine=bench.engine, source=source, client=client, lease=lease, orders=orders, tell=tell)
+        try:
+            done = run.perform()
+        except KeyboardInterrupt:
+            run.give_back()
+            raise
+    with bench.engine.begin() as connection:
+        return Result(
+            source=source,
+            done=done,
+            touched=failed_deliveries.touched(connection, source.id, since=lease.started_at),
+            still_open=failed_deliveries.count_open(connection, source.id, span=orders.span),
+        )
+
+
+def _take_turn(console: Console, bench: Workbench, source: Source) -> Lease:
+    """The lease of a source, as soon as no worker has it. Raises TidingsError."""
+    until = time.monotonic() + _TURN_SECONDS
+    with console.status(f"waiting until the worker that reconciles {source.slug} has done …"):
+        while time.monotonic() < until:
+            with bench.engine.begin() as connection:
+                reconciliations.ensure(connection, [source.id])
+                lease = reconciliations.claim(
+                    connection, source.id, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS
+                )
+                if lease is not None:
+                    context.audit(connection, "source.reconciled", f"source:{source.slug}")
+                    return lease
+            time.sleep(_PAUSE_SECONDS)
+    raise TidingsError(f"A worker is reconciling {source.slug} all the time; try again later.")
+
+
+def _advance(progress: Progress, task: TaskID, done: Done) -> None:
+    if done.resent or done.waiting:
+        total = done.resent + done.waiting
+        progress.update(task, completed=done.resent, total=total, now=f"{done.recovered} recovered")
+    else:
+        progress.update(task, now=f"{done.found} found")
+
+
+def _tell(console: Console, results: Sequence[Result]) -> None:
+    table = Table("source", "found", "sent again", "recovered", "new events", "still open", "given up", "why")
+    for result in results:
+        recovered = [failure for failure in result.touched if failure.state == "recovered"]
+        counts = [failure.new_events for failure in recovered]
+        table.add_row(
+            result.source.slug,
+            str(result.done.found),
+            str(result.done.resent),
+            str(len(recovered)),
+            str(sum(count or 0 for count in counts)) + (" so far" if None in counts else ""),
+            str(result.still_open),
+            str(len(result.given_up)),
+            escape(_why(result)),
+        )
+    console.print(table)
+    if any(failure.new_events is None for result in results for failure in result.touched if failure.receipt_id):
+        console.print("Some of what arrived has not been processed yet; see whether a worker runs.")
+
+
+def _why(result: Result) -> str:
+    said = Counter(failure.last_error for failure in result.touched if failure.last_error)
+    reasons = [f"{count}: {reason}" for reason, count in said.most_common(_MOST_REASONS)]
+    if result.done.stopped:
+        reasons.insert(0, f"stopped after {FAILURES_IN_A_ROW} in a row that did not arrive")
+    if result.done.error:
+        reasons.insert(0, str(result.done.error))
+    return "; ".join(reasons)
+
+
+def _preview(console: Console, bench: Workbench, source: Source, client: ManagementClient, orders: Orders) -> bool:
+    """Show what a provider could not deliver; whether it could be asked."""
+    with bench.engine.begin() as connection:
+        standing = reconciliations.find(connection, source.id)
+    until = standing.reconciled_until if standing else None
+    span = span_to_list(until, datetime.now(UTC), since=orders.since, until=orders.until)
+    try:
+        found = {one.reference: one for step in steps(span) for page in client.failed(step) for one in page}
+    except ManagementError as error:
+        console.print(f"[red]✗[/] {escape(str(error))}", highlight=False)
+        return False
+    with bench.engine.begin() as connection:
+        states = failed_deliveries.states(connection, source.id, found)
+    missing = [one for one in found.values() if states.get(one.reference) not in ("recovered", "ours")]
+    events = sum(one.events for one in missing)
+    console.print(
+        f"{source.slug}: {len(missing)} deliveries with {events} events failed and are not here, "
+        f"from {span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC."
+    )
+    if missing:
+        console.print(_table_of(missing, states))
+    return True
+
+
+def _table_of(found: Sequence[FailedDelivery], states: Mapping[str, str]) -> Table:
+    table = Table("failed at", "delivery", "outcome", "events", "here", "URL")
+    for one in sorted(found, key=lambda one: one.failed_at)[:_MOST_SHOWN]:
+        table.add_row(
+            f"{one.failed_at:%Y-%m-%d %H:%M:%S}",
+            escape(one.reference),
+            one.outcome,
+            str(one.events),
+            states.get(one.reference, "new").replace("_", " "),
+            escape(one.url or ""),
+        )
+    if len(found) > _MOST_SHOWN:
+        table.add_row(f"… and {len(found) - _MOST_SHOWN} more")
+    return table

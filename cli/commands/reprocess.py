@@ -1,0 +1,155 @@
+"""`tidings reprocess`: process again what was received."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cli import context
+from cli.context import Workbench
+from cli.options import MOMENT
+from shared import ids
+from shared.errors import TidingsError
+from shared.receipts import queries as receipt_queries
+from shared.reprocessing import previews
+from shared.reprocessing import reprocess as reprocessing
+from shared.reprocessing.reprocess import Difference
+from shared.sources import names as source_names
+from shared.vocabulary import ReceiptState
+
+_BATCH = 1000
+_SHOWN = 20
+_ALL = "all"
+_STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL])
+
+
+@click.command
+@click.option("--receipt", "receipts", type=click.UUID, multiple=True, help="This one; may be given several times.")
+@click.option("--source", help="Those of this source.")
+@click.option(
+    "--state",
+    type=_STATES,
+    default="dead",
+    show_default=True,
+    help="Those in this state; `all` also for those that were processed, but for none that was not verified.",
+)
+@click.option("--since", type=MOMENT, help="Those received from this time on (UTC).")
+@click.option("--until", type=MOMENT, help="Those received before this time (UTC).")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show the difference that it would make.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@context.data_option
+def reprocess(
+    receipts: tuple[UUID, ...],
+    source: str | None,
+    state: str,
+    since: datetime | None,
+    until: datetime | None,
+    dry_run: bool,
+    yes: bool,
+    data: Path,
+) -> None:
+    """Process receipts again: those that are named, or all that fit.
+
+    What a receipt said before is replaced by what it says now. Unverified receipts stay where they are.
+    """
+    if not (receipts or source or since or until):
+        raise click.UsageError("Say which: --receipt, --source, --since or --until.")
+    console = context.console()
+    with context.opened(data) as bench:
+        chosen = list(receipts) or _select(bench, source, state, since, until)
+        if not chosen:
+            console.print("Nothing fits.")
+            return
+        if dry_run:
+            _preview(console, bench, chosen)
+            return
+        if not yes:
+            click.confirm(f"Process {len(chosen)} receipts again?", abort=True)
+        _queue(console, bench, chosen)
+
+
+def _select(
+    bench: Workbench, source: str | None, state: str, since: datetime | None, until: datetime | None
+) -> list[UUID]:
+    with bench.engine.begin() as connection:
+        source_id = source_names.id_of(connection, source) if source else None
+        if source and source_id is None:
+            raise TidingsError(f"There is no source called {source!r}; `tidings sources list` shows those there are.")
+        found: dict[UUID, None] = {}
+        while True:
+            part = reprocessing.select(
+                connection,
+                source_id=source_id,
+                state=None if state == _ALL else state,
+                since=since,
+                until=until,
+                limit=_BATCH,
+            )
+            known = len(found)
+            found.update(dict.fromkeys(part))
+            if len(part) < _BATCH or len(found) == known:
+                break
+            since = ids.made_at(part[-1])  # again from the last one on: some may be of the same millisecond
+        # Forgeries are let in one by one, by a person who has looked at them, or when they are asked for.
+        doubtful = receipt_queries.doubtful(connection, list(found)) if state == _ALL else set()
+        return [receipt_id for receipt_id in found if receipt_id not in doubtful]
+
+
+def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
+    batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
+    queued = 0
+    for batch in track(batches, description="queueing", console=console):
+        with bench.engine.begin() as connection:
+            queued += reprocessing.queue(connection, batch)
+            context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
+        bench.ring()
+    console.print(f"{queued} of {len(chosen)} receipts are queued.")
+    if queued < len(chosen):
+        console.print("The others are unknown, or unverified: only their provider's signature lets those in.")
+
+
+def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
+    """Show what would change, one receipt at a time, each on its own."""
+    before = after = 0
+    changes: Counter[tuple[str, str]] = Counter()
+    suppressions: Counter[tuple[str, str]] = Counter()
+    problems: list[str] = []
+    for receipt_id in track(chosen, description="trying", console=console):
+        found = _difference(bench, receipt_id)
+        if isinstance(found, str):
+            problems.append(f"{receipt_id}: {found}")
+            continue
+        before += found.events_before
+        after += found.events_after
+        changes.update(
+            (old.status or "nothing" if old else "nothing", new.status or "nothing" if new else "nothing")
+            for old, new in found.states
+        )
+        suppressions.update((told.action, told.shown["reason"]) for told in found.suppressions)
+    console.print(f"{len(chosen)} receipts gave {before} events and would give {after}.")
+    table = Table("recipients", "status now", "status then", title="States that would change")
+    for (old, new), count in changes.most_common():
+        table.add_row(str(count), old, new)
+    console.print(table if changes else "No state would change.")
+    table = Table("suppressions", "what would happen", "reason", title="Suppressions that would come and go")
+    for (action, reason), count in suppressions.most_common():
+        table.add_row(str(count), action, reason)
+    console.print(table if suppressions else "No suppression would come or go.")
+    for problem in problems[:_SHOWN]:
+        console.print(f"[red]✗[/] {problem}", highlight=False)
+    if len(problems) > _SHOWN:
+        console.print(f"  … and {len(problems) - _SHOWN} more that cannot be processed")
+
+
+def _difference(bench: Workbench, receipt_id: UUID) -> Difference | str:
+    with bench.engine.connect() as connection:  # and never commit
+        try:
+            return previews.of_receipt(connection, receipt_id, bench.vault) or "there is no such receipt"
+        except TidingsError as error:
+            return str(error)

@@ -1,0 +1,222 @@
+"""`tidings sources`: who may post webhooks."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from cli import context, source_lookup
+from cli.commands import source_webhooks
+from shared.providers.registry import PROVIDERS
+from shared.sources import checks as source_checks
+from shared.sources import service as source_service
+from shared.sources import store as stored
+from shared.sources.checks import Weight
+from shared.sources.service import RegistrationError
+from shared.sources.store import SourceRow
+
+SETUP: Mapping[str, str] = {
+    "mailchannels": "Enrol it, once the source has an api_key: "
+    "tidings sources enrol {slug} --url https://<your host>{path}",
+    "ark": "Add a webhook with this URL and all events to the tenant, on their dashboard, or once the source has an "
+    "api_key: tidings sources enrol {slug} --url https://<your host>{path}",
+    "postal": "Add it on your Postal server's page of webhooks, for all events.",
+    "cloudmailin": "Enter it as the webhook of outbound events, with user and password in it: "
+    "https://<username>:<password>@<your host>{path}",
+    "mailwebhook": "Make an endpoint of it and choose that in the route; the id of the secret must be the route's.",
+}
+"""Where the address has to be entered."""
+
+_MARKS = {Weight.GOOD: "[green]✓[/]", Weight.DOUBT: "[yellow]![/]", Weight.FAULT: "[red]✗[/]"}
+_CREDENTIALS = "JSON, or @FILE to read it from a file, or - to read it from standard input."
+
+_credentials_option = click.option("--credentials", required=True, help=_CREDENTIALS)
+_setting_option = click.option("--setting", "settings", multiple=True, metavar="NAME=VALUE", help="Such as keys_url=…")
+
+
+@click.group
+def sources() -> None:
+    """Make, look at, check and change the sources of webhooks."""
+
+
+@sources.command
+@click.argument("slug")
+@click.option("--provider", type=click.Choice(list(PROVIDERS)), required=True)
+@_credentials_option
+@_setting_option
+@context.data_option
+def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], data: Path) -> None:
+    """Make a source: SLUG is its name in the webhook's URL."""
+    given = _read(credentials)
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        row = source_service.create(
+            connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_pairs(settings)
+        )
+        context.audit(connection, "source.created", f"source:{slug}", provider=provider)
+    click.echo(f"The source {slug} is made. {_instructions(row)}")
+
+
+@sources.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@context.data_option
+def list_sources(as_json: bool, data: Path) -> None:
+    """List the sources."""
+    with context.opened(data) as bench:
+        with bench.engine.begin() as connection:
+            rows = stored.listed(connection)
+        found = [source_service.shown(row, bench.vault) for row in rows]
+    if as_json:
+        click.echo(msgspec.json.encode([asdict(facts) for facts in found]).decode())
+        return
+    table = Table("source", "provider", "URL", "made", "changed", "")
+    for facts in found:
+        table.add_row(
+            facts.slug,
+            facts.provider,
+            facts.webhook_url,
+            f"{facts.created_at:%Y-%m-%d %H:%M}",
+            f"{facts.updated_at:%Y-%m-%d %H:%M}",
+            f"[red]{escape(facts.problem)}[/]" if facts.problem else "",
+        )
+    context.console().print(table if found else "There are no sources yet. Make one with `tidings sources add`.")
+
+
+@sources.command
+@click.argument("slug")
+@context.data_option
+def show(slug: str, data: Path) -> None:
+    """Show a source as JSON, its secrets hidden."""
+    with context.opened(data) as bench:
+        facts = source_service.shown(source_lookup.find(bench, slug), bench.vault)
+    click.echo(msgspec.json.format(msgspec.json.encode(asdict(facts)), indent=2).decode())
+
+
+@sources.command
+@click.argument("slug")
+@click.option("--credentials", help=f"What is new. {_CREDENTIALS}")
+@click.option("--drop", multiple=True, metavar="FIELD", help="What is to go, such as signing_secrets.old or previous.")
+@context.data_option
+def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path) -> None:
+    """Give a source new secrets or keys beside its old ones, or drop old ones.
+
+    First add the new secret here, then give it to the provider, then drop the old one here: in between both are
+    valid, and nothing is refused.
+    """
+    if not (credentials or drop):
+        raise click.UsageError("Say what is new with --credentials, or what is to go with --drop.")
+    given = _read(credentials) if credentials else {}
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        if source_service.rotate(connection, bench.vault, slug, given, drop) is None:
+            raise source_lookup.unknown(slug)
+        context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
+    click.echo(f"The credentials of {slug} are changed. Receivers know within two seconds.")
+
+
+@sources.command
+@click.argument("slug", required=False)
+@context.data_option
+def check(slug: str | None, data: Path) -> None:
+    """Look for what is wrong with a source, or with all; say how to set its provider up.
+
+    Fetches the provider's public keys where it publishes them. Exits with 1 if something is wrong.
+    """
+    console, good = context.console(), True
+    with context.opened(data) as bench:
+        rows = [source_lookup.find(bench, slug)] if slug else _all(bench)
+        for row in rows:
+            console.print(f"[bold]{row.slug}[/] ({row.provider})")
+            for finding in source_checks.check(row, bench.vault, datetime.now(UTC)):
+                console.print(f"  {_MARKS[finding.weight]} {escape(finding.sentence)}", highlight=False)
+                good = good and finding.weight is not Weight.FAULT
+            console.print(f"  → {escape(_instructions(row))}", highlight=False)
+    if not rows:
+        console.print("There are no sources yet. Make one with `tidings sources add`.")
+    if not good:
+        click.get_current_context().exit(1)
+
+
+@sources.command
+@click.argument("slug")
+@click.option("--hours", type=click.FloatRange(0, 24 * 30, min_open=True), default=24, show_default=True)
+@click.option("--off", is_flag=True, help="Refuse such requests again.")
+@context.data_option
+def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
+    """For some time keep requests that fail verification apart instead of refusing them.
+
+    For a secret that was rotated too early: once the right one is given with `rotate`, what was kept apart is
+    verified again and processed.
+    """
+    until = None if off else datetime.now(UTC) + timedelta(hours=hours)
+    change = {"quarantine_until": until and until.isoformat()}
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        if source_service.change(connection, bench.vault, slug, settings=change) is None:
+            raise source_lookup.unknown(slug)
+        context.audit(connection, "source.changed", f"source:{slug}", settings=change)
+    click.echo(
+        f"Until {until:%Y-%m-%d %H:%M} UTC {slug} keeps apart what fails verification."
+        if until
+        else f"{slug} refuses what fails verification."
+    )
+
+
+@sources.command
+@click.argument("slug")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@context.data_option
+def remove(slug: str, yes: bool, data: Path) -> None:
+    """Take a source out of service. What it received stays; its name cannot be used again."""
+    if not yes:
+        click.confirm(f"Take {slug} out of service, and refuse what its provider sends from now on?", abort=True)
+    with context.opened(data) as bench, bench.engine.begin() as connection:
+        if not stored.delete(connection, slug):
+            raise source_lookup.unknown(slug)
+        context.audit(connection, "source.removed", f"source:{slug}")
+    click.echo(f"The source {slug} is out of service.")
+
+
+for _command in source_webhooks.COMMANDS:
+    sources.add_command(_command)
+
+
+def _all(bench: context.Workbench) -> list[SourceRow]:
+    with bench.engine.begin() as connection:
+        return stored.listed(connection)
+
+
+def _instructions(row: SourceRow) -> str:
+    path = f"/webhooks/{row.slug}"
+    how = SETUP.get(row.provider, "").format(path=path, slug=row.slug)
+    return f"Its webhook is https://<your host>{path}. {how}".strip()
+
+
+def _read(text: str) -> dict[str, Any]:
+    """Credentials from where the option says."""
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text()
+        value = json.loads(text)
+    except OSError as error:
+        raise RegistrationError("credentials", f"{error.filename} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RegistrationError("credentials", f"--credentials is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RegistrationError("credentials", "--credentials must be a JSON object")
+    return value
+
+
+def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+    pairs = [setting.partition("=") for setting in settings]
+    for name, separator, _ in pairs:
+        if not separator:
+            raise RegistrationError("settings", f"--setting should be NAME=VALUE, not {name!r}")
+    return {name: value for name, _, value in pairs}

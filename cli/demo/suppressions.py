@@ -1,0 +1,147 @@
+"""The demo's second act: what follows from what was received. Whom not to write to, and what a person is told."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.demo import patience
+from cli.demo.claims import Claim
+from cli.demo.report import Act, table_of
+from shared.suppression.policy import HardBounce
+from shared.vocabulary import Reason
+from simulator import post, stories
+from simulator.api import Api
+from simulator.findings import Examiner
+from simulator.scenarios import Scenario
+from simulator.staging import stage
+
+RULES = """\
+# The rules of the demo: as by default, but that little is enough to be told of.
+alerts:
+  - name: bounce-rate
+    kind: rate
+    rate: bounce
+    sources: [demo-mailchannels]
+    window_minutes: 4320
+    minimum_volume: 10
+    minimum_events: 2
+    warning: 10 %
+    critical: 60 %
+    resolve_after_minutes: 0
+  - name: send-limit-exceeded
+    kind: event
+    types: [send_limit_exceeded]
+    window_minutes: 4320
+    critical: 1
+  - name: reconciled
+    kind: reconciled
+    warning: 1
+"""
+"""Written to a file that TIDINGS_RULES names."""
+
+_RATE = "bounce-rate"
+_RECOVERY = Scenario(
+    name="recovery", summary="Delivered, all of it.", stories={stories.delivered: 1}, bodies=(50, 50), lenient=True
+)
+_RECOVERED_MESSAGES = 200
+_SEED = 77
+_WAIT_SECONDS = 60.0
+
+
+def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Claim]:
+    """Print the suppression list, with the events that are the evidence; what should be on it."""
+    found = api.items("/v1/suppressions")
+    console.print(_suppressions(api, found))
+    wanted = set(_expected(api, acts))
+    listed = {(entry["address"], entry["reason"]) for entry in found}
+    differences = [f"{address} is not suppressed for {reason}" for address, reason in sorted(wanted - listed)]
+    differences += [f"{address} is suppressed for {reason}" for address, reason in sorted(listed - wanted)]
+    return [
+        Claim(
+            text=f"suppression: {len(wanted)} entries, for dead addresses, complaints and opt-outs, and nobody else",
+            differences=tuple(differences),
+        )
+    ]
+
+
+def _expected(api: Api, acts: list[Act]) -> Iterator[tuple[str, str]]:
+    """Whom the list should have, and why, by where each message stands; that was compared with the stories."""
+    hard = HardBounce().classifications
+    for act in acts:
+        examiner = Examiner(api, act.dialect, act.slug)
+        for expectation in act.play.expectations:
+            known = examiner.recipient(expectation) or {}
+            if known.get("classification") in hard:
+                yield expectation.recipient, Reason.HARD_BOUNCE
+            if known.get("complained"):
+                yield expectation.recipient, Reason.COMPLAINT
+            if known.get("unsubscribed"):
+                yield expectation.recipient, Reason.UNSUBSCRIBE
+
+
+def _suppressions(api: Api, found: list[dict[str, Any]]) -> Table:
+    table = table_of("\nsuppressed", address=24, reason=12, mail=18, until=9, evidence=0)
+    for entry in found:
+        mail = "all" if len(entry["types"]) > 1 else str(entry["types"][0]).replace("_", "-")
+        until = entry["expires_at"][:10] if entry["expires_at"] else "for good"
+        event = api.call("GET", f"/v1/events/{entry['evidence_event_id']}") if entry["evidence_event_id"] else None
+        said = f"{event['type']}: {event['reason'] or event['source']}" if event else ""
+        table.add_row(entry["address"], entry["reason"].replace("_", " "), mail, until, escape(said))
+    return table
+
+
+def play_alert(console: Console, api: Api, act: Act, receiver_url: str) -> list[Claim]:
+    """Wait until the bounce rate is told of, send mail that arrives until it is well again, and wait for that."""
+    with console.status("waiting until somebody is told of the bounce rate …"):
+        fired = patience.until(lambda: _alert(api, "firing"), within_seconds=_WAIT_SECONDS)
+    play = stage(_RECOVERY, act.dialect, count=_RECOVERED_MESSAGES, seed=_SEED, now=datetime.now(UTC))
+    post.send(play.postings, act.dialect, f"{receiver_url}/webhooks/{act.slug}", connections=2)
+    with console.status("waiting until that is resolved …"):
+        resolved = patience.until(lambda: _alert(api, "resolved"), within_seconds=_WAIT_SECONDS)
+    fires = [alert for alert in api.items("/v1/alerts") if alert["rule"] == _RATE]
+    return [
+        Claim(text="alerts: the bounce rate was told of, once", differences=_once(fired, fires)),
+        Claim(
+            text=f"alerts: it was resolved when {_RECOVERED_MESSAGES} messages had been delivered",
+            differences=() if resolved else ("it was not",),
+        ),
+    ]
+
+
+def _once(fired: object, fires: list[dict[str, Any]]) -> tuple[str, ...]:
+    if not fired:
+        return ("it was not",)
+    return () if len(fires) == 1 else (f"{len(fires)} times",)
+
+
+def _alert(api: Api, state: str) -> dict[str, Any] | None:
+    return next((alert for alert in api.items("/v1/alerts", state=state) if alert["rule"] == _RATE), None)
+
+
+def show_alerts(console: Console, api: Api) -> None:
+    """Print every alert with its history."""
+    table = table_of("\nalerts", rule=20, what=10, at=9, summary=0)
+    for alert in reversed(api.items("/v1/alerts")):
+        steps = api.call("GET", f"/v1/alerts/{alert['id']}")["steps"]
+        for number, step in enumerate(steps):
+            at = datetime.fromisoformat(step["at"])
+            table.add_row("" if number else alert["rule"], step["step"], f"{at:%H:%M:%S}", escape(step["summary"]))
+    table.columns[-1].no_wrap = False
+    console.print(table)
+
+
+def wait_for_alert(console: Console, api: Api, rule: str) -> Claim:
+    """The claim that a rule has fired, once."""
+    with console.status(f"waiting for the alert {rule} …"):
+        patience.until(
+            lambda: any(alert["rule"] == rule for alert in api.items("/v1/alerts")), within_seconds=_WAIT_SECONDS
+        )
+    fires = [alert for alert in api.items("/v1/alerts") if alert["rule"] == rule]
+    return Claim(
+        text=f"alerts: {rule} was told of, once",
+        differences=() if len(fires) == 1 else (f"{len(fires)} alerts of the rule {rule}",),
+    )

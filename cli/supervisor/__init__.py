@@ -1,0 +1,1 @@
+"""Running every process of the Procfile."""

@@ -1,0 +1,1 @@
+"""Per-minute counters of events, refusals and rejections, which alert rules and statistics read."""

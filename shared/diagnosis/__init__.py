@@ -1,0 +1,1 @@
+"""Diagnosis: where a message is, why, and what to do next."""

@@ -1,0 +1,77 @@
+"""The normalized event: one thing that happened to one recipient of one message."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from shared.vocabulary import Classification, EventType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a provider said, in our words.
+
+    `identity` tells this event from every other of its source: the provider's event id, or a fingerprint of
+    its content. None where the provider gives neither id nor time, so that two genuine events look alike:
+    then the receipt and the position in it are the identity.
+
+    `message_key` is what the provider knows the message by (its most reliable id); None where the event
+    belongs to no message (a DNS error, a send limit) or must not touch one (a foreign account's event).
+    `recipient` is a normalized address, None where the event applies to all recipients of the message.
+    `provider_object` is the provider's own object, as JSON text.
+    `problem` says why an item was kept as `unknown` rather than understood.
+    """
+
+    type: EventType
+    provider_object: bytes
+    identity: str | None = None
+    message_key: str | None = None
+    recipient: str | None = None
+    occurred_at: datetime | None = None
+    sender: str | None = None
+    subject: str | None = None
+    request_id: str | None = None
+    smtp_id: str | None = None
+    provider_message_id: str | None = None
+    tenant: str | None = None
+    classification: Classification | None = None
+    smtp_status: str | None = None
+    enhanced_code: str | None = None
+    reason: str | None = None
+    remote_host: str | None = None
+    url: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    tag: str | None = None
+    campaign: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def event_key(source_id: int, identity: str, recipient: str | None) -> str:
+    """The 32 hex digits by which an event is told from all others, in any receipt of its source."""
+    return _digest(b"event", str(source_id), identity, recipient or "")
+
+
+def message_id(source_id: int, message_key: str) -> str:
+    """The 32 hex digits that identify a message: the same whichever of its events comes first."""
+    return _digest(b"message", str(source_id), message_key)
+
+
+def receipt_key(source_id: int, idempotency: bytes, *, unverified: bool = False) -> str:
+    """The 32 hex digits by which a repeated request is recognised.
+
+    Unverified requests have keys of their own: otherwise a forger who guesses a key could have the genuine
+    request taken for a repetition.
+    """
+    purpose = b"unverified" if unverified else b"receipt"
+    return blake2b(b"%d\x1f%b" % (source_id, idempotency), digest_size=16, person=purpose).hexdigest()
+
+
+def _digest(purpose: bytes, *parts: str) -> str:
+    # The unit separator keeps ("a", "bc") and ("ab", "c") apart; surrogates may occur in authentic JSON.
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16, person=purpose).hexdigest()

@@ -1,0 +1,1 @@
+"""Long-running jobs: their table, their files and their retries."""

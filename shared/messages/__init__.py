@@ -1,0 +1,1 @@
+"""Messages and the state of each recipient, folded from events."""

@@ -1,0 +1,1 @@
+"""Alert notifications: channels, batching, retries and rendering."""

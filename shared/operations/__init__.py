@@ -1,0 +1,1 @@
+"""Retention and the figures of the overview."""

@@ -1,0 +1,57 @@
+"""Partitions by time of the tables that grow: made ahead, dropped when retention has passed.
+
+The tables are cut by id, whose first 48 bits are the time it was made (see `shared.ids`): a week each.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from shared import ids
+from shared.postgres.connection import Connection
+
+TABLES = ("receipts", "events", "deliveries", "delivery_attempts")
+_WEEK = timedelta(days=7)
+_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
+
+
+def ensure(connection: Connection, *, now: datetime | None = None, weeks_ahead: int = 4) -> list[str]:
+    """Make the partitions from last week to `weeks_ahead` that are missing; return the names of the new ones."""
+    monday = _week_of(now or datetime.now(UTC))
+    weeks = [monday + _WEEK * offset for offset in range(-1, weeks_ahead + 1)]
+    wanted = [(table, week) for table in TABLES for week in weeks]
+    existing = set(_existing(connection))
+    made = []
+    for table, week in wanted:
+        name = _name(table, week)
+        if name not in existing:
+            connection.exec_driver_sql(
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
+                f" FOR VALUES FROM ('{ids.first_at(week)}') TO ('{ids.first_at(week + _WEEK)}')"
+            )
+            made.append(name)
+    return made
+
+
+def drop_before(connection: Connection, oldest: datetime) -> list[str]:
+    """Drop the partitions that hold nothing younger than `oldest`; return their names."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")  # rather fail than queue up every insert behind us
+    kept_from = f"{_week_of(oldest):%Y%m%d}"
+    dropped = [name for name in _existing(connection) if name.rpartition("_")[2] < kept_from]
+    for name in dropped:
+        connection.exec_driver_sql(f"DROP TABLE {name}")
+    return dropped
+
+
+def _existing(connection: Connection) -> list[str]:
+    rows = connection.exec_driver_sql(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent::regclass::text = ANY(%(tables)s)",
+        {"tables": list(TABLES)},
+    )
+    return [row[0] for row in rows]
+
+
+def _name(table: str, week: datetime) -> str:
+    return f"{table}_{week:%Y%m%d}"
+
+
+def _week_of(moment: datetime) -> datetime:
+    return _EPOCH + (moment - _EPOCH) // _WEEK * _WEEK

@@ -1,0 +1,1 @@
+"""What the providers' management APIs have in common."""

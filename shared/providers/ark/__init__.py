@@ -1,0 +1,1 @@
+"""Ark: webhook adapter and management API."""

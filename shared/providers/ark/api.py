@@ -1,0 +1,166 @@
+"""Ark's API: webhooks, their deliveries, and suppressions.
+
+Source: arkhq.io/docs/api-reference and the types of its SDKs. Its paths begin with the tenant's; an account
+without tenants has the same paths without that.
+"""
+
+import math
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeVar
+from urllib.parse import quote as escape
+from uuid import UUID
+
+from shared.providers.api import pagination
+from shared.providers.api.base import (
+    Contents,
+    DeniedError,
+    FailedDelivery,
+    GoneError,
+    ListedSuppression,
+    ManagementError,
+    NewSuppression,
+    Resent,
+    Span,
+    Step,
+    Validation,
+    Webhook,
+)
+from shared.providers.api.client import Caller, nothing
+from shared.providers.ark import api_models as documents
+
+PROVIDER = "Ark"
+BASE = "https://api.arkhq.io/v1"
+
+_PAGE: Final = 100
+_TEST: Final = {"event": "MessageSent"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArkClient:
+    """The API of a tenant, or with None of an account without tenants; `is_ours` tells this source's webhooks."""
+
+    caller: Caller
+    tenant_id: str | None
+    is_ours: Callable[[str | None], bool]
+
+    TEST_IS_HARMLESS = False  # it is like a real event, of a message that never was
+    TAKES_TYPES = False
+
+    def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
+        """Attempts at deliveries to this source's webhooks that failed, whether or not Ark will make another."""
+        for webhook in self.webhooks():
+            if self.is_ours(webhook.url):
+                yield from self._failed_of(webhook, span)
+
+    def _failed_of(self, webhook: Webhook, span: Span) -> Iterator[Sequence[FailedDelivery]]:
+        # Whether the limits themselves are meant is not documented: a second more on each side does no harm.
+        after, before = math.floor(span.since.timestamp()) - 1, math.ceil(span.until.timestamp()) + 1
+        query: dict[str, str | int] = {"success": "false", "after": after, "before": before}
+        read = partial(documents.read_deliveries, webhook=webhook)
+        for page in self._pages(f"{self._path(webhook.id)}/deliveries", query, read, lambda one: one.reference):
+            yield [one for one in page if one.outcome != documents.TAKEN]
+
+    def resend(self, delivery: FailedDelivery) -> Resent:
+        """Have a delivery replayed; then look up what was sent and answered, as far as that can be had."""
+        path, webhook_id = self._delivery_path(delivery.reference), delivery.reference.partition("/")[0]
+        resent = self._while_receiver_is_asked(f"{path}/replay", partial(documents.read_replay, webhook_id=webhook_id))
+        if resent.record is None:
+            return resent
+        try:
+            receipt_id, payload = self._exchange(resent.record)
+        except DeniedError:
+            raise
+        except ManagementError:  # that it cannot be had does not undo the replay
+            return resent
+        return replace(resent, receipt_id=receipt_id, payload=payload)
+
+    def sent(self, delivery: FailedDelivery) -> bytes | None:
+        """The payload of a delivery."""
+        return self._exchange(delivery.reference)[1]
+
+    def _exchange(self, reference: str) -> tuple[UUID | None, bytes | None]:
+        return self.caller.ask("GET", self._delivery_path(reference), documents.read_exchange)
+
+    def contents(self, body: bytes) -> Contents | None:
+        """One event in each request."""
+        return documents.read_contents(body)
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """The webhooks of the tenant."""
+        return self.caller.ask("GET", self._path(), documents.read_webhooks)
+
+    def enrol(self, url: str) -> bool:
+        """Make a webhook for all events, or switch on the one that there is."""
+        known = [webhook for webhook in self.webhooks() if webhook.url == url]
+        if any(webhook.enabled for webhook in known):
+            return False
+        if known:
+            self.caller.ask("PATCH", self._path(known[0].id), nothing, body={"enabled": True})
+            return True
+        # Not asked again after an answer that was lost: that would make two.
+        body = {"name": "Tidings", "url": url, "allEvents": True, "enabled": True}
+        self.caller.ask("POST", self._path(), nothing, body=body, repeatable=False)
+        return True
+
+    def remove(self, webhooks: Collection[Webhook]) -> None:
+        """Remove these."""
+        for webhook in webhooks:
+            with suppress(GoneError):
+                self.caller.ask("DELETE", self._path(webhook.id), nothing)
+
+    def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
+        """Have a made-up event posted to each."""
+        return [
+            self._while_receiver_is_asked(
+                f"{self._path(webhook.id)}/test", partial(documents.read_test, webhook=webhook), body=_TEST
+            )
+            for webhook in webhooks
+        ]
+
+    def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
+        """The tenant's list."""
+        return self._pages(f"{self._base}/suppressions", {}, documents.read_suppressions, lambda one: one.address)
+
+    def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
+        """One by one."""
+        for done, entry in enumerate(entries, start=1):
+            self.caller.ask("POST", f"{self._base}/suppressions", nothing, body=documents.suppression(entry))
+            yield Step(done, 1)
+
+    def unsuppress(self, address: str) -> None:
+        """Remove an address; one that is not there is no error."""
+        with suppress(GoneError):
+            self.caller.ask("DELETE", f"{self._base}/suppressions/{escape(address, safe='')}", nothing)
+
+    @property
+    def _base(self) -> str:
+        return f"/tenants/{escape(self.tenant_id, safe='')}" if self.tenant_id else ""
+
+    def _path(self, webhook_id: str | None = None) -> str:
+        """Of one webhook, or of all."""
+        return f"{self._base}/webhooks" + (f"/{escape(webhook_id, safe='')}" if webhook_id is not None else "")
+
+    def _delivery_path(self, reference: str) -> str:
+        webhook_id, _, delivery_id = reference.partition("/")
+        return f"{self._path(webhook_id)}/deliveries/{escape(delivery_id, safe='')}"
+
+    def _while_receiver_is_asked(self, path: str, read: Callable[[bytes], T], body: object = None) -> T:
+        timeout_seconds = self.caller.patience.resend_seconds
+        return self.caller.ask("POST", path, read, body=body, timeout_seconds=timeout_seconds)
+
+    def _pages(
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        read: Callable[[bytes], tuple[Sequence[T], int | None]],
+        key: Callable[[T], Hashable],
+    ) -> Iterator[Sequence[T]]:
+        def page(number: int) -> tuple[Sequence[T], int | None]:
+            return self.caller.ask("GET", path, read, query={**query, "page": number, "perPage": _PAGE})
+
+        return pagination.by_number(page, _PAGE, key)

@@ -1,0 +1,206 @@
+"""The JSON of Ark's API, and what it says in our words. What cannot be read is a ValueError."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from shared.providers.api.base import (
+    Contents,
+    FailedDelivery,
+    ListedSuppression,
+    NewSuppression,
+    Resent,
+    Validation,
+    Webhook,
+)
+from shared.providers.api.client import quote
+from shared.providers.api.fields import UNREADABLE, StatusCode, Text, from_seconds, read_instant, read_instant_if_any
+from shared.vocabulary import ALL_MAIL, MailType, Reason
+
+TAKEN: Final = "2xx"
+
+_NOT_TO_ALL = frozenset({MailType.NON_TRANSACTIONAL})
+_REASONS: Mapping[str, Reason] = {
+    "hard fail": Reason.HARD_BOUNCE,
+    "too many soft fails": Reason.SOFT_BOUNCE,
+    "complaint": Reason.COMPLAINT,
+    "unsubscribe": Reason.UNSUBSCRIBE,
+}
+_WORDS: Mapping[Reason, str] = {reason: word for word, reason in _REASONS.items()}
+
+T = TypeVar("T")
+
+
+class _Webhook(msgspec.Struct):
+    id: Text | int
+    url: Text
+    enabled: bool = True
+
+
+class _Delivery(msgspec.Struct, rename="camel"):
+    id: Text | int
+    timestamp: str
+    url: Text | None = None
+    status_code: StatusCode | None = None
+    success: bool = False
+
+
+class _Replay(msgspec.Struct, rename="camel"):
+    status_code: StatusCode | None = None
+    new_delivery_id: Text | int | None = None
+
+
+class _Sent(msgspec.Struct):
+    payload: msgspec.Raw = msgspec.Raw()
+
+
+class _Answered(msgspec.Struct):
+    body: Any = None
+
+
+class _Details(msgspec.Struct):
+    request: _Sent | None = None
+    response: _Answered | None = None
+
+
+class _Test(msgspec.Struct, rename="camel"):
+    success: bool = False
+    status_code: int | None = None
+    body: Any = None
+    error: str | None = None
+
+
+class _Suppression(msgspec.Struct, rename="camel"):
+    address: Text
+    reason: Text | None = None
+    created_at: str | None = None
+
+
+class _Receipt(msgspec.Struct):
+    receipt: UUID
+
+
+class _Document(msgspec.Struct):
+    """What every answer is wrapped in."""
+
+    data: msgspec.Raw
+    total: int | None = None
+
+
+_document = msgspec.json.Decoder(_Document).decode
+_receipt = msgspec.json.Decoder(_Receipt).decode
+
+
+def _one(body: bytes, of: type[T]) -> T:
+    return msgspec.json.decode(_document(body).data, type=of)
+
+
+def _many(body: bytes, of: type[T]) -> tuple[list[T], int | None]:
+    """The list in an answer, which may lie in an object of its own, and how long the whole of it is."""
+    document = _document(body)
+    items = document.data
+    if bytes(items).startswith(b"{"):
+        members = msgspec.json.decode(items, type=dict[str, msgspec.Raw])
+        items = next((member for member in members.values() if bytes(member).startswith(b"[")), msgspec.Raw(b"[]"))
+    return msgspec.json.decode(items, type=list[of] | None) or [], document.total  # type: ignore[valid-type]
+
+
+def read_webhooks(body: bytes) -> list[Webhook]:
+    """The webhooks of the tenant."""
+    return [Webhook(id=str(one.id), url=one.url, enabled=one.enabled) for one in _many(body, _Webhook)[0]]
+
+
+def read_deliveries(body: bytes, webhook: Webhook) -> tuple[list[FailedDelivery], int | None]:
+    """Deliveries to a webhook, also such as were taken. Their references name the webhook too: paths need both."""
+    found, total = _many(body, _Delivery)
+    return [_delivery(webhook, one) for one in found], total
+
+
+def _delivery(webhook: Webhook, one: _Delivery) -> FailedDelivery:
+    outcome = "no_response" if one.status_code is None else f"{one.status_code // 100}xx"
+    return FailedDelivery(
+        reference=f"{webhook.id}/{one.id}",
+        failed_at=read_instant(one.timestamp),
+        outcome=TAKEN if one.success else outcome,
+        status_code=one.status_code,
+        events=1,
+        url=one.url or webhook.url,
+    )
+
+
+def read_replay(body: bytes, webhook_id: str) -> Resent:
+    """What came of a replay, as far as its own answer tells."""
+    done = _one(body, _Replay)
+    record = None if done.new_delivery_id is None else f"{webhook_id}/{done.new_delivery_id}"
+    return Resent(status_code=done.status_code, record=record)
+
+
+def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:
+    """What our receiver answered a delivery, the id of the receipt, and what had been sent: as far as it is shown."""
+    details = _one(body, _Details)
+    receipt_id = _receipt_id(details.response.body) if details.response else None
+    return receipt_id, _payload(details.request.payload) if details.request else None
+
+
+def _receipt_id(body: object) -> UUID | None:
+    """Perhaps that of an earlier receipt with the same body."""
+    try:
+        return _receipt(body if isinstance(body, str) else msgspec.json.encode(body)).receipt
+    except (*UNREADABLE, TypeError):
+        return None
+
+
+def _payload(raw: msgspec.Raw) -> bytes | None:
+    """The JSON that was sent, which may be shown as JSON, or as a text that holds it."""
+    shown = bytes(raw)
+    if not shown or shown == b"null":
+        return None
+    return msgspec.json.decode(shown, type=str).encode() if shown.startswith(b'"') else shown
+
+
+def read_test(body: bytes, webhook: Webhook) -> Validation:
+    """What came of a test."""
+    done = _one(body, _Test)
+    said = done.error or f"answered {done.status_code}: {quote(str(done.body or '').encode())}"
+    return Validation(url=webhook.url, passed=done.success, detail=said)
+
+
+def read_suppressions(body: bytes) -> tuple[list[ListedSuppression], int | None]:
+    """Entries of the tenant's list."""
+    found, total = _many(body, _Suppression)
+    return list(map(_listed, found)), total
+
+
+def _listed(entry: _Suppression) -> ListedSuppression:
+    word = entry.reason or ""
+    reason = _REASONS.get(word.strip().lower().replace("_", " "), Reason.MANUAL)
+    return ListedSuppression(
+        address=entry.address,
+        types=_NOT_TO_ALL if reason is Reason.UNSUBSCRIBE else ALL_MAIL,
+        reason=reason,
+        word=word,
+        note=None,
+        created_at=read_instant_if_any(entry.created_at),
+    )
+
+
+def suppression(entry: NewSuppression) -> dict[str, object]:
+    """An entry as it is added."""
+    return {"address": entry.address, "reason": _WORDS.get(entry.reason, entry.note)}
+
+
+def read_contents(body: bytes) -> Contents | None:
+    """One event in each request; None for what is none.
+
+    The time is that of the event: an envelope's own is that of the replay.
+    """
+    try:
+        request = msgspec.json.decode(body, type=dict[str, Any])
+    except UNREADABLE:
+        return None
+    event = request.get("payload")
+    if not isinstance(event, Mapping):
+        event = request
+    return Contents(events=1, latest_at=from_seconds(event.get("timestamp")))

@@ -1,0 +1,1 @@
+"""CloudMailin: webhook adapter."""

@@ -1,0 +1,233 @@
+"""CloudMailin outbound: batches of delivery events behind basic authentication.
+
+Sources: docs.cloudmailin.com "Sending email events webhook" and the history of that page (legacy kinds). No
+signature is documented for these events; what the address's `user:pass@` becomes is checked (RFC 7617).
+"""
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from shared.addresses import strip_brackets
+from shared.classification.classify import classify, find_codes
+from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.events.event import Event
+from shared.providers.webhooks import payload
+from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.credentials import read_secret
+from shared.providers.webhooks.payload import read_identifier, read_text
+from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
+from shared.vocabulary import EventType, RefusalReason
+
+NAME = "cloudmailin"
+STATUS_CODES = StatusCodes()
+# Events bear neither id nor time, so that two genuine soft bounces have the same body. A retry comes soon.
+DEDUPE_WINDOW_SECONDS: int | None = 60
+SECRET_FIELDS = frozenset({"password", "previous"})
+
+ONE_SHOT: Mapping[str, EventType] = {
+    # What happens once to a message and recipient: a second one is a repetition.
+    "registration": EventType.QUEUED,
+    "process": EventType.QUEUED,  # internal, before the dispatch
+    "dispatch": EventType.SENT,
+    "delivery": EventType.DELIVERED,
+    "bounce": EventType.BOUNCED,
+    "dispatch_bounce": EventType.BOUNCED,  # legacy
+    "suppressed": EventType.REJECTED,
+    "blocked": EventType.REJECTED,  # legacy, of the same meaning
+    "spamd": EventType.REJECTED,  # legacy: refused by the check of its content
+    "retries_exhausted": EventType.FAILED,
+    "error": EventType.FAILED,
+    "complaint": EventType.COMPLAINED,  # no longer documented
+}
+REPEATABLE: Mapping[str, EventType] = {
+    "soft_bounce": EventType.DEFERRED,
+    "dispatch_soft_bounce": EventType.DEFERRED,
+    "rate_limit": EventType.RATE_LIMITED,
+    "rate_limited": EventType.RATE_LIMITED,  # legacy
+    "open": EventType.OPENED,
+    "read": EventType.READ,
+    "click": EventType.CLICKED,
+    "auto_reply": EventType.AUTORESPONDED,
+    "bounce_reply": EventType.REPLIED,
+}
+EVENTS: Mapping[str, EventType] = {**ONE_SHOT, **REPEATABLE}
+_FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED, EventType.FAILED})
+
+# What `details` holds is not documented: each of these is looked for, there and beside the documented fields.
+_NAMES: Mapping[str, Sequence[str]] = {
+    "url": ("url", "link", "href", "target", "target_url", "clicked_url"),
+    "ip": ("ip", "ip_address", "client_ip", "remote_ip"),
+    "user_agent": ("user_agent", "useragent", "userAgent", "ua"),
+    "remote_host": ("remote_host", "host", "hostname", "mx", "server", "remote_server"),
+    "reason": (
+        "reason",
+        "message",
+        "response",
+        "smtp_response",
+        "output",
+        "error",
+        "diagnostic",
+        "description",
+    ),
+    "status": ("status", "smtp_status", "smtp_code", "code", "response_code"),
+    "enhanced": ("enhanced_code", "enhanced_status", "smtp_enhanced_code", "dsn"),
+    "subject": ("subject",),
+    "sender": ("from", "sender", "mail_from"),
+    "tag": ("tag", "tags"),
+    "campaign": ("campaign", "campaign_id"),
+    "smtp_id": ("original_message_id", "smtp_message_id"),
+    "timestamp": ("timestamp", "occurred_at", "created_at"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Digests of the pairs of user and password that are let in."""
+
+    accepted: tuple[bytes, ...]
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
+    """`{username, password, previous?: [{username, password}]}`, the last for a rotation.
+
+    Raises CredentialsError.
+    """
+    previous = raw.get("previous") or []
+    if not isinstance(previous, list | tuple) or not all(isinstance(entry, Mapping) for entry in previous):
+        raise CredentialsError("`previous` must be a list of objects with `username` and `password`")
+    return Credentials(accepted=tuple(_digest_pair(entry) for entry in (raw, *previous)))
+
+
+def _digest_pair(raw: Mapping[str, Any]) -> bytes:
+    username, password = read_secret(raw, "username"), read_secret(raw, "password")
+    if ":" in username:
+        raise CredentialsError("`username` must not contain a colon: RFC 7617 ends it there")
+    return sha256(f"{username}:{password}".encode("utf-8", "surrogatepass")).digest()
+
+
+def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
+    """Basic authentication, in constant time. Raises VerificationError."""
+    (header,) = require_headers(request, "authorization")
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        raise malformed("The authorization is not a basic one")
+    given = sha256(decode_base64(encoded.strip(), "Authorization")).digest()
+    # All pairs are compared, and by digests: time tells neither which one was near nor how long it is.
+    matches = [hmac.compare_digest(given, accepted) for accepted in credentials.accepted]
+    if not any(matches):
+        raise VerificationError(RefusalReason.BAD_CREDENTIALS, "User and password are not the source's")
+    require_body(request)
+
+
+def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
+    """None: a request has no id."""
+    return None
+
+
+def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
+    """None: its events name nobody."""
+    return frozenset()
+
+
+def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
+    """None: there are no public keys."""
+    return None
+
+
+def read_keys(document: bytes, /) -> Mapping[str, str]:  # noqa: ARG001
+    """Raises PayloadError: there are no public keys."""
+    raise PayloadError("CloudMailin has no public keys")
+
+
+class _Body(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+class _Item(msgspec.Struct):
+    kind: str
+    recipient: str | list[str | None] | None = None
+    message_id: str | int | None = None
+    details: Any = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_item = msgspec.json.Decoder(_Item)
+
+
+def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
+    """The events of `{"events": [...]}`. Raises PayloadError if the body is not that."""
+    whole = payload.read(body)
+    items = payload.align(whole, payload.decode(whole.clean, _body).events)
+    return [event for item in items for event in _parse_item(item)]
+
+
+def _parse_item(item: payload.Item) -> Iterator[Event]:
+    try:
+        found = payload.decode(item.clean, _item)
+        everything = payload.decode_any(item.clean)
+    except PayloadError as error:
+        yield payload.refuse(item, str(error))
+        return
+    yield from _translate(item, found, everything)
+
+
+def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) -> Iterator[Event]:
+    kind = EVENTS.get(found.kind, EventType.UNKNOWN)
+    details = found.details if isinstance(found.details, dict) else {}
+    named = {name: _find(names, details, everything) for name, names in _NAMES.items()}
+    message_id = read_identifier(found.message_id)
+    occurred_at = payload.read_time(named["timestamp"])
+    reason = read_text(named["reason"])
+    codes = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
+    classification = None
+    if kind in _FAILURES:
+        classification = classify(
+            word=found.kind, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
+        )
+    for recipient in payload.read_addresses(found.recipient):
+        yield Event(
+            type=kind,
+            provider_object=item.exact,
+            identity=_identify(item, found.kind, message_id, occurred_at),
+            message_key=f"id:{message_id}" if message_id else None,
+            recipient=recipient,
+            occurred_at=occurred_at,
+            sender=payload.read_address(named["sender"]),
+            subject=read_text(named["subject"]),
+            smtp_id=read_identifier(strip_brackets(read_text(named["smtp_id"]) or "")),
+            provider_message_id=message_id,
+            classification=classification,
+            smtp_status=codes.smtp_status,
+            enhanced_code=codes.enhanced_code,
+            reason=reason,
+            remote_host=read_text(named["remote_host"]),
+            url=read_text(named["url"]),
+            ip=read_text(named["ip"]),
+            user_agent=read_text(named["user_agent"]),
+            tag=read_identifier(named["tag"]),
+            campaign=read_identifier(named["campaign"]),
+            details=payload.plain(details) if details else payload.present(details=found.details or None),
+            problem=f"An event of a new kind: {payload.quote(found.kind)}" if kind is EventType.UNKNOWN else None,
+        )
+
+
+def _find(names: Sequence[str], *places: Mapping[str, Any]) -> object:
+    for place in places:
+        for name in names:
+            if (value := place.get(name)) not in (None, "", [], {}):
+                # Tags may come as a list; the first one stands for them, and the details keep them all.
+                return value[0] if isinstance(value, list) else value
+    return None
+
+
+def _identify(item: payload.Item, kind: str, message_id: str | None, occurred_at: datetime | None) -> str | None:
+    if kind in ONE_SHOT and message_id:
+        return f"{kind}:{message_id}"
+    # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
+    return payload.fingerprint(item.clean) if occurred_at else None

@@ -1,0 +1,1 @@
+"""MailChannels: webhook adapter and management API."""

@@ -1,0 +1,196 @@
+"""The JSON of MailChannels' API, and what it says in our words. What cannot be read is a ValueError.
+
+What the list of batches calls `5xx_response` its filter calls `5xx`. Empty lists may be written as null.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from shared.providers.api.base import (
+    Contents,
+    FailedDelivery,
+    ListedSuppression,
+    NewSuppression,
+    Resent,
+    Validation,
+    Webhook,
+)
+from shared.providers.api.client import quote
+from shared.providers.api.fields import (
+    UNREADABLE,
+    Count,
+    StatusCode,
+    Text,
+    from_seconds,
+    read_instant,
+    read_instant_if_any,
+)
+from shared.vocabulary import ALL_MAIL, MailType, Reason
+
+TAKEN: Final = "2xx"
+FAILED: Final = ("1xx", "3xx", "4xx", "5xx", "no_response")
+SUFFIX: Final = "_response"
+
+_LONGEST_NOTE: Final = 1024
+_WORDS: Mapping[MailType, str] = {
+    MailType.TRANSACTIONAL: "transactional",
+    MailType.NON_TRANSACTIONAL: "non-transactional",
+}
+_TYPES: Mapping[str, MailType] = {word: mail_type for mail_type, word in _WORDS.items()}
+_REASONS: Mapping[str, Reason] = {
+    "hard_bounce": Reason.HARD_BOUNCE,
+    "spam_complaint": Reason.COMPLAINT,
+    "unsubscribe_link": Reason.UNSUBSCRIBE,
+    "list_unsubscribe": Reason.UNSUBSCRIBE,
+    "api": Reason.MANUAL,
+}
+
+
+class _Batch(msgspec.Struct):
+    batch_id: int
+    created_at: str
+    webhook: Text | None = None
+    status: Text | None = None
+    status_code: StatusCode | None = None
+    event_count: Count = 0
+
+
+class _Batches(msgspec.Struct):
+    webhook_batches: list[_Batch] | None
+
+
+class _Resent(msgspec.Struct):
+    batch_id: int
+    status_code: StatusCode | None = None
+
+
+class _Webhook(msgspec.Struct):
+    webhook: Text
+
+
+class _Response(msgspec.Struct):
+    status: int | None = None
+    body: str | None = None
+
+
+class _Result(msgspec.Struct):
+    webhook: str
+    result: str
+    response: _Response | None = None
+
+
+class _Results(msgspec.Struct):
+    results: list[_Result] | None
+
+
+class _Entry(msgspec.Struct):
+    recipient: Text
+    source: str | None = None
+    suppression_types: list[str] | None = None
+    notes: Text | None = None
+    created_at: str | None = None
+    sender: str | None = None
+
+
+class _Entries(msgspec.Struct):
+    suppression_list: list[_Entry] | None
+
+
+_batches = msgspec.json.Decoder(_Batches).decode
+_resent = msgspec.json.Decoder(_Resent).decode
+_webhooks = msgspec.json.Decoder(list[_Webhook] | None).decode
+_results = msgspec.json.Decoder(_Results).decode
+_entries = msgspec.json.Decoder(_Entries).decode
+_events = msgspec.json.Decoder(list[dict[str, Any]]).decode
+
+
+def read_batches(body: bytes) -> list[FailedDelivery]:
+    """Batches, also such as were taken."""
+    return [
+        FailedDelivery(
+            reference=str(batch.batch_id),
+            failed_at=read_instant(batch.created_at),
+            outcome=_outcome(batch),
+            status_code=batch.status_code,
+            events=batch.event_count,
+            url=batch.webhook,
+        )
+        for batch in _batches(body).webhook_batches or ()
+    ]
+
+
+def _outcome(batch: _Batch) -> str:
+    if batch.status is None:
+        return "no_response" if batch.status_code is None else f"{batch.status_code // 100}xx"
+    return batch.status if batch.status in FAILED else batch.status.removesuffix(SUFFIX)
+
+
+def read_resent(body: bytes) -> Resent:
+    """What came of sending a batch again."""
+    done = _resent(body)
+    return Resent(status_code=done.status_code, record=str(done.batch_id))
+
+
+def read_webhooks(body: bytes) -> list[Webhook]:
+    """The enrolled URLs; a webhook has no other name."""
+    return [Webhook(id=one.webhook, url=one.webhook) for one in _webhooks(body) or ()]
+
+
+def read_validations(body: bytes) -> list[Validation]:
+    """The result for every webhook of the account."""
+    return [
+        Validation(url=result.webhook, passed=result.result == "passed", detail=_answered(result.response))
+        for result in _results(body).results or ()
+    ]
+
+
+def _answered(response: _Response | None) -> str:
+    return "no answer" if response is None else f"answered {response.status}: {quote((response.body or '').encode())}"
+
+
+def read_suppressions(body: bytes) -> list[ListedSuppression]:
+    """Entries of the suppression list; a recipient may be on it for several reasons.
+
+    One that holds for a certain sender only is marked by `sender`.
+    """
+    return [_listed(entry) for entry in _entries(body).suppression_list or ()]
+
+
+def _listed(entry: _Entry) -> ListedSuppression:
+    types = frozenset(_TYPES[word] for word in entry.suppression_types or () if word in _TYPES)
+    word = entry.source or ""
+    return ListedSuppression(
+        address=entry.recipient,
+        types=types or ALL_MAIL,
+        reason=_REASONS.get(word, Reason.MANUAL),
+        word=word,
+        note=entry.notes,
+        created_at=read_instant_if_any(entry.created_at),
+        sender=entry.sender,
+    )
+
+
+def suppression(entry: NewSuppression) -> dict[str, object]:
+    """An entry as it is added."""
+    return {
+        "recipient": entry.address,
+        "suppression_types": sorted(_WORDS[one] for one in entry.types),
+        "notes": entry.note[:_LONGEST_NOTE],
+    }
+
+
+def read_contents(body: bytes) -> Contents | None:
+    """A batch is an array of events, each with its time in Unix seconds; None for what is no batch.
+
+    What was sent to test a webhook is none either, though it looks like one.
+    """
+    try:
+        events = _events(body)
+    except UNREADABLE:
+        return None
+    if all(event.get("event") == "test" for event in events):
+        return None
+    times = [moment for event in events if (moment := from_seconds(event.get("timestamp")))]
+    return Contents(events=len(events), latest_at=max(times, default=None))

@@ -1,0 +1,216 @@
+"""MailChannels Email API: signed arrays of delivery events.
+
+Sources: docs.mailchannels.com "Delivery Events" and its JSON schema; the verification of the official SDKs.
+"""
+
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from nacl.signing import VerifyKey
+
+from shared.addresses import strip_brackets
+from shared.classification.classify import classify, find_codes
+from shared.errors import CredentialsError, PayloadError
+from shared.events.event import Event
+from shared.events.identity import within
+from shared.providers.webhooks import http_signatures, payload
+from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.credentials import read_optional, read_texts
+from shared.vocabulary import EventType
+
+NAME = "mailchannels"
+STATUS_CODES = StatusCodes()
+DEDUPE_WINDOW_SECONDS: int | None = None
+SECRET_FIELDS = frozenset({"api_key"})
+
+EVENTS: Mapping[str, EventType] = {
+    "processed": EventType.QUEUED,
+    "delivered": EventType.DELIVERED,
+    "soft-bounced": EventType.DEFERRED,
+    "hard-bounced": EventType.BOUNCED,
+    "dropped": EventType.REJECTED,
+    "open": EventType.OPENED,
+    "click": EventType.CLICKED,
+    "complained": EventType.COMPLAINED,
+    "unsubscribed": EventType.UNSUBSCRIBED,
+    "test": EventType.TEST,
+}
+_FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The keys that sign, by their ids, and the accounts whose events are ours."""
+
+    public_keys: Mapping[str, VerifyKey]
+    customer_handles: frozenset[str]
+    api_key: str | None
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+    """`{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`.
+
+    A key given here outranks a fetched one. Raises CredentialsError.
+    """
+    handles = raw.get("customer_handles")
+    if not isinstance(handles, list | tuple) or not handles or not all(isinstance(h, str) and h for h in handles):
+        raise CredentialsError("`customer_handles` must be a list of account handles that is not empty")
+    keys = {key_id: key for key_id, text in fetched_keys.items() if (key := read_key(text))}
+    for key_id, text in read_texts(raw, "public_keys", required=False).items():
+        given = read_key(text)
+        if given is None:
+            raise CredentialsError(f"`public_keys` has no Ed25519 key at {payload.quote(key_id)}")
+        keys[key_id] = given
+    return Credentials(public_keys=keys, customer_handles=frozenset(handles), api_key=read_optional(raw, "api_key"))
+
+
+def read_key(text: str) -> VerifyKey | None:
+    """A public key from PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes; None if it is none.
+
+    The official SDKs disagree on which of these the key endpoint answers, so all are read.
+    """
+    for armour in _ARMOUR:
+        text = text.replace(armour, "")
+    try:
+        data = b64decode("".join(text.split()), validate=True)
+        if len(data) == 32:  # RFC 8032 5.1.5
+            return VerifyKey(data)
+        key = load_der_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return VerifyKey(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else None
+
+
+_ARMOUR = ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
+
+
+def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:
+    """RFC 9421 with Ed25519 over Content-Digest, at most five minutes old. Raises VerificationError."""
+    http_signatures.verify(request, credentials.public_keys, now)
+
+
+def idempotency_key(request: Request, /) -> str | None:
+    """None: a request has no id, and a resent one is told by its body."""
+
+
+def tenants(credentials: Credentials, /) -> frozenset[str]:
+    """Every event names one of these handles."""
+    return credentials.customer_handles
+
+
+def key_lookup(key_id: str, /) -> KeyLookup:
+    """The public-key endpoint, which needs no API key."""
+    url = "https://api.mailchannels.net/tx/v1/webhook/public-key"
+    return KeyLookup(url=url, api_path="webhook/public-key", query={"id": key_id})
+
+
+class _KeyDocument(msgspec.Struct):
+    id: str
+    key: str
+
+
+_key_document = msgspec.json.Decoder(_KeyDocument)
+
+
+def read_keys(document: bytes, /) -> Mapping[str, str]:
+    """The one key of `{"id", "key"}`. Raises PayloadError."""
+    found = payload.decode(document, _key_document)
+    if not found.id or read_key(found.key) is None:
+        raise PayloadError(f"The document has no Ed25519 key: {payload.quote(found.key)}")
+    return {found.id: found.key}
+
+
+class _Item(msgspec.Struct, gc=False):
+    event: str
+    customer_handle: str
+    timestamp: int | float | str | None = None
+    email: str | None = None
+    request_id: str | int | None = None
+    smtp_id: str | None = None
+    campaign_id: str | int | None = None
+    recipients: list[str | None] | str | None = None
+    status: str | int | None = None
+    reason: str | None = None
+    user_agent: str | None = None
+    ip: str | None = None
+    url: str | None = None
+
+
+_item = msgspec.json.Decoder(_Item)
+
+
+def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
+    """An array of up to a thousand events. Raises PayloadError if it is none."""
+    handles = credentials.customer_handles
+    return [event for item in payload.split(body) for event in _parse_item(item, handles)]
+
+
+def _parse_item(item: payload.Item, handles: frozenset[str]) -> Sequence[Event]:
+    try:
+        found = payload.decode(item.clean, _item)
+    except PayloadError as error:
+        return [payload.refuse(item, str(error))]
+    if found.customer_handle not in handles:
+        handle = found.customer_handle
+        return [payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle)]
+    return _translate(item, found)
+
+
+def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
+    kind = EVENTS.get(found.event, EventType.UNKNOWN)
+    identity = payload.fingerprint(item.clean)
+    request_id = payload.read_identifier(found.request_id)
+    smtp_id = payload.read_identifier(found.smtp_id and strip_brackets(found.smtp_id))
+    occurred_at = payload.read_time(found.timestamp)
+    smtp_status = enhanced_code = classification = None
+    if found.status is not None or found.reason:
+        smtp_status, enhanced_code = find_codes(payload.read_text(found.status), found.reason)
+    if kind in _FAILURES:
+        classification = classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=found.reason)
+    return [
+        Event(
+            type=kind,
+            provider_object=item.exact,
+            identity=identity,
+            message_key=_name_message(kind, found, request_id, smtp_id, identity),
+            recipient=recipient,
+            occurred_at=occurred_at,
+            sender=payload.read_address(found.email),
+            request_id=request_id,
+            smtp_id=smtp_id,
+            tenant=found.customer_handle,
+            classification=classification,
+            smtp_status=smtp_status,
+            enhanced_code=enhanced_code,
+            reason=found.reason or None,
+            url=found.url or None,
+            ip=found.ip or None,
+            user_agent=found.user_agent or None,
+            campaign=payload.read_identifier(found.campaign_id),
+            details={} if occurred_at else payload.present(timestamp=found.timestamp),
+            problem=_complain(found.event) if kind is EventType.UNKNOWN else None,
+        )
+        for recipient in payload.read_addresses(found.recipients)
+    ]
+
+
+def _complain(word: str) -> str:
+    return f"An event of a new kind: {payload.quote(word)}"
+
+
+def _name_message(
+    kind: EventType, found: _Item, request_id: str | None, smtp_id: str | None, identity: str
+) -> str | None:
+    if kind is EventType.TEST:
+        return None  # it plays an event of a message that was never sent
+    if request_id:
+        return f"request:{request_id}"
+    # Some events name nothing at all (an open may not): each of them stands alone.
+    return within(found.customer_handle, f"smtp:{smtp_id}") if smtp_id else f"event:{identity}"

@@ -1,0 +1,1 @@
+"""MailWebhook: webhook adapter."""

@@ -1,0 +1,146 @@
+"""The bodies that MailWebhook's pipelines make, as events.
+
+Source: docs.mailwebhook.com, `mailwebhook.generic@1` and the other mappers (`map.custom_json` makes any JSON
+value, `map.slack_simple` and `map.telegram_simple` make a text for a channel).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.addresses import strip_brackets
+from shared.events.event import Event
+from shared.events.identity import within
+from shared.providers.webhooks import payload
+from shared.providers.webhooks.payload import read_identifier, read_text
+from shared.vocabulary import EventType
+
+GENERIC = "mailwebhook.generic"
+_LONGEST_TEXT = 1000
+"""Characters of a text that `details` repeat; the provider's object has all of it."""
+_MOST_BYTES = 32 * 1024
+"""Of JSON that `details` repeat: each subscriber is sent all of it."""
+
+
+def parse(body: bytes) -> list[Event]:
+    """The events of a body, in the order of its recipients. Raises PayloadError."""
+    item = payload.read(body)
+    value = payload.decode_any(item.clean)
+    if not isinstance(value, dict):
+        return [Event(type=EventType.INBOUND, provider_object=item.exact, details=_repeated({"value": value}))]
+    if _at(value, "schema", "name") != GENERIC:
+        return [_read_custom(item, value)]
+    if not isinstance(value.get("message"), dict):
+        return [payload.refuse(item, "A generic body without its message")]
+    return _read_generic(item, value, value["message"])
+
+
+def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[str, Any]) -> list[Event]:
+    smtp_id = _read_message_id(message.get("message_id"))
+    senders, mail_from = _addresses(message.get("from")), _at(body, "envelope", "mail_from")
+    received = (_at(body, "meta", "received_at"), _at(body, "event", "created_at"), message.get("date"))
+    occurred_at = next(filter(None, map(payload.read_time, received)), None)
+    recipients: Sequence[str | None] = (
+        _addresses(_at(body, "envelope", "rcpt_to")) or _addresses(message.get("to")) or [None]
+    )
+    tenant = read_identifier(_at(body, "event", "project_id"))
+    details = _collect(body, message)
+    return [
+        Event(
+            type=EventType.INBOUND,
+            provider_object=item.exact,
+            identity=read_identifier(_at(body, "event", "id")),
+            message_key=within(tenant, f"smtp:{smtp_id}") if smtp_id else None,
+            recipient=recipient,
+            occurred_at=occurred_at,
+            sender=senders[0] if senders else payload.read_address(mail_from),
+            subject=read_text(message.get("subject")),
+            smtp_id=smtp_id,
+            tenant=tenant,
+            details=details,
+        )
+        for recipient in recipients
+    ]
+
+
+def _collect(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is worth showing beside the event's own fields; the texts stay in the provider's object."""
+    worth = payload.present(
+        schema_version=_at(body, "schema", "version"),
+        event_id=_at(body, "event", "id"),
+        project_id=_at(body, "event", "project_id"),
+        route_id=_at(body, "event", "route_id"),
+        created_at=_at(body, "event", "created_at"),
+        message_id_type=message.get("message_id_type"),
+        date=message.get("date"),
+        **{name: message.get(name) or None for name in ("from", "to", "reply_to", "cc", "bcc", "headers")},
+        mail_from=_at(body, "envelope", "mail_from"),
+        rcpt_to=_at(body, "envelope", "rcpt_to"),
+        attachments=_at(body, "body", "attachments"),
+        has_text=bool(_at(body, "body", "text")),
+        has_html=bool(_at(body, "body", "html")),
+        source=_at(body, "meta", "source"),
+        raw_size_bytes=_at(body, "meta", "raw_size_bytes"),
+        received_at=_at(body, "meta", "received_at"),
+        spam=_at(body, "meta", "spam"),
+    )
+    return _repeated(worth)
+
+
+def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
+    """An object of another mapper: what it names as mail does, and all that it carries in short."""
+    smtp_id = _read_message_id(body.get("message_id"))
+    senders, recipients = _addresses(body.get("from")), _addresses(body.get("to"))
+    event_id = _at(body, "event", "id") or body.get("event_id")
+    return Event(
+        type=EventType.INBOUND,
+        provider_object=item.exact,
+        identity=read_identifier(event_id),
+        message_key=f"smtp:{smtp_id}" if smtp_id else None,
+        recipient=recipients[0] if len(recipients) == 1 else None,
+        occurred_at=payload.read_time(body.get("received_at")) or payload.read_time(body.get("date")),
+        sender=senders[0] if senders else None,
+        subject=read_text(body.get("subject")),
+        smtp_id=smtp_id,
+        details=_repeated(body),
+    )
+
+
+def _read_message_id(value: object) -> str | None:
+    return read_identifier(strip_brackets(read_text(value) or ""))
+
+
+def _addresses(value: object) -> Sequence[str]:
+    """The addresses of a list whose entries are texts or `{email, name?}`, or of one of these alone."""
+    entries = value if isinstance(value, list) else [value]
+    texts = [entry.get("email") if isinstance(entry, dict) else entry for entry in entries]
+    return [address for address in payload.read_addresses(texts) if address]
+
+
+def _at(body: Mapping[str, Any], room: str, name: str) -> Any:
+    inner = body.get(room)
+    return inner.get(name) if isinstance(inner, dict) else None
+
+
+def _repeated(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As much of a body as `details` repeat: long texts are cut, and what is too large even so is left out."""
+    kept, room = {}, _MOST_BYTES
+    for name, value in body.items():
+        cut = _cut(value)
+        size = len(msgspec.json.encode(cut))
+        if size <= room:
+            kept[name] = cut
+            room -= size
+    return payload.present(**kept)
+
+
+def _cut(value: Any) -> Any:
+    match value:
+        case str():
+            return value[:_LONGEST_TEXT]
+        case list():
+            return [_cut(entry) for entry in value]
+        case dict():
+            return {name: _cut(entry) for name, entry in value.items()}
+    return value

@@ -1,0 +1,203 @@
+"""The events of Postal and of Ark, which speaks Postal's language with a few words more.
+
+Sources: postalserver/postal `app/models`, Ark's pages of its events.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from shared.addresses import strip_brackets
+from shared.classification.classify import Codes, classify, find_codes
+from shared.errors import PayloadError
+from shared.events.event import Event
+from shared.events.identity import within
+from shared.providers.postal.payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
+from shared.providers.webhooks import payload
+from shared.providers.webhooks.payload import read_identifier, read_text
+from shared.vocabulary import Classification, EventType
+
+EVENTS: Mapping[str, EventType] = {
+    "MessageSent": EventType.DELIVERED,  # "sent" means that the recipient's server took it
+    "MessageDelayed": EventType.DEFERRED,
+    "MessageDeliveryFailed": EventType.BOUNCED,
+    "MessageHeld": EventType.HELD,
+    "MessageBounced": EventType.BOUNCED,  # a bounce message, after the delivery
+    "MessageLoaded": EventType.OPENED,
+    "MessageLinkClicked": EventType.CLICKED,
+    "DomainDNSError": EventType.DOMAIN_DNS_ERROR,
+    "SendLimitApproaching": EventType.SEND_LIMIT_APPROACHING,
+    "SendLimitExceeded": EventType.SEND_LIMIT_EXCEEDED,
+}
+_WITHOUT_MESSAGE = frozenset(
+    {EventType.DOMAIN_DNS_ERROR, EventType.SEND_LIMIT_APPROACHING, EventType.SEND_LIMIT_EXCEEDED}
+)
+_FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED})
+
+
+class _Reading(NamedTuple):
+    kind: EventType
+    name: str | None
+    problem: str | None
+
+
+# What describes a domain or an account, kept under its own name.
+_ACCOUNT_FIELDS = (
+    *("server", "domain", "uuid", "volume", "limit", "spf_status", "spf_error", "dkim_status", "dkim_error"),
+    *("mx_status", "mx_error", "return_path_status", "return_path_error"),
+)
+_LONGEST_DETAILS = 1000
+
+# As in: Message for maria@customer.example accepted by 192.0.2.25:25 (mx1.customer.example)
+_SERVER = re.compile(r" (?:accepted by|failed at) ([0-9A-Fa-f.:\[\]]{2,64}):[0-9]{1,5}(?: \(([^\s()]{1,255})\))?")
+
+
+def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
+    """The event of a body, once for each recipient.
+
+    `tenant_id` is the only tenant that is ours, None for all. Raises PayloadError if the body is no object.
+    """
+    item = payload.read(body)
+    try:
+        found = payload.decode(item.clean, BODY)
+    except PayloadError as error:
+        payload.decode(item.clean, OBJECT)
+        return [payload.refuse(item, str(error))]
+    tenant = read_identifier(found.tenant_id)
+    if tenant_id is not None and tenant is not None and tenant != tenant_id:
+        return [payload.refuse(item, f"Of another tenant: {payload.quote(tenant)}", tenant=tenant)]
+    return _translate(item, found, tenant or tenant_id)
+
+
+def _translate(item: payload.Item, found: Body, tenant: str | None) -> list[Event]:
+    inner = found.payload or found
+    name = found.event or guess_name(inner)
+    kind = EVENTS.get(name, EventType.UNKNOWN) if name else EventType.UNKNOWN
+    message = (name == "MessageBounced" and inner.original_message) or inner.message
+    if kind is EventType.UNKNOWN:
+        problem = f"An event of a new kind: {payload.quote(name)}" if name else "Neither name nor shape of an event"
+    elif message is None and kind not in _WITHOUT_MESSAGE:
+        kind, problem = EventType.UNKNOWN, f"{name} without its message"
+    elif message and _came_in(message):
+        kind, problem = EventType.UNKNOWN, f"{name} of mail that came in: it tells of a route here, not of a recipient"
+    else:
+        problem = None
+    message = message or Message()
+    if any(part.test is True for part in (found, inner, message)):
+        kind, problem = EventType.TEST, None
+    return _build(item, found, inner, message, tenant, _Reading(kind, name, problem))
+
+
+def _build(
+    item: payload.Item,
+    found: Body,
+    inner: Payload,
+    message: Message,
+    tenant: str | None,
+    reading: _Reading,
+) -> list[Event]:
+    kind = reading.kind
+    untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
+    codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
+    reason = read_text(inner.output) or read_text(inner.details)
+    classification = _classify(inner, codes, reason) if kind in _FAILURES else None
+    server = _SERVER.search(inner.details[:_LONGEST_DETAILS]) if inner.details else None
+    own_time = _own_time(inner, reading.name)
+    details = _collect(inner, message, reading.name, server[1] if server else None)
+    return [
+        Event(
+            type=kind,
+            provider_object=item.exact,
+            identity=_identify(item, found, has_time=own_time is not None),
+            message_key=None if untouched else _name_message(message, tenant),
+            recipient=recipient,
+            occurred_at=own_time or (payload.read_time(found.timestamp) if found.payload else None),
+            sender=payload.read_address(message.from_),
+            subject=read_text(message.subject),
+            smtp_id=read_identifier(message.message_id and strip_brackets(message.message_id)),
+            provider_message_id=read_identifier(message.id),
+            tenant=tenant,
+            classification=classification,
+            smtp_status=codes.smtp_status,
+            enhanced_code=codes.enhanced_code,
+            reason=reason,
+            remote_host=read_text(inner.remote_host) or (read_text(server[2]) if server else None),
+            url=read_text(inner.url),
+            ip=read_text(inner.ip_address),
+            user_agent=read_text(inner.user_agent),
+            tag=read_identifier(message.tag),
+            metadata=payload.plain(message.metadata) if isinstance(message.metadata, dict) else None,
+            details=details,
+            problem=reading.problem,
+        )
+        for recipient in payload.read_addresses(message.to)
+    ]
+
+
+def _came_in(message: Message) -> bool:
+    """Whether it was written to the account, not by it: what failed is a route of the account's own.
+
+    Mail to oneself has one Message-Id on its way out and in, so that it must not touch the message sent either.
+    """
+    return (message.direction or "").lower() == "incoming"
+
+
+def _own_time(inner: Payload, name: str | None) -> datetime | None:
+    """When it happened, as far as the payload itself says."""
+    if name == "MessageBounced":
+        return payload.read_time(inner.bounce.timestamp) if inner.bounce else None
+    return payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
+
+
+def _identify(item: payload.Item, found: Body, *, has_time: bool) -> str | None:
+    if found.payload is None:
+        # A bare open or send limit has neither id nor time: two genuine ones look alike.
+        return payload.fingerprint(item.clean) if has_time else None
+    if uuid := read_identifier(found.uuid):
+        return uuid
+    # A replay has a new time in its envelope: it counts only where the payload has none.
+    text = bytes(payload.decode(item.clean, ENVELOPE).payload) if has_time else item.clean
+    return payload.fingerprint(text)
+
+
+def _name_message(message: Message, tenant: str | None) -> str | None:
+    """What is the same in all events of a message. Its Message-Id and its number are unique only within a tenant."""
+    if smtp_id := strip_brackets(message.message_id or ""):
+        return within(tenant, f"smtp:{smtp_id}")
+    if message.token:
+        return within(tenant, f"token:{message.token}")
+    return within(tenant, f"id:{message.id}") if message.id is not None else None
+
+
+def _classify(inner: Payload, codes: Codes, reason: str | None) -> Classification:
+    word = inner.classification or read_text(inner.classification_code)
+    return classify(word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason)
+
+
+def _collect(inner: Payload, message: Message, name: str | None, remote_ip: str | None) -> Mapping[str, Any]:
+    bounce = inner.bounce
+    return payload.present(
+        event=name,
+        summary=inner.details,
+        output=inner.output,
+        remote_ip=remote_ip,
+        sent_with_ssl=inner.sent_with_ssl,
+        seconds=inner.time,
+        direction=message.direction,
+        spam_status=message.spam_status,
+        message_timestamp=message.timestamp,
+        message_token=message.token,
+        link_token=inner.token,
+        metadata=None if isinstance(message.metadata, dict) else message.metadata,
+        bounce=bounce
+        and {
+            "id": bounce.id,
+            "message_id": bounce.message_id,
+            "from": bounce.from_,
+            "to": bounce.to,
+            "subject": bounce.subject,
+            "spam_status": bounce.spam_status,
+        },
+        **{field: getattr(inner, field) for field in _ACCOUNT_FIELDS},
+    )

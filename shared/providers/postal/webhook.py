@@ -1,0 +1,87 @@
+"""Postal: the open-source mail server whose events Ark's resemble.
+
+Source: postalserver/postal, `lib/postal/http.rb` and `lib/postal/signer.rb`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
+
+from shared.errors import VerificationError
+from shared.events.event import Event
+from shared.providers.postal import events
+from shared.providers.webhooks import jwks
+from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.signatures import decode_base64, require_body, require_headers
+from shared.vocabulary import RefusalReason
+
+NAME = "postal"
+STATUS_CODES = StatusCodes()
+DEDUPE_WINDOW_SECONDS: int | None = None
+SECRET_FIELDS: frozenset[str] = frozenset()
+
+_SIGNATURE_256 = "x-postal-signature-256"
+_SIGNATURE_LEGACY = "x-postal-signature"
+_KEY_ID = "x-postal-signature-kid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The server's keys by their ids."""
+
+    keys: Mapping[str, RSAPublicKey]
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+    """`{jwks}`: what the server shows at `/.well-known/jwks.json`. Raises CredentialsError."""
+    return Credentials(keys=jwks.read_credentials(raw, fetched_keys, required=True))
+
+
+def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
+    """RSA over the body; with SHA-1 only for old servers, which send nothing else. Raises VerificationError.
+
+    Where the SHA-256 header is there it alone decides, so that a good SHA-1 never makes up for it. The
+    signature binds no time: nothing is refused for its age.
+    """
+    name, algorithm = _choose_header(request)
+    (signature,) = require_headers(request, name)
+    body = require_body(request)
+    decoded = decode_base64(signature, name)
+    key_id = request.headers.get(_KEY_ID, "").strip(" \t")
+    if key_id:
+        jwks.check(jwks.choose(credentials.keys, key_id), decoded, body, algorithm)
+    elif not any(jwks.signed_by(key, decoded, body, algorithm) for key in credentials.keys.values()):
+        raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is none of the keys'")
+
+
+def _choose_header(request: Request) -> tuple[str, HashAlgorithm]:
+    if _SIGNATURE_256 in request.headers or _SIGNATURE_LEGACY not in request.headers:
+        return _SIGNATURE_256, SHA256()
+    return _SIGNATURE_LEGACY, SHA1()  # noqa: S303 - all that old servers have
+
+
+def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
+    """None: the id of an event is in the body."""
+    return None
+
+
+def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
+    """The event of a body. Raises PayloadError."""
+    return events.parse(body, tenant_id=None)
+
+
+def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
+    """None: its events name nobody."""
+    return frozenset()
+
+
+def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
+    """The key set of the operator's own server, whose address only the source's settings know."""
+    return KeyLookup(url="", api_path=".well-known/jwks.json", query={})
+
+
+read_keys = jwks.read_keys

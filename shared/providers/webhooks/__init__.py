@@ -1,0 +1,1 @@
+"""What the providers' webhook adapters have in common."""

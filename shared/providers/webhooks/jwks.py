@@ -1,0 +1,113 @@
+"""RSA keys from a JSON Web Key Set (RFC 7517), and signatures by them (PKCS #1 v1.5, RFC 8017 8.2)."""
+
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
+
+from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.providers.webhooks import payload
+from shared.providers.webhooks.signatures import malformed
+from shared.vocabulary import RefusalReason
+
+_PADDING = PKCS1v15()
+_LONGEST_KEY_ID = 256
+# Shorter ones can be broken, longer ones would make every check a long calculation.
+_SHORTEST_MODULUS, _LONGEST_MODULUS = 1024, 8192
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+class _Jwk(msgspec.Struct):
+    kty: str
+    kid: str
+    n: str
+    e: str
+    use: str = "sig"
+
+
+class _Jwks(msgspec.Struct):
+    keys: list[msgspec.Raw]
+
+
+_jwk = msgspec.json.Decoder(_Jwk)
+_jwks = msgspec.json.Decoder(_Jwks)
+
+
+def read_keys(document: bytes) -> Mapping[str, str]:
+    """The RSA keys of a key set by their ids, each as JSON text. Raises PayloadError if there is none.
+
+    Keys of another kind are left out: they may serve somebody else.
+    """
+    found = payload.decode(document, _jwks)
+    texts = [bytes(raw).decode(errors="replace") for raw in found.keys]
+    keys = {loaded[0]: text for text in texts if (loaded := _load(text))}
+    if not keys:
+        raise PayloadError("The key set has no RSA key with a `kid` that can be used")
+    return keys
+
+
+def read_credentials(
+    raw: Mapping[str, Any], fetched_keys: Mapping[str, str], *, required: bool
+) -> Mapping[str, RSAPublicKey]:
+    """The keys of `jwks` and those fetched; the ones given outrank them. Raises CredentialsError."""
+    keys = dict(loaded for text in fetched_keys.values() if (loaded := _load(text)))
+    given = raw.get("jwks")
+    if given is None and not required:
+        return keys
+    if not isinstance(given, Mapping):
+        raise CredentialsError('`jwks` must be a key set: {"keys": [...]}')
+    try:
+        texts = read_keys(msgspec.json.encode(given))
+    except (PayloadError, TypeError, ValueError, RecursionError) as error:
+        raise CredentialsError(f"`jwks` cannot be used: {error}") from None
+    keys.update(loaded for text in texts.values() if (loaded := _load(text)))
+    return keys
+
+
+def _load(text: str) -> tuple[str, RSAPublicKey] | None:
+    try:
+        found = payload.decode(text.encode(), _jwk)
+        modulus, exponent = _to_integer(found.n), _to_integer(found.e)
+        if found.kty != "RSA" or found.use != "sig" or not 0 < len(found.kid) <= _LONGEST_KEY_ID:
+            return None
+        if not _SHORTEST_MODULUS <= modulus.bit_length() <= _LONGEST_MODULUS:
+            return None
+        return found.kid, RSAPublicNumbers(exponent, modulus).public_key()
+    except (PayloadError, ValueError):
+        return None
+
+
+def _to_integer(text: str) -> int:
+    text = text.rstrip("=").translate(_URL_SAFE)
+    return int.from_bytes(binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True), "big")
+
+
+def choose(keys: Mapping[str, RSAPublicKey], key_id: str) -> RSAPublicKey:
+    """The key of that id. Raises VerificationError, with the id if it could be one."""
+    key = keys.get(key_id)
+    if key is not None:
+        return key
+    if len(key_id) > _LONGEST_KEY_ID or not (key_id.isascii() and key_id.isprintable()):
+        raise malformed("The signature names no key")
+    sentence = f"The signature names a key that is not known: {payload.quote(key_id)}"
+    raise VerificationError(RefusalReason.UNKNOWN_KEY, sentence, key_id=key_id)
+
+
+def signed_by(key: RSAPublicKey, signature: bytes, body: bytes, algorithm: HashAlgorithm) -> bool:
+    """Whether the key made this signature of the body."""
+    try:
+        key.verify(signature, body, _PADDING, algorithm)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def check(key: RSAPublicKey, signature: bytes, body: bytes, algorithm: HashAlgorithm) -> None:
+    """Raise VerificationError unless the key made this signature of the body."""
+    if not signed_by(key, signature, body, algorithm):
+        raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is not the key's")

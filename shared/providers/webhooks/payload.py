@@ -1,0 +1,206 @@
+"""Reading what a provider wrote: JSON is decoded in one place, values are taken only if they can be used."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from shared.addresses import normalize
+from shared.errors import PayloadError
+from shared.events.event import Event
+from shared.vocabulary import EventType
+
+T = TypeVar("T")
+
+LONGEST_IDENTIFIER = 512
+"""Characters. What is looked up by is indexed, and PostgreSQL's index entries end at 2,704 bytes."""
+_DEEPEST = 20
+_YEAR_10000 = 253_402_300_800
+_BOM = b"\xef\xbb\xbf"
+_UNDECODABLE = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError)
+
+_anything = msgspec.json.Decoder()
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_sorted = msgspec.json.Encoder(order="sorted")
+
+# Pairs of surrogates come first, so that what the other branches find is half of none; the last branch steps
+# over any other escape, above all over an escaped backslash.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u0000|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
+    re.DOTALL,
+)
+_UNSTORABLE_ESCAPE_LENGTH = 6
+
+
+class Item(NamedTuple):
+    """One JSON value: `exact` as it was received, `clean` as it can be decoded and stored."""
+
+    exact: bytes
+    clean: bytes
+
+
+def read(body: bytes) -> Item:
+    """The body as one JSON text. Raises PayloadError if it is not UTF-8, as RFC 8259 demands."""
+    if not body.isascii():
+        body = body.removeprefix(_BOM)  # RFC 8259 8.1 allows to ignore it
+        try:
+            body.decode()
+        except UnicodeError as error:
+            raise PayloadError(f"The body is not UTF-8: {error.args[-1]}") from None
+    return Item(body, _clean(body))
+
+
+def decode(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
+    """What the decoder makes of a JSON text. Raises PayloadError."""
+    try:
+        return decoder.decode(text)
+    except _UNDECODABLE as error:
+        raise PayloadError(f"Not the JSON that was expected: {error}") from None
+
+
+def decode_any(text: bytes) -> Any:
+    """The value of a JSON text, whatever it is. Raises PayloadError."""
+    return decode(text, _anything)
+
+
+def split(body: bytes) -> list[Item]:
+    """The items of a body that is an array. Raises PayloadError."""
+    whole = read(body)
+    raws = decode(whole.clean, _items)
+    if whole.clean is whole.exact:
+        return [Item(text, text) for text in map(bytes, raws)]
+    return list(_align(whole, raws))
+
+
+def align(whole: Item, raws: Iterable[msgspec.Raw]) -> list[Item]:
+    """Parts of `whole.clean`, in order, with the exact text of each."""
+    return list(_align(whole, raws))
+
+
+def _align(whole: Item, raws: Iterable[msgspec.Raw]) -> Iterable[Item]:
+    position = 0
+    for raw in raws:
+        clean = bytes(raw)
+        position = whole.clean.index(clean, position)
+        # Cleaning keeps every byte's place, so that one offset serves both.
+        yield Item(whole.exact[position : position + len(clean)], clean)
+        position += len(clean)
+
+
+def _clean(text: bytes) -> bytes:
+    """Replace what neither msgspec nor PostgreSQL takes, NUL and halves of surrogate pairs, by U+FFFD."""
+    if b"\\u0000" not in text and b"\\ud" not in text and b"\\uD" not in text:
+        return text
+    return _ESCAPE.sub(_replace, text)
+
+
+def _replace(escape: re.Match[bytes]) -> bytes:
+    return b"\\ufffd" if len(escape[0]) == _UNSTORABLE_ESCAPE_LENGTH else escape[0]
+
+
+def fingerprint(text: bytes) -> str:
+    """What tells a JSON value from others, whatever its white space and the order of its keys."""
+    try:
+        text = _sorted.encode(_anything.decode(text))
+    except (*_UNDECODABLE, ValueError, OverflowError):
+        pass  # numbers beyond all range: then the bytes as they stand
+    return blake2b(text, digest_size=16).hexdigest()
+
+
+def read_time(value: object) -> datetime | None:
+    """An instant from Unix seconds (number or text) or ISO 8601 (without a zone: UTC); None if it is none."""
+    if isinstance(value, str):
+        return _read_time_text(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _YEAR_10000:
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+_LONGEST_TIME = 40
+
+
+def _read_time_text(value: str) -> datetime | None:
+    if len(value) > _LONGEST_TIME:
+        return None
+    try:
+        return read_time(float(value))
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(value)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_text(value: object) -> str | None:
+    """A text that says something: a string that is not blank, or a number in digits."""
+    if isinstance(value, str):
+        return value if value and not value.isspace() else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def read_identifier(value: object) -> str | None:
+    """A text to look things up by: trimmed, and cut where an index would refuse it."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else read_text(value) or ""
+    return text.strip()[:LONGEST_IDENTIFIER] or None
+
+
+def read_address(value: object) -> str | None:
+    """A normalized address."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else read_text(value) or ""
+    return normalize(text)[:LONGEST_IDENTIFIER] or None
+
+
+def read_addresses(value: object) -> list[str | None]:
+    """The normalized addresses of a string or a list, each once, in order; [None] if there is none."""
+    if not isinstance(value, list):
+        return [read_address(value)]
+    if len(value) == 1:
+        return [read_address(value[0])]
+    found = dict.fromkeys(read_address(entry) for entry in value)
+    found.pop(None, None)
+    return list(found) or [None]
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A JSON value that any encoder takes: what is nested deeper than anybody reads is left out."""
+    if isinstance(value, dict):
+        return {key: plain(entry, depth + 1) for key, entry in value.items()} if depth < _DEEPEST else None
+    if isinstance(value, list):
+        return [plain(entry, depth + 1) for entry in value] if depth < _DEEPEST else None
+    return value
+
+
+def present(**values: Any) -> Mapping[str, Any]:
+    """Those of the values that say something, made plain."""
+    return {name: plain(value) for name, value in values.items() if value is not None and value != ""}
+
+
+def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
+    """An item that is kept as evidence, says why, and touches no message and no recipient."""
+    return Event(
+        type=EventType.UNKNOWN,
+        provider_object=item.exact,
+        identity=fingerprint(item.clean),
+        tenant=read_identifier(tenant),
+        problem=problem,
+    )
+
+
+def quote(value: object) -> str:
+    """A short quotation of something received, for a sentence about it."""
+    text = str(value)
+    return repr(text if len(text) <= 60 else text[:60] + "…")

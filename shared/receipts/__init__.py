@@ -1,0 +1,1 @@
+"""Receipts: stored webhook requests, the queue that workers claim from, the quarantine and the refusals."""

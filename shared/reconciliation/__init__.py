@@ -1,0 +1,1 @@
+"""Finding events that a provider failed to deliver, and fetching them again."""

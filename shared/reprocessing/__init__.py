@@ -1,0 +1,1 @@
+"""Running stored receipts through today's code and rules again."""

@@ -1,0 +1,1 @@
+"""Sources: one configured provider account, its credentials, settings and public keys."""

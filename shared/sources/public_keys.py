@@ -1,0 +1,53 @@
+"""Fetching the public keys that providers publish."""
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from shared.errors import PayloadError
+from shared.http import client as http_client
+from shared.http.client import OutboundError
+from shared.sources.source import Source
+
+_NOT_FOUND = 404
+
+
+class NoSuchKeyError(OutboundError):
+    """The provider answered, and knows no such key: the signature is a forgery, or of another account."""
+
+
+def fetch(source: Source, key_id: str) -> Mapping[str, str]:
+    """The keys at the address where the provider publishes the one of that id; it is among them.
+
+    The address is the provider's fixed one, or what the operator set for this source; never one that a request
+    named. Raises NoSuchKeyError, or OutboundError where asking again may help.
+    """
+    url = address(source, key_id)
+    if url is None:
+        raise NoSuchKeyError(f"{source.provider.NAME} publishes no keys")
+    answer = http_client.get(url)
+    if answer.status == _NOT_FOUND:
+        raise NoSuchKeyError(f"{url} knows no key {key_id!r}")
+    if answer.status != 200:
+        raise OutboundError(f"{url} answered {answer.status}")
+    try:
+        keys = source.provider.read_keys(answer.body)
+    except PayloadError as error:
+        raise OutboundError(f"{url} answered what is no key: {error}") from error
+    if key_id not in keys:
+        raise NoSuchKeyError(f"{url} knows no key {key_id!r}")
+    return keys
+
+
+def address(source: Source, key_id: str) -> str | None:
+    """Where the key of that id is published for this source; None where keys are secrets."""
+    lookup = source.provider.key_lookup(key_id)
+    if lookup is None:
+        return None
+    url = lookup.url
+    if source.settings.keys_url:
+        url = source.settings.keys_url
+    elif source.settings.api_base and lookup.api_path:
+        url = f"{source.settings.api_base.rstrip('/')}/{lookup.api_path}"
+    if not lookup.query:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(lookup.query)}"

@@ -1,0 +1,238 @@
+"""Making and changing sources: what an operator gives is checked by its provider's adapter, stored sealed, and
+shown again only with its secrets hidden.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from shared.encryption import SecretsError, Vault
+from shared.errors import CredentialsError, TidingsError
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import Provider
+from shared.sources import names as source_names
+from shared.sources import store as sources
+from shared.sources.source import open_source, provider_called, read_settings
+from shared.sources.store import SourceRow
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MASK = "••••"
+
+# What may be shown. A field that nobody knows may be a secret that was misspelled, so it is hidden as well.
+_SHOWN = frozenset({"public_keys", "customer_handles", "jwks", "tenant_id", "username"})
+_SHOWN_OF_JWK = frozenset({"kty", "kid", "use", "alg", "n", "e", "crv", "x"})  # a private key has more
+_LONG_ENOUGH = 16
+_FIELD = re.compile(r"`([a-z_]+)`|\bsettings\.([a-z_]+)")
+
+T = TypeVar("T")
+
+
+class RegistrationError(TidingsError):
+    """Something in a source that cannot be used; `field` is where, such as `credentials.jwks`."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """A source as it is shown. `problem` says why it cannot be used, where it cannot."""
+
+    slug: str
+    provider: str
+    credentials: Mapping[str, Any]
+    fetched_keys: Mapping[str, str]
+    settings: Mapping[str, Any]
+    webhook_url: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    problem: str | None
+
+
+def create(
+    connection: Connection,
+    vault: Vault,
+    *,
+    slug: str,
+    provider: str,
+    credentials: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> SourceRow:
+    """Add a source. Raises RegistrationError, or SlugTakenError."""
+    if not SLUG.fullmatch(slug):
+        raise RegistrationError("slug", "must be 1 to 63 of a-z, 0-9 and -, and must not begin with -")
+    adapter = _checked("provider", lambda: provider_called(provider))
+    _check(adapter, credentials, {}, settings)
+    return sources.create(
+        connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings=settings
+    )
+
+
+def change(
+    connection: Connection,
+    vault: Vault,
+    slug: str,
+    *,
+    credentials: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> SourceRow | None:
+    """Change a source by the rule of JSON Merge Patch (RFC 7396): what is given is set, null removes, the rest
+    stays; objects, such as secrets by their ids, are merged in the same way.
+
+    None if there is no such source. Raises RegistrationError, or SecretsError.
+    """
+    row = sources.find(connection, slug) if source_names.lock(connection, slug) else None
+    if row is None:
+        return None
+    stored = vault.open(row.credentials)
+    merged_credentials = stored if credentials is None else _merge(stored, credentials)
+    merged_settings = row.settings if settings is None else _merge(row.settings, settings)
+    _check(provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
+    return sources.update(
+        connection,
+        row.id,
+        credentials=None if credentials is None else vault.seal(merged_credentials),
+        settings=None if settings is None else merged_settings,
+    )
+
+
+def rotate(
+    connection: Connection, vault: Vault, slug: str, new: Mapping[str, Any], dropped: Iterable[str]
+) -> SourceRow | None:
+    """Add new secrets or keys to a source, and drop old ones, named as `field` or `field.id`.
+
+    Where a provider has but one pair of user and password, the old pair stays valid as `previous`.
+    None if there is no such source. Raises RegistrationError, or SecretsError.
+    """
+    row = sources.find(connection, slug) if source_names.lock(connection, slug) else None
+    if row is None:
+        return None
+    patch = dict(new)
+    if "password" in new:
+        old = vault.open(row.credentials)
+        pair = {name: old[name] for name in ("username", "password") if name in old}
+        patch.setdefault("previous", [pair, *(old.get("previous") or [])])
+    for name in dropped:
+        field, _, key_id = name.partition(".")
+        patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
+    return change(connection, vault, slug, credentials=patch)
+
+
+def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A patch that does what both do; unlike merging it keeps what is null."""
+    merged = dict(one)
+    for name, value in other.items():
+        before = merged.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merge_patches(before, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def shown(row: SourceRow, vault: Vault) -> SourceFacts:
+    """A source with its secrets hidden: of long ones the last four characters can be seen."""
+    provider = PROVIDERS.get(row.provider)
+    problem = None
+    try:
+        open_source(row, vault)
+    except TidingsError as error:
+        problem = str(error)
+    try:
+        credentials = hide(vault.open(row.credentials), provider.SECRET_FIELDS if provider else frozenset())
+    except SecretsError:
+        credentials = {}
+    return SourceFacts(
+        slug=row.slug,
+        provider=row.provider,
+        credentials=credentials,
+        fetched_keys=row.fetched_keys,
+        settings=row.settings,
+        webhook_url=f"/webhooks/{row.slug}",
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        problem=problem,
+    )
+
+
+def hide(credentials: Mapping[str, Any], secret_fields: frozenset[str]) -> dict[str, Any]:
+    """Credentials that can be shown."""
+
+    def value_of(name: str, value: Any) -> Any:
+        if name in secret_fields or name not in _SHOWN:
+            return _hidden(value)
+        return _public_part(value) if name == "jwks" else value
+
+    return {name: value_of(name, value) for name, value in credentials.items()}
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _hidden(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_hidden(entry) for entry in value]
+    if isinstance(value, str) and len(value) >= _LONG_ENOUGH:
+        return MASK + value[-4:]
+    return MASK
+
+
+def _public_part(jwks: Any) -> Any:
+    keys = jwks.get("keys") if isinstance(jwks, Mapping) else None
+    if not isinstance(keys, list):
+        return _hidden(jwks)
+    shown_keys = [
+        {name: value for name, value in key.items() if name in _SHOWN_OF_JWK} if isinstance(key, Mapping) else MASK
+        for key in keys
+    ]
+    return {"keys": shown_keys}
+
+
+def _merge(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = merged.get(name)
+            merged[name] = _merge(before if isinstance(before, Mapping) else {}, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _check(
+    provider: Provider,
+    credentials: Mapping[str, Any],
+    fetched_keys: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> None:
+    if _has_mask(credentials):
+        raise RegistrationError(
+            "credentials", f"must not hold {MASK}, which stands for a secret that is not shown; leave it out instead"
+        )
+    _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys))
+    _checked("settings", lambda: read_settings(settings))
+
+
+def _has_mask(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_mask(entry) for entry in value.values())
+    if isinstance(value, list):
+        return any(_has_mask(entry) for entry in value)
+    return isinstance(value, str) and MASK in value
+
+
+def _checked(part: str, check: Callable[[], T]) -> T:
+    try:
+        return check()
+    except CredentialsError as error:
+        found = _FIELD.search(str(error))
+        name = found and (found[1] or found[2])
+        raise RegistrationError(f"{part}.{name}" if name and part != "provider" else part, str(error)) from None

@@ -1,0 +1,162 @@
+"""Every word of the domain, named once. Adapters translate into these; nobody invents a synonym."""
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+
+
+class EventType(StrEnum):
+    """What happened to an email, whichever provider says so."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    DEFERRED = "deferred"
+    HELD = "held"
+    RATE_LIMITED = "rate_limited"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    OPENED = "opened"
+    READ = "read"
+    CLICKED = "clicked"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    SUBSCRIBED = "subscribed"
+    AUTORESPONDED = "autoresponded"
+    REPLIED = "replied"
+    INBOUND = "inbound"
+    DOMAIN_DNS_ERROR = "domain_dns_error"
+    SEND_LIMIT_APPROACHING = "send_limit_approaching"
+    SEND_LIMIT_EXCEEDED = "send_limit_exceeded"
+    TEST = "test"
+    UNKNOWN = "unknown"
+
+
+class Status(StrEnum):
+    """Where the delivery to one recipient stands. The order is the rank that breaks ties of time."""
+
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    SENT = "sent"
+    HELD = "held"
+    DEFERRED = "deferred"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    BOUNCED = "bounced"
+
+
+class Classification(StrEnum):
+    """Why a delivery failed: Ark's list, which every provider's words are mapped onto."""
+
+    INVALID_RECIPIENT = "invalid_recipient"
+    INACTIVE_MAILBOX = "inactive_mailbox"
+    MAILBOX_FULL = "mailbox_full"
+    INVALID_DOMAIN = "invalid_domain"
+    DNS_FAILURE = "dns_failure"
+    ROUTING_ERROR = "routing_error"
+    SPAM_BLOCK = "spam_block"
+    SPAM_CONTENT = "spam_content"
+    POLICY_REJECTION = "policy_rejection"
+    CONNECTION_ERROR = "connection_error"
+    PROTOCOL_ERROR = "protocol_error"
+    TRANSIENT_FAILURE = "transient_failure"
+    UNCLASSIFIED = "unclassified"
+
+
+class ClassificationCode(IntEnum):
+    """The numbers of the classifications: tens group them (recipient, domain, policy, technical)."""
+
+    INVALID_RECIPIENT = 10
+    INACTIVE_MAILBOX = 11
+    MAILBOX_FULL = 12
+    INVALID_DOMAIN = 20
+    DNS_FAILURE = 21
+    ROUTING_ERROR = 22
+    SPAM_BLOCK = 30
+    SPAM_CONTENT = 31
+    POLICY_REJECTION = 32
+    CONNECTION_ERROR = 40
+    PROTOCOL_ERROR = 41
+    TRANSIENT_FAILURE = 42
+    UNCLASSIFIED = 99
+
+
+class ReceiptState(StrEnum):
+    """What became of one stored request."""
+
+    PENDING = "pending"
+    PROCESSED = "processed"
+    UNVERIFIED = "unverified"
+    REJECTED = "rejected"
+    DEAD = "dead"
+
+
+class RefusalReason(StrEnum):
+    """Why the receiver did not take a request."""
+
+    UNKNOWN_SOURCE = "unknown_source"
+    MISSING_SIGNATURE = "missing_signature"
+    MALFORMED_SIGNATURE = "malformed_signature"
+    BAD_SIGNATURE = "bad_signature"
+    DIGEST_MISMATCH = "digest_mismatch"
+    STALE = "stale"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_CREDENTIALS = "bad_credentials"
+    TOO_LARGE = "too_large"
+    EMPTY_BODY = "empty_body"
+    ENCODED = "content_encoding"
+    UNREADABLE = "unreadable"
+    QUARANTINE_FULL = "quarantine_full"
+    UNAVAILABLE = "unavailable"
+
+
+class MailType(StrEnum):
+    """What kind of mail is suppressed: MailChannels' two types, which are our two scopes."""
+
+    TRANSACTIONAL = "transactional"
+    NON_TRANSACTIONAL = "non_transactional"
+
+
+class Reason(StrEnum):
+    """Why an address or a domain is suppressed."""
+
+    HARD_BOUNCE = "hard_bounce"
+    SOFT_BOUNCE = "soft_bounce"
+    COMPLAINT = "complaint"
+    UNSUBSCRIBE = "unsubscribe"
+    MANUAL = "manual"
+
+
+class Origin(StrEnum):
+    """Who says so."""
+
+    EVENT = "event"
+    PERSON = "person"
+    IMPORT = "import"
+    PROVIDER = "provider"
+
+
+ALL_MAIL = frozenset(MailType)
+
+
+class Severity(StrEnum):
+    """How urgent it is; the order of the members is the order of urgency."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    def exceeds(self, other: "Severity") -> bool:
+        """Whether this is the more urgent one."""
+        order = list(Severity)
+        return order.index(self) > order.index(other)
+
+
+CHANGE_TYPES: Mapping[EventType, str] = {
+    **{event_type: f"message.{event_type}" for event_type in EventType},
+    EventType.INBOUND: "inbound.received",
+    EventType.DOMAIN_DNS_ERROR: "domain.dns_error",
+    EventType.SEND_LIMIT_APPROACHING: "send_limit.approaching",
+    EventType.SEND_LIMIT_EXCEEDED: "send_limit.exceeded",
+}
+"""How the change that an event makes is announced to subscribers."""

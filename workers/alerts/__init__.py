@@ -1,0 +1,1 @@
+"""Evaluating alert rules and sending notifications."""

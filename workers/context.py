@@ -1,0 +1,72 @@
+"""What a worker process stands on: its settings and its connections, made once after the fork."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import Engine
+
+from shared import settings
+from shared.doorbell import Doorbell
+from shared.encryption import Vault
+from shared.postgres import engine
+from shared.postgres.connection import Plans
+from shared.rules import RuleBook
+from shared.settings import Settings
+from shared.sources.cache import Catalogue
+from shared.suppression import recipient_hashes
+from shared.suppression.recipient_hashes import RecipientKeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rim:
+    """Everything a task needs.
+
+    `engine` commits without waiting for the disk: what it commits has its effects in the database alone, and is
+    done again if the receipt comes back with it. So does `brisk`, which plans a statement once: that is for a few rows,
+    with which planning takes longer than running. `durable` is for what leaves the house.
+    """
+
+    settings: Settings
+    engine: Engine
+    brisk: Engine
+    durable: Engine
+    vault: Vault
+    catalogue: Catalogue
+    doorbell: Doorbell
+    keys: RecipientKeys
+    rules: RuleBook
+
+    def close(self) -> None:
+        """Let go of the database."""
+        for made in (self.engine, self.brisk, self.durable):
+            made.dispose()
+
+
+def build(configuration: Settings) -> Rim:
+    """Put a rim together. Raises SettingsError, SecretsError, or RulesError where there are no rules to work by."""
+    configuration.require("database_url", "broker_url", "secret_keys")
+    vault = Vault(configuration.secret_keys)
+    url = configuration.database_url
+    durable = engine.create(url, application="worker durable", pool_size=1)
+    rules = RuleBook(configuration.rules)
+    with durable.begin() as connection:
+        keys = recipient_hashes.load(connection, vault)
+        rules.rules(connection)
+        rules.record(connection)
+    return Rim(
+        settings=configuration,
+        engine=engine.create(url, application="worker", pool_size=2, synchronous_commit=False, plans=Plans.EACH_TIME),
+        brisk=engine.create(url, application="worker brisk", pool_size=1, synchronous_commit=False, plans=Plans.ONCE),
+        durable=durable,
+        vault=vault,
+        catalogue=Catalogue(vault),
+        doorbell=Doorbell(configuration.broker_url),
+        keys=keys,
+        rules=rules,
+    )
+
+
+@cache
+def current() -> Rim:
+    """The rim of this process; connections must not cross a fork, so the first task makes it."""
+    return build(settings.read())

@@ -1,0 +1,1 @@
+"""Running long jobs in slices."""
