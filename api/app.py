@@ -10,7 +10,7 @@ from flask_smorest import Api
 
 from api import docs
 from api.core import errors, idempotency
-from api.core.auth import Gate
+from api.core.auth import Authenticator
 from api.core.encoding import Encoding
 from api.core.fields import Problem
 from api.core.resource import Deps, IdentifierConverter, blueprint
@@ -119,7 +119,7 @@ def _document(app: Flask, deps: Deps) -> dict[str, Any]:
     app.config["API_SPEC_OPTIONS"] = options
     spec = {"title": "Tidings", "version": metadata.version("tidings"), "openapi_version": "3.1.0"}
     api = _Documented(app, spec_kwargs=spec)
-    gate = Gate(deps.reading, deps.settings)
+    gate = Authenticator(deps.reading, deps.settings)
     api.register_converter(IdentifierConverter, lambda _converter: {"type": "string", "format": "uuid"})
     for name, (module, description) in _RESOURCES.items():
         api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, gate))

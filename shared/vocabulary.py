@@ -118,7 +118,7 @@ class MailType(StrEnum):
     NON_TRANSACTIONAL = "non_transactional"
 
 
-class Reason(StrEnum):
+class SuppressionReason(StrEnum):
     """Why an address or a domain is suppressed."""
 
     HARD_BOUNCE = "hard_bounce"
@@ -128,7 +128,7 @@ class Reason(StrEnum):
     MANUAL = "manual"
 
 
-class Origin(StrEnum):
+class SuppressionOrigin(StrEnum):
     """Who says so."""
 
     EVENT = "event"
@@ -160,3 +160,22 @@ CHANGE_TYPES: Mapping[EventType, str] = {
     EventType.SEND_LIMIT_EXCEEDED: "send_limit.exceeded",
 }
 """How the change that an event makes is announced to subscribers."""
+
+
+class AlertKind(StrEnum):
+    """What a rule watches; each has a class of its own in `shared.alerts.rules`."""
+
+    RATE = "rate"
+    EVENT = "event"
+    SILENCE = "silence"
+    ANNOUNCED = "announced"
+    VERIFICATION_FAILURES = "verification_failures"
+    PENDING_AGE = "pending_age"
+    UNVERIFIED_AGE = "unverified_age"
+    DEAD_RECEIPTS = "dead_receipts"
+    RECONCILED = "reconciled"
+    RECONCILIATION_FAILURES = "reconciliation_failures"
+    GIVEN_UP = "given_up"
+    DEAD_DELIVERIES = "dead_deliveries"
+    SUBSCRIPTION_DISABLED = "subscription_disabled"
+    RULES_REFUSED = "rules_refused"

@@ -15,7 +15,7 @@ from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
 from tests.workers.downstream import Downstream
 from tests.workers.workshop import NotingBell, Workshop
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import runner as working
 
 _TABLES = (
@@ -36,8 +36,8 @@ class Estate:
     """What tells a command line of it."""
 
     @property
-    def rim(self) -> Rim:
-        return self.downstream.workshop.rim
+    def ctx(self) -> WorkerContext:
+        return self.downstream.workshop.ctx
 
     def subscribe(self, url: str, types: tuple[str, ...] = ("*",), **wishes: Any) -> dict[str, Any]:
         """A subscription, made by the API."""
@@ -72,7 +72,7 @@ class Estate:
 
     def work(self) -> None:
         """Work on jobs until none is left."""
-        working.work(self.rim, slice_seconds=60)
+        working.work(self.ctx, slice_seconds=60)
 
     def job(self, method: str, path: str, body: Any) -> dict[str, Any]:
         """Ask for a job, work on it, and return it as it is then."""
@@ -89,8 +89,8 @@ def opened(database_url: str) -> Iterator[Estate]:
     key = new_key()
     with houses.opened(database_url, key, egress_allow=LOOPBACK) as house:
         settings, bell = Settings(egress_allow=LOOPBACK), NotingBell()
-        rim = workshops.build(database_url, settings, house.vault, bell)
-        workshop = Workshop(rim, bell, [rim])
+        ctx = workshops.build(database_url, settings, house.vault, bell)
+        workshop = Workshop(ctx, bell, [ctx])
         with downstreams.opened(workshop) as downstream:
             settings_ = {
                 "TIDINGS_DATABASE_URL": database_url,

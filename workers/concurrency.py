@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from threading import Semaphore
 
 
-class Turns:
+class ConcurrencyLimit:
     """At most so many at once; who comes when all are taken leaves the work to those who have one."""
 
     def __init__(self, most: int) -> None:

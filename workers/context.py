@@ -12,13 +12,13 @@ from shared.postgres import engine
 from shared.postgres.connection import Plans
 from shared.rules import RuleBook
 from shared.settings import Settings
-from shared.sources.cache import Catalogue
+from shared.sources.cache import SourceCache
 from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rim:
+class WorkerContext:
     """Everything a task needs.
 
     `engine` commits without waiting for the disk: what it commits has its effects in the database alone, and is
@@ -28,38 +28,40 @@ class Rim:
 
     settings: Settings
     engine: Engine
-    brisk: Engine
-    durable: Engine
+    engine_small_batches: Engine
+    engine_sync_commit: Engine
     vault: Vault
-    catalogue: Catalogue
+    source_cache: SourceCache
     doorbell: Doorbell
     keys: RecipientKeys
     rules: RuleBook
 
     def close(self) -> None:
         """Let go of the database."""
-        for made in (self.engine, self.brisk, self.durable):
+        for made in (self.engine, self.engine_small_batches, self.engine_sync_commit):
             made.dispose()
 
 
-def build(configuration: Settings) -> Rim:
+def build(configuration: Settings) -> WorkerContext:
     """Put a rim together. Raises SettingsError, SecretsError, or RulesError where there are no rules to work by."""
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
     url = configuration.database_url
-    durable = engine.create(url, application="worker durable", pool_size=1)
+    engine_sync_commit = engine.create(url, application="worker durable", pool_size=1)
     rules = RuleBook(configuration.rules)
-    with durable.begin() as connection:
+    with engine_sync_commit.begin() as connection:
         keys = recipient_hashes.load(connection, vault)
         rules.rules(connection)
         rules.record(connection)
-    return Rim(
+    return WorkerContext(
         settings=configuration,
         engine=engine.create(url, application="worker", pool_size=2, synchronous_commit=False, plans=Plans.EACH_TIME),
-        brisk=engine.create(url, application="worker brisk", pool_size=1, synchronous_commit=False, plans=Plans.ONCE),
-        durable=durable,
+        engine_small_batches=engine.create(
+            url, application="worker brisk", pool_size=1, synchronous_commit=False, plans=Plans.ONCE
+        ),
+        engine_sync_commit=engine_sync_commit,
         vault=vault,
-        catalogue=Catalogue(vault),
+        source_cache=SourceCache(vault),
         doorbell=Doorbell(configuration.broker_url),
         keys=keys,
         rules=rules,
@@ -67,6 +69,6 @@ def build(configuration: Settings) -> Rim:
 
 
 @cache
-def current() -> Rim:
+def current() -> WorkerContext:
     """The rim of this process; connections must not cross a fork, so the first task makes it."""
     return build(settings.read())

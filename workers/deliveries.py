@@ -25,7 +25,7 @@ from shared.egress.client import Sender, SenderError
 from shared.egress.types import Call, Outcome
 from workers import context as rims
 from workers import fan_out
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.delivering import endings
 from workers.delivering.bodies import Bodies, Sight
 from workers.delivering.endings import Ending, UnderWay
@@ -60,11 +60,11 @@ log = structlog.get_logger()
 class Deliverer:
     """What one process delivers with: its connections to endpoints, and what it has under way."""
 
-    def __init__(self, rim: Rim) -> None:
-        self._rim = rim
-        self._subscribers = Subscribers(rim.vault)
+    def __init__(self, ctx: WorkerContext) -> None:
+        self._rim = ctx
+        self._subscribers = Subscribers(ctx.vault)
         self._bodies = Bodies()
-        self._sender = Sender(rim.settings.egress_allow)
+        self._sender = Sender(ctx.settings.egress_allow)
         self._most = _descriptors()
         self._under_way: dict[UUID, UnderWay] = {}
         self._unwritten: list[Ending] = []
@@ -147,7 +147,7 @@ class Deliverer:
 
     def _claim(self, room: int, among: Sequence[UUID] | None) -> tuple[list[Claimed] | None, UUID]:
         token = uuid4()
-        with self._rim.durable.begin() as connection:
+        with self._rim.engine_sync_commit.begin() as connection:
             return deliveries.claim(connection, token=token, room=room, among=among), token
 
     def _begin(self, claimed: Sequence[Claimed], token: UUID) -> None:

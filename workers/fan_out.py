@@ -13,7 +13,7 @@ from shared.db.fan_out import NewDelivery, Subject
 from shared.db.subscriptions import SubscriptionRow
 from shared.domain.deliveries import DeliveryStatus
 from shared.domain.subscriptions import ChangeSubject
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.delivering.subscribers import Subscribers
 
 INBOUND = "inbound.received"
@@ -33,9 +33,9 @@ class FannedOut:
     waits: bool = False
 
 
-def advance(rim: Rim, subscribers: Subscribers, *, most_changes: int = _MOST_CHANGES) -> FannedOut:
+def advance(ctx: WorkerContext, subscribers: Subscribers, *, most_changes: int = _MOST_CHANGES) -> FannedOut:
     """Turn the next settled changes into deliveries, unless another is at it."""
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         place = fan_out.hold(connection)
         if place is None:
             return FannedOut(waits=True)
@@ -43,7 +43,7 @@ def advance(rim: Rim, subscribers: Subscribers, *, most_changes: int = _MOST_CHA
         if not subjects:
             return FannedOut(waits=fan_out.has_unsettled(connection, place))
         subscribers.refresh(connection)  # after the changes: see there
-        made, taken = _deliveries(subjects, subscribers, rim.settings.spam_quarantine_score)
+        made, taken = _deliveries(subjects, subscribers, ctx.settings.spam_quarantine_score)
         fan_out.add(connection, made)
         place = _cursor(subjects[taken - 1])
         fan_out.advance(connection, place)

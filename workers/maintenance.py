@@ -12,7 +12,7 @@ from shared.auth import idempotency as idempotent_answers
 from shared.changes import retention as log_retention
 from shared.operations import retention
 from shared.postgres import partitions
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import abandon
 
 _LOCK = 0x71D1466
@@ -23,15 +23,15 @@ _MOST_SECONDS = 30.0  # for the log of changes, and for history; the rest waits 
 log = structlog.get_logger()
 
 
-def maintain(rim: Rim) -> None:
+def maintain(ctx: WorkerContext) -> None:
     """Do what is due, unless another worker is at it."""
     now = datetime.now(UTC)
-    oldest = now - timedelta(days=rim.settings.retention_days)
-    with rim.engine.begin() as connection:
+    oldest = now - timedelta(days=ctx.settings.retention_days)
+    with ctx.engine.begin() as connection:
         if not _is_alone(connection):
             return
         made = partitions.ensure(connection, now=now)
-    with rim.engine.begin() as connection:  # of its own: whatever becomes of it, the partitions are made
+    with ctx.engine.begin() as connection:  # of its own: whatever becomes of it, the partitions are made
         if not _is_alone(connection):
             return
         trimmed = retention.trim(connection, oldest)
@@ -39,11 +39,11 @@ def maintain(rim: Rim) -> None:
         log_retention.mark(connection, now)
         log_retention.forget_marks(connection, oldest)
     log.info("maintained", partitions_made=made, rows_trimmed=trimmed)
-    let_go_of_history(rim, now, now - oldest)
-    abandon.give_up_old(rim, oldest)
-    let_go_of_changes(rim, oldest)
+    let_go_of_history(ctx, now, now - oldest)
+    abandon.give_up_old(ctx, oldest)
+    let_go_of_changes(ctx, oldest)
     try:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             dropped = partitions.drop_before(connection, oldest)
     except OperationalError:
         log.warning("old partitions are in use; they are dropped next time")
@@ -51,11 +51,11 @@ def maintain(rim: Rim) -> None:
         log.info("old partitions", dropped=dropped)
 
 
-def let_go_of_history(rim: Rim, now: datetime, kept: timedelta) -> None:
+def let_go_of_history(ctx: WorkerContext, now: datetime, kept: timedelta) -> None:
     """Delete history that is very old, a little at a time; `kept` is how long everything else is kept."""
     deadline, gone = time.monotonic() + _MOST_SECONDS, Counter[str]()
     while time.monotonic() < deadline:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             if not _is_alone(connection):
                 return
             now_gone = retention.trim_history(connection, now, kept, most=_HISTORY_AT_ONCE)
@@ -65,15 +65,15 @@ def let_go_of_history(rim: Rim, now: datetime, kept: timedelta) -> None:
     log.info("let go of history", **gone)
 
 
-def let_go_of_changes(rim: Rim, oldest: datetime) -> None:
+def let_go_of_changes(ctx: WorkerContext, oldest: datetime) -> None:
     """Delete from the log what is older, a little at a time, so that nobody waits for it."""
     deadline, gone = time.monotonic() + _MOST_SECONDS, 0
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         reach = log_retention.reach(connection, oldest)
     if reach is None:
         return
     while time.monotonic() < deadline:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             if not _is_alone(connection):
                 return
             now_gone = log_retention.let_go(connection, reach.before, most=_CHANGES_AT_ONCE)

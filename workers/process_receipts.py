@@ -26,7 +26,7 @@ from shared.receipts.store import Claimed
 from shared.reprocessing import reprocess
 from shared.sources.source import Source
 from shared.suppression import evaluator as suppression_evaluator
-from workers.context import Rim
+from workers.context import WorkerContext
 
 LEASE_SECONDS = 30
 _MOST_BYTES_IN_BATCH = 2 * 1024 * 1024
@@ -67,49 +67,49 @@ class _Ready:
     fault: str | None = None
 
 
-def drain(rim: Rim, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Drained:
+def drain(ctx: WorkerContext, *, longest_run_seconds: float = _LONGEST_RUN_SECONDS) -> Drained:
     """Work until nothing is pending, or until it is another task's turn; then ring again for what is left."""
     done = Drained()
     until = time.monotonic() + longest_run_seconds
     while True:
         token = uuid4()
-        with rim.brisk.begin() as connection:
+        with ctx.engine_small_batches.begin() as connection:
             claimed = receipts.claim(
                 connection,
-                limit=rim.settings.batch_size,
+                limit=ctx.settings.batch_size,
                 most_bytes=_MOST_BYTES_IN_BATCH,
                 token=token,
                 lease_seconds=LEASE_SECONDS,
             )
         if not claimed:
             return done
-        _work(rim, claimed, token, done)
+        _work(ctx, claimed, token, done)
         if time.monotonic() > until:
-            rim.doorbell.ring()
+            ctx.doorbell.ring()
             return done
 
 
-def _work(rim: Rim, claimed: Sequence[Claimed], token: UUID, done: Drained) -> None:
-    with rim.engine.connect() as connection:
-        opened = rim.catalogue.of(connection, {receipt.source_id for receipt in claimed})
+def _work(ctx: WorkerContext, claimed: Sequence[Claimed], token: UUID, done: Drained) -> None:
+    with ctx.engine.connect() as connection:
+        opened = ctx.source_cache.of(connection, {receipt.source_id for receipt in claimed})
     usable = {id_: source for id_, source in opened.items() if isinstance(source, Source)}
-    _leave_waiting(rim, [receipt for receipt in claimed if receipt.source_id not in usable], opened, token)
-    left = [receipt for receipt in claimed if receipt.source_id in usable and not _exhausted(rim, receipt, token, done)]
+    _leave_waiting(ctx, [receipt for receipt in claimed if receipt.source_id not in usable], opened, token)
+    left = [receipt for receipt in claimed if receipt.source_id in usable and not _exhausted(ctx, receipt, token, done)]
     alone = [receipt for receipt in left if receipt.attempts >= retry.ALONE_FROM_ATTEMPT]
     replaced = [receipt for receipt in left if receipt.reprocess and receipt not in alone]
     plain = [receipt for receipt in left if receipt not in alone and not receipt.reprocess]
-    _finish_together(rim, [_ready(receipt, usable[receipt.source_id]) for receipt in plain], token, done)
+    _finish_together(ctx, [_ready(receipt, usable[receipt.source_id]) for receipt in plain], token, done)
     for receipt in replaced:
-        _finish_alone(rim, _ready(receipt, usable[receipt.source_id]), token, done)
+        _finish_alone(ctx, _ready(receipt, usable[receipt.source_id]), token, done)
     if alone:
         # It may be the one that kills: the others must not be charged with that attempt.
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             receipts.release(connection, [other.id for other in alone[1:]], token)
-        _finish_alone(rim, _ready(alone[0], usable[alone[0].source_id]), token, done)
+        _finish_alone(ctx, _ready(alone[0], usable[alone[0].source_id]), token, done)
 
 
 def _leave_waiting(
-    rim: Rim, unusable: Sequence[Claimed], opened: Mapping[int, Source | TidingsError], token: UUID
+    ctx: WorkerContext, unusable: Sequence[Claimed], opened: Mapping[int, Source | TidingsError], token: UUID
 ) -> None:
     """No attempt is charged to what cannot be read for its source's sake: an operator has to mend that."""
     if not unusable:
@@ -117,16 +117,16 @@ def _leave_waiting(
     reason = f"its source cannot be used: {opened.get(unusable[0].source_id)}"
     log.error("receipts wait for their source", receipts=len(unusable), error=reason)
     waiting = [receipt.id for receipt in unusable]
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         receipts.postpone(connection, waiting, token, error=reason, delay_seconds=_UNTIL_MENDED_SECONDS)
 
 
-def _exhausted(rim: Rim, receipt: Claimed, token: UUID, done: Drained) -> bool:
+def _exhausted(ctx: WorkerContext, receipt: Claimed, token: UUID, done: Drained) -> bool:
     """Whether it has had its attempts; then it is dead, unread: reading may be what kills."""
-    if receipt.attempts <= rim.settings.max_attempts:
+    if receipt.attempts <= ctx.settings.max_attempts:
         return False
     detail = f"{receipt.attempts - 1} attempts ended without a word: each may have killed its worker"
-    _bury(rim, receipt, token, "attempts_exhausted", detail, done)
+    _bury(ctx, receipt, token, "attempts_exhausted", detail, done)
     return True
 
 
@@ -140,75 +140,75 @@ def _ready(receipt: Claimed, source: Source) -> _Ready:
         return _Ready(receipt, [], fault=f"the parser failed: {type(error).__name__}: {error}")
 
 
-def _finish_together(rim: Rim, batch: list[_Ready], token: UUID, done: Drained) -> None:
+def _finish_together(ctx: WorkerContext, batch: list[_Ready], token: UUID, done: Drained) -> None:
     readable = [ready for ready in batch if ready.unreadable is None and ready.fault is None]
     try:
-        _write(rim, readable, token, done)
+        _write(ctx, readable, token, done)
     except (*_UNWRITABLE, LeaseLostError) as error:
         if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
             raise  # the database is gone; the leases run out, and another try is made then
         log.warning("a batch is worked on one by one", receipts=len(readable), error=_first_line(error))
         for ready in readable:
-            _finish_alone(rim, ready, token, done)
+            _finish_alone(ctx, ready, token, done)
     for ready in batch:
         if ready.unreadable is not None:
-            _bury(rim, ready.claimed, token, "unreadable", ready.unreadable, done)
+            _bury(ctx, ready.claimed, token, "unreadable", ready.unreadable, done)
         elif ready.fault is not None:
-            _give_back(rim, ready.claimed, token, ready.fault, done)
+            _give_back(ctx, ready.claimed, token, ready.fault, done)
 
 
-def _finish_alone(rim: Rim, ready: _Ready, token: UUID, done: Drained) -> None:
+def _finish_alone(ctx: WorkerContext, ready: _Ready, token: UUID, done: Drained) -> None:
     receipt = ready.claimed
     if ready.unreadable is not None:
-        _bury(rim, receipt, token, "unreadable", ready.unreadable, done)
+        _bury(ctx, receipt, token, "unreadable", ready.unreadable, done)
         return
     if ready.fault is not None:
-        _give_back(rim, receipt, token, ready.fault, done)
+        _give_back(ctx, receipt, token, ready.fault, done)
         return
     try:
-        _write(rim, [ready], token, done)
+        _write(ctx, [ready], token, done)
     except LeaseLostError:
         log.info("a lease was lost", receipt=str(receipt.id))
     except _UNWRITABLE as error:
         if isinstance(error, OperationalError | InterfaceError):
             if error.connection_invalidated:
                 raise
-            _wait_for_database(rim, receipt, token, _first_line(error))
+            _wait_for_database(ctx, receipt, token, _first_line(error))
         else:
-            _give_back(rim, receipt, token, _first_line(error), done)
+            _give_back(ctx, receipt, token, _first_line(error), done)
 
 
-def _wait_for_database(rim: Rim, receipt: Claimed, token: UUID, error: str) -> None:
+def _wait_for_database(ctx: WorkerContext, receipt: Claimed, token: UUID, error: str) -> None:
     """A full disk, a lock that is held too long: none of the receipt's doing, so no attempt is charged."""
     log.error("the database refuses to write for now", receipt=str(receipt.id), error=error)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         receipts.postpone(connection, [receipt.id], token, error=error, delay_seconds=_UNTIL_MENDED_SECONDS)
 
 
-def _give_back(rim: Rim, receipt: Claimed, token: UUID, error: str, done: Drained) -> None:
-    decision = retry.after_failure(receipt.attempts, rim.settings.max_attempts)
+def _give_back(ctx: WorkerContext, receipt: Claimed, token: UUID, error: str, done: Drained) -> None:
+    decision = retry.after_failure(receipt.attempts, ctx.settings.max_attempts)
     if isinstance(decision, retry.Bury):
-        _bury(rim, receipt, token, "failed", error, done)
+        _bury(ctx, receipt, token, "failed", error, done)
         return
     log.warning("a receipt will be tried again", receipt=str(receipt.id), error=error, attempts=receipt.attempts)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         receipts.retry(connection, receipt.id, token, error=error, delay_seconds=decision.delay_seconds)
 
 
-def _bury(rim: Rim, receipt: Claimed, token: UUID, reason: str, detail: str, done: Drained) -> None:
+def _bury(ctx: WorkerContext, receipt: Claimed, token: UUID, reason: str, detail: str, done: Drained) -> None:
     log.warning("a receipt is dead", receipt=str(receipt.id), reason=reason, detail=detail)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         receipts.bury(connection, receipt.id, token, reason=reason, detail=detail)
     done.dead += 1
 
 
-def _write(rim: Rim, batch: Sequence[_Ready], token: UUID, done: Drained) -> None:
+def _write(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID, done: Drained) -> None:
     """Take the batch off the queue and write what it says, in one transaction. Raises as _write_once does."""
     if not batch:
         return
     for remaining in reversed(range(_TRIES_AFTER_DEADLOCK)):
         try:
-            applied = _write_once(rim, batch, token)
+            applied = _write_once(ctx, batch, token)
             break
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION or not remaining:
@@ -216,28 +216,28 @@ def _write(rim: Rim, batch: Sequence[_Ready], token: UUID, done: Drained) -> Non
     done.receipts += len(batch)
     done.new_events += applied.new_events
     if applied.changes:
-        rim.doorbell.ring(DELIVER)
+        ctx.doorbell.ring(DELIVER)
 
 
-def _write_once(rim: Rim, batch: Sequence[_Ready], token: UUID) -> Applied:
-    with _engine(rim, batch).begin() as connection:
+def _write_once(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID) -> Applied:
+    with _engine(ctx, batch).begin() as connection:
         held = receipts.finish(connection, [ready.claimed.id for ready in batch], token)
         if held != len(batch):
             raise LeaseLostError(f"of {len(batch)} receipts only {held} are still leased to this worker")
         now = datetime.now(UTC)
-        rules = rim.rules.rules(connection)
+        rules = ctx.rules.rules(connection)
         for ready in batch:
             if ready.claimed.reprocess:
-                reprocess.replace(connection, ready.claimed.id, ready.rows, rules.suppression, rim.keys, now)
+                reprocess.replace(connection, ready.claimed.id, ready.rows, rules.suppression, ctx.keys, now)
         rows = [row for ready in batch if not ready.claimed.reprocess for row in ready.rows]
         applied = state.apply(connection, rows, tallies(rules.alerts))
-        suppression_evaluator.judge(connection, rules.suppression, rim.keys, rows, now)
+        suppression_evaluator.judge(connection, rules.suppression, ctx.keys, rows, now)
         return applied
 
 
-def _engine(rim: Rim, batch: Sequence[_Ready]) -> Engine:
+def _engine(ctx: WorkerContext, batch: Sequence[_Ready]) -> Engine:
     is_small = sum(len(ready.rows) for ready in batch) <= _FEW_ROWS
-    return rim.brisk if is_small and not any(ready.claimed.reprocess for ready in batch) else rim.engine
+    return ctx.engine_small_batches if is_small and not any(ready.claimed.reprocess for ready in batch) else ctx.engine
 
 
 def _first_line(error: Exception) -> str:

@@ -15,49 +15,49 @@ from shared.reconciliation.store import Lease
 from shared.sources import provider_api
 from shared.sources.provider_api import NoApiError
 from shared.sources.source import Source
-from workers.context import Rim
+from workers.context import WorkerContext
 
 _LONGEST_SECONDS = 8.0  # others wait for their turn
 
 log = structlog.get_logger()
 
 
-def reconcile_due(rim: Rim, *, longest_seconds: float = _LONGEST_SECONDS) -> None:
+def reconcile_due(ctx: WorkerContext, *, longest_seconds: float = _LONGEST_SECONDS) -> None:
     """Reconcile the sources that are due, each as far as there is time; what is left is gone on with the next time."""
     until = time.monotonic() + longest_seconds
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         failed_deliveries.settle(connection)
         reconciliations.ensure_for(connection, provider_api.PROVIDERS)
     while (left := until - time.monotonic()) > 0:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             lease = reconciliations.claim_due(connection, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS)
         if lease is None:
             return
-        _reconcile(rim, lease, left)
+        _reconcile(ctx, lease, left)
 
 
-def _reconcile(rim: Rim, lease: Lease, longest_seconds: float) -> None:
-    with rim.engine.connect() as connection:
-        source = rim.catalogue.of(connection, [lease.source_id])[lease.source_id]
+def _reconcile(ctx: WorkerContext, lease: Lease, longest_seconds: float) -> None:
+    with ctx.engine.connect() as connection:
+        source = ctx.source_cache.of(connection, [lease.source_id])[lease.source_id]
     if not isinstance(source, Source):
-        _leave(rim, lease, source)
+        _leave(ctx, lease, source)
         return
     try:
         client = provider_api.open_client(source, BETWEEN_TASKS)
     except NoApiError:  # nothing to be done, and nothing that anybody need mend
-        _leave(rim, lease, None)
+        _leave(ctx, lease, None)
         return
     orders = Orders(longest_seconds=longest_seconds)
     try:
-        progress = Run(engine=rim.engine, source=source, client=client, lease=lease, orders=orders).perform()
+        progress = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders).perform()
     except TakenOverError as error:
         log.info("a reconciliation was taken over", source=source.slug, error=str(error))
     else:
         _say(source, progress)
 
 
-def _leave(rim: Rim, lease: Lease, error: TidingsError | None) -> None:
-    with rim.engine.begin() as connection:
+def _leave(ctx: WorkerContext, lease: Lease, error: TidingsError | None) -> None:
+    with ctx.engine.begin() as connection:
         reconciliations.postpone(connection, lease, error=None if error is None else str(error))
 
 

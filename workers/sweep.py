@@ -2,12 +2,12 @@
 
 from shared.receipts import store as receipts
 from workers import process_receipts
-from workers.context import Rim
+from workers.context import WorkerContext
 
 
-def sweep(rim: Rim) -> None:
+def sweep(ctx: WorkerContext) -> None:
     """Drain, if anything is due. Any number of sweeps at once is harmless: a claim skips what another holds."""
-    with rim.engine.connect() as connection:
+    with ctx.engine.connect() as connection:
         due = receipts.oldest_due_age(connection)
     if due is not None:
-        process_receipts.drain(rim)
+        process_receipts.drain(ctx)

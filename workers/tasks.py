@@ -9,12 +9,12 @@ from workers import asking, context, deliveries, maintenance, suppressions, swee
 from workers import process_receipts as draining
 from workers.alerts import evaluate, notify
 from workers.app import app
-from workers.concurrency import Turns
+from workers.concurrency import ConcurrencyLimit
 from workers.jobs import runner as working
 
 # Of a deliverer's four threads, so that there is one for what is delivered however many channels hang; and not
 # one only, so that those that do not hang are told.
-_TELLING = Turns(2)
+_TELLING = ConcurrencyLimit(2)
 
 
 @app.task(name=DRAIN)

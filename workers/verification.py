@@ -17,7 +17,7 @@ from shared.sources import store as sources
 from shared.sources.public_keys import NoSuchKeyError
 from shared.sources.source import Source, open_source
 from shared.vocabulary import RefusalReason
-from workers.context import Rim
+from workers.context import WorkerContext
 
 _BATCH = 50
 _LEASE_SECONDS = 120
@@ -31,40 +31,40 @@ _UNTIL_MENDED_SECONDS = 30.0
 log = structlog.get_logger()
 
 
-def verify(rim: Rim) -> None:
+def verify(ctx: WorkerContext) -> None:
     """Look at all that is due: admit it to the queue, reject it, or come back to it."""
     fetched: dict[tuple[int, str], OutboundError | None] = {}
     until = time.monotonic() + _LONGEST_RUN_SECONDS
     while time.monotonic() < until:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
-        admitted = [_decide(rim, suspect, fetched) for suspect in suspects]
+        admitted = [_decide(ctx, suspect, fetched) for suspect in suspects]
         if any(admitted):
-            rim.doorbell.ring()
+            ctx.doorbell.ring()
         if len(suspects) < _BATCH:
             return
-    rim.doorbell.ring(VERIFY)  # it is another task's turn
+    ctx.doorbell.ring(VERIFY)  # it is another task's turn
 
 
-def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:
+def _decide(ctx: WorkerContext, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:
     try:
-        source = _source(rim, suspect.source_id)
-        request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), rim.vault), body=suspect.body)
+        source = _source(ctx, suspect.source_id)
+        request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
     except TidingsError as error:  # of this source only: the others' requests must not wait for its mending
-        _come_back(rim, suspect, str(error))
+        _come_back(ctx, suspect, str(error))
         return False
     try:
-        source = _verified(rim, source, request, suspect, fetched)
+        source = _verified(ctx, source, request, suspect, fetched)
     except VerificationError as error:
-        _doubt(rim, source, suspect, error)
+        _doubt(ctx, source, suspect, error)
         return False
     except NoSuchKeyError as error:
-        _reject(rim, suspect, RefusalReason.UNKNOWN_KEY, str(error))
+        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, str(error))
         return False
     except OutboundError as error:
-        _come_back(rim, suspect, str(error))
+        _come_back(ctx, suspect, str(error))
         return False
-    with rim.durable.begin() as connection:
+    with ctx.engine_sync_commit.begin() as connection:
         return quarantine.admit(
             connection,
             suspect.id,
@@ -75,7 +75,7 @@ def _decide(rim: Rim, suspect: Suspect, fetched: dict[tuple[int, str], OutboundE
 
 
 def _verified(
-    rim: Rim,
+    ctx: WorkerContext,
     source: Source,
     request: Request,
     suspect: Suspect,
@@ -87,12 +87,14 @@ def _verified(
     except VerificationError as error:
         if error.key_id is None:
             raise
-        source = _with_key(rim, source, error.key_id, fetched)
+        source = _with_key(ctx, source, error.key_id, fetched)
         source.provider.verify(request, source.credentials, suspect.received_at)
     return source
 
 
-def _with_key(rim: Rim, source: Source, key_id: str, fetched: dict[tuple[int, str], OutboundError | None]) -> Source:
+def _with_key(
+    ctx: WorkerContext, source: Source, key_id: str, fetched: dict[tuple[int, str], OutboundError | None]
+) -> Source:
     """The source with that key added to it. Each key is asked for once in a run."""
     asked = (source.id, key_id)
     if asked not in fetched:
@@ -104,26 +106,26 @@ def _with_key(rim: Rim, source: Source, key_id: str, fetched: dict[tuple[int, st
             fetched[asked] = error
         else:
             fetched[asked] = None
-            with rim.durable.begin() as connection:
+            with ctx.engine_sync_commit.begin() as connection:
                 sources.add_keys(connection, source.id, {key_id: found[key_id]})
             log.info("a key was fetched", source=source.slug, key_id=key_id)
     if (failure := fetched[asked]) is not None:
         raise failure
-    return _source(rim, source.id)
+    return _source(ctx, source.id)
 
 
-def _source(rim: Rim, source_id: int) -> Source:
-    with rim.engine.connect() as connection:
-        return open_source(sources.by_ids(connection, [source_id])[0], rim.vault)
+def _source(ctx: WorkerContext, source_id: int) -> Source:
+    with ctx.engine.connect() as connection:
+        return open_source(sources.by_ids(connection, [source_id])[0], ctx.vault)
 
 
-def _doubt(rim: Rim, source: Source, suspect: Suspect, error: VerificationError) -> None:
+def _doubt(ctx: WorkerContext, source: Source, suspect: Suspect, error: VerificationError) -> None:
     """Not genuine by the credentials we hold. While these are being mended it may still become so."""
     if _may_be_mended(source.settings.quarantine_until, suspect):
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_UNTIL_MENDED_SECONDS)
     else:
-        _reject(rim, suspect, error.reason, str(error))
+        _reject(ctx, suspect, error.reason, str(error))
 
 
 def _may_be_mended(until: datetime | None, suspect: Suspect) -> bool:
@@ -133,16 +135,16 @@ def _may_be_mended(until: datetime | None, suspect: Suspect) -> bool:
     return datetime.now(UTC) < until or suspect.attempts < _MOST_ATTEMPTS
 
 
-def _reject(rim: Rim, suspect: Suspect, reason: str, detail: str) -> None:
+def _reject(ctx: WorkerContext, suspect: Suspect, reason: str, detail: str) -> None:
     log.warning("a quarantined request is rejected", receipt=str(suspect.id), reason=reason, detail=detail)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
 
 
-def _come_back(rim: Rim, suspect: Suspect, detail: str) -> None:
+def _come_back(ctx: WorkerContext, suspect: Suspect, detail: str) -> None:
     if suspect.attempts >= _MOST_ATTEMPTS:
-        _reject(rim, suspect, RefusalReason.UNKNOWN_KEY, f"given up: {detail}")
+        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"given up: {detail}")
         return
     delay = min(_FIRST_DELAY_SECONDS * 2 ** min(suspect.attempts - 1, 10), _LONGEST_DELAY_SECONDS)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         quarantine.postpone(connection, suspect.id, detail=detail, delay_seconds=delay)

@@ -22,7 +22,7 @@ _MOST_KNOWN = 10_000
 _NETWORK_BITS = 64
 
 
-class Tenancy(StrEnum):
+class TenantAccess(StrEnum):
     """What a resource is to a key that belongs to a tenant."""
 
     OWN = "own"
@@ -32,7 +32,7 @@ class Tenancy(StrEnum):
     """It is about what belongs to nobody in particular: such a key is refused."""
 
 
-class Gate:
+class Authenticator:
     """Lets callers in. One for each process, as its counting is."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -42,7 +42,7 @@ class Gate:
         self._failures = Buckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
-    def admit(self, needed: Scope, tenancy: Tenancy) -> Caller:
+    def admit(self, needed: Scope, tenancy: TenantAccess) -> Caller:
         """Who sent the request that is answered now. Raises ProblemError (401, 403, 429)."""
         secret = _secret()
         if not secret:
@@ -55,7 +55,7 @@ class Gate:
                 f"This needs a key with scope `{needed}`; yours has `{caller.scope}`.",
                 headers={"WWW-Authenticate": f'Bearer realm="tidings", error="insufficient_scope", scope="{needed}"'},
             )
-        if tenancy is Tenancy.CLOSED and caller.tenant is not None:
+        if tenancy is TenantAccess.CLOSED and caller.tenant is not None:
             raise ProblemError(
                 403, f"Your key is for tenant {caller.tenant!r} only; this belongs to no tenant in particular."
             )

@@ -18,7 +18,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.routing import BaseConverter, ValidationError
 
 from api.core import idempotency
-from api.core.auth import Gate, Tenancy
+from api.core.auth import Authenticator, TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from shared.auth import audit
 from shared.auth.keys import Caller, Scope
@@ -68,9 +68,9 @@ class Resource(MethodView):
 
     rule: ClassVar[str]
     deps: ClassVar[Deps]
-    gate: ClassVar[Gate]
-    tenancy: ClassVar[Tenancy]
-    tenancies: ClassVar[Mapping[str, Tenancy]] = {}
+    gate: ClassVar[Authenticator]
+    tenancy: ClassVar[TenantAccess]
+    tenancies: ClassVar[Mapping[str, TenantAccess]] = {}
     scopes: ClassVar[Mapping[str, Scope]] = {}
     most_bytes: ClassVar[Mapping[str, int]] = {}
     caller: Caller
@@ -92,7 +92,7 @@ class Resource(MethodView):
         return cls.scopes.get(method) or _NEEDED.get(method, Scope.WRITE)
 
     @classmethod
-    def tenancy_of(cls, method: str) -> Tenancy:
+    def tenancy_of(cls, method: str) -> TenantAccess:
         """What a method is to a tenant's key."""
         return cls.tenancies.get(method) or cls.tenancy
 
@@ -195,7 +195,9 @@ also_answers = _documentation.alt_response
 describes = _documentation.doc
 
 
-def blueprint(name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, gate: Gate) -> Resources:
+def blueprint(
+    name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, gate: Authenticator
+) -> Resources:
     """These resources with everything they need. Each says what it is to a tenant's key, or there is none of them."""
     made = Resources(name, __name__, description=description)
     for resource in resources:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
 from api.core.resource import Resource, answers, takes
@@ -83,7 +83,7 @@ class Channels(Resource):
     """All channels."""
 
     rule = "/v1/alert-channels"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -117,7 +117,7 @@ class OneChannel(Resource):
     """One channel."""
 
     rule = "/v1/alert-channels/<name>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"PATCH": Scope.ADMIN, "DELETE": Scope.ADMIN}
 
     @answers(200, Channel)
@@ -160,7 +160,7 @@ class ChannelTrial(Resource):
     """Trying a channel."""
 
     rule = "/v1/alert-channels/<name>/test"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @answers(200, Trial)
@@ -180,7 +180,7 @@ class ChannelSecret(Resource):
     """The secret of a webhook."""
 
     rule = "/v1/alert-channels/<name>/rotate-secret"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @answers(200, ChannelWithSecret)

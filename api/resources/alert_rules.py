@@ -8,17 +8,18 @@ from marshmallow import INCLUDE, Schema, fields, post_dump
 from sqlalchemy import Connection
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from api.core.fields import PageQuery, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared import rules as written
 from shared.alerts import store as alerts
-from shared.alerts.policy import AlertRule, Kind
+from shared.alerts.policy import AlertRule
 from shared.alerts.store import ApiRule
 from shared.auth.keys import Scope
 from shared.rules import Overview, RulesError
 from shared.rules.alerts import MOST_RULES
+from shared.vocabulary import AlertKind
 
 _SHOWN_ONLY = frozenset({"origin", "in_force", "created_at", "updated_at", "created_by"})
 """What an answer says besides the definition: a rule can be sent back as it was shown."""
@@ -34,7 +35,7 @@ class RuleBody(Schema):
 
         unknown = INCLUDE
 
-    kind = fields.Raw(metadata={"type": "string", "enum": [str(kind) for kind in Kind]})
+    kind = fields.Raw(metadata={"type": "string", "enum": [str(kind) for kind in AlertKind]})
     enabled = fields.Raw(metadata={"type": "boolean"})
     warning = fields.Raw(metadata={"description": "From which value on; its unit is that of the kind."})
     critical = fields.Raw(metadata={"description": "From which value on it is critical."})
@@ -71,7 +72,7 @@ class Rules(Resource):
     """All rules about alerts."""
 
     rule = "/v1/alert-rules"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -104,7 +105,7 @@ class OneRule(Resource):
     """One rule about alerts."""
 
     rule = "/v1/alert-rules/<name>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = dict.fromkeys(("PUT", "PATCH", "DELETE"), Scope.ADMIN)
 
     @answers(200, Rule)

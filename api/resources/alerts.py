@@ -8,18 +8,18 @@ from uuid import UUID
 from marshmallow import Schema, fields, validate
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, PageQuery, asked, identifier, instant, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources import alert_channels, alert_rules
 from shared.alerts import store as alerts
-from shared.alerts.policy import Kind, Step
+from shared.alerts.policy import Step
 from shared.alerts.store import AlertFacts
 from shared.notifications import rendering
 from shared.notifications import store as notifications
 from shared.notifications.store import NoticeFacts
-from shared.vocabulary import Severity
+from shared.vocabulary import AlertKind, Severity
 
 _STATES = ("firing", "resolved")
 
@@ -38,7 +38,7 @@ class Alert(Schema):
 
     id = identifier()
     rule = fields.String(metadata={"description": "The name of the rule that found it."})
-    kind = fields.String(metadata={"enum": [str(kind) for kind in Kind]})
+    kind = fields.String(metadata={"enum": [str(kind) for kind in AlertKind]})
     subject = fields.String(metadata={"description": "What tells it from others of its rule: a source, a domain …"})
     severity = fields.String(metadata={"enum": [str(severity) for severity in Severity]})
     state = fields.String(metadata={"enum": list(_STATES)})
@@ -93,7 +93,7 @@ class Alerts(Resource):
     """All alerts."""
 
     rule = "/v1/alerts"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(AlertQuery, location="query")
     @answers(200, page_of(Alert, "AlertPage"))
@@ -109,7 +109,7 @@ class OneAlert(Resource):
     """One alert."""
 
     rule = "/v1/alerts/<identifier:alert_id>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, WholeAlert)
     def get(self, alert_id: UUID) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Acknowledgement(Resource):
     """Acknowledging an alert."""
 
     rule = "/v1/alerts/<identifier:alert_id>/ack"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, Alert)
     def post(self, alert_id: UUID) -> AlertFacts:

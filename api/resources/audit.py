@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.fields import Instant, SpanQuery, asked, identifier, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources.receipts import span
@@ -37,7 +37,7 @@ class AuditLog(Resource):
     """The whole log."""
 
     rule = "/v1/audit"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN}
 
     @takes(AuditQuery, location="query")

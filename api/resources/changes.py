@@ -7,7 +7,7 @@ from flask import Response, request
 from marshmallow import Schema, fields, validate
 
 from api.core import errors
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.fields import Instant, PageQuery, identifier, number, text
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import change_queries
@@ -90,7 +90,7 @@ class Changes(Resource):
     """The log of changes."""
 
     rule = "/v1/changes"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(ChangeQuery, location="query")
     @answers(200, ChangePage)

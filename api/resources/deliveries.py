@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import PageQuery, page_of
 from api.core.resource import Resource, answers, takes
@@ -25,7 +25,7 @@ class Deliveries(Resource):
     """All deliveries."""
 
     rule = "/v1/deliveries"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(DeliveryQuery, location="query")
     @answers(200, page_of(Delivery, "DeliveryPage"))
@@ -50,7 +50,7 @@ class Replays(Resource):
     """Delivering many again."""
 
     rule = "/v1/deliveries/replay"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(Replay)
     @answers(202, Job)
@@ -79,7 +79,7 @@ class OneDelivery(Resource):
     """One delivery."""
 
     rule = "/v1/deliveries/<identifier:delivery_id>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, WholeDelivery)
     def get(self, delivery_id: UUID) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Attempts(Resource):
     """The attempts at a delivery."""
 
     rule = "/v1/deliveries/<identifier:delivery_id>/attempts"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(PageQuery, location="query")
     @answers(200, page_of(Attempt, "AttemptPage"))
@@ -117,7 +117,7 @@ class OneReplay(Resource):
     """Delivering again."""
 
     rule = "/v1/deliveries/<identifier:delivery_id>/replay"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(202, Delivery)
     def post(self, delivery_id: UUID) -> tuple[dict[str, Any], int]:

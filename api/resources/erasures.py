@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import invalid
 from api.core.fields import Strict, asked
 from api.core.resource import Resource, answers, takes
@@ -26,7 +26,7 @@ class Erasures(Resource):
     """Erasing one recipient."""
 
     rule = "/v1/erasures"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(Erasure)

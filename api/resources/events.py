@@ -6,7 +6,7 @@ from uuid import UUID
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import not_found
 from api.core.fields import Instant, SpanQuery, Verbatim, asked, identifier, number, page_of, text
 from api.core.resource import Resource, answers, takes
@@ -70,7 +70,7 @@ class Events(Resource):
     """All events."""
 
     rule = "/v1/events"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(EventQuery, location="query")
     @answers(200, page_of(Event, "EventPage"))
@@ -95,7 +95,7 @@ class OneEvent(Resource):
     """One event."""
 
     rule = "/v1/events/<identifier:event_id>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Event)
     def get(self, event_id: UUID) -> EventFacts:

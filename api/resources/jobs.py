@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from sqlalchemy import Connection
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, PageQuery, asked, identifier, instant, number, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
@@ -53,7 +53,7 @@ class Jobs(Resource):
     """All jobs."""
 
     rule = "/v1/jobs"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(JobQuery, location="query")
     @answers(200, page_of(Job, "JobPage"))
@@ -75,7 +75,7 @@ class OneJob(Resource):
     """One job."""
 
     rule = "/v1/jobs/<identifier:job_id>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Job)
     def get(self, job_id: UUID) -> JobRow:
@@ -88,7 +88,7 @@ class JobCancellation(Resource):
     """Cancelling a job."""
 
     rule = "/v1/jobs/<identifier:job_id>/cancel"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
     scopes: ClassVar = {"POST": Scope.WRITE}
 
     @answers(202, Job)
@@ -114,7 +114,7 @@ class JobFile(Resource):
     """What a job made."""
 
     rule = "/v1/jobs/<identifier:job_id>/file"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, {"type": "string"}, content_type="text/csv")
     def get(self, job_id: UUID) -> Response:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields, validate
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import not_found
 from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
 from api.core.resource import Resource, answers, takes
@@ -59,7 +59,7 @@ class Keys(Resource):
     """All keys."""
 
     rule = "/v1/keys"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN, "POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -87,7 +87,7 @@ class OneKey(Resource):
     """One key."""
 
     rule = f"/v1/keys/<int(max={2**63 - 1}):key_id>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"DELETE": Scope.ADMIN}
 
     @answers(204)

@@ -7,7 +7,7 @@ from uuid import UUID
 from marshmallow import Schema, fields, validate
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import invalid, not_found
 from api.core.fields import Instant, PageQuery, SpanQuery, Strict, asked, identifier, instant, number, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
@@ -112,9 +112,9 @@ class Messages(Resource):
     """All messages."""
 
     rule = "/v1/messages"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
     # A send is named by what the provider called it, and nothing proves that it is this tenant's.
-    tenancies: ClassVar = {"POST": Tenancy.CLOSED}
+    tenancies: ClassVar = {"POST": TenantAccess.CLOSED}
 
     @takes(MessageQuery, location="query")
     @answers(200, page_of(Message, "MessagePage"))
@@ -145,7 +145,7 @@ class OneMessage(Resource):
     """One message."""
 
     rule = "/v1/messages/<identifier:message_id>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Message)
     def get(self, message_id: UUID) -> MessageFacts:
@@ -161,7 +161,7 @@ class Timeline(Resource):
     """The events of a message."""
 
     rule = "/v1/messages/<identifier:message_id>/events"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(PageQuery, location="query")
     @answers(200, page_of(Event, "TimelinePage"))

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.fields import Instant
 from api.core.resource import Deps, Resource, answers
 from shared.operations import stats
@@ -46,7 +46,7 @@ class Overview(Resource):
     """Figures for people."""
 
     rule = "/v1/stats"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, Statistics)
     def get(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from flask import Response
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, SpanQuery, Strict, Verbatim, asked, identifier, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
@@ -95,7 +95,7 @@ class Receipts(Resource):
     """All receipts."""
 
     rule = "/v1/receipts"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(ReceiptQuery, location="query")
     @answers(200, page_of(Receipt, "ReceiptPage"))
@@ -117,7 +117,7 @@ class OneReceipt(Resource):
     """One receipt."""
 
     rule = "/v1/receipts/<identifier:receipt_id>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, ReceiptWithEvents)
     def get(self, receipt_id: UUID) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class RawReceipt(Resource):
     """The body of a receipt."""
 
     rule = "/v1/receipts/<identifier:receipt_id>/raw"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, {"type": "string", "format": "binary"}, content_type="application/octet-stream")
     def get(self, receipt_id: UUID) -> Response:
@@ -157,7 +157,7 @@ class ReceiptReprocessing(Resource):
     """Processing a receipt again."""
 
     rule = "/v1/receipts/<identifier:receipt_id>/reprocess"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(ReprocessQuery, location="query")
     @answers(202, Reprocessing)
@@ -194,7 +194,7 @@ class Refusals(Resource):
     """All refusals."""
 
     rule = "/v1/refusals"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(RefusalQuery, location="query")
     @answers(200, page_of(Refusal, "RefusalPage"))

@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import not_found
 from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, number, page_of, text
 from api.core.resource import Resource, answers, takes
@@ -101,7 +101,7 @@ class OneReconciliation(Resource):
     """The reconciliation of a source."""
 
     rule = "/v1/sources/<slug>/reconciliation"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @answers(200, Reconciliation)
     def get(self, slug: str) -> Mapping[str, Any]:
@@ -121,7 +121,7 @@ class FailedDeliveries(Resource):
     """What the provider of a source could not deliver."""
 
     rule = "/v1/sources/<slug>/failed-deliveries"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(SpanQuery, location="query")
     @answers(200, page_of(FailedDelivery, "FailedDeliveryPage"))
@@ -163,7 +163,7 @@ class ReconciliationJobs(_Asking):
     """Having a source reconciled."""
 
     rule = "/v1/sources/<slug>/reconcile"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(WhatToReconcile)
     @answers(202, Job)
@@ -180,7 +180,7 @@ class PushJobs(_Asking):
     """Teaching the provider our suppression list."""
 
     rule = "/v1/sources/<slug>/suppressions/push"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(WhatToPush)
     @answers(202, Job)
@@ -193,7 +193,7 @@ class PullJobs(_Asking):
     """Learning from the provider's suppression list."""
 
     rule = "/v1/sources/<slug>/suppressions/pull"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
 
     @takes(WhatToPull)
     @answers(202, Job)

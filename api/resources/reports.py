@@ -7,7 +7,7 @@ from uuid import UUID
 from marshmallow import Schema, fields
 from sqlalchemy import Connection
 
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Strict, asked, identifier, instant, text
 from api.core.resource import Deps, Resource, answers, takes
@@ -101,7 +101,7 @@ class MessageReport(Resource):
     """The report about one message."""
 
     rule = "/v1/messages/<identifier:message_id>/report"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Report)
     def get(self, message_id: UUID) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Diagnoses(Resource):
     """The reports about what is asked for, known or not."""
 
     rule = "/v1/diagnosis"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(ReportQuery, location="query")
     @answers(200, Reports)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import Schema, fields
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from api.core.fields import Instant, PageQuery, Strict, page_of, text
 from api.core.resource import Resource, answers, takes
@@ -68,7 +68,7 @@ class Sources(Resource):
     """All sources."""
 
     rule = "/v1/sources"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
@@ -101,7 +101,7 @@ class OneSource(Resource):
     """One source."""
 
     rule = "/v1/sources/<slug>"
-    tenancy = Tenancy.CLOSED
+    tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"PATCH": Scope.ADMIN, "DELETE": Scope.ADMIN}
 
     @answers(200, Source)

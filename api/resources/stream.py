@@ -6,7 +6,7 @@ from flask import Response, request
 from marshmallow import Schema, fields
 
 from api.core import errors
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import change_queries
 from api.resources.change_queries import FilterQuery, Gone
@@ -35,7 +35,7 @@ class Stream(Resource):
     """The log of changes, as it grows."""
 
     rule = "/v1/changes/stream"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(StreamHeaders, location="headers")
     @takes(StreamQuery, location="query")

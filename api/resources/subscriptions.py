@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from api.core.fields import page_of
 from api.core.resource import Resource, answers, takes
@@ -65,7 +65,7 @@ class Subscriptions(_Resource):
     """All subscriptions."""
 
     rule = "/v1/subscriptions"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(SubscriptionQuery, location="query")
     @answers(200, page_of(Subscription, "SubscriptionPage"))
@@ -110,7 +110,7 @@ class OneSubscription(_Resource):
     """One subscription."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
     def get(self, subscription_id: UUID) -> SubscriptionFacts:
@@ -158,7 +158,7 @@ class SecretRotation(_Resource):
     """The secret of a subscription."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/rotate-secret"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(Rotation)
     @answers(200, SubscriptionWithSecret)
@@ -185,7 +185,7 @@ class Pause(_Resource):
     """Pausing a subscription."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/pause"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
     def post(self, subscription_id: UUID) -> SubscriptionFacts:
@@ -203,7 +203,7 @@ class Resumption(_Resource):
     """Resuming a subscription."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/resume"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
     def post(self, subscription_id: UUID) -> SubscriptionFacts:
@@ -223,7 +223,7 @@ class Trials(_Resource):
     """Trying a subscription out."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/test"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, SubscriptionTrial)
     def post(self, subscription_id: UUID) -> subscription_trials.Trial:
@@ -244,7 +244,7 @@ class Recoveries(_Resource):
     """Bringing what was missed."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/recover"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(Recovery)
     @answers(202, Job)

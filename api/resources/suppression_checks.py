@@ -8,7 +8,7 @@ import msgspec
 from flask import Response
 from marshmallow import Schema, fields, validate
 
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.fields import LONGEST_TEXT, Strict, instant, text
 from api.core.resource import Resource, answers, takes
 from api.resources.suppression_fields import for_tenant
@@ -59,7 +59,7 @@ class Checks(Resource):
     """Whether mail to these addresses is suppressed."""
 
     rule = "/v1/suppressions/check"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
     scopes: ClassVar = {"POST": Scope.READ}
     most_bytes: ClassVar = {"POST": _MOST_BYTES}
 

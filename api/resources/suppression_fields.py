@@ -17,7 +17,7 @@ from shared.suppression.queries import Wanted
 from shared.suppression.recipient_hashes import RecipientKeys
 from shared.suppression.store import Entry
 from shared.targets import Target, TargetError
-from shared.vocabulary import Classification, MailType, Origin, Reason
+from shared.vocabulary import Classification, MailType, SuppressionOrigin, SuppressionReason
 
 _ACTIVE = {"true": True, "false": False, "any": None}
 
@@ -38,8 +38,8 @@ class Filters(Strict):
 
     address = asked("About this address; or `@` and a domain.")
     domain = asked("About this domain, or about an address of it.")
-    reason = fields.Enum(Reason, by_value=True)
-    origin = fields.Enum(Origin, by_value=True, metadata={"description": "Who says so."})
+    reason = fields.Enum(SuppressionReason, by_value=True)
+    origin = fields.Enum(SuppressionOrigin, by_value=True, metadata={"description": "Who says so."})
     tenant = for_tenant("Of this tenant; empty for those that hold for all.")
     source = asked("From events or the list of this source.")
     type = fields.Enum(MailType, by_value=True)
@@ -59,12 +59,12 @@ class Suppression(Schema):
 
     address = text("Null where it is about a domain, or was erased.")
     domain = text("Null where it is about an address.")
-    reason = fields.String(metadata={"enum": list(map(str, Reason))})
+    reason = fields.String(metadata={"enum": list(map(str, SuppressionReason))})
     classification = text("Of the failure that was the reason.")
     types = fields.List(fields.String(), metadata={"description": "Which mail is suppressed."})
     tenant = text("Null: it holds for all.")
     source = text("Where it comes from, if from events or a provider's list.")
-    origin = fields.String(metadata={"enum": list(map(str, Origin)), "description": "Who says so."})
+    origin = fields.String(metadata={"enum": list(map(str, SuppressionOrigin)), "description": "Who says so."})
     since = Instant(metadata={"description": "When the reason arose."})
     created_at = Instant()
     expires_at = instant("Null: for good.")
@@ -86,7 +86,7 @@ class NewSuppression(Strict):
         metadata={"description": "Which mail; all of it, if not given."},
     )
     tenant = for_tenant("For this tenant only.", load_default="")
-    reason = fields.Enum(Reason, by_value=True, load_default=Reason.MANUAL)
+    reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
     classification = fields.Enum(Classification, by_value=True)
     expires_at = instant("Until then; for good, if null or not given.")
     note = remark()
@@ -95,7 +95,7 @@ class NewSuppression(Strict):
 class LiftQuery(Strict):
     """What is to be lifted; everything, if nothing is given."""
 
-    reason = fields.Enum(Reason, by_value=True, metadata={"description": "Only this reason."})
+    reason = fields.Enum(SuppressionReason, by_value=True, metadata={"description": "Only this reason."})
     tenant = for_tenant("Only of this tenant; empty for those that hold for all.")
     note = remark()
 

@@ -11,7 +11,7 @@ import msgspec
 from flask import request
 from marshmallow import fields
 
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
 from api.core.fields import Strict, asked
 from api.core.resource import Resource, answers, describes, takes
@@ -22,7 +22,7 @@ from shared.jobs.store import Job as JobRow
 from shared.suppression import csv_files
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression.csv_files import Defaults, LineError, ListError
-from shared.vocabulary import ALL_MAIL, Reason
+from shared.vocabulary import ALL_MAIL, SuppressionReason
 
 _MOST_BYTES = 64 << 20
 _CSV = ("text/csv", "application/csv", "text/plain")
@@ -66,7 +66,7 @@ class ImportQuery(Strict):
 
     types = asked("Separated by commas; all, if not given.")
     tenant = for_tenant("For all, if not given.", load_default="")
-    reason = fields.Enum(Reason, by_value=True, load_default=Reason.MANUAL)
+    reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
     skip_bad_lines = fields.Boolean(
         load_default=False,
         metadata={"description": "Import the others. If not, one line that cannot be used stops all of it."},
@@ -84,7 +84,7 @@ class Imports(Resource):
     """Files to be imported."""
 
     rule = "/v1/suppressions/import"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
     most_bytes: ClassVar = {"POST": _MOST_BYTES}
 
     @takes(ImportQuery, location="query")
@@ -123,7 +123,7 @@ class Exports(Resource):
     """Files to be made."""
 
     rule = "/v1/suppressions/export"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(Filters)
     @answers(202, Job)

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from api.core import pagination
-from api.core.auth import Tenancy
+from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
 from api.core.fields import page_of
 from api.core.resource import Resource, also_answers, answers, takes
@@ -30,7 +30,7 @@ from shared.suppression import store as suppressions
 from shared.suppression.explain import Case
 from shared.suppression.store import BeingImportedError, Entry, NewEntry
 from shared.targets import Target
-from shared.vocabulary import Origin
+from shared.vocabulary import SuppressionOrigin
 
 _IMPORT_TAKES_SECONDS = 30
 
@@ -73,7 +73,7 @@ class Suppressions(_Lifting):
     """All suppressions."""
 
     rule = "/v1/suppressions"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @takes(SuppressionQuery, location="query")
     @answers(200, page_of(Suppression, "SuppressionPage"))
@@ -99,7 +99,7 @@ class Suppressions(_Lifting):
             domain=target.domain,
             reason=body["reason"],
             types=frozenset(body["types"]),
-            origin=Origin.PERSON,
+            origin=SuppressionOrigin.PERSON,
             since=now,
             tenant=self.own_tenant(body["tenant"]) or "",
             until=body.get("expires_at"),
@@ -127,7 +127,7 @@ class OneAddress(_Lifting):
     """One address, or `@` and a domain."""
 
     rule = "/v1/suppressions/<path:address>"
-    tenancy = Tenancy.OWN
+    tenancy = TenantAccess.OWN
 
     @answers(200, Why)
     def get(self, address: str) -> dict[str, Any]:

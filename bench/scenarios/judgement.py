@@ -24,7 +24,7 @@ from shared.receipts.store import Receipt
 from shared.settings import Settings
 from shared.suppression import evaluator as suppression_evaluator
 from workers import context, process_receipts
-from workers.context import Rim
+from workers.context import WorkerContext
 
 _AT_MOST: Final = 1.15
 _SHAPES: Final[Mapping[str, int]] = {"single events": 1, "bodies of 100 events": 100}
@@ -48,7 +48,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
         worker.close()
 
 
-def _findings(stage: Stage, worker: Rim, plan: Plan) -> Findings:
+def _findings(stage: Stage, worker: WorkerContext, plan: Plan) -> Findings:
     findings = Findings()
     rows = []
     for number, (shape, events) in enumerate(_SHAPES.items()):
@@ -85,7 +85,7 @@ def _row(costs: list[float], ratios: list[float]) -> tuple[str, str]:
     return shown(statistics.median(costs)), shown(statistics.median(ratios)) if ratios else ""
 
 
-def _fill(stage: Stage, worker: Rim, bodies: int, events: int, *, seed: int) -> None:
+def _fill(stage: Stage, worker: WorkerContext, bodies: int, events: int, *, seed: int) -> None:
     """Queue so many bodies, as a receiver would have, on empty tables."""
     stage.tidings.reset()
     now = datetime.now(UTC)
@@ -109,7 +109,7 @@ def _fill(stage: Stage, worker: Rim, bodies: int, events: int, *, seed: int) -> 
             receipts.record(connection, arrived[first : first + 500])
 
 
-def _drain(worker: Rim, bodies: int, switched_off: tuple[str, ...]) -> float:
+def _drain(worker: WorkerContext, bodies: int, switched_off: tuple[str, ...]) -> float:
     """How many processor seconds it took to process all that is queued."""
     with ExitStack() as stack:
         if "counts" in switched_off:
@@ -125,7 +125,7 @@ def _drain(worker: Rim, bodies: int, switched_off: tuple[str, ...]) -> float:
     return own + backends
 
 
-def _backends(worker: Rim) -> list[int]:
+def _backends(worker: WorkerContext) -> list[int]:
     with worker.engine.connect() as connection:
         rows = connection.exec_driver_sql(
             "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'tidings worker%%'"

@@ -22,7 +22,7 @@ from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
 from shared.suppression.recipient_hashes import RecipientKeys
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, Origin, Reason
+from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
 
 _AT_ONCE: Final = 10_000
 _SHARE_SUPPRESSED: Final = 0.1
@@ -78,9 +78,9 @@ def _add(connection: Connection, keys: RecipientKeys, addresses: Sequence[str]) 
             key=keys.of_address(address),
             address=address,
             domain=None,
-            reason=Reason.MANUAL,
+            reason=SuppressionReason.MANUAL,
             types=ALL_MAIL,
-            origin=Origin.PERSON,
+            origin=SuppressionOrigin.PERSON,
             since=now,
         )
         for address in addresses

@@ -21,7 +21,7 @@ from shared.suppression import recipient_hashes
 from shared.suppression.csv_files import Defaults
 from shared.suppression.queries import Wanted
 from shared.suppression.recipient_hashes import RecipientKeys
-from shared.vocabulary import ALL_MAIL, MailType, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 
 types_option = click.option(
     "--type", "types", type=OneOf(MailType), multiple=True, help="Which mail; may be given twice. All, if not given."
@@ -33,7 +33,11 @@ types_option = click.option(
 @types_option
 @click.option("--tenant", default="", help="For this tenant, where a line names none.")
 @click.option(
-    "--reason", type=OneOf(Reason), default=Reason.MANUAL.value, show_default=True, help="Where a line has none."
+    "--reason",
+    type=OneOf(SuppressionReason),
+    default=SuppressionReason.MANUAL.value,
+    show_default=True,
+    help="Where a line has none.",
 )
 @click.option("--skip-bad-lines", is_flag=True, help="Import the others; otherwise one bad line stops all of it.")
 @click.option(
@@ -48,7 +52,7 @@ def import_file(
     file: IO[bytes],
     types: tuple[MailType, ...],
     tenant: str,
-    reason: Reason,
+    reason: SuppressionReason,
     skip_bad_lines: bool,
     replace: bool,
     no_wait: bool,
@@ -79,12 +83,17 @@ def import_file(
 @click.command
 @jobs.output_option
 @click.option("--domain", help="About this domain, or about an address of it.")
-@click.option("--reason", type=OneOf(Reason))
+@click.option("--reason", type=OneOf(SuppressionReason))
 @click.option("--tenant", help="Of this tenant; '' for those that hold for all.")
 @click.option("--ended", is_flag=True, help="Also those whose time is over.")
 @context.data_option
 def export(
-    output: Path | None, domain: str | None, reason: Reason | None, tenant: str | None, ended: bool, data: Path
+    output: Path | None,
+    domain: str | None,
+    reason: SuppressionReason | None,
+    tenant: str | None,
+    ended: bool,
+    data: Path,
 ) -> None:
     """Write the list to a CSV file that can be imported again."""
     wanted = Wanted(

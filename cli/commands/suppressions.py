@@ -24,10 +24,10 @@ from shared.suppression import store as stored
 from shared.suppression.csv_files import LONGEST_NOTE
 from shared.suppression.queries import Wanted
 from shared.suppression.store import Entry, NewEntry
-from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
 _CHECKED_AT_ONCE = 10_000
-_REASONS = OneOf(Reason)
+_REASONS = OneOf(SuppressionReason)
 _TYPES = OneOf(MailType)
 
 
@@ -56,7 +56,7 @@ for command in (import_file, export, erase, push, pull):
 @suppressions.command("list")
 @click.option("--domain", help="About this domain, or about an address of it.")
 @click.option("--reason", type=_REASONS)
-@click.option("--origin", type=OneOf(Origin), help="Who says so.")
+@click.option("--origin", type=OneOf(SuppressionOrigin), help="Who says so.")
 @click.option("--tenant", help="Of this tenant; '' for those that hold for all.")
 @click.option("--source", help="From events or the list of this source.")
 @click.option("--type", "kind", type=_TYPES)
@@ -66,8 +66,8 @@ for command in (import_file, export, erase, push, pull):
 @context.data_option
 def list_suppressions(
     domain: str | None,
-    reason: Reason | None,
-    origin: Origin | None,
+    reason: SuppressionReason | None,
+    origin: SuppressionOrigin | None,
     tenant: str | None,
     source: str | None,
     kind: MailType | None,
@@ -104,7 +104,7 @@ def list_suppressions(
 @click.argument("target")
 @types_option
 @click.option("--tenant", default="", help="For this tenant only.")
-@click.option("--reason", type=_REASONS, default=Reason.MANUAL.value, show_default=True)
+@click.option("--reason", type=_REASONS, default=SuppressionReason.MANUAL.value, show_default=True)
 @click.option("--until", type=MOMENT, help="Until then (UTC); for good, if not given.")
 @_note_option
 @context.data_option
@@ -112,7 +112,7 @@ def add(
     target: str,
     types: tuple[MailType, ...],
     tenant: str,
-    reason: Reason,
+    reason: SuppressionReason,
     until: datetime | None,
     note: str | None,
     data: Path,
@@ -128,7 +128,7 @@ def add(
             domain=meant.domain,
             reason=reason,
             types=frozenset(types) or ALL_MAIL,
-            origin=Origin.PERSON,
+            origin=SuppressionOrigin.PERSON,
             since=now,
             tenant=tenant,
             until=until,
@@ -148,7 +148,7 @@ def add(
 @click.option("--tenant", help="Only what is of this tenant; '' for what holds for all.")
 @_note_option
 @context.data_option
-def lift(target: str, reason: Reason | None, tenant: str | None, note: str | None, data: Path) -> None:
+def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note: str | None, data: Path) -> None:
     """Lift the suppression of an address or a domain.
 
     Nothing that happened or was received until now will suppress it again. Exits with 1 if nothing suppressed it,

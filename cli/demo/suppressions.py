@@ -12,7 +12,7 @@ from cli.demo import patience
 from cli.demo.claims import Claim
 from cli.demo.report import Act, table_of
 from shared.suppression.policy import HardBounce
-from shared.vocabulary import Reason
+from shared.vocabulary import SuppressionReason
 from simulator import post, stories
 from simulator.api import Api
 from simulator.findings import Examiner
@@ -76,11 +76,11 @@ def _expected(api: Api, acts: list[Act]) -> Iterator[tuple[str, str]]:
         for expectation in act.play.expectations:
             known = examiner.recipient(expectation) or {}
             if known.get("classification") in hard:
-                yield expectation.recipient, Reason.HARD_BOUNCE
+                yield expectation.recipient, SuppressionReason.HARD_BOUNCE
             if known.get("complained"):
-                yield expectation.recipient, Reason.COMPLAINT
+                yield expectation.recipient, SuppressionReason.COMPLAINT
             if known.get("unsubscribed"):
-                yield expectation.recipient, Reason.UNSUBSCRIBE
+                yield expectation.recipient, SuppressionReason.UNSUBSCRIBE
 
 
 def _suppressions(api: Api, found: list[dict[str, Any]]) -> Table:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
-from shared.vocabulary import Severity
+from shared.vocabulary import AlertKind, Severity
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """So long an alert stays as it is while too little is known to judge its condition; then it is resolved."""
@@ -18,25 +18,6 @@ FORGOTTEN_AFTER = timedelta(days=1)
 
 LONGEST_BREAK = timedelta(minutes=5)
 """A condition that was not judged for longer was not calm meanwhile: nobody knows how it was."""
-
-
-class Kind(StrEnum):
-    """What a rule watches; each has a class of its own in `shared.alerts.rules`."""
-
-    RATE = "rate"
-    EVENT = "event"
-    SILENCE = "silence"
-    ANNOUNCED = "announced"
-    VERIFICATION_FAILURES = "verification_failures"
-    PENDING_AGE = "pending_age"
-    UNVERIFIED_AGE = "unverified_age"
-    DEAD_RECEIPTS = "dead_receipts"
-    RECONCILED = "reconciled"
-    RECONCILIATION_FAILURES = "reconciliation_failures"
-    GIVEN_UP = "given_up"
-    DEAD_DELIVERIES = "dead_deliveries"
-    SUBSCRIPTION_DISABLED = "subscription_disabled"
-    RULES_REFUSED = "rules_refused"
 
 
 class Step(StrEnum):
@@ -68,7 +49,7 @@ class AlertRule:
     only if it has become worse.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[AlertKind]
 
     name: str
     enabled: bool = True

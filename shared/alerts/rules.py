@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
-from shared.alerts.policy import AlertRule, Kind
-from shared.vocabulary import EventType, RefusalReason
+from shared.alerts.policy import AlertRule
+from shared.vocabulary import AlertKind, EventType, RefusalReason
 
 
 class Per(StrEnum):
@@ -110,7 +110,7 @@ class RateRule(SourceRule):
     It is judged only by a volume of at least `minimum_volume`, and holds only with at least `minimum_events`.
     """
 
-    kind: ClassVar[Kind] = Kind.RATE
+    kind: ClassVar[AlertKind] = AlertKind.RATE
 
     rate: Rate
     warning: float | None
@@ -139,7 +139,7 @@ def usual_rate(name: str, rate: Rate) -> RateRule:
 class EventRule(SourceRule):
     """Events of these types in the window. Thresholds in events."""
 
-    kind: ClassVar[Kind] = Kind.EVENT
+    kind: ClassVar[AlertKind] = AlertKind.EVENT
 
     types: frozenset[EventType]
     warning: float | None = 1
@@ -155,7 +155,7 @@ class SilenceRule(SourceRule):
     Only of a source that brought at least `minimum_events` in the 24 hours before it fell silent.
     """
 
-    kind: ClassVar[Kind] = Kind.SILENCE
+    kind: ClassVar[AlertKind] = AlertKind.SILENCE
 
     warning: float | None = 6 * 60
     critical: float | None = 24 * 60
@@ -169,7 +169,7 @@ class AnnouncedRule(SourceRule):
     Those that were submitted more than `within_hours` ago are counted no more.
     """
 
-    kind: ClassVar[Kind] = Kind.ANNOUNCED
+    kind: ClassVar[AlertKind] = AlertKind.ANNOUNCED
 
     warning: float | None = 1
     critical: float | None = 100
@@ -185,7 +185,7 @@ class VerificationRule(SourceRule):
     or, of an alert that fires, of those before it began.
     """
 
-    kind: ClassVar[Kind] = Kind.VERIFICATION_FAILURES
+    kind: ClassVar[AlertKind] = AlertKind.VERIFICATION_FAILURES
 
     warning: float | None = 20
     critical: float | None = 500
@@ -200,7 +200,7 @@ class PendingAgeRule(AlertRule):
     Receipts that are processed again do not count: they wait behind each other for as long as there are many.
     """
 
-    kind: ClassVar[Kind] = Kind.PENDING_AGE
+    kind: ClassVar[AlertKind] = AlertKind.PENDING_AGE
 
     warning: float | None = 120
     critical: float | None = 600
@@ -210,7 +210,7 @@ class PendingAgeRule(AlertRule):
 class UnverifiedAgeRule(SourceRule):
     """How long the oldest request to a source has waited to be verified. Thresholds in seconds."""
 
-    kind: ClassVar[Kind] = Kind.UNVERIFIED_AGE
+    kind: ClassVar[AlertKind] = AlertKind.UNVERIFIED_AGE
 
     warning: float | None = 600
     critical: float | None = 3600  # what cannot be verified for some hours is rejected
@@ -223,7 +223,7 @@ class DeadReceiptsRule(SourceRule):
     Those that were processed again, and could not be, do not count.
     """
 
-    kind: ClassVar[Kind] = Kind.DEAD_RECEIPTS
+    kind: ClassVar[AlertKind] = AlertKind.DEAD_RECEIPTS
 
     warning: float | None = 1
     critical: float | None = 100
@@ -234,7 +234,7 @@ class DeadReceiptsRule(SourceRule):
 class ReconciledRule(SourceRule):
     """Events that had been missing until reconciliation brought them in, in the window. Thresholds in events."""
 
-    kind: ClassVar[Kind] = Kind.RECONCILED
+    kind: ClassVar[AlertKind] = AlertKind.RECONCILED
 
     warning: float | None = 1
     window_minutes: int = 60
@@ -244,7 +244,7 @@ class ReconciledRule(SourceRule):
 class ReconciliationFailuresRule(SourceRule):
     """A source's provider cannot be asked what it could not deliver. Thresholds in failures in a row."""
 
-    kind: ClassVar[Kind] = Kind.RECONCILIATION_FAILURES
+    kind: ClassVar[AlertKind] = AlertKind.RECONCILIATION_FAILURES
 
     warning: float | None = 3  # after some minutes
     critical: float | None = 8  # after some four hours
@@ -254,7 +254,7 @@ class ReconciliationFailuresRule(SourceRule):
 class GivenUpRule(SourceRule):
     """What a provider could not deliver, and reconciliation gave up in the window. Thresholds in failed deliveries."""
 
-    kind: ClassVar[Kind] = Kind.GIVEN_UP
+    kind: ClassVar[AlertKind] = AlertKind.GIVEN_UP
 
     warning: float | None = 1
     critical: float | None = 100
@@ -265,7 +265,7 @@ class GivenUpRule(SourceRule):
 class DeadDeliveriesRule(AlertRule):
     """Deliveries to a subscription that became dead in the window. Thresholds in deliveries."""
 
-    kind: ClassVar[Kind] = Kind.DEAD_DELIVERIES
+    kind: ClassVar[AlertKind] = AlertKind.DEAD_DELIVERIES
 
     warning: float | None = 1
     critical: float | None = 100
@@ -276,7 +276,7 @@ class DeadDeliveriesRule(AlertRule):
 class SubscriptionDisabledRule(AlertRule):
     """A subscription that was disabled, because of what its endpoint answered. Thresholds in subscriptions."""
 
-    kind: ClassVar[Kind] = Kind.SUBSCRIPTION_DISABLED
+    kind: ClassVar[AlertKind] = AlertKind.SUBSCRIPTION_DISABLED
 
     warning: float | None = None
     critical: float | None = 1
@@ -286,12 +286,12 @@ class SubscriptionDisabledRule(AlertRule):
 class RulesRefusedRule(AlertRule):
     """A rules file that is wrong, so that the rules before it stay in force. Thresholds in errors."""
 
-    kind: ClassVar[Kind] = Kind.RULES_REFUSED
+    kind: ClassVar[AlertKind] = AlertKind.RULES_REFUSED
 
     warning: float | None = 1
 
 
-CLASSES: Mapping[Kind, type[AlertRule]] = {
+CLASSES: Mapping[AlertKind, type[AlertRule]] = {
     found.kind: found
     for found in (
         RateRule,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.alerts.policy import AlertRule, Ending, Kind, Number, Reading, Subject
+from shared.alerts.policy import AlertRule, Ending, Number, Reading, Subject
 from shared.alerts.rules import (
     AnnouncedRule,
     DeadDeliveriesRule,
@@ -17,19 +17,19 @@ from shared.alerts.rules import (
     SubscriptionDisabledRule,
     VerificationRule,
 )
-from shared.vocabulary import Severity
+from shared.vocabulary import AlertKind, Severity
 
 _UNITS = {
-    Kind.RATE: "{} %",
-    Kind.SILENCE: "{} minutes",
-    Kind.PENDING_AGE: "{} seconds",
-    Kind.UNVERIFIED_AGE: "{} seconds",
+    AlertKind.RATE: "{} %",
+    AlertKind.SILENCE: "{} minutes",
+    AlertKind.PENDING_AGE: "{} seconds",
+    AlertKind.UNVERIFIED_AGE: "{} seconds",
 }
 _ENDS = {
-    Kind.SILENCE: "Source {} brings events again.",
-    Kind.RECONCILIATION_FAILURES: "The provider of source {} can be asked again what it could not deliver.",
-    Kind.SUBSCRIPTION_DISABLED: "The subscription {} is disabled no more.",
-    Kind.RULES_REFUSED: "The rules file is in force.",
+    AlertKind.SILENCE: "Source {} brings events again.",
+    AlertKind.RECONCILIATION_FAILURES: "The provider of source {} can be asked again what it could not deliver.",
+    AlertKind.SUBSCRIPTION_DISABLED: "The subscription {} is disabled no more.",
+    AlertKind.RULES_REFUSED: "The rules file is in force.",
 }
 _LONG_MINUTES = 120
 _LONG_HOURS = 48
@@ -166,28 +166,28 @@ def _refused(_rule: AlertRule, _about: Subject, numbers: Numbers) -> str:
     return f"The rules file has {count}, and the rules before it stay in force: {numbers['first']}"
 
 
-_FACTS: Mapping[Kind, Callable[[Any, Subject, Numbers], str]] = {
-    Kind.RATE: _rate,
-    Kind.EVENT: _event,
-    Kind.SILENCE: _silence,
-    Kind.ANNOUNCED: _announced,
-    Kind.VERIFICATION_FAILURES: _verification,
-    Kind.PENDING_AGE: _pending,
-    Kind.UNVERIFIED_AGE: _unverified,
-    Kind.DEAD_RECEIPTS: _dead,
-    Kind.RECONCILED: _reconciled,
-    Kind.RECONCILIATION_FAILURES: _unasked,
-    Kind.GIVEN_UP: _given_up,
-    Kind.DEAD_DELIVERIES: _dead_deliveries,
-    Kind.SUBSCRIPTION_DISABLED: _disabled,
-    Kind.RULES_REFUSED: _refused,
+_FACTS: Mapping[AlertKind, Callable[[Any, Subject, Numbers], str]] = {
+    AlertKind.RATE: _rate,
+    AlertKind.EVENT: _event,
+    AlertKind.SILENCE: _silence,
+    AlertKind.ANNOUNCED: _announced,
+    AlertKind.VERIFICATION_FAILURES: _verification,
+    AlertKind.PENDING_AGE: _pending,
+    AlertKind.UNVERIFIED_AGE: _unverified,
+    AlertKind.DEAD_RECEIPTS: _dead,
+    AlertKind.RECONCILED: _reconciled,
+    AlertKind.RECONCILIATION_FAILURES: _unasked,
+    AlertKind.GIVEN_UP: _given_up,
+    AlertKind.DEAD_DELIVERIES: _dead_deliveries,
+    AlertKind.SUBSCRIPTION_DISABLED: _disabled,
+    AlertKind.RULES_REFUSED: _refused,
 }
 
 
 def _threshold(rule: AlertRule, value: float | None) -> str:
     if value is None:
         return "nothing"
-    if rule.kind is Kind.SILENCE:
+    if rule.kind is AlertKind.SILENCE:
         return _minutes(value)
     return _UNITS.get(rule.kind, "{}").format(_number(value))
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from shared.alerts.policy import Kind, Step
+from shared.alerts.policy import Step
 from shared.notifications.policy import Alert, Group, Item, Telling, TellingType
-from shared.vocabulary import Severity
+from shared.vocabulary import AlertKind, Severity
 
 MOST_GROUPS = 20
 MOST_OF_GROUP = 5
@@ -17,34 +17,43 @@ LONGEST_SUMMARY = 500
 """Bounds on a message, so that a storm of any size makes one that every service takes."""
 
 NEXT_STEPS: Final[Mapping[str, str]] = {
-    Kind.RATE: "Look at what was said of the messages concerned (`GET /v1/events`, `tidings trace`): a classification "
+    AlertKind.RATE: "Look at what was said of the messages concerned (`GET /v1/events`, `tidings trace`): a "
+    "classification "
     "or a recipient domain that prevails names the cause. Stop sending to that list or domain until it is known; "
     "providers suspend senders for such rates.",
-    Kind.EVENT: "Look at the event that is the evidence, and do at the provider what it asks for: mend the DNS records "
+    AlertKind.EVENT: "Look at the event that is the evidence, and do at the provider what it asks for: mend the DNS "
+    "records "
     "of the domain, have the limit raised, or send less.",
-    Kind.SILENCE: "Ask whether anything was sent. If so, run `tidings sources check` and `tidings reconcile`: the "
+    AlertKind.SILENCE: "Ask whether anything was sent. If so, run `tidings sources check` and `tidings reconcile`: the "
     "webhook may have been switched off at the provider, or its posts may not reach the receiver.",
-    Kind.ANNOUNCED: "Run `tidings diagnose` for one of the messages; if many are missing, run `tidings reconcile`.",
-    Kind.VERIFICATION_FAILURES: "Look at the reasons in `GET /v1/refusals` and `GET /v1/receipts?state=rejected`. If a "
+    AlertKind.ANNOUNCED: "Run `tidings diagnose` for one of the messages; if many are missing, run `tidings "
+    "reconcile`.",
+    AlertKind.VERIFICATION_FAILURES: "Look at the reasons in `GET /v1/refusals` and `GET "
+    "/v1/receipts?state=rejected`. If a "
     "secret was rotated, give the new one with `tidings sources rotate`, and until then keep what comes with `tidings "
     "sources quarantine`.",
-    Kind.PENDING_AGE: "See that workers run and what their log says; if they are busy, start more of them.",
-    Kind.UNVERIFIED_AGE: "Look at the errors with `GET /v1/receipts?state=unverified` and run `tidings sources check`: "
+    AlertKind.PENDING_AGE: "See that workers run and what their log says; if they are busy, start more of them.",
+    AlertKind.UNVERIFIED_AGE: "Look at the errors with `GET /v1/receipts?state=unverified` and run `tidings sources "
+    "check`: "
     "the provider's keys may not be reachable, or a secret is wrong. Mend it before these requests are rejected; what "
     "was rejected wrongly is let in with `tidings reprocess`.",
-    Kind.DEAD_RECEIPTS: "Look at their errors with `GET /v1/receipts?state=dead`; once the cause is mended, have them "
+    AlertKind.DEAD_RECEIPTS: "Look at their errors with `GET /v1/receipts?state=dead`; once the cause is mended, "
+    "have them "
     "done again with `tidings reprocess`.",
-    Kind.RECONCILED: "Nothing is missing any more; find out why it did not arrive by itself: an outage of the "
+    AlertKind.RECONCILED: "Nothing is missing any more; find out why it did not arrive by itself: an outage of the "
     "receiver, its address, or a proxy in front of it.",
-    Kind.RECONCILIATION_FAILURES: "Mend what the error names: give the source an `api_key` that is valid with `tidings "
+    AlertKind.RECONCILIATION_FAILURES: "Mend what the error names: give the source an `api_key` that is valid with "
+    "`tidings "
     "sources rotate`, or see that the provider's API can be reached. Then run `tidings reconcile`: providers forget "
     "what they could not deliver after some days.",
-    Kind.GIVEN_UP: "Look at the reasons with `GET /v1/sources/<source>/failed-deliveries`, mend their cause, and run "
+    AlertKind.GIVEN_UP: "Look at the reasons with `GET /v1/sources/<source>/failed-deliveries`, mend their cause, "
+    "and run "
     "`tidings reconcile --given-up`. What the provider has no more cannot be had that way: ask its support for it.",
-    Kind.DEAD_DELIVERIES: "Look at the latest attempts with `tidings diagnose --delivery`; once the receiver is "
+    AlertKind.DEAD_DELIVERIES: "Look at the latest attempts with `tidings diagnose --delivery`; once the receiver is "
     "mended, replay the deliveries.",
-    Kind.SUBSCRIPTION_DISABLED: "Mend the endpoint, resume the subscription, and recover what changed meanwhile.",
-    Kind.RULES_REFUSED: "Run `tidings rules check`: it names the line that is wrong. Until that is mended the rules "
+    AlertKind.SUBSCRIPTION_DISABLED: "Mend the endpoint, resume the subscription, and recover what changed meanwhile.",
+    AlertKind.RULES_REFUSED: "Run `tidings rules check`: it names the line that is wrong. Until that is mended the "
+    "rules "
     "before it stay in force.",
 }
 """What whoever reads of an alert should do now, by the kind of its rule."""

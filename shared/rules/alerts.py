@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from shared.alerts.policy import Kind
 from shared.alerts.rules import CLASSES, Per, Rate, usual_rate
 from shared.rules import readers
 from shared.rules.nodes import Node, join
 from shared.rules.problems import WRONG, Report, quoted
 from shared.rules.readers import Reader
-from shared.vocabulary import EventType
+from shared.vocabulary import AlertKind, EventType
 
 MOST_RULES: Final = 200
 _MOST: Final = 1_000_000_000
@@ -18,7 +17,7 @@ _WEEK_MINUTES: Final = 7 * 24 * 60  # counts are kept for a day more
 
 _OF_ALL: Mapping[str, Reader] = {
     "name": readers.name,
-    "kind": readers.one_of(Kind),
+    "kind": readers.one_of(AlertKind),
     "enabled": readers.boolean,
     "resolve_after_minutes": readers.whole(0, 24 * 60),
     "cool_down_minutes": readers.whole(0, _WEEK_MINUTES),
@@ -35,8 +34,8 @@ def _thresholds(reader: Reader) -> Mapping[str, Reader]:
 _COUNTED = _thresholds(readers.whole(1, _MOST))
 _SECONDS = readers.whole(10, 7 * 24 * 3600)
 
-FIELDS: Mapping[Kind, Mapping[str, Reader]] = {
-    Kind.RATE: {
+FIELDS: Mapping[AlertKind, Mapping[str, Reader]] = {
+    AlertKind.RATE: {
         "rate": readers.one_of(Rate),
         **_PER,
         **_SOURCES,
@@ -45,32 +44,32 @@ FIELDS: Mapping[Kind, Mapping[str, Reader]] = {
         "minimum_events": readers.whole(1, _MOST),
         **_thresholds(readers.percent),
     },
-    Kind.EVENT: {"types": readers.some_of(EventType), **_PER, **_SOURCES, **_WINDOW, **_COUNTED},
-    Kind.SILENCE: {
+    AlertKind.EVENT: {"types": readers.some_of(EventType), **_PER, **_SOURCES, **_WINDOW, **_COUNTED},
+    AlertKind.SILENCE: {
         **_SOURCES,
         "minimum_events": readers.whole(1, _MOST),
         **_thresholds(readers.whole(5, _WEEK_MINUTES)),
     },
-    Kind.ANNOUNCED: {
+    AlertKind.ANNOUNCED: {
         **_SOURCES,
         "after_minutes": readers.whole(1, _WEEK_MINUTES),
         "within_hours": readers.whole(1, 30 * 24),
         **_thresholds(readers.whole(1, 1000)),
     },
-    Kind.VERIFICATION_FAILURES: {**_SOURCES, **_WINDOW, "factor": readers.number(1, 10_000), **_COUNTED},
-    Kind.PENDING_AGE: _thresholds(_SECONDS),
-    Kind.UNVERIFIED_AGE: {**_SOURCES, **_thresholds(_SECONDS)},
-    Kind.DEAD_RECEIPTS: {**_SOURCES, **_WINDOW, **_COUNTED},
-    Kind.RECONCILED: {**_SOURCES, **_WINDOW, **_COUNTED},
-    Kind.RECONCILIATION_FAILURES: {**_SOURCES, **_thresholds(readers.whole(1, 1000))},
-    Kind.GIVEN_UP: {**_SOURCES, **_WINDOW, **_COUNTED},
-    Kind.DEAD_DELIVERIES: {**_WINDOW, **_COUNTED},
-    Kind.SUBSCRIPTION_DISABLED: _COUNTED,
-    Kind.RULES_REFUSED: _COUNTED,
+    AlertKind.VERIFICATION_FAILURES: {**_SOURCES, **_WINDOW, "factor": readers.number(1, 10_000), **_COUNTED},
+    AlertKind.PENDING_AGE: _thresholds(_SECONDS),
+    AlertKind.UNVERIFIED_AGE: {**_SOURCES, **_thresholds(_SECONDS)},
+    AlertKind.DEAD_RECEIPTS: {**_SOURCES, **_WINDOW, **_COUNTED},
+    AlertKind.RECONCILED: {**_SOURCES, **_WINDOW, **_COUNTED},
+    AlertKind.RECONCILIATION_FAILURES: {**_SOURCES, **_thresholds(readers.whole(1, 1000))},
+    AlertKind.GIVEN_UP: {**_SOURCES, **_WINDOW, **_COUNTED},
+    AlertKind.DEAD_DELIVERIES: {**_WINDOW, **_COUNTED},
+    AlertKind.SUBSCRIPTION_DISABLED: _COUNTED,
+    AlertKind.RULES_REFUSED: _COUNTED,
 }
 """What can be said of a rule of each kind, besides what can be said of all."""
 
-_REQUIRED: Mapping[Kind, tuple[str, ...]] = {Kind.RATE: ("rate",), Kind.EVENT: ("types",)}
+_REQUIRED: Mapping[AlertKind, tuple[str, ...]] = {AlertKind.RATE: ("rate",), AlertKind.EVENT: ("types",)}
 
 
 def read(node: Node, report: Report) -> Any:
@@ -103,14 +102,14 @@ def _kind(node: Node, report: Report) -> Any:
     member = node.value.get("kind")
     if member is None:
         missing = Node(value=None, path=join(node.path, "kind"), mark=node.mark)
-        return report.add(f"expected one of {', '.join(Kind)}, found no such key", missing)
+        return report.add(f"expected one of {', '.join(AlertKind)}, found no such key", missing)
     return WRONG if member.is_refused else _OF_ALL["kind"](member, report)
 
 
-def _made(kind: Kind, values: dict[str, Any]) -> Any:
+def _made(kind: AlertKind, values: dict[str, Any]) -> Any:
     if "warning" in values or "critical" in values:
         values = {"warning": None, "critical": None, **values}  # whoever sets one does not mean the other's default
-    if kind is Kind.RATE:
+    if kind is AlertKind.RATE:
         return replace(usual_rate(values["name"], values["rate"]), **values)
     return CLASSES[kind](**values)
 
@@ -119,7 +118,7 @@ def _checked(node: Node, report: Report, rule: Any) -> Any:
     assert isinstance(node.value, dict)  # noqa: S101
     if rule.warning is not None and rule.critical is not None and rule.critical <= rule.warning:
         return report.expected(f"more than the warning of {rule.warning:g}", node.value["critical"])
-    if rule.kind is Kind.ANNOUNCED and rule.after_minutes >= rule.within_hours * 60:
+    if rule.kind is AlertKind.ANNOUNCED and rule.after_minutes >= rule.within_hours * 60:
         place = node.value.get("after_minutes") or node.value["within_hours"]
         return report.add("expected after_minutes to be less than within_hours, found it is not", place)
     return rule

@@ -13,7 +13,7 @@ from shared.sources.source import Source, open_source
 _LIFE_SECONDS = 2.0
 
 
-class Catalogue:
+class SourceCache:
     """Opens sources, and each again when two seconds have passed."""
 
     def __init__(self, vault: Vault) -> None:

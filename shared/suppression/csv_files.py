@@ -17,7 +17,7 @@ import msgspec
 from shared import targets
 from shared.errors import TidingsError
 from shared.targets import Target, TargetError
-from shared.vocabulary import ALL_MAIL, Classification, MailType, Reason
+from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
 
 COLUMNS = ("address", "domain", "types", "reason", "tenant", "expires_at", "note", "classification")
 
@@ -29,14 +29,14 @@ _ALIASES = {
     **dict.fromkeys(("notes", "comment"), "note"),
 }
 _REASONS = {
-    **{str(reason): reason for reason in Reason},
-    **dict.fromkeys(("bounce", "bounced", "hardbounce", "invalid"), Reason.HARD_BOUNCE),
-    **dict.fromkeys(("softbounce",), Reason.SOFT_BOUNCE),
+    **{str(reason): reason for reason in SuppressionReason},
+    **dict.fromkeys(("bounce", "bounced", "hardbounce", "invalid"), SuppressionReason.HARD_BOUNCE),
+    **dict.fromkeys(("softbounce",), SuppressionReason.SOFT_BOUNCE),
     **dict.fromkeys(
-        ("complained", "spam", "spamcomplaint", "spam_complaint", "spam_report", "abuse"), Reason.COMPLAINT
+        ("complained", "spam", "spamcomplaint", "spam_complaint", "spam_report", "abuse"), SuppressionReason.COMPLAINT
     ),
-    **dict.fromkeys(("unsubscribed", "optout", "opt_out"), Reason.UNSUBSCRIBE),
-    **dict.fromkeys(("manualsuppression", "manual_suppression"), Reason.MANUAL),
+    **dict.fromkeys(("unsubscribed", "optout", "opt_out"), SuppressionReason.UNSUBSCRIBE),
+    **dict.fromkeys(("manualsuppression", "manual_suppression"), SuppressionReason.MANUAL),
 }
 """What others call them, in lower case and with underscores."""
 
@@ -69,7 +69,7 @@ class Defaults:
     """
 
     types: frozenset[MailType] = ALL_MAIL
-    reason: Reason = Reason.MANUAL
+    reason: SuppressionReason = SuppressionReason.MANUAL
     tenant: str = ""
     only_tenant: str | None = None
 
@@ -80,7 +80,7 @@ class Listed:
 
     target: Target
     types: frozenset[MailType]
-    reason: Reason
+    reason: SuppressionReason
     tenant: str
     until: datetime | None
     note: str | None
@@ -279,12 +279,12 @@ def _target(address: str, domain: str) -> Target:
         raise LineError(str(error)) from None
 
 
-def _reason(text: str) -> Reason | None:
+def _reason(text: str) -> SuppressionReason | None:
     if not text:
         return None
     found = _REASONS.get(_word(text))
     if found is None:
-        raise LineError(f"its reason must be one of {', '.join(Reason)}, not {text[:60]!r}")
+        raise LineError(f"its reason must be one of {', '.join(SuppressionReason)}, not {text[:60]!r}")
     return found
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from shared import ids
 from shared.domain import erasure
 from shared.suppression.history import ID, SHOWN, Action, telling
-from shared.vocabulary import Origin, Reason
+from shared.vocabulary import SuppressionOrigin, SuppressionReason
 
 
 class Evidence(NamedTuple):
@@ -92,7 +92,7 @@ def _input(names: Sequence[str]) -> str:
 def _turn(row: str) -> str:
     """Of what holds equally long the least of these holds: the first event, but of unsubscriptions the last."""
     seconds = f"extract(epoch FROM {row}.since)"
-    return f"CASE {row}.reason WHEN '{Reason.UNSUBSCRIBE}' THEN -{seconds} ELSE {seconds} END"
+    return f"CASE {row}.reason WHEN '{SuppressionReason.UNSUBSCRIBE}' THEN -{seconds} ELSE {seconds} END"
 
 
 def _end(row: str) -> str:
@@ -124,7 +124,8 @@ best AS MATERIALIZED (
 risen AS (
     INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, types, classification, source_id, since,
         until, evidence_event_id, evidence_key, created_at)
-    SELECT key, tenant, reason, '{Origin.EVENT}', id, address, string_to_array(types, ','), classification, source_id,
+    SELECT key, tenant, reason, '{SuppressionOrigin.EVENT}', id, address, string_to_array(types, ','),
+        classification, source_id,
         since, until, event_id, event_key, %(now)s
     FROM best ORDER BY key, tenant, reason
     ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
@@ -148,12 +149,13 @@ latest AS MATERIALIZED (
 ),
 noted AS (
     INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
-    SELECT key, tenant, '{Reason.UNSUBSCRIBE}', true, at FROM latest ORDER BY key, tenant
+    SELECT key, tenant, '{SuppressionReason.UNSUBSCRIBE}', true, at FROM latest ORDER BY key, tenant
     ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
 ),
 gone AS (
     DELETE FROM suppressions AS s USING latest
-    WHERE s.key = latest.key AND s.tenant = latest.tenant AND s.reason = '{Reason.UNSUBSCRIBE}' AND s.since < latest.at
+    WHERE s.key = latest.key AND s.tenant = latest.tenant AND s.reason = '{SuppressionReason.UNSUBSCRIBE}'
+        AND s.since < latest.at
     RETURNING s.*, latest.event_id AS lifted_by
 ),
 told AS (SELECT *, {SHOWN} FROM gone WHERE expired_at IS NULL),
@@ -165,7 +167,8 @@ _WITHDRAW = f"""
 WITH input AS (SELECT {_input(Support._fields)}),
 gone AS (
     DELETE FROM suppressions AS s USING input
-    WHERE s.key = input.key AND s.tenant = input.tenant AND s.reason = input.reason AND s.origin = '{Origin.EVENT}'
+    WHERE s.key = input.key AND s.tenant = input.tenant AND s.reason = input.reason
+        AND s.origin = '{SuppressionOrigin.EVENT}'
         AND s.evidence_key = input.event_key
     RETURNING s.*
 ),
@@ -176,8 +179,8 @@ SELECT '{Action.WITHDRAWN}', shown FROM told
 
 _OF_RECEIPT = f"""
 SELECT key, tenant, reason, evidence_key, address FROM suppressions
-WHERE evidence_event_id > %(first)s AND evidence_event_id <= %(last)s AND origin = '{Origin.EVENT}'
-    AND reason <> '{Reason.SOFT_BOUNCE}'
+WHERE evidence_event_id > %(first)s AND evidence_event_id <= %(last)s AND origin = '{SuppressionOrigin.EVENT}'
+    AND reason <> '{SuppressionReason.SOFT_BOUNCE}'
 """
 
 _KEPT = """

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared.vocabulary import MailType, Reason
+from shared.vocabulary import MailType, SuppressionReason
 
 
 class Staged(NamedTuple):
@@ -15,7 +15,7 @@ class Staged(NamedTuple):
 
     key: str
     tenant: str
-    reason: Reason
+    reason: SuppressionReason
     address: str | None
     domain: str | None
     types: frozenset[MailType]
@@ -62,7 +62,15 @@ def in_order(connection: Connection, job_id: UUID, limit: int) -> Iterator[list[
         if not rows:
             return
         yield [
-            Staged(row[0].hex, row[1], Reason(row[2]), row[3], row[4], frozenset(map(MailType, row[5])), *row[6:])
+            Staged(
+                row[0].hex,
+                row[1],
+                SuppressionReason(row[2]),
+                row[3],
+                row[4],
+                frozenset(map(MailType, row[5])),
+                *row[6:],
+            )
             for row in rows
         ]
         after = (rows[-1][0], rows[-1][1], rows[-1][2])

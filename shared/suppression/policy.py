@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from shared.classification.classify import PASSING
 from shared.classification.patterns import CONDEMNING
-from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Reason
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionReason
 
 
 class Tenants(StrEnum):
@@ -74,15 +74,15 @@ FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 
 def consequence(
     policy: SuppressionPolicy, kind: EventType, classification: Classification | None
-) -> tuple[Reason, Consequence] | None:
+) -> tuple[SuppressionReason, Consequence] | None:
     """What follows at once from an event of this kind; None where nothing does."""
-    found: tuple[Reason, Consequence] | None = None
+    found: tuple[SuppressionReason, Consequence] | None = None
     if kind is EventType.COMPLAINED:
-        found = Reason.COMPLAINT, policy.complaint
+        found = SuppressionReason.COMPLAINT, policy.complaint
     elif kind is EventType.UNSUBSCRIBED:
-        found = Reason.UNSUBSCRIBE, policy.unsubscribe
+        found = SuppressionReason.UNSUBSCRIBE, policy.unsubscribe
     elif kind in _GIVEN_UP and classification in policy.hard_bounce.classifications - NEVER:
-        found = Reason.HARD_BOUNCE, policy.hard_bounce
+        found = SuppressionReason.HARD_BOUNCE, policy.hard_bounce
     return found if found and found[1].enabled else None
 
 
@@ -116,7 +116,7 @@ class Claim:
     `at` is when it happened, `key` tells the event from all others, `until` is None for good.
     """
 
-    reason: Reason
+    reason: SuppressionReason
     tenant: str
     at: datetime
     key: str
@@ -133,7 +133,7 @@ class Lift:
 
     at: datetime
     tenant: str | None = None
-    reason: Reason | None = None
+    reason: SuppressionReason | None = None
     by_event: bool = False
 
 
@@ -147,14 +147,14 @@ def counts(claim: Claim, lifts: Iterable[Lift]) -> bool:
     )
 
 
-def fold(claims: Iterable[Claim], lifts: Collection[Lift]) -> Mapping[tuple[str, Reason], Claim]:
+def fold(claims: Iterable[Claim], lifts: Collection[Lift]) -> Mapping[tuple[str, SuppressionReason], Claim]:
     """The claim that holds for each tenant and reason, whatever the order and repetition of claims and lifts.
 
     That which holds longest; of those the first that was made, but of unsubscriptions the last, since subscribing
     again may follow on any of them. `shared.suppression.evidence` holds the same rule in SQL; a test proves
     that they agree.
     """
-    held: dict[tuple[str, Reason], Claim] = {}
+    held: dict[tuple[str, SuppressionReason], Claim] = {}
     for claim in claims:
         place = (claim.tenant, claim.reason)
         if counts(claim, lifts) and (place not in held or _order(claim) < _order(held[place])):
@@ -164,7 +164,7 @@ def fold(claims: Iterable[Claim], lifts: Collection[Lift]) -> Mapping[tuple[str,
 
 def _order(claim: Claim) -> tuple[timedelta, timedelta, str]:
     age = FOR_GOOD - claim.at
-    turn = age if claim.reason is Reason.UNSUBSCRIBE else -age
+    turn = age if claim.reason is SuppressionReason.UNSUBSCRIBE else -age
     return FOR_GOOD - (claim.until or FOR_GOOD), turn, claim.key
 
 

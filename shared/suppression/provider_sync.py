@@ -19,7 +19,7 @@ from shared.suppression.queries import Wanted
 from shared.suppression.recipient_hashes import RecipientKeys
 from shared.suppression.store import Entry, NewEntry
 from shared.targets import TargetError
-from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
 PUSH: Final = "push_suppressions"
 PULL: Final = "pull_suppressions"
@@ -126,7 +126,7 @@ class Comparison:
             found.kept_here += 1
             return
         first = min(own, key=lambda entry: entry.since)
-        new = NewSuppression(address=address, types=missing, reason=Reason(first.reason), note=_note(first))
+        new = NewSuppression(address=address, types=missing, reason=SuppressionReason(first.reason), note=_note(first))
         (found.only_here if there is None else found.more_here).append(new)
 
     def _entries(self) -> Iterator[Entry]:
@@ -152,7 +152,7 @@ class Comparison:
 
     def _came_from_there(self, entry: Entry) -> bool:
         """What we have from the provider's list alone, and it no longer has, is not forced upon it again."""
-        return entry.origin == Origin.PROVIDER and entry.source == self.source.slug
+        return entry.origin == SuppressionOrigin.PROVIDER and entry.source == self.source.slug
 
 
 def tenants_of(source: Source) -> frozenset[str]:
@@ -188,7 +188,7 @@ def _new_entry(source: Source, keys: RecipientKeys, address: str, entry: ListedS
         domain=None,
         reason=entry.reason,
         types=entry.types,
-        origin=Origin.PROVIDER,
+        origin=SuppressionOrigin.PROVIDER,
         since=entry.created_at or _LONG_AGO,  # of unknown age: then any lift is later
         tenant=tenant,
         source_id=source.id,
@@ -216,7 +216,7 @@ def delete(client: ManagementClient, entries: Sequence[ListedSuppression], tell:
 
 def _united(entries: Sequence[ListedSuppression]) -> Sequence[ListedSuppression]:
     """One for each address and reason: two words of theirs may be one of ours."""
-    found: dict[tuple[str, Reason], ListedSuppression] = {}
+    found: dict[tuple[str, SuppressionReason], ListedSuppression] = {}
     for entry in entries:
         known = found.setdefault((entry.address, entry.reason), entry)
         found[entry.address, entry.reason] = replace(known, types=known.types | entry.types)

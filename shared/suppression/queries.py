@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from shared.postgres.pagination import Page, Position, Walk
 from shared.suppression.store import ENTRIES, Entry, entries_of
-from shared.vocabulary import MailType, Origin, Reason
+from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
 _BY_PLACES = f"""
 {ENTRIES} JOIN unnest(%(keys)s::uuid[], %(tenants)s::text[], %(reasons)s::text[], %(origins)s::text[])
@@ -24,8 +24,8 @@ class Wanted:
 
     key: str | None = None
     domain: str | None = None
-    reason: Reason | None = None
-    origin: Origin | None = None
+    reason: SuppressionReason | None = None
+    origin: SuppressionOrigin | None = None
     tenant: str | None = None
     source: str | None = None
     type: MailType | None = None

@@ -12,12 +12,12 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.suppression.policy import SoftBounce
-from shared.vocabulary import Origin, Reason
+from shared.vocabulary import SuppressionOrigin, SuppressionReason
 
 Place = tuple[str, str]
 """A recipient and a tenant, '' for all."""
 
-BY_SOFT_BOUNCES = f"s.reason = '{Reason.SOFT_BOUNCE}' AND s.origin = '{Origin.EVENT}'"
+BY_SOFT_BOUNCES = f"s.reason = '{SuppressionReason.SOFT_BOUNCE}' AND s.origin = '{SuppressionOrigin.EVENT}'"
 """The entries `s` that this rule has made."""
 
 _ALONE = 0x71D1468

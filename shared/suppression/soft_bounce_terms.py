@@ -16,7 +16,7 @@ from shared.suppression.evidence import Told
 from shared.suppression.history import ID, SHOWN, Action, telling
 from shared.suppression.policy import Term
 from shared.suppression.soft_bounce_store import BY_SOFT_BOUNCES
-from shared.vocabulary import MailType, Origin, Reason
+from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
 _MOST_DELIVERIES_READ = 50_000
 
@@ -81,7 +81,8 @@ _LIFTS = f"""
 SELECT named.key, named.tenant, max(l.lifted_at)
 FROM unnest(%(keys)s::uuid[], %(tenants)s::text[]) AS named (key, tenant)
 JOIN suppression_lifts AS l ON l.key = named.key AND (l.tenant IS NULL OR l.tenant = named.tenant)
-WHERE (l.reason IS NULL OR l.reason = '{Reason.SOFT_BOUNCE}') AND NOT l.by_event GROUP BY named.key, named.tenant
+WHERE (l.reason IS NULL OR l.reason = '{SuppressionReason.SOFT_BOUNCE}') AND NOT l.by_event GROUP BY named.key,
+    named.tenant
 """
 
 # Message ids are hashes, so that of a mailbox with very many messages a fair sample is read.
@@ -104,7 +105,8 @@ WITH input AS MATERIALIZED (SELECT {_input(*_RULED)}),
 risen AS (
     INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, types, classification, source_id, since,
         until, expired_at, evidence_event_id, evidence_key, level, created_at)
-    SELECT key, tenant, '{Reason.SOFT_BOUNCE}', '{Origin.EVENT}', id, address, string_to_array(types, ','),
+    SELECT key, tenant, '{SuppressionReason.SOFT_BOUNCE}', '{SuppressionOrigin.EVENT}', id, address,
+        string_to_array(types, ','),
         classification, source_id, since, until, CASE WHEN until <= %(now)s THEN %(now)s END, event_id, event_key,
         level, %(now)s
     FROM input ORDER BY key, tenant

@@ -19,7 +19,7 @@ from shared.errors import TidingsError
 from shared.suppression import locks as suppression_locks
 from shared.suppression.history import SHOWN, Action, telling
 from shared.suppression.policy import FOR_GOOD
-from shared.vocabulary import MailType, Origin, Reason
+from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
 _IMPORT_WAIT_MS = 3000
 
@@ -73,9 +73,9 @@ class NewEntry(NamedTuple):
     key: str
     address: str | None
     domain: str | None
-    reason: Reason
+    reason: SuppressionReason
     types: frozenset[MailType]
-    origin: Origin
+    origin: SuppressionOrigin
     since: datetime
     tenant: str = ""
     until: datetime | None = None
@@ -119,7 +119,7 @@ _ADD = f"""
 WITH input AS (SELECT {_INPUT}, generate_subscripts(%(id)b::uuid[], 1) AS position),
 given AS MATERIALIZED (
     SELECT DISTINCT ON (key, tenant, reason, origin) input.* FROM input
-    WHERE origin <> '{Origin.PROVIDER}' OR NOT EXISTS (
+    WHERE origin <> '{SuppressionOrigin.PROVIDER}' OR NOT EXISTS (
         SELECT FROM suppression_lifts AS l WHERE l.key = input.key AND (l.tenant IS NULL OR l.tenant = input.tenant)
             AND (l.reason IS NULL OR l.reason = input.reason) AND input.since <= l.lifted_at
     )
@@ -150,7 +150,7 @@ told AS (SELECT *, {SHOWN} FROM risen WHERE id = ANY(%(id)b::uuid[])),
 _NOW = "SELECT greatest(clock_timestamp(), %(now)s::timestamptz)"
 
 _OF_IMPORTS = f"""
-SELECT FROM suppressions WHERE key = ANY(%(keys)s::uuid[]) AND origin = '{Origin.IMPORT}'
+SELECT FROM suppressions WHERE key = ANY(%(keys)s::uuid[]) AND origin = '{SuppressionOrigin.IMPORT}'
 ORDER BY key, tenant, reason FOR UPDATE
 """
 
@@ -166,7 +166,7 @@ gone AS (
 noted AS (
     INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
     SELECT named.key, %(tenant)s::text, %(reason)s::text, false, greatest(%(now)s::timestamptz,
-        (SELECT max(since) FROM gone WHERE gone.key = named.key AND origin = '{Origin.EVENT}'))
+        (SELECT max(since) FROM gone WHERE gone.key = named.key AND origin = '{SuppressionOrigin.EVENT}'))
     FROM named ORDER BY named.key
     ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
 ),
@@ -207,7 +207,7 @@ def add(connection: Connection, entries: Sequence[NewEntry], now: datetime, *, u
     if not entries:
         return []
     # Only these depend on what was lifted. A long import does without, so that nobody's lift waits for its end.
-    suppression_locks.share(connection, (entry.key for entry in entries if entry.origin is Origin.PROVIDER))
+    suppression_locks.share(connection, (entry.key for entry in entries if entry.origin is SuppressionOrigin.PROVIDER))
     columns = dict(zip(NewEntry._fields, map(list, zip(*entries, strict=True)), strict=True))
     columns["types"] = [",".join(sorted(types)) for types in columns["types"]]
     columns["id"] = [ids.receipt_id(now) for _ in entries]
@@ -219,7 +219,7 @@ def lift(
     *,
     keys: Sequence[str],
     tenant: str | None,
-    reason: Reason | None,
+    reason: SuppressionReason | None,
     actor: str | None,
     note: str | None,
     now: datetime | None = None,

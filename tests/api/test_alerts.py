@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
-from shared.alerts.policy import Kind
 from shared.db import rules_in_force
 from shared.http import standard_webhooks
 from shared.notifications import apprise, channels, rendering
 from shared.notifications import channel_store as stored
 from shared.notifications.base import Attempt
+from shared.vocabulary import AlertKind
 from tests import sinks, telling
 from tests.api.house import House
 from tests.api.test_openapi import agrees
@@ -86,7 +86,7 @@ def test_an_alert_is_shown_with_its_history_and_who_was_told(house: House, sink:
         "firing",
     )
     assert (found["source"], found["started_at"]) == ("shop", "2026-01-01T12:00:00Z")
-    assert found["next_step"] == rendering.NEXT_STEPS[Kind.RATE]
+    assert found["next_step"] == rendering.NEXT_STEPS[AlertKind.RATE]
     assert [(step["step"], step["severity"]) for step in found["steps"]] == [
         ("fired", "warning"),
         ("escalated", "critical"),
@@ -124,8 +124,8 @@ def test_what_is_over_and_was_not_acknowledged_never_is(house: House) -> None:
     assert house.call("POST", f"/v1/alerts/{alert_id}/ack").status_code == 409
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_kind_of_rule_says_what_to_do(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", AlertKind)
+def test_every_kind_of_rule_says_what_to_do(kind: AlertKind) -> None:
     assert kind in rendering.NEXT_STEPS
 
 

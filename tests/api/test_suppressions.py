@@ -305,9 +305,9 @@ class TestAChecK:
 @contextmanager
 def worker(house: House) -> Iterator[Any]:
     url = house.engine.url.render_as_string(hide_password=False)
-    rim = workshops.build(url, Settings(), house.vault, workshops.NotingBell())
-    yield lambda: working.work(rim)
-    rim.close()
+    ctx = workshops.build(url, Settings(), house.vault, workshops.NotingBell())
+    yield lambda: working.work(ctx)
+    ctx.close()
 
 
 def send(house: House, body: bytes | str, content_type: str = "text/csv", **query: Any) -> Any:

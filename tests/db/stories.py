@@ -16,7 +16,7 @@ from shared.messages.store import NewEvent
 from shared.suppression import policy as suppression_policy
 from shared.suppression.policy import Claim, Lift, SoftBounce, SuppressionPolicy
 from shared.suppression.recipient_hashes import RecipientKeys
-from shared.vocabulary import CHANGE_TYPES, Classification, EventType, Reason, Status
+from shared.vocabulary import CHANGE_TYPES, Classification, EventType, Status, SuppressionReason
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = RecipientKeys(b"a pepper for tests, of 32 bytes.")
@@ -64,7 +64,7 @@ class Lifted:
     at: float
     recipient: str = ANN
     tenant: str | None = None
-    reason: Reason | None = None
+    reason: SuppressionReason | None = None
 
 
 class Held(NamedTuple):
@@ -135,7 +135,7 @@ def expected(
         for (tenant, reason), claim in suppression_policy.fold(_claims(policy, own), [*lifts, *_again(own)]).items():
             found[recipient, tenant, reason] = Held(claim.at, claim.until, claim.key, 1)
         for tenant, term in _terms(policy, said, own, lifts):
-            found[recipient, tenant, Reason.SOFT_BOUNCE] = Held(term.since, term.until, term.key, term.level)
+            found[recipient, tenant, SuppressionReason.SOFT_BOUNCE] = Held(term.since, term.until, term.key, term.level)
     return {place: held for place, held in found.items() if held.until is None or held.until > now}
 
 
@@ -166,7 +166,7 @@ def _claims(policy: SuppressionPolicy, said: Iterable[Said]) -> Iterable[Claim]:
 def _again(said: Iterable[Said]) -> Iterable[Lift]:
     for one in said:
         if one.kind is EventType.SUBSCRIBED:
-            yield Lift(at=one.happened, tenant=one.tenant or "", reason=Reason.UNSUBSCRIBE, by_event=True)
+            yield Lift(at=one.happened, tenant=one.tenant or "", reason=SuppressionReason.UNSUBSCRIBE, by_event=True)
 
 
 def _terms(
@@ -179,7 +179,9 @@ def _terms(
             messages[one.tenant or "", one.message].append(one)
     for tenant in {tenant for tenant, _ in messages}:
         lifted = [
-            lift.at for lift in lifts if lift.tenant in (None, tenant) and lift.reason in (None, Reason.SOFT_BOUNCE)
+            lift.at
+            for lift in lifts
+            if lift.tenant in (None, tenant) and lift.reason in (None, SuppressionReason.SOFT_BOUNCE)
         ]
         bounces = [_bounce(found) for (of, _), found in messages.items() if of == tenant]
         after = max([*delivered.values(), *lifted], default=None)

@@ -32,7 +32,7 @@ from shared.suppression.history import history
 from shared.suppression.policy import Consequence, HardBounce, SoftBounces, SuppressionPolicy, Tenants
 from shared.suppression.queries import Wanted
 from shared.suppression.store import Entry, NewEntry
-from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Origin, Reason
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionOrigin, SuppressionReason
 from tests.db import stories
 from tests.db.stories import ANN, BOB, KEYS, Lifted, Said, day
 from tests.db.workers import together
@@ -168,7 +168,10 @@ persons = st.lists(
         at=st.integers(0, 20).map(lambda at: at + 0.5),
         recipient=st.sampled_from([ANN, BOB]),
         tenant=st.sampled_from([None, None, "", "acme"]),
-        reason=st.none() | st.sampled_from([Reason.HARD_BOUNCE, Reason.UNSUBSCRIBE, Reason.SOFT_BOUNCE]),
+        reason=st.none()
+        | st.sampled_from(
+            [SuppressionReason.HARD_BOUNCE, SuppressionReason.UNSUBSCRIBE, SuppressionReason.SOFT_BOUNCE]
+        ),
     ),
     max_size=2,
 )
@@ -369,7 +372,7 @@ class TestALift:
 
     def test_is_of_one_reason_and_tenant_if_that_is_said(self, database):
         hear(database, [bounce(1), bounce(2, tenant="acme"), said(3, E.COMPLAINED, 1)], day(2))
-        lift(database, Lifted(at=3, tenant="", reason=Reason.HARD_BOUNCE))
+        lift(database, Lifted(at=3, tenant="", reason=SuppressionReason.HARD_BOUNCE))
         assert {(entry.tenant, entry.reason) for entry in entries(database)} == {
             ("acme", "hard_bounce"),
             ("", "complaint"),
@@ -389,7 +392,12 @@ class TestALift:
         assert len(entries(database, BOB)) == 1
 
 
-def new(address: str = ANN, reason: Reason = Reason.MANUAL, origin: Origin = Origin.PERSON, **others: Any) -> NewEntry:
+def new(
+    address: str = ANN,
+    reason: SuppressionReason = SuppressionReason.MANUAL,
+    origin: SuppressionOrigin = SuppressionOrigin.PERSON,
+    **others: Any,
+) -> NewEntry:
     fields = {"types": ALL_MAIL, "since": day(1), "actor": "eve", **others}
     return NewEntry(key=KEYS.of_address(address), address=address, domain=None, reason=reason, origin=origin, **fields)
 
@@ -441,7 +449,7 @@ class TestALiftThatMustWait:
     def test_does_not_for_an_import_and_neither_do_batches(self, database):
         hear(database, [bounce(1, BOB)], day(2))
         with database.begin() as importing:
-            crowd = [new(f"c{number}@example.net", origin=Origin.IMPORT) for number in range(300)]
+            crowd = [new(f"c{number}@example.net", origin=SuppressionOrigin.IMPORT) for number in range(300)]
             suppressions.add(importing, crowd, day(2))
             assert [entry.address for entry in self.lift_now(database, BOB)] == [BOB]
             assert hear(database, [bounce(2)], day(3)) == 1
@@ -449,7 +457,7 @@ class TestALiftThatMustWait:
 
     def test_for_an_import_of_the_same_address_gives_up_and_says_why(self, database, monkeypatch):
         monkeypatch.setattr(suppressions, "_IMPORT_WAIT_MS", 50)
-        imported = new(origin=Origin.IMPORT)
+        imported = new(origin=SuppressionOrigin.IMPORT)
         add(database, imported)
         with database.begin() as importing:
             suppressions.add(importing, [imported], day(2))
@@ -461,25 +469,27 @@ class TestALiftThatMustWait:
 
 class TestWhatIsImportedAgain:
     def test_keeps_an_entry_as_wide_as_it_was(self, database):
-        add(database, new(origin=Origin.IMPORT, note="first"))
-        narrow = new(origin=Origin.IMPORT, types=frozenset({MailType.NON_TRANSACTIONAL}), until=day(9), actor="eve")
+        add(database, new(origin=SuppressionOrigin.IMPORT, note="first"))
+        narrow = new(
+            origin=SuppressionOrigin.IMPORT, types=frozenset({MailType.NON_TRANSACTIONAL}), until=day(9), actor="eve"
+        )
         assert add_united(database, narrow) == []
         [entry] = entries(database)
         assert (len(entry.types), entry.expires_at, entry.note) == (2, None, "first")
 
     def test_makes_it_wider_and_tells_that(self, database):
         one, other = [frozenset({kind}) for kind in MailType]
-        add(database, new(origin=Origin.IMPORT, types=one, until=day(9)))
-        [entry] = add_united(database, new(origin=Origin.IMPORT, types=other, until=day(8)))
+        add(database, new(origin=SuppressionOrigin.IMPORT, types=one, until=day(9)))
+        [entry] = add_united(database, new(origin=SuppressionOrigin.IMPORT, types=other, until=day(8)))
         assert (len(entry.types), entry.expires_at, entry.created_at) == (2, day(9), day(2))
-        [entry] = add_united(database, new(origin=Origin.IMPORT, types=other))
+        [entry] = add_united(database, new(origin=SuppressionOrigin.IMPORT, types=other))
         assert (len(entry.types), entry.expires_at) == (2, None)
         assert steps(database) == ["added"] * 3
 
     def test_does_not_add_to_what_is_over(self, database):
-        add(database, new(origin=Origin.IMPORT, until=day(3)))
+        add(database, new(origin=SuppressionOrigin.IMPORT, until=day(3)))
         one = frozenset({MailType.TRANSACTIONAL})
-        [entry] = add_united(database, new(origin=Origin.IMPORT, types=one, until=day(9)))
+        [entry] = add_united(database, new(origin=SuppressionOrigin.IMPORT, types=one, until=day(9)))
         assert (entry.types, entry.created_at) == (["transactional"], day(4))
 
 
@@ -505,7 +515,7 @@ class TestWhatPeopleAdd:
         assert len(entries(database)) == 1
 
     def test_stands_beside_what_events_say_and_is_not_changed_by_it(self, database):
-        add(database, new(reason=Reason.HARD_BOUNCE, until=day(9)))
+        add(database, new(reason=SuppressionReason.HARD_BOUNCE, until=day(9)))
         hear(database, [bounce(1)], day(2))
         assert {(entry.origin, entry.expires_at) for entry in entries(database)} == {
             ("person", day(9)),
@@ -528,7 +538,7 @@ class TestWhatPeopleAdd:
 
 class TestAProvidersList:
     def test_is_taken_over_but_not_what_a_person_has_lifted_since(self, database):
-        listed = new(reason=Reason.HARD_BOUNCE, origin=Origin.PROVIDER, since=day(1), actor=None)
+        listed = new(reason=SuppressionReason.HARD_BOUNCE, origin=SuppressionOrigin.PROVIDER, since=day(1), actor=None)
         assert len(add(database, listed)) == 1
         lift(database, Lifted(at=3))
         assert add(database, listed, now=4) == []
@@ -546,9 +556,9 @@ class TestACheck:
             key=KEYS.of_domain("Example.NET"),
             address=None,
             domain="example.net",
-            reason=Reason.MANUAL,
+            reason=SuppressionReason.MANUAL,
             types=ALL_MAIL,
-            origin=Origin.PERSON,
+            origin=SuppressionOrigin.PERSON,
             since=day(1),
         )
         add(database, domain)
@@ -573,7 +583,7 @@ class TestACheck:
         assert check(database, ANN, now=9) == []
 
     def test_tells_what_holds_longest_first(self, database):
-        add(database, new(until=day(9)), new(reason=Reason.COMPLAINT, until=day(8)))
+        add(database, new(until=day(9)), new(reason=SuppressionReason.COMPLAINT, until=day(8)))
         hear(database, [bounce(1)], day(2))
         with database.connect() as connection:
             found = suppressions.check(connection, [KEYS.of_address(ANN)], day(2))
@@ -623,14 +633,16 @@ class TestTheList:
 
     def test_can_be_asked_by_anything_that_an_entry_has(self, database):
         add(database, new(ANN, until=day(9)))
-        of_tenant = new(BOB, reason=Reason.COMPLAINT, tenant="acme", types=frozenset({MailType.TRANSACTIONAL}))
+        of_tenant = new(
+            BOB, reason=SuppressionReason.COMPLAINT, tenant="acme", types=frozenset({MailType.TRANSACTIONAL})
+        )
         add(database, of_tenant, now=2.1)
-        add(database, new("eve@other.example", origin=Origin.IMPORT), now=2.2)
+        add(database, new("eve@other.example", origin=SuppressionOrigin.IMPORT), now=2.2)
         assert self.page(database) == ["eve@other.example", BOB, ANN]
         assert self.page(database, key=KEYS.of_address(ANN)) == [ANN]
         assert self.page(database, domain="other.example") == ["eve@other.example"]
-        assert self.page(database, reason=Reason.COMPLAINT) == [BOB]
-        assert self.page(database, origin=Origin.IMPORT) == ["eve@other.example"]
+        assert self.page(database, reason=SuppressionReason.COMPLAINT) == [BOB]
+        assert self.page(database, origin=SuppressionOrigin.IMPORT) == ["eve@other.example"]
         assert self.page(database, tenant="acme") == [BOB]
         assert self.page(database, type=MailType.NON_TRANSACTIONAL) == ["eve@other.example", ANN]
         assert self.page(database, now=10, active=True) == ["eve@other.example", BOB]

@@ -19,7 +19,6 @@ from shared.alerts.policy import (
     Fire,
     Firing,
     Hold,
-    Kind,
     Nothing,
     Number,
     Past,
@@ -49,7 +48,7 @@ from shared.alerts.rules import (
     usual_rate,
 )
 from shared.domain.rules import Tally, tallies
-from shared.vocabulary import EventType, Severity
+from shared.vocabulary import AlertKind, EventType, Severity
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MAIN = Subject(name="main", source_id=1, source="main")
@@ -70,7 +69,7 @@ def firing(
     return Firing(
         id="one",
         rule=RULE.name,
-        kind=Kind.RATE,
+        kind=AlertKind.RATE,
         subject=MAIN,
         severity=severity,
         started_at=NOW - minutes(30),
@@ -167,7 +166,7 @@ def test_a_severity_exceeds_only_those_before_it() -> None:
 
 
 def test_every_kind_has_its_class() -> None:
-    assert set(CLASSES) == set(Kind)
+    assert set(CLASSES) == set(AlertKind)
     assert all(kind is found.kind for kind, found in CLASSES.items())
 
 
@@ -314,7 +313,7 @@ def test_an_alert_says_in_a_sentence_what_it_was_judged_by(
 
 
 def test_every_kind_of_rule_has_a_sentence() -> None:
-    assert {rule.kind for rule, *_ in SENTENCES} == set(Kind)
+    assert {rule.kind for rule, *_ in SENTENCES} == set(AlertKind)
 
 
 def test_the_end_of_an_alert_says_since_when_it_is_calm_or_why_it_is_not_judged_any_more() -> None:

@@ -21,7 +21,7 @@ from shared.suppression.policy import (
     Tenants,
     Term,
 )
-from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Reason
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionReason
 
 C, E = Classification, EventType
 POLICY = SuppressionPolicy()
@@ -49,17 +49,17 @@ class TestWhatFollowsFromOneEvent:
         found = suppression_policy.consequence(POLICY, kind, why)
         assert found is not None
         reason, consequence = found
-        assert (reason, consequence.days, consequence.types) == (Reason.HARD_BOUNCE, FOREVER, ALL_MAIL)
+        assert (reason, consequence.days, consequence.types) == (SuppressionReason.HARD_BOUNCE, FOREVER, ALL_MAIL)
 
     def test_a_complaint_suppresses_for_good_and_for_all_mail(self):
         found = suppression_policy.consequence(POLICY, E.COMPLAINED, None)
         assert found is not None
-        assert (found[0], found[1].days, found[1].types) == (Reason.COMPLAINT, FOREVER, ALL_MAIL)
+        assert (found[0], found[1].days, found[1].types) == (SuppressionReason.COMPLAINT, FOREVER, ALL_MAIL)
 
     def test_who_unsubscribes_still_gets_transactional_mail(self):
         found = suppression_policy.consequence(POLICY, E.UNSUBSCRIBED, None)
         assert found is not None
-        assert (found[0], found[1].types) == (Reason.UNSUBSCRIBE, frozenset({MailType.NON_TRANSACTIONAL}))
+        assert (found[0], found[1].types) == (SuppressionReason.UNSUBSCRIBE, frozenset({MailType.NON_TRANSACTIONAL}))
 
     @pytest.mark.parametrize("kind", [E.BOUNCED, E.FAILED, E.DEFERRED, E.REJECTED])
     @pytest.mark.parametrize("why", [C.SPAM_BLOCK, C.SPAM_CONTENT, C.POLICY_REJECTION])
@@ -82,7 +82,7 @@ class TestWhatFollowsFromOneEvent:
     @pytest.mark.parametrize("kind", [E.BOUNCED, E.FAILED, E.DEFERRED, E.REJECTED])
     @pytest.mark.parametrize("why", [*C, None])
     def test_hard_and_soft_are_what_the_classification_calls_so(self, kind, why):
-        expected = {Hardness.HARD: Reason.HARD_BOUNCE, Hardness.SOFT: "soft", Hardness.NONE: None}
+        expected = {Hardness.HARD: SuppressionReason.HARD_BOUNCE, Hardness.SOFT: "soft", Hardness.NONE: None}
         assert reason_for(kind, why) == expected[hardness(kind, why)]
 
     def test_a_rule_that_is_switched_off_is_not_applied(self):
@@ -97,7 +97,7 @@ class TestWhatFollowsFromOneEvent:
 
     def test_what_the_rules_call_hard_is_not_soft_too(self):
         both = SuppressionPolicy(hard_bounce=HardBounce(classifications=frozenset({C.MAILBOX_FULL})))
-        assert reason_for(E.BOUNCED, C.MAILBOX_FULL, both) == Reason.HARD_BOUNCE
+        assert reason_for(E.BOUNCED, C.MAILBOX_FULL, both) == SuppressionReason.HARD_BOUNCE
         assert reason_for(E.DEFERRED, C.MAILBOX_FULL, both) == "soft"
 
     @pytest.mark.parametrize(
@@ -108,7 +108,9 @@ class TestWhatFollowsFromOneEvent:
         assert suppression_policy.tenant_of(tenants, tenant) == expected
 
 
-def claim(number: float, reason: Reason = Reason.HARD_BOUNCE, until: float | None = None, key: str = "a") -> Claim:
+def claim(
+    number: float, reason: SuppressionReason = SuppressionReason.HARD_BOUNCE, until: float | None = None, key: str = "a"
+) -> Claim:
     end = None if until is None else day(until)
     return Claim(reason=reason, tenant="", at=day(number), key=key, until=end)
 
@@ -116,21 +118,21 @@ def claim(number: float, reason: Reason = Reason.HARD_BOUNCE, until: float | Non
 class TestOfSeveralEvents:
     def test_the_first_is_the_evidence(self):
         first, second = claim(1), claim(2)
-        assert suppression_policy.fold([second, first], []) == {("", Reason.HARD_BOUNCE): first}
+        assert suppression_policy.fold([second, first], []) == {("", SuppressionReason.HARD_BOUNCE): first}
 
     def test_the_one_that_suppresses_longest_holds(self):
         short, long = claim(1, until=31), claim(2, until=32)
-        assert suppression_policy.fold([long, short], []) == {("", Reason.HARD_BOUNCE): long}
-        assert suppression_policy.fold([long, short, claim(3)], []) == {("", Reason.HARD_BOUNCE): claim(3)}
+        assert suppression_policy.fold([long, short], []) == {("", SuppressionReason.HARD_BOUNCE): long}
+        assert suppression_policy.fold([long, short, claim(3)], []) == {("", SuppressionReason.HARD_BOUNCE): claim(3)}
 
     def test_of_unsubscriptions_the_last_holds_for_one_may_have_subscribed_in_between(self):
-        first, last = claim(1, Reason.UNSUBSCRIBE), claim(3, Reason.UNSUBSCRIBE)
-        again = Lift(at=day(2), tenant="", reason=Reason.UNSUBSCRIBE, by_event=True)
-        assert suppression_policy.fold([first, last], [again]) == {("", Reason.UNSUBSCRIBE): last}
+        first, last = claim(1, SuppressionReason.UNSUBSCRIBE), claim(3, SuppressionReason.UNSUBSCRIBE)
+        again = Lift(at=day(2), tenant="", reason=SuppressionReason.UNSUBSCRIBE, by_event=True)
+        assert suppression_policy.fold([first, last], [again]) == {("", SuppressionReason.UNSUBSCRIBE): last}
         assert suppression_policy.fold([first], [again]) == {}
 
     def test_reasons_and_tenants_stand_side_by_side(self):
-        claims = [claim(1), claim(1, Reason.COMPLAINT), replace(claim(1), tenant="acme")]
+        claims = [claim(1), claim(1, SuppressionReason.COMPLAINT), replace(claim(1), tenant="acme")]
         assert len(suppression_policy.fold(claims, [])) == 3
 
     @pytest.mark.parametrize(("at", "counts"), [(1, False), (2, False), (2.1, True)])
@@ -139,28 +141,28 @@ class TestOfSeveralEvents:
 
     @pytest.mark.parametrize(("at", "counts"), [(1, False), (2, True), (2.1, True)])
     def test_ending_a_subscription_wins_over_beginning_it_at_the_same_instant(self, at, counts):
-        again = Lift(at=day(2), reason=Reason.UNSUBSCRIBE, by_event=True)
-        assert bool(suppression_policy.fold([claim(at, Reason.UNSUBSCRIBE)], [again])) is counts
+        again = Lift(at=day(2), reason=SuppressionReason.UNSUBSCRIBE, by_event=True)
+        assert bool(suppression_policy.fold([claim(at, SuppressionReason.UNSUBSCRIBE)], [again])) is counts
 
     @pytest.mark.parametrize(
         ("tenant", "reason", "counts"),
         [
             (None, None, False),
             ("acme", None, False),
-            (None, Reason.COMPLAINT, False),
+            (None, SuppressionReason.COMPLAINT, False),
             ("", None, True),
             ("other", None, True),
-            (None, Reason.HARD_BOUNCE, True),
+            (None, SuppressionReason.HARD_BOUNCE, True),
         ],
     )
     def test_a_lift_is_about_its_tenant_and_its_reason(self, tenant, reason, counts):
-        complaint = replace(claim(1, Reason.COMPLAINT), tenant="acme")
+        complaint = replace(claim(1, SuppressionReason.COMPLAINT), tenant="acme")
         assert bool(suppression_policy.fold([complaint], [Lift(at=day(2), tenant=tenant, reason=reason)])) is counts
 
 
 claims = st.builds(
     Claim,
-    reason=st.sampled_from(Reason),
+    reason=st.sampled_from(SuppressionReason),
     tenant=st.sampled_from(["", "acme"]),
     at=st.integers(0, 5).map(day),
     key=st.text("abc", min_size=1, max_size=2),
@@ -170,7 +172,7 @@ lifts = st.builds(
     Lift,
     at=st.integers(0, 5).map(day),
     tenant=st.sampled_from([None, "", "acme"]),
-    reason=st.none() | st.sampled_from(Reason),
+    reason=st.none() | st.sampled_from(SuppressionReason),
     by_event=st.booleans(),
 )
 

@@ -32,7 +32,7 @@ from tests.receiving import receiving
 from tests.workers import workshop as workshops
 from tests.workers.workshop import NotingBell, Workshop
 from workers import process_receipts, reconcile
-from workers.context import Rim
+from workers.context import WorkerContext
 
 Account = MailChannelsAccount | ArkAccount
 ALWAYS = Span(since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
@@ -78,13 +78,13 @@ class Scene:
 
     def reconcile(self) -> None:
         """What a worker does when its time has come, and what it does with what arrives."""
-        reconcile.reconcile_due(self.workshop.rim)
+        reconcile.reconcile_due(self.workshop.ctx)
         self.work()
 
     def work(self) -> None:
         """Process what is pending, and see what was new in it."""
-        process_receipts.drain(self.workshop.rim)
-        with self.workshop.rim.engine.begin() as connection:
+        process_receipts.drain(self.workshop.ctx)
+        with self.workshop.ctx.engine.begin() as connection:
             failed_deliveries.settle(connection)
 
     @contextmanager
@@ -94,7 +94,7 @@ class Scene:
 
         def go_on() -> None:
             while not over.wait(0.05):
-                process_receipts.drain(self.workshop.rim)
+                process_receipts.drain(self.workshop.ctx)
 
         thread = threading.Thread(target=go_on)
         thread.start()
@@ -114,14 +114,14 @@ class Scene:
         self.workshop.run(f"UPDATE failed_deliveries SET next_attempt_at = {past} WHERE next_attempt_at IS NOT NULL")
 
     def failures(self, slug: str) -> list[KnownFailure]:
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             return failed_deliveries.listed(connection, self.sources[slug].id, span=ALWAYS, limit=10_000)
 
     def states(self, slug: str) -> set[str]:
         return {failure.state for failure in self.failures(slug)}
 
     def standing(self, slug: str) -> Standing:
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             found = reconciliations.find(connection, self.sources[slug].id)
         assert found is not None
         return found
@@ -136,7 +136,7 @@ class Scene:
         """Every event of the play had its effect, and none twice."""
         (count,) = self.workshop.rows("SELECT count(*) FROM events WHERE type <> 'test'")[0]
         assert count == play.events, f"{count} of {play.events} events"
-        with self.workshop.rim.engine.connect() as connection:
+        with self.workshop.ctx.engine.connect() as connection:
             effects.nothing_is_doubled(connection)
         assert self.workshop.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
 
@@ -161,9 +161,9 @@ def _receiver(database_url: str, vault: Vault) -> Iterator[str]:
             server.server_close()
 
 
-def _dispose(rims: Iterable[Rim]) -> None:
-    for rim in rims:
-        rim.close()
+def _dispose(rims: Iterable[WorkerContext]) -> None:
+    for ctx in rims:
+        ctx.close()
 
 
 @contextmanager
@@ -171,14 +171,14 @@ def opened(database_url: str, slugs: Sequence[str] = ("mc", "ark"), key: str = "
     """A scene with these sources: names that begin with `mc` are of MailChannels, the others of Ark."""
     key = key or new_key()
     vault, bell = Vault([key]), NotingBell()
-    rim = workshops.build(database_url, Settings(), vault, bell)
+    ctx = workshops.build(database_url, Settings(), vault, bell)
     dialects = {slug: MailChannels(seed=7) if slug.startswith("mc") else Ark() for slug in slugs}
-    made = [rim]
+    made = [ctx]
     with ExitStack() as stack:
         stack.callback(_dispose, made)
         gate = stack.enter_context(Gate(stack.enter_context(_receiver(database_url, vault))))
         server = stack.enter_context(ProviderServer(dialects))
-        scene = Scene(workshop=Workshop(rim, bell, made), key=key, server=server, gate=gate)
+        scene = Scene(workshop=Workshop(ctx, bell, made), key=key, server=server, gate=gate)
         for slug in slugs:
             scene.add_source(slug)
         yield scene

@@ -23,7 +23,7 @@ from shared.providers.api.base import (
 from shared.providers.api.client import Caller
 from shared.providers.ark import api_models as documents
 from shared.providers.ark.api import ArkClient
-from shared.vocabulary import ALL_MAIL, MailType, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
 from simulator.deliveries import Delivery
 from simulator.dialects.ark import Ark
@@ -152,16 +152,16 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("word", "reason", "types"),
         [
-            ("hard fail", Reason.HARD_BOUNCE, ALL_MAIL),
-            ("Too many soft fails", Reason.SOFT_BOUNCE, ALL_MAIL),
-            ("complaint", Reason.COMPLAINT, ALL_MAIL),
-            ("unsubscribe", Reason.UNSUBSCRIBE, {MailType.NON_TRANSACTIONAL}),
-            ("by hand", Reason.MANUAL, ALL_MAIL),
-            (None, Reason.MANUAL, ALL_MAIL),
+            ("hard fail", SuppressionReason.HARD_BOUNCE, ALL_MAIL),
+            ("Too many soft fails", SuppressionReason.SOFT_BOUNCE, ALL_MAIL),
+            ("complaint", SuppressionReason.COMPLAINT, ALL_MAIL),
+            ("unsubscribe", SuppressionReason.UNSUBSCRIBE, {MailType.NON_TRANSACTIONAL}),
+            ("by hand", SuppressionReason.MANUAL, ALL_MAIL),
+            (None, SuppressionReason.MANUAL, ALL_MAIL),
         ],
     )
     def test_of_suppressions_name_reasons_in_our_words(
-        self, word: str | None, reason: Reason, types: frozenset[MailType]
+        self, word: str | None, reason: SuppressionReason, types: frozenset[MailType]
     ) -> None:
         given = {"id": "1", "address": "a@x.example", "reason": word, "createdAt": "2026-01-01T00:00:00.000Z"}
         ((entry,), total) = documents.read_suppressions(json.dumps({"data": [given], "total": 1}).encode())
@@ -271,7 +271,7 @@ class TestSuppressions:
         assert len([one for page in client.suppressions() for one in page]) == 230
 
     def test_are_added_one_by_one_in_arks_words(self, account: ArkAccount, client: ArkClient) -> None:
-        reasons = {"a@x.example": Reason.COMPLAINT, "b@x.example": Reason.MANUAL}
+        reasons = {"a@x.example": SuppressionReason.COMPLAINT, "b@x.example": SuppressionReason.MANUAL}
         given = [
             NewSuppression(address=address, types=ALL_MAIL, reason=reason, note="by hand")
             for address, reason in reasons.items()
@@ -290,6 +290,6 @@ class TestSuppressions:
 
     def test_that_cannot_be_added_say_why(self, account: ArkAccount, client: ArkClient) -> None:
         account.faults.add(Fault(status=422))
-        given = [NewSuppression(address="a@x.example", types=ALL_MAIL, reason=Reason.MANUAL, note="")]
+        given = [NewSuppression(address="a@x.example", types=ALL_MAIL, reason=SuppressionReason.MANUAL, note="")]
         with pytest.raises(ManagementError, match="422"):
             list(client.suppress(given))

@@ -22,7 +22,7 @@ from shared.providers.api.base import (
 from shared.providers.api.client import Caller
 from shared.providers.mailchannels import api_models as documents
 from shared.providers.mailchannels.api import MailChannelsClient
-from shared.vocabulary import ALL_MAIL, MailType, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
 from simulator.dialects.base import Signed
 from simulator.dialects.mailchannels import MailChannels
@@ -160,20 +160,20 @@ class TestDocuments:
 
     def test_of_suppressions_need_only_a_recipient(self) -> None:
         (entry,) = documents.read_suppressions(b'{"suppression_list": [{"recipient": "x@y.example"}]}')
-        assert (entry.address, entry.types, entry.reason) == ("x@y.example", ALL_MAIL, Reason.MANUAL)
+        assert (entry.address, entry.types, entry.reason) == ("x@y.example", ALL_MAIL, SuppressionReason.MANUAL)
 
     @pytest.mark.parametrize(
         ("source", "reason"),
         [
-            ("hard_bounce", Reason.HARD_BOUNCE),
-            ("spam_complaint", Reason.COMPLAINT),
-            ("unsubscribe_link", Reason.UNSUBSCRIBE),
-            ("list_unsubscribe", Reason.UNSUBSCRIBE),
-            ("api", Reason.MANUAL),
-            ("something new", Reason.MANUAL),
+            ("hard_bounce", SuppressionReason.HARD_BOUNCE),
+            ("spam_complaint", SuppressionReason.COMPLAINT),
+            ("unsubscribe_link", SuppressionReason.UNSUBSCRIBE),
+            ("list_unsubscribe", SuppressionReason.UNSUBSCRIBE),
+            ("api", SuppressionReason.MANUAL),
+            ("something new", SuppressionReason.MANUAL),
         ],
     )
-    def test_of_suppressions_name_reasons_in_our_words(self, source: str, reason: Reason) -> None:
+    def test_of_suppressions_name_reasons_in_our_words(self, source: str, reason: SuppressionReason) -> None:
         given = {"recipient": "x@y.example", "source": source, "suppression_types": ["non-transactional"]}
         (entry,) = documents.read_suppressions(json.dumps({"suppression_list": [given]}).encode())
         assert (entry.reason, entry.types) == (reason, frozenset({MailType.NON_TRANSACTIONAL}))
@@ -307,7 +307,7 @@ class TestWebhooks:
 class TestSuppressions:
     def entry(self, address: str, *types: MailType) -> NewSuppression:
         kinds = frozenset(types) or ALL_MAIL
-        return NewSuppression(address=address, types=kinds, reason=Reason.HARD_BOUNCE, note="ü" * 2000)
+        return NewSuppression(address=address, types=kinds, reason=SuppressionReason.HARD_BOUNCE, note="ü" * 2000)
 
     def test_are_listed_whole(self, account: MailChannelsAccount, client: MailChannelsClient) -> None:
         for number in range(2500):
@@ -315,7 +315,10 @@ class TestSuppressions:
         account.suppressions.put("r0@x.example", "spam_complaint")
         found = [one for page in client.suppressions() for one in page]
         assert len(found) == 2501
-        assert {one.reason for one in found if one.address == "r0@x.example"} == {Reason.HARD_BOUNCE, Reason.COMPLAINT}
+        assert {one.reason for one in found if one.address == "r0@x.example"} == {
+            SuppressionReason.HARD_BOUNCE,
+            SuppressionReason.COMPLAINT,
+        }
 
     def test_are_added_a_thousand_at_a_time(self, client: MailChannelsClient) -> None:
         given = [self.entry(f"r{number}@x.example", MailType.NON_TRANSACTIONAL) for number in range(1001)]

@@ -13,7 +13,7 @@ from shared.reconciliation import failed_deliveries
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, Origin, Reason
+from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
 from tests.api.house import happening
 from tests.ops.commands import Commands
 
@@ -41,9 +41,9 @@ def told(commands: Commands) -> Commands:
             key=keys.of_address("sup@example.net"),
             address="sup@example.net",
             domain=None,
-            reason=Reason.MANUAL,
+            reason=SuppressionReason.MANUAL,
             types=ALL_MAIL,
-            origin=Origin.PERSON,
+            origin=SuppressionOrigin.PERSON,
             since=now - timedelta(days=4000),
         )
         suppressions.add(connection, [entry], now)

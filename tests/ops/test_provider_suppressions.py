@@ -15,7 +15,7 @@ from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
 from shared.suppression.queries import Wanted
 from shared.suppression.store import Entry, NewEntry
-from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 from simulator.management.ark import ArkAccount
 from simulator.management.mailchannels import MailChannelsAccount
 from tests.management import scene as scenes
@@ -54,20 +54,20 @@ class Desk:
         text: str,
         *,
         types: frozenset[MailType] = ALL_MAIL,
-        reason: Reason = Reason.HARD_BOUNCE,
+        reason: SuppressionReason = SuppressionReason.HARD_BOUNCE,
         tenant: str = "",
         until: datetime | None = None,
     ) -> None:
         target = targets.read(text)
-        with self.scene.workshop.rim.engine.begin() as connection:
-            keys = recipient_hashes.load(connection, self.scene.workshop.rim.vault)
+        with self.scene.workshop.ctx.engine.begin() as connection:
+            keys = recipient_hashes.load(connection, self.scene.workshop.ctx.vault)
             entry = NewEntry(
                 key=keys.of(target),
                 address=target.address,
                 domain=target.domain,
                 reason=reason,
                 types=types,
-                origin=Origin.PERSON,
+                origin=SuppressionOrigin.PERSON,
                 since=NOW,
                 tenant=tenant,
                 until=until,
@@ -79,8 +79,8 @@ class Desk:
         return self.scene.workshop.rows("SELECT action, object, details FROM audit_log ORDER BY id")
 
     def lift(self, address: str) -> None:
-        with self.scene.workshop.rim.engine.begin() as connection:
-            keys = recipient_hashes.load(connection, self.scene.workshop.rim.vault)
+        with self.scene.workshop.ctx.engine.begin() as connection:
+            keys = recipient_hashes.load(connection, self.scene.workshop.ctx.vault)
             suppressions.lift(
                 connection,
                 keys=[keys.of_address(address)],
@@ -92,7 +92,7 @@ class Desk:
             )
 
     def here(self) -> dict[str, Entry]:
-        with self.scene.workshop.rim.engine.begin() as connection:
+        with self.scene.workshop.ctx.engine.begin() as connection:
             page = suppression_pages.in_order(connection, NOW, Wanted(active=True), limit=1000)
         return {entry.address or f"@{entry.domain}": entry for entry in page.items}
 
@@ -117,7 +117,7 @@ class TestPush:
         desk.mailchannels.suppressions.put("both@x.example")
         desk.add("both@x.example")
         desk.add("here@x.example")
-        desk.add("news@x.example", types=ONLY_NEWS, reason=Reason.UNSUBSCRIBE)
+        desk.add("news@x.example", types=ONLY_NEWS, reason=SuppressionReason.UNSUBSCRIBE)
         output = desk.run("push", "--source", "mc", "--yes")
         assert "2 here, and not at mailchannels" in output
         assert "1 at mailchannels, and not here" in output
@@ -183,7 +183,7 @@ class TestPush:
     def test_tells_ark_only_what_holds_for_all_mail(self, desk: Desk) -> None:
         """Ark does not tell kinds of mail apart: who wants no newsletter would get no invoice either."""
         desk.add("all@x.example")
-        desk.add("news@x.example", types=ONLY_NEWS, reason=Reason.UNSUBSCRIBE)
+        desk.add("news@x.example", types=ONLY_NEWS, reason=SuppressionReason.UNSUBSCRIBE)
         output = desk.run("push", "--source", "ark", "--yes")
         assert "1 of ours cannot be told ark" in output
         assert [(one.address, one.reason) for one in desk.ark.suppressions.all()] == [("all@x.example", "hard fail")]
@@ -201,10 +201,10 @@ class TestPull:
         assert "3 at mailchannels, and not here" in output
         assert "3 entries were added here" in output
         found = desk.here()
-        assert {name: entry.reason for name, entry in found.items() if entry.origin == Origin.PROVIDER} == {
-            "gone@x.example": Reason.HARD_BOUNCE,
-            "spam@x.example": Reason.COMPLAINT,
-            "news@x.example": Reason.UNSUBSCRIBE,
+        assert {name: entry.reason for name, entry in found.items() if entry.origin == SuppressionOrigin.PROVIDER} == {
+            "gone@x.example": SuppressionReason.HARD_BOUNCE,
+            "spam@x.example": SuppressionReason.COMPLAINT,
+            "news@x.example": SuppressionReason.UNSUBSCRIBE,
         }
         assert found["news@x.example"].types == [MailType.NON_TRANSACTIONAL]
         assert (found["gone@x.example"].source, found["gone@x.example"].tenant) == ("mc", HANDLE)

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import rules
-from shared.alerts.policy import AlertRule, Kind
+from shared.alerts.policy import AlertRule
 from shared.alerts.rules import CLASSES, EventRule, Per, Rate, RateRule, usual_rate
 from shared.domain.rules import Rules
 from shared.rules import RulesError, suppression
 from shared.rules.alerts import FIELDS
 from shared.rules.nodes import MOST_BYTES
 from shared.suppression.policy import Consequence, SuppressionPolicy, Tenants
-from shared.vocabulary import Classification, EventType, MailType
+from shared.vocabulary import AlertKind, Classification, EventType, MailType
 
 RATE = "alerts:\n  - {name: a, kind: rate, rate: bounce, %s}\n"
 
@@ -337,7 +337,7 @@ class TestTheDefaults:
             assert rules.read_rule(plain) == rule, rule.name
 
     def test_watch_something_of_every_kind(self) -> None:
-        assert {rule.kind for rule in rules.default().alerts} == set(Kind)
+        assert {rule.kind for rule in rules.default().alerts} == set(AlertKind)
         assert {rule.rate for rule in rules.default().alerts if isinstance(rule, RateRule)} == set(Rate)
 
 
@@ -441,7 +441,7 @@ class TestARuleOfTheApi:
         assert message in problem.message
 
 
-def _values(kind: Kind, name: str) -> st.SearchStrategy[Any]:
+def _values(kind: AlertKind, name: str) -> st.SearchStrategy[Any]:
     """Values that this field can have."""
     known: dict[str, st.SearchStrategy[Any]] = {
         "enabled": st.booleans(),
@@ -449,7 +449,7 @@ def _values(kind: Kind, name: str) -> st.SearchStrategy[Any]:
         "rate": st.sampled_from([str(rate) for rate in Rate]),
         "types": st.lists(st.sampled_from([str(kind) for kind in EventType]), min_size=1, unique=True),
         "sources": st.lists(st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True), unique=True, max_size=3),
-        "warning": st.integers(10, 49) if kind is not Kind.RATE else st.floats(0.5, 40),
+        "warning": st.integers(10, 49) if kind is not AlertKind.RATE else st.floats(0.5, 40),
         "critical": st.integers(50, 100),
         "factor": st.floats(1, 100),
         "within_hours": st.integers(20, 100),
@@ -459,8 +459,8 @@ def _values(kind: Kind, name: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def definitions(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(Kind))
-    required = {Kind.RATE: ["rate"], Kind.EVENT: ["types"]}.get(kind, [])
+    kind = draw(st.sampled_from(AlertKind))
+    required = {AlertKind.RATE: ["rate"], AlertKind.EVENT: ["types"]}.get(kind, [])
     optional = [*FIELDS[kind], "enabled", "resolve_after_minutes", "cool_down_minutes"]
     chosen = draw(st.lists(st.sampled_from(optional), unique=True))
     return {
@@ -486,7 +486,7 @@ def test_every_field_of_every_kind_can_be_set() -> None:
 
 def test_every_key_and_kind_is_described() -> None:
     page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
-    of_alerts = {name for known in FIELDS.values() for name in known} | {str(kind) for kind in Kind}
+    of_alerts = {name for known in FIELDS.values() for name in known} | {str(kind) for kind in AlertKind}
     of_policy = {name for known in suppression.FIELDS.values() for name in known} | set(suppression.FIELDS)
     words = {
         *of_alerts,

@@ -38,7 +38,7 @@ def subscriber(downstream: Downstream) -> Iterator[Subscriber]:
 
 def replay_dead(downstream: Downstream) -> None:
     dead = [row[0] for row in downstream.workshop.rows("SELECT id FROM deliveries WHERE status = 'dead'")]
-    with downstream.workshop.rim.engine.begin() as connection:
+    with downstream.workshop.ctx.engine.begin() as connection:
         deliveries.replay(connection, dead, datetime.now(UTC))
 
 

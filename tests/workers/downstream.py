@@ -68,8 +68,8 @@ class Downstream:
 
     def subscribe(self, url: str = "http://127.0.0.1:1/", **wishes: Any) -> UUID:
         """A subscription to everything, unless wished otherwise."""
-        with self.workshop.rim.engine.begin() as connection:
-            id_, secret = subscribe(connection, self.workshop.rim.vault, url, **wishes)
+        with self.workshop.ctx.engine.begin() as connection:
+            id_, secret = subscribe(connection, self.workshop.ctx.vault, url, **wishes)
         self.secrets[id_] = secret
         return id_
 
@@ -85,7 +85,7 @@ class Downstream:
         row = {"type": type_, **values}
         if isinstance(row.get("data"), dict):
             row["data"] = msgspec.json.encode(row["data"]).decode()
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             names = ", ".join(row)
             marks = ", ".join(f"%({name})s" for name in row)
             transaction, id_ = connection.exec_driver_sql(
@@ -95,12 +95,12 @@ class Downstream:
 
     def fan_out(self, **limits: int) -> FannedOut:
         """One step, by a worker that remembers nothing."""
-        return fan_out.advance(self.workshop.rim, Subscribers(self.workshop.rim.vault), **limits)
+        return fan_out.advance(self.workshop.ctx, Subscribers(self.workshop.ctx.vault), **limits)
 
     def deliver(self) -> None:
         """Deliver until there is nothing left to do just now."""
         if not self.deliverers:
-            self.deliverers.append(Deliverer(self.workshop.rim))
+            self.deliverers.append(Deliverer(self.workshop.ctx))
         self.deliverers[0].deliver()
 
     def another(self) -> Deliverer:

@@ -35,7 +35,7 @@ from tests.workers import downstream as downstreams
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining
 from workers.alerts import evaluate
-from workers.context import Rim
+from workers.context import WorkerContext
 
 LARGE = 1 << 30
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -69,7 +69,7 @@ class Post:
         brought = [
             self.workshop.receive(self.source, self.dialect.body(told[n : n + 100])) for n in range(0, count, 100)
         ]
-        draining.drain(self.workshop.rim)
+        draining.drain(self.workshop.ctx)
         return brought
 
 
@@ -90,8 +90,8 @@ def rules(workshop: Workshop, tmp_path: Path) -> Callable[[str], None]:
 
     def put(text: str) -> None:
         path.write_text(text)
-        configured = replace(workshop.rim.settings, rules=path)
-        workshop.rim = replace(workshop.rim, settings=configured, rules=RuleBook(path, look_seconds=0))
+        configured = replace(workshop.ctx.settings, rules=path)
+        workshop.ctx = replace(workshop.ctx, settings=configured, rules=RuleBook(path, look_seconds=0))
 
     put(BOUNCES)
     return put
@@ -131,20 +131,20 @@ class TestARate:
         post.bring(DELIVERED, 95, at=now)
         post.bring(BOUNCED, 5, at=now)
         for _ in range(3):
-            evaluate.evaluate(workshop.rim, now)
+            evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("bounces", "main", "fired", "warning")]
         assert workshop.bell.rings.count("tidings.tell") == 1
 
         post.bring(BOUNCED, 10, at=now)
         for _ in range(3):
-            evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
+            evaluate.evaluate(workshop.ctx, now + timedelta(seconds=10))
         assert told(workshop)[1:] == [("bounces", "main", "escalated", "critical")]
 
         post.bring(DELIVERED, 600, at=now)
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=20))
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=5))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=20))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=5))
         assert len(told(workshop)) == 2
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=5, seconds=20))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=5, seconds=20))
         assert told(workshop)[2:] == [("bounces", "main", "resolved", "critical")]
         assert [kind for kind, _ in logged(workshop)] == ["alert.firing", "alert.firing", "alert.resolved"]
         assert workshop.rows("SELECT count(*) FROM alert_notices") == [(3,)]
@@ -152,8 +152,8 @@ class TestARate:
     def test_says_what_it_was_judged_by_and_what_proves_it(self, workshop: Workshop, post: Post, now: datetime) -> None:
         post.bring(DELIVERED, 927, at=now)
         (receipt,) = post.bring(BOUNCED, 73, at=now)
-        evaluate.evaluate(workshop.rim, now)
-        with workshop.rim.engine.connect() as connection:
+        evaluate.evaluate(workshop.ctx, now)
+        with workshop.ctx.engine.connect() as connection:
             (alert,) = alerts.listed(connection).items
             (step,) = alerts.steps(connection, alert.id)
         assert alert.summary == ("The bounce rate of source main is 7.3 % (73 of 1,000 in 60 minutes); warning at 5 %.")
@@ -172,12 +172,12 @@ class TestARate:
     def test_keeps_telling_how_it_stands_while_it_fires(self, workshop: Workshop, post: Post, now: datetime) -> None:
         post.bring(DELIVERED, 94, at=now)
         post.bring(BOUNCED, 6, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         post.bring(BOUNCED, 2, at=now)
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=10))
         assert workshop.rows("SELECT numbers->>'events', severity FROM alerts") == [("8", "warning")]
         post.bring(DELIVERED, 900, at=now)
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=20))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=20))
         [(numbers, calm_since)] = workshop.rows("SELECT numbers, calm_since FROM alerts")
         assert numbers["events"] == 8
         assert calm_since == now + timedelta(seconds=20)
@@ -186,21 +186,21 @@ class TestARate:
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 49, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
         post.bring(DELIVERED, 1, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("bounces", "main", "fired", "critical")]
 
     def test_does_not_end_because_nothing_is_sent_any_more_until_a_day_has_passed(
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 60, at=now)
-        evaluate.evaluate(workshop.rim, now)
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=3))
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=23, minutes=59))
+        evaluate.evaluate(workshop.ctx, now)
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=3))
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=23, minutes=59))
         assert len(told(workshop)) == 1
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=24))
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=24))
         assert told(workshop)[1:] == [("bounces", "main", "resolved", "critical")]
 
     def test_that_is_over_is_no_news_for_an_hour_unless_it_becomes_worse(
@@ -210,20 +210,20 @@ class TestARate:
         start = now - timedelta(hours=3)
         post.bring(DELIVERED, 94, at=start)
         post.bring(BOUNCED, 6, at=start)
-        evaluate.evaluate(workshop.rim, start + timedelta(minutes=1))
+        evaluate.evaluate(workshop.ctx, start + timedelta(minutes=1))
         calm = start + timedelta(minutes=20)
         post.bring(DELIVERED, 100, at=calm)
-        evaluate.evaluate(workshop.rim, calm)
-        evaluate.evaluate(workshop.rim, calm + timedelta(minutes=5))
+        evaluate.evaluate(workshop.ctx, calm)
+        evaluate.evaluate(workshop.ctx, calm + timedelta(minutes=5))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
         again = start + timedelta(minutes=40)
         post.bring(DELIVERED, 94, at=again)
         post.bring(BOUNCED, 6, at=again)
-        evaluate.evaluate(workshop.rim, again)
+        evaluate.evaluate(workshop.ctx, again)
         assert len(told(workshop)) == 2
         post.bring(BOUNCED, 50, at=again)
-        evaluate.evaluate(workshop.rim, again + timedelta(minutes=1))
+        evaluate.evaluate(workshop.ctx, again + timedelta(minutes=1))
         assert told(workshop)[2:] == [("bounces", "main", "fired", "critical")]
 
     @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ class TestARate:
         rules(BOUNCES.replace("50}", f"50, per: {per}}}"))
         Post(workshop, "other").bring(DELIVERED, 60, at=now, sender="a@good.example", to="good.example")
         post.bring(BOUNCED, 60, at=now, sender="a@bad.example", to="full.example")
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         [(rule, found, step, _)] = told(workshop)
         expected = post.dialect.credentials()["customer_handles"][0] if subject is None else subject
         assert (rule, found, step) == ("bounces", expected, "fired")
@@ -250,7 +250,7 @@ class TestARate:
     ) -> None:
         rules(BOUNCES.replace("50}", "50, sources: [other]}"))
         post.bring(BOUNCED, 60, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
 
     def test_of_complaints_is_that_of_what_was_delivered(
@@ -259,10 +259,10 @@ class TestARate:
         rules("alerts:\n  - {name: complaints, kind: rate, rate: complaint}\n")
         post.bring(DELIVERED, 1000, at=now - timedelta(hours=20))
         post.bring(COMPLAINED, 2, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
         post.bring(COMPLAINED, 1, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("complaints", "main", "fired", "critical")]
 
 
@@ -272,20 +272,20 @@ class TestWhatIsOldNews:
         self, workshop: Workshop, post: Post, now: datetime
     ) -> None:
         post.bring(BOUNCED, 100, at=now - timedelta(hours=2))
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
 
     def test_processing_it_again_fires_nothing_again(self, workshop: Workshop, post: Post, now: datetime) -> None:
         brought = post.bring(BOUNCED, 100, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         workshop.run("DELETE FROM alerts")
         workshop.run("DELETE FROM alert_steps")
         workshop.run("DELETE FROM minute_counts")
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             assert receipts.queue_again(connection, brought) == len(brought)
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=1))  # nor does it look as if they waited for so long
-        draining.drain(workshop.rim)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=1))  # nor does it look as if they waited for so long
+        draining.drain(workshop.ctx)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
 
 
@@ -298,12 +298,12 @@ class TestEvents:
         for number in range(2):
             event = {"kind": "rate_limit", "recipient": f"{number}@example.net", "message_id": str(number)}
             workshop.receive(source, json.dumps({"events": [event]}).encode())
-            draining.drain(workshop.rim)
-            evaluate.evaluate(workshop.rim, now)
+            draining.drain(workshop.ctx)
+            evaluate.evaluate(workshop.ctx, now)
             assert len(told(workshop)) == number
         later = now + timedelta(minutes=12)
-        evaluate.evaluate(workshop.rim, later)
-        evaluate.evaluate(workshop.rim, later + timedelta(minutes=5))
+        evaluate.evaluate(workshop.ctx, later)
+        evaluate.evaluate(workshop.ctx, later + timedelta(minutes=5))
         assert told(workshop) == [("over", "main", "fired", "critical"), ("over", "main", "resolved", "critical")]
 
     def test_about_a_domain_name_that_domain(self, workshop: Workshop, now: datetime) -> None:
@@ -311,8 +311,8 @@ class TestEvents:
         body = Path(__file__).parent.parent / "providers" / "payloads" / "ark" / "dns.json"
         event = json.loads(body.read_text()) | {"dns_checked_at": now.timestamp()}
         workshop.receive(source, json.dumps(event).encode())
-        draining.drain(workshop.rim)
-        evaluate.evaluate(workshop.rim, now)
+        draining.drain(workshop.ctx)
+        evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("domain-dns-error", "shop.example", "fired", "warning")]
         assert workshop.rows("SELECT source_id FROM alerts") == [(source.id,)]
 
@@ -327,11 +327,11 @@ class TestSilence:
         post.bring(DELIVERED, 100, at=now)
         Post(workshop, "quiet").bring(DELIVERED, 99, at=now)
         workshop.add_source("never", "cloudmailin", CLOUDMAILIN)
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=59))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=59))
         assert not told(workshop)
         for minutes in (61, 300, 599, 601, 3000):
-            evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
-            evaluate.tidy(workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.ctx, now + timedelta(minutes=minutes))
+            evaluate.tidy(workshop.ctx, now + timedelta(minutes=minutes))
         assert [step[2:] for step in told(workshop)] == [("fired", "warning"), ("escalated", "critical")]
         assert {step[1] for step in told(workshop)} == {"main"}
 
@@ -342,11 +342,11 @@ class TestSilence:
         post.bring(DELIVERED, 100, at=now)
         workshop.run("UPDATE minute_counts SET minute = minute - interval '6 days', last_event_id = %(id)s",
                      id=ids.event_id(ids.receipt_id(now - timedelta(days=6)), 0))  # fmt: skip
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert [step[2:] for step in told(workshop)] == [("fired", "critical")]
         post.bring(DELIVERED, 1, at=now - timedelta(hours=5))  # it is heard of, whatever it speaks of
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=1))
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=6))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=1))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=6))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
         assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
             ("Source main brings events again.",)
@@ -360,8 +360,8 @@ class TestSilence:
         at = now
         for hours in range(0, 12 * 24, 7):
             at = now + timedelta(hours=hours)
-            evaluate.evaluate(workshop.rim, at)
-            evaluate.tidy(workshop.rim, at)
+            evaluate.evaluate(workshop.ctx, at)
+            evaluate.tidy(workshop.ctx, at)
         assert [step[2] for step in told(workshop)] == ["fired", "escalated"]
         [(silent,)] = workshop.rows("SELECT (numbers->>'silent_minutes')::int FROM alerts")
         assert timedelta(minutes=silent) >= at - now - timedelta(hours=7)
@@ -370,7 +370,7 @@ class TestSilence:
             at=at, source=post.source.id, event=ids.event_id(ids.receipt_id(at), 0),
         )  # fmt: skip
         for minutes in (1, 6):
-            evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.ctx, at + timedelta(minutes=minutes))
         assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
 
     def test_of_a_source_that_was_removed_is_forgotten_after_a_day(
@@ -378,10 +378,10 @@ class TestSilence:
     ) -> None:
         rules(self.RULE)
         post.bring(DELIVERED, 100, at=now)
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=2))
-        with workshop.rim.engine.begin() as connection:
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=2))
+        with workshop.ctx.engine.begin() as connection:
             sources.delete(connection, "main")
-        evaluate.evaluate(workshop.rim, now + timedelta(hours=27))
+        evaluate.evaluate(workshop.ctx, now + timedelta(hours=27))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
 
@@ -390,11 +390,11 @@ def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is
 ) -> None:
     rules("alerts:\n  - {name: lost, kind: announced, after_minutes: 30, critical: 3}\n")
     told_by = now - timedelta(minutes=31)
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         for number, age in enumerate((31, 31, 40, 20, 60 * 25)):
             send = Send(source="main", sender="a@shop.example", recipients=["b@c.example"], request_id=f"r{number}")
-            announcements.announce(connection, workshop.rim.vault, send, now - timedelta(minutes=age))
-    evaluate.evaluate(workshop.rim, now)
+            announcements.announce(connection, workshop.ctx.vault, send, now - timedelta(minutes=age))
+    evaluate.evaluate(workshop.ctx, now)
     assert told(workshop) == [("lost", "main", "fired", "critical")]
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers FROM alerts")
     assert "3 messages announced for source main without any event for 30 minutes" in summary
@@ -406,9 +406,9 @@ def test_an_announced_message_of_which_nothing_is_heard_fires_until_something_is
         kind=EventType.QUEUED, at=now, message=replace(message, request_id="r2"), recipients=("b@c.example",)
     )
     workshop.receive(post.source, post.dialect.body([happening]))
-    draining.drain(workshop.rim)
-    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
-    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10, minutes=5))
+    draining.drain(workshop.ctx)
+    evaluate.evaluate(workshop.ctx, now + timedelta(seconds=10))
+    evaluate.evaluate(workshop.ctx, now + timedelta(seconds=10, minutes=5))
     assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
 
@@ -429,17 +429,17 @@ class TestRefusals:
             bytes=1,
             count=number,
         )
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             refusals.record(connection, [refused])
 
     def test_that_jump_fire(self, workshop: Workshop, rules: Any, now: datetime) -> None:
         rules(self.RULE)
         self.refuse(workshop, now, 19)
         self.refuse(workshop, now, 100, "too_large")
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
         self.refuse(workshop, now, 1)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
 
     def test_that_are_usual_do_not(self, workshop: Workshop, rules: Any, now: datetime) -> None:
@@ -447,14 +447,14 @@ class TestRefusals:
         for hour in range(24):
             at = now - timedelta(hours=24 - hour, minutes=-5)
             self.refuse(workshop, at, 32)  # 8 in 15 minutes
-            evaluate.evaluate(workshop.rim, at + timedelta(minutes=1))
+            evaluate.evaluate(workshop.ctx, at + timedelta(minutes=1))
         workshop.run("DELETE FROM alert_steps")
         workshop.run("DELETE FROM alerts")
         self.refuse(workshop, now, 30)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
         self.refuse(workshop, now, 20)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert [step[2] for step in told(workshop)] == ["fired"]
 
     def test_that_go_on_do_not_become_usual(self, workshop: Workshop, rules: Any, now: datetime) -> None:
@@ -463,21 +463,21 @@ class TestRefusals:
             at = now + timedelta(minutes=15 * quarter)
             self.refuse(workshop, at, 30)
             for minutes in (1, 7):
-                evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
-            evaluate.tidy(workshop.rim, at)
+                evaluate.evaluate(workshop.ctx, at + timedelta(minutes=minutes))
+            evaluate.tidy(workshop.ctx, at)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
         for minutes in (30, 35):
-            evaluate.evaluate(workshop.rim, at + timedelta(minutes=minutes))
+            evaluate.evaluate(workshop.ctx, at + timedelta(minutes=minutes))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
     def test_that_were_kept_apart_and_rejected_later_count(self, workshop: Workshop, post: Post, rules: Any) -> None:
         rules(self.RULE)
         for number in range(20):
             receipt = workshop.park(post.source, b"[%d]" % number, {}, key_id="nobody's")
-            with workshop.rim.engine.begin() as connection:
+            with workshop.ctx.engine.begin() as connection:
                 quarantine.reject(connection, receipt, reason="unknown_key", detail="no such key")
                 quarantine.reject(connection, receipt, reason="unknown_key", detail="it is rejected already")
-        evaluate.evaluate(workshop.rim)
+        evaluate.evaluate(workshop.ctx)
         assert told(workshop) == [("forged", "main", "fired", "warning")]
         assert workshop.rows("SELECT numbers->>'requests' FROM alerts") == [("20",)]
 
@@ -486,10 +486,10 @@ def test_requests_that_cannot_be_verified_fire_until_none_waits(workshop: Worksh
     receipt = workshop.park(post.source, b"[]", {}, key_id="new")
     workshop.park(post.source, b"[ ]", {}, key_id="new")
     now += timedelta(seconds=5)
-    evaluate.evaluate(workshop.rim, now + timedelta(minutes=9))
+    evaluate.evaluate(workshop.ctx, now + timedelta(minutes=9))
     assert not told(workshop)
     for minutes in (11, 40, 61):
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=minutes))
     assert told(workshop) == [
         ("unverified-age", "main", "fired", "warning"),
         ("unverified-age", "main", "escalated", "critical"),
@@ -498,7 +498,7 @@ def test_requests_that_cannot_be_verified_fire_until_none_waits(workshop: Worksh
     assert (numbers["reason"], numbers["receipt"]) == ("unknown_key", str(receipt))
     workshop.run("DELETE FROM parked_receipts")
     for minutes in (62, 67):
-        evaluate.evaluate(workshop.rim, now + timedelta(minutes=minutes))
+        evaluate.evaluate(workshop.ctx, now + timedelta(minutes=minutes))
     assert [step[2] for step in told(workshop)] == ["fired", "escalated", "resolved"]
 
 
@@ -510,15 +510,15 @@ class TestTheQueue:
     ) -> None:
         rules(self.RULE)
         receipt = workshop.receive(post.source, b"[]")
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=50))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=50))
         assert not told(workshop)
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=70))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=70))
         assert told(workshop) == [("late", "", "fired", "warning")]
         [(numbers,)] = workshop.rows("SELECT numbers FROM alerts")
         assert (numbers["source"], numbers["receipt"]) == ("main", str(receipt))
-        draining.drain(workshop.rim)
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=80))
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=80, minutes=5))
+        draining.drain(workshop.ctx)
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=80))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=80, minutes=5))
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
 
     def test_that_is_long_because_much_is_processed_again_hides_nothing(
@@ -532,7 +532,7 @@ class TestTheQueue:
             source=post.source.id,
         )
         receipt = workshop.receive(post.source, b"[]")
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=70))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=70))
         assert told(workshop) == [("late", "", "fired", "warning")]
         assert workshop.rows("SELECT numbers->>'receipt' FROM alerts") == [(str(receipt),)]
 
@@ -546,18 +546,18 @@ class TestTheQueue:
             id=ids.receipt_id(now - timedelta(days=1)),
             source=post.source.id,
         )
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=30))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=30))
         assert not told(workshop)
         workshop.run("UPDATE pending_receipts SET attempts = 1")
-        evaluate.evaluate(workshop.rim, now + timedelta(seconds=30))
+        evaluate.evaluate(workshop.ctx, now + timedelta(seconds=30))
         assert told(workshop) == [("late", "", "fired", "critical")]
 
 
 def test_dead_receipts_fire(workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
     rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
     receipt = workshop.receive(post.source, b"no JSON")
-    draining.drain(workshop.rim)
-    evaluate.evaluate(workshop.rim, now)
+    draining.drain(workshop.ctx)
+    evaluate.evaluate(workshop.ctx, now)
     assert told(workshop) == [("dead", "main", "fired", "warning")]
     assert workshop.rows("SELECT numbers FROM alerts") == [({"receipts": 1, "last_receipt": str(receipt)},)]
 
@@ -567,12 +567,12 @@ def test_receipts_that_are_dead_again_when_they_are_processed_again_do_not_fire(
 ) -> None:
     rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
     receipt = workshop.receive(post.source, b"no JSON")
-    draining.drain(workshop.rim)
-    with workshop.rim.engine.begin() as connection:
+    draining.drain(workshop.ctx)
+    with workshop.ctx.engine.begin() as connection:
         assert receipts.queue_again(connection, [receipt]) == 1
-    draining.drain(workshop.rim)
+    draining.drain(workshop.ctx)
     assert workshop.standing(receipt)[0] == "dead"
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     assert not told(workshop)
 
 
@@ -589,11 +589,11 @@ def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(
         downstream.fan_out()
     workshop.run("UPDATE deliveries SET status = 'dead', dead_at = now()")
     downstream.set(subscription, state="disabled", state_reason="the endpoint answered 410: it is gone for good")
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     name = str(subscription)
     assert told(workshop) == [("dead", name, "fired", "warning"), ("off", name, "fired", "critical")]
     downstream.set(subscription, state="active")
-    evaluate.evaluate(workshop.rim, now + timedelta(minutes=1))
+    evaluate.evaluate(workshop.ctx, now + timedelta(minutes=1))
     assert [step[:3] for step in told(workshop)][2:] == [("off", name, "resolved")]
 
 
@@ -611,14 +611,14 @@ def test_events_that_had_been_missing_fire_once_and_their_number_is_kept(
         )  # fmt: skip
 
     fill("nothing", 0)
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     assert not told(workshop)
     fill("a", 40)
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     fill("b", 2)
-    evaluate.evaluate(workshop.rim, now + timedelta(seconds=10))
-    evaluate.evaluate(workshop.rim, now + timedelta(minutes=12))
-    evaluate.evaluate(workshop.rim, now + timedelta(minutes=17))
+    evaluate.evaluate(workshop.ctx, now + timedelta(seconds=10))
+    evaluate.evaluate(workshop.ctx, now + timedelta(minutes=12))
+    evaluate.evaluate(workshop.ctx, now + timedelta(minutes=17))
     assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
     [(summary, numbers)] = workshop.rows("SELECT summary, numbers->>'events' FROM alerts")
     assert numbers == "42"
@@ -637,7 +637,7 @@ class TestReconciliation:
             assert not told(scene.workshop), failures
             scene.let_time_pass()
             scene.reconcile()
-            evaluate.evaluate(scene.workshop.rim, now)
+            evaluate.evaluate(scene.workshop.ctx, now)
         assert told(scene.workshop) == [("reconciliation-failures", "mc", "fired", "warning")]
         [(summary,)] = scene.workshop.rows("SELECT summary FROM alerts")
         assert "could not deliver has failed 3 times in a row" in summary
@@ -646,13 +646,13 @@ class TestReconciliation:
         scene.let_time_pass()
         scene.reconcile()
         for minutes in (1, 6):
-            evaluate.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(scene.workshop.ctx, now + timedelta(minutes=minutes))
         assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
 
     def test_of_a_source_that_has_no_api_key_any_more_is_nobody_s_concern(self, scene: Scene, now: datetime) -> None:
         scene.reconcile()
         scene.workshop.run("UPDATE reconciliations SET failures = 9, last_error = NULL")
-        evaluate.evaluate(scene.workshop.rim, now)
+        evaluate.evaluate(scene.workshop.ctx, now)
         assert not told(scene.workshop)
 
     def test_that_gives_something_up_fires_once(self, scene: Scene, now: datetime) -> None:
@@ -660,14 +660,14 @@ class TestReconciliation:
         scene.accounts["mc"].faults.add(faults.failing(404), calls=1000, to="/resend")
         scene.reconcile()
         assert scene.states("mc") == {"given_up"}
-        evaluate.evaluate(scene.workshop.rim, now)
-        evaluate.evaluate(scene.workshop.rim, now + timedelta(seconds=10))
+        evaluate.evaluate(scene.workshop.ctx, now)
+        evaluate.evaluate(scene.workshop.ctx, now + timedelta(seconds=10))
         assert told(scene.workshop) == [("given-up", "mc", "fired", "warning")]
         [(summary, numbers)] = scene.workshop.rows("SELECT summary, numbers FROM alerts")
         assert numbers["deliveries"] == failed
         assert "the provider has it no more" in summary
         for minutes in (62, 67):
-            evaluate.evaluate(scene.workshop.rim, now + timedelta(minutes=minutes))
+            evaluate.evaluate(scene.workshop.ctx, now + timedelta(minutes=minutes))
         assert [step[2] for step in told(scene.workshop)] == ["fired", "resolved"]
 
     def test_that_brought_in_what_is_dead_gives_it_up(
@@ -678,35 +678,35 @@ class TestReconciliation:
         failure = FailedDelivery(
             reference="4711", failed_at=now - timedelta(days=1), outcome="5xx", status_code=503, events=9, url=None
         )
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             failed_deliveries.add(connection, post.source.id, [failure])
             failed_deliveries.recovered(connection, post.source.id, "4711", receipt)
-        draining.drain(workshop.rim)
-        with workshop.rim.engine.begin() as connection:
+        draining.drain(workshop.ctx)
+        with workshop.ctx.engine.begin() as connection:
             failed_deliveries.settle(connection)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert told(workshop) == [("lost", "main", "fired", "warning")]
 
 
 @pytest.mark.usefixtures("rules")
 class TestTheRules:
     def test_that_are_refused_fire_and_the_old_ones_hold(self, workshop: Workshop, post: Post, now: datetime) -> None:
-        evaluate.evaluate(workshop.rim, now)
-        path = workshop.rim.settings.rules
+        evaluate.evaluate(workshop.ctx, now)
+        path = workshop.ctx.settings.rules
         assert path
         path.write_text(BOUNCES + "  - {name: f, kind: rules_refused, resolve_after_minutes: 0}\n")
-        workshop.rim = replace(workshop.rim, rules=RuleBook(path, look_seconds=0))
-        evaluate.evaluate(workshop.rim, now)
+        workshop.ctx = replace(workshop.ctx, rules=RuleBook(path, look_seconds=0))
+        evaluate.evaluate(workshop.ctx, now)
         path.unlink()
         post.bring(BOUNCED, 60, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert sorted(told(workshop)) == [("bounces", "main", "fired", "critical"), ("f", "", "fired", "warning")]
 
     def test_that_are_gone_end_their_alerts(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
         post.bring(BOUNCED, 60, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         rules("alerts: []\n")
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert [step[2] for step in told(workshop)] == ["fired", "resolved"]
         assert workshop.rows("SELECT summary FROM alert_steps ORDER BY id DESC LIMIT 1") == [
             ("The rule bounces is not in force any more.",)
@@ -714,18 +714,18 @@ class TestTheRules:
 
     def test_of_the_api_are_judged_too(self, workshop: Workshop, post: Post, now: datetime) -> None:
         definition = {"name": "mine", "kind": "rate", "rate": "bounce", "per": "recipient_domain", "warning": 50}
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             assert alerts.put_rule(connection, "mine", definition, "ann", now)
             assert not alerts.put_rule(connection, "mine", definition, "bob", now)
         post.bring(BOUNCED, 60, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert ("mine", "post.example", "fired", "warning") in told(workshop)
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             (kept,) = alerts.rules_of_api(connection)
             assert (kept.name, kept.definition, kept.created_by) == ("mine", definition, "ann")
             assert alerts.remove_rule(connection, "mine")
             assert not alerts.remove_rule(connection, "mine")
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert ("mine", "post.example", "resolved", "warning") in told(workshop)
 
 
@@ -734,28 +734,28 @@ class TestAcknowledging:
     def fired(self, workshop: Workshop, post: Post, now: datetime) -> UUID:
         post.bring(DELIVERED, 94, at=now)
         post.bring(BOUNCED, 6, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         [(alert,)] = workshop.rows("SELECT id FROM alerts")
         return alert  # type: ignore[no-any-return]
 
     def test_is_noted_once_and_stays_until_the_end(self, workshop: Workshop, post: Post, now: datetime) -> None:
         alert = self.fired(workshop, post, now)
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             for actor in ("ann", "bob"):
                 known = alerts.acknowledge(connection, alert, actor, now)
                 assert known
                 assert (known.acknowledged_by, known.acknowledged_at) == ("ann", now)
             assert alerts.acknowledge(connection, uuid4(), "ann", now) is None
         post.bring(BOUNCED, 20, at=now)
-        evaluate.evaluate(workshop.rim, now)
+        evaluate.evaluate(workshop.ctx, now)
         assert [step[2] for step in told(workshop)] == ["fired", "acknowledged", "escalated"]
         assert workshop.rows("SELECT acknowledged_by FROM alerts") == [("ann",)]
 
     def test_of_what_is_over_is_not_noted(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
         alert = self.fired(workshop, post, now)
         rules("alerts: []\n")
-        evaluate.evaluate(workshop.rim, now)
-        with workshop.rim.engine.begin() as connection:
+        evaluate.evaluate(workshop.ctx, now)
+        with workshop.ctx.engine.begin() as connection:
             known = alerts.acknowledge(connection, alert, "ann", now)
         assert known
         assert known.acknowledged_at is None
@@ -765,8 +765,8 @@ def test_lists_can_be_cut_and_walked(workshop: Workshop, post: Post, rules: Any,
     rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
     for number in range(5):
         post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
-    evaluate.evaluate(workshop.rim, now)
-    with workshop.rim.engine.begin() as connection:
+    evaluate.evaluate(workshop.ctx, now)
+    with workshop.ctx.engine.begin() as connection:
         page = alerts.listed(connection, limit=3)
         rest = alerts.listed(connection, after=page.next, limit=3)
         assert {alert.subject for alert in (*page.items, *rest.items)} == {f"d{n}.example" for n in range(5)}
@@ -785,7 +785,7 @@ def test_lists_can_be_cut_and_walked(workshop: Workshop, post: Post, rules: Any,
 
 @pytest.mark.usefixtures("rules")
 class TestManyWorkers:
-    def rims(self, workshop: Workshop, number: int) -> list[Rim]:
+    def rims(self, workshop: Workshop, number: int) -> list[WorkerContext]:
         return [workshop.another_rim() for _ in range(number)]
 
     def test_fire_and_end_each_alert_once(self, workshop: Workshop, post: Post, rules: Any, now: datetime) -> None:
@@ -796,7 +796,7 @@ class TestManyWorkers:
 
         def judge(at: datetime) -> None:
             threads = [
-                threading.Thread(target=lambda rim=rim: [evaluate.evaluate(rim, at) for _ in range(3)]) for rim in rims
+                threading.Thread(target=lambda ctx=ctx: [evaluate.evaluate(ctx, at) for _ in range(3)]) for ctx in rims
             ]
             for thread in threads:
                 thread.start()
@@ -813,10 +813,10 @@ class TestManyWorkers:
 
     def test_of_which_one_is_at_it_leave_it_to_that_one(self, workshop: Workshop, post: Post, now: datetime) -> None:
         post.bring(BOUNCED, 60, at=now)
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             assert alerts.be_the_only_one(connection)
-            assert evaluate.evaluate(workshop.rim, now) == 0
-        assert evaluate.evaluate(workshop.rim, now) == 1
+            assert evaluate.evaluate(workshop.ctx, now) == 0
+        assert evaluate.evaluate(workshop.ctx, now) == 1
 
     def test_of_which_one_is_killed_in_the_middle_fire_once(
         self, workshop: Workshop, post: Post, now: datetime
@@ -829,13 +829,13 @@ class TestManyWorkers:
         )
         workshop.run("CREATE TRIGGER dies AFTER INSERT ON alert_steps FOR EACH ROW EXECUTE FUNCTION die()")
         with pytest.raises(OperationalError):
-            evaluate.evaluate(workshop.rim, now)
+            evaluate.evaluate(workshop.ctx, now)
         assert not told(workshop)
         assert not logged(workshop)
         assert workshop.rows("SELECT count(*) FROM alerts") == [(0,)]
         workshop.run("DROP TRIGGER dies ON alert_steps")
-        for rim in (workshop.rim, *self.rims(workshop, 2)):
-            evaluate.evaluate(rim, now + timedelta(seconds=10))
+        for ctx in (workshop.ctx, *self.rims(workshop, 2)):
+            evaluate.evaluate(ctx, now + timedelta(seconds=10))
         assert told(workshop) == [("bounces", "main", "fired", "critical")]
         assert len(logged(workshop)) == 1
         assert workshop.rows("SELECT count(*) FROM alert_notices") == [(1,)]
@@ -848,14 +848,14 @@ def test_a_storm_begins_in_parts(
     rules(BOUNCES.replace("50}", "50, per: recipient_domain}"))
     for number in range(5):
         post.bring(BOUNCED, 60, at=now, to=f"d{number}.example")
-    assert [evaluate.evaluate(workshop.rim, now) for _ in range(4)] == [2, 2, 1, 0]
+    assert [evaluate.evaluate(workshop.ctx, now) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_the_rules_by_default_say_nothing_of_ordinary_traffic(workshop: Workshop, post: Post, now: datetime) -> None:
     post.bring(DELIVERED, 98, at=now)
     post.bring(BOUNCED, 2, at=now)
     post.bring(EventType.OPENED, 50, at=now)
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     assert not told(workshop)
 
 
@@ -863,7 +863,7 @@ def test_what_a_source_that_was_deleted_did_is_nobody_s_concern(
     workshop: Workshop, post: Post, rules: Any, now: datetime
 ) -> None:
     post.bring(BOUNCED, 60, at=now)
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         sources.delete(connection, "main")
-    evaluate.evaluate(workshop.rim, now)
+    evaluate.evaluate(workshop.ctx, now)
     assert not told(workshop)

@@ -9,7 +9,7 @@ from workers.delivering.bodies import Bodies
 
 def test_a_change_is_read_and_encoded_once_for_each_tenant_that_is_told(workshop: Workshop) -> None:
     bodies, statements = Bodies(), list[str]()
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         transaction, change = connection.exec_driver_sql(
             "INSERT INTO state_changes (type, data) VALUES ('alert.firing', '{\"tenant\": \"alpha\"}')"
             " RETURNING transaction::text::bigint, id"

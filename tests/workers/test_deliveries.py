@@ -47,7 +47,7 @@ def let_leases_run_out(downstream: Downstream) -> None:
 
 def claim(downstream: Downstream, room: int = 100) -> list[UUID]:
     """What a deliverer would claim now, and does not send."""
-    with downstream.workshop.rim.durable.begin() as connection:
+    with downstream.workshop.ctx.engine_sync_commit.begin() as connection:
         claimed = deliveries.claim(connection, token=uuid4(), room=room)
     assert claimed is not None
     return [one.id for one in claimed]
@@ -69,7 +69,7 @@ class TestARequest:
             [downstream.secrets[subscription]], message_id=name, attempted_at=at, body=request.body
         )
         assert request.headers["webhook-signature"] == signed["webhook-signature"]
-        with downstream.workshop.rim.engine.connect() as connection:
+        with downstream.workshop.ctx.engine.connect() as connection:
             (shown,) = change_payload.payloads(connection, change_log.read(connection).changes)
         assert request.json["data"] == shown["data"]
 
@@ -111,7 +111,7 @@ class TestARequest:
 
 def replay_all(downstream: Downstream) -> int:
     ids = [row[0] for row in downstream.workshop.rows("SELECT id FROM deliveries")]
-    with downstream.workshop.rim.engine.begin() as connection:
+    with downstream.workshop.ctx.engine.begin() as connection:
         return deliveries.replay(connection, ids, datetime.now(UTC))
 
 
@@ -240,7 +240,7 @@ class TestOutcomes:
 
         def replay_and_refuse(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
             ((delivery_id,),) = downstream.workshop.rows("SELECT id FROM deliveries")
-            with downstream.workshop.rim.engine.begin() as connection:
+            with downstream.workshop.ctx.engine.begin() as connection:
                 assert deliveries.replay(connection, [delivery_id], datetime.now(UTC)) == 1
             answer(404)(handler, closing)
 
@@ -436,9 +436,9 @@ class TestFairness:
         downstream.subscribe()
         downstream.change()
         downstream.fan_out()
-        with downstream.workshop.rim.durable.begin() as connection:
+        with downstream.workshop.ctx.engine_sync_commit.begin() as connection:
             assert len(deliveries.claim(connection, token=uuid4(), room=5) or ()) == 1
-            with downstream.workshop.another_rim().durable.begin() as other:
+            with downstream.workshop.another_rim().engine_sync_commit.begin() as other:
                 assert deliveries.claim(other, token=uuid4(), room=5) is None
 
     def test_one_that_hangs_holds_up_nobody(self, downstream: Downstream, sink: HttpSink) -> None:
@@ -627,7 +627,7 @@ class TestWhatWaitsForLongerThanAnythingIsKept:
         time.sleep(0.002)
         newest = downstream.change(message_id=message_id)
         downstream.fan_out()
-        assert abandon.give_up_old(downstream.workshop.rim, moment) == 2
+        assert abandon.give_up_old(downstream.workshop.ctx, moment) == 2
         assert downstream.statuses() == [("dead", 0), ("dead", 0), ("pending", 0)]
         assert "TIDINGS_RETENTION_DAYS" in str(downstream.workshop.rows("SELECT last_error FROM deliveries"))
         downstream.set(subscription_id, state="active")

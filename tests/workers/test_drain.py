@@ -43,7 +43,7 @@ def claim(
     workshop: Workshop, *, limit: int = 100, most_bytes: int = LARGE, lease_seconds: int = 30
 ) -> tuple[UUID, list[Claimed]]:
     token = uuid4()
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         claimed = receipts.claim(
             connection, limit=limit, most_bytes=most_bytes, token=token, lease_seconds=lease_seconds
         )
@@ -52,9 +52,9 @@ def claim(
 
 def mend(workshop: Workshop, source: Source, credentials: dict[str, str]) -> None:
     """Give the source these credentials, and the worker an eye for them."""
-    with workshop.rim.engine.begin() as connection:
-        sources.update(connection, source.id, credentials=workshop.rim.vault.seal(credentials))
-    workshop.rim.catalogue.forget(source.id)
+    with workshop.ctx.engine.begin() as connection:
+        sources.update(connection, source.id, credentials=workshop.ctx.vault.seal(credentials))
+    workshop.ctx.source_cache.forget(source.id)
 
 
 def let_workers_die(workshop: Workshop, times: int) -> None:
@@ -66,7 +66,7 @@ def let_workers_die(workshop: Workshop, times: int) -> None:
 
 def drain_when_due(workshop: Workshop) -> Drained:
     workshop.come_due()
-    return draining.drain(workshop.rim)
+    return draining.drain(workshop.ctx)
 
 
 def poison(workshop: Workshop, recipient: str) -> None:
@@ -83,12 +83,12 @@ class TestWhatIsPending:
         for kind, at in (("delivery", now + ahead), ("bounce", now + timedelta(hours=24))):
             event = {"kind": kind, "recipient": "ann@example.net", "message_id": "m", "timestamp": at.isoformat()}
             workshop.receive(source, json.dumps({"events": [event]}).encode())
-            draining.drain(workshop.rim)
+            draining.drain(workshop.ctx)
         assert workshop.statuses() == {"ann@example.net": "bounced"}
 
     def test_becomes_events_and_states_and_leaves_the_queue(self, workshop: Workshop, source: Source) -> None:
         ids = [workshop.receive(source, delivery(name)) for name in ("ann", "bob")]
-        done = draining.drain(workshop.rim)
+        done = draining.drain(workshop.ctx)
         assert (done.receipts, done.new_events, done.dead) == (2, 2, 0)
         assert workshop.statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
         assert [workshop.standing(id_) for id_ in ids] == [("processed", None)] * 2
@@ -102,21 +102,21 @@ class TestWhatIsPending:
         while (token_and_claimed := claim(workshop, limit=2))[1]:
             token, claimed = token_and_claimed
             assert len(claimed) <= 2
-            draining._work(workshop.rim, claimed, token, done)
+            draining._work(workshop.ctx, claimed, token, done)
         assert done.receipts == 5
 
     def test_is_left_for_another_task_when_the_time_is_over_and_that_one_is_rung_for(
         self, workshop: Workshop, source: Source
     ) -> None:
         workshop.receive(source, delivery("ann"))
-        assert draining.drain(workshop.rim, longest_run_seconds=-1).receipts == 1
+        assert draining.drain(workshop.ctx, longest_run_seconds=-1).receipts == 1
         assert workshop.bell.rings.count(DRAIN) == 1
-        assert draining.drain(workshop.rim).receipts == 0
+        assert draining.drain(workshop.ctx).receipts == 0
         assert workshop.bell.rings.count(DRAIN) == 1
 
     def test_is_found_by_the_sweep_if_no_bell_rang(self, workshop: Workshop, source: Source) -> None:
         workshop.receive(source, delivery("ann"))
-        sweep.sweep(workshop.rim)
+        sweep.sweep(workshop.ctx)
         assert workshop.statuses() == {"ann@example.net": "delivered"}
 
     def test_of_a_source_that_was_deleted_meanwhile_is_worked_on_all_the_same(
@@ -124,7 +124,7 @@ class TestWhatIsPending:
     ) -> None:
         workshop.receive(source, delivery("ann"))
         workshop.run("UPDATE sources SET deleted_at = now()")
-        assert draining.drain(workshop.rim).receipts == 1
+        assert draining.drain(workshop.ctx).receipts == 1
 
 
 class TestClaims:
@@ -137,7 +137,7 @@ class TestClaims:
     def test_do_not_wait_for_one_another(self, workshop: Workshop, source: Source) -> None:
         for number in range(4):
             workshop.receive(source, delivery(f"n{number}"))
-        with workshop.rim.engine.begin() as slow:
+        with workshop.ctx.engine.begin() as slow:
             held = receipts.claim(slow, limit=3, most_bytes=LARGE, token=uuid4(), lease_seconds=30)
             _, others = claim(workshop)
         assert (len(held), len(others)) == (3, 1)
@@ -168,10 +168,10 @@ class TestLeases:
     ) -> None:
         ids = [workshop.receive(source, delivery(name, "open")) for name in ("ann", "bob")]
         stale_token, stale = claim(workshop, lease_seconds=0)
-        assert draining.drain(workshop.rim).receipts == 2
+        assert draining.drain(workshop.ctx).receipts == 2
 
         late = Drained()
-        draining._work(workshop.rim, stale, stale_token, late)
+        draining._work(workshop.ctx, stale, stale_token, late)
 
         assert (late.receipts, late.new_events, late.dead) == (0, 0, 0)
         assert workshop.rows("SELECT opens FROM recipient_states") == [(1,), (1,)]
@@ -184,7 +184,7 @@ class TestLeases:
         receipt = workshop.receive(source, b"not JSON")
         stale_token, [stale] = claim(workshop, lease_seconds=0)
         token, _ = claim(workshop)
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             receipts.bury(connection, receipt, stale_token, reason="unreadable", detail="")
             receipts.retry(connection, receipt, stale_token, error="", delay_seconds=60)
             receipts.release(connection, [receipt], stale_token)
@@ -197,7 +197,7 @@ class TestLeases:
         token, claimed = claim(workshop)
         workshop.run("UPDATE pending_receipts SET lease_token = %(t)s WHERE receipt_id = %(id)s", t=uuid4(), id=ids[0])
         done = Drained()
-        draining._work(workshop.rim, claimed, token, done)
+        draining._work(workshop.ctx, claimed, token, done)
         assert done.receipts == 1
         assert [workshop.standing(id_)[0] for id_ in ids] == ["pending", "processed"]
 
@@ -207,7 +207,7 @@ class TestWhatFails:
         poison(workshop, "eve@example.net")
         for name in ("ann", "eve", "bob"):
             workshop.receive(source, delivery(name))
-        done = draining.drain(workshop.rim)
+        done = draining.drain(workshop.ctx)
         assert done.receipts == 2
         assert workshop.statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
         [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
@@ -220,7 +220,7 @@ class TestWhatFails:
         poison(workshop, "eve@example.net")
         receipt = workshop.receive(source, delivery("eve"))
         delays = []
-        for _ in range(workshop.rim.settings.max_attempts - 1):
+        for _ in range(workshop.ctx.settings.max_attempts - 1):
             assert drain_when_due(workshop).dead == 0
             [(delay,)] = workshop.rows(
                 "SELECT extract(epoch FROM available_at - now())::float FROM pending_receipts WHERE lease_until IS NULL"
@@ -233,12 +233,12 @@ class TestWhatFails:
         assert workshop.standing(receipt) == ("dead", "failed")
         [(detail, attempts)] = workshop.rows("SELECT detail, attempts FROM parked_receipts")
         assert "poison" in detail
-        assert attempts == workshop.rim.settings.max_attempts
+        assert attempts == workshop.ctx.settings.max_attempts
 
     def test_once_is_done_the_next_time_if_the_reason_has_gone(self, workshop: Workshop, source: Source) -> None:
         poison(workshop, "eve@example.net")
         workshop.receive(source, delivery("eve"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         workshop.run("ALTER TABLE events DROP CONSTRAINT poison")
         assert drain_when_due(workshop).receipts == 1
         assert workshop.statuses() == {"eve@example.net": "delivered"}
@@ -249,7 +249,7 @@ class TestWhatFails:
     ) -> None:
         receipt = workshop.receive(source, body)
         workshop.receive(source, delivery("ann"))
-        done = draining.drain(workshop.rim)
+        done = draining.drain(workshop.ctx)
         assert (done.receipts, done.dead) == (1, 1)
         assert workshop.standing(receipt) == ("dead", "unreadable")
         [(detail,)] = workshop.rows("SELECT detail FROM parked_receipts")
@@ -273,10 +273,10 @@ class TestWhatFails:
         receipt = workshop.receive(source, delivery("eve"))
         workshop.receive(source, delivery("ann"))
 
-        assert draining.drain(workshop.rim).receipts == 1
+        assert draining.drain(workshop.ctx).receipts == 1
         assert workshop.statuses() == {"ann@example.net": "delivered"}
         assert workshop.standing(receipt) == ("pending", None)
-        for _ in range(workshop.rim.settings.max_attempts - 1):
+        for _ in range(workshop.ctx.settings.max_attempts - 1):
             drain_when_due(workshop)
 
         assert workshop.standing(receipt) == ("dead", "failed")
@@ -294,7 +294,7 @@ class TestWhatKillsItsWorkers:
         assert [receipt.attempts for receipt in claimed] == [3] * 4
 
         done = Drained()
-        draining._work(workshop.rim, claimed, token, done)
+        draining._work(workshop.ctx, claimed, token, done)
 
         assert done.receipts == 1
         assert workshop.standing(ids[0])[0] == "processed"
@@ -311,13 +311,13 @@ class TestWhatKillsItsWorkers:
             # What a worker does with a batch, as far as it lives.
             alone = claimed[0].attempts >= 3
             if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
-                if alone and claimed[0].attempts > workshop.rim.settings.max_attempts:
-                    draining._work(workshop.rim, claimed, token, Drained())
+                if alone and claimed[0].attempts > workshop.ctx.settings.max_attempts:
+                    draining._work(workshop.ctx, claimed, token, Drained())
                 elif alone:
-                    with workshop.rim.engine.begin() as connection:
+                    with workshop.ctx.engine.begin() as connection:
                         receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
             else:
-                draining._work(workshop.rim, claimed, token, Drained())
+                draining._work(workshop.ctx, claimed, token, Drained())
             workshop.come_due()
         assert [workshop.standing(id_) for id_ in ids] == [
             ("dead", "attempts_exhausted") if id_ == deadly else ("processed", None) for id_ in ids
@@ -331,8 +331,8 @@ class TestWhatKillsItsWorkers:
 
         monkeypatch.setattr(source.provider, "parse", kill)
         receipt = workshop.receive(source, delivery("ann"))
-        let_workers_die(workshop, workshop.rim.settings.max_attempts)
-        assert draining.drain(workshop.rim).dead == 1
+        let_workers_die(workshop, workshop.ctx.settings.max_attempts)
+        assert draining.drain(workshop.ctx).dead == 1
         assert workshop.standing(receipt) == ("dead", "attempts_exhausted")
         assert workshop.statuses() == {}
 
@@ -347,19 +347,19 @@ def test_several_workers_at_once_do_each_thing_once(workshop: Workshop) -> None:
         workshop.receive(source, dialect.body(told))
         workshop.receive(source, dialect.body(list(reversed(told))))  # all of it twice, in other words
 
-    rims = [workshop.rim, *(workshop.another_rim() for _ in range(3))]
+    rims = [workshop.ctx, *(workshop.another_rim() for _ in range(3))]
     failures: list[BaseException] = []
 
     def work(position: int) -> None:
-        rim = rims[position]
+        ctx = rims[position]
         try:
             while True:
                 token = uuid4()
-                with rim.engine.begin() as connection:
+                with ctx.engine.begin() as connection:
                     claimed = receipts.claim(connection, limit=9, most_bytes=LARGE, token=token, lease_seconds=30)
                 if not claimed:
                     return
-                draining._work(rim, claimed, token, Drained())
+                draining._work(ctx, claimed, token, Drained())
         except BaseException as error:  # noqa: BLE001 - shown to the test's own thread
             failures.append(error)
 
@@ -372,7 +372,7 @@ def test_several_workers_at_once_do_each_thing_once(workshop: Workshop) -> None:
     assert not failures
     assert workshop.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
     workshop.nothing_is_doubled()
-    with workshop.rim.engine.connect() as connection:
+    with workshop.ctx.engine.connect() as connection:
         assert effects.stored(connection) == effects.expected(source.id, happenings)
 
 
@@ -381,7 +381,7 @@ def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_sour
 ) -> None:
     receipt = workshop.receive(source, delivery("ann"))
     mend(workshop, source, {"username": "user"})  # the password is gone
-    for _ in range(workshop.rim.settings.max_attempts + 1):
+    for _ in range(workshop.ctx.settings.max_attempts + 1):
         assert drain_when_due(workshop) == Drained()
     [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
     assert attempts == 0
@@ -401,7 +401,7 @@ def test_a_database_that_refuses_for_a_while_charges_no_attempt(
 
     with monkeypatch.context() as patched:
         patched.setattr(state, "apply", full)
-        for _ in range(workshop.rim.settings.max_attempts + 1):
+        for _ in range(workshop.ctx.settings.max_attempts + 1):
             assert drain_when_due(workshop) == Drained()
     [(attempts, error)] = workshop.rows("SELECT attempts, last_error FROM pending_receipts")
     assert (attempts, error) == (0, "No space left on device")

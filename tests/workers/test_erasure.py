@@ -39,7 +39,7 @@ from shared.suppression.csv_files import Defaults
 from shared.suppression.provider_sync import Comparison
 from shared.suppression.queries import Wanted
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, Origin, Reason
+from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
 from tests import sinks
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops
@@ -83,7 +83,7 @@ def item(kind: str, *recipients: str, second: int = 0, request_id: str = "r1", *
 
 def drain(workshop: Workshop) -> None:
     workshop.come_due()
-    draining.drain(workshop.rim)
+    draining.drain(workshop.ctx)
 
 
 def told(workshop: Workshop, source: Source, *items: Mapping[str, Any]) -> UUID:
@@ -94,14 +94,14 @@ def told(workshop: Workshop, source: Source, *items: Mapping[str, Any]) -> UUID:
 
 
 def ask(workshop: Workshop, address: str = ZAPHOD) -> UUID:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         return suppression_jobs.ask_erasure(
-            connection, address, workshop.rim.keys, workshop.rim.vault, asked_by="ann", now=datetime.now(UTC)
+            connection, address, workshop.ctx.keys, workshop.ctx.vault, asked_by="ann", now=datetime.now(UTC)
         )
 
 
 def found(workshop: Workshop, job_id: UUID) -> Job:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         job = jobs.find(connection, job_id)
     assert job is not None
     return job
@@ -110,14 +110,14 @@ def found(workshop: Workshop, job_id: UUID) -> Job:
 def erase(workshop: Workshop, address: str = ZAPHOD, *, slice_seconds: float = 60) -> Job:
     job_id = ask(workshop, address)
     while not found(workshop, job_id).state.is_over:
-        working.work(workshop.rim, slice_seconds=slice_seconds)
+        working.work(workshop.ctx, slice_seconds=slice_seconds)
     job = found(workshop, job_id)
     assert job.state is JobState.DONE, job.error
     return job
 
 
 def pseudonym(workshop: Workshop, address: str = ZAPHOD) -> str:
-    return f"{workshop.rim.keys.of_address(address)}@erased.invalid"
+    return f"{workshop.ctx.keys.of_address(address)}@erased.invalid"
 
 
 def columns(workshop: Workshop) -> list[tuple[str, str]]:
@@ -144,7 +144,7 @@ def plain(value: Any) -> str:
 def opened(workshop: Workshop, value: Any) -> Any:
     """What is sealed in a value; the value itself where nothing is."""
     try:
-        return b64decode(workshop.rim.vault.open(value)["body"]) if isinstance(value, bytes) else value
+        return b64decode(workshop.ctx.vault.open(value)["body"]) if isinstance(value, bytes) else value
     except (SecretsError, KeyError):
         return value
 
@@ -160,8 +160,8 @@ def places(workshop: Workshop, his: re.Pattern[str] = _HIS) -> set[str]:
 
 
 def suppressed(workshop: Workshop, *addresses: str) -> list[str]:
-    with workshop.rim.engine.begin() as connection:
-        keys = {workshop.rim.keys.of_address(address): address for address in addresses}
+    with workshop.ctx.engine.begin() as connection:
+        keys = {workshop.ctx.keys.of_address(address): address for address in addresses}
         return sorted(keys[key] for key in suppressions.check(connection, list(keys), datetime.now(UTC)))
 
 
@@ -176,7 +176,7 @@ def answer(workshop: Workshop, connection: Connection, body: bytes) -> None:
     """Keep an answer to a request as the API does."""
     key, now = uuid4(), datetime.now(UTC)
     assert idempotent_answers.begin(connection, key, b"hash", now) is None
-    sealed = workshop.rim.vault.seal({"body": body})
+    sealed = workshop.ctx.vault.seal({"body": body})
     idempotent_answers.finish(connection, key, now, 201, [("Location", "/v1/keys/1")], sealed)
 
 
@@ -202,14 +202,16 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
     workshop.park(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
     told(workshop, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
     workshop.receive(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
-        announcements.announce(connection, workshop.rim.vault, send, NOW)
-        keys = workshop.rim.keys
+        announcements.announce(connection, workshop.ctx.vault, send, NOW)
+        keys = workshop.ctx.keys
         for address in (ZAPHOD, OTHERS[0]):
             entry = NewEntry(
-                key=keys.of_address(address), address=address, domain=None, reason=Reason.MANUAL, types=ALL_MAIL,
-                origin=Origin.PERSON, since=NOW, note=f"{address}, as zaphod@betelgeuse.example asked", actor="ann",
+                key=keys.of_address(address), address=address, domain=None, reason=SuppressionReason.MANUAL,
+                types=ALL_MAIL,
+                origin=SuppressionOrigin.PERSON, since=NOW, note=f"{address}, as zaphod@betelgeuse.example asked",
+                actor="ann",
             )  # fmt: skip
             suppressions.add(connection, [entry], NOW)
         refusals.record(
@@ -234,8 +236,8 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
         for name in (ZAPHOD, OTHERS[0]):
             answer(workshop, connection, f'{{"address": "{name}"}}'.encode())
     while workshop.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
-        working.work(workshop.rim)
-    with workshop.rim.engine.begin() as connection:
+        working.work(workshop.ctx)
+    with workshop.ctx.engine.begin() as connection:
         suppression_jobs.ask_import_of_csv(
             connection, b"email\nzaphod@betelgeuse.example\n", Defaults(), skip_bad_lines=False, asked_by="ann",
             now=datetime.now(UTC),
@@ -264,8 +266,8 @@ def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded:
     assert suppressed(crowded, ZAPHOD) == [ZAPHOD]
     erase(crowded)
     assert suppressed(crowded, ZAPHOD, "ZAPHOD@betelgeuse.example") != []
-    with crowded.rim.engine.begin() as connection:
-        entries = suppressions.find(connection, crowded.rim.keys.of_address(ZAPHOD))
+    with crowded.ctx.engine.begin() as connection:
+        entries = suppressions.find(connection, crowded.ctx.keys.of_address(ZAPHOD))
     assert {(entry.address, entry.domain) for entry in entries} == {(None, None)}
     assert {entry.reason for entry in entries} == {"hard_bounce", "manual"}
     erased = crowded.rows("SELECT reason, actor FROM suppression_history WHERE action = 'erased' ORDER BY 1")
@@ -303,7 +305,7 @@ def test_nobody_elses_data_is_touched(crowded: Workshop) -> None:
 def test_a_receipt_that_was_changed_says_so(crowded: Workshop, source: Source) -> None:
     other = told(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
     erase(crowded)
-    with crowded.rim.engine.begin() as connection:
+    with crowded.ctx.engine.begin() as connection:
         facts = receipt_queries.listed(connection).items
     assert [fact.id for fact in facts if fact.erased_at is None] == [other]
     assert crowded.rows(
@@ -322,7 +324,7 @@ def test_processing_a_changed_receipt_again_changes_and_tells_nothing(crowded: W
         "SELECT count(*) FROM state_changes",
     )
     before = [crowded.rows(query) for query in queries]
-    with crowded.rim.engine.begin() as connection:
+    with crowded.ctx.engine.begin() as connection:
         reprocess.queue(connection, [row[0] for row in crowded.rows("SELECT receipt_id FROM erased_receipts")])
     drain(crowded)
     assert [crowded.rows(query) for query in queries] == before
@@ -346,13 +348,13 @@ def test_a_receipt_that_a_worker_has_in_its_hands_is_read_again(
 ) -> None:
     workshop.receive(source, json.dumps([item("delivered", ZAPHOD, OTHERS[0])]).encode())
     token = uuid4()
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         claimed = receipts.claim(connection, limit=10, most_bytes=1 << 20, token=token, lease_seconds=60)
     if late:  # and nobody else has taken it up yet
         workshop.run("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
     erase(workshop)
     done = draining.Drained()
-    draining._work(workshop.rim, claimed, token, done)
+    draining._work(workshop.ctx, claimed, token, done)
     assert done.receipts == 0
     drain(workshop)
     assert workshop.statuses() == {pseudonym(workshop): "delivered", OTHERS[0]: "delivered"}
@@ -384,7 +386,7 @@ def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading
 def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         content = f"email,note\n{ZAPHOD},x\narthur@earth.example,as {ZAPHOD} said\n".encode()
         suppression_jobs.ask_import_of_csv(
             connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
@@ -404,7 +406,7 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
         working.work(workshop.another_rim())
 
     erase_while(workshop, import_it)
-    working.work(workshop.rim)
+    working.work(workshop.ctx)
     assert workshop.rows("SELECT state FROM jobs") == [("done",), ("done",)]
     assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
     assert places(workshop) == set()
@@ -413,7 +415,7 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
 def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
     crowded: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with crowded.rim.engine.begin() as connection:
+    with crowded.ctx.engine.begin() as connection:
         suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
 
     def export(reached: threading.Event, go: threading.Event) -> None:
@@ -429,14 +431,15 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
         working.work(crowded.another_rim())
 
     erase_while(crowded, export)
-    working.work(crowded.rim)
+    working.work(crowded.ctx)
     assert places(crowded) == set()
 
 
 def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(workshop: Workshop) -> None:
     entry = NewEntry(
-        key=workshop.rim.keys.of_address(ZAPHOD), address=ZAPHOD, domain=None, reason=Reason.MANUAL, types=ALL_MAIL,
-        origin=Origin.PROVIDER, since=NOW,
+        key=workshop.ctx.keys.of_address(ZAPHOD), address=ZAPHOD, domain=None, reason=SuppressionReason.MANUAL,
+        types=ALL_MAIL,
+        origin=SuppressionOrigin.PROVIDER, since=NOW,
     )  # fmt: skip
 
     def add(reached: threading.Event, go: threading.Event) -> None:
@@ -481,9 +484,9 @@ def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pyte
 
 def test_an_erasure_waits_for_what_deliverers_remember(workshop: Workshop) -> None:
     assert steps._REMEMBERED_SECONDS > bodies._LIFE_SECONDS
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         assert bystanders.deliverers_forget_at(connection, 60) is None
-        downstreams.subscribe(connection, workshop.rim.vault, "http://127.0.0.1:1/")
+        downstreams.subscribe(connection, workshop.ctx.vault, "http://127.0.0.1:1/")
         moment = bystanders.deliverers_forget_at(connection, 60)
         assert moment is not None
         assert bystanders.calls_since_before(connection, moment.isoformat())
@@ -499,17 +502,17 @@ def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
         workshop.receive(source, json.dumps([event]).encode())
     erase(workshop)
     drain(workshop)
-    workers_suppressions.judge_due(workshop.rim)
+    workers_suppressions.judge_due(workshop.ctx)
     assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
     assert workshop.rows("SELECT address FROM suppressions") == [(None,)]
     [(recipient, shown)] = workshop.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")
     assert (recipient, shown["address"], shown["domain"]) == (None, None, None)
     assert workshop.rows("SELECT count(*) FROM soft_bounce_checks") == [(0,)]
     found = Comparison(
-        engine=workshop.rim.engine,
+        engine=workshop.ctx.engine,
         source=source,
         client=cast("ManagementClient", NothingThere()),
-        keys=workshop.rim.keys,
+        keys=workshop.ctx.keys,
         now=NOW,
     ).make()
     assert (found.to_push, found.kept_here) == ([], 1)
@@ -575,7 +578,7 @@ def test_a_worker_that_dies_is_followed_by_another(crowded: Workshop, monkeypatc
     monkeypatch.setattr(Progress, "note", note)
     while not found(crowded, job_id).state.is_over:
         crowded.run("UPDATE jobs SET available_at = now() - interval '1 s' WHERE id = %(id)s", id=job_id)
-        working.work(crowded.rim)
+        working.work(crowded.ctx)
     assert found(crowded, job_id).state is JobState.DONE, found(crowded, job_id).error
     assert places(crowded) == set()
     crowded.nothing_is_doubled()
@@ -630,18 +633,18 @@ def test_an_international_address_is_erased_in_both_of_its_forms(workshop: Works
 def test_the_job_keeps_the_address_sealed_and_only_until_it_is_over(workshop: Workshop) -> None:
     job_id = ask(workshop)
     assert places(workshop) == set()
-    working.work(workshop.rim)
-    assert found(workshop, job_id).parameters == {"key": workshop.rim.keys.of_address(ZAPHOD)}
+    working.work(workshop.ctx)
+    assert found(workshop, job_id).parameters == {"key": workshop.ctx.keys.of_address(ZAPHOD)}
 
 
 def test_files_of_jobs_are_erased_without_harm_to_an_import_that_waits(crowded: Workshop) -> None:
     erase(crowded)
     crowded.run("UPDATE jobs SET available_at = now() - interval '1 s'")
-    working.work(crowded.rim)
+    working.work(crowded.ctx)
     assert crowded.rows("SELECT count(*) FROM jobs WHERE state <> 'done'") == [(1,)], "the one whose lines were bad"
     assert places(crowded) == set()
     assert suppressed(crowded, ZAPHOD) == [ZAPHOD]
-    with crowded.rim.engine.begin() as connection:
+    with crowded.ctx.engine.begin() as connection:
         exported = b"".join(
             part
             for (job_id,) in crowded.rows("SELECT id FROM jobs WHERE kind = 'export_suppressions'")

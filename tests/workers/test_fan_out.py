@@ -54,7 +54,7 @@ def test_a_subscription_begins_with_what_comes_after_it(downstream: Downstream) 
 
 
 def test_a_change_that_was_under_way_when_the_subscription_was_made_is_delivered(downstream: Downstream) -> None:
-    with downstream.workshop.rim.engine.begin() as connection:
+    with downstream.workshop.ctx.engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('message.sent')")
         subscription = downstream.subscribe()
     downstream.fan_out()
@@ -62,14 +62,14 @@ def test_a_change_that_was_under_way_when_the_subscription_was_made_is_delivered
 
 
 def test_a_filter_holds_from_the_next_change_on(downstream: Downstream) -> None:
-    remembering = Subscribers(downstream.workshop.rim.vault)
+    remembering = Subscribers(downstream.workshop.ctx.vault)
     subscription = downstream.subscribe(types=["alert.*"])
     downstream.change("message.sent")
-    fan_out.advance(downstream.workshop.rim, remembering)
+    fan_out.advance(downstream.workshop.ctx, remembering)
     downstream.set(subscription, types=["message.*"])
     wanted = downstream.change("message.sent")
     downstream.change("alert.firing")
-    fan_out.advance(downstream.workshop.rim, remembering)
+    fan_out.advance(downstream.workshop.ctx, remembering)
     assert made(downstream) == [(wanted, subscription)]
 
 
@@ -110,7 +110,7 @@ def test_a_subscription_whose_secrets_cannot_be_opened_loses_nothing(downstream:
 
 def test_changes_that_commit_out_of_order_are_all_delivered_and_once(downstream: Downstream) -> None:
     downstream.subscribe()
-    engine = downstream.workshop.rim.engine
+    engine = downstream.workshop.ctx.engine
     with engine.connect() as slow, engine.connect() as quick:
         for connection in (slow, quick):
             connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('message.sent')")
@@ -125,7 +125,7 @@ def test_changes_that_commit_out_of_order_are_all_delivered_and_once(downstream:
 def test_a_crash_before_the_commit_leaves_everything_to_be_done_again(downstream: Downstream) -> None:
     downstream.subscribe()
     downstream.change()
-    with downstream.workshop.rim.engine.connect() as connection:
+    with downstream.workshop.ctx.engine.connect() as connection:
         place = log_following.hold(connection)
         assert place is not None
         subject = log_following.following(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
@@ -204,7 +204,7 @@ def test_what_a_message_is_known_by_decides(downstream: Downstream) -> None:
     downstream.subscribe(recipient_domains=["example.org"])
     body = {"events": [{"kind": "delivery", "recipient": "ann@example.net", "message_id": "m"}]}
     downstream.workshop.receive(source, json.dumps(body).encode())
-    draining.drain(downstream.workshop.rim)
+    draining.drain(downstream.workshop.ctx)
     assert "tidings.deliver" in downstream.workshop.bell.rings
     downstream.fan_out()
     assert [id_ for _, id_ in made(downstream)] == [fitting]

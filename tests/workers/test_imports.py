@@ -16,7 +16,7 @@ from shared.suppression import store as suppressions
 from shared.suppression.csv_files import Defaults, ListError
 from shared.suppression.queries import Wanted
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, MailType, Origin, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 from tests.workers.workshop import Workshop
 from workers.jobs import export_suppressions, import_suppressions
 from workers.jobs import runner as working
@@ -27,7 +27,7 @@ FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
 
 def ask(workshop: Workshop, text: str | bytes, *, skip: bool = False, replace: bool = False, **defaults: Any) -> UUID:
     content = text.encode() if isinstance(text, str) else text
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         return suppression_jobs.ask_import_of_csv(
             connection,
             content,
@@ -40,7 +40,7 @@ def ask(workshop: Workshop, text: str | bytes, *, skip: bool = False, replace: b
 
 
 def found(workshop: Workshop, job_id: UUID) -> Job:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         job = jobs.find(connection, job_id)
     assert job is not None
     return job
@@ -48,12 +48,12 @@ def found(workshop: Workshop, job_id: UUID) -> Job:
 
 def done(workshop: Workshop, text: str | bytes, **wishes: Any) -> Job:
     job_id = ask(workshop, text, **wishes)
-    working.work(workshop.rim)
+    working.work(workshop.ctx)
     return found(workshop, job_id)
 
 
 def file_of(workshop: Workshop, job: Job) -> str:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         return b"".join(job_files.parts(connection, job.id, job_files.OUTPUT)).decode()
 
 
@@ -109,7 +109,7 @@ class TestAFile:
 
     def test_says_nothing_where_the_defaults_hold(self, workshop: Workshop) -> None:
         types = frozenset({MailType.NON_TRANSACTIONAL})
-        done(workshop, "email\na@x.net\n", types=types, reason=Reason.UNSUBSCRIBE, tenant="acme")
+        done(workshop, "email\na@x.net\n", types=types, reason=SuppressionReason.UNSUBSCRIBE, tenant="acme")
         assert [row[1:4] for row in listed(workshop)] == [("unsubscribe", ["non_transactional"], "acme")]
 
     @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ class TestAFile:
             {"address": "a@x.net", "types": ["transactional"], "note": None},
             {"domain": "x.org"},
         ]
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             job_id = suppression_jobs.ask_import_of_rows(
                 connection, rows, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
             )
-        working.work(workshop.rim)
+        working.work(workshop.ctx)
         assert found(workshop, job_id).state is JobState.DONE, found(workshop, job_id).error
         assert addresses(workshop) == ["@x.org", "a@x.net"]
 
@@ -244,7 +244,7 @@ class TestALongFile:
         job_id = ask(workshop, long_file(60))
         turns = 0
         while not found(workshop, job_id).state.is_over:
-            working.work(workshop.rim, slice_seconds=0.0001)
+            working.work(workshop.ctx, slice_seconds=0.0001)
             turns += 1
             if not found(workshop, job_id).state.is_over:
                 assert listed(workshop) == []
@@ -268,7 +268,7 @@ class TestALongFile:
         monkeypatch.setattr(Progress, "note", note)
         while not found(workshop, job_id).state.is_over:
             workshop.run("UPDATE jobs SET available_at = now() - interval '1 s', attempts = 0")
-            working.work(workshop.rim)
+            working.work(workshop.ctx)
             assert len(addresses(workshop)) in (0, 30)
         assert found(workshop, job_id).state is JobState.DONE
         assert len(addresses(workshop)) == 30
@@ -278,11 +278,11 @@ class TestALongFile:
     def test_that_is_cancelled_leaves_nothing(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 10)
         job_id = ask(workshop, long_file(30))
-        working.work(workshop.rim, slice_seconds=0.0001)
+        working.work(workshop.ctx, slice_seconds=0.0001)
         assert workshop.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             jobs.cancel(connection, job_id)
-        working.work(workshop.rim)
+        working.work(workshop.ctx)
         assert listed(workshop) == []
         for table in ("staged_suppressions", "job_files"):
             assert workshop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
@@ -297,23 +297,23 @@ class TestALongFile:
         with monkeypatch.context() as patch:
             patch.setattr(working, "_finish", die)
             with pytest.raises(CancelledError):
-                working.work(workshop.rim)
-        with workshop.rim.engine.begin() as connection:
-            lifted = [workshop.rim.keys.of_address("a@x.net")]
+                working.work(workshop.ctx)
+        with workshop.ctx.engine.begin() as connection:
+            lifted = [workshop.ctx.keys.of_address("a@x.net")]
             now = datetime.now(UTC)
             suppressions.lift(connection, keys=lifted, tenant=None, reason=None, actor="p", note=None, now=now)
         workshop.run("UPDATE jobs SET available_at = now() - interval '1 s'")
-        working.work(workshop.rim)
+        working.work(workshop.ctx)
         assert found(workshop, job_id).state is JobState.DONE
         assert found(workshop, job_id).report["added"] == 1
         assert listed(workshop) == []
 
 
 def exported(workshop: Workshop, **wanted: Any) -> str:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         job_id = suppression_jobs.ask_export(connection, Wanted(**wanted), asked_by="ann", now=datetime.now(UTC))
     while not found(workshop, job_id).state.is_over:
-        working.work(workshop.rim, slice_seconds=0.0001)
+        working.work(workshop.ctx, slice_seconds=0.0001)
     job = found(workshop, job_id)
     assert job.state is JobState.DONE, job.error
     return file_of(workshop, job)
@@ -347,12 +347,13 @@ class TestAnExport:
         rare = ('"john doe"@x.net', "joe@[192.0.2.1]", "=1+1@x.net", "'@x.net")
         new = [
             NewEntry(
-                key=workshop.rim.keys.of_address(address), address=address, domain=None, reason=Reason.HARD_BOUNCE,
-                types=ALL_MAIL, origin=Origin.EVENT, since=now,
+                key=workshop.ctx.keys.of_address(address), address=address, domain=None,
+                reason=SuppressionReason.HARD_BOUNCE,
+                types=ALL_MAIL, origin=SuppressionOrigin.EVENT, since=now,
             )
             for address in rare
         ]  # fmt: skip
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             suppressions.add(connection, new, now)
         before = workshop.rows("SELECT key, address FROM suppressions ORDER BY key")
         text = exported(workshop)

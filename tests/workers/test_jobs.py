@@ -15,7 +15,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Job, JobState, TooLateError
 from shared.operations import retention
 from tests.workers.workshop import Workshop
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import runner as working
 from workers.jobs.progress import InterruptionError, JobError, Progress
 
@@ -26,14 +26,14 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(working.KINDS, "count", count)
 
 
-def count(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def count(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     total = job.parameters["total"]
     for number in range(job.position.get("next", 0), total):
         if number == job.parameters.get("fails_at"):
             raise ValueError(f"{number} cannot be counted")
         if number == job.parameters.get("refuses_at"):
             raise JobError(f"{number} is none", {"counted": number})
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             progress.note(connection, number + 1, total, {"next": number + 1})
             connection.exec_driver_sql("INSERT INTO counted VALUES (%(n)s)", {"n": number})
         progress(number + 1, total, {"next": number + 1})
@@ -47,12 +47,12 @@ def house(workshop: Workshop) -> Workshop:
 
 
 def ask(house: Workshop, kind: str = "count", **parameters: Any) -> UUID:
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         return jobs.create(connection, kind=kind, parameters=parameters, asked_by="test", now=datetime.now(UTC))
 
 
 def found(house: Workshop, job_id: UUID) -> Job:
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         job = jobs.find(connection, job_id)
     assert job is not None
     return job
@@ -64,7 +64,7 @@ def counted(house: Workshop) -> list[int]:
 
 def claim(house: Workshop, lease_seconds: float = 60) -> tuple[Job | None, UUID]:
     token = uuid4()
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         return jobs.claim(connection, kinds=["count"], token=token, lease_seconds=lease_seconds), token
 
 
@@ -76,7 +76,7 @@ class TestAJob:
     def test_is_worked_on_to_its_end(self, house: Workshop) -> None:
         job_id = ask(house, total=3)
         assert found(house, job_id).state is JobState.QUEUED
-        working.work(house.rim)
+        working.work(house.ctx)
         job = found(house, job_id)
         assert (job.state, job.done, job.total, job.report) == (JobState.DONE, 3, 3, {"counted": 3})
         assert job.started_at is not None
@@ -86,16 +86,16 @@ class TestAJob:
     def test_gives_others_their_turn_and_goes_on_where_it_was(self, house: Workshop) -> None:
         job_id = ask(house, total=3)
         for number in (1, 2):
-            working.work(house.rim, slice_seconds=0.0001)
+            working.work(house.ctx, slice_seconds=0.0001)
             assert (found(house, job_id).state, found(house, job_id).done) == (JobState.RUNNING, number)
         assert house.bell.rings == [JOBS, JOBS]
-        working.work(house.rim)
+        working.work(house.ctx)
         assert found(house, job_id).state is JobState.DONE
         assert counted(house) == [0, 1, 2]
 
     def test_that_waited_longest_comes_first(self, house: Workshop) -> None:
         first, second = ask(house, total=3), ask(house, total=1)
-        working.work(house.rim, slice_seconds=0.0001)  # the first one's turn is over
+        working.work(house.ctx, slice_seconds=0.0001)  # the first one's turn is over
         job, _ = claim(house)
         assert job is not None
         assert job.id == second
@@ -103,12 +103,12 @@ class TestAJob:
 
     def test_of_a_kind_that_is_not_known_here_is_left_to_who_knows_it(self, house: Workshop) -> None:
         job_id = ask(house, kind="unheard of")
-        working.work(house.rim)
+        working.work(house.ctx)
         assert found(house, job_id).state is JobState.QUEUED
 
     def test_that_refuses_fails_at_once_with_its_reason_and_report(self, house: Workshop) -> None:
         job_id = ask(house, total=3, refuses_at=1)
-        working.work(house.rim)
+        working.work(house.ctx)
         job = found(house, job_id)
         assert (job.state, job.error, job.report) == (JobState.FAILED, "1 is none", {"counted": 1})
 
@@ -116,23 +116,23 @@ class TestAJob:
         self, house: Workshop
     ) -> None:
         job_id = ask(house, total=3, fails_at=1)
-        working.work(house.rim)
+        working.work(house.ctx)
         assert found(house, job_id).state is JobState.RUNNING
         assert claim(house)[0] is None, "it has to wait before the next try"
         for _ in range(5):
             come_due(house)
-            working.work(house.rim)
+            working.work(house.ctx)
         job = found(house, job_id)
         assert (job.state, job.error) == (JobState.FAILED, "ValueError: 1 cannot be counted")
         assert counted(house) == [0]
 
     def test_ends_with_nothing_left_but_what_it_made(self, house: Workshop) -> None:
         job_id = ask(house, total=1, sealed="secret")
-        with house.rim.engine.begin() as connection:
+        with house.ctx.engine.begin() as connection:
             for name in (job_files.INPUT, job_files.OUTPUT):
                 job_files.write(connection, job_id, name, 0, b"x")
         assert not {"sealed"} & found(house, job_id).shown_parameters.keys()
-        working.work(house.rim)
+        working.work(house.ctx)
         assert house.rows("SELECT name FROM job_files") == [("output",)]
         assert found(house, job_id).parameters == {"total": 1}
 
@@ -140,21 +140,21 @@ class TestAJob:
 class TestAWorker:
     def test_that_was_killed_is_followed_by_another_when_its_lease_has_run_out(self, house: Workshop) -> None:
         job_id = ask(house, total=3)
-        working.work(house.rim, slice_seconds=0.0001)
+        working.work(house.ctx, slice_seconds=0.0001)
         claim(house)  # and never says a word again
-        working.work(house.rim)
+        working.work(house.ctx)
         assert found(house, job_id).done == 1
         come_due(house)
-        working.work(house.rim)
+        working.work(house.ctx)
         assert counted(house) == [0, 1, 2]
 
     def test_that_was_overtaken_writes_nothing(self, house: Workshop) -> None:
         job_id = ask(house, total=2)
         job, token = claim(house, lease_seconds=0)
         assert job is not None
-        working.work(house.rim)
-        working._go_on(house.rim, job, token, float("inf"))
-        with house.rim.engine.begin() as connection:
+        working.work(house.ctx)
+        working._go_on(house.ctx, job, token, float("inf"))
+        with house.ctx.engine.begin() as connection:
             assert not jobs.release(connection, job_id, token)
             assert not jobs.finish(connection, job_id, token, JobState.FAILED)
         assert counted(house) == [0, 1]
@@ -164,7 +164,7 @@ class TestAWorker:
         for _ in range(20):
             ask(house, total=3)
         rims = [house.another_rim() for _ in range(4)]
-        threads = [threading.Thread(target=working.work, args=(rim,)) for rim in rims]
+        threads = [threading.Thread(target=working.work, args=(ctx,)) for ctx in rims]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -177,7 +177,7 @@ class TestAWorker:
         for _ in range(5):
             assert claim(house)[0] is not None
             come_due(house)
-        working.work(house.rim)
+        working.work(house.ctx)
         job = found(house, job_id)
         assert job.state is JobState.FAILED
         assert job.error is not None
@@ -187,22 +187,22 @@ class TestAWorker:
     def test_that_is_writing_a_result_keeps_the_job_although_its_lease_runs_out(self, house: Workshop) -> None:
         job_id = ask(house, total=1)
         _, token = claim(house)
-        progress = Progress(engine=house.rim.engine, job_id=job_id, token=token, until=float("inf"))
-        with house.rim.engine.begin() as connection:
+        progress = Progress(engine=house.ctx.engine, job_id=job_id, token=token, until=float("inf"))
+        with house.ctx.engine.begin() as connection:
             progress.note(connection, 0)
             connection.exec_driver_sql("UPDATE jobs SET available_at = now() - interval '1 s'")
             assert claim(house)[0] is None
-            with house.rim.engine.begin() as other, pytest.raises(TooLateError):
+            with house.ctx.engine.begin() as other, pytest.raises(TooLateError):
                 jobs.cancel(other, job_id)
 
 
 class TestCancelling:
     def test_what_nobody_works_on_ends_it_at_once(self, house: Workshop) -> None:
         job_id = ask(house, total=1)
-        with house.rim.engine.begin() as connection:
+        with house.ctx.engine.begin() as connection:
             job_files.write(connection, job_id, job_files.INPUT, 0, b"x")
             assert jobs.cancel(connection, job_id).state is JobState.CANCELLED  # type: ignore[union-attr]
-        working.work(house.rim)
+        working.work(house.ctx)
         assert counted(house) == []
         assert house.rows("SELECT * FROM job_files") == []
 
@@ -210,23 +210,23 @@ class TestCancelling:
         job_id = ask(house, total=3)
         job, token = claim(house)
         assert job is not None
-        with house.rim.engine.begin() as connection:
+        with house.ctx.engine.begin() as connection:
             assert jobs.cancel(connection, job_id).state is JobState.RUNNING  # type: ignore[union-attr]
-        working._go_on(house.rim, job, token, float("inf"))
+        working._go_on(house.ctx, job, token, float("inf"))
         assert found(house, job_id).state is JobState.CANCELLED
         assert counted(house) == [], "what is written together with the progress is not written"
 
     def test_what_is_over_changes_nothing(self, house: Workshop) -> None:
         job_id = ask(house, total=1)
-        working.work(house.rim)
-        with house.rim.engine.begin() as connection:
+        working.work(house.ctx)
+        with house.ctx.engine.begin() as connection:
             assert jobs.cancel(connection, job_id).state is JobState.DONE  # type: ignore[union-attr]
             assert jobs.cancel(connection, uuid4()) is None
 
 
 def test_jobs_are_listed_the_newest_first(house: Workshop) -> None:
     begin = datetime.now(UTC)
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         asked = [
             jobs.create(
                 connection,
@@ -237,7 +237,7 @@ def test_jobs_are_listed_the_newest_first(house: Workshop) -> None:
             )
             for number in range(4)
         ]
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         assert [job.id for job in jobs.listed(connection).items] == asked[::-1]
         assert [job.id for job in jobs.listed(connection, kind="other").items] == asked[3:]
         assert jobs.listed(connection, state=JobState.DONE).items == []
@@ -251,7 +251,7 @@ def test_an_interruption_is_not_caught_by_whoever_handles_our_errors() -> None:
 
 def test_a_file_is_read_in_its_parts(house: Workshop) -> None:
     job_id = ask(house)
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         for part, content in enumerate((b"one", b"two", b"three")):
             job_files.write(connection, job_id, job_files.OUTPUT, part, content)
         job_files.write(connection, job_id, job_files.OUTPUT, 1, b"another")
@@ -262,14 +262,14 @@ def test_a_file_is_read_in_its_parts(house: Workshop) -> None:
 
 def test_jobs_that_are_over_and_their_files_go_when_retention_has_passed(house: Workshop) -> None:
     old, waiting, young = (ask(house, total=0) for _ in range(3))
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         for job_id in (old, waiting, young):
             job_files.write(connection, job_id, job_files.OUTPUT, 0, b"x")
-    working.work(house.rim)
+    working.work(house.ctx)
     house.run("UPDATE jobs SET finished_at = now() - interval '40 days' WHERE id = %(id)s", id=old)
     house.run("UPDATE jobs SET state = 'queued', finished_at = NULL WHERE id = %(id)s", id=waiting)
     now = datetime.now(UTC)
-    with house.rim.engine.begin() as connection:
+    with house.ctx.engine.begin() as connection:
         for oldest, left in ((now - timedelta(days=30), {waiting, young}), (now + timedelta(days=1), {waiting})):
             retention.trim(connection, oldest)
             assert {row[0] for row in connection.exec_driver_sql("SELECT job_id FROM job_files")} == left

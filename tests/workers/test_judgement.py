@@ -82,28 +82,28 @@ def parser(source: Source, monkeypatch: pytest.MonkeyPatch) -> Parser:
 def receive(workshop: Workshop, source: Source, *happened: dict[str, Any]) -> UUID:
     """A receipt that says this, drained."""
     receipt = workshop.receive(source, json.dumps(happened).encode())
-    draining.drain(workshop.rim)
+    draining.drain(workshop.ctx)
     return receipt
 
 
 def process_again(workshop: Workshop, *receipts: UUID) -> None:
-    with workshop.rim.durable.begin() as connection:
+    with workshop.ctx.engine_sync_commit.begin() as connection:
         assert reprocess.queue(connection, receipts) == len(receipts)
-    draining.drain(workshop.rim)
-    workers_suppressions.judge_due(workshop.rim)
+    draining.drain(workshop.ctx)
+    workers_suppressions.judge_due(workshop.ctx)
 
 
 def preview(workshop: Workshop, receipt: UUID) -> Difference:
-    with workshop.rim.durable.connect() as connection, connection.begin() as transaction:
-        found = previews.of_receipt(connection, receipt, workshop.rim.vault)
+    with workshop.ctx.engine_sync_commit.connect() as connection, connection.begin() as transaction:
+        found = previews.of_receipt(connection, receipt, workshop.ctx.vault)
         transaction.rollback()
     assert found is not None
     return found
 
 
 def entries(workshop: Workshop, recipient: str = ANN) -> list[Entry]:
-    with workshop.rim.engine.connect() as connection:
-        return suppressions.find(connection, workshop.rim.keys.of_address(recipient))
+    with workshop.ctx.engine.connect() as connection:
+        return suppressions.find(connection, workshop.ctx.keys.of_address(recipient))
 
 
 def reasons(workshop: Workshop, recipient: str = ANN) -> list[str]:
@@ -115,10 +115,10 @@ def announced(workshop: Workshop) -> list[str]:
 
 
 def lift(workshop: Workshop, recipient: str = ANN, now: datetime | None = None) -> None:
-    with workshop.rim.durable.begin() as connection:
+    with workshop.ctx.engine_sync_commit.begin() as connection:
         suppressions.lift(
             connection,
-            keys=[workshop.rim.keys.of_address(recipient)],
+            keys=[workshop.ctx.keys.of_address(recipient)],
             tenant=None,
             reason=None,
             actor="eve",
@@ -166,7 +166,7 @@ class TestDraining:
         assert workshop.rows("SELECT 1 FROM events") == []
         workshop.run("ALTER TABLE suppressions DROP CONSTRAINT poison")
         workshop.come_due()
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert reasons(workshop) == ["hard_bounce"]
 
     def test_takes_the_words_of_a_story_for_what_they_are(self, workshop: Workshop) -> None:
@@ -186,7 +186,7 @@ class TestDraining:
             Happening(kind=EventType.UNSUBSCRIBED, at=BEGIN, message=message, recipients=(BOB,)),
         ]
         workshop.receive(source, provider.body(happened))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert (reasons(workshop, ANN), reasons(workshop, BOB)) == (["complaint"], ["unsubscribe"])
         [entry] = entries(workshop, BOB)
         assert entry.types == ["non_transactional"]
@@ -206,7 +206,7 @@ class TestProcessingAgain:
             receive(workshop, source, told("complained", hour=2)),
             receive(workshop, source, *(soft(number) for number in range(6))),
         ]
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         assert len(reasons(workshop)) == 4
         lift(workshop)
         process_again(workshop, *receipts)
@@ -273,7 +273,7 @@ class TestProcessingAgain:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receipts = [receive(workshop, source, soft(number)) for number in range(4)]
         receipts.append(receive(workshop, source, soft(4) | {"status": "4.7.28"}))
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         assert reasons(workshop) == ["soft_bounce"]
         parser.classifies = {}
         process_again(workshop, *receipts)
@@ -286,7 +286,7 @@ class TestProcessingAgain:
         receive(workshop, source, *(soft(number) for number in range(5)))
         parser.takes = {EventType.OPENED: EventType.DELIVERED}
         receipt = receive(workshop, source, told("open", hour=9))
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         assert entries(workshop) == []
         parser.takes = {}
         process_again(workshop, receipt)
@@ -313,7 +313,7 @@ class TestAPreview:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receive(workshop, source, *(soft(number) for number in range(4)))
         receipt = receive(workshop, source, soft(4) | {"status": "4.7.28"})
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         parser.classifies = {}
         [told_] = preview(workshop, receipt).suppressions
         assert (told_.action, told_.shown["reason"]) == ("withdrawn", "soft_bounce")
@@ -321,5 +321,5 @@ class TestAPreview:
 
     def test_of_what_would_not_change_shows_none(self, workshop: Workshop, source: Source) -> None:
         receipt = receive(workshop, source, hard(ANN), *(soft(number) for number in range(6)))
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         assert preview(workshop, receipt).suppressions == []

@@ -28,7 +28,7 @@ def partitions_of(workshop: Workshop, table: str = "receipts") -> list[str]:
 
 
 def make_partitions(workshop: Workshop, now: datetime) -> list[str]:
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         return partitions.ensure(connection, now=now)
 
 
@@ -64,7 +64,7 @@ class TestPartitions:
     def test_that_are_missing_are_made_by_the_hour(self, workshop: Workshop) -> None:
         newest = partitions_of(workshop)[-1]
         workshop.run(f"DROP TABLE {newest}")
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert newest in partitions_of(workshop)
 
     @pytest.mark.parametrize("trimming", ["trim", "trim_history"])
@@ -75,7 +75,7 @@ class TestPartitions:
         workshop.run(f"DROP TABLE {newest}")
         monkeypatch.setattr(retention, trimming, Mock(side_effect=RuntimeError("it takes too long")))
         with pytest.raises(RuntimeError):
-            maintenance.maintain(workshop.rim)
+            maintenance.maintain(workshop.ctx)
         assert newest in partitions_of(workshop)
 
 
@@ -89,7 +89,7 @@ class TestWhatRetentionHasPassed:
         receive_at(workshop, kept)
         receive_at(workshop, NOW)
 
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
 
         assert workshop.rows("SELECT received_at FROM receipts ORDER BY 1") == [(kept,), (NOW,)]
         assert oldest not in partitions_of(workshop)
@@ -110,7 +110,7 @@ class TestWhatRetentionHasPassed:
                 id=receipt,
                 at=at,
             )
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             trimmed = retention.trim(connection, NOW - RETENTION)
         for table in ("receipt_keys", "refusals", "parked_receipts", "event_keys"):
             assert trimmed[table] == 1
@@ -119,32 +119,32 @@ class TestWhatRetentionHasPassed:
     def test_is_let_go_of_although_somebody_reads_it_only_later(self, workshop: Workshop) -> None:
         make_partitions(workshop, LONG_AGO)
         receive_at(workshop, LONG_AGO)
-        with workshop.rim.engine.connect() as reader:
+        with workshop.ctx.engine.connect() as reader:
             reader.exec_driver_sql("SELECT count(*) FROM receipts")
-            maintenance.maintain(workshop.rim)
+            maintenance.maintain(workshop.ctx)
             assert workshop.rows("SELECT count(*) FROM receipts") == [(1,)]
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert workshop.rows("SELECT count(*) FROM receipts") == [(0,)]
 
     def test_leaves_what_is_younger_usable(self, workshop: Workshop) -> None:
         make_partitions(workshop, LONG_AGO)
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         source = workshop.add_source("cm", "cloudmailin", {"username": "user", "password": "secret"})
         body = {"events": [{"kind": "delivery", "recipient": "ann@example.net", "message_id": "m"}]}
         workshop.receive(source, json.dumps(body).encode())
-        assert draining.drain(workshop.rim).new_events == 1
+        assert draining.drain(workshop.ctx).new_events == 1
         assert workshop.rows("SELECT count(*) FROM receipts JOIN events ON receipt_id = receipts.id") == [(1,)]
 
 
 def test_two_workers_do_not_maintain_at_once(workshop: Workshop) -> None:
     make_partitions(workshop, LONG_AGO)
     before = partitions_of(workshop)
-    with workshop.rim.engine.connect() as other:
+    with workshop.ctx.engine.connect() as other:
         other.exec_driver_sql(f"SELECT pg_advisory_lock({maintenance._LOCK})")
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert partitions_of(workshop) == before
         other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
-    maintenance.maintain(workshop.rim)
+    maintenance.maintain(workshop.ctx)
     assert set(partitions_of(workshop)) < set(before)
 
 
@@ -164,35 +164,35 @@ class TestTheLogOfChanges:
         monkeypatch.setattr(maintenance, "_CHANGES_AT_ONCE", 2)
         workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
         self.write(workshop, *("old",) * 5)
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         self.write(workshop, "young")
         self.days_pass(workshop, 29)
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert len(workshop.changes()) == 6
         self.days_pass(workshop, 2)
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert workshop.changes() == ["young"]
         assert workshop.rows("SELECT id FROM change_floor") == [(5,)]
 
     def test_waits_for_those_who_turn_it_into_deliveries(self, workshop: Workshop) -> None:
         self.write(workshop, "old")
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         self.days_pass(workshop, 31)
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert workshop.changes() == ["old"]
         workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         assert workshop.changes() == []
 
     def test_is_let_go_of_by_one_at_a_time(self, workshop: Workshop) -> None:
         workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
         self.write(workshop, "old")
-        maintenance.maintain(workshop.rim)
+        maintenance.maintain(workshop.ctx)
         self.days_pass(workshop, 31)
-        with workshop.rim.engine.connect() as other:
+        with workshop.ctx.engine.connect() as other:
             other.exec_driver_sql(f"SELECT pg_advisory_lock({maintenance._LOCK})")
-            maintenance.let_go_of_changes(workshop.rim, NOW - RETENTION)
+            maintenance.let_go_of_changes(workshop.ctx, NOW - RETENTION)
             assert workshop.changes() == ["old"]
             other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
-        maintenance.let_go_of_changes(workshop.rim, NOW - RETENTION)
+        maintenance.let_go_of_changes(workshop.ctx, NOW - RETENTION)
         assert workshop.changes() == []

@@ -31,7 +31,7 @@ from tests import sinks, telling
 from tests.sinks import HttpSink, MailSink
 from tests.workers.workshop import Workshop
 from workers.alerts import notify
-from workers.context import Rim
+from workers.context import WorkerContext
 
 T = TypeVar("T")
 
@@ -50,10 +50,10 @@ class Office:
         self, name: str = "cli", url: str = "", kind: Kind = Kind.WEBHOOK, least: Severity = Severity.WARNING
     ) -> str:
         """A channel, by default a webhook to the sink; its secret."""
-        rim = self.workshop.rim
+        ctx = self.workshop.ctx
         checked = channels.checked_url(kind, url or f"{self.sink.url}/{name}")
-        with rim.engine.begin() as connection:
-            made = channels.create(connection, rim.vault, name=name, kind=kind, url=checked, least_severity=least)
+        with ctx.engine.begin() as connection:
+            made = channels.create(connection, ctx.vault, name=name, kind=kind, url=checked, least_severity=least)
         return made.secret or ""
 
     def fire(self, subject: str = "main", **more: Any) -> UUID:
@@ -66,12 +66,12 @@ class Office:
         self.do(lambda connection: telling.resolve(connection, alert_id))
 
     def do(self, work: Callable[[Connection], T]) -> T:
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             return work(connection)
 
-    def tell(self, rim: Rim | None = None) -> int:
+    def tell(self, ctx: WorkerContext | None = None) -> int:
         """What the clock has done every few seconds."""
-        return notify.tell_due(rim or self.workshop.rim, deadlines_seconds=SHORT)
+        return notify.tell_due(ctx or self.workshop.ctx, deadlines_seconds=SHORT)
 
     def tell_at_leisure(self) -> int:
         """The same after all rests and delays have passed."""
@@ -79,7 +79,7 @@ class Office:
         return self.tell()
 
     def rested(self) -> None:
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE alert_channels SET rests_until = NULL")
             connection.exec_driver_sql("UPDATE alert_notices SET available_at = now() WHERE state = 'pending'")
 
@@ -95,7 +95,7 @@ class Office:
         return [request.json for request in self.sink.received if request.path == path]
 
     def standing(self, name: str = "cli") -> stored.ChannelRow:
-        with self.workshop.rim.engine.begin() as connection:
+        with self.workshop.ctx.engine.begin() as connection:
             row = stored.find(connection, name)
         assert row is not None
         return row
@@ -362,7 +362,7 @@ def test_a_hanging_channel_holds_up_no_other(office: Office) -> None:
         stuck.always = hang
         office.channel("stuck", url=stuck.url)
         office.fire()
-        one, other = office.workshop.rim, office.workshop.another_rim()
+        one, other = office.workshop.ctx, office.workshop.another_rim()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(notify.tell_due, one)
             assert begun.wait(10)
@@ -387,7 +387,7 @@ def test_channels_that_hang_together_are_waited_for_together(office: Office) -> 
     for name in ("a", "b", "c", "d"):
         office.channel(name)
     office.fire()
-    assert notify.tell_due(office.workshop.rim) == 4
+    assert notify.tell_due(office.workshop.ctx) == 4
     assert sum((office.states(name) for name in "abcd"), Counter()) == {"sent": 4}
 
 
@@ -522,7 +522,7 @@ def test_a_bug_in_one_channel_is_its_own(office: Office) -> None:
     office.channel("odd")
     office.channel()
     office.workshop.run(
-        "UPDATE alert_channels SET target = %(target)s WHERE name = 'odd'", target=office.workshop.rim.vault.seal({})
+        "UPDATE alert_channels SET target = %(target)s WHERE name = 'odd'", target=office.workshop.ctx.vault.seal({})
     )
     office.fire()
     assert office.tell() == 2
@@ -542,7 +542,7 @@ def test_a_removed_channel_is_told_nothing_more(office: Office) -> None:
 
 def test_no_notice_is_left_over_by_a_channel_that_is_removed_meanwhile(office: Office) -> None:
     office.channel()
-    engine = office.workshop.rim.engine
+    engine = office.workshop.ctx.engine
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as connection:
             telling.fire(connection)
@@ -580,7 +580,7 @@ def test_a_worker_killed_between_telling_and_noting_is_made_up_for_by_the_same_m
     database_url: str, office: Office
 ) -> None:
     key = new_key()
-    office.workshop.rim = replace(office.workshop.rim, vault=Vault([key]))
+    office.workshop.ctx = replace(office.workshop.ctx, vault=Vault([key]))
     office.workshop.run("DELETE FROM peppers")  # sealed with a key that the other process does not have
     office.channel()
     for number in range(5):
@@ -634,12 +634,12 @@ def test_many_workers_tell_everything_once(office: Office) -> None:
     rims = [office.workshop.another_rim() for _ in range(4)]
     stop = threading.Event()
 
-    def work(rim: Rim) -> None:
+    def work(ctx: WorkerContext) -> None:
         while not stop.is_set():
-            notify.tell_due(rim)
+            notify.tell_due(ctx)
 
     with ThreadPoolExecutor(len(rims)) as pool:
-        done = [pool.submit(work, rim) for rim in rims]
+        done = [pool.submit(work, ctx) for ctx in rims]
         for number in range(15):
             alert_id = office.fire(f"s{number}")
             if number % 3 == 0:
@@ -665,7 +665,7 @@ def test_many_workers_tell_everything_once(office: Office) -> None:
 
 def test_a_real_worker_hears_the_bell_and_tells(database_url: str, broker_url: str, office: Office) -> None:
     key = new_key()
-    office.workshop.rim = replace(office.workshop.rim, vault=Vault([key]))
+    office.workshop.ctx = replace(office.workshop.ctx, vault=Vault([key]))
     office.workshop.run("DELETE FROM peppers")
     office.channel()
     office.channel("chat", url=office.sink.url.replace("http", "json") + "/chat", kind=Kind.APPRISE)
@@ -749,7 +749,7 @@ def test_apprise_is_ended_when_its_time_is_up(office: Office, behaviour: sinks.B
     office.channel("chat", url=office.sink.url.replace("http", "json") + "/chat?rto=600", kind=Kind.APPRISE)
     office.fire()
     office.sink.always = behaviour
-    notify.tell_due(office.workshop.rim, deadlines_seconds={Kind.APPRISE: 3.0})
+    notify.tell_due(office.workshop.ctx, deadlines_seconds={Kind.APPRISE: 3.0})
     assert office.states("chat") == {"pending": 1}
     assert "was not told" in str(office.standing("chat").last_error)
 

@@ -35,12 +35,12 @@ def account(scene: Scene) -> MailChannelsAccount:
 def work_on(scene: Scene) -> bool:
     """One slice; whether there is more to do."""
     scene.workshop.bell.rings.clear()
-    working.work(scene.workshop.rim, at_providers=True)
+    working.work(scene.workshop.ctx, at_providers=True)
     return ASK in scene.workshop.bell.rings
 
 
 def done(scene: Scene, kind: str, **parameters: Any) -> Job:
-    engine = scene.workshop.rim.engine
+    engine = scene.workshop.ctx.engine
     with engine.begin() as connection:
         given = {"source": "mc", **parameters}
         job_id = jobs.create(connection, kind=kind, parameters=given, asked_by="ann", now=datetime.now(UTC))
@@ -94,7 +94,7 @@ class TestReconciling:
         scene.everything_arrived_once(play)
 
     def test_waits_until_nobody_else_is_at_it(self, scene: Scene) -> None:
-        source, engine = scene.sources["mc"], scene.workshop.rim.engine
+        source, engine = scene.sources["mc"], scene.workshop.ctx.engine
         scene.suffer("mc", scene.play("mc"))
         with engine.begin() as connection:
             reconciliations.ensure(connection, [source.id])

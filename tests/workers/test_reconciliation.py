@@ -191,7 +191,7 @@ class TestTheProvidersApi:
     def test_that_does_not_take_the_key_is_said_so(self, scene: Scene) -> None:
         scene.workshop.run(
             "UPDATE sources SET credentials = %(sealed)s WHERE slug = 'mc'",
-            sealed=scene.workshop.rim.vault.seal({**mailchannels(scene).dialect.credentials(), "api_key": "wrong"}),
+            sealed=scene.workshop.ctx.vault.seal({**mailchannels(scene).dialect.credentials(), "api_key": "wrong"}),
         )
         scene.reconcile()
         assert "`api_key` of the source mc" in (scene.standing("mc").last_error or "")
@@ -289,7 +289,7 @@ class TestARun:
     def test_of_a_source_is_one_at_a_time(self, scene: Scene) -> None:
         scene.suffer("mc", scene.play("mc"))
         first = run(scene)
-        with scene.workshop.rim.engine.begin() as connection:
+        with scene.workshop.ctx.engine.begin() as connection:
             again = reconciliations.claim(
                 connection, scene.sources["mc"].id, token=uuid4(), lease_seconds=LEASE_SECONDS
             )
@@ -421,7 +421,7 @@ class TestASource:
         del credentials["api_key"]
         scene.workshop.run(
             "UPDATE sources SET credentials = %(sealed)s WHERE slug = 'mc'",
-            sealed=scene.workshop.rim.vault.seal(credentials),
+            sealed=scene.workshop.ctx.vault.seal(credentials),
         )
         scene.reconcile()
         assert scene.standing("mc").last_error is None
@@ -451,7 +451,7 @@ class TestWhatArrives:
         (failure,) = scene.failures("mc")
         assert (failure.state, failure.new_events) == ("recovered", None)
 
-        verification.verify(scene.workshop.rim)
+        verification.verify(scene.workshop.ctx)
         scene.work()
 
         (failure,) = scene.failures("mc")
@@ -478,7 +478,7 @@ def run(
     scene: Scene, orders: Orders | None = None, tell: Callable[[Progress], None] | None = None, slug: str = "mc"
 ) -> Run:
     """A run that has begun."""
-    source, engine = scene.sources[slug], scene.workshop.rim.engine
+    source, engine = scene.sources[slug], scene.workshop.ctx.engine
     with engine.begin() as connection:
         reconciliations.ensure(connection, [source.id])
         lease = reconciliations.claim(connection, source.id, token=uuid4(), lease_seconds=LEASE_SECONDS)

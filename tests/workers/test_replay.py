@@ -159,16 +159,16 @@ def with_deaths(estate: Estate, path: str, body: dict[str, Any]) -> None:
     for _ in range(50):
         estate.house.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
         token = uuid4()
-        with estate.rim.engine.begin() as connection:
+        with estate.ctx.engine.begin() as connection:
             job = jobs.claim(connection, kinds=list(working.KINDS), token=token, lease_seconds=60)
         if job is None:
             return
-        progress = Progress(engine=estate.rim.engine, job_id=job.id, token=token, until=0.0)
+        progress = Progress(engine=estate.ctx.engine, job_id=job.id, token=token, until=0.0)
         try:
-            report = working.KINDS[job.kind](estate.rim, job, progress)
+            report = working.KINDS[job.kind](estate.ctx, job, progress)
         except TurnOverError:
             continue  # there it dies, and gives nothing back
-        with estate.rim.engine.begin() as connection:
+        with estate.ctx.engine.begin() as connection:
             jobs.finish(connection, job.id, token, jobs.JobState.DONE, report=report)
     raise AssertionError("the job does not get on")
 
@@ -364,12 +364,12 @@ def test_a_worker_that_was_taken_over_does_nothing_more(estate: Estate, sink: Ht
     estate.deliver()
     made = estate.subscribe(sink.url)
     estate.house.call("POST", f"/v1/subscriptions/{made['id']}/recover", {"since": LONG_AGO})
-    with estate.rim.engine.begin() as connection:
+    with estate.ctx.engine.begin() as connection:
         job = jobs.claim(connection, kinds=list(working.KINDS), token=uuid4(), lease_seconds=60)
     assert job is not None
-    another = Progress(engine=estate.rim.engine, job_id=job.id, token=uuid4(), until=float("inf"))
+    another = Progress(engine=estate.ctx.engine, job_id=job.id, token=uuid4(), until=float("inf"))
     with pytest.raises(LeaseLostError):
-        jobs_recover.run(estate.rim, job, another)
+        jobs_recover.run(estate.ctx, job, another)
     assert estate.deliveries() == []
 
 
@@ -383,7 +383,7 @@ def test_a_replay_waits_for_an_attempt_that_is_being_written_down(estate: Estate
     def replay_it() -> None:
         estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay")
 
-    with estate.rim.engine.begin() as connection:  # in the order in which attempts are written down
+    with estate.ctx.engine.begin() as connection:  # in the order in which attempts are written down
         connection.exec_driver_sql("SELECT 1 FROM pending_deliveries FOR UPDATE")
         replaying = threading.Thread(target=replay_it)
         replaying.start()

@@ -70,14 +70,14 @@ def parser(source: Source, monkeypatch: pytest.MonkeyPatch) -> Parser:
 
 
 def process_again(workshop: Workshop, *receipts: UUID) -> None:
-    with workshop.rim.durable.begin() as connection:
+    with workshop.ctx.engine_sync_commit.begin() as connection:
         assert reprocess.queue(connection, receipts) == len(receipts)
-    draining.drain(workshop.rim)
+    draining.drain(workshop.ctx)
 
 
 def preview(workshop: Workshop, receipt: UUID) -> Difference:
-    with workshop.rim.durable.connect() as connection, connection.begin() as transaction:
-        found = previews.of_receipt(connection, receipt, workshop.rim.vault)
+    with workshop.ctx.engine_sync_commit.connect() as connection, connection.begin() as transaction:
+        found = previews.of_receipt(connection, receipt, workshop.ctx.vault)
         transaction.rollback()
     assert found is not None
     return found
@@ -91,7 +91,7 @@ class TestADeadReceipt:
     def test_is_processed_after_the_parser_was_mended(self, workshop: Workshop, source: Source, parser: Parser) -> None:
         parser.reads_nothing = True
         receipt = workshop.receive(source, told("delivery", "open"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert workshop.standing(receipt) == ("dead", "unreadable")
 
         parser.mend()
@@ -104,10 +104,10 @@ class TestADeadReceipt:
         self, workshop: Workshop, source: Source, parser: Parser
     ) -> None:
         workshop.receive(source, told("delivery"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.reads_nothing = True
         receipt = workshop.receive(source, told("open"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.mend()
         process_again(workshop, receipt)
         assert workshop.changes() == ["message.delivered", "message.opened"]
@@ -120,21 +120,21 @@ class TestADeadReceipt:
         parser = Parser(source, monkeypatch)
         parser.reads_nothing = True
         receipt = workshop.receive(source, ark.body([Happening(kind=EventType.DOMAIN_DNS_ERROR, at=datetime.now(UTC))]))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.mend()
         process_again(workshop, receipt)
         assert workshop.changes() == ["domain.dns_error"]
 
     def test_is_dead_again_if_nothing_has_changed(self, workshop: Workshop, source: Source) -> None:
         receipt = workshop.receive(source, b"not JSON")
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         process_again(workshop, receipt)
         assert workshop.standing(receipt) == ("dead", "unreadable")
 
     def test_has_all_its_attempts_again(self, workshop: Workshop, source: Source) -> None:
         receipt = workshop.receive(source, told("delivery"))
         workshop.run("UPDATE pending_receipts SET attempts = 5")
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert workshop.standing(receipt) == ("dead", "attempts_exhausted")
         process_again(workshop, receipt)
         assert workshop.standing(receipt) == ("processed", None)
@@ -145,7 +145,7 @@ class TestAProcessedReceipt:
     def test_says_what_the_mended_parser_reads(self, workshop: Workshop, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
         receipt = workshop.receive(source, told("bounce"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert counters(workshop) == [("delivered", 0, 0, 0)]
 
         parser.mend()
@@ -165,7 +165,7 @@ class TestAProcessedReceipt:
         workshop.receive(source, told("delivery", "open"))
         parser.takes = {EventType.CLICKED: EventType.OPENED}
         receipt = workshop.receive(source, told("click", "open"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert counters(workshop) == [("delivered", 3, 0, 3)]
 
         parser.mend()
@@ -177,7 +177,7 @@ class TestAProcessedReceipt:
         self, workshop: Workshop, source: Source, parser: Parser
     ) -> None:
         receipt = workshop.receive(source, told("delivery"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.overlooks = {EventType.DELIVERED}
         process_again(workshop, receipt)
         assert counters(workshop) == []
@@ -185,7 +185,7 @@ class TestAProcessedReceipt:
 
     def test_tells_nothing_again_if_nothing_has_changed(self, workshop: Workshop, source: Source) -> None:
         receipts = [workshop.receive(source, told("registration", "delivery", "open", kind)) for kind in ("x", "y")]
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         said = "SELECT status, previous_status, opens, status_event_id FROM recipient_states"
         before, announced = workshop.rows(said), workshop.changes()
         process_again(workshop, *receipts)
@@ -197,7 +197,7 @@ class TestAProcessedReceipt:
     def test_tells_only_what_is_new_in_it(self, workshop: Workshop, source: Source, parser: Parser) -> None:
         parser.overlooks = {EventType.CLICKED}
         receipt = workshop.receive(source, told("delivery", "open", "click"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.mend()
         process_again(workshop, receipt)
         assert counters(workshop) == [("delivered", 1, 1, 2)]
@@ -206,7 +206,7 @@ class TestAProcessedReceipt:
     def test_of_several_that_changed_each_is_replaced(self, workshop: Workshop, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.OPENED: EventType.READ}
         receipts = [workshop.receive(source, told("open") + b" " * number) for number in range(5)]
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         assert workshop.rows("SELECT reads, opens FROM recipient_states") == [(5, 0)]
         parser.mend()
         process_again(workshop, *receipts)
@@ -216,7 +216,7 @@ class TestAProcessedReceipt:
         self, workshop: Workshop, source: Source, parser: Parser
     ) -> None:
         receipt = workshop.receive(source, told("delivery"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.reads_nothing = True
         process_again(workshop, receipt)
         assert workshop.standing(receipt) == ("dead", "unreadable")
@@ -231,7 +231,7 @@ class TestAPreview:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
         parser.overlooks = {EventType.OPENED}
         receipt = workshop.receive(source, told("bounce", "open"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         parser.mend()
         before = self.contents(workshop)
 
@@ -250,7 +250,7 @@ class TestAPreview:
     ) -> None:
         parser.reads_nothing = True
         receipt = workshop.receive(source, told("delivery"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         with pytest.raises(PayloadError):
             preview(workshop, receipt)
         parser.mend()
@@ -264,19 +264,19 @@ class TestAPreview:
 
     def test_of_what_would_not_change_shows_no_state(self, workshop: Workshop, source: Source) -> None:
         receipt = workshop.receive(source, told("delivery", "open"))
-        draining.drain(workshop.rim)
+        draining.drain(workshop.ctx)
         found = preview(workshop, receipt)
         assert (found.events_before, found.events_after, list(found.states)) == (2, 2, [])
 
 
 def test_what_comes_in_meanwhile_does_not_wait_for_all_of_it(workshop: Workshop, source: Source) -> None:
     old = [workshop.receive(source, told(*["delivery"] * count)) for count in range(1, 3 * receipts.MOST_AGAIN)]
-    while draining.drain(workshop.rim).receipts:
+    while draining.drain(workshop.ctx).receipts:
         pass
-    with workshop.rim.durable.begin() as connection:
+    with workshop.ctx.engine_sync_commit.begin() as connection:
         reprocess.queue(connection, old)
     workshop.receive(source, told("bounce"))
-    draining.drain(workshop.rim, longest_run_seconds=0.0)
+    draining.drain(workshop.ctx, longest_run_seconds=0.0)
     assert workshop.rows("SELECT reprocess, count(*) FROM pending_receipts GROUP BY 1") == [
         (True, len(old) - receipts.MOST_AGAIN)
     ]
@@ -291,7 +291,7 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(works
     )
     workshop.run("ANALYZE pending_receipts")
     workshop.receive(source, told("delivery"))
-    with workshop.rim.engine.begin() as connection:
+    with workshop.ctx.engine.begin() as connection:
         values = {"limit": 400, "limit_again": 0, "most_bytes": 1 << 20, "token": UUID(int=1), "lease_seconds": 30}
         plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {receipts._CLAIM}", values).scalar_one()
     assert "pending_receipts_live" in str(plan)
@@ -300,7 +300,7 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(works
 
 def test_what_is_unverified_cannot_be_processed_this_way(workshop: Workshop, source: Source) -> None:
     receipt = workshop.park(source, told("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
-    with workshop.rim.durable.begin() as connection:
+    with workshop.ctx.engine_sync_commit.begin() as connection:
         assert reprocess.queue(connection, [receipt]) == 0
     assert workshop.standing(receipt)[0] == "unverified"
 
@@ -318,8 +318,8 @@ def test_receipts_are_selected_by_source_state_and_time(workshop: Workshop, sour
     dead = workshop.receive(source, b"not JSON")
     fine = workshop.receive(source, told("delivery"))
     elsewhere = workshop.receive(other, told("delivery"))
-    draining.drain(workshop.rim)
-    with workshop.rim.durable.connect() as connection:
+    draining.drain(workshop.ctx)
+    with workshop.ctx.engine_sync_commit.connect() as connection:
         assert reprocess.select(connection) == sorted([dead, fine, elsewhere])
         assert reprocess.select(connection, source_id=source.id) == sorted([dead, fine])
         assert reprocess.select(connection, state="dead") == [dead]

@@ -13,7 +13,7 @@ from shared.suppression import soft_bounce_store as bounces
 from shared.suppression import soft_bounces
 from shared.suppression import store as suppressions
 from shared.suppression.store import Entry, NewEntry
-from shared.vocabulary import ALL_MAIL, Origin, Reason
+from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining
 from workers import suppressions as workers_suppressions
@@ -45,12 +45,12 @@ def receive(
 ) -> None:
     """Events of so many messages, one an hour, drained."""
     workshop.receive(source, json.dumps([event(kind, number, recipient) for number in numbers]).encode())
-    draining.drain(workshop.rim)
+    draining.drain(workshop.ctx)
 
 
 def entries(workshop: Workshop, recipient: str = ANN) -> list[Entry]:
-    with workshop.rim.engine.connect() as connection:
-        return suppressions.find(connection, workshop.rim.keys.of_address(recipient))
+    with workshop.ctx.engine.connect() as connection:
+        return suppressions.find(connection, workshop.ctx.keys.of_address(recipient))
 
 
 def checks(workshop: Workshop) -> int:
@@ -67,12 +67,12 @@ class TestJudging:
         self, workshop: Workshop, source: Source
     ) -> None:
         receive(workshop, source, range(5))
-        assert workers_suppressions.judge_due(workshop.rim) == 1
+        assert workers_suppressions.judge_due(workshop.ctx) == 1
         [entry] = entries(workshop)
         assert (entry.since, entry.expires_at) == (BEGIN + timedelta(hours=4), BEGIN + timedelta(days=30, hours=4))
         assert checks(workshop) == 1
-        assert workers_suppressions.judge_due(workshop.rim) == 0
-        assert workers_suppressions.judge_due(workshop.rim, datetime.now(UTC) + timedelta(minutes=6)) == 0
+        assert workers_suppressions.judge_due(workshop.ctx) == 0
+        assert workers_suppressions.judge_due(workshop.ctx, datetime.now(UTC) + timedelta(minutes=6)) == 0
         assert checks(workshop) == 0
         assert entries(workshop) == [entry]
 
@@ -80,36 +80,36 @@ class TestJudging:
         """That batch looked for an entry before there was one, and is committed after it."""
         receive(workshop, source, range(5))
         workshop.receive(source, json.dumps([event("delivered", 9, ANN)]).encode())
-        with workshop.rim.engine.begin() as other:
+        with workshop.ctx.engine.begin() as other:
             decided = soft_bounces.decide(
-                other, workshop.rim.rules.rules(other).suppression, workshop.rim.keys, {(ANN, "acct")}, NOW
+                other, workshop.ctx.rules.rules(other).suppression, workshop.ctx.keys, {(ANN, "acct")}, NOW
             )
-            draining.drain(workshop.rim)
+            draining.drain(workshop.ctx)
             soft_bounces.carry_out(other, decided, NOW)
         assert len(entries(workshop)) == 1
-        workers_suppressions.judge_due(workshop.rim, NOW + timedelta(minutes=6))
+        workers_suppressions.judge_due(workshop.ctx, NOW + timedelta(minutes=6))
         assert entries(workshop) == []
         assert announced(workshop) == ["suppression.added", "suppression.removed"]
 
     def test_leaves_the_checks_of_a_worker_that_dies_to_the_next(self, workshop: Workshop, source: Source) -> None:
         receive(workshop, source, range(5))
-        with workshop.rim.engine.connect() as dying:
+        with workshop.ctx.engine.connect() as dying:
             assert bounces.alone(dying)
             assert bounces.take(dying, datetime.now(UTC), 100)[1] == {(ANN, "acct")}
-            assert workers_suppressions.judge_due(workshop.rim) == 0
-        assert workers_suppressions.judge_due(workshop.rim) == 1
+            assert workers_suppressions.judge_due(workshop.ctx) == 0
+        assert workers_suppressions.judge_due(workshop.ctx) == 1
 
     def test_by_many_workers_at_once_tells_everything_once(self, workshop: Workshop, source: Source) -> None:
         crowd = [f"c{number}@example.net" for number in range(30)]
         for recipient in crowd:
             receive(workshop, source, range(5), recipient=recipient)
         rims = [workshop.another_rim() for _ in range(3)]
-        threads = [threading.Thread(target=workers_suppressions.judge_due, args=(rim,)) for rim in rims]
+        threads = [threading.Thread(target=workers_suppressions.judge_due, args=(ctx,)) for ctx in rims]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         assert announced(workshop) == ["suppression.added"] * 30
 
     def test_goes_on_until_nobody_is_due(
@@ -118,7 +118,7 @@ class TestJudging:
         monkeypatch.setattr(workers_suppressions, "_RECIPIENTS_AT_ONCE", 2)
         for number in range(5):
             receive(workshop, source, range(5), recipient=f"c{number}@example.net")
-        assert workers_suppressions.judge_due(workshop.rim) == 5
+        assert workers_suppressions.judge_due(workshop.ctx) == 5
 
     def test_is_not_asked_for_by_deliveries_to_whom_the_rule_does_not_hold(
         self, workshop: Workshop, source: Source
@@ -128,9 +128,9 @@ class TestJudging:
 
     def test_of_a_delivery_ends_the_suppression(self, workshop: Workshop, source: Source) -> None:
         receive(workshop, source, range(5))
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         receive(workshop, source, [9], kind="delivered")
-        assert workers_suppressions.judge_due(workshop.rim) == 1
+        assert workers_suppressions.judge_due(workshop.ctx) == 1
         assert entries(workshop) == []
         [(action, event_id)] = workshop.rows(
             "SELECT action, event_id FROM suppression_history ORDER BY id DESC LIMIT 1"
@@ -143,32 +143,32 @@ class TestEnds:
     def add(self, workshop: Workshop, count: int) -> None:
         new = [
             NewEntry(
-                key=workshop.rim.keys.of_address(f"c{number}@example.net"),
+                key=workshop.ctx.keys.of_address(f"c{number}@example.net"),
                 address=f"c{number}@example.net",
                 domain=None,
-                reason=Reason.MANUAL,
+                reason=SuppressionReason.MANUAL,
                 types=ALL_MAIL,
-                origin=Origin.PERSON,
+                origin=SuppressionOrigin.PERSON,
                 since=BEGIN,
                 until=NOW + timedelta(days=1),
             )
             for number in range(count)
         ]
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             suppressions.add(connection, new, NOW)
 
     def test_are_told_once_by_however_many_workers(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers_suppressions, "_ENDS_AT_ONCE", 7)
         self.add(workshop, 40)
-        assert workers_suppressions.expire_due(workshop.rim) == 0
+        assert workers_suppressions.expire_due(workshop.ctx) == 0
         rims = [workshop.another_rim() for _ in range(3)]
         then = NOW + timedelta(days=2)
-        threads = [threading.Thread(target=workers_suppressions.expire_due, args=(rim, then)) for rim in rims]
+        threads = [threading.Thread(target=workers_suppressions.expire_due, args=(ctx, then)) for ctx in rims]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        workers_suppressions.expire_due(workshop.rim, then)
+        workers_suppressions.expire_due(workshop.ctx, then)
         assert announced(workshop).count("suppression.expired") == 40
 
 
@@ -176,17 +176,17 @@ class TestMaintenance:
     def test_lets_go_of_old_bounces_of_whom_nothing_is_held_against(self, workshop: Workshop, source: Source) -> None:
         receive(workshop, source, range(5))
         receive(workshop, source, range(4), recipient="bob@example.net")
-        workers_suppressions.judge_due(workshop.rim)
-        workers_suppressions.maintain(workshop.rim, NOW + timedelta(days=30))
+        workers_suppressions.judge_due(workshop.ctx)
+        workers_suppressions.maintain(workshop.ctx, NOW + timedelta(days=30))
         assert workshop.rows("SELECT count(*) FROM soft_bounces") == [(9,)]
-        workers_suppressions.maintain(workshop.rim, NOW + timedelta(days=60))
+        workers_suppressions.maintain(workshop.ctx, NOW + timedelta(days=60))
         assert workshop.rows("SELECT DISTINCT recipient FROM soft_bounces") == [(ANN,)]
 
     def test_looks_again_at_everybody_once_a_day(self, workshop: Workshop, source: Source) -> None:
         for number in range(20):
             receive(workshop, source, range(5), recipient=f"c{number}@example.net")
-        workers_suppressions.judge_due(workshop.rim)
+        workers_suppressions.judge_due(workshop.ctx)
         before = checks(workshop)
         for hour in range(24):
-            workers_suppressions.maintain(workshop.rim, NOW + timedelta(hours=hour))
+            workers_suppressions.maintain(workshop.ctx, NOW + timedelta(hours=hour))
         assert checks(workshop) == before + 20

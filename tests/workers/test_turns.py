@@ -9,11 +9,11 @@ from simulator.management import faults
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from workers import asking
-from workers.concurrency import Turns
+from workers.concurrency import ConcurrencyLimit
 
 
 def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
-    turns = Turns(2)
+    turns = ConcurrencyLimit(2)
     with turns.taken() as first, turns.taken() as second, turns.taken() as third:
         assert (first, second, third) == (True, True, False)
     with turns.taken() as again:
@@ -21,7 +21,7 @@ def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
 
 
 def test_a_turn_ends_with_what_fails_in_it() -> None:
-    turns = Turns(1)
+    turns = ConcurrencyLimit(1)
     with pytest.raises(ZeroDivisionError), turns.taken():
         raise ZeroDivisionError
     with turns.taken() as again:
@@ -43,15 +43,15 @@ def test_while_one_asks_a_provider_that_hangs_no_other_does(scene: Scene) -> Non
 
     for account in scene.accounts.values():
         account.faults.add(faults.interlude(hang))
-    thread = threading.Thread(target=asking.ask_due, args=(scene.workshop.rim,))
+    thread = threading.Thread(target=asking.ask_due, args=(scene.workshop.ctx,))
     thread.start()
     try:
         assert asked.wait(30)
         before = scene.server.requests
-        asking.ask_due(scene.workshop.rim)
+        asking.ask_due(scene.workshop.ctx)
         assert scene.server.requests == before
     finally:
         may_answer.set()
         thread.join()
-    asking.ask_due(scene.workshop.rim)
+    asking.ask_due(scene.workshop.ctx)
     assert all(scene.standing(slug).last_finished_at for slug in scene.sources)

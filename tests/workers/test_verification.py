@@ -78,11 +78,11 @@ def stage(workshop: Workshop) -> Iterator[Stage]:
 class TestAnUnknownKey:
     def test_is_fetched_and_what_it_signed_is_admitted_announced_and_processed(self, stage: Stage) -> None:
         receipt = stage.park(delivered("ann"))
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.workshop.standing(receipt) == ("pending", None)
         assert stage.workshop.bell.rings
 
-        draining.drain(stage.workshop.rim)
+        draining.drain(stage.workshop.ctx)
 
         assert stage.workshop.statuses() == {"ann@example.net": "delivered"}
         [(keys, version)] = stage.workshop.rows("SELECT fetched_keys, version FROM sources")
@@ -92,9 +92,9 @@ class TestAnUnknownKey:
     def test_is_asked_for_once_however_many_requests_name_it(self, stage: Stage) -> None:
         for number in range(5):
             stage.park(delivered(f"n{number}"))
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         stage.park(delivered("later"))
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.asked == 1
         assert stage.workshop.rows("SELECT count(*) FROM pending_receipts") == [(6,)]
 
@@ -105,13 +105,13 @@ class TestAnUnknownKey:
             dialect.rotate()
             body = json.dumps({"event": "DomainDNSError", "timestamp": 1767225600, "payload": {"domain": "x"}}).encode()
             receipt = workshop.park(source, body, dialect.sign(body, datetime.now(UTC)), dialect.key_id)
-            verification.verify(workshop.rim)
+            verification.verify(workshop.ctx)
         assert workshop.standing(receipt) == ("pending", None)
 
     def test_that_the_provider_does_not_know_is_a_forgery(self, stage: Stage) -> None:
         signed = stage.dialect.forge(delivered("ann"), datetime.now(UTC), Forgery.UNKNOWN_KEY)
         receipt = stage.workshop.park(stage.source, signed.body, signed.headers, key_id="nobody")
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.workshop.standing(receipt) == ("rejected", "unknown_key")
         assert stage.workshop.bell.rings == []
 
@@ -121,7 +121,7 @@ class TestAnUnknownKey:
         forger._keys = {stage.dialect.key_id: Ed25519Key.make(stage.dialect.key_id, b"f" * 32)}
         forged = stage.park(body, dialect=forger)
         genuine = stage.park(delivered("bob"))
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.workshop.standing(forged) == ("rejected", "bad_signature")
         assert stage.workshop.standing(genuine) == ("pending", None)
 
@@ -134,7 +134,7 @@ class TestAnUnknownKey:
             at=an_hour_ago,
             headers=json.dumps({name.lower(): value for name, value in old.items()}),
         )
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.workshop.standing(receipt) == ("pending", None)
 
     def test_costs_the_provider_little_even_in_a_flood_of_invented_names(self, stage: Stage) -> None:
@@ -142,7 +142,7 @@ class TestAnUnknownKey:
             body = delivered(f"n{number}")
             forger = MailChannels(seed=1000 + number)
             stage.park(body, dialect=forger)
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         assert stage.asked == 20
         states = dict(stage.workshop.rows("SELECT state, count(*) FROM parked_receipts GROUP BY state"))
         assert states == {"rejected": 20, "unverified": 10}
@@ -159,19 +159,19 @@ def test_while_the_key_server_is_down_requests_wait_and_are_admitted_when_it_is_
 
     delays = []
     for _ in range(3):
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         assert workshop.standing(receipt)[0] == "unverified"
         [(delay, detail)] = workshop.rows(
             "SELECT extract(epoch FROM available_at - now())::float, detail FROM parked_receipts"
         )
         delays.append(delay)
         assert keys_url in detail
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         workshop.come_due()
     assert delays == pytest.approx([10, 20, 40], abs=3)
 
     with ProviderServer({"mc": dialect}, port=port):
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
     assert workshop.standing(receipt) == ("pending", None)
 
 
@@ -182,7 +182,7 @@ def test_an_answer_that_holds_no_key_is_asked_for_again_rather_than_taken_for_a_
         dialect.rotate()
         body = delivered("ann")
         receipt = workshop.park(source, body, dialect.sign(body, datetime.now(UTC)), dialect.key_id)
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
     assert workshop.standing(receipt)[0] == "unverified"
 
 
@@ -191,8 +191,8 @@ class TestARepetition:
         body = delivered("ann")
         stage.workshop.receive(stage.source, body)
         again = stage.park(body)
-        verification.verify(stage.workshop.rim)
-        draining.drain(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
+        draining.drain(stage.workshop.ctx)
         assert stage.workshop.standing(again) == ("processed", None)
         assert stage.workshop.rows("SELECT count(*) FROM events") == [(1,)]
         stage.workshop.nothing_is_doubled()
@@ -200,9 +200,9 @@ class TestARepetition:
     def test_by_the_straight_way_of_what_was_admitted_is_recognised(self, stage: Stage) -> None:
         body = delivered("ann")
         stage.park(body)
-        verification.verify(stage.workshop.rim)
+        verification.verify(stage.workshop.ctx)
         repetition = stage.workshop.arrived(stage.source, body, {})
-        with stage.workshop.rim.engine.begin() as connection:
+        with stage.workshop.ctx.engine.begin() as connection:
             assert receipts.record(connection, [repetition]) == set()
 
     def test_is_none_if_the_earlier_one_s_window_had_closed(self, workshop: Workshop) -> None:
@@ -211,7 +211,7 @@ class TestARepetition:
         workshop.receive(source, body)
         workshop.run("UPDATE receipt_keys SET expires_at = now() - interval '1 hour'")
         again = workshop.park(source, body, BASIC)
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         assert workshop.standing(again) == ("pending", None)
 
 
@@ -224,18 +224,18 @@ class TestWhileASecretIsMended:
         return workshop.add_source("cm", "cloudmailin", MISTYPED, quarantine_until=until.isoformat())
 
     def mend(self, workshop: Workshop, source: Source) -> None:
-        with workshop.rim.engine.begin() as connection:
-            sources.update(connection, source.id, credentials=workshop.rim.vault.seal(RIGHT))
+        with workshop.ctx.engine.begin() as connection:
+            sources.update(connection, source.id, credentials=workshop.ctx.vault.seal(RIGHT))
         workshop.come_due()
 
     def test_requests_wait_and_are_admitted_afterwards(self, workshop: Workshop, source: Source) -> None:
         receipt = workshop.park(source, soft_bounce("ann"), BASIC)
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         assert workshop.standing(receipt)[0] == "unverified"
 
         self.mend(workshop, source)
-        verification.verify(workshop.rim)
-        draining.drain(workshop.rim)
+        verification.verify(workshop.ctx)
+        draining.drain(workshop.ctx)
 
         assert workshop.standing(receipt) == ("processed", None)
         assert workshop.statuses() == {"ann@example.net": "deferred"}
@@ -251,15 +251,15 @@ class TestWhileASecretIsMended:
         guess = {"Authorization": "Basic " + base64.b64encode(b"user:guess").decode()}
         forged = workshop.park(source, soft_bounce("eve"), guess)
         self.mend(workshop, source)
-        with workshop.rim.engine.begin() as connection:
+        with workshop.ctx.engine.begin() as connection:
             sources.update(connection, source.id, settings={})
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         assert workshop.standing(forged) == ("rejected", "bad_credentials")
 
     def test_nothing_is_given_up_before_the_time_is_over(self, workshop: Workshop, source: Source) -> None:
         receipt = workshop.park(source, soft_bounce("ann"), BASIC)
         workshop.run("UPDATE parked_receipts SET attempts = 500")
-        verification.verify(workshop.rim)
+        verification.verify(workshop.ctx)
         assert workshop.standing(receipt)[0] == "unverified"
 
 
@@ -270,7 +270,7 @@ def test_a_source_that_cannot_be_opened_holds_no_other_source_up(stage: Stage) -
     workshop.run("UPDATE sources SET credentials = 'sealed with a key that is lost' WHERE slug = 'cm'")
     genuine = stage.park(delivered("bob"))
 
-    verification.verify(workshop.rim)
+    verification.verify(workshop.ctx)
 
     assert workshop.standing(genuine) == ("pending", None)
     assert workshop.standing(waiting)[0] == "unverified"
@@ -283,13 +283,13 @@ def test_a_header_that_only_looks_sealed_by_us_is_taken_as_it_came(stage: Stage,
     body = delivered("ann")
     headers = {**stage.dialect.sign(body, datetime.now(UTC)), "X-Note": value}
     receipt = stage.workshop.park(stage.source, body, headers, key_id=stage.dialect.key_id)
-    verification.verify(stage.workshop.rim)
+    verification.verify(stage.workshop.ctx)
     assert stage.workshop.standing(receipt) == ("pending", None)
 
 
 def test_two_workers_verify_each_request_once(stage: Stage) -> None:
     receipt = stage.park(delivered("ann"))
-    first, second = stage.workshop.rim, stage.workshop.another_rim()
+    first, second = stage.workshop.ctx, stage.workshop.another_rim()
     verification.verify(first)
     verification.verify(second)
     assert stage.workshop.rows("SELECT receipt_id, attempts FROM pending_receipts") == [(receipt, 0)]

@@ -22,12 +22,12 @@ from shared.receipts.store import Parking, Receipt
 from shared.rules import RuleBook
 from shared.settings import Settings
 from shared.sources import store as sources
-from shared.sources.cache import Catalogue
+from shared.sources.cache import SourceCache
 from shared.sources.source import Source, open_source
 from shared.suppression import recipient_hashes
 from shared.vocabulary import ReceiptState, RefusalReason
 from tests import effects
-from workers.context import Rim
+from workers.context import WorkerContext
 
 
 class NotingBell(Doorbell):
@@ -48,27 +48,27 @@ class NotingBell(Doorbell):
 class Workshop:
     """What a test puts in, and looks at afterwards."""
 
-    rim: Rim
+    ctx: WorkerContext
     bell: NotingBell
-    made: list[Rim] = field(default_factory=list)
+    made: list[WorkerContext] = field(default_factory=list)
 
-    def another_rim(self) -> Rim:
+    def another_rim(self) -> WorkerContext:
         """The rim of one more worker process."""
-        engines = self.rim.engine.url.render_as_string(hide_password=False)
-        rim = build(engines, self.rim.settings, self.rim.vault, self.bell)
-        self.made.append(rim)
-        return rim
+        engines = self.ctx.engine.url.render_as_string(hide_password=False)
+        ctx = build(engines, self.ctx.settings, self.ctx.vault, self.bell)
+        self.made.append(ctx)
+        return ctx
 
     def add_source(self, slug: str, provider: str, credentials: Mapping[str, Any], **settings: str) -> Source:
-        with self.rim.engine.begin() as connection:
-            sealed = self.rim.vault.seal(credentials)
+        with self.ctx.engine.begin() as connection:
+            sealed = self.ctx.vault.seal(credentials)
             row = sources.create(connection, slug=slug, provider=provider, credentials=sealed, settings=settings)
-        return open_source(row, self.rim.vault)
+        return open_source(row, self.ctx.vault)
 
     def receive(self, source: Source, body: bytes, headers: Mapping[str, str] | None = None) -> UUID:
         """Store and queue a request whose signature was found to be good."""
         receipt = self.arrived(source, body, headers or {})
-        with self.rim.engine.begin() as connection:
+        with self.ctx.engine.begin() as connection:
             assert receipts.record(connection, [receipt]) == {receipt.id}
         return receipt.id
 
@@ -82,7 +82,7 @@ class Workshop:
             key_id=key_id,
             available_at=receipt.received_at,
         )
-        with self.rim.engine.begin() as connection:
+        with self.ctx.engine.begin() as connection:
             assert receipts.park_new(connection, receipt, parking, rows=1000, size=1 << 24)
         return receipt.id
 
@@ -90,7 +90,7 @@ class Workshop:
         now = datetime.now(UTC)
         lowered = {name.lower(): value for name, value in headers.items()}
         request = Request(headers=lowered, body=body)
-        stored = kept_headers.kept(lowered, self.rim.vault if unverified else None)
+        stored = kept_headers.kept(lowered, self.ctx.vault if unverified else None)
         return Receipt(
             id=ids.receipt_id(now),
             source_id=source.id,
@@ -104,11 +104,11 @@ class Workshop:
         )
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
-        with self.rim.engine.connect() as connection:
+        with self.ctx.engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query, values or None)]
 
     def run(self, statement: str, **values: Any) -> None:
-        with self.rim.engine.begin() as connection:
+        with self.ctx.engine.begin() as connection:
             connection.exec_driver_sql(statement, values or None)
 
     def standing(self, receipt_id: UUID) -> tuple[str, str | None]:
@@ -132,24 +132,24 @@ class Workshop:
         self.run("UPDATE parked_receipts SET available_at = now() - interval '1 s'")
 
     def nothing_is_doubled(self) -> None:
-        with self.rim.engine.connect() as connection:
+        with self.ctx.engine.connect() as connection:
             effects.nothing_is_doubled(connection)
 
 
-def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -> Rim:
+def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -> WorkerContext:
     """A rim as `workers.context.build` makes it, with a bell of our own."""
-    durable = engine.create(database_url, application="test worker durable", pool_size=1)
-    with durable.begin() as connection:
+    engine_sync_commit = engine.create(database_url, application="test worker durable", pool_size=1)
+    with engine_sync_commit.begin() as connection:
         keys = recipient_hashes.load(connection, vault)
-    return Rim(
+    return WorkerContext(
         settings=settings,
         engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
-        brisk=engine.create(
+        engine_small_batches=engine.create(
             database_url, application="test worker brisk", pool_size=4, synchronous_commit=False, plans=Plans.ONCE
         ),
-        durable=durable,
+        engine_sync_commit=engine_sync_commit,
         vault=vault,
-        catalogue=Catalogue(vault),
+        source_cache=SourceCache(vault),
         doorbell=bell,
         keys=keys,
         rules=RuleBook(settings.rules, look_seconds=0),
@@ -159,8 +159,8 @@ def build(database_url: str, settings: Settings, vault: Vault, bell: Doorbell) -
 @contextmanager
 def opened(database_url: str, **settings: Any) -> Iterator[Workshop]:
     bell = NotingBell()
-    rim = build(database_url, Settings(**settings), Vault([new_key()]), bell)
-    workshop = Workshop(rim, bell, [rim])
+    ctx = build(database_url, Settings(**settings), Vault([new_key()]), bell)
+    workshop = Workshop(ctx, bell, [ctx])
     yield workshop
     for made in workshop.made:
         made.close()

@@ -21,7 +21,7 @@ from shared.doorbell import TELL
 from shared.notifications import store as notifications
 from workers.alerts import measure
 from workers.alerts.measurement import Look, Measured
-from workers.context import Rim
+from workers.context import WorkerContext
 
 _MOST_AT_ONCE = 1000
 """So many alerts begin in one run at most; those that are left follow in the next."""
@@ -38,16 +38,16 @@ class _Judged(NamedTuple):
     decision: Decision
 
 
-def evaluate(rim: Rim, now: datetime | None = None) -> int:
+def evaluate(ctx: WorkerContext, now: datetime | None = None) -> int:
     """Judge all rules, unless another worker is at it; return how many steps alerts took."""
     now = now or datetime.now(UTC)
-    with rim.durable.begin() as connection:
+    with ctx.engine_sync_commit.begin() as connection:
         if not alerts.be_the_only_one(connection):
             return 0
-        rules = {rule.name: rule for rule in rim.rules.rules(connection).alerts if rule.enabled}
-        rim.rules.record(connection)
+        rules = {rule.name: rule for rule in ctx.rules.rules(connection).alerts if rule.enabled}
+        ctx.rules.record(connection)
         standing, left = _parted(alerts.firing(connection), rules)
-        look = Look(connection=connection, now=now, firing=standing, errors=rim.rules.errors)
+        look = Look(connection=connection, now=now, firing=standing, errors=ctx.rules.errors)
         judged = _judge(look, measure.read(look, list(rules.values())))
         taken = [_withdraw(alert) for alert in left]
         taken += filter(None, (_step(one, now) for one in _bounded(judged)))
@@ -56,14 +56,14 @@ def evaluate(rim: Rim, now: datetime | None = None) -> int:
     for step in taken:
         log.warning("an alert", step=step.step, rule=step.rule, severity=step.severity, summary=step.summary)
     if told:
-        rim.doorbell.ring(TELL)
+        ctx.doorbell.ring(TELL)
     return len(taken)
 
 
-def tidy(rim: Rim, now: datetime | None = None) -> None:
+def tidy(ctx: WorkerContext, now: datetime | None = None) -> None:
     """Add old counts up by the hour, and let go of those that no rule looks at any more."""
     now = now or datetime.now(UTC)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         merged = counts.merge(connection, now)
         forgotten = counts.forget(connection, now)
     log.debug("counts are tidied", hours_written=merged, rows_forgotten=forgotten)

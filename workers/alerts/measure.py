@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from shared.alerts.policy import AlertRule, Kind, Number, Reading, Subject
+from shared.alerts.policy import AlertRule, Number, Reading, Subject
 from shared.alerts.rules import RulesRefusedRule
+from shared.vocabulary import AlertKind
 from workers.alerts import (
     count_conditions,
     delivery_conditions,
@@ -44,34 +45,34 @@ def _unknown(_rule: AlertRule, subject: Subject) -> Reading:
     return Reading(subject=subject, value=None)
 
 
-_READERS: Mapping[tuple[Kind, ...], Callable[[Look, Sequence[Any]], Iterator[Measured]]] = {
-    (Kind.RATE, Kind.EVENT): count_conditions.shares,
-    (Kind.SILENCE,): count_conditions.silences,
-    (Kind.ANNOUNCED,): queue_conditions.waits,
-    (Kind.VERIFICATION_FAILURES,): count_conditions.refusals,
-    (Kind.PENDING_AGE,): queue_conditions.pending,
-    (Kind.UNVERIFIED_AGE,): queue_conditions.unverified,
-    (Kind.DEAD_RECEIPTS,): queue_conditions.dead,
-    (Kind.RECONCILED,): reconciliation_conditions.reconciled,
-    (Kind.RECONCILIATION_FAILURES,): reconciliation_conditions.unasked,
-    (Kind.GIVEN_UP,): reconciliation_conditions.given_up,
-    (Kind.DEAD_DELIVERIES,): delivery_conditions.dead,
-    (Kind.SUBSCRIPTION_DISABLED,): delivery_conditions.disabled,
-    (Kind.RULES_REFUSED,): _refused_file,
+_READERS: Mapping[tuple[AlertKind, ...], Callable[[Look, Sequence[Any]], Iterator[Measured]]] = {
+    (AlertKind.RATE, AlertKind.EVENT): count_conditions.shares,
+    (AlertKind.SILENCE,): count_conditions.silences,
+    (AlertKind.ANNOUNCED,): queue_conditions.waits,
+    (AlertKind.VERIFICATION_FAILURES,): count_conditions.refusals,
+    (AlertKind.PENDING_AGE,): queue_conditions.pending,
+    (AlertKind.UNVERIFIED_AGE,): queue_conditions.unverified,
+    (AlertKind.DEAD_RECEIPTS,): queue_conditions.dead,
+    (AlertKind.RECONCILED,): reconciliation_conditions.reconciled,
+    (AlertKind.RECONCILIATION_FAILURES,): reconciliation_conditions.unasked,
+    (AlertKind.GIVEN_UP,): reconciliation_conditions.given_up,
+    (AlertKind.DEAD_DELIVERIES,): delivery_conditions.dead,
+    (AlertKind.SUBSCRIPTION_DISABLED,): delivery_conditions.disabled,
+    (AlertKind.RULES_REFUSED,): _refused_file,
 }
 
-_UNSEEN: Mapping[Kind, Callable[[Any, Subject], Reading]] = {
-    Kind.RATE: _unknown,
-    Kind.SILENCE: _unknown,
-    Kind.EVENT: measurement.counted,
-    Kind.ANNOUNCED: measurement.counted,
-    Kind.DEAD_RECEIPTS: measurement.counted,
-    Kind.RECONCILED: measurement.counted,
-    Kind.RECONCILIATION_FAILURES: measurement.counted,
-    Kind.GIVEN_UP: measurement.counted,
-    Kind.DEAD_DELIVERIES: measurement.counted,
-    Kind.SUBSCRIPTION_DISABLED: measurement.counted,
-    Kind.VERIFICATION_FAILURES: count_conditions.refusal,
-    Kind.UNVERIFIED_AGE: queue_conditions.nobody_waits,
+_UNSEEN: Mapping[AlertKind, Callable[[Any, Subject], Reading]] = {
+    AlertKind.RATE: _unknown,
+    AlertKind.SILENCE: _unknown,
+    AlertKind.EVENT: measurement.counted,
+    AlertKind.ANNOUNCED: measurement.counted,
+    AlertKind.DEAD_RECEIPTS: measurement.counted,
+    AlertKind.RECONCILED: measurement.counted,
+    AlertKind.RECONCILIATION_FAILURES: measurement.counted,
+    AlertKind.GIVEN_UP: measurement.counted,
+    AlertKind.DEAD_DELIVERIES: measurement.counted,
+    AlertKind.SUBSCRIPTION_DISABLED: measurement.counted,
+    AlertKind.VERIFICATION_FAILURES: count_conditions.refusal,
+    AlertKind.UNVERIFIED_AGE: queue_conditions.nobody_waits,
 }
 """What it means that nothing was found of a subject about which an alert fires. Not here: what is always found."""

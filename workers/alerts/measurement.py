@@ -8,21 +8,22 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection
 
 from shared.alerts.conditions import Asked
-from shared.alerts.policy import AlertRule, Firing, Kind, Number, Reading, Subject
+from shared.alerts.policy import AlertRule, Firing, Number, Reading, Subject
 from shared.alerts.rules import DeadReceiptsRule, GivenUpRule, ReconciledRule, SourceRule
 from shared.counters import store as counts
+from shared.vocabulary import AlertKind
 
 OfSources = TypeVar("OfSources", bound=SourceRule)
 
 _COUNTED = {
-    Kind.EVENT: "events",
-    Kind.ANNOUNCED: "messages",
-    Kind.DEAD_RECEIPTS: "receipts",
-    Kind.RECONCILED: "events",
-    Kind.RECONCILIATION_FAILURES: "failures",
-    Kind.GIVEN_UP: "deliveries",
-    Kind.DEAD_DELIVERIES: "deliveries",
-    Kind.SUBSCRIPTION_DISABLED: "subscriptions",
+    AlertKind.EVENT: "events",
+    AlertKind.ANNOUNCED: "messages",
+    AlertKind.DEAD_RECEIPTS: "receipts",
+    AlertKind.RECONCILED: "events",
+    AlertKind.RECONCILIATION_FAILURES: "failures",
+    AlertKind.GIVEN_UP: "deliveries",
+    AlertKind.DEAD_DELIVERIES: "deliveries",
+    AlertKind.SUBSCRIPTION_DISABLED: "subscriptions",
 }
 
 

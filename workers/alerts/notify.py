@@ -25,7 +25,7 @@ from shared.notifications.base import Attempt, TellingError
 from shared.notifications.channel_store import ChannelRow
 from shared.notifications.channels import DEADLINES_SECONDS
 from shared.notifications.policy import GIVEN_UP_AFTER, Telling
-from workers.context import Rim
+from workers.context import WorkerContext
 
 LEASE_SECONDS = 90
 """Longer than a turn can take: what it may still begin, and then the longest deadline."""
@@ -46,24 +46,24 @@ class _Turn:
     tellings: Sequence[Telling]
 
 
-def tell_due(rim: Rim, *, deadlines_seconds: Mapping[str, float] = DEADLINES_SECONDS) -> int:
+def tell_due(ctx: WorkerContext, *, deadlines_seconds: Mapping[str, float] = DEADLINES_SECONDS) -> int:
     """Tell every channel what is due; return how many channels had their turn."""
-    turns = _claim(rim)
+    turns = _claim(ctx)
     if not turns:
         return 0
     with ThreadPoolExecutor(len(turns)) as pool:
-        done = [pool.submit(_take, rim, turn, deadlines_seconds[turn.channel.kind]) for turn in turns]
+        done = [pool.submit(_take, ctx, turn, deadlines_seconds[turn.channel.kind]) for turn in turns]
     for future in done:
         future.result()
     if len(turns) == _MOST_CHANNELS:
-        rim.doorbell.ring(TELL)
+        ctx.doorbell.ring(TELL)
     return len(turns)
 
 
-def _claim(rim: Rim) -> Sequence[_Turn]:
+def _claim(ctx: WorkerContext) -> Sequence[_Turn]:
     token = uuid4()
     turns = []
-    with rim.durable.begin() as connection:
+    with ctx.engine_sync_commit.begin() as connection:
         for channel in channel_store.claim(connection, token=token, limit=_MOST_CHANNELS, lease_seconds=LEASE_SECONDS):
             tellings = decisions.compose(notifications.waiting(connection, channel.name, limit=_MOST_NOTICES))
             notifications.begin(connection, tellings)
@@ -71,28 +71,28 @@ def _claim(rim: Rim) -> Sequence[_Turn]:
     return turns
 
 
-def _take(rim: Rim, turn: _Turn, deadline_seconds: float) -> None:
+def _take(ctx: WorkerContext, turn: _Turn, deadline_seconds: float) -> None:
     """One channel's turn: one message after the other, until one fails or the time is up."""
     until = time.monotonic() + _TURN_SECONDS
     for number, telling in enumerate(turn.tellings):
         if time.monotonic() > until:
-            _rest(rim, turn, told=number)
+            _rest(ctx, turn, told=number)
             return
         try:
-            _tell(rim, turn.channel, telling, deadline_seconds)
+            _tell(ctx, turn.channel, telling, deadline_seconds)
         except TellingError as error:
-            _fail(rim, turn, number, error)
+            _fail(ctx, turn, number, error)
             return
-        with _noting(rim, turn.channel) as connection:
+        with _noting(ctx, turn.channel) as connection:
             notifications.sent(connection, telling)
-    _rest(rim, turn, told=len(turn.tellings))
+    _rest(ctx, turn, told=len(turn.tellings))
 
 
-def _tell(rim: Rim, channel: ChannelRow, telling: Telling, deadline_seconds: float) -> None:
+def _tell(ctx: WorkerContext, channel: ChannelRow, telling: Telling, deadline_seconds: float) -> None:
     """Raises TellingError, whatever goes wrong: one channel's fault must not keep it from being released."""
     attempt = Attempt(at=datetime.now(UTC), deadline_seconds=deadline_seconds)
     try:
-        outlets.tell(channel, rim.vault, rendering.render(telling), attempt)
+        outlets.tell(channel, ctx.vault, rendering.render(telling), attempt)
     except TellingError:
         raise
     except Exception as error:
@@ -100,9 +100,9 @@ def _tell(rim: Rim, channel: ChannelRow, telling: Telling, deadline_seconds: flo
         raise TellingError(f"telling failed with {type(error).__name__}; the log has all of it") from error
 
 
-def _rest(rim: Rim, turn: _Turn, *, told: int) -> None:
+def _rest(ctx: WorkerContext, turn: _Turn, *, told: int) -> None:
     """Give back a channel that took what it was told; what there was no time for is put together anew."""
-    with _noting(rim, turn.channel) as connection:
+    with _noting(ctx, turn.channel) as connection:
         if left := turn.tellings[told:]:
             notifications.put_back(connection, left, retry_seconds=0)
         rest = decisions.after_success(turn.tellings[:told])
@@ -110,11 +110,11 @@ def _rest(rim: Rim, turn: _Turn, *, told: int) -> None:
     log.info("a channel was told", channel=turn.channel.name, messages=told)
 
 
-def _fail(rim: Rim, turn: _Turn, failed: int, error: TellingError) -> None:
+def _fail(ctx: WorkerContext, turn: _Turn, failed: int, error: TellingError) -> None:
     channel, telling = turn.channel, turn.tellings[failed]
     jitter = random.uniform(-1, 1)  # noqa: S311 - nobody gains by guessing it
     pause = decisions.after_failure(channel.failures + 1, retry_after_seconds=error.retry_after_seconds, jitter=jitter)
-    with _noting(rim, channel) as connection:
+    with _noting(ctx, channel) as connection:
         dead = notifications.failed(
             connection,
             telling,
@@ -131,8 +131,8 @@ def _fail(rim: Rim, turn: _Turn, failed: int, error: TellingError) -> None:
 
 
 @contextmanager
-def _noting(rim: Rim, channel: ChannelRow) -> Iterator[Connection]:
+def _noting(ctx: WorkerContext, channel: ChannelRow) -> Iterator[Connection]:
     """A transaction that holds the channel before its notices, as all do: so two that meet do not deadlock."""
-    with rim.durable.begin() as connection:
+    with ctx.engine_sync_commit.begin() as connection:
         channel_store.find(connection, channel.name, lock=True)
         yield connection

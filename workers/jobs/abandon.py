@@ -9,7 +9,7 @@ import structlog
 
 from shared.db import deliveries, fan_out
 from shared.jobs.store import Job
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 _DELIVERIES_AT_ONCE = 5000
@@ -19,13 +19,13 @@ _TOO_LATE = "it waited for longer than anything is kept: TIDINGS_RETENTION_DAYS 
 log = structlog.get_logger()
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Give up all of them; none can come any more once whoever follows the log knows that the subscription is gone."""
     subscription_id, done = UUID(job.parameters["subscription"]), job.done
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         fan_out.wait(connection)
     while True:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             given_up = deliveries.abandon(connection, subscription_id, _REASON, limit=_DELIVERIES_AT_ONCE)
             done += given_up
             progress.note(connection, done)
@@ -34,11 +34,11 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
         progress.give_way()
 
 
-def give_up_old(rim: Rim, oldest: datetime) -> int:
+def give_up_old(ctx: WorkerContext, oldest: datetime) -> int:
     """End what was to be delivered since before this time, as for a subscription that is paused; return how many."""
     ended = 0
     while True:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             part = deliveries.give_up(connection, oldest, _TOO_LATE, limit=_DELIVERIES_AT_ONCE)
         ended += part
         if part < _DELIVERIES_AT_ONCE:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from shared.doorbell import DELIVER
 from shared.jobs.store import Job
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 TO_DELIVER: Final = "to_deliver"
@@ -39,11 +39,11 @@ Take = Callable[[Connection, Position | None, bool], Piece]
 """Looks at the piece that follows a position, and with True does what is to be done about it."""
 
 
-def run(rim: Rim, job: Job, progress: Progress, take: Take, *, dry_run: bool) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress, take: Take, *, dry_run: bool) -> Mapping[str, Any]:
     """Count, and then do it all unless it is a dry run. A piece is done and noted at once: never twice, never not."""
     place, found, total = Place(**job.position), Counter({TO_DELIVER: 0, **job.report}), job.total
     while not place.over:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             piece = take(connection, place.after, place.sending)
             found.update(piece.found)
             is_counted = piece.next is None and not place.sending
@@ -55,7 +55,7 @@ def run(rim: Rim, job: Job, progress: Progress, take: Take, *, dry_run: bool) ->
             done = found[TO_DELIVER] if place.sending else 0
             progress.note(connection, done, total, asdict(place), dict(found))
         if place.sending:
-            rim.doorbell.ring(DELIVER)
+            ctx.doorbell.ring(DELIVER)
         progress.give_way()
     return dict(found)
 

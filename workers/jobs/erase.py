@@ -22,7 +22,7 @@ from shared.jobs.store import Job
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
 from shared.sources.source import Source
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 log = structlog.get_logger()
@@ -40,17 +40,17 @@ class Place:
     after: Sequence[str] | None = None
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Erase the job's address. The report counts what was changed."""
     place = Place(**job.position) if job.position else Place(until=str(ids.first_at(datetime.now(UTC))))
     report = dict.fromkeys(_COUNTED, 0) | dict(job.report)
     done, total = job.done, job.total
     if total is None:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             total = erasure_sweeps.rows_to_look_at(connection)
     while place.step < len(erasures.STEPS):
-        with rim.engine.begin() as connection:
-            piece = erasures.STEPS[place.step](connection, _subject(rim, job, place, connection), place.after)
+        with ctx.engine.begin() as connection:
+            piece = erasures.STEPS[place.step](connection, _subject(ctx, job, place, connection), place.after)
             done += piece.looked
             report = {name: report[name] + getattr(piece, name) for name in _COUNTED}
             place = _next(place, piece)
@@ -67,11 +67,11 @@ def _next(place: Place, piece: Piece) -> Place:
     return replace(place, after=piece.next)
 
 
-def _subject(rim: Rim, job: Job, place: Place, connection: Connection) -> Subject:
-    address, key = rim.vault.open(job.parameters[jobs.SEALED].encode())["address"], job.parameters["key"]
+def _subject(ctx: WorkerContext, job: Job, place: Place, connection: Connection) -> Subject:
+    address, key = ctx.vault.open(job.parameters[jobs.SEALED].encode())["address"], job.parameters["key"]
 
     def read(receipt: KeptReceipt) -> Sequence[NewEvent] | None:
-        return _read(rim, connection, receipt)
+        return _read(ctx, connection, receipt)
 
     return Subject(
         address=address,
@@ -81,12 +81,12 @@ def _subject(rim: Rim, job: Job, place: Place, connection: Connection) -> Subjec
         actor=job.asked_by,
         now=datetime.now(UTC),
         read=read,
-        vault=rim.vault,
+        vault=ctx.vault,
     )
 
 
-def _read(rim: Rim, connection: Connection, receipt: KeptReceipt) -> Sequence[NewEvent] | None:
-    source = rim.catalogue.of(connection, [receipt.source_id]).get(receipt.source_id)
+def _read(ctx: WorkerContext, connection: Connection, receipt: KeptReceipt) -> Sequence[NewEvent] | None:
+    source = ctx.source_cache.of(connection, [receipt.source_id]).get(receipt.source_id)
     if not isinstance(source, Source):
         return None
     try:

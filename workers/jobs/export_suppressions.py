@@ -12,13 +12,13 @@ from shared.suppression import queries as suppression_pages
 from shared.suppression.csv_files import Sheet
 from shared.suppression.queries import Wanted
 from shared.suppression.store import Entry
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 _ENTRIES_AT_ONCE = 5000
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Write all entries that fit."""
     wanted, now = Wanted(**job.parameters), datetime.now(UTC)
     done, part, after = job.done, job.position.get("part", 0), job.position.get("after")
@@ -26,7 +26,7 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
         sheet = Sheet(csv_files.COLUMNS)
         if part == 0:
             sheet.header()
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             page = suppression_pages.in_order(connection, now, wanted, after=after, limit=_ENTRIES_AT_ONCE)
             for entry in page.items:
                 sheet.line(_values(entry))

@@ -24,8 +24,8 @@ from shared.suppression.csv_files import Defaults, Layout, LineError, Listed, Li
 from shared.suppression.import_staging import Staged
 from shared.suppression.recipient_hashes import RecipientKeys
 from shared.suppression.store import NewEntry
-from shared.vocabulary import MailType, Origin, Reason
-from workers.context import Rim
+from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
+from workers.context import WorkerContext
 from workers.jobs.progress import JobError, Progress
 
 _RECORDS_AT_ONCE = 2000
@@ -132,26 +132,26 @@ class _Reading:
         )
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Import the job's file. Raises JobError where it has lines that cannot be used and none may be passed over."""
     place, report = Place(**job.position), Report(**job.report)
     if place.written:
         return job.report
-    place, report = _check(rim, job, progress, place, report)
+    place, report = _check(ctx, job, progress, place, report)
     if report.bad and not job.parameters["skip_bad_lines"]:
         raise JobError(
             f"{report.bad} of {report.bad + report.good + report.over} lines cannot be used, so nothing was imported."
             " The job's file lists them; correct them, or let them be passed over.",
             asdict(report),
         )
-    return _write(rim, job, progress, place, report)
+    return _write(ctx, job, progress, place, report)
 
 
-def _check(rim: Rim, job: Job, progress: Progress, place: Place, report: Report) -> tuple[Place, Report]:
+def _check(ctx: WorkerContext, job: Job, progress: Progress, place: Place, report: Report) -> tuple[Place, Report]:
     """Read on to the end of the file, staging what is good and noting what is not."""
     total = job.parameters["lines"]
-    reading = _reading(rim, job)
-    source = _Input(rim.engine, job.id, place)
+    reading = _reading(ctx, job)
+    source = _Input(ctx.engine, job.id, place)
     lines = source.lines()
     if reading.layout is not None and place.line == 1:
         next(lines)
@@ -168,7 +168,7 @@ def _check(rim: Rim, job: Job, progress: Progress, place: Place, report: Report)
         )
         following = some[-1].number + some[-1].lines
         place = replace(source.place_of(following), bad_parts=place.bad_parts + bool(bad))
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             progress.note(connection, min(following - 1, total), total, asdict(place), asdict(report))
             import_staging.stage(connection, job.id, staged)
             if bad:
@@ -178,8 +178,8 @@ def _check(rim: Rim, job: Job, progress: Progress, place: Place, report: Report)
     return place, report
 
 
-def _reading(rim: Rim, job: Job) -> _Reading:
-    with rim.engine.begin() as connection:
+def _reading(ctx: WorkerContext, job: Job) -> _Reading:
+    with ctx.engine.begin() as connection:
         first = job_files.read(connection, job.id, job_files.INPUT, 0) or b""
     layout = None
     if job.parameters["format"] == suppression_jobs.CSV:
@@ -189,11 +189,11 @@ def _reading(rim: Rim, job: Job) -> _Reading:
             raise JobError(str(error)) from None
     defaults = Defaults(
         types=frozenset(map(MailType, job.parameters["types"])),
-        reason=Reason(job.parameters["reason"]),
+        reason=SuppressionReason(job.parameters["reason"]),
         tenant=job.parameters["tenant"],
         only_tenant=job.parameters.get("only_tenant"),
     )
-    return _Reading(layout=layout, defaults=defaults, keys=rim.keys, now=datetime.now(UTC))
+    return _Reading(layout=layout, defaults=defaults, keys=ctx.keys, now=datetime.now(UTC))
 
 
 def _sort(reading: _Reading, records: list[Record]) -> tuple[list[Staged], list[tuple[Record, str]], int]:
@@ -214,10 +214,10 @@ def _sort(reading: _Reading, records: list[Record]) -> tuple[list[Staged], list[
     return staged, bad, over
 
 
-def _write(rim: Rim, job: Job, progress: Progress, place: Place, report: Report) -> Mapping[str, Any]:
+def _write(ctx: WorkerContext, job: Job, progress: Progress, place: Place, report: Report) -> Mapping[str, Any]:
     now, done = datetime.now(UTC), job.parameters["lines"]
     written = replace(place, written=True)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         progress.note(connection, done, done, asdict(written), asdict(report))
         entries = added = changed = 0
         united = not job.parameters.get("replace")
@@ -237,7 +237,7 @@ def _entry(line: Staged, job: Job, now: datetime) -> NewEntry:
         domain=line.domain,
         reason=line.reason,
         types=line.types,
-        origin=Origin.IMPORT,
+        origin=SuppressionOrigin.IMPORT,
         since=now,
         tenant=line.tenant,
         until=line.until,

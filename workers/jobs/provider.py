@@ -19,7 +19,7 @@ from shared.sources import store as sources
 from shared.sources.source import Source, open_source
 from shared.suppression import provider_sync
 from shared.suppression.provider_sync import Comparison, Difference
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs.progress import InterruptionError, JobError, Progress
 
 _SLICE_SECONDS = 8.0
@@ -41,26 +41,28 @@ class Place:
     tick: int = 0
 
 
-def reconcile(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Reconcile a source from `since` to `until`, or since the last time. Raises JobError."""
-    source, client = _open(rim, job)
+    source, client = _open(ctx, job)
     place = Place(**job.position)
     while place.finished_at is None:
-        place = _go_on(rim, job, progress, source, client, replace(place, tick=place.tick + 1))
+        place = _go_on(ctx, job, progress, source, client, replace(place, tick=place.tick + 1))
         progress(place.resent, None, asdict(place))
     waiting = True
     while waiting and datetime.now(UTC) - _moment(place.finished_at) < timedelta(seconds=_SETTLE_SECONDS):
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             waiting = bool(failed_deliveries.settle(connection, source.id))
         place = replace(place, tick=place.tick + 1)
         progress(place.resent, place.resent, asdict(place))
         time.sleep(_PAUSE_SECONDS if waiting else 0)
-    return _report(rim, source, place)
+    return _report(ctx, source, place)
 
 
-def _go_on(rim: Rim, job: Job, progress: Progress, source: Source, client: ManagementClient, place: Place) -> Place:
+def _go_on(
+    ctx: WorkerContext, job: Job, progress: Progress, source: Source, client: ManagementClient, place: Place
+) -> Place:
     """One run, as long as there is time; what there was not time for is left to the next."""
-    lease = _lease(rim, source)
+    lease = _lease(ctx, source)
     if lease is None:  # a worker is at it, or a person
         time.sleep(_PAUSE_SECONDS)
         return place
@@ -78,10 +80,10 @@ def _go_on(rim: Rim, job: Job, progress: Progress, source: Source, client: Manag
 
     def tell(done: reconciliation.Progress) -> None:
         resent = place.resent + done.resent
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             progress.note(connection, resent, resent + done.waiting, asdict(place))
 
-    run = Run(engine=rim.engine, source=source, client=client, lease=lease, orders=orders, tell=tell)
+    run = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders, tell=tell)
     try:
         done = run.perform()
     except InterruptionError:
@@ -90,18 +92,18 @@ def _go_on(rim: Rim, job: Job, progress: Progress, source: Source, client: Manag
     listed = place.listed or done.listed
     place = replace(place, found=place.found + done.found, resent=place.resent + done.resent, listed=listed)
     if done.error is not None:
-        raise JobError(str(done.error), _report(rim, source, place))
+        raise JobError(str(done.error), _report(ctx, source, place))
     return replace(place, finished_at=datetime.now(UTC).isoformat()) if done.finished else place
 
 
-def _lease(rim: Rim, source: Source) -> Lease | None:
-    with rim.engine.begin() as connection:
+def _lease(ctx: WorkerContext, source: Source) -> Lease | None:
+    with ctx.engine.begin() as connection:
         reconciliations.ensure(connection, [source.id])
         return reconciliations.claim(connection, source.id, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS)
 
 
-def _report(rim: Rim, source: Source, place: Place) -> Mapping[str, Any]:
-    with rim.engine.begin() as connection:
+def _report(ctx: WorkerContext, source: Source, place: Place) -> Mapping[str, Any]:
+    with ctx.engine.begin() as connection:
         began_at = datetime.now(UTC) if place.began_at is None else _moment(place.began_at)
         touched = failed_deliveries.touched(connection, source.id, since=began_at)
         still_open = failed_deliveries.count_open(connection, source.id)
@@ -120,7 +122,7 @@ def _report(rim: Rim, source: Source, place: Place) -> Mapping[str, Any]:
 class _Turn:
     """One turn at a long change: it tells how far it has got, and ends when it has been long."""
 
-    rim: Rim
+    ctx: WorkerContext
     progress: Progress
     total: int | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -129,17 +131,17 @@ class _Turn:
 
     def tell(self, done: int) -> None:
         """Note how far it is, and give way in time. Raises InterruptionError."""
-        with self.rim.engine.begin() as connection:
+        with self.ctx.engine.begin() as connection:
             self.progress.note(connection, done, self.total, {"tick": self.tick, "done": done}, self.report)
         if time.monotonic() > self._until:
             self.progress.give_way()
 
 
-def push(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def push(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Put on the provider's list what is on ours, and with `delete` take off it what is not. Raises JobError."""
-    source, client = _open(rim, job)
-    turn = _Turn(rim=rim, progress=progress, tick=job.position.get("tick", 0) + 1)
-    found = _compare(rim, source, client, turn)
+    source, client = _open(ctx, job)
+    turn = _Turn(ctx=ctx, progress=progress, tick=job.position.get("tick", 0) + 1)
+    found = _compare(ctx, source, client, turn)
     if job.parameters.get("dry_run"):
         return turn.report
     going = found.only_there if job.parameters.get("delete") else []
@@ -152,39 +154,39 @@ def push(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
     return {**turn.report, "added": added, "removed": removed}
 
 
-def pull(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def pull(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Put on our list what is on the provider's. Raises JobError."""
-    source, client = _open(rim, job)
-    turn = _Turn(rim=rim, progress=progress, tick=job.position.get("tick", 0) + 1)
-    found = _compare(rim, source, client, turn)
+    source, client = _open(ctx, job)
+    turn = _Turn(ctx=ctx, progress=progress, tick=job.position.get("tick", 0) + 1)
+    found = _compare(ctx, source, client, turn)
     if job.parameters.get("dry_run"):
         return turn.report
     turn.total = len(found.to_pull)
-    added = provider_sync.pull(rim.engine, source, rim.keys, found.to_pull, datetime.now(UTC), turn.tell)
+    added = provider_sync.pull(ctx.engine, source, ctx.keys, found.to_pull, datetime.now(UTC), turn.tell)
     return {**turn.report, "added": added}
 
 
-def _open(rim: Rim, job: Job) -> tuple[Source, ManagementClient]:
-    with rim.engine.begin() as connection:
+def _open(ctx: WorkerContext, job: Job) -> tuple[Source, ManagementClient]:
+    with ctx.engine.begin() as connection:
         row = sources.find(connection, job.parameters["source"])
     if row is None:
         raise JobError(f"There is no source called {job.parameters['source']!r}.")
-    source = open_source(row, rim.vault)
+    source = open_source(row, ctx.vault)
     try:
         return source, provider_api.open_client(source, BETWEEN_TASKS)
     except ManagementError as error:
         raise JobError(str(error)) from None
 
 
-def _compare(rim: Rim, source: Source, client: ManagementClient, turn: _Turn) -> Difference:
+def _compare(ctx: WorkerContext, source: Source, client: ManagementClient, turn: _Turn) -> Difference:
     """How the lists differ; from here on the turn reports it."""
 
     def note(count: int) -> None:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             turn.progress.note(connection, 0, None, {"tick": turn.tick}, {"read": count})
 
     comparison = Comparison(
-        engine=rim.engine, source=source, client=client, keys=rim.keys, now=datetime.now(UTC), tell=note
+        engine=ctx.engine, source=source, client=client, keys=ctx.keys, now=datetime.now(UTC), tell=note
     )
     try:
         found = comparison.make()
@@ -210,7 +212,7 @@ def _moment_if_any(text: str | None) -> datetime | None:
     return None if text is None else _moment(text)
 
 
-KINDS: Final[Mapping[str, Callable[[Rim, Job, Progress], Mapping[str, Any]]]] = {
+KINDS: Final[Mapping[str, Callable[[WorkerContext, Job, Progress], Mapping[str, Any]]]] = {
     reconciliation.JOB: reconcile,
     provider_sync.PUSH: push,
     provider_sync.PULL: pull,

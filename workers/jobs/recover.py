@@ -18,7 +18,7 @@ from shared.domain.deliveries import DeliveryStatus
 from shared.domain.subscriptions import SubscriptionState, matches
 from shared.jobs.store import Job
 from workers import fan_out as following
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import count_then_run
 from workers.jobs.count_then_run import TO_DELIVER, Piece, Position
 from workers.jobs.progress import JobError, Progress
@@ -74,10 +74,10 @@ class Findings:
         return found
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Go through the log, from the beginning of that time to its end. The report says if that is no longer all kept."""
     order = _order(job.parameters)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         fan_out.wait(connection)  # for who follows the log with subscriptions as they were before
 
     def take(connection: Connection, after: Position | None, sending: bool) -> Piece:
@@ -86,7 +86,7 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
         place = recoveries.before(connection, order.since) if after is None else (int(after[0]), int(after[1]))
         subjects = fan_out.following(connection, place, inbound=following.INBOUND, limit=_CHANGES_AT_ONCE)
         wanted = [subject for subject in subjects if order.covers(subject) and matches(row, following.about(subject))]
-        findings = _look(connection, row, wanted, reached, rim.settings.spam_quarantine_score)
+        findings = _look(connection, row, wanted, reached, ctx.settings.spam_quarantine_score)
         if sending:
             fan_out.add(connection, findings.missing, LATE)
             again = findings.again(include_delivered=order.include_delivered)
@@ -96,8 +96,8 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
             next=_position(subjects[-1]) if len(subjects) == _CHANGES_AT_ONCE else None,
         )
 
-    report = count_then_run.run(rim, job, progress, take, dry_run=job.parameters["dry_run"])
-    with rim.engine.begin() as connection:
+    report = count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
+    with ctx.engine.begin() as connection:
         kept_since = recoveries.kept_since(connection, order.since)
     return report if kept_since is None else {**report, "kept_since": kept_since.isoformat()}
 

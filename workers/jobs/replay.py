@@ -12,7 +12,7 @@ from shared.db.delivery_lists import Wanted
 from shared.domain.deliveries import DeliveryStatus
 from shared.jobs.store import Job
 from shared.postgres.pagination import Span
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import count_then_run
 from workers.jobs.count_then_run import TO_DELIVER, Piece, Position
 from workers.jobs.progress import Progress
@@ -20,7 +20,7 @@ from workers.jobs.progress import Progress
 _DELIVERIES_AT_ONCE = 1000
 
 
-def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
+def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Go through them in their order. What was made anew since the job was asked for is none of its."""
     wanted = _wanted(job.parameters)
 
@@ -31,7 +31,7 @@ def run(rim: Rim, job: Job, progress: Progress) -> Mapping[str, Any]:
             deliveries.replay(connection, [found[-1] for found in page.items], datetime.now(UTC))
         return Piece(found={TO_DELIVER: len(page.items)}, next=page.next and [str(key) for key in page.next])
 
-    return count_then_run.run(rim, job, progress, take, dry_run=job.parameters["dry_run"])
+    return count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
 
 
 def _wanted(parameters: Mapping[str, Any]) -> Wanted:

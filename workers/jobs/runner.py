@@ -18,7 +18,7 @@ from shared.jobs import retry
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job, JobState
 from shared.suppression import jobs as suppression_jobs
-from workers.context import Rim
+from workers.context import WorkerContext
 from workers.jobs import (
     abandon,
     erase,
@@ -34,7 +34,7 @@ from workers.jobs.progress import LEASE_SECONDS, CancelledError, JobError, Lease
 
 SLICE_SECONDS = 4.0
 
-Run = Callable[[Rim, Job, Progress], Mapping[str, Any]]
+Run = Callable[[WorkerContext, Job, Progress], Mapping[str, Any]]
 """Does a job from its position on, calls the progress as it gets on, and returns the report. Raises JobError."""
 
 KINDS: dict[str, Run] = {
@@ -50,7 +50,7 @@ KINDS: dict[str, Run] = {
 log = structlog.get_logger()
 
 
-def work(rim: Rim, *, slice_seconds: float = SLICE_SECONDS, at_providers: bool = False) -> None:
+def work(ctx: WorkerContext, *, slice_seconds: float = SLICE_SECONDS, at_providers: bool = False) -> None:
     """Work on what has waited longest, until it is other tasks' turn; then ring again for what is left.
 
     What asks providers, and waits for their answers, is apart from what does not.
@@ -59,61 +59,61 @@ def work(rim: Rim, *, slice_seconds: float = SLICE_SECONDS, at_providers: bool =
     kinds = [kind for kind in KINDS if (kind in provider_jobs.KINDS) is at_providers]
     while time.monotonic() < until:
         token = uuid4()
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             job = jobs.claim(connection, kinds=kinds, token=token, lease_seconds=LEASE_SECONDS)
         if job is None:
             return
-        _go_on(rim, job, token, until)
-    with rim.engine.begin() as connection:
+        _go_on(ctx, job, token, until)
+    with ctx.engine.begin() as connection:
         more = jobs.is_due(connection, kinds)
     if more:
-        rim.doorbell.ring(ASK if at_providers else JOBS)
+        ctx.doorbell.ring(ASK if at_providers else JOBS)
 
 
-def work_on(rim: Rim, job_id: UUID, watch: Callable[[Advance], None]) -> bool:
+def work_on(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) -> bool:
     """Work on this job until it is over or waits for another try; False if somebody else holds it."""
     token = uuid4()
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         job = jobs.claim_one(connection, job_id, token=token, lease_seconds=LEASE_SECONDS)
     if job is None:
         return False
     try:
-        _go_on(rim, job, token, float("inf"), watch)
+        _go_on(ctx, job, token, float("inf"), watch)
     except KeyboardInterrupt:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             jobs.release(connection, job_id, token)
         raise
     return True
 
 
 def _go_on(
-    rim: Rim, job: Job, token: UUID, until: float, watch: Callable[[Advance], None] = lambda _advance: None
+    ctx: WorkerContext, job: Job, token: UUID, until: float, watch: Callable[[Advance], None] = lambda _advance: None
 ) -> None:
-    if job.attempts > rim.settings.max_attempts:
+    if job.attempts > ctx.settings.max_attempts:
         error = f"{job.attempts - 1} attempts ended without a word: each may have killed its worker"
-        _finish(rim, job, token, JobState.FAILED, error=error)
+        _finish(ctx, job, token, JobState.FAILED, error=error)
         return
-    progress = Progress(engine=rim.engine, job_id=job.id, token=token, until=until, watch=watch)
+    progress = Progress(engine=ctx.engine, job_id=job.id, token=token, until=until, watch=watch)
     try:
-        report = KINDS[job.kind](rim, job, progress)
+        report = KINDS[job.kind](ctx, job, progress)
     except TurnOverError:
-        with rim.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             jobs.release(connection, job.id, token)
     except CancelledError:
-        _finish(rim, job, token, JobState.CANCELLED)
+        _finish(ctx, job, token, JobState.CANCELLED)
     except LeaseLostError:
         log.info("a job was taken over", job=str(job.id), kind=job.kind)
     except JobError as error:
-        _finish(rim, job, token, JobState.FAILED, report=error.report, error=str(error))
+        _finish(ctx, job, token, JobState.FAILED, report=error.report, error=str(error))
     except Exception as error:  # whatever it was: another try, and in the end a reason that can be read
         log.exception("a job failed for now", job=str(job.id), kind=job.kind)
-        _give_back(rim, job, token, error)
+        _give_back(ctx, job, token, error)
     else:
-        _finish(rim, job, token, JobState.DONE, report=report)
+        _finish(ctx, job, token, JobState.DONE, report=report)
 
 
 def _finish(
-    rim: Rim,
+    ctx: WorkerContext,
     job: Job,
     token: UUID,
     state: JobState,
@@ -121,22 +121,22 @@ def _finish(
     report: Mapping[str, Any] | None = None,
     error: str | None = None,
 ) -> None:
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         held = jobs.finish(connection, job.id, token, state, report=report, error=error)
     if held:
         log.info("a job is over", job=str(job.id), kind=job.kind, state=state, error=error)
 
 
-def _give_back(rim: Rim, job: Job, token: UUID, error: Exception) -> None:
+def _give_back(ctx: WorkerContext, job: Job, token: UUID, error: Exception) -> None:
     reason = _sentence(error)
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         now = jobs.find(connection, job.id)  # it may have got on since it was claimed
     attempts = job.attempts if now is None else max(1, now.attempts)
-    decision = retry.after_failure(attempts, rim.settings.max_attempts)
+    decision = retry.after_failure(attempts, ctx.settings.max_attempts)
     if isinstance(decision, retry.Bury):
-        _finish(rim, job, token, JobState.FAILED, error=reason)
+        _finish(ctx, job, token, JobState.FAILED, error=reason)
         return
-    with rim.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         jobs.release(connection, job.id, token, delay_seconds=decision.delay_seconds, error=reason)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from shared.errors import TidingsError
-from shared.vocabulary import MailType, Reason
+from shared.vocabulary import MailType, SuppressionReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class ListedSuppression:
 
     address: str
     types: frozenset[MailType]
-    reason: Reason
+    reason: SuppressionReason
     word: str
     note: str | None
     created_at: datetime | None
@@ -149,7 +149,7 @@ class NewSuppression:
 
     address: str
     types: frozenset[MailType]
-    reason: Reason
+    reason: SuppressionReason
     note: str
 
 

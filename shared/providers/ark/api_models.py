@@ -17,18 +17,18 @@ from shared.providers.api.base import (
 )
 from shared.providers.api.client import quote
 from shared.providers.api.fields import UNREADABLE, StatusCode, Text, from_seconds, read_instant, read_instant_if_any
-from shared.vocabulary import ALL_MAIL, MailType, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 
 TAKEN: Final = "2xx"
 
 _NOT_TO_ALL = frozenset({MailType.NON_TRANSACTIONAL})
-_REASONS: Mapping[str, Reason] = {
-    "hard fail": Reason.HARD_BOUNCE,
-    "too many soft fails": Reason.SOFT_BOUNCE,
-    "complaint": Reason.COMPLAINT,
-    "unsubscribe": Reason.UNSUBSCRIBE,
+_REASONS: Mapping[str, SuppressionReason] = {
+    "hard fail": SuppressionReason.HARD_BOUNCE,
+    "too many soft fails": SuppressionReason.SOFT_BOUNCE,
+    "complaint": SuppressionReason.COMPLAINT,
+    "unsubscribe": SuppressionReason.UNSUBSCRIBE,
 }
-_WORDS: Mapping[Reason, str] = {reason: word for word, reason in _REASONS.items()}
+_WORDS: Mapping[SuppressionReason, str] = {reason: word for word, reason in _REASONS.items()}
 
 T = TypeVar("T")
 
@@ -175,10 +175,10 @@ def read_suppressions(body: bytes) -> tuple[list[ListedSuppression], int | None]
 
 def _listed(entry: _Suppression) -> ListedSuppression:
     word = entry.reason or ""
-    reason = _REASONS.get(word.strip().lower().replace("_", " "), Reason.MANUAL)
+    reason = _REASONS.get(word.strip().lower().replace("_", " "), SuppressionReason.MANUAL)
     return ListedSuppression(
         address=entry.address,
-        types=_NOT_TO_ALL if reason is Reason.UNSUBSCRIBE else ALL_MAIL,
+        types=_NOT_TO_ALL if reason is SuppressionReason.UNSUBSCRIBE else ALL_MAIL,
         reason=reason,
         word=word,
         note=None,

@@ -27,7 +27,7 @@ from shared.providers.api.fields import (
     read_instant,
     read_instant_if_any,
 )
-from shared.vocabulary import ALL_MAIL, MailType, Reason
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 
 TAKEN: Final = "2xx"
 FAILED: Final = ("1xx", "3xx", "4xx", "5xx", "no_response")
@@ -39,12 +39,12 @@ _WORDS: Mapping[MailType, str] = {
     MailType.NON_TRANSACTIONAL: "non-transactional",
 }
 _TYPES: Mapping[str, MailType] = {word: mail_type for mail_type, word in _WORDS.items()}
-_REASONS: Mapping[str, Reason] = {
-    "hard_bounce": Reason.HARD_BOUNCE,
-    "spam_complaint": Reason.COMPLAINT,
-    "unsubscribe_link": Reason.UNSUBSCRIBE,
-    "list_unsubscribe": Reason.UNSUBSCRIBE,
-    "api": Reason.MANUAL,
+_REASONS: Mapping[str, SuppressionReason] = {
+    "hard_bounce": SuppressionReason.HARD_BOUNCE,
+    "spam_complaint": SuppressionReason.COMPLAINT,
+    "unsubscribe_link": SuppressionReason.UNSUBSCRIBE,
+    "list_unsubscribe": SuppressionReason.UNSUBSCRIBE,
+    "api": SuppressionReason.MANUAL,
 }
 
 
@@ -164,7 +164,7 @@ def _listed(entry: _Entry) -> ListedSuppression:
     return ListedSuppression(
         address=entry.recipient,
         types=types or ALL_MAIL,
-        reason=_REASONS.get(word, Reason.MANUAL),
+        reason=_REASONS.get(word, SuppressionReason.MANUAL),
         word=word,
         note=entry.notes,
         created_at=read_instant_if_any(entry.created_at),
