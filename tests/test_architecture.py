@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "shared"
 PURE = sorted(
     {
-        *SHARED.glob("**/policy.py"), *SHARED.glob("**/model.py"), *SHARED.glob("classification/*.py"), *SHARED.glob("domain/*.py"),
-        *SHARED.glob("events/*.py"), *(SHARED / name for name in (
+        *SHARED.glob("**/policy.py"), *SHARED.glob("**/model.py"), *SHARED.glob("classification/*.py"),
+        *SHARED.glob("domain/*.py"), *SHARED.glob("events/*.py"), *(SHARED / name for name in (
             "addresses.py", "errors.py", "targets.py", "vocabulary.py", "alerts/rules.py", "alerts/summaries.py",
             "changes/filters.py", "diagnosis/diagnose.py", "diagnosis/event_missing.py", "diagnosis/facts.py",
             "diagnosis/finding.py", "diagnosis/not_received.py", "diagnosis/support_report.py", "diagnosis/verdicts.py",

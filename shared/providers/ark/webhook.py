@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared.events.event import Event
-from shared.providers.postal import events
 from shared.providers.webhooks import jwks
+from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
 from shared.providers.webhooks.credentials import read_optional
 from shared.providers.webhooks.signatures import decode_base64, require_body, require_headers

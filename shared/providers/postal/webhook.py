@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from shared.errors import VerificationError
 from shared.events.event import Event
-from shared.providers.postal import events
 from shared.providers.webhooks import jwks
+from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
 from shared.providers.webhooks.signatures import decode_base64, require_body, require_headers
 from shared.vocabulary import RefusalReason

@@ -13,9 +13,9 @@ from shared.classification.classify import Codes, classify, find_codes
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import within
-from shared.providers.postal.payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
+from shared.providers.webhooks.postal_payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
 from shared.vocabulary import Classification, EventType
 
 EVENTS: Mapping[str, EventType] = {
