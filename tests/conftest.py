@@ -165,3 +165,13 @@ def make_redis(watchdog: Watchdog) -> Iterator[Callable[[], embedded.Redis]]:
     for server in made:
         server.stop()
         shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture
+def empty_database(postgres: DatabaseServer) -> Iterator[str]:
+    """The URL of a database without tables."""
+    database = f"tidings_test_empty_{os.getpid()}_{next(_numbers)}"
+    name = sql.Identifier(database)
+    postgres.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    yield postgres.url_of(database)
+    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, RowMapping
 from shared.changes.filters import EVERYTHING, ChangeFilter
 from shared.domain.subscriptions import ANY, ChangeSubject
 from shared.errors import TidingsError
-from shared.postgres.pagination import MOST_READ
+from shared.postgres.pagination import MAX_ROWS_READ
 
 START = (0, 0)
 Cursor = tuple[int, int]
@@ -152,7 +152,12 @@ def read(
     was looked. Raises GoneError.
     """
     conditions, values = _conditions(wanted)
-    values |= {"transaction": str(after[0]), "id": after[1], "limit": limit, "most": MOST_READ if conditions else limit}
+    values |= {
+        "transaction": str(after[0]),
+        "id": after[1],
+        "limit": limit,
+        "most": MAX_ROWS_READ if conditions else limit,
+    }
     statement = _READ.format(
         joined=_MESSAGE if {"tenant", "tags"} & values.keys() else "",
         fits=" AND ".join(conditions) or "true",

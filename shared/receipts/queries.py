@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Text, cast, select
 
 from shared import ids
-from shared.postgres.pagination import Page, Position, Span, Walk
+from shared.postgres.pagination import KeysetQuery, Page, Position, Span, Walk
 from shared.receipts.refusals import Refusal
+from shared.receipts.tables import refusals
 from shared.vocabulary import ReceiptState
 
 _SEALED = "sealed:"
@@ -127,20 +128,16 @@ def refused(
     limit: int = 50,
 ) -> Page[Refusal]:
     """Refusals, the newest first."""
-    walk = Walk(table="refusals", keys=("id",))
-    (span or Span()).cut(walk, "id")
+    query = KeysetQuery(refusals.c.id)
+    query.where(*(span or Span()).of_ids(refusals.c.id))
     if source is not None:
-        walk.pick("source = %(source)s", source=source)
+        query.filter(refusals.c.source == source)
     if reason is not None:
-        walk.pick("reason = %(reason)s", reason=reason)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    rows = connection.exec_driver_sql(
-        "SELECT id, source, refused_at, status_code, reason, detail, remote_ip, headers::text AS headers, bytes,"
-        " count FROM refusals WHERE id = ANY(%(ids)s) ORDER BY id DESC",
-        {"ids": [position[0] for position in found.items]},
-    ).mappings()
-    return Page([Refusal(**row) for row in rows], found.next)
+        query.filter(refusals.c.reason == reason)
+    page = query.fetch(connection, after=after, limit=limit)
+    columns = [cast(c, Text) if c is refusals.c.headers else c for c in refusals.c]
+    statement = select(*columns).where(refusals.c.id.in_([key for (key,) in page.items])).order_by(refusals.c.id.desc())
+    return Page([Refusal(**row) for row in connection.execute(statement).mappings()], page.next)
 
 
 def _walk_of(state: ReceiptState | None) -> Walk:

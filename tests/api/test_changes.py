@@ -75,7 +75,7 @@ def test_changes_come_in_order_once_each(house: House, limit: int) -> None:
     ],
 )
 def test_types_choose(house: House, types: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "MOST_READ", 2)
+    monkeypatch.setattr(log, "MAX_ROWS_READ", 2)
     house.source()
     house.receive(happening("delivered", ANN), happening("open", ANN, second=1), happening("open", BOB, second=2))
     changes, _ = follow(house, types=types)
@@ -139,7 +139,7 @@ def test_a_cursor_that_is_none_is_refused(still_house: House, cursor: str) -> No
 
 
 def test_the_walk_is_bounded() -> None:
-    assert pagination.MOST_READ <= 50_000
+    assert pagination.MAX_ROWS_READ <= 50_000
 
 
 def test_a_change_of_the_suppression_list_tells_the_entry(house: House) -> None:

@@ -149,7 +149,7 @@ def test_a_page_that_reads_much_and_finds_little_goes_on_where_it_ended(
     house.receive(happening("hard-bounced", ANN, request_id="the one"), at=BEGIN)
     for number in range(7):
         house.receive(happening("delivered", ANN, request_id=f"r{number}"), at=BEGIN + timedelta(hours=1))
-    monkeypatch.setattr(pagination, "MOST_READ", 3)
+    monkeypatch.setattr(pagination, "MAX_ROWS_READ", 3)
     first = house.get("/v1/messages", status="bounced")
     assert first["items"] == []
     assert first["next_cursor"] is not None

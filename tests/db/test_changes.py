@@ -165,7 +165,7 @@ class TestACursor:
             assert len(follow(database, end)) == 1
 
     def test_moves_on_where_nothing_fits(self, database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(change_log, "MOST_READ", 2)
+        monkeypatch.setattr(change_log, "MAX_ROWS_READ", 2)
         written = write(database, *("other",) * 5, "wanted")
         reading = read(database, wanted=ChangeFilter(types=("wanted",)))
         assert (reading.changes, reading.next) == ([], written[1])

@@ -105,7 +105,7 @@ def test_redis_keeps_nothing_and_evicts_nothing(make_redis: MakeRedis) -> None:
 
 def test_servers_end_with_the_process_that_started_them(data_dir: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from ops import embedded; directory = Path(sys.argv[1]);"
+        "import sys, time; from pathlib import Path; from cli import embedded; directory = Path(sys.argv[1]);"
         "servers = [embedded.postgres(directory / 'postgres'), embedded.redis(directory / 'redis')];"
         "[server.start() for server in servers]; print(*(server.pid for server in servers), flush=True);"
         "time.sleep(600)"

@@ -107,7 +107,7 @@ def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: 
         add(commands, f"ann{number}@example.com")
     lines = "".join(f"u{number}@example.net\n" for number in range(9))
     run(commands, "import", "-", says=f"email\n{lines}")
-    monkeypatch.setattr(pagination, "MOST_READ", 3)
+    monkeypatch.setattr(pagination, "MAX_ROWS_READ", 3)
     words = ("list", "--domain", "example.com", "--json")
     found = [entry["address"] for entry in json.loads(run(commands, *words))]
     assert found == ["ann1@example.com", "ann0@example.com"]

@@ -1,0 +1,92 @@
+"""The tables of receipts. Migrations create them; a test proves that both agree."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+
+from shared.postgres.metadata import Timestamp, metadata
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("source_id", BigInteger, nullable=False),
+    Column("received_at", Timestamp, nullable=False),
+    Column("idempotency_key", Text),
+    Column("remote_ip", Text),
+    Column("headers", JSON, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    postgresql_partition_by="RANGE (id)",
+)
+
+receipt_keys = Table(
+    "receipt_keys",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("receipt_id", Uuid, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+)
+
+pending_receipts = Table(
+    "pending_receipts",
+    metadata,
+    Column("receipt_id", Uuid, primary_key=True),
+    Column("source_id", BigInteger, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("available_at", Timestamp, nullable=False),
+    Column("lease_until", Timestamp),
+    Column("lease_token", Uuid),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("reprocess", Boolean, nullable=False, server_default=text("false")),
+    Column("last_error", Text),
+    Index("pending_receipts_again", "receipt_id", postgresql_where=text("reprocess")),
+    Index("pending_receipts_live", "receipt_id", postgresql_where=text("NOT reprocess")),
+    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
+)
+
+parked_receipts = Table(
+    "parked_receipts",
+    metadata,
+    Column("receipt_id", Uuid, primary_key=True),
+    Column("source_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("key_id", Text),
+    Column("bytes", Integer, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("reprocess", Boolean, nullable=False, server_default=text("false")),
+    Column("available_at", Timestamp, nullable=False),
+    Column("parked_at", Timestamp, nullable=False),
+    CheckConstraint("state IN ('unverified', 'rejected', 'dead')", name="parked_receipts_state_check"),
+    Index("parked_receipts_dead", "parked_at", postgresql_where=text("(state = 'dead') AND (NOT reprocess)")),
+    Index("parked_receipts_of_source", "source_id", "state"),
+    Index("parked_receipts_unverified", "source_id", "receipt_id", postgresql_where=text("state = 'unverified'")),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("refused_at", Timestamp, nullable=False),
+    Column("status_code", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("remote_ip", Text),
+    Column("headers", JSON, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("count", Integer, nullable=False, server_default=text("1")),
+)
