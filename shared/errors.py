@@ -1,14 +1,43 @@
-"""The one hierarchy of errors. Each message is a sentence that says what to do."""
+"""The one hierarchy of errors. Each message is a sentence that says what is wrong and what to do.
+
+Views and commands translate these classes to HTTP answers and exit codes in one place. Code that needs another class
+of its own needs a caller that handles it differently.
+"""
 
 from shared.vocabulary import RefusalReason
 
 
 class TidingsError(Exception):
-    """Something that Tidings itself has to say; everything else is a bug."""
+    """An error that a person or another program can act on; every other exception is a bug."""
+
+
+class InvalidFieldError(TidingsError):
+    """A value that somebody gave cannot be used: HTTP 422, exit code 2.
+
+    `field` is the path of the field as the caller names it (`credentials.api_key`, `headers[0]`); `value` is what was
+    given, or None where it is secret. The message says what is allowed.
+    """
+
+    def __init__(self, field: str, value: object, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
+
+
+class NotFoundError(TidingsError):
+    """Something that was named does not exist: HTTP 404."""
+
+
+class ConflictError(TidingsError):
+    """The present state does not allow this: a name that is taken, a job that has ended. HTTP 409."""
+
+
+class LeaseLostError(TidingsError):
+    """Another worker has taken over this work; the transaction of this one must not commit."""
 
 
 class VerificationError(TidingsError):
-    """A request that its provider did not sign, or not so that we can tell.
+    """A request that its provider did not sign, or whose signature cannot be checked.
 
     `key_id` is set when the signature names a key that we do not hold (reason UNKNOWN_KEY): such a request
     may be genuine, so it is kept apart until the key has been fetched.

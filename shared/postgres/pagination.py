@@ -84,11 +84,11 @@ class KeysetQuery:
         statement = select(both).order_by(both.c.matches, *self._ordered([both.c[name] for name in names]))
         found: list[Position] = []
         last: Position | None = None
-        for matches, *position in connection.execute(statement):
+        for matches, *keys in connection.execute(statement):
             if matches:
-                found.append(tuple(position))
+                found.append(tuple(keys))
             else:
-                last = tuple(position)
+                last = tuple(keys)
         if len(found) > limit:
             return Page(found[:limit], found[limit - 1])
         return Page(found, last)
