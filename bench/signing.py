@@ -15,7 +15,7 @@ from typing import Final
 
 from shared.errors import TidingsError
 from simulator import load
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 
 SLUG: Final = "bench"
 _PATH: Final = f"/webhooks/{SLUG}"

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from simulator import stories
-from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.story import Teller, fit
 
 _STORIES: Final[Mapping[Teller, int]] = {

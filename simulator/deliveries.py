@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from simulator.connection import Exchange
-from simulator.dialects.base import Signed
+from simulator.providers.base import Signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

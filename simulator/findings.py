@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.api import Api
-from simulator.dialects.base import Dialect
 from simulator.mail import Message
+from simulator.providers.base import Dialect
 from simulator.staging import Expectation, Play
 
 _PAUSE_SECONDS = 0.2

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from shared.vocabulary import EventType
-from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
+from simulator.providers.mailchannels.webhooks import MailChannels
 
 _LIFE = (EventType.QUEUED, EventType.DELIVERED, EventType.OPENED)
 """What happens to every message, and so how many events there are for each."""

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 from simulator import post
 from simulator.connection import post_once
 from simulator.deliveries import DeliveryLog
-from simulator.dialects.base import Dialect
 from simulator.post import Outcomes
+from simulator.providers.base import Dialect
 from simulator.serving import Call, Ending, Response, Server
 from simulator.staging import Posting
 

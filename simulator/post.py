@@ -12,7 +12,7 @@ from threading import Condition, Thread
 
 from simulator.connection import Connection, Exchange
 from simulator.deliveries import Delivery, DeliveryLog
-from simulator.dialects.base import Dialect, RetryRule
+from simulator.providers.base import Dialect, RetryRule
 from simulator.staging import Answer, Posting
 
 NO_ANSWER = 0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from simulator import stories as told
-from simulator.dialects.base import Forgery, Traits
+from simulator.providers.base import Forgery, Traits
 from simulator.story import Teller, tellable
 
 ALL_FORGERIES = frozenset(Forgery)

@@ -12,10 +12,10 @@ from http import HTTPStatus
 from threading import Lock
 from typing import TypeVar
 
-from simulator.dialects.base import Dialect
-from simulator.management import open_account
-from simulator.management.account import Account
-from simulator.management.routes import json_response
+from simulator.providers.api.account import Account
+from simulator.providers.api.routes import json_response
+from simulator.providers.base import Dialect
+from simulator.providers.registry import open_account
 from simulator.serving import Call, Response, Server
 
 _AnAccount = TypeVar("_AnAccount", bound=Account)

@@ -11,8 +11,8 @@ from enum import StrEnum
 from shared.vocabulary import EventType
 from simulator import stories as repertoire
 from simulator import story
-from simulator.dialects.base import Dialect, Forgery, Signed
 from simulator.mail import Happening, Message, make_message
+from simulator.providers.base import Dialect, Forgery, Signed
 from simulator.scenarios import Scenario
 from simulator.story import Fate, Story
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from shared.vocabulary import Classification, EventType, Status
 from simulator import replies
-from simulator.dialects.base import Traits
 from simulator.mail import Happening, Message, Reply, make_message
+from simulator.providers.base import Traits
 
 OPTIONAL = frozenset({EventType.QUEUED, EventType.SENT, EventType.OPENED, EventType.READ, EventType.CLICKED})
 """What a provider may leave unsaid without changing how a story ends, unless the story needs it."""

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from simulator import findings, post
 from simulator.api import Api, ApiError
-from simulator.dialects import DIALECTS
-from simulator.dialects.base import Dialect
 from simulator.findings import Examiner, Finding
 from simulator.post import Outcomes
+from simulator.providers.base import Dialect
+from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS, Scenario
 from simulator.server import ProviderServer
 from simulator.staging import Answer, Play, stage

@@ -21,9 +21,9 @@ from cli.demo.system import System
 from shared.settings import PREFIX
 from simulator import findings, post
 from simulator.api import Api
-from simulator.dialects import DIALECTS
 from simulator.findings import Examiner
 from simulator.outage import Gate
+from simulator.providers.registry import DIALECTS
 from simulator.scenarios import ALL_FORGERIES, Scenario
 from simulator.server import ProviderServer
 from simulator.staging import Posting, stage

@@ -11,8 +11,8 @@ from cli.demo.system import System
 from simulator import findings, outage, stories
 from simulator.api import Api
 from simulator.findings import Examiner
-from simulator.management.mailchannels import MailChannelsAccount
 from simulator.outage import Gate
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.scenarios import Scenario
 from simulator.server import ProviderServer
 from simulator.staging import stage

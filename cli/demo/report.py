@@ -14,9 +14,9 @@ from cli.demo.claims import Claim
 from cli.demo.system import System
 from shared.vocabulary import EventType, ReceiptState, Status
 from simulator.api import Api
-from simulator.dialects.base import Dialect
 from simulator.findings import Examiner, Finding
 from simulator.post import Outcomes
+from simulator.providers.base import Dialect
 from simulator.staging import Answer, Expectation, Play
 
 _COLOURS = {

@@ -9,7 +9,7 @@ import pytest
 
 from cli import embedded
 from cli.supervisor.watchdog import Watchdog
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.chaos.house import House
 from tests.chaos.stage import Stage
 

@@ -26,7 +26,7 @@ from shared.doorbell import Doorbell
 from shared.encryption import Vault, new_key
 from shared.postgres import migrate
 from shared.sources import store as sources
-from simulator.dialects.base import Dialect
+from simulator.providers.base import Dialect
 from tests import effects
 
 PATIENCE_SECONDS: Final = 60.0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID
 
-from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests import effects
 from tests.chaos import traffic
 from tests.chaos.house import House

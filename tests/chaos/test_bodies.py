@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from simulator.dialects.ark import Ark
-from simulator.dialects.base import Dialect
-from simulator.dialects.cloudmailin import CloudMailin
-from simulator.dialects.mailchannels import MailChannels
-from simulator.dialects.postal import Postal
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.base import Dialect
+from simulator.providers.cloudmailin.webhooks import CloudMailin
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.providers.postal.webhooks import Postal
 from tests.chaos import traffic
 from tests.chaos.house import House, eventually
 from tests.chaos.stage import Stage

@@ -14,7 +14,7 @@ from cli.supervisor.procfile import ROOT
 from shared.sources import service as source_service
 from simulator import post
 from simulator.mail import Happening
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.server import ProviderServer
 from simulator.staging import Posting
 from tests import effects

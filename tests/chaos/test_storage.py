@@ -9,8 +9,8 @@ from cli import embedded
 from cli.supervisor import process_groups
 from shared.providers.registry import PROVIDERS
 from shared.vocabulary import EventType
-from simulator.dialects import DIALECTS
 from simulator.mail import Happening
+from simulator.providers.registry import DIALECTS
 from tests.chaos import traffic
 from tests.chaos.house import House, frozen
 from tests.chaos.stage import Stage

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from shared.vocabulary import EventType
 from simulator import replies
-from simulator.dialects.base import Dialect, Headers
 from simulator.mail import Happening, make_message
+from simulator.providers.base import Dialect, Headers
 
 NO_ANSWER = 0
 DEADLY = b"deadly to every worker of tests.chaos.deadly that reads it"

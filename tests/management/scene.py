@@ -19,11 +19,11 @@ from shared.reconciliation.store import Standing
 from shared.settings import Settings
 from shared.sources.source import Source
 from simulator import outage
-from simulator.dialects.ark import Ark
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management.ark import ArkAccount
-from simulator.management.mailchannels import MailChannelsAccount
 from simulator.outage import Gate
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.mailchannels.api import MailChannelsAccount
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import Play, stage

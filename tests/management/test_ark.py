@@ -26,11 +26,11 @@ from shared.providers.ark.api import ArkClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
 from simulator.deliveries import Delivery
-from simulator.dialects.ark import Ark
-from simulator.dialects.base import Signed
-from simulator.management import faults
-from simulator.management.ark import ArkAccount
-from simulator.management.faults import Fault
+from simulator.providers.api import faults
+from simulator.providers.api.faults import Fault
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.base import Signed
 from simulator.server import ProviderServer
 from tests.simulator.ends import Receiver
 

@@ -24,11 +24,11 @@ from shared.providers.mailchannels import api_models as documents
 from shared.providers.mailchannels.api import MailChannelsClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
-from simulator.dialects.base import Signed
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management import faults
-from simulator.management.faults import Fault
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.api import faults
+from simulator.providers.api.faults import Fault
+from simulator.providers.base import Signed
+from simulator.providers.mailchannels.api import MailChannelsAccount
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
 from tests.simulator.ends import Receiver
 

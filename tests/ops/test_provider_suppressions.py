@@ -16,8 +16,8 @@ from shared.suppression import store as suppressions
 from shared.suppression.queries import Wanted
 from shared.suppression.store import Entry, NewEntry
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
-from simulator.management.ark import ArkAccount
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 

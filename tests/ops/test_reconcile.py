@@ -13,9 +13,9 @@ from cli.embedded.server import eventually
 from cli.supervisor.procfile import ROOT
 from shared.encryption import new_key
 from simulator import post
-from simulator.management import faults
-from simulator.management.faults import Fault
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.api import faults
+from simulator.providers.api.faults import Fault
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from tests.api.house import House, opened
 from tests.management import scene as scenes
 from tests.management.scene import Scene

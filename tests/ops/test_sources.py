@@ -8,7 +8,7 @@ import pytest
 
 from shared.sources import store as sources
 from shared.sources.source import open_source
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
 from tests.api.house import House, happening
 from tests.ops.commands import Commands

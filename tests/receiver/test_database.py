@@ -14,7 +14,7 @@ from shared.encryption import Vault, new_key
 from shared.postgres import engine, migrate
 from shared.receipts.refusals import Refusal
 from shared.sources import store as sources
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.chaos.house import frozen
 from tests.receiving import receiving
 

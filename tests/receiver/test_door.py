@@ -13,7 +13,7 @@ from shared.doorbell import DRAIN, VERIFY
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Request, StatusCodes
 from shared.receipts.store import Receipt
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"user:secret").decode()}
 CLOUDMAILIN = {"username": "user", "password": "secret"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.server import ProviderServer
 from tests.simulator.ends import Caller, Receiver
 

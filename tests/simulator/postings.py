@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from simulator import post
-from simulator.dialects.base import Dialect
-from simulator.management.account import Account
+from simulator.providers.api.account import Account
+from simulator.providers.base import Dialect
 from simulator.scenarios import SCENARIOS
 from simulator.staging import Posting, stage
 from tests.simulator.ends import Receiver

@@ -13,14 +13,14 @@ from shared.messages import state
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider, Request
 from shared.vocabulary import EventType, RefusalReason
-from simulator.dialects import DIALECTS
-from simulator.dialects.ark import Ark, Form
-from simulator.dialects.base import Dialect, Forgery, Signed
-from simulator.dialects.mailchannels import MailChannels
-from simulator.dialects.postal import Postal
 from simulator.findings import difference
 from simulator.keys import PublicKeyForm
 from simulator.mail import Message
+from simulator.providers.ark.webhooks import Ark, Form
+from simulator.providers.base import Dialect, Forgery, Signed
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.providers.postal.webhooks import Postal
+from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS, Scenario
 from simulator.staging import Answer, Expectation, Play, stage
 

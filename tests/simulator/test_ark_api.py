@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from simulator import post
-from simulator.dialects.ark import Ark, Form
-from simulator.management.ark import RETRIES, ArkAccount
-from simulator.management.ark_samples import EVENTS
+from simulator.providers.ark.api import RETRIES, ArkAccount
+from simulator.providers.ark.api_samples import EVENTS
+from simulator.providers.ark.webhooks import Ark, Form
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import stage

@@ -16,8 +16,8 @@ from cli.demo import claims, report
 from cli.demo.command import SCENARIO
 from cli.demo.report import Act
 from simulator.api import Api
-from simulator.dialects.mailchannels import MailChannels
 from simulator.findings import Examiner, settle
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.staging import stage
 
 _LONGEST_SECONDS = 150

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
-from simulator.dialects import DIALECTS
-from simulator.dialects.ark import Ark, Form
-from simulator.dialects.base import Dialect, Forgery, Headers
-from simulator.dialects.cloudmailin import CloudMailin
-from simulator.dialects.mailchannels import MailChannels
-from simulator.dialects.mailwebhook import MailWebhook
-from simulator.dialects.postal import Postal
 from simulator.keys import PublicKeyForm
+from simulator.providers.ark.webhooks import Ark, Form
+from simulator.providers.base import Dialect, Forgery, Headers
+from simulator.providers.cloudmailin.webhooks import CloudMailin
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.providers.mailwebhook.webhooks import MailWebhook
+from simulator.providers.postal.webhooks import Postal
+from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS
 from simulator.staging import stage
 

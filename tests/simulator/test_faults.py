@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.dialects.ark import Ark
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management import faults
-from simulator.management.ark import ArkAccount
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.api import faults
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.mailchannels.api import MailChannelsAccount
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
 from tests.simulator.ends import Caller, Receiver
 from tests.simulator.postings import send

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from shared.vocabulary import Status
-from simulator.dialects.mailchannels import MailChannels
 from simulator.findings import Finding, difference, settle
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.staging import Expectation, stage
 

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from simulator import load
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.simulator.test_dialects import check_mailchannels
 
 NOW = datetime(2026, 3, 2, 8, 15, 4, tzinfo=UTC)

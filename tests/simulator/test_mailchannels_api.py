@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from simulator import post
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management.mailchannels import AfterResend, MailChannelsAccount
-from simulator.management.suppression_list import SOURCES
+from simulator.providers.api.suppression_list import SOURCES
+from simulator.providers.mailchannels.api import AfterResend, MailChannelsAccount
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import stage

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from simulator import outage, post
-from simulator.dialects.ark import Ark
-from simulator.dialects.base import RetryRule
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management.ark import ArkAccount
-from simulator.management.mailchannels import MailChannelsAccount
 from simulator.outage import Gate
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.base import RetryRule
+from simulator.providers.mailchannels.api import MailChannelsAccount
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.serving import Call

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from simulator import post
-from simulator.dialects.base import RetryRule
-from simulator.dialects.mailwebhook import MailWebhook
+from simulator.providers.base import RetryRule
+from simulator.providers.mailwebhook.webhooks import MailWebhook
 from simulator.staging import Answer, Posting
 from tests.simulator.postings import some
 

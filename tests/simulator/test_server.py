@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from simulator.dialects.ark import Ark
-from simulator.dialects.base import Dialect
-from simulator.dialects.cloudmailin import CloudMailin
-from simulator.dialects.mailchannels import MailChannels
-from simulator.dialects.postal import Postal
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.base import Dialect
+from simulator.providers.cloudmailin.webhooks import CloudMailin
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.providers.postal.webhooks import Postal
 from simulator.server import ProviderServer
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 
 from shared.vocabulary import EventType, Status
-from simulator.dialects import DIALECTS
-from simulator.dialects.base import Forgery
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.base import Forgery
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS, Scenario
 from simulator.staging import Answer, Play, stage
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shared.messages import state
 from shared.vocabulary import EventType
 from simulator import stories
-from simulator.dialects import DIALECTS
 from simulator.mail import Message, make_message
+from simulator.providers.registry import DIALECTS
 from simulator.story import OPTIONAL, Story, Teller, fit, tellable
 
 ALL_KINDS = frozenset(EventType)

@@ -25,10 +25,10 @@ from shared.reconciliation import failed_deliveries
 from shared.rules import RuleBook
 from shared.sources import store as sources
 from shared.vocabulary import EventType
-from simulator.dialects.ark import Ark
-from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
-from simulator.management import faults
+from simulator.providers.api import faults
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from tests.workers import downstream as downstreams

@@ -18,7 +18,7 @@ from shared.receipts.store import Claimed
 from shared.sources import store as sources
 from shared.sources.source import Source
 from simulator import load
-from simulator.dialects.mailchannels import MailChannels
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests import effects
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining

@@ -17,8 +17,8 @@ from shared.sources.source import Source
 from shared.suppression import store as suppressions
 from shared.suppression.store import Entry
 from shared.vocabulary import Classification, EventType
-from simulator.dialects.mailchannels import MailChannels
 from simulator.mail import Happening, make_message
+from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining
 from workers import suppressions as workers_suppressions

@@ -13,8 +13,8 @@ from shared.jobs.store import Job, JobState
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
 from shared.suppression import provider_sync
-from simulator.management import faults
-from simulator.management.mailchannels import MailChannelsAccount
+from simulator.providers.api import faults
+from simulator.providers.mailchannels.api import MailChannelsAccount
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from workers.jobs import provider as provider_jobs

@@ -14,11 +14,11 @@ from shared.reconciliation.run import LEASE_SECONDS, Orders, Progress, Run, Take
 from shared.sources import provider_api
 from simulator import post
 from simulator.connection import Exchange
-from simulator.dialects.base import Signed
-from simulator.management import faults
-from simulator.management.ark import ArkAccount
-from simulator.management.faults import Fault
-from simulator.management.mailchannels import AfterResend, MailChannelsAccount
+from simulator.providers.api import faults
+from simulator.providers.api.faults import Fault
+from simulator.providers.ark.api import ArkAccount
+from simulator.providers.base import Signed
+from simulator.providers.mailchannels.api import AfterResend, MailChannelsAccount
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from workers import reconcile, verification

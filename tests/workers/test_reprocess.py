@@ -16,8 +16,8 @@ from shared.reprocessing import previews, reprocess
 from shared.reprocessing.reprocess import Difference
 from shared.sources.source import Source
 from shared.vocabulary import EventType
-from simulator.dialects.ark import Ark
 from simulator.mail import Happening
+from simulator.providers.ark.webhooks import Ark
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.management import faults
+from simulator.providers.api import faults
 from tests.management import scene as scenes
 from tests.management.scene import Scene
 from workers import asking

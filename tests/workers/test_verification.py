@@ -13,10 +13,10 @@ from cli.supervisor import ports
 from shared.receipts import store as receipts
 from shared.sources import store as sources
 from shared.sources.source import Source
-from simulator.dialects.ark import Ark
-from simulator.dialects.base import Dialect, Forgery
-from simulator.dialects.mailchannels import MailChannels
 from simulator.keys import Ed25519Key
+from simulator.providers.ark.webhooks import Ark
+from simulator.providers.base import Dialect, Forgery
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
 from tests.workers.workshop import Workshop
 from workers import process_receipts as draining

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from simulator.connection import Exchange, post_once
 from simulator.deliveries import DeliveryLog
-from simulator.dialects.base import Dialect, Signed
-from simulator.management.faults import Faults
-from simulator.management.routes import RefusedError, Route, choose
+from simulator.providers.api.faults import Faults
+from simulator.providers.api.routes import RefusedError, Route, choose
+from simulator.providers.base import Dialect, Signed
 from simulator.serving import Call, Response
 
 _TIMEOUT_SECONDS = 5.0

@@ -12,9 +12,9 @@ from typing import Any
 from zlib import crc32
 
 from shared.vocabulary import EventType
-from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import Ed25519Key, PublicKeyForm, seed_bytes
 from simulator.mail import Happening, Message
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
 _WORDS = {
     EventType.QUEUED: "processed",

@@ -15,10 +15,10 @@ from zlib import crc32
 from cryptography.hazmat.primitives import hashes
 
 from shared.vocabulary import Classification, ClassificationCode, EventType
-from simulator.dialects import postal_payloads
-from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import RsaKey, seed_bytes
 from simulator.mail import Happening, Message, Reply
+from simulator.providers import postal_payloads
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
 _FORGERIES = frozenset(Forgery) - {Forgery.STALE, Forgery.FUTURE, Forgery.REDIGESTED, Forgery.FOREIGN}
 _NAMESPACE = uuid.UUID("0a3c7a44-61d8-5d0f-8a4e-2f3b1c5d7e90")

@@ -15,9 +15,9 @@ from typing import Any
 from zlib import crc32
 
 from shared.vocabulary import EventType
-from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import seed_bytes
 from simulator.mail import Happening, Message
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
 _TOLERANCE_SECONDS = 300
 _RETRIED = frozenset({0, 408, 409, 425, 429, *range(500, 600)})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-from simulator.management.routes import RefusedError
+from simulator.providers.api.routes import RefusedError
 
 _FORMATS = {
     re.compile(r"\d{4}-\d\d-\d\d"): "%Y-%m-%d",

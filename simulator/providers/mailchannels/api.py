@@ -14,11 +14,11 @@ from typing import Any
 
 from simulator.connection import Exchange
 from simulator.deliveries import Delivery, DeliveryLog
-from simulator.dialects.mailchannels import MailChannels
-from simulator.management import periods
-from simulator.management.account import Account, milliseconds, text_of
-from simulator.management.routes import RefusedError, Route, is_endpoint, json_response, read_number, read_object
-from simulator.management.suppression_list import SuppressionList
+from simulator.providers.api import periods
+from simulator.providers.api.account import Account, milliseconds, text_of
+from simulator.providers.api.routes import RefusedError, Route, is_endpoint, json_response, read_number, read_object
+from simulator.providers.api.suppression_list import SuppressionList
+from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.serving import Call, Response
 
 _BAD = HTTPStatus.BAD_REQUEST

@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 from simulator.deliveries import Delivery, DeliveryLog
-from simulator.dialects.ark import Ark, event_of
-from simulator.management import ark_answers, ark_samples, ark_suppressions
-from simulator.management.account import Account, milliseconds, text_of
-from simulator.management.ark_suppressions import Suppressions
-from simulator.management.ark_webhooks import Webhook, Webhooks
-from simulator.management.routes import RefusedError, Route, read_number, read_object
+from simulator.providers.api.account import Account, milliseconds, text_of
+from simulator.providers.api.routes import RefusedError, Route, read_number, read_object
+from simulator.providers.ark import api_answers, api_samples, api_suppressions
+from simulator.providers.ark.api_suppressions import Suppressions
+from simulator.providers.ark.api_webhooks import Webhook, Webhooks
+from simulator.providers.ark.webhooks import Ark, event_of
 from simulator.serving import Call, Response
 
 RETRIES = 5
@@ -105,36 +105,36 @@ class ArkAccount(Account):
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "invalid API key")
 
     def _refusal(self, refused: RefusedError) -> Response:
-        return ark_answers.refusal(refused)
+        return api_answers.refusal(refused)
 
     def _create_webhook(self, call: Call) -> Response:
-        return ark_answers.success(
-            ark_answers.webhook(self.webhooks.create(read_object(call, _WRONG))), HTTPStatus.CREATED
+        return api_answers.success(
+            api_answers.webhook(self.webhooks.create(read_object(call, _WRONG))), HTTPStatus.CREATED
         )
 
     def _list_webhooks(self, _call: Call) -> Response:
         shown = ("id", "name", "url", "enabled", "events")
-        documents = [ark_answers.webhook(webhook) for webhook in self.webhooks.all()]
-        return ark_answers.success({"webhooks": [{name: document[name] for name in shown} for document in documents]})
+        documents = [api_answers.webhook(webhook) for webhook in self.webhooks.all()]
+        return api_answers.success({"webhooks": [{name: document[name] for name in shown} for document in documents]})
 
     def _get_webhook(self, _call: Call, webhook_id: str) -> Response:
-        return ark_answers.success(ark_answers.webhook(self.webhooks.get(webhook_id)))
+        return api_answers.success(api_answers.webhook(self.webhooks.get(webhook_id)))
 
     def _change_webhook(self, call: Call, webhook_id: str) -> Response:
-        return ark_answers.success(ark_answers.webhook(self.webhooks.change(webhook_id, read_object(call, _WRONG))))
+        return api_answers.success(api_answers.webhook(self.webhooks.change(webhook_id, read_object(call, _WRONG))))
 
     def _delete_webhook(self, _call: Call, webhook_id: str) -> Response:
         self.webhooks.delete(webhook_id)
-        return ark_answers.success({"message": "Webhook deleted successfully"})
+        return api_answers.success({"message": "Webhook deleted successfully"})
 
     def _test(self, call: Call, webhook_id: str) -> Response:
         webhook = self.webhooks.get(webhook_id)
         event = read_object(call, _WRONG).get("event")
-        if event not in ark_samples.EVENTS:
-            raise RefusedError(_WRONG, f"event must be one of {', '.join(ark_samples.EVENTS)}")
-        _, _, exchange = self._post(webhook.url, ark_samples.body(self.dialect, event, datetime.now(UTC)))
+        if event not in api_samples.EVENTS:
+            raise RefusedError(_WRONG, f"event must be one of {', '.join(api_samples.EVENTS)}")
+        _, _, exchange = self._post(webhook.url, api_samples.body(self.dialect, event, datetime.now(UTC)))
         answered = exchange.status is not None
-        return ark_answers.success(
+        return api_answers.success(
             {
                 "event": event,
                 "statusCode": exchange.status,
@@ -150,14 +150,14 @@ class ArkAccount(Account):
         is_wanted = _read_filter(call)
         # That the newest come first is usual, and not documented.
         found = [one for one in self.log.newest_first() if one.webhook == webhook.id and is_wanted(one)]
-        return ark_answers.page(call, found, self._summary)
+        return api_answers.page(call, found, self._summary)
 
     def _get_delivery(self, _call: Call, webhook_id: str, delivery_id: str) -> Response:
         webhook = self.webhooks.get(webhook_id)
         delivery = self._find(webhook, delivery_id)
         exchange = delivery.exchange
         answered = exchange.status is not None
-        return ark_answers.success(
+        return api_answers.success(
             self._summary(delivery)
             | {
                 "webhookName": webhook.name,
@@ -182,7 +182,7 @@ class ArkAccount(Account):
             "success": delivery.exchange.succeeded,
             "attempt": delivery.attempt,
             "willRetry": self.log.will_retry(delivery),
-            "timestamp": ark_answers.instant(delivery.created_at),
+            "timestamp": api_answers.instant(delivery.created_at),
         }
 
     def _replay(self, _call: Call, webhook_id: str, delivery_id: str) -> Response:
@@ -201,24 +201,24 @@ class ArkAccount(Account):
             repeats=original,
             manual=True,
         )
-        return ark_answers.success(
+        return api_answers.success(
             {
                 "success": exchange.succeeded,
                 "originalDeliveryId": delivery_id,
                 "newDeliveryId": self.delivery_id(delivery),
                 "statusCode": exchange.status,
                 "duration": milliseconds(exchange),
-                "timestamp": ark_answers.instant(began_at),
+                "timestamp": api_answers.instant(began_at),
             }
         )
 
     def _list_suppressions(self, call: Call) -> Response:
-        return ark_answers.page(call, self.suppressions.all(), ark_answers.suppression)
+        return api_answers.page(call, self.suppressions.all(), api_answers.suppression)
 
     def _add_suppression(self, call: Call) -> Response:
-        suppression, is_new = self.suppressions.put(*ark_suppressions.read(read_object(call, _WRONG)))
-        return ark_answers.success(
-            ark_answers.suppression(suppression), HTTPStatus.CREATED if is_new else HTTPStatus.OK
+        suppression, is_new = self.suppressions.put(*api_suppressions.read(read_object(call, _WRONG)))
+        return api_answers.success(
+            api_answers.suppression(suppression), HTTPStatus.CREATED if is_new else HTTPStatus.OK
         )
 
     def _add_suppressions(self, call: Call) -> Response:
@@ -228,31 +228,31 @@ class ArkAccount(Account):
         news, failed = [], 0
         for one in given:
             try:
-                news.append(self.suppressions.put(*ark_suppressions.read(one))[1])
+                news.append(self.suppressions.put(*api_suppressions.read(one))[1])
             except RefusedError:
                 failed += 1
         added = sum(news)
-        return ark_answers.success(
+        return api_answers.success(
             {"totalRequested": len(given), "added": added, "updated": len(news) - added, "failed": failed}
         )
 
     def _get_suppression(self, _call: Call, email: str) -> Response:
         found = self.suppressions.find(email)
         if found is None:
-            return ark_answers.success({"address": email, "suppressed": False})
-        more = {"createdAt": ark_answers.instant(found.created_at), "reason": found.reason}
-        return ark_answers.success({"address": email, "suppressed": True, **more})
+            return api_answers.success({"address": email, "suppressed": False})
+        more = {"createdAt": api_answers.instant(found.created_at), "reason": found.reason}
+        return api_answers.success({"address": email, "suppressed": True, **more})
 
     def _remove_suppression(self, _call: Call, email: str) -> Response:
         self.suppressions.remove(email)
-        return ark_answers.success({"message": "Address removed from the suppression list"})
+        return api_answers.success({"message": "Address removed from the suppression list"})
 
 
 def _read_filter(call: Call) -> Callable[[Delivery], bool]:
     """Which deliveries a query asks for. Raises RefusedError with 422."""
     event, success = call.query.get("event"), call.query.get("success")
-    if event is not None and event not in ark_samples.EVENTS:
-        raise RefusedError(_WRONG, f"event must be one of {', '.join(ark_samples.EVENTS)}")
+    if event is not None and event not in api_samples.EVENTS:
+        raise RefusedError(_WRONG, f"event must be one of {', '.join(api_samples.EVENTS)}")
     if success not in (None, "true", "false"):
         raise RefusedError(_WRONG, "success must be true or false")
     after = read_number(call.query, "after", 0, _INSTANTS, _WRONG)

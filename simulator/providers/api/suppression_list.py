@@ -7,8 +7,8 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Any
 
-from simulator.management import periods
-from simulator.management.routes import RefusedError, read_number
+from simulator.providers.api import periods
+from simulator.providers.api.routes import RefusedError, read_number
 
 SOURCES = ("api", "unsubscribe_link", "list_unsubscribe", "hard_bounce", "spam_complaint")
 TYPES = ("transactional", "non-transactional")

@@ -13,10 +13,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 
-from simulator.dialects import postal_payloads
-from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import RsaKey
 from simulator.mail import Happening, Message
+from simulator.providers import postal_payloads
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
 _FORGERIES = frozenset(Forgery) - {Forgery.STALE, Forgery.FUTURE, Forgery.REDIGESTED, Forgery.FOREIGN}
 _SIGNATURES = ("X-Postal-Signature", "X-Postal-Signature-256")

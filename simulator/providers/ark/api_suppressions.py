@@ -7,7 +7,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Any
 
-from simulator.management.routes import RefusedError
+from simulator.providers.api.routes import RefusedError
 
 _WRONG = HTTPStatus.UNPROCESSABLE_ENTITY
 

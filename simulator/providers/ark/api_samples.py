@@ -7,8 +7,8 @@ from datetime import datetime
 
 from shared.vocabulary import EventType
 from simulator import replies
-from simulator.dialects.ark import Ark
 from simulator.mail import Happening, Reply, make_message
+from simulator.providers.ark.webhooks import Ark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from simulator.management.ark_suppressions import Suppression
-from simulator.management.ark_webhooks import Webhook
-from simulator.management.routes import RefusedError, json_response, read_number
+from simulator.providers.api.routes import RefusedError, json_response, read_number
+from simulator.providers.ark.api_suppressions import Suppression
+from simulator.providers.ark.api_webhooks import Webhook
 from simulator.serving import Call, Response
 
 _WRONG = HTTPStatus.UNPROCESSABLE_ENTITY

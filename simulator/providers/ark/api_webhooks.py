@@ -8,8 +8,8 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Any
 
-from simulator.management.ark_samples import EVENTS
-from simulator.management.routes import RefusedError, is_endpoint
+from simulator.providers.api.routes import RefusedError, is_endpoint
+from simulator.providers.ark.api_samples import EVENTS
 
 _FIRST_ID = 456
 _WRONG = HTTPStatus.UNPROCESSABLE_ENTITY

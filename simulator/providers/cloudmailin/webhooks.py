@@ -11,9 +11,9 @@ from typing import Any
 from zlib import crc32
 
 from shared.vocabulary import EventType
-from simulator.dialects.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 from simulator.keys import seed_bytes
 from simulator.mail import Happening, Message
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
 _KINDS: Mapping[EventType, tuple[str, ...]] = {
     EventType.QUEUED: ("registration",),

@@ -1,0 +1,1 @@
+"""What the simulated management APIs have in common."""

@@ -1,0 +1,1 @@
+"""Ark, played from its documentation."""

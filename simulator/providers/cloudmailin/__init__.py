@@ -1,0 +1,1 @@
+"""CloudMailin, played from its documentation."""

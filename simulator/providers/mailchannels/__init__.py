@@ -1,0 +1,1 @@
+"""MailChannels, played from its documentation."""

@@ -1,0 +1,1 @@
+"""MailWebhook, played from its documentation."""

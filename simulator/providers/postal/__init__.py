@@ -1,0 +1,1 @@
+"""Postal, played from its documentation."""
