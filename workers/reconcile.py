@@ -6,7 +6,7 @@ from uuid import uuid4
 import structlog
 
 from shared.errors import TidingsError
-from shared.providers.api.base import BETWEEN_TASKS
+from shared.providers.api.base import WORKER_RETRIES
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
@@ -27,7 +27,7 @@ def reconcile_due(ctx: WorkerContext, *, longest_seconds: float = _LONGEST_SECON
     until = time.monotonic() + longest_seconds
     with ctx.engine.begin() as connection:
         failed_deliveries.settle(connection)
-        reconciliations.ensure_for(connection, provider_api.PROVIDERS)
+        reconciliations.ensure_for(connection, provider_api.APIS)
     while (left := until - time.monotonic()) > 0:
         with ctx.engine.begin() as connection:
             lease = reconciliations.claim_due(connection, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS)
@@ -43,7 +43,7 @@ def _reconcile(ctx: WorkerContext, lease: Lease, longest_seconds: float) -> None
         _leave(ctx, lease, source)
         return
     try:
-        client = provider_api.open_client(source, BETWEEN_TASKS)
+        client = provider_api.open_client(source, WORKER_RETRIES)
     except NoApiError:  # nothing to be done, and nothing that anybody need mend
         _leave(ctx, lease, None)
         return

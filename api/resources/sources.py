@@ -12,21 +12,19 @@ from api.core.resource import Resource, answers, takes
 from shared.auth import audit
 from shared.auth.keys import Scope
 from shared.encryption import SecretsError
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import describe_credentials
 from shared.sources import service as source_service
 from shared.sources import store as sources
 from shared.sources.service import RegistrationError, SourceFacts
 from shared.sources.store import SlugTakenError
 
-_CREDENTIALS = (
-    "By provider. mailchannels: `{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`; "
-    "ark: `{jwks?: {..}, api_key?, tenant_id?}`; postal: `{jwks}`; cloudmailin: `{username, password}`; "
-    "mailwebhook: `{signing_secrets: {kid: secret}, api_key?}`."
-)
+_CREDENTIALS = "By provider, `?` marking optional fields:\n" + describe_credentials(PROVIDERS.values())
 _SETTINGS = (
     "`api_base` and `keys_url` point the adapter's outward calls elsewhere; `webhook_url` is the public URL that the "
     "provider posts to; until `quarantine_until` requests that fail verification are kept apart rather than refused."
 )
-_MERGED = " Merged (RFC 7396): what is given is set, null removes, what is not given stays."
+_MERGED = "Merged (RFC 7396): what is given is set, null removes, what is not given stays."
 
 
 class NewSource(Strict):
@@ -43,8 +41,8 @@ class NewSource(Strict):
 class SourcePatch(Strict):
     """What is to be changed of a source."""
 
-    credentials = fields.Dict(keys=fields.String(), metadata={"description": _CREDENTIALS + _MERGED})
-    settings = fields.Dict(keys=fields.String(), metadata={"description": _SETTINGS + _MERGED})
+    credentials = fields.Dict(keys=fields.String(), metadata={"description": f"{_CREDENTIALS}\n\n{_MERGED}"})
+    settings = fields.Dict(keys=fields.String(), metadata={"description": f"{_SETTINGS} {_MERGED}"})
 
 
 class Source(Schema):

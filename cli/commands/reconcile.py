@@ -18,7 +18,7 @@ from cli import context, source_lookup
 from cli.context import Workbench
 from cli.options import MOMENT
 from shared.errors import TidingsError
-from shared.providers.api.base import FailedDelivery, ManagementClient, ManagementError
+from shared.providers.api.base import FailedDelivery, ProviderApi, ProviderApiError
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
@@ -91,7 +91,7 @@ def reconcile(
         click.get_current_context().exit(1)
 
 
-def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, ManagementClient]]:
+def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
     """Those that are named, or all that can be asked. Raises NoApiError where one that is named cannot."""
     if slugs:
         return [
@@ -192,7 +192,7 @@ def _why(result: Result) -> str:
     return "; ".join(reasons)
 
 
-def _preview(console: Console, bench: Workbench, source: Source, client: ManagementClient, orders: Orders) -> bool:
+def _preview(console: Console, bench: Workbench, source: Source, client: ProviderApi, orders: Orders) -> bool:
     """Show what a provider could not deliver; whether it could be asked."""
     with bench.engine.begin() as connection:
         standing = reconciliations.find(connection, source.id)
@@ -200,7 +200,7 @@ def _preview(console: Console, bench: Workbench, source: Source, client: Managem
     span = span_to_list(until, datetime.now(UTC), since=orders.since, until=orders.until)
     try:
         found = {one.reference: one for step in steps(span) for page in client.failed(step) for one in page}
-    except ManagementError as error:
+    except ProviderApiError as error:
         console.print(f"[red]✗[/] {escape(str(error))}", highlight=False)
         return False
     with bench.engine.begin() as connection:

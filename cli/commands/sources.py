@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,24 +15,13 @@ from rich.table import Table
 from cli import context, source_lookup
 from cli.commands import source_webhooks
 from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import describe_credentials
 from shared.sources import checks as source_checks
 from shared.sources import service as source_service
 from shared.sources import store as stored
 from shared.sources.checks import Weight
 from shared.sources.service import RegistrationError
 from shared.sources.store import SourceRow
-
-SETUP: Mapping[str, str] = {
-    "mailchannels": "Enrol it, once the source has an api_key: "
-    "tidings sources enrol {slug} --url https://<your host>{path}",
-    "ark": "Add a webhook with this URL and all events to the tenant, on their dashboard, or once the source has an "
-    "api_key: tidings sources enrol {slug} --url https://<your host>{path}",
-    "postal": "Add it on your Postal server's page of webhooks, for all events.",
-    "cloudmailin": "Enter it as the webhook of outbound events, with user and password in it: "
-    "https://<username>:<password>@<your host>{path}",
-    "mailwebhook": "Make an endpoint of it and choose that in the route; the id of the secret must be the route's.",
-}
-"""Where the address has to be entered."""
 
 _MARKS = {Weight.GOOD: "[green]✓[/]", Weight.DOUBT: "[yellow]![/]", Weight.FAULT: "[red]✗[/]"}
 _CREDENTIALS = "JSON, or @FILE to read it from a file, or - to read it from standard input."
@@ -47,7 +35,7 @@ def sources() -> None:
     """Make, look at, check and change the sources of webhooks."""
 
 
-@sources.command
+@sources.command(epilog="\b\nCredentials:\n" + describe_credentials(PROVIDERS.values()))
 @click.argument("slug")
 @click.option("--provider", type=click.Choice(list(PROVIDERS)), required=True)
 @_credentials_option
@@ -193,7 +181,7 @@ def _all(bench: context.Workbench) -> list[SourceRow]:
 
 def _instructions(row: SourceRow) -> str:
     path = f"/webhooks/{row.slug}"
-    how = SETUP.get(row.provider, "").format(path=path, slug=row.slug)
+    how = PROVIDERS[row.provider].SETUP.format(path=path, slug=row.slug) if row.provider in PROVIDERS else ""
     return f"Its webhook is https://<your host>{path}. {how}".strip()
 
 

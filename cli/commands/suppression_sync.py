@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cli import context, source_lookup
 from cli.context import Workbench
-from shared.providers.api.base import ManagementClient
+from shared.providers.api.base import ProviderApi
 from shared.sources import provider_api
 from shared.sources.source import Source
 from shared.suppression import provider_sync, recipient_hashes
@@ -97,7 +97,7 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
         console.print("The others say what is known, or were lifted here by a person after the provider listed them.")
 
 
-def _open(bench: Workbench, slug: str) -> tuple[Source, ManagementClient, RecipientKeys]:
+def _open(bench: Workbench, slug: str) -> tuple[Source, ProviderApi, RecipientKeys]:
     source = source_lookup.ready(bench, slug)
     with bench.engine.begin() as connection:
         keys = recipient_hashes.load(connection, bench.vault)
@@ -105,7 +105,7 @@ def _open(bench: Workbench, slug: str) -> tuple[Source, ManagementClient, Recipi
 
 
 def _compare(
-    console: Console, bench: Workbench, source: Source, client: ManagementClient, keys: RecipientKeys
+    console: Console, bench: Workbench, source: Source, client: ProviderApi, keys: RecipientKeys
 ) -> Difference:
     with console.status("reading both lists …") as status:
 

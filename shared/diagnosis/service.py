@@ -177,7 +177,7 @@ def _candidates(connection: Connection, slug: str | None) -> list[SourceRow]:
         row = sources.find(connection, slug)
         return [row] if row else []
     rows = sources.listed(connection)
-    return rows if len(rows) == 1 else [row for row in rows if row.provider in provider_api.PROVIDERS]
+    return rows if len(rows) == 1 else [row for row in rows if row.provider in provider_api.APIS]
 
 
 def _source(desk: Desk, row: SourceRow) -> SourceFacts:
@@ -187,7 +187,7 @@ def _source(desk: Desk, row: SourceRow) -> SourceFacts:
         slug=row.slug,
         provider=row.provider,
         problem=_problem(row, desk.vault),
-        managed=row.provider in provider_api.PROVIDERS,
+        managed=row.provider in provider_api.APIS,
         last_event_at=newest[0].received_at if newest else None,
         enrolment=_enrolment(known) if known else None,
     )

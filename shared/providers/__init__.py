@@ -1,1 +1,1 @@
-"""One module per provider: bytes in, events out, no I/O. `docs/recipes/add-a-provider.md` is the recipe."""
+"""Providers, one package each; `docs/recipes/add-a-provider.md` is the recipe."""

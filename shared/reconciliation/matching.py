@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from shared import ids
 from shared.errors import PayloadError
-from shared.providers.api.base import Contents, ManagementClient, Resent, Span
+from shared.providers.api.base import Contents, ProviderApi, ResendResult, Span
 from shared.providers.api.fields import UNREADABLE
 from shared.receipts import normalize
 from shared.reconciliation import failed_deliveries
@@ -65,9 +65,9 @@ def look_up(connection: Connection, source: Source, failure: KnownFailure, sent:
 def find(
     connection: Connection,
     source: Source,
-    client: ManagementClient,
+    client: ProviderApi,
     failure: KnownFailure,
-    resent: Resent,
+    resent: ResendResult,
     attempt: Attempt,
 ) -> UUID | None:
     """The receipt that an attempt made, which has just ended.
@@ -89,7 +89,7 @@ def find(
     return found
 
 
-def _choice(client: ManagementClient, failure: KnownFailure, resent: Resent) -> Choice:
+def _choice(client: ProviderApi, failure: KnownFailure, resent: ResendResult) -> Choice:
     """By what was sent, where the provider shows it; by how much and from when, where it tells only that."""
 
     def with_same_json(arrived: Arrived) -> UUID | None:
@@ -102,7 +102,7 @@ def _choice(client: ManagementClient, failure: KnownFailure, resent: Resent) -> 
     return with_likely_contents if sent is None else with_same_json
 
 
-def _contents(client: ManagementClient, body: bytes) -> Contents:
+def _contents(client: ProviderApi, body: bytes) -> Contents:
     return client.contents(body) or Contents(events=-1, latest_at=None)
 
 

@@ -16,7 +16,15 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from shared.errors import TidingsError
-from shared.providers.api.base import BusyError, DeniedError, GoneError, ManagementClient, ManagementError, Resent, Span
+from shared.providers.api.base import (
+    DeniedError,
+    GoneError,
+    ProviderApi,
+    ProviderApiError,
+    RateLimitedError,
+    ResendResult,
+    Span,
+)
 from shared.reconciliation import failed_deliveries, matching, webhook_registration
 from shared.reconciliation import policy as reconciliation_policy
 from shared.reconciliation import store as reconciliations
@@ -87,7 +95,7 @@ class Progress:
     listed: bool = False
     finished: bool = False
     stopped: str | None = None
-    error: ManagementError | None = None
+    error: ProviderApiError | None = None
 
 
 def holding(engine: Engine, lease: Lease, sleep: Callable[[float], None] = time.sleep) -> Callable[[float], None]:
@@ -110,7 +118,7 @@ class Run:
 
     engine: Engine
     source: Source
-    client: ManagementClient
+    client: ProviderApi
     lease: Lease
     orders: Orders = field(default_factory=Orders)
     tell: Callable[[Progress], None] = lambda _: None
@@ -126,7 +134,7 @@ class Run:
             self.progress.listed = self._list()
             self._look_at_webhooks()
             self.progress.finished = self._resend() and self.progress.listed
-        except ManagementError as error:
+        except ProviderApiError as error:
             self.progress.error = error
         self._settle()
         self.give_back()
@@ -166,7 +174,7 @@ class Run:
                 webhook_registration.validate(self.engine, self.source, self.client, ours)
         except DeniedError:
             raise
-        except ManagementError as error:  # it is for diagnosis only: what is missing can be had without it
+        except ProviderApiError as error:  # it is for diagnosis only: what is missing can be had without it
             log.warning("the enrolment could not be looked at", source=self.source.slug, error=str(error))
 
     def _resend(self) -> bool:
@@ -223,11 +231,11 @@ class Run:
                 reason = f"the provider has it no more: {error}"
                 failed_deliveries.give_up(connection, source_id, reference, reason=reason)
             return None
-        except (BusyError, DeniedError) as error:
+        except (RateLimitedError, DeniedError) as error:
             with self._holding() as connection:
                 failed_deliveries.take_back(connection, source_id, reference, error=str(error))
             raise
-        except ManagementError as error:
+        except ProviderApiError as error:
             return self._put_off(failure, str(error))
         return self._decide(failure, resent, attempt)
 
@@ -243,7 +251,7 @@ class Run:
             failed_deliveries.recovered(connection, self.source.id, failure.reference, receipt_id)
         self.progress.recovered += 1
 
-    def _decide(self, failure: KnownFailure, resent: Resent, attempt: Attempt) -> str | None:
+    def _decide(self, failure: KnownFailure, resent: ResendResult, attempt: Attempt) -> str | None:
         source_id, reference = self.source.id, failure.reference
         if resent.record is not None and resent.record != reference:
             with self._holding() as connection:

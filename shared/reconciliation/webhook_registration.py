@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Engine
 
-from shared.providers.api.base import ManagementClient, Validation, Webhook, is_ours
+from shared.providers.api.base import ProviderApi, Validation, Webhook, is_ours
 from shared.reconciliation import store as reconciliations
 from shared.sources.source import Source
 
 
-def look(engine: Engine, source: Source, client: ManagementClient) -> Sequence[Webhook]:
+def look(engine: Engine, source: Source, client: ProviderApi) -> Sequence[Webhook]:
     """The account's webhooks, as they are now. Raises ManagementError."""
     webhooks = client.webhooks()
     shown = [{"url": one.url, "enabled": one.enabled, "ours": is_own(source, one)} for one in webhooks]
@@ -20,7 +20,7 @@ def look(engine: Engine, source: Source, client: ManagementClient) -> Sequence[W
     return webhooks
 
 
-def validate(engine: Engine, source: Source, client: ManagementClient, webhooks: Sequence[Webhook]) -> list[Validation]:
+def validate(engine: Engine, source: Source, client: ProviderApi, webhooks: Sequence[Webhook]) -> list[Validation]:
     """Have the provider test these webhooks of ours. Raises ManagementError."""
     results = list(client.validate(webhooks))
     with engine.begin() as connection:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, TidingsError
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Provider
+from shared.providers.webhooks.base import Provider, secret_fields
 from shared.sources import names as source_names
 from shared.sources import store as sources
 from shared.sources.source import open_source, provider_called, read_settings
@@ -145,7 +145,7 @@ def shown(row: SourceRow, vault: Vault) -> SourceFacts:
     except TidingsError as error:
         problem = str(error)
     try:
-        credentials = hide(vault.open(row.credentials), provider.SECRET_FIELDS if provider else frozenset())
+        credentials = hide(vault.open(row.credentials), secret_fields(provider) if provider else frozenset())
     except SecretsError:
         credentials = {}
     return SourceFacts(

@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy import Engine
 
 from shared import targets
-from shared.providers.api.base import ListedSuppression, ManagementClient, NewSuppression
-from shared.providers.ark.webhook import Credentials as ArkCredentials
-from shared.providers.mailchannels.webhook import Credentials as MailChannelsCredentials
+from shared.providers.api.base import ListedSuppression, NewSuppression, ProviderApi
+from shared.providers.ark.credentials import Credentials as ArkCredentials
+from shared.providers.mailchannels.credentials import Credentials as MailChannelsCredentials
 from shared.sources.source import Source
 from shared.suppression import queries as suppression_pages
 from shared.suppression import store as suppressions
@@ -76,7 +76,7 @@ class Comparison:
 
     engine: Engine
     source: Source
-    client: ManagementClient
+    client: ProviderApi
     keys: RecipientKeys
     now: datetime
     tell: Tell = lambda _: None
@@ -196,7 +196,7 @@ def _new_entry(source: Source, keys: RecipientKeys, address: str, entry: ListedS
     )
 
 
-def push(client: ManagementClient, entries: Sequence[NewSuppression], tell: Tell) -> int:
+def push(client: ProviderApi, entries: Sequence[NewSuppression], tell: Tell) -> int:
     """Put ours on the provider's list; return how many it took. Raises ManagementError."""
     added = 0
     for step in client.suppress(entries):
@@ -205,7 +205,7 @@ def push(client: ManagementClient, entries: Sequence[NewSuppression], tell: Tell
     return added
 
 
-def delete(client: ManagementClient, entries: Sequence[ListedSuppression], tell: Tell) -> int:
+def delete(client: ProviderApi, entries: Sequence[ListedSuppression], tell: Tell) -> int:
     """Take off the provider's list what is not on ours; return how many addresses. Raises ManagementError."""
     addresses = sorted({entry.address for entry in entries})
     for done, address in enumerate(addresses, start=1):

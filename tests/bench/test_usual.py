@@ -18,7 +18,7 @@ from shared.domain.rules import tallies
 from shared.messages import store as state
 from shared.messages.store import NewEvent
 from shared.postgres import engine
-from shared.providers.mailchannels import webhook as mailchannels
+from shared.providers import mailchannels
 from shared.receipts import normalize
 from shared.sources.source import Source
 from simulator import staging

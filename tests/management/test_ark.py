@@ -10,17 +10,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.providers.api.base import (
-    OF_A_PERSON,
+    INTERACTIVE_RETRIES,
     FailedDelivery,
     GoneError,
-    ManagementError,
     NewSuppression,
+    ProviderApiError,
     Span,
     UnreachableError,
     Webhook,
     is_ours,
 )
-from shared.providers.api.client import Caller
+from shared.providers.api.client import ApiClient
 from shared.providers.ark import api_models as documents
 from shared.providers.ark.api import ArkClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
@@ -53,12 +53,12 @@ def account() -> Iterator[ArkAccount]:
 
 
 def open_client(account: ArkAccount, tenant_id: str | None) -> ArkClient:
-    caller = Caller(
+    caller = ApiClient(
         provider="Ark",
         slug="x",
         base=account.base,  # type: ignore[attr-defined]
         headers={"Authorization": f"Bearer {account.dialect.api_key}"},
-        patience=OF_A_PERSON,
+        patience=INTERACTIVE_RETRIES,
         sleep=lambda _: None,
     )
     return ArkClient(caller=caller, tenant_id=tenant_id, is_ours=partial(is_ours, slug="x", webhook_url=None))
@@ -260,7 +260,7 @@ class TestWebhooks:
         assert "500" in result.detail
 
     def test_of_another_tenant_are_not_there(self, account: ArkAccount) -> None:
-        with pytest.raises(ManagementError, match="tenant not found"):
+        with pytest.raises(ProviderApiError, match="tenant not found"):
             open_client(account, "tnt/another").webhooks()
 
 
@@ -291,5 +291,5 @@ class TestSuppressions:
     def test_that_cannot_be_added_say_why(self, account: ArkAccount, client: ArkClient) -> None:
         account.faults.add(Fault(status=422))
         given = [NewSuppression(address="a@x.example", types=ALL_MAIL, reason=SuppressionReason.MANUAL, note="")]
-        with pytest.raises(ManagementError, match="422"):
+        with pytest.raises(ProviderApiError, match="422"):
             list(client.suppress(given))

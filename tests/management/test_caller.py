@@ -8,11 +8,18 @@ from email.utils import format_datetime
 
 import pytest
 
-from shared.providers.api.base import BusyError, DeniedError, GoneError, ManagementError, Patience, UnreachableError
-from shared.providers.api.client import Caller
+from shared.providers.api.base import (
+    DeniedError,
+    GoneError,
+    ProviderApiError,
+    RateLimitedError,
+    RetryBudget,
+    UnreachableError,
+)
+from shared.providers.api.client import ApiClient
 from simulator.serving import Call, Ending, Response, Server
 
-PATIENCE = Patience(tries=3, timeout_seconds=5.0, resend_seconds=5.0, longest_wait_seconds=30.0)
+PATIENCE = RetryBudget(tries=3, timeout_seconds=5.0, resend_seconds=5.0, longest_wait_seconds=30.0)
 GOOD = Response(status=200, content=b'{"good": true}')
 
 
@@ -36,8 +43,8 @@ class Desk:
     provider: Provider
     waits: list[float] = field(default_factory=list)
 
-    def caller(self, patience: Patience = PATIENCE) -> Caller:
-        return Caller(
+    def caller(self, patience: RetryBudget = PATIENCE) -> ApiClient:
+        return ApiClient(
             provider="MailChannels",
             slug="main",
             base=f"{self.provider.url}/tx/v1",
@@ -148,7 +155,7 @@ def test_retry_after_is_honoured_whatever_is_wrong(desk: Desk) -> None:
 
 
 def test_a_long_retry_after_is_passed_on_instead_of_waited_for(desk: Desk) -> None:
-    with pytest.raises(BusyError) as raised:
+    with pytest.raises(RateLimitedError) as raised:
         desk.ask(limited("3600"))
     assert raised.value.after_seconds == 3600
     assert desk.waits == []
@@ -164,20 +171,20 @@ def test_a_refused_key_is_named_with_what_to_do(desk: Desk, status: int) -> None
 def test_what_is_not_there_is_told_from_what_is_wrong(desk: Desk) -> None:
     with pytest.raises(GoneError):
         desk.ask(Response(status=404))
-    with pytest.raises(ManagementError, match="limit must be") as raised:
+    with pytest.raises(ProviderApiError, match="limit must be") as raised:
         desk.ask(Response(status=400, content=b'{"errors": ["limit must be\\n1 to 500"]}'))
     assert raised.value.status == 400
     assert "\n" not in str(raised.value)
 
 
 def test_a_redirect_is_not_followed(desk: Desk) -> None:
-    with pytest.raises(ManagementError, match="302"):
+    with pytest.raises(ProviderApiError, match="302"):
         desk.ask(Response(status=302, headers={"Location": f"{desk.provider.url}/elsewhere"}))
     assert len(desk.provider.calls) == 1
 
 
 def test_nobody_at_the_address_is_said_so(desk: Desk) -> None:
-    silent = Caller(
+    silent = ApiClient(
         provider="Ark", slug="main", base="http://127.0.0.1:1/v1", headers={}, patience=PATIENCE, sleep=lambda _: None
     )
     with pytest.raises(UnreachableError, match="Ark did not answer GET /webhooks"):

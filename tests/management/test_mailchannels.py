@@ -8,18 +8,18 @@ from functools import partial
 import pytest
 
 from shared.providers.api.base import (
-    OF_A_PERSON,
+    INTERACTIVE_RETRIES,
     Contents,
     DeniedError,
     FailedDelivery,
     GoneError,
-    ManagementError,
     NewSuppression,
+    ProviderApiError,
     Span,
     Webhook,
     is_ours,
 )
-from shared.providers.api.client import Caller
+from shared.providers.api.client import ApiClient
 from shared.providers.mailchannels import api_models as documents
 from shared.providers.mailchannels.api import MailChannelsClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
@@ -71,12 +71,12 @@ def client(account: MailChannelsAccount) -> MailChannelsClient:
 
 
 def open_client(account: MailChannelsAccount, key: str) -> MailChannelsClient:
-    caller = Caller(
+    caller = ApiClient(
         provider="MailChannels",
         slug="x",
         base=account.base,  # type: ignore[attr-defined]
         headers={"X-Api-Key": key},
-        patience=OF_A_PERSON,
+        patience=INTERACTIVE_RETRIES,
         sleep=lambda _: None,
     )
     return MailChannelsClient(caller=caller, is_ours=partial(is_ours, slug="x", webhook_url=None))
@@ -212,7 +212,7 @@ class TestBatches:
 
     def test_that_cannot_be_asked_for_say_why(self, account: MailChannelsAccount, client: MailChannelsClient) -> None:
         account.faults.add(Fault(status=400), calls=2)
-        with pytest.raises(ManagementError, match="400"):
+        with pytest.raises(ProviderApiError, match="400"):
             list(client.failed(EVER))
 
     def test_are_resent_and_the_receivers_answer_is_told(
@@ -262,7 +262,7 @@ class TestWebhooks:
         for url in (self.URL, "https://other.example/1", "https://other.example/2"):
             account.enrol(url)
         account.faults.add(faults.failing(500), calls=100, to="POST /webhook")
-        with pytest.raises(ManagementError, match=r"again.*https://other.example/1, https://other.example/2"):
+        with pytest.raises(ProviderApiError, match=r"again.*https://other.example/1, https://other.example/2"):
             client.remove([Webhook(id=self.URL, url=self.URL)])
 
     @pytest.mark.parametrize("fault", [faults.lost(), faults.failing(502), faults.rate_limited()])
@@ -272,7 +272,7 @@ class TestWebhooks:
         for url in (self.URL, "https://other.example/1", "https://other.example/2"):
             account.enrol(url)
         account.faults.add(fault, calls=100, to="DELETE /webhook")
-        with pytest.raises(ManagementError, match=r"may have been removed.*https://other.example/1, https://other.ex"):
+        with pytest.raises(ProviderApiError, match=r"may have been removed.*https://other.example/1, https://other.ex"):
             client.remove([Webhook(id=self.URL, url=self.URL)])
 
     def test_are_enrolled_again_although_the_answer_was_lost_and_there_was_nothing_left_to_remove(

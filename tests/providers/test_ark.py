@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers.ark import webhook as ark
+from shared.providers import ark
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import BODIES, GIVEN, NOW, jwk, jwks, read_payloads, sign_ark
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers.cloudmailin import webhook as cloudmailin
+from shared.providers import cloudmailin
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import BODIES, GIVEN, NOW, make_request, read_payloads, sign_cloudmailin
 

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers.mailchannels import webhook as mailchannels
+from shared.providers import mailchannels
+from shared.providers.mailchannels.credentials import read_key
 from shared.providers.webhooks import structured_fields
 from shared.providers.webhooks.base import Request
 from shared.vocabulary import Classification, EventType, RefusalReason
@@ -190,7 +191,7 @@ def test_the_published_vector_of_the_rfc_has_our_signature_base() -> None:
     vector = json.loads((HERE / "vectors" / "rfc9421_b26.json").read_text())
     member = structured_fields.parse_dictionary(vector["signature_input_header"])["sig-b26"]
     signature = structured_fields.parse_dictionary(vector["signature_header"])["sig-b26"].value
-    key = mailchannels.read_key(vector["public_key_spki_der_b64"])
+    key = read_key(vector["public_key_spki_der_b64"])
     assert key is not None
     assert isinstance(signature, bytes)
     assert vector["signature_base"].endswith(f'"@signature-params": {member.raw}')
@@ -202,14 +203,14 @@ def test_a_public_key_is_read_in_all_three_encodings() -> None:
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     spki = "".join(pem.splitlines()[1:-1])
     for text in (pem, pem.replace("\n", "\r\n"), pem.replace("\n", " "), spki, ed25519_public(), f" {spki}\n"):
-        key = mailchannels.read_key(text)
+        key = read_key(text)
         assert key is not None
         assert bytes(key) == b64decode(ed25519_public())
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "é", "MCowBQYDK2VwAyEA", "-----BEGIN PUBLIC KEY-----", "\x00"])
 def test_what_is_no_key_is_none(text: str) -> None:
-    assert mailchannels.read_key(text) is None
+    assert read_key(text) is None
 
 
 def test_the_key_endpoint_is_asked_by_the_keys_id_and_its_answer_is_read() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
+from shared.providers import mailwebhook
 from shared.providers.mailwebhook import payloads
-from shared.providers.mailwebhook import webhook as mailwebhook
 from shared.vocabulary import EventType, RefusalReason
 from tests.providers.samples import (
     BODIES,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import VerificationError
-from shared.providers.postal import webhook as postal
+from shared.providers import postal
 from shared.providers.webhooks.base import Request
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.providers.samples import BODIES, GIVEN, NOW, jwks, read_payloads, sign_postal, to_base64

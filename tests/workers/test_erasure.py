@@ -25,7 +25,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Job, JobState
 from shared.messages import announcements
 from shared.messages.announcements import Send
-from shared.providers.api.base import ListedSuppression, ManagementClient
+from shared.providers.api.base import ListedSuppression
 from shared.receipts import queries as receipt_queries
 from shared.receipts import refusals
 from shared.receipts import store as receipts

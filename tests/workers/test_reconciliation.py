@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.providers.api.base import FailedDelivery, ManagementClient, Resent
+from shared.providers.api.base import FailedDelivery, ProviderApi, ResendResult
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.policy import FAILURES_IN_A_ROW
 from shared.reconciliation.run import LEASE_SECONDS, Orders, Progress, Run, TakenOverError, holding
@@ -513,12 +513,12 @@ class KilledError(BaseException):
 class Dying:
     """A client whose process is killed when the provider has done what it was asked for."""
 
-    def __init__(self, client: ManagementClient) -> None:
+    def __init__(self, client: ProviderApi) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._client, name)
 
-    def resend(self, delivery: FailedDelivery) -> Resent:
+    def resend(self, delivery: FailedDelivery) -> ResendResult:
         self._client.resend(delivery)
         raise KilledError

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from shared.jobs.store import Job
-from shared.providers.api.base import BETWEEN_TASKS, ManagementClient, ManagementError
+from shared.providers.api.base import WORKER_RETRIES, ProviderApi, ProviderApiError
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
@@ -59,7 +59,7 @@ def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, 
 
 
 def _go_on(
-    ctx: WorkerContext, job: Job, progress: Progress, source: Source, client: ManagementClient, place: Place
+    ctx: WorkerContext, job: Job, progress: Progress, source: Source, client: ProviderApi, place: Place
 ) -> Place:
     """One run, as long as there is time; what there was not time for is left to the next."""
     lease = _lease(ctx, source)
@@ -149,7 +149,7 @@ def push(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     try:
         added = provider_sync.push(client, found.to_push, turn.tell)
         removed = provider_sync.delete(client, going, lambda done: turn.tell(len(found.to_push) + done))
-    except ManagementError as error:
+    except ProviderApiError as error:
         raise JobError(str(error), turn.report) from None
     return {**turn.report, "added": added, "removed": removed}
 
@@ -166,19 +166,19 @@ def pull(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     return {**turn.report, "added": added}
 
 
-def _open(ctx: WorkerContext, job: Job) -> tuple[Source, ManagementClient]:
+def _open(ctx: WorkerContext, job: Job) -> tuple[Source, ProviderApi]:
     with ctx.engine.begin() as connection:
         row = sources.find(connection, job.parameters["source"])
     if row is None:
         raise JobError(f"There is no source called {job.parameters['source']!r}.")
     source = open_source(row, ctx.vault)
     try:
-        return source, provider_api.open_client(source, BETWEEN_TASKS)
-    except ManagementError as error:
+        return source, provider_api.open_client(source, WORKER_RETRIES)
+    except ProviderApiError as error:
         raise JobError(str(error)) from None
 
 
-def _compare(ctx: WorkerContext, source: Source, client: ManagementClient, turn: _Turn) -> Difference:
+def _compare(ctx: WorkerContext, source: Source, client: ProviderApi, turn: _Turn) -> Difference:
     """How the lists differ; from here on the turn reports it."""
 
     def note(count: int) -> None:
@@ -190,7 +190,7 @@ def _compare(ctx: WorkerContext, source: Source, client: ManagementClient, turn:
     )
     try:
         found = comparison.make()
-    except ManagementError as error:
+    except ProviderApiError as error:
         raise JobError(str(error)) from None
     turn.report = {
         "here": found.here,

@@ -51,7 +51,7 @@ def is_ours(url: str | None, slug: str, webhook_url: str | None) -> bool:
     return urlsplit(url).path.rstrip("/").endswith(f"/webhooks/{slug}")
 
 
-class ManagementError(TidingsError):
+class ProviderApiError(TidingsError):
     """The provider's API did not do what was asked of it; the message says why, and what to do about it.
 
     `after_seconds` is how long the provider asked to be left alone; None if it did not.
@@ -63,24 +63,24 @@ class ManagementError(TidingsError):
         self.after_seconds = after_seconds
 
 
-class UnreachableError(ManagementError):
+class UnreachableError(ProviderApiError):
     """No answer, or none that can be read, or a fault of the provider's: asking again may help."""
 
 
-class BusyError(ManagementError):
+class RateLimitedError(ProviderApiError):
     """The provider was asked too often: nothing was done."""
 
 
-class DeniedError(ManagementError):
+class DeniedError(ProviderApiError):
     """The provider does not take the API key."""
 
 
-class GoneError(ManagementError):
+class GoneError(ProviderApiError):
     """The provider has no such thing, or has it no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryBudget:
     """How long to bear with an API: how many tries, how long each, the longest wait between two.
 
     `resend_seconds` is for calls during which the provider itself waits for our receiver.
@@ -92,14 +92,14 @@ class Patience:
     longest_wait_seconds: float
 
 
-BETWEEN_TASKS = Patience(tries=2, timeout_seconds=10.0, resend_seconds=15.0, longest_wait_seconds=5.0)
+WORKER_RETRIES = RetryBudget(tries=2, timeout_seconds=10.0, resend_seconds=15.0, longest_wait_seconds=5.0)
 """Of a worker, who comes back anyway."""
-OF_A_PERSON = Patience(tries=5, timeout_seconds=15.0, resend_seconds=30.0, longest_wait_seconds=60.0)
+INTERACTIVE_RETRIES = RetryBudget(tries=5, timeout_seconds=15.0, resend_seconds=30.0, longest_wait_seconds=60.0)
 """Of a command, whose user waits for the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resent:
+class ResendResult:
     """What came of sending a delivery again: what our receiver answered the provider, None for nothing.
 
     `record` is the provider's id of this new attempt, where it tells one; `receipt_id` what our receiver said that it
@@ -160,7 +160,7 @@ class Step(NamedTuple):
     added: int
 
 
-class ManagementClient(Protocol):
+class ProviderApi(Protocol):
     """One provider's API, for one source. Every method raises ManagementError."""
 
     TEST_IS_HARMLESS: bool
@@ -174,7 +174,7 @@ class ManagementClient(Protocol):
     def sent(self, delivery: FailedDelivery) -> bytes | None:
         """The JSON of one, where the provider shows it. Raises GoneError."""
 
-    def resend(self, delivery: FailedDelivery) -> Resent:
+    def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have one sent again, now, and wait for what comes of it. Raises GoneError."""
 
     def contents(self, body: bytes) -> Contents | None:

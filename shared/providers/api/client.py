@@ -14,7 +14,14 @@ import msgspec
 from shared.http import client as http_client
 from shared.http import retry_after
 from shared.http.client import Answer, OutboundError
-from shared.providers.api.base import BusyError, DeniedError, GoneError, ManagementError, Patience, UnreachableError
+from shared.providers.api.base import (
+    DeniedError,
+    GoneError,
+    ProviderApiError,
+    RateLimitedError,
+    RetryBudget,
+    UnreachableError,
+)
 from shared.providers.api.fields import UNREADABLE
 
 _MOST_BYTES = 16 * 1024 * 1024  # a page of 500 batches is a tenth of a megabyte
@@ -27,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class ApiClient:
     """Calls one provider's API, which lies below `base`, for the source called `slug`.
 
     `sleep` and `jitter` (from 0 to 1) are arguments so that a test need not wait.
@@ -37,7 +44,7 @@ class Caller:
     slug: str
     base: str
     headers: Mapping[str, str]
-    patience: Patience
+    patience: RetryBudget
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
 
@@ -70,17 +77,17 @@ class Caller:
         for tries in count(1):
             try:
                 return self._once(request, read)
-            except (BusyError, UnreachableError) as error:
+            except (RateLimitedError, UnreachableError) as error:
                 wait_seconds = self._wait(error, tries, repeatable=repeatable)
                 if wait_seconds is None:
                     raise
             self.sleep(wait_seconds)
         raise AssertionError
 
-    def _wait(self, error: ManagementError, tries: int, *, repeatable: bool) -> float | None:
+    def _wait(self, error: ProviderApiError, tries: int, *, repeatable: bool) -> float | None:
         """How long to wait after so many tries; None to leave it at that."""
         asked = error.after_seconds or 0.0
-        is_harmless = repeatable or isinstance(error, BusyError)
+        is_harmless = repeatable or isinstance(error, RateLimitedError)
         if tries >= self.patience.tries or asked > self.patience.longest_wait_seconds or not is_harmless:
             return None
         backoff = min(_FIRST_WAIT_SECONDS * 2.0 ** (tries - 1), self.patience.longest_wait_seconds)
@@ -112,7 +119,7 @@ class Caller:
                 f"{self.provider} answered {what} with what cannot be read ({error}): {quote(answer.body)}"
             ) from None
 
-    def _failure(self, what: str, answer: Answer) -> ManagementError:
+    def _failure(self, what: str, answer: Answer) -> ProviderApiError:
         said = f"{self.provider} answered {what} with {answer.status}: {quote(answer.body)}"
         match answer.status:
             case 401 | 403:
@@ -124,10 +131,10 @@ class Caller:
             case 404 | 410:
                 return GoneError(said, status=answer.status)
             case 429:
-                return BusyError(said, status=answer.status, after_seconds=_retry_after(answer))
+                return RateLimitedError(said, status=answer.status, after_seconds=_retry_after(answer))
             case status if status in _SERVER_ERRORS:
                 return UnreachableError(said, status=status, after_seconds=_retry_after(answer))
-        return ManagementError(said, status=answer.status)
+        return ProviderApiError(said, status=answer.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

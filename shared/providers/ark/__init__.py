@@ -1,1 +1,37 @@
-"""Ark: webhook adapter and management API."""
+"""Ark: webhook adapter, credentials and management API."""
+
+from shared.providers.ark.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
+from shared.providers.ark.webhook import (
+    DEDUPE_WINDOW_SECONDS,
+    NAME,
+    STATUS_CODES,
+    idempotency_key,
+    key_lookup,
+    parse,
+    read_keys,
+    tenants,
+    verify,
+)
+
+SETUP = (
+    "Add a webhook with this URL and all events to the tenant, on their dashboard, or once the source has an "
+    "api_key: tidings sources enrol {slug} --url https://<your host>{path}"
+)
+NO_API: str | None = None
+
+__all__ = [
+    "CREDENTIAL_FIELDS",
+    "DEDUPE_WINDOW_SECONDS",
+    "NAME",
+    "NO_API",
+    "SETUP",
+    "STATUS_CODES",
+    "Credentials",
+    "idempotency_key",
+    "key_lookup",
+    "parse",
+    "read_credentials",
+    "read_keys",
+    "tenants",
+    "verify",
+]  # fmt: skip

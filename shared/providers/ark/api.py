@@ -20,16 +20,18 @@ from shared.providers.api.base import (
     FailedDelivery,
     GoneError,
     ListedSuppression,
-    ManagementError,
     NewSuppression,
-    Resent,
+    ProviderApi,
+    ProviderApiError,
+    ResendResult,
     Span,
     Step,
     Validation,
     Webhook,
 )
-from shared.providers.api.client import Caller, nothing
+from shared.providers.api.client import ApiClient, nothing
 from shared.providers.ark import api_models as documents
+from shared.providers.ark.credentials import Credentials
 
 PROVIDER = "Ark"
 BASE = "https://api.arkhq.io/v1"
@@ -40,11 +42,21 @@ _TEST: Final = {"event": "MessageSent"}
 T = TypeVar("T")
 
 
+def headers(credentials: Credentials) -> dict[str, str]:
+    """Return the headers that authenticate a call."""
+    return {"Authorization": f"Bearer {credentials.api_key}"}
+
+
+def create_client(caller: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
+    """Return the client of the tenant, or of the account if the source names no tenant."""
+    return ArkClient(caller=caller, tenant_id=credentials.tenant_id, is_ours=is_ours)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArkClient:
     """The API of a tenant, or with None of an account without tenants; `is_ours` tells this source's webhooks."""
 
-    caller: Caller
+    caller: ApiClient
     tenant_id: str | None
     is_ours: Callable[[str | None], bool]
 
@@ -65,7 +77,7 @@ class ArkClient:
         for page in self._pages(f"{self._path(webhook.id)}/deliveries", query, read, lambda one: one.reference):
             yield [one for one in page if one.outcome != documents.TAKEN]
 
-    def resend(self, delivery: FailedDelivery) -> Resent:
+    def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have a delivery replayed; then look up what was sent and answered, as far as that can be had."""
         path, webhook_id = self._delivery_path(delivery.reference), delivery.reference.partition("/")[0]
         resent = self._while_receiver_is_asked(f"{path}/replay", partial(documents.read_replay, webhook_id=webhook_id))
@@ -75,7 +87,7 @@ class ArkClient:
             receipt_id, payload = self._exchange(resent.record)
         except DeniedError:
             raise
-        except ManagementError:  # that it cannot be had does not undo the replay
+        except ProviderApiError:  # that it cannot be had does not undo the replay
             return resent
         return replace(resent, receipt_id=receipt_id, payload=payload)
 

@@ -11,7 +11,7 @@ from shared.providers.api.base import (
     FailedDelivery,
     ListedSuppression,
     NewSuppression,
-    Resent,
+    ResendResult,
     Validation,
     Webhook,
 )
@@ -130,11 +130,11 @@ def _delivery(webhook: Webhook, one: _Delivery) -> FailedDelivery:
     )
 
 
-def read_replay(body: bytes, webhook_id: str) -> Resent:
+def read_replay(body: bytes, webhook_id: str) -> ResendResult:
     """What came of a replay, as far as its own answer tells."""
     done = _one(body, _Replay)
     record = None if done.new_delivery_id is None else f"{webhook_id}/{done.new_delivery_id}"
-    return Resent(status_code=done.status_code, record=record)
+    return ResendResult(status_code=done.status_code, record=record)
 
 
 def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:

@@ -6,7 +6,6 @@ signature is documented for these events; what the address's `user:pass@` become
 
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -15,11 +14,11 @@ import msgspec
 
 from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
-from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
+from shared.providers.cloudmailin.credentials import Credentials
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.credentials import read_secret
 from shared.providers.webhooks.payload import read_identifier, read_text
 from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
 from shared.vocabulary import EventType, RefusalReason
@@ -28,7 +27,6 @@ NAME = "cloudmailin"
 STATUS_CODES = StatusCodes()
 # Events bear neither id nor time, so that two genuine soft bounces have the same body. A retry comes soon.
 DEDUPE_WINDOW_SECONDS: int | None = 60
-SECRET_FIELDS = frozenset({"password", "previous"})
 
 ONE_SHOT: Mapping[str, EventType] = {
     # What happens once to a message and recipient: a second one is a repetition.
@@ -84,31 +82,6 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "smtp_id": ("original_message_id", "smtp_message_id"),
     "timestamp": ("timestamp", "occurred_at", "created_at"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """Digests of the pairs of user and password that are let in."""
-
-    accepted: tuple[bytes, ...]
-
-
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
-    """`{username, password, previous?: [{username, password}]}`, the last for a rotation.
-
-    Raises CredentialsError.
-    """
-    previous = raw.get("previous") or []
-    if not isinstance(previous, list | tuple) or not all(isinstance(entry, Mapping) for entry in previous):
-        raise CredentialsError("`previous` must be a list of objects with `username` and `password`")
-    return Credentials(accepted=tuple(_digest_pair(entry) for entry in (raw, *previous)))
-
-
-def _digest_pair(raw: Mapping[str, Any]) -> bytes:
-    username, password = read_secret(raw, "username"), read_secret(raw, "password")
-    if ":" in username:
-        raise CredentialsError("`username` must not contain a colon: RFC 7617 ends it there")
-    return sha256(f"{username}:{password}".encode("utf-8", "surrogatepass")).digest()
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001

@@ -13,22 +13,24 @@ from urllib.parse import quote as escape
 
 from shared.providers.api import pagination
 from shared.providers.api.base import (
-    BusyError,
     Contents,
     FailedDelivery,
     GoneError,
     ListedSuppression,
-    ManagementError,
     NewSuppression,
-    Resent,
+    ProviderApi,
+    ProviderApiError,
+    RateLimitedError,
+    ResendResult,
     Span,
     Step,
     UnreachableError,
     Validation,
     Webhook,
 )
-from shared.providers.api.client import Caller, nothing
+from shared.providers.api.client import ApiClient, nothing
 from shared.providers.mailchannels import api_models as documents
+from shared.providers.mailchannels.credentials import Credentials
 
 PROVIDER = "MailChannels"
 BASE = "https://api.mailchannels.net/tx/v1"
@@ -42,11 +44,25 @@ _TOO_LARGE: Final = 413
 T = TypeVar("T")
 
 
+def headers(credentials: Credentials) -> dict[str, str]:
+    """Return the headers that authenticate a call."""
+    return {"X-Api-Key": credentials.api_key or ""}
+
+
+def create_client(
+    caller: ApiClient,
+    credentials: Credentials,
+    is_ours: Callable[[str | None], bool],
+) -> ProviderApi:
+    """Return the client of the account that `api_key` opens."""
+    return MailChannelsClient(caller=caller, is_ours=is_ours)
+
+
 @dataclass(slots=True, kw_only=True)
 class MailChannelsClient:
     """The API of the account that a source's `api_key` opens; `is_ours` tells this source's webhooks from others."""
 
-    caller: Caller
+    caller: ApiClient
     is_ours: Callable[[str | None], bool]
     _suffix: str = field(default="", init=False)
 
@@ -78,13 +94,13 @@ class MailChannelsClient:
         """The filter says `5xx` where batches say `5xx_response`: where one is refused, the other is tried."""
         try:
             return ask(_statuses(self._suffix))
-        except ManagementError as error:
+        except ProviderApiError as error:
             if error.status != _BAD_REQUEST:
                 raise
             other = "" if self._suffix else documents.SUFFIX
             try:
                 found = ask(_statuses(other))
-            except ManagementError:
+            except ProviderApiError:
                 raise error from None
             self._suffix = other
             return found
@@ -93,12 +109,12 @@ class MailChannelsClient:
         """None: what is in a batch is not shown."""
         return None
 
-    def resend(self, delivery: FailedDelivery) -> Resent:
+    def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have a batch sent again: the answer to the call tells what our receiver answered."""
         path = f"/webhook-batch/{escape(delivery.reference, safe='')}/resend"
         try:
             return self._while_receiver_is_asked("POST", path, documents.read_resent)
-        except ManagementError as error:
+        except ProviderApiError as error:
             if error.status == _BAD_REQUEST:
                 raise GoneError(str(error), status=error.status) from None
             raise
@@ -117,7 +133,7 @@ class MailChannelsClient:
             return False
         try:
             self.caller.ask("POST", "/webhook", nothing, query={"endpoint": url})
-        except ManagementError as error:
+        except ProviderApiError as error:
             if error.status != _CONFLICT:
                 raise
         return True
@@ -130,9 +146,9 @@ class MailChannelsClient:
         for position, url in enumerate(staying):
             try:
                 self.enrol(url)
-            except ManagementError as error:
+            except ProviderApiError as error:
                 lost = ", ".join(staying[position:])
-                raise ManagementError(
+                raise ProviderApiError(
                     f"All webhooks were removed, and these could not be enrolled again; do that now: {lost} ({error})"
                 ) from error
 
@@ -140,10 +156,10 @@ class MailChannelsClient:
         try:
             with suppress(GoneError):  # an answer was lost, and it was done the first time
                 self.caller.ask("DELETE", "/webhook", nothing)
-        except (UnreachableError, BusyError) as error:
+        except (UnreachableError, RateLimitedError) as error:
             if not staying:
                 raise
-            raise ManagementError(
+            raise ProviderApiError(
                 "All webhooks may have been removed, and not only those that should be. See which there are, and "
                 f"enrol again what is missing of these: {', '.join(staying)} ({error})"
             ) from error
@@ -185,7 +201,7 @@ class MailChannelsClient:
         body = {"suppression_entries": list(map(documents.suppression, entries)), "add_to_sub_accounts": False}
         try:
             self.caller.ask("POST", "/suppression-list", nothing, body=body)
-        except ManagementError as error:
+        except ProviderApiError as error:
             if error.status == _CONFLICT or (error.status == _TOO_LARGE and len(entries) > 1):
                 return False
             raise

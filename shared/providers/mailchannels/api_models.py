@@ -13,7 +13,7 @@ from shared.providers.api.base import (
     FailedDelivery,
     ListedSuppression,
     NewSuppression,
-    Resent,
+    ResendResult,
     Validation,
     Webhook,
 )
@@ -127,10 +127,10 @@ def _outcome(batch: _Batch) -> str:
     return batch.status if batch.status in FAILED else batch.status.removesuffix(SUFFIX)
 
 
-def read_resent(body: bytes) -> Resent:
+def read_resent(body: bytes) -> ResendResult:
     """What came of sending a batch again."""
     done = _resent(body)
-    return Resent(status_code=done.status_code, record=str(done.batch_id))
+    return ResendResult(status_code=done.status_code, record=str(done.batch_id))
 
 
 def read_webhooks(body: bytes) -> list[Webhook]:

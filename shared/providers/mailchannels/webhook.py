@@ -3,32 +3,24 @@
 Sources: docs.mailchannels.com "Delivery Events" and its JSON schema; the verification of the official SDKs.
 """
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-from nacl.signing import VerifyKey
 
 from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
-from shared.errors import CredentialsError, PayloadError
+from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import within
+from shared.providers.mailchannels.credentials import Credentials, read_key
 from shared.providers.webhooks import http_signatures, payload
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.credentials import read_optional, read_texts
 from shared.vocabulary import EventType
 
 NAME = "mailchannels"
 STATUS_CODES = StatusCodes()
 DEDUPE_WINDOW_SECONDS: int | None = None
-SECRET_FIELDS = frozenset({"api_key"})
 
 EVENTS: Mapping[str, EventType] = {
     "processed": EventType.QUEUED,
@@ -43,52 +35,6 @@ EVENTS: Mapping[str, EventType] = {
     "test": EventType.TEST,
 }
 _FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """The keys that sign, by their ids, and the accounts whose events are ours."""
-
-    public_keys: Mapping[str, VerifyKey]
-    customer_handles: frozenset[str]
-    api_key: str | None
-
-
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
-    """`{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`.
-
-    A key given here outranks a fetched one. Raises CredentialsError.
-    """
-    handles = raw.get("customer_handles")
-    if not isinstance(handles, list | tuple) or not handles or not all(isinstance(h, str) and h for h in handles):
-        raise CredentialsError("`customer_handles` must be a list of account handles that is not empty")
-    keys = {key_id: key for key_id, text in fetched_keys.items() if (key := read_key(text))}
-    for key_id, text in read_texts(raw, "public_keys", required=False).items():
-        given = read_key(text)
-        if given is None:
-            raise CredentialsError(f"`public_keys` has no Ed25519 key at {payload.quote(key_id)}")
-        keys[key_id] = given
-    return Credentials(public_keys=keys, customer_handles=frozenset(handles), api_key=read_optional(raw, "api_key"))
-
-
-def read_key(text: str) -> VerifyKey | None:
-    """A public key from PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes; None if it is none.
-
-    The official SDKs disagree on which of these the key endpoint answers, so all are read.
-    """
-    for armour in _ARMOUR:
-        text = text.replace(armour, "")
-    try:
-        data = b64decode("".join(text.split()), validate=True)
-        if len(data) == 32:  # RFC 8032 5.1.5
-            return VerifyKey(data)
-        key = load_der_public_key(data)
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    return VerifyKey(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else None
-
-
-_ARMOUR = ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:

@@ -4,19 +4,16 @@ Source: docs.mailwebhook.com (signatures, retries and replay, payloads). Bodies 
 pipeline makes; the documented one is `mailwebhook.generic`.
 """
 
-import binascii
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
 from shared.providers.mailwebhook import payloads
+from shared.providers.mailwebhook.credentials import Credentials
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.credentials import read_optional, read_texts
 from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
 from shared.vocabulary import RefusalReason
 
@@ -24,47 +21,11 @@ NAME = "mailwebhook"
 # Their page asks for 401 or 403 on a bad signature, after which only a replay brings the mail back.
 STATUS_CODES = StatusCodes()
 DEDUPE_WINDOW_SECONDS: int | None = None
-SECRET_FIELDS = frozenset({"signing_secrets", "api_key"})
 
 TOLERANCE_SECONDS = 300
 _SIGNATURE = "x-mailwebhook-signature"
 _MOST_DIGITS = 15
 _DIGEST_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """The secrets of the routes by their ids; during a rotation the old and the new one."""
-
-    signing_secrets: Mapping[str, bytes]
-    api_key: str | None
-
-
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
-    """`{signing_secrets: {kid: secret}, api_key?}`. Raises CredentialsError.
-
-    A secret is used as the UTF-8 bytes of its text. One that begins with `base64:` or `hex:` is decoded
-    first: MailWebhook does not say which of these its displayed secret is.
-    """
-    texts = read_texts(raw, "signing_secrets", required=True)
-    secrets = {key_id: _read_secret(key_id, text) for key_id, text in texts.items()}
-    return Credentials(signing_secrets=secrets, api_key=read_optional(raw, "api_key"))
-
-
-def _read_secret(key_id: str, text: str) -> bytes:
-    form, _, rest = text.partition(":")
-    try:
-        if form == "base64":
-            secret = binascii.a2b_base64(rest, strict_mode=True)
-        elif form == "hex":
-            secret = binascii.unhexlify(rest)
-        else:
-            secret = text.encode()
-    except ValueError as error:
-        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} cannot be read: {error}") from None
-    if not secret:
-        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} must not be empty")
-    return secret
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:

@@ -1,1 +1,34 @@
-"""Postal: webhook adapter."""
+"""Postal: webhook adapter, credentials."""
+
+from shared.providers.postal.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
+from shared.providers.postal.webhook import (
+    DEDUPE_WINDOW_SECONDS,
+    NAME,
+    STATUS_CODES,
+    idempotency_key,
+    key_lookup,
+    parse,
+    read_keys,
+    tenants,
+    verify,
+)
+
+SETUP = "Add it on your Postal server's page of webhooks, for all events."
+NO_API: str | None = "Postal has no API for its webhooks: it tries each six times within 36 minutes, and then drops it."
+
+__all__ = [
+    "CREDENTIAL_FIELDS",
+    "DEDUPE_WINDOW_SECONDS",
+    "NAME",
+    "NO_API",
+    "SETUP",
+    "STATUS_CODES",
+    "Credentials",
+    "idempotency_key",
+    "key_lookup",
+    "parse",
+    "read_credentials",
+    "read_keys",
+    "tenants",
+    "verify",
+]  # fmt: skip

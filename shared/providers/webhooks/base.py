@@ -1,6 +1,6 @@
-"""What every provider's module offers, and the values that cross its border."""
+"""The interface of a provider's package, and the values that it takes and returns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from shared.events.event import Event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What arrived: header names in lower case, the body byte for byte."""
+    """A webhook request: header names in lower case, the body byte for byte."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -18,9 +18,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusCodes:
-    """What to answer so that this provider does the right thing.
+    """The HTTP status for each failure, chosen so that this provider retries or gives up as it should.
 
-    No code is safe everywhere: see docs/decisions. Success is exactly 200 for all.
+    No code is right for all providers: see docs/decisions/0006. Success is 200 for all.
     """
 
     bad_signature: int = 401
@@ -31,7 +31,7 @@ class StatusCodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyLookup:
-    """Where a worker finds a public key that a signature named.
+    """Where a worker fetches a public key that a signature named.
 
     `url` is the provider's fixed address. A source's `settings.keys_url` replaces it whole; its
     `settings.api_base` replaces it too, with `api_path` below it, where the keys are part of the API.
@@ -43,22 +43,39 @@ class KeyLookup:
     query: Mapping[str, str]
 
 
-class Provider(Protocol):
-    """A provider's dialect. Each module of this package that is named in the registry is one of these.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialField:
+    """One field of a source's credentials, as `sources add --help`, the API and the docs describe it.
 
-    `Credentials` of a module are a frozen value that `read_credentials` makes once and the others reuse, so
-    that keys are parsed when a source is loaded and not with every request.
+    `type` is a word for people ("text", "object", "list"); `secret` fields are never shown in clear.
+    """
+
+    name: str
+    type: str
+    help: str
+    required: bool = False
+    secret: bool = False
+
+
+class Provider(Protocol):
+    """A provider. Each package under `shared.providers` that the registry names is one of these.
+
+    `read_credentials` builds a frozen value once, which the other functions reuse: keys are parsed when a source is
+    loaded, not with every request.
     """
 
     NAME: str
     STATUS_CODES: StatusCodes
     DEDUPE_WINDOW_SECONDS: int | None
-    """How long an identical body counts as a repetition; None means as long as keys are kept."""
-    SECRET_FIELDS: frozenset[str]
-    """The fields of the credentials that are never shown in clear."""
+    """How long an identical body counts as a repetition; None means for as long as keys are kept."""
+    CREDENTIAL_FIELDS: Sequence[CredentialField]
+    SETUP: str
+    """Where an operator enters the webhook's URL. `{slug}` and `{path}` are replaced by the source's."""
+    NO_API: str | None
+    """Why the provider has no management API; None for providers that have one (`api.py`)."""
 
     def read_credentials(self, raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Any:
-        """Check what the operator gave and make it ready; `fetched_keys` are keys that workers fetched.
+        """Check the credentials of a source and parse its keys; `fetched_keys` are keys that workers fetched.
 
         Raises CredentialsError with a sentence that names the field.
         """
@@ -67,26 +84,38 @@ class Provider(Protocol):
         """Return if the provider sent this; raise VerificationError otherwise, and never anything else."""
 
     def idempotency_key(self, request: Request, /) -> str | None:
-        """What the provider names this request by, stable over its retries; None to use the body's hash."""
+        """Return the provider's id of this request, stable over its retries; None to use the body's hash."""
 
     def parse(self, body: bytes, credentials: Any, /) -> list[Event]:
-        """The events of a body, in its order, one for each recipient.
+        """Return the events of a body, in its order, one for each recipient.
 
         Raises PayloadError, and never anything else, if the body as a whole is not what the provider sends.
         A bad item of a batch becomes an `unknown` event that says what is wrong with it.
         """
 
     def tenants(self, credentials: Any, /) -> frozenset[str]:
-        """Whose events are taken, where the credentials say so: each of them then names one of these.
-
-        Empty where they do not: then an event may name anyone or nobody.
-        """
+        """Return the only tenants whose events this source accepts; empty if the credentials name none."""
 
     def key_lookup(self, key_id: str, /) -> KeyLookup | None:
-        """Where to fetch the key of that id; None for providers whose keys are secrets."""
+        """Return where to fetch the key of that id; None for providers whose keys are secrets."""
 
     def read_keys(self, document: bytes, /) -> Mapping[str, str]:
-        """The keys in what that address answered, by id, each as text for `read_credentials`.
+        """Return the keys in a fetched document by their ids, each as text for `read_credentials`.
 
         Raises PayloadError.
         """
+
+
+def secret_fields(provider: Provider) -> frozenset[str]:
+    """Return the names of the credential fields that are never shown in clear."""
+    return frozenset(field.name for field in provider.CREDENTIAL_FIELDS if field.secret)
+
+
+def describe_credentials(providers: Iterable[Provider]) -> str:
+    """Return a Markdown list of the providers' credential fields; `?` marks the optional ones."""
+    lines = []
+    for provider in providers:
+        lines.append(f"- {provider.NAME}")
+        for field in provider.CREDENTIAL_FIELDS:
+            lines.append(f"  - `{field.name}{'' if field.required else '?'}` ({field.type}): {field.help}")
+    return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""Credentials of a Ark source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from shared.providers.webhooks import jwks
+from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.credentials import read_optional
+
+CREDENTIAL_FIELDS: Sequence[CredentialField] = (
+    CredentialField(
+        name="jwks",
+        type="object",
+        help="A JSON Web Key Set with Ark's RSA keys. Optional: a worker fetches a key that a signature names.",
+    ),
+    CredentialField(
+        name="api_key", type="text", secret=True, help="Enables `reconcile`, `sources enrol` and suppression sync."
+    ),
+    CredentialField(name="tenant_id", type="text", help="Accept the events of this tenant only."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The keys that sign, by their ids; `tenant_id` is the only tenant that is ours, None for all."""
+
+    keys: Mapping[str, RSAPublicKey]
+    api_key: str | None
+    tenant_id: str | None
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+    """`{jwks?: {...}, api_key?, tenant_id?}`. Raises CredentialsError."""
+    return Credentials(
+        keys=jwks.read_credentials(raw, fetched_keys, required=False),
+        api_key=read_optional(raw, "api_key"),
+        tenant_id=read_optional(raw, "tenant_id"),
+    )

@@ -1,0 +1,50 @@
+"""Credentials of a CloudMailin source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from shared.errors import CredentialsError
+from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.credentials import read_secret
+
+CREDENTIAL_FIELDS: Sequence[CredentialField] = (
+    CredentialField(
+        name="username", type="text", required=True, help="The user of the webhook's URL; must not contain a colon."
+    ),
+    CredentialField(
+        name="password", type="text", required=True, secret=True, help="The password of the webhook's URL."
+    ),
+    CredentialField(
+        name="previous",
+        type="list",
+        secret=True,
+        help="`{username, password}` objects that are still accepted during a rotation.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Digests of the pairs of user and password that are let in."""
+
+    accepted: tuple[bytes, ...]
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
+    """`{username, password, previous?: [{username, password}]}`, the last for a rotation.
+
+    Raises CredentialsError.
+    """
+    previous = raw.get("previous") or []
+    if not isinstance(previous, list | tuple) or not all(isinstance(entry, Mapping) for entry in previous):
+        raise CredentialsError("`previous` must be a list of objects with `username` and `password`")
+    return Credentials(accepted=tuple(_digest_pair(entry) for entry in (raw, *previous)))
+
+
+def _digest_pair(raw: Mapping[str, Any]) -> bytes:
+    username, password = read_secret(raw, "username"), read_secret(raw, "password")
+    if ":" in username:
+        raise CredentialsError("`username` must not contain a colon: RFC 7617 ends it there")
+    return sha256(f"{username}:{password}".encode("utf-8", "surrogatepass")).digest()

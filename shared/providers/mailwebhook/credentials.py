@@ -1,0 +1,57 @@
+"""Credentials of a MailWebhook source."""
+
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import CredentialsError
+from shared.providers.webhooks import payload
+from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.credentials import read_optional, read_texts
+
+CREDENTIAL_FIELDS: Sequence[CredentialField] = (
+    CredentialField(
+        name="signing_secrets",
+        type="object",
+        required=True,
+        secret=True,
+        help="Signing secrets by key id (`kid`). `base64:` or `hex:` in front of a secret decodes it.",
+    ),
+    CredentialField(name="api_key", type="text", secret=True, help="Reserved; MailWebhook's API is not used."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The secrets of the routes by their ids; during a rotation the old and the new one."""
+
+    signing_secrets: Mapping[str, bytes]
+    api_key: str | None
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
+    """`{signing_secrets: {kid: secret}, api_key?}`. Raises CredentialsError.
+
+    A secret is used as the UTF-8 bytes of its text. One that begins with `base64:` or `hex:` is decoded
+    first: MailWebhook does not say which of these its displayed secret is.
+    """
+    texts = read_texts(raw, "signing_secrets", required=True)
+    secrets = {key_id: _read_secret(key_id, text) for key_id, text in texts.items()}
+    return Credentials(signing_secrets=secrets, api_key=read_optional(raw, "api_key"))
+
+
+def _read_secret(key_id: str, text: str) -> bytes:
+    form, _, rest = text.partition(":")
+    try:
+        if form == "base64":
+            secret = binascii.a2b_base64(rest, strict_mode=True)
+        elif form == "hex":
+            secret = binascii.unhexlify(rest)
+        else:
+            secret = text.encode()
+    except ValueError as error:
+        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} cannot be read: {error}") from None
+    if not secret:
+        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} must not be empty")
+    return secret
