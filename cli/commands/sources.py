@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,11 @@ from shared.sources.store import SourceRow
 _MARKS = {Weight.GOOD: "[green]✓[/]", Weight.DOUBT: "[yellow]![/]", Weight.FAULT: "[red]✗[/]"}
 _CREDENTIALS = "JSON, or @FILE to read it from a file, or - to read it from standard input."
 
+_CREDENTIALS_BY_PROVIDER = "\b\nCredentials, `?` marking optional fields:\n" + "\n".join(
+    textwrap.fill(line, width=78, subsequent_indent="      ")
+    for line in describe_credentials(PROVIDERS.values()).splitlines()
+)
+
 _credentials_option = click.option("--credentials", required=True, help=_CREDENTIALS)
 _setting_option = click.option("--setting", "settings", multiple=True, metavar="NAME=VALUE", help="Such as keys_url=…")
 
@@ -35,7 +41,7 @@ def sources() -> None:
     """Make, look at, check and change the sources of webhooks."""
 
 
-@sources.command(epilog="\b\nCredentials:\n" + describe_credentials(PROVIDERS.values()))
+@sources.command(epilog=_CREDENTIALS_BY_PROVIDER)
 @click.argument("slug")
 @click.option("--provider", type=click.Choice(list(PROVIDERS)), required=True)
 @_credentials_option

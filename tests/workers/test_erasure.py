@@ -25,7 +25,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Job, JobState
 from shared.messages import announcements
 from shared.messages.announcements import Send
-from shared.providers.api.base import ListedSuppression
+from shared.providers.api.base import ListedSuppression, ProviderApi
 from shared.receipts import queries as receipt_queries
 from shared.receipts import refusals
 from shared.receipts import store as receipts
@@ -511,7 +511,7 @@ def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
     found = Comparison(
         engine=workshop.ctx.engine,
         source=source,
-        client=cast("ManagementClient", NothingThere()),
+        client=cast("ProviderApi", NothingThere()),
         keys=workshop.ctx.keys,
         now=NOW,
     ).make()

@@ -273,7 +273,7 @@ class TestARun:
         play = scene.play(slug)
         failed = scene.suffer(slug, play)
         dying = run(scene, slug=slug)
-        dying.client = cast("ManagementClient", Dying(dying.client))
+        dying.client = cast("ProviderApi", Dying(dying.client))
         with pytest.raises(KilledError):
             dying.perform()
         scene.work()

@@ -51,7 +51,7 @@ def headers(credentials: Credentials) -> dict[str, str]:
 
 def create_client(
     caller: ApiClient,
-    credentials: Credentials,
+    credentials: Credentials,  # noqa: ARG001 - the same signature for every provider
     is_ours: Callable[[str | None], bool],
 ) -> ProviderApi:
     """Return the client of the account that `api_key` opens."""

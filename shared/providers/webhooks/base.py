@@ -116,6 +116,8 @@ def describe_credentials(providers: Iterable[Provider]) -> str:
     lines = []
     for provider in providers:
         lines.append(f"- {provider.NAME}")
-        for field in provider.CREDENTIAL_FIELDS:
-            lines.append(f"  - `{field.name}{'' if field.required else '?'}` ({field.type}): {field.help}")
+        lines.extend(
+            f"  - `{field.name}{'' if field.required else '?'}` ({field.type}): {field.help}"
+            for field in provider.CREDENTIAL_FIELDS
+        )
     return "\n".join(lines)
