@@ -179,3 +179,18 @@ class AlertKind(StrEnum):
     DEAD_DELIVERIES = "dead_deliveries"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     RULES_REFUSED = "rules_refused"
+
+
+class JobState(StrEnum):
+    """The state of a long-running job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the state is final."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)

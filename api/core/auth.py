@@ -86,11 +86,11 @@ class Authenticator:
         return caller
 
     def _caller(self, secret: str) -> Caller | None:
-        administrator = keys.administrator(secret, self._settings.admin_key)
-        if administrator is not None:
-            return administrator
+        admin = keys.authenticate_admin(secret, self._settings.admin_key)
+        if admin is not None:
+            return admin
         with self._engine.connect() as connection:
-            return keys.caller(connection, secret)
+            return keys.authenticate(connection, secret)
 
     def _count(self, caller: Caller) -> None:
         if not self._requests.rate:

@@ -14,11 +14,11 @@ from shared.auth.keys import Scope
 
 
 class AuditQuery(SpanQuery):
-    """Which entries: everything that is given must hold."""
+    """Filters; all that are given must match."""
 
-    actor = asked("Who did it; `key` or `command` for all of these, `key:7` for the key with this id.")
-    action = asked("What was done, such as `source.created`; `source` for everything done to sources.")
-    object = asked("To what, such as `source:main`; `source` for all of these.")
+    actor = asked("Who made the change: `key` or `command` for all of these, `key:7` for one key.")
+    action = asked("The action, such as `source.created`; `source` for all actions on sources.")
+    object = asked("The object, such as `source:main`; `source` for all sources.")
 
 
 class AuditEntry(Schema):
@@ -27,14 +27,14 @@ class AuditEntry(Schema):
     id = identifier()
     at = Instant()
     actor = fields.String(metadata={"examples": ["key:7:billing", "command:ann"]})
-    tenant = text("The tenant of the key; null for a key of every tenant, and for a command.")
+    tenant = text("The tenant of the key; null for a key to all tenants and for a command.")
     action = fields.String(metadata={"examples": ["source.created"]})
     object = fields.String(metadata={"examples": ["source:main"]})
-    details = fields.Dict(keys=fields.String(), metadata={"description": "What was asked for; no secrets."})
+    details = fields.Dict(keys=fields.String(), metadata={"description": "The request, without secrets."})
 
 
 class AuditLog(Resource):
-    """The whole log."""
+    """The audit log."""
 
     rule = "/v1/audit"
     tenancy = TenantAccess.CLOSED
@@ -43,9 +43,9 @@ class AuditLog(Resource):
     @takes(AuditQuery, location="query")
     @answers(200, page_of(AuditEntry, "AuditPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List what was changed by keys and commands, the newest first."""
+        """List changes made by API keys and commands, the newest first."""
         with self.deps.engine.begin() as connection:
-            page = audit.listed(
+            page = audit.list_entries(
                 connection,
                 actor=query.get("actor"),
                 action=query.get("action"),

@@ -15,10 +15,11 @@ from api.core.fields import Instant, PageQuery, asked, identifier, instant, numb
 from api.core.resource import Resource, also_answers, answers, takes
 from shared import delivery_jobs
 from shared.auth.keys import Scope
+from shared.errors import ConflictError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
-from shared.jobs.store import JobState, TooLateError
+from shared.vocabulary import JobState
 
 
 class JobQuery(PageQuery):
@@ -103,9 +104,9 @@ class JobCancellation(Resource):
                 job = _known(jobs.cancel(connection, job_id), job_id)
                 if job.state.is_over and job.state is not JobState.CANCELLED:
                     raise ProblemError(409, f"The job is over: it is {job.state}.")
-                if not before.is_given_up:
+                if not before.is_cancelled:
                     self.audit(connection, "job.cancelled", f"job:{job_id}", kind=job.kind, state=job.state)
-        except TooLateError as error:
+        except ConflictError as error:
             raise ProblemError(409, str(error)) from None
         return job, 200 if job.state.is_over else 202
 

@@ -1,6 +1,5 @@
-"""Keys to this API."""
+"""API keys."""
 
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
@@ -11,48 +10,47 @@ from api.core.errors import not_found
 from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
 from api.core.resource import Resource, answers, takes
 from shared.auth import keys
-from shared.auth import store as api_keys
 from shared.auth.keys import Scope
 from shared.suppression.csv_files import LONGEST_TENANT
 
 
 class NewKey(Strict):
-    """A key to be made."""
+    """A key to create."""
 
     name = fields.String(
-        required=True, validate=validate.Length(1, 100), metadata={"description": "What it is for, for people."}
+        required=True, validate=validate.Length(1, 100), metadata={"description": "The purpose of the key."}
     )
     scope = fields.Enum(
         Scope,
         by_value=True,
         load_default=Scope.READ,
-        metadata={"description": "What it lets its holder do; each includes those before it."},
+        metadata={"description": "What the key allows; each scope includes those before it."},
     )
     tenant = fields.String(
         load_default=None,
         allow_none=True,
         validate=validate.Length(1, LONGEST_TENANT),
-        metadata={"description": "It opens only what is of this tenant; null: everything."},
+        metadata={"description": "The only tenant whose objects the key may access; null: all."},
     )
 
 
 class Key(Schema):
-    """A key. What it is itself is shown once, when it is made."""
+    """A key, without its secret."""
 
     id = fields.Integer()
     name = fields.String()
-    prefix = fields.String(metadata={"description": "Its beginning, to recognise it by."})
+    prefix = fields.String(metadata={"description": "The first characters of the key."})
     scope = fields.String(metadata={"enum": [str(scope) for scope in Scope]})
-    tenant = text("Null: it opens everything.")
+    tenant = text("The only tenant whose objects the key may access; null: all.")
     created_at = Instant()
     last_used_at = instant("To the minute.")
     revoked_at = instant()
 
 
 class CreatedKey(Key):
-    """A key that was just made."""
+    """A new key."""
 
-    key = fields.String(metadata={"description": "The key itself. It is not kept, and cannot be shown again."})
+    key = fields.String(metadata={"description": "The key itself, shown this once: it is not stored."})
 
 
 class Keys(Resource):
@@ -69,18 +67,18 @@ class Keys(Resource):
         limit = query["limit"]
         (before,) = pagination.decode(query.get("cursor"), pagination.BY_NUMBER) or (None,)
         with self.deps.engine.begin() as connection:
-            rows = api_keys.listed(connection, before=before, limit=limit + 1)
+            rows = keys.list_keys(connection, before=before, limit=limit + 1)
         last = (rows[limit - 1].id,) if len(rows) > limit else None
         return {"items": rows[:limit], "next_cursor": pagination.encode(last)}
 
     @takes(NewKey)
     @answers(201, CreatedKey)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Make a key."""
+        """Create a key."""
         with self.deps.engine.begin() as connection:
             made = keys.create_key(connection, body["name"], body["scope"], body["tenant"])
             self.audit(connection, "key.created", f"key:{made.row.id}", **body)
-        return {**asdict(made.row), "key": made.secret}
+        return {**made.row._asdict(), "key": made.secret}
 
 
 class OneKey(Resource):
@@ -94,7 +92,7 @@ class OneKey(Resource):
     def delete(self, key_id: int) -> None:
         """Revoke a key."""
         with self.deps.engine.begin() as connection:
-            if not api_keys.revoke(connection, key_id):
+            if not keys.revoke_key(connection, key_id):
                 raise not_found(f"valid key {key_id}")
             self.audit(connection, "key.revoked", f"key:{key_id}")
 

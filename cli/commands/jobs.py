@@ -25,7 +25,8 @@ from shared import delivery_jobs
 from shared.errors import TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as stored
-from shared.jobs.store import Advance, Job, JobState
+from shared.jobs.store import Advance, Job
+from shared.vocabulary import JobState
 
 _MOST = 50
 _LOOK_SECONDS = 0.3
@@ -112,7 +113,7 @@ def cancel(job_id: UUID, data: Path) -> None:
             raise TidingsError(delivery_jobs.NOT_TO_BE_CANCELLED)
         with bench.engine.begin() as connection:
             job = stored.cancel(connection, job_id)
-            if job is not None and job.is_given_up and not before.is_given_up:
+            if job is not None and job.is_cancelled and not before.is_cancelled:
                 context.audit(connection, "job.cancelled", f"job:{job_id}")
     if job is not None and not job.state.is_over:
         click.echo("The worker that is at it has been asked to stop, and will within seconds.")

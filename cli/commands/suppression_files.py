@@ -15,13 +15,12 @@ from cli.options import OneOf
 from shared import targets
 from shared.domain import erasure
 from shared.doorbell import JOBS
-from shared.jobs.store import JobState
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import recipient_hashes
 from shared.suppression.csv_files import Defaults
 from shared.suppression.queries import Wanted
 from shared.suppression.recipient_hashes import RecipientKeys
-from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
+from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionReason
 
 types_option = click.option(
     "--type", "types", type=OneOf(MailType), multiple=True, help="Which mail; may be given twice. All, if not given."

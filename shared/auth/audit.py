@@ -1,32 +1,16 @@
 """The audit log: who changed what, over the API or by a command. Written in the transaction of the change."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, or_, select
 
 from shared import ids
-from shared.postgres.pagination import Page, Position, Span, Walk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One change. `actor` is `key:<id>:<name>` or `command:<user>`, `tenant` that of the key.
-
-    `object` is its kind and name, such as `source:main`. `details` hold no secrets.
-    """
-
-    id: UUID
-    at: datetime
-    actor: str
-    tenant: str | None
-    action: str
-    object: str
-    details: Mapping[str, Any]
+from shared.auth.tables import audit_log
+from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 
 
 def record(
@@ -38,24 +22,25 @@ def record(
     details: Mapping[str, Any] | None = None,
     tenant: str | None = None,
 ) -> None:
-    """Note that somebody changed something; `details` are values of JSON, times and enums."""
+    """Record a change. `actor` is `key:<id>:<name>` or `command:<user>`, `tenant` that of the key.
+
+    `object` is a kind and a name, such as `source:main`. `details` hold JSON values, times and enums, and no secrets.
+    """
     now = datetime.now(UTC)
-    connection.exec_driver_sql(
-        "INSERT INTO audit_log (id, at, actor, tenant, action, object, details) VALUES"
-        " (%(id)s, %(at)s, %(actor)s, %(tenant)s, %(action)s, %(object)s, %(details)s::jsonb)",
-        {
-            "id": ids.receipt_id(now),
-            "at": now,
-            "actor": actor,
-            "tenant": tenant,
-            "action": action,
-            "object": object,
-            "details": json.dumps(details or {}, default=_plain),
-        },
+    connection.execute(
+        audit_log.insert().values(
+            id=ids.receipt_id(now),
+            at=now,
+            actor=actor,
+            tenant=tenant,
+            action=action,
+            object=object,
+            details=json.loads(json.dumps(details or {}, default=_to_json)),
+        )
     )
 
 
-def listed(
+def list_entries(
     connection: Connection,
     *,
     actor: str | None = None,
@@ -64,27 +49,28 @@ def listed(
     span: Span | None = None,
     after: Position | None = None,
     limit: int = 50,
-) -> Page[Entry]:
-    """Entries, the newest first. `actor`, `action` and `object` may also be the first words of what is looked for."""
-    walk = Walk(table="audit_log", keys=("id",))
-    (span or Span()).cut(walk, "id")
-    for column, wanted, mark in (("actor", actor, ":"), ("object", object, ":"), ("action", action, ".")):
-        if wanted is not None:
-            walk.pick(
-                f"({column} = %({column})s OR starts_with({column}, %({column}_begins)s))",
-                **{column: wanted, f"{column}_begins": wanted + mark},
-            )
-    walk.after(after)
-    found = walk.page(connection, limit)
-    rows = connection.exec_driver_sql(
-        "SELECT id, at, actor, tenant, action, object, details FROM audit_log WHERE id = ANY(%(ids)s) ORDER BY id DESC",
-        {"ids": [position[0] for position in found.items]},
-    ).mappings()
-    return Page([Entry(**row) for row in rows], found.next)
+) -> Page[Row[Any]]:
+    """Return rows of `audit_log`, the newest first.
+
+    `actor` and `object` also match as a prefix that ends at a colon, `action` as one that ends at a dot.
+    """
+    query = KeysetQuery(audit_log.c.id)
+    query.where(*(span or Span()).of_ids(audit_log.c.id))
+    for column, value, separator in (
+        (audit_log.c.actor, actor, ":"),
+        (audit_log.c.object, object, ":"),
+        (audit_log.c.action, action, "."),
+    ):
+        if value is not None:
+            query.filter(or_(column == value, column.startswith(value + separator, autoescape=True)))
+    page = query.fetch(connection, after=after, limit=limit)
+    statement = select(audit_log).where(audit_log.c.id.in_([key for (key,) in page.items]))
+    rows: Sequence[Row[Any]] = connection.execute(statement.order_by(audit_log.c.id.desc())).all()
+    return Page(rows, page.next)
 
 
 def difference(before: Any, after: Any) -> dict[str, Any]:
-    """What changed of a row (a dataclass), as details. What is stored encrypted is only said to have changed."""
+    """Return the changed fields of a row (a dataclass) as details; an encrypted value is only said to have changed."""
     pairs = {entry.name: (getattr(before, entry.name), getattr(after, entry.name)) for entry in fields(before)}
     return {
         name: {"before": old, "after": new} if not isinstance(new, bytes) else "changed"
@@ -93,8 +79,7 @@ def difference(before: Any, after: Any) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """What JSON has no word for: times, ids, sets."""
+def _to_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return sorted(value) if isinstance(value, set | frozenset) else str(value)

@@ -1,39 +1,52 @@
-"""Who may use the API: keys, and what each lets its holder do."""
+"""API keys: stored as hashes, so that a reader of the database cannot use them."""
 
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, func, select, text
 
-from shared.auth import store as api_keys
-from shared.auth.store import KeyRow
+from shared.auth.tables import api_keys
 
-_MARK = "tdk_"  # so that a leaked key is recognised as one
-_SHOWN = len(_MARK) + 6
-_LONGEST = 200
+_PREFIX = "tdk_"  # lets secret scanners recognize a leaked key
+_SHOWN_CHARACTERS = len(_PREFIX) + 6
+_MAX_CHARACTERS = 200
+
+# Text, because every request of the API runs it: one round trip finds the key and notes its use, to the minute.
+_USE = text("""
+WITH found AS MATERIALIZED (
+    SELECT id, name, scope, tenant, last_used_at FROM api_keys WHERE hash = :digest AND revoked_at IS NULL
+),
+used AS (
+    UPDATE api_keys AS k SET last_used_at = now() FROM found
+    WHERE k.id = found.id AND (found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute')
+)
+SELECT * FROM found
+""")
 
 
 class Scope(StrEnum):
-    """What a key is good for; each includes those before it."""
+    """What a key allows; each scope includes those before it."""
 
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
 
     def includes(self, other: "Scope") -> bool:
-        """Whether a key of this scope may do what needs the other."""
+        """Return whether a key of this scope may do what needs the other."""
         order = list(Scope)
         return order.index(self) >= order.index(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. `name` is the key's, `key_id` None that of TIDINGS_ADMIN_KEY.
+    """The holder of a valid key. `key_id` is None for TIDINGS_ADMIN_KEY.
 
-    `tenant` is the only one that the caller may see or change anything of; None is every one.
+    `tenant` is the only tenant whose objects the caller may see or change; None is all of them.
     """
 
     name: str
@@ -43,40 +56,59 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """What the audit log calls the caller."""
+        """The caller's name in the audit log."""
         return f"key:{self.name}" if self.key_id is None else f"key:{self.key_id}:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class NewKey:
-    """A key that was just made; `secret` is known now and never again."""
+class NewKey(NamedTuple):
+    """The row of a key that was just created, and the key itself, which is not stored."""
 
-    row: KeyRow
+    row: Row[Any]
     secret: str
 
 
 def create_key(connection: Connection, name: str, scope: Scope, tenant: str | None = None) -> NewKey:
-    """Make a key: for what is of this tenant, None for everything."""
-    secret = _MARK + secrets.token_urlsafe(32)
-    row = api_keys.create(
-        connection, name=name, prefix=secret[:_SHOWN], digest=digest(secret), scope=scope, tenant=tenant
-    )
-    return NewKey(row, secret)
+    """Create a key for a tenant, or with None for all tenants."""
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    values = {
+        "name": name,
+        "prefix": secret[:_SHOWN_CHARACTERS],
+        "hash": digest(secret),
+        "scope": scope,
+        "tenant": tenant,
+    }
+    return NewKey(connection.execute(api_keys.insert().values(values).returning(api_keys)).one(), secret)
 
 
-def caller(connection: Connection, secret: str) -> Caller | None:
-    """Whose key this is; None if it is nobody's."""
-    row = api_keys.find_valid(connection, digest(secret)) if len(secret) <= _LONGEST else None
+def list_keys(connection: Connection, *, before: int | None = None, limit: int = 500) -> Sequence[Row[Any]]:
+    """Return keys, the newest first, revoked ones included; `before` is the last id of the previous page."""
+    statement = select(api_keys).order_by(api_keys.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(api_keys.c.id < before)
+    return connection.execute(statement).all()
+
+
+def revoke_key(connection: Connection, key_id: int) -> bool:
+    """Revoke a key. Return False if no valid key has this id."""
+    statement = api_keys.update().where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    return bool(connection.execute(statement.values(revoked_at=func.now())).rowcount)
+
+
+def authenticate(connection: Connection, secret: str) -> Caller | None:
+    """Return the holder of a key; None if it is unknown or revoked."""
+    if len(secret) > _MAX_CHARACTERS:
+        return None
+    row = connection.execute(_USE, {"digest": digest(secret)}).one_or_none()
     return None if row is None else Caller(name=row.name, scope=Scope(row.scope), tenant=row.tenant, key_id=row.id)
 
 
-def administrator(secret: str, admin_key: str) -> Caller | None:
-    """The bearer of TIDINGS_ADMIN_KEY, if that is set and this is it; compared in constant time."""
+def authenticate_admin(secret: str, admin_key: str) -> Caller | None:
+    """Return the holder of TIDINGS_ADMIN_KEY; None if that is not set, or another. Compares in constant time."""
     if admin_key and hmac.compare_digest(digest(secret), digest(admin_key)):
         return Caller(name="TIDINGS_ADMIN_KEY", scope=Scope.ADMIN)
     return None
 
 
 def digest(secret: str) -> bytes:
-    """The hash by which a key is known."""
+    """Return the hash that is stored of a key."""
     return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,34 +1,38 @@
-"""Files of jobs, in parts: what a job reads, and what it makes for whoever asked for it."""
+"""Files of jobs, in parts: the input that a job reads, and the output that its requester downloads."""
 
 from collections.abc import Iterator
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.jobs.tables import job_files
 
 INPUT = "input"
 OUTPUT = "output"
 
 
 def write(connection: Connection, job_id: UUID, name: str, part: int, content: bytes) -> None:
-    """Write a part, from 0 on; one that was written before is replaced, so that a repeated step does no harm."""
-    connection.exec_driver_sql(
-        "INSERT INTO job_files (job_id, name, part, content) VALUES (%(id)s, %(name)s, %(part)s, %(content)s)"
-        " ON CONFLICT (job_id, name, part) DO UPDATE SET content = excluded.content",
-        {"id": job_id, "name": name, "part": part, "content": content},
+    """Write a part, counting from 0. Replaces a part that exists, so that a step can be repeated."""
+    statement = insert(job_files).values(job_id=job_id, name=name, part=part, content=content)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["job_id", "name", "part"], set_={"content": statement.excluded.content}
+        )
     )
 
 
 def read(connection: Connection, job_id: UUID, name: str, part: int) -> bytes | None:
-    """A part; None behind the last one."""
-    content = connection.exec_driver_sql(
-        "SELECT content FROM job_files WHERE job_id = %(id)s AND name = %(name)s AND part = %(part)s",
-        {"id": job_id, "name": name, "part": part},
-    ).scalar()
-    return None if content is None else bytes(content)
+    """Return a part; None behind the last one."""
+    return connection.scalar(
+        select(job_files.c.content).where(
+            job_files.c.job_id == job_id, job_files.c.name == name, job_files.c.part == part
+        )
+    )
 
 
 def parts(connection: Connection, job_id: UUID, name: str) -> Iterator[bytes]:
-    """All parts, in their order, one at a time in memory."""
+    """Yield all parts in order, one at a time in memory."""
     part = 0
     while (content := read(connection, job_id, name, part)) is not None:
         yield content
@@ -36,8 +40,6 @@ def parts(connection: Connection, job_id: UUID, name: str) -> Iterator[bytes]:
 
 
 def count(connection: Connection, job_id: UUID, name: str) -> int:
-    """How many parts there are."""
-    found: int = connection.exec_driver_sql(
-        "SELECT count(*) FROM job_files WHERE job_id = %(id)s AND name = %(name)s", {"id": job_id, "name": name}
-    ).scalar_one()
-    return found
+    """Return the number of parts."""
+    statement = select(func.count()).where(job_files.c.job_id == job_id, job_files.c.name == name)
+    return connection.execute(statement).scalar_one()

@@ -1,56 +1,39 @@
-"""Long work: who asked for it, how far it has got, and who holds it.
+"""Long-running jobs: request, progress, lease and result.
 
-A job is worked on in slices. Whoever works on it holds it by a lease: `available_at` is when the lease ends and
-`lease_token` tells whose it is. Everything that the holder writes names the token, so that one who has lost the
-lease writes nothing. Between two slices nobody holds it, and it waits for its turn.
+Workers run a job in slices. A worker holds a job by a lease: `available_at` is when the lease ends, and `lease_token`
+identifies the holder. Every write names the token, so a worker that lost the lease writes nothing. Between two slices
+the job waits for its turn.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, RowMapping, Text, case, exists, func, literal, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
 from shared import ids
-from shared.errors import TidingsError
-from shared.postgres.pagination import Page, Position, Walk
+from shared.errors import ConflictError
+from shared.jobs.files import OUTPUT
+from shared.jobs.tables import job_files, jobs
+from shared.postgres.pagination import KeysetQuery, Page, Position
+from shared.vocabulary import JobState
 
 SEALED = "sealed"
-"""The parameter that is encrypted (`shared.encryption`): never shown, and gone when the job has ended."""
+"""The encrypted parameter (`shared.encryption`): never shown, and deleted when the job ends."""
 
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
-class TooLateError(TidingsError):
-    """The job is writing its result in one transaction, and cannot be cancelled any more."""
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing will happen any more."""
-        return self not in (JobState.QUEUED, JobState.RUNNING)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job. `total` is None until it is known; `attempts` counts those since it last got on, this one included.
+    """One job. `total` is None until it is known; `attempts` counts those since the last progress.
 
-    `has_file` is whether it made something for whoever asked for it (`shared.jobs.files`).
+    `has_file` says whether it wrote an output file (`shared.jobs.files`).
     """
 
     id: UUID
@@ -71,19 +54,19 @@ class Job:
     has_file: bool
 
     @property
-    def is_given_up(self) -> bool:
-        """Whether it was cancelled, or its holder was asked to stop."""
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, or its worker was asked to stop."""
         return self.cancel_asked or self.state is JobState.CANCELLED
 
     @property
     def shown_parameters(self) -> dict[str, Any]:
-        """What was asked for, as far as everybody may see it."""
+        """The parameters without the encrypted one."""
         return {name: value for name, value in self.parameters.items() if name != SEALED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance:
-    """How far a job has got: `position` is where to go on, `report` what it says of itself so far."""
+    """Progress of a job: `position` is where to continue, `report` its result so far."""
 
     done: int
     total: int | None
@@ -91,32 +74,12 @@ class Advance:
     report: Mapping[str, Any]
 
 
-_COLUMNS = ", ".join(entry.name for entry in fields(Job)).replace(
-    "has_file", "EXISTS (SELECT FROM job_files WHERE job_id = jobs.id AND name = 'output') AS has_file"
-)
-_OPEN = "state IN ('queued', 'running')"
-_UNHELD = "(lease_token IS NULL OR available_at <= now())"
-
-_CLAIM = f"""
-WITH due AS (
-    SELECT id FROM jobs WHERE {_OPEN} AND {{which}} ORDER BY available_at, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-)
-UPDATE jobs SET state = 'running', started_at = coalesce(started_at, clock_timestamp()), attempts = attempts + 1,
-    lease_token = %(token)s, available_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
-WHERE id = (SELECT id FROM due) RETURNING {_COLUMNS}
-"""
-
-_ADVANCE = """
-UPDATE jobs SET done = %(done)s, total = %(total)s, position = %(position)s::jsonb, report = %(report)s::jsonb,
-    attempts = CASE WHEN position = %(position)s::jsonb THEN attempts ELSE 0 END,
-    available_at = clock_timestamp() + make_interval(secs => %(lease_seconds)s)
-WHERE id = %(id)s AND lease_token = %(token)s RETURNING cancel_asked
-"""
-
-_FINISH = f"""
-UPDATE jobs SET state = %(state)s, error = %(error)s, report = coalesce(%(report)s::jsonb, report), position = '{{}}',
-    parameters = parameters - '{SEALED}', finished_at = clock_timestamp(), lease_token = NULL
-"""
+_COLUMNS = [
+    *(jobs.c[entry.name] for entry in fields(Job) if entry.name != "has_file"),
+    exists().where(job_files.c.job_id == jobs.c.id, job_files.c.name == OUTPUT).label("has_file"),
+]
+_IS_OPEN = jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
+_IS_FREE = or_(jobs.c.lease_token.is_(None), jobs.c.available_at <= func.now())
 
 
 def create(
@@ -128,28 +91,28 @@ def create(
     tenant: str | None = None,
     now: datetime,
 ) -> UUID:
-    """Ask for a job, and get its id. Whoever calls rings for the workers, after the commit.
+    """Create a job and return its id. The caller notifies the workers after the commit.
 
-    `tenant` is whose job it is: that tenant's keys see it, and may cancel it. None is nobody's in particular.
+    Keys of `tenant` may see and cancel the job; None is for keys to all tenants only.
     """
     job_id = ids.receipt_id(now)
-    connection.exec_driver_sql(
-        "INSERT INTO jobs (id, kind, state, parameters, asked_by, tenant, created_at, available_at)"
-        " VALUES (%(id)s, %(kind)s, 'queued', %(parameters)s::jsonb, %(asked_by)s, %(tenant)s, %(now)s, %(now)s)",
-        {
-            "id": job_id,
-            "kind": kind,
-            "parameters": json.dumps(parameters),
-            "asked_by": asked_by,
-            "tenant": tenant,
-            "now": now,
-        },
+    connection.execute(
+        jobs.insert().values(
+            id=job_id,
+            kind=kind,
+            state=JobState.QUEUED,
+            parameters=parameters,
+            asked_by=asked_by,
+            tenant=tenant,
+            created_at=now,
+            available_at=now,
+        )
     )
     return job_id
 
 
 def find(connection: Connection, job_id: UUID, *, tenant: str | None = None) -> Job | None:
-    """One job; of a tenant's, where one is given."""
+    """Return one job, or None; with `tenant`, only a job of that tenant."""
     found = _by_ids(connection, [job_id], tenant)
     return found[0] if found else None
 
@@ -163,86 +126,72 @@ def listed(
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[Job]:
-    """Jobs, the newest first."""
-    walk = Walk(table="jobs", keys=("id",))
+    """Return jobs, the newest first."""
+    query = KeysetQuery(jobs.c.id)
     if tenant is not None:
-        walk.bound("tenant = %(tenant)s", tenant=tenant)
+        query.where(jobs.c.tenant == tenant)
     if kind is not None:
-        walk.pick("kind = %(kind)s", kind=kind)
+        query.filter(jobs.c.kind == kind)
     if state is not None:
-        walk.pick("state = %(state)s", state=state)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(_by_ids(connection, [position[0] for position in found.items], tenant), found.next)
+        query.filter(jobs.c.state == state)
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(_by_ids(connection, [key for (key,) in page.items], tenant), page.next)
 
 
 def claim(connection: Connection, *, kinds: Sequence[str], token: UUID, lease_seconds: float) -> Job | None:
-    """Take the job that has waited longest of those that nobody holds, and count the attempt; None if there is none.
+    """Claim the free job that has waited longest, and count the attempt; None if no job is due.
 
-    The claim has to be committed before the work: an attempt that kills its worker must count too.
+    Commit before running it: an attempt that kills its worker must count too.
     """
-    return _claimed(
-        connection,
-        "available_at <= now() AND kind = ANY(%(kinds)s)",
-        {"kinds": list(kinds), "token": token, "lease_seconds": lease_seconds},
-    )
+    return _claim(connection, [jobs.c.available_at <= func.now(), jobs.c.kind.in_(kinds)], token, lease_seconds)
 
 
 def claim_one(connection: Connection, job_id: UUID, *, token: UUID, lease_seconds: float) -> Job | None:
-    """Take this job, if it is open and nobody holds it."""
-    return _claimed(
-        connection, f"id = %(id)s AND {_UNHELD}", {"id": job_id, "token": token, "lease_seconds": lease_seconds}
-    )
+    """Claim this job, if it is open and free."""
+    return _claim(connection, [jobs.c.id == job_id, _IS_FREE], token, lease_seconds)
 
 
 def is_due(connection: Connection, kinds: Sequence[str]) -> bool:
-    """Whether there is a job to be claimed."""
-    return bool(
-        connection.exec_driver_sql(
-            f"SELECT EXISTS (SELECT FROM jobs WHERE {_OPEN} AND available_at <= now() AND kind = ANY(%(kinds)s))",
-            {"kinds": list(kinds)},
-        ).scalar_one()
-    )
+    """Return whether a job can be claimed."""
+    due = select(jobs.c.id).where(_IS_OPEN, jobs.c.available_at <= func.now(), jobs.c.kind.in_(kinds))
+    return bool(connection.scalar(select(due.exists())))
 
 
 def advance(
     connection: Connection, job_id: UUID, token: UUID, advance: Advance, *, lease_seconds: float
 ) -> bool | None:
-    """Note how far a job has got, and hold it longer; whether cancelling was asked for, None if the lease is lost.
+    """Store the progress and extend the lease. Return whether cancelling was asked for; None if the lease is lost.
 
-    Until the transaction ends nobody else can claim it, however long that takes.
+    Nobody else can claim the job until the transaction ends.
     """
-    asked: bool | None = connection.exec_driver_sql(
-        _ADVANCE,
-        {
-            "id": job_id,
-            "token": token,
-            "done": advance.done,
-            "total": advance.total,
-            "position": json.dumps(advance.position),
-            "report": json.dumps(advance.report),
-            "lease_seconds": lease_seconds,
-        },
-    ).scalar()
+    statement = (
+        jobs.update()
+        .where(jobs.c.id == job_id, jobs.c.lease_token == token)
+        .values(
+            done=advance.done,
+            total=advance.total,
+            position=advance.position,
+            report=advance.report,
+            attempts=case((jobs.c.position == literal(advance.position, JSONB), jobs.c.attempts), else_=0),
+            available_at=_seconds_from_now(lease_seconds),
+        )
+    )
+    asked: bool | None = connection.scalar(statement.returning(jobs.c.cancel_asked))
     return asked
 
 
 def release(
     connection: Connection, job_id: UUID, token: UUID, *, delay_seconds: float = 0, error: str | None = None
 ) -> bool:
-    """Give a job back, to be claimed when the delay has passed; False if the lease is lost.
+    """Release a job, to be claimed again after the delay; False if the lease is lost.
 
-    Without an error the attempt is not counted: it is only others' turn.
+    Without an error the attempt is not counted: the job only lets others run.
     """
-    return bool(
-        connection.exec_driver_sql(
-            "UPDATE jobs SET lease_token = NULL, error = %(error)s,"
-            " available_at = clock_timestamp() + make_interval(secs => %(delay)s),"
-            " attempts = CASE WHEN %(error)s::text IS NULL THEN 0 ELSE attempts END"
-            " WHERE id = %(id)s AND lease_token = %(token)s",
-            {"id": job_id, "token": token, "delay": delay_seconds, "error": error},
-        ).rowcount
-    )
+    statement = jobs.update().where(jobs.c.id == job_id, jobs.c.lease_token == token)
+    values: dict[str, Any] = {"lease_token": None, "error": error, "available_at": _seconds_from_now(delay_seconds)}
+    if error is None:
+        values["attempts"] = 0
+    return bool(connection.execute(statement.values(values)).rowcount)
 
 
 def finish(
@@ -254,62 +203,85 @@ def finish(
     report: Mapping[str, Any] | None = None,
     error: str | None = None,
 ) -> bool:
-    """End a job; False if the lease is lost. What it read and noted on its way goes, what it made stays."""
-    ended = connection.exec_driver_sql(
-        f"{_FINISH} WHERE id = %(id)s AND lease_token = %(token)s",
-        {
-            "id": job_id,
-            "token": token,
-            "state": state,
-            "error": error,
-            "report": None if report is None else json.dumps(report),
-        },
-    ).rowcount
-    if ended:
-        _tidy(connection, job_id)
-    return bool(ended)
+    """End a job; False if the lease is lost. Deletes its input and intermediate data, keeps its output."""
+    result = {"state": state, "error": error} | ({} if report is None else {"report": report})
+    return _end(connection, job_id, [jobs.c.lease_token == token], result)
 
 
 def cancel(connection: Connection, job_id: UUID) -> Job | None:
-    """Have a job stop: at once where nobody holds it, else when its holder next tells how far it has got.
+    """Cancel a job: now if it is free, otherwise when its worker next reports progress. Return the job.
 
-    The job as it is then; one that is over stays as it is. Raises TooLateError.
+    A job that has ended stays as it is. Raises ConflictError while the job writes its result in one transaction.
     """
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     try:
-        _cancel(connection, job_id)
+        if not _end(connection, job_id, [_IS_OPEN, _IS_FREE], {"state": JobState.CANCELLED}):
+            connection.execute(jobs.update().where(jobs.c.id == job_id, _IS_OPEN).values(cancel_asked=True))
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
-            raise TooLateError("The job is writing its result, and cannot be cancelled any more.") from None
+            raise ConflictError("The job is writing its result and can no longer be cancelled.") from None
         raise
     return find(connection, job_id)
 
 
-def _cancel(connection: Connection, job_id: UUID) -> None:
-    ended = connection.exec_driver_sql(
-        f"{_FINISH} WHERE id = %(id)s AND {_OPEN} AND {_UNHELD}",
-        {"id": job_id, "state": JobState.CANCELLED, "error": None, "report": None},
-    ).rowcount
-    if ended:
-        _tidy(connection, job_id)
-    else:
-        connection.exec_driver_sql(f"UPDATE jobs SET cancel_asked = true WHERE id = %(id)s AND {_OPEN}", {"id": job_id})
+def _end(
+    connection: Connection, job_id: UUID, conditions: Sequence[ColumnElement[bool]], result: Mapping[str, Any]
+) -> bool:
+    statement = (
+        jobs.update()
+        .where(jobs.c.id == job_id, *conditions)
+        .values(
+            position={},
+            parameters=jobs.c.parameters.op("-")(literal(SEALED, Text)),
+            finished_at=func.clock_timestamp(),
+            lease_token=None,
+            **result,
+        )
+    )
+    if not connection.execute(statement).rowcount:
+        return False
+    connection.execute(job_files.delete().where(job_files.c.job_id == job_id, job_files.c.name != OUTPUT))
+    # The table of suppression imports lies above this package.
+    connection.execute(text("DELETE FROM staged_suppressions WHERE job_id = :job_id"), {"job_id": job_id})
+    return True
 
 
-def _tidy(connection: Connection, job_id: UUID) -> None:
-    connection.exec_driver_sql("DELETE FROM job_files WHERE job_id = %(id)s AND name <> 'output'", {"id": job_id})
-    connection.exec_driver_sql("DELETE FROM staged_suppressions WHERE job_id = %(id)s", {"id": job_id})
-
-
-def _claimed(connection: Connection, which: str, values: Mapping[str, Any]) -> Job | None:
-    row = connection.exec_driver_sql(_CLAIM.format(which=which), dict(values)).mappings().one_or_none()
-    return None if row is None else Job(**{**row, "state": JobState(row["state"])})
+def _claim(
+    connection: Connection, conditions: Sequence[ColumnElement[bool]], token: UUID, lease_seconds: float
+) -> Job | None:
+    due = (
+        select(jobs.c.id)
+        .where(_IS_OPEN, *conditions)
+        .order_by(jobs.c.available_at, jobs.c.id)
+        .limit(1)
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("due")
+    )
+    statement = (
+        jobs.update()
+        .where(jobs.c.id == select(due.c.id).scalar_subquery())
+        .values(
+            state=JobState.RUNNING,
+            started_at=func.coalesce(jobs.c.started_at, func.clock_timestamp()),
+            attempts=jobs.c.attempts + 1,
+            lease_token=token,
+            available_at=_seconds_from_now(lease_seconds),
+        )
+    )
+    row = connection.execute(statement.returning(*_COLUMNS)).mappings().one_or_none()
+    return None if row is None else _job(row)
 
 
 def _by_ids(connection: Connection, job_ids: Sequence[UUID], tenant: str | None = None) -> list[Job]:
-    rows = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM jobs WHERE id = ANY(%(ids)s)"
-        " AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s) ORDER BY id DESC",
-        {"ids": list(job_ids), "tenant": tenant},
-    ).mappings()
-    return [Job(**{**row, "state": JobState(row["state"])}) for row in rows]
+    statement = select(*_COLUMNS).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id.desc())
+    if tenant is not None:
+        statement = statement.where(jobs.c.tenant == tenant)
+    return [_job(row) for row in connection.execute(statement).mappings()]
+
+
+def _job(row: RowMapping) -> Job:
+    return Job(**{**row, "state": JobState(row["state"])})
+
+
+def _seconds_from_now(seconds: float) -> ColumnElement[datetime]:
+    return func.clock_timestamp() + timedelta(seconds=seconds)

@@ -76,7 +76,7 @@ def test_another_request_under_the_same_key_is_refused(house: House) -> None:
     post(house, "k-1")
     answer = post(house, "k-1", body={"name": "other"})
     assert answer.status_code == 422
-    assert "another request" in answer.get_json()["detail"]
+    assert "different request" in answer.get_json()["detail"]
     assert count(house) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
-from shared.jobs.store import JobState
+from shared.vocabulary import JobState
 from tests.api.house import House
 from tests.api.test_openapi import agrees
 

@@ -51,7 +51,7 @@ def test_a_key_of_a_tenant_is_made_by_naming_it(commands: Commands) -> None:
 
 
 def test_a_tenant_without_a_name_makes_no_key_to_everything(commands: Commands) -> None:
-    assert "no tenant" in commands.run("keys", "create", "acme's own", "--tenant", "", code=2)
+    assert "--tenant is empty" in commands.run("keys", "create", "acme's own", "--tenant", "", code=2)
     assert commands.house.get("/v1/keys")["items"] == []
 
 

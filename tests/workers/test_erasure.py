@@ -22,7 +22,7 @@ from shared.db import bystanders, erasure_sweeps, erasures
 from shared.encryption import SecretsError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
-from shared.jobs.store import Job, JobState
+from shared.jobs.store import Job
 from shared.messages import announcements
 from shared.messages.announcements import Send
 from shared.providers.api.base import ListedSuppression, ProviderApi
@@ -39,7 +39,7 @@ from shared.suppression.csv_files import Defaults
 from shared.suppression.provider_sync import Comparison
 from shared.suppression.queries import Wanted
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
+from shared.vocabulary import ALL_MAIL, JobState, SuppressionOrigin, SuppressionReason
 from tests import sinks
 from tests.workers import downstream as downstreams
 from tests.workers import workshop as workshops

@@ -10,13 +10,13 @@ import pytest
 
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
-from shared.jobs.store import Job, JobState
+from shared.jobs.store import Job
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import store as suppressions
 from shared.suppression.csv_files import Defaults, ListError
 from shared.suppression.queries import Wanted
 from shared.suppression.store import NewEntry
-from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
+from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionOrigin, SuppressionReason
 from tests.workers.workshop import Workshop
 from workers.jobs import export_suppressions, import_suppressions
 from workers.jobs import runner as working

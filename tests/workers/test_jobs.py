@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared.doorbell import JOBS
-from shared.errors import TidingsError
+from shared.errors import ConflictError, TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
-from shared.jobs.store import Job, JobState, TooLateError
+from shared.jobs.store import Job
 from shared.operations import retention
+from shared.vocabulary import JobState
 from tests.workers.workshop import Workshop
 from workers.context import WorkerContext
 from workers.jobs import runner as working
@@ -192,7 +193,7 @@ class TestAWorker:
             progress.note(connection, 0)
             connection.exec_driver_sql("UPDATE jobs SET available_at = now() - interval '1 s'")
             assert claim(house)[0] is None
-            with house.ctx.engine.begin() as other, pytest.raises(TooLateError):
+            with house.ctx.engine.begin() as other, pytest.raises(ConflictError):
                 jobs.cancel(other, job_id)
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from shared.doorbell import ASK
 from shared.jobs import store as jobs
-from shared.jobs.store import Job, JobState
+from shared.jobs.store import Job
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
 from shared.suppression import provider_sync
+from shared.vocabulary import JobState
 from simulator.providers.api import faults
 from simulator.providers.mailchannels.api import MailChannelsAccount
 from tests.management import scene as scenes

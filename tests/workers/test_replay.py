@@ -11,6 +11,7 @@ import pytest
 
 from shared.auth.keys import Scope, create_key
 from shared.jobs import store as jobs
+from shared.vocabulary import JobState
 from tests import estate as estates
 from tests import sinks
 from tests.api.test_deliveries import spam
@@ -169,7 +170,7 @@ def with_deaths(estate: Estate, path: str, body: dict[str, Any]) -> None:
         except TurnOverError:
             continue  # there it dies, and gives nothing back
         with estate.ctx.engine.begin() as connection:
-            jobs.finish(connection, job.id, token, jobs.JobState.DONE, report=report)
+            jobs.finish(connection, job.id, token, JobState.DONE, report=report)
     raise AssertionError("the job does not get on")
 
 

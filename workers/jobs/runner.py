@@ -16,8 +16,9 @@ from shared import delivery_jobs
 from shared.doorbell import ASK, JOBS
 from shared.jobs import retry
 from shared.jobs import store as jobs
-from shared.jobs.store import Advance, Job, JobState
+from shared.jobs.store import Advance, Job
 from shared.suppression import jobs as suppression_jobs
+from shared.vocabulary import JobState
 from workers.context import WorkerContext
 from workers.jobs import (
     abandon,
