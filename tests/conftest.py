@@ -5,43 +5,22 @@ TIDINGS_TEST_DATABASE_URL and TIDINGS_TEST_BROKER_URL name others to use instead
 makes its own by `make_postgres` and `make_redis`.
 """
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import pytest
 import redis as redis_client
-from psycopg import sql
 
 from cli import embedded
 from cli.supervisor.watchdog import Watchdog
-from shared.postgres import migrate
+from tests.support.databases import DatabasePool, DatabaseServer
 
-_TEMPLATE = f"tidings_test_template_{os.getpid()}"
-_numbers = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseServer:
-    """A PostgreSQL server that tests share, each with a database of its own."""
-
-    url: str
-
-    def url_of(self, database: str) -> str:
-        """The same server, another database."""
-        base, separator, query = self.url.partition("?")
-        return base.rpartition("/")[0] + f"/{database}" + separator + query
-
-    def execute(self, statement: sql.Composed) -> None:
-        """Run a statement that cannot be part of a transaction."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement)
+__all__ = ["DatabaseServer", "new_database"]  # for tests/receiver
 
 
 @pytest.fixture(scope="session")
@@ -81,37 +60,44 @@ def postgres(session_dir: Path, watchdog: Watchdog) -> Iterator[DatabaseServer]:
         yield DatabaseServer(url)
         return
     # The machine does not crash during the tests; what must survive a crash is tested with `make_postgres`.
-    settings = {"fsync": "off", "max_connections": "300"}
+    # Without autovacuum, which would analyze tables at moments that no test chooses.
+    settings = {"fsync": "off", "max_connections": "300", "autovacuum": "off"}
     with embedded.postgres(session_dir / "postgres", watchdog=watchdog, settings=settings) as server:
         yield DatabaseServer(server.url)
 
 
 @pytest.fixture(scope="session")
-def template(postgres: DatabaseServer) -> Iterator[str]:
-    """The name of a migrated database, of which every test gets a copy."""
-    name = sql.Identifier(_TEMPLATE)
-    postgres.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    migrate.upgrade(postgres.url_of(_TEMPLATE))
-    yield _TEMPLATE
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-
-
-@contextmanager
-def new_database(postgres: DatabaseServer, template: str) -> Iterator[str]:
-    """A database of its own, migrated and empty; its URL."""
-    database = f"tidings_test_{os.getpid()}_{next(_numbers)}"
-    name = sql.Identifier(database)
-    postgres.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(name, sql.Identifier(template))
-    )
-    yield postgres.url_of(database)
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+def databases(postgres: DatabaseServer) -> Iterator[DatabasePool]:
+    """Lends databases that are migrated and otherwise empty."""
+    pool = DatabasePool(postgres)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def database_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
-    """A database for one test."""
-    with new_database(postgres, template) as url:
+def database_url(databases: DatabasePool) -> Iterator[str]:
+    """A database for one test, in exactly the freshly migrated state."""
+    with databases.database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(databases: DatabasePool) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with databases.unmigrated_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(databases: DatabasePool) -> Any:
+    """The pool, under the name that tests/receiver and tests/api/test_bodies.py know."""
+    return databases
+
+
+@contextmanager
+def new_database(_server: DatabaseServer, pool: Any) -> Iterator[str]:
+    """Lend a database; for callers that know neither `databases` nor `database_url`."""
+    with pool.database() as url:
         yield url
 
 
@@ -165,13 +151,3 @@ def make_redis(watchdog: Watchdog) -> Iterator[Callable[[], embedded.Redis]]:
     for server in made:
         server.stop()
         shutil.rmtree(server.data_dir, ignore_errors=True)
-
-
-@pytest.fixture
-def empty_database(postgres: DatabaseServer) -> Iterator[str]:
-    """The URL of a database without tables."""
-    database = f"tidings_test_empty_{os.getpid()}_{next(_numbers)}"
-    name = sql.Identifier(database)
-    postgres.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    yield postgres.url_of(database)
-    postgres.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))

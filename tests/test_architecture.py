@@ -1,4 +1,4 @@
-"""The rules of the house: who may import what, what the domain may not do, what no file may contain."""
+"""The rules of the code: imports, purity of the policies, and what no file may contain."""
 
 import ast
 import re
@@ -70,7 +70,7 @@ def test_pure_modules_do_no_input_or_output(path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ["receiver", "shared/domain", "shared/providers/webhooks"])
-def test_nobody_who_must_not_call_out_can(room: str) -> None:
+def test_packages_that_must_not_call_out_cannot(room: str) -> None:
     for path in sorted((ROOT / room).rglob("*.py")):
         assert not imports(path) & CALLING_OUT, path
 

@@ -1,62 +1,47 @@
-"""The API on a real database."""
+"""The API on a real database. Building its application takes longer than resetting the database between tests."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from tests import estate as estates
-from tests.api.house import ADMIN_KEY, House, opened
-from tests.conftest import DatabaseServer, new_database
-from tests.estate import Estate
+from tests.support.databases import DatabasePool, Snapshot
+from tests.support.system import BEGIN, LOOPBACK, System, open_system
 
-TABLES = (
-    "api_keys", "receipts", "pending_receipts", "parked_receipts", "receipt_keys", "refusals", "events", "event_keys",
-    "messages", "recipient_states", "state_changes", "jobs", "job_files", "staged_suppressions", "erased_receipts",
-    "suppressions", "suppression_lifts", "suppression_history", "soft_bounces", "soft_bounce_checks",
-    "alerts", "alert_steps", "alert_rules", "alert_channels", "alert_notices", "audit_log", "idempotent_answers",
-    "change_floor", "change_marks",
-)  # fmt: skip
+Reusable = tuple[System, Snapshot]
 
 
 @pytest.fixture(scope="session")
-def common_house(postgres: DatabaseServer, template: str) -> Iterator[House]:
-    """A Tidings for all tests, one after the other: emptying it takes less time than making another."""
-    with in_database(postgres, template) as made:
-        yield made
+def session_system(databases: DatabasePool) -> Iterator[Reusable]:
+    """A system for all tests, one after the other."""
+    with databases.database() as url, open_system(url, begin=BEGIN) as system:
+        yield system, system.take_snapshot()
 
 
 @pytest.fixture
-def house(common_house: House) -> Iterator[House]:
-    """An empty Tidings."""
-    common_house.key, common_house.bell.rings = ADMIN_KEY, 0
-    yield common_house
-    common_house.execute(";".join(f"DELETE FROM {table}" for table in TABLES))
-    common_house.execute("TRUNCATE sources RESTART IDENTITY")
+def system(session_system: Reusable) -> Iterator[System]:
+    """An empty system."""
+    system, snapshot = session_system
+    yield system
+    system.reset(snapshot)
 
 
 @pytest.fixture(scope="module")
-def still_house(postgres: DatabaseServer, template: str) -> Iterator[House]:
-    """A Tidings that the tests of a module share, because they only look at it."""
-    with in_database(postgres, template) as made:
-        yield made
+def shared_system(databases: DatabasePool) -> Iterator[System]:
+    """A system that the tests of a module share, because they only read."""
+    with databases.database() as url, open_system(url, begin=BEGIN) as system:
+        yield system
 
 
 @pytest.fixture(scope="session")
-def common_estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
-    """A Tidings with deliverers, for all tests that deliver, one after the other."""
-    with estates.in_new_database(postgres, template) as estate:
-        yield estate
+def session_delivery_system(databases: DatabasePool) -> Iterator[Reusable]:
+    """A system that delivers to this machine, for all tests that deliver, one after the other."""
+    with databases.database() as url, open_system(url, begin=BEGIN, egress_allow=LOOPBACK) as system:
+        yield system, system.take_snapshot()
 
 
 @pytest.fixture
-def estate(common_estate: Estate) -> Iterator[Estate]:
-    """A Tidings with deliverers, empty."""
-    yield common_estate
-    common_estate.clear()
-
-
-@contextmanager
-def in_database(postgres: DatabaseServer, template: str) -> Iterator[House]:
-    with new_database(postgres, template) as url, opened(url) as made:
-        yield made
+def delivery_system(session_delivery_system: Reusable) -> Iterator[System]:
+    """An empty system that delivers to this machine."""
+    system, snapshot = session_delivery_system
+    yield system
+    system.reset(snapshot)

@@ -1,4 +1,4 @@
-"""Alerts: found, looked at, acknowledged; the rules they follow; and the channels that people are told by."""
+"""Alerts over the API: listed, acknowledged; alert rules; notification channels."""
 
 import json
 import subprocess
@@ -19,10 +19,10 @@ from shared.notifications import apprise, channels, rendering
 from shared.notifications import channel_store as stored
 from shared.notifications.base import Attempt
 from shared.vocabulary import AlertKind
-from tests import sinks, telling
-from tests.api.house import House
 from tests.api.test_openapi import agrees
-from tests.sinks import HttpSink
+from tests.support import alerts, http_sink
+from tests.support.http_sink import HttpSink
+from tests.support.system import System
 
 RULE = {"name": "tenants", "kind": "rate", "rate": "bounce", "per": "tenant", "warning": 3, "critical": 8}
 SECRET = "hunter2-hunter2-hunter2"
@@ -30,17 +30,17 @@ SECRET = "hunter2-hunter2-hunter2"
 
 @pytest.fixture
 def sink() -> Iterator[HttpSink]:
-    with sinks.http_sink() as opened:
+    with http_sink.http_sink() as opened:
         yield opened
 
 
-def fire(house: House, subject: str = "main", **more: Any) -> UUID:
-    with house.engine.begin() as connection:
-        return telling.fire(connection, subject, **more)
+def fire(system: System, subject: str = "main", **more: Any) -> UUID:
+    with system.engine.begin() as connection:
+        return alerts.fire(connection, subject, **more)
 
 
-def webhook(house: House, url: str, name: str = "cli", **more: Any) -> dict[str, Any]:
-    answer = house.call("POST", "/v1/alert-channels", {"name": name, "kind": "webhook", "url": url, **more})
+def webhook(system: System, url: str, name: str = "ops", **more: Any) -> dict[str, Any]:
+    answer = system.call("POST", "/v1/alert-channels", {"name": name, "kind": "webhook", "url": url, **more})
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.get_json()
     return made
@@ -49,18 +49,16 @@ def webhook(house: House, url: str, name: str = "cli", **more: Any) -> dict[str,
 # Alerts
 
 
-def test_alerts_come_newest_first_and_can_be_picked(house: House) -> None:
-    source = house.source("shop")
-    with house.engine.begin() as connection:
-        first = telling.fire(connection, "a", source_id=source)
-        second = telling.fire(
-            connection, "b", rule="silence", severity="critical", at=telling.BEGIN + timedelta(hours=1)
-        )
-        third = telling.fire(connection, "c", at=telling.BEGIN + timedelta(hours=2))
-        telling.resolve(connection, third, at=telling.BEGIN + timedelta(hours=3))
+def test_alerts_come_newest_first_and_can_be_picked(system: System) -> None:
+    source = system.create_source("shop")
+    with system.engine.begin() as connection:
+        first = alerts.fire(connection, "a", source_id=source)
+        second = alerts.fire(connection, "b", rule="silence", severity="critical", at=alerts.BEGIN + timedelta(hours=1))
+        third = alerts.fire(connection, "c", at=alerts.BEGIN + timedelta(hours=2))
+        alerts.resolve(connection, third, at=alerts.BEGIN + timedelta(hours=3))
 
     def found(**query: Any) -> list[str]:
-        return [alert["id"] for alert in house.items("/v1/alerts", limit=1, **query)]
+        return [alert["id"] for alert in system.list_items("/v1/alerts", limit=1, **query)]
 
     assert found() == [str(third), str(second), str(first)]
     assert found(state="firing") == [str(second), str(first)]
@@ -70,15 +68,15 @@ def test_alerts_come_newest_first_and_can_be_picked(house: House) -> None:
     assert found(source="shop") == [str(first)]
     assert found(source="nobody") == []
     for wrong in ({"state": "odd"}, {"severity": "odd"}, {"color": "red"}):
-        assert house.call("GET", "/v1/alerts", **wrong).status_code == 422
+        assert system.call("GET", "/v1/alerts", **wrong).status_code == 422
 
 
-def test_an_alert_is_shown_with_its_history_and_who_was_told(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    alert_id = fire(house, source_id=house.source("shop"))
-    with house.engine.begin() as connection:
-        telling.escalate(connection, alert_id)
-    found = house.get(f"/v1/alerts/{alert_id}")
+def test_an_alert_is_shown_with_its_history_and_its_notifications(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    alert_id = fire(system, source_id=system.create_source("shop"))
+    with system.engine.begin() as connection:
+        alerts.escalate(connection, alert_id)
+    found = system.get(f"/v1/alerts/{alert_id}")
     assert (found["rule"], found["kind"], found["severity"], found["state"]) == (
         "bounces",
         "rate",
@@ -93,35 +91,35 @@ def test_an_alert_is_shown_with_its_history_and_who_was_told(house: House, sink:
     ]
     assert found["steps"][0]["numbers"] == {"bounced": 11, "ended": 200, "percent": 5.5}
     assert [(told["channel"], told["step"], told["state"], told["attempts"]) for told in found["notices"]] == [
-        ("cli", "fired", "pending", 0),
-        ("cli", "escalated", "pending", 0),
+        ("ops", "fired", "pending", 0),
+        ("ops", "escalated", "pending", 0),
     ]
     assert found["notices"][0]["next_attempt_at"]
     assert found["notices"][0]["message_id"] is None
-    assert house.call("GET", f"/v1/alerts/{uuid4()}").status_code == 404
+    assert system.call("GET", f"/v1/alerts/{uuid4()}").status_code == 404
 
 
-def test_who_acknowledges_first_stays(house: House) -> None:
-    alert_id = fire(house)
+def test_who_acknowledges_first_stays(system: System) -> None:
+    alert_id = fire(system)
     path = f"/v1/alerts/{alert_id}/ack"
-    assert house.get(f"/v1/alerts/{alert_id}")["acknowledged_at"] is None
-    first = house.call("POST", path).get_json()
+    assert system.get(f"/v1/alerts/{alert_id}")["acknowledged_at"] is None
+    first = system.call("POST", path).get_json()
     assert first["acknowledged_at"]
     assert first["acknowledged_by"] == "TIDINGS_ADMIN_KEY"
-    again = house.call("POST", path)
+    again = system.call("POST", path)
     assert (again.status_code, again.get_json()) == (200, first)
-    assert [step["step"] for step in house.get(f"/v1/alerts/{alert_id}")["steps"]] == ["fired", "acknowledged"]
-    with house.engine.begin() as connection:
-        telling.resolve(connection, alert_id)
-    assert house.call("POST", path).status_code == 200
-    assert house.call("POST", f"/v1/alerts/{uuid4()}/ack").status_code == 404
+    assert [step["step"] for step in system.get(f"/v1/alerts/{alert_id}")["steps"]] == ["fired", "acknowledged"]
+    with system.engine.begin() as connection:
+        alerts.resolve(connection, alert_id)
+    assert system.call("POST", path).status_code == 200
+    assert system.call("POST", f"/v1/alerts/{uuid4()}/ack").status_code == 404
 
 
-def test_what_is_over_and_was_not_acknowledged_never_is(house: House) -> None:
-    alert_id = fire(house)
-    with house.engine.begin() as connection:
-        telling.resolve(connection, alert_id)
-    assert house.call("POST", f"/v1/alerts/{alert_id}/ack").status_code == 409
+def test_what_is_over_and_was_not_acknowledged_never_is(system: System) -> None:
+    alert_id = fire(system)
+    with system.engine.begin() as connection:
+        alerts.resolve(connection, alert_id)
+    assert system.call("POST", f"/v1/alerts/{alert_id}/ack").status_code == 409
 
 
 @pytest.mark.parametrize("kind", AlertKind)
@@ -129,23 +127,23 @@ def test_every_kind_of_rule_says_what_to_do(kind: AlertKind) -> None:
     assert kind in rendering.NEXT_STEPS
 
 
-def test_answers_have_exactly_the_documented_fields(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    alert_id = fire(house)
-    schemas = house.client.get("/openapi.json").get_json()["components"]["schemas"]
-    agrees(house.get("/v1/alerts")["items"][0], schemas["Alert"], schemas)
-    agrees(house.get(f"/v1/alerts/{alert_id}"), schemas["WholeAlert"], schemas)
-    agrees(house.get("/v1/alert-channels")["items"][0], schemas["Channel"], schemas)
+def test_answers_have_exactly_the_documented_fields(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    alert_id = fire(system)
+    schemas = system.client.get("/openapi.json").get_json()["components"]["schemas"]
+    agrees(system.get("/v1/alerts")["items"][0], schemas["Alert"], schemas)
+    agrees(system.get(f"/v1/alerts/{alert_id}"), schemas["WholeAlert"], schemas)
+    agrees(system.get("/v1/alert-channels")["items"][0], schemas["Channel"], schemas)
 
 
 # Rules
 
 
-def test_rules_of_the_file_and_of_the_api_are_listed_together(house: House) -> None:
-    made = house.call("POST", "/v1/alert-rules", RULE)
+def test_rules_of_the_file_and_of_the_api_are_listed_together(system: System) -> None:
+    made = system.call("POST", "/v1/alert-rules", RULE)
     assert made.status_code == 201
     assert made.headers["Location"] == "/v1/alert-rules/tenants"
-    rules = house.items("/v1/alert-rules", limit=3)
+    rules = system.list_items("/v1/alert-rules", limit=3)
     assert [rule["name"] for rule in rules] == sorted(rule["name"] for rule in rules)
     by_name = {rule["name"]: rule for rule in rules}
     assert by_name["bounce-rate"]["origin"] == "file"
@@ -155,30 +153,30 @@ def test_rules_of_the_file_and_of_the_api_are_listed_together(house: House) -> N
     assert mine["created_at"].endswith("Z")
 
 
-def test_a_rule_is_replaced_changed_and_removed(house: House) -> None:
+def test_a_rule_is_replaced_changed_and_removed(system: System) -> None:
     path = "/v1/alert-rules/tenants"
-    assert house.call("PUT", path, {**RULE, "name": "ignored"}).status_code == 201
-    shown = house.get(path)
+    assert system.call("PUT", path, {**RULE, "name": "ignored"}).status_code == 201
+    shown = system.get(path)
     assert shown["name"] == "tenants"
-    replaced = house.call("PUT", path, {**shown, "warning": 4})  # it can be sent back as it was shown
+    replaced = system.call("PUT", path, {**shown, "warning": 4})  # it can be sent back as it was shown
     assert (replaced.status_code, replaced.get_json()["warning"]) == (200, 4.0)
-    changed = house.call("PATCH", path, {"enabled": False, "per": None}).get_json()
+    changed = system.call("PATCH", path, {"enabled": False, "per": None}).get_json()
     assert (changed["enabled"], changed["in_force"], changed["per"], changed["warning"]) == (
         False,
         False,
         "source",
         4.0,
     )
-    assert house.call("DELETE", path).status_code == 204
+    assert system.call("DELETE", path).status_code == 204
     for method in ("GET", "PATCH", "DELETE"):
-        assert house.call(method, path, None if method == "GET" else {}).status_code == 404
+        assert system.call(method, path, None if method == "GET" else {}).status_code == 404
 
 
-def test_a_name_is_taken_once(house: House) -> None:
-    house.call("POST", "/v1/alert-rules", RULE)
-    answer = house.call("POST", "/v1/alert-rules", {**RULE, "warning": 1})
+def test_a_name_is_taken_once(system: System) -> None:
+    system.call("POST", "/v1/alert-rules", RULE)
+    answer = system.call("POST", "/v1/alert-rules", {**RULE, "warning": 1})
     assert answer.status_code == 409
-    assert house.get("/v1/alert-rules/tenants")["warning"] == 3.0
+    assert system.get("/v1/alert-rules/tenants")["warning"] == 3.0
 
 
 @pytest.mark.parametrize(
@@ -194,129 +192,131 @@ def test_a_name_is_taken_once(house: House) -> None:
         ({"name": None}, "name"),
     ],
 )
-def test_a_wrong_field_of_a_rule_is_named(still_house: House, body: dict[str, Any], field: str) -> None:
-    answer = still_house.call("POST", "/v1/alert-rules", {**RULE, **body})
+def test_a_wrong_field_of_a_rule_is_named(shared_system: System, body: dict[str, Any], field: str) -> None:
+    answer = shared_system.call("POST", "/v1/alert-rules", {**RULE, **body})
     assert answer.status_code == 422, answer.text
     assert list(answer.get_json()["errors"]) == [field]
-    assert still_house.call("GET", "/v1/alert-rules/tenants").status_code == 404
+    assert shared_system.call("GET", "/v1/alert-rules/tenants").status_code == 404
 
 
-def test_without_a_kind_or_a_body_nothing_is_made(still_house: House) -> None:
-    assert "kind" in still_house.call("POST", "/v1/alert-rules", {"name": "x"}).get_json()["errors"]
-    assert still_house.call("POST", "/v1/alert-rules").status_code == 422
+def test_without_a_kind_or_a_body_nothing_is_made(shared_system: System) -> None:
+    assert "kind" in shared_system.call("POST", "/v1/alert-rules", {"name": "x"}).get_json()["errors"]
+    assert shared_system.call("POST", "/v1/alert-rules").status_code == 422
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_the_rules_of_the_file_are_changed_in_the_file(still_house: House, method: str) -> None:
+def test_the_rules_of_the_file_are_changed_in_the_file(shared_system: System, method: str) -> None:
     body = None if method == "DELETE" else {**RULE, "name": "bounce-rate"}
-    answer = still_house.call(method, "/v1/alert-rules/bounce-rate", body)
+    answer = shared_system.call(method, "/v1/alert-rules/bounce-rate", body)
     assert answer.status_code == 409
     assert "cannot be changed over the API" in answer.get_json()["detail"]
-    assert still_house.call("POST", "/v1/alert-rules", {**RULE, "name": "bounce-rate"}).status_code == 409
+    assert shared_system.call("POST", "/v1/alert-rules", {**RULE, "name": "bounce-rate"}).status_code == 409
 
 
-def test_a_rule_whose_name_the_file_takes_is_not_in_force_and_can_be_removed(house: House) -> None:
-    house.call("POST", "/v1/alert-rules", RULE)
+def test_a_rule_whose_name_the_file_takes_is_not_in_force_and_can_be_removed(system: System) -> None:
+    system.call("POST", "/v1/alert-rules", RULE)
 
     def accept(connection: Connection) -> None:
         rules_in_force.keep(connection, "/etc/rules.yaml", "alerts: [{name: tenants, kind: pending_age, warning: 60 }]")
 
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         accept(connection)
     try:
-        both = [(rule["origin"], rule["in_force"]) for rule in house.items("/v1/alert-rules", limit=1)]
+        both = [(rule["origin"], rule["in_force"]) for rule in system.list_items("/v1/alert-rules", limit=1)]
         assert both == [("api", False), ("file", True)]
-        assert house.get("/v1/alert-rules/tenants")["kind"] == "pending_age"
-        assert "/etc/rules.yaml" in house.call("PUT", "/v1/alert-rules/tenants", RULE).get_json()["detail"]
-        assert house.call("DELETE", "/v1/alert-rules/tenants").status_code == 204
-        assert house.call("DELETE", "/v1/alert-rules/tenants").status_code == 409
+        assert system.get("/v1/alert-rules/tenants")["kind"] == "pending_age"
+        assert "/etc/rules.yaml" in system.call("PUT", "/v1/alert-rules/tenants", RULE).get_json()["detail"]
+        assert system.call("DELETE", "/v1/alert-rules/tenants").status_code == 204
+        assert system.call("DELETE", "/v1/alert-rules/tenants").status_code == 409
     finally:
-        house.execute("DELETE FROM rules_in_force")
+        system.execute("DELETE FROM rules_in_force")
 
 
 # Channels
 
 
-def test_a_webhook_is_made_with_a_secret_that_is_shown_once(house: House, sink: HttpSink) -> None:
-    made = webhook(house, f"{sink.url}/hooks/{SECRET}?token={SECRET}")
+def test_a_webhook_is_made_with_a_secret_that_is_shown_once(system: System, sink: HttpSink) -> None:
+    made = webhook(system, f"{sink.url}/hooks/{SECRET}?token={SECRET}")
     standard_webhooks.check_secret(made["secret"])
     assert made["url"] == f"{sink.url}/••••"
     answers = [
-        house.call("GET", "/v1/alert-channels"),
-        house.call("GET", "/v1/alert-channels/ops"),
-        house.call("PATCH", "/v1/alert-channels/ops", {"least_severity": "critical"}),
+        system.call("GET", "/v1/alert-channels"),
+        system.call("GET", "/v1/alert-channels/ops"),
+        system.call("PATCH", "/v1/alert-channels/ops", {"least_severity": "critical"}),
     ]
     for answer in answers:
         assert answer.status_code == 200
         assert made["secret"] not in answer.text
         assert SECRET not in answer.text
     assert answers[2].get_json()["least_severity"] == "critical"
-    assert house.execute("SELECT 1 FROM alert_channels WHERE position('hunter2' in encode(target, 'escape')) > 0") == []
+    assert (
+        system.execute("SELECT 1 FROM alert_channels WHERE position('hunter2' in encode(target, 'escape')) > 0") == []
+    )
 
 
-def test_a_secret_can_be_brought_along(house: House, sink: HttpSink) -> None:
+def test_a_secret_can_be_brought_along(system: System, sink: HttpSink) -> None:
     secret = standard_webhooks.new_secret()
-    assert webhook(house, sink.url, secret=secret)["secret"] == secret
-    house.call("POST", "/v1/alert-channels/ops/test")
+    assert webhook(system, sink.url, secret=secret)["secret"] == secret
+    system.call("POST", "/v1/alert-channels/ops/test")
     (request,) = sink.received
     Webhook(secret).verify(request.body, dict(request.headers))
 
 
-def test_a_new_secret_signs_beside_the_old_one_for_a_day(house: House, sink: HttpSink) -> None:
-    old = webhook(house, sink.url)["secret"]
-    new = house.call("POST", "/v1/alert-channels/ops/rotate-secret").get_json()["secret"]
-    newest = house.call("POST", "/v1/alert-channels/ops/rotate-secret").get_json()["secret"]
-    house.call("POST", "/v1/alert-channels/ops/test")
+def test_a_new_secret_signs_beside_the_old_one_for_a_day(system: System, sink: HttpSink) -> None:
+    old = webhook(system, sink.url)["secret"]
+    new = system.call("POST", "/v1/alert-channels/ops/rotate-secret").get_json()["secret"]
+    newest = system.call("POST", "/v1/alert-channels/ops/rotate-secret").get_json()["secret"]
+    system.call("POST", "/v1/alert-channels/ops/test")
     (request,) = sink.received
     for secret in (new, newest):
         Webhook(secret).verify(request.body, dict(request.headers))
     assert request.headers["webhook-signature"].count("v1,") == 2
     assert old not in (new, newest)
-    with house.engine.begin() as connection:
-        row = stored.find(connection, "cli")
+    with system.engine.begin() as connection:
+        row = stored.find(connection, "ops")
     assert row is not None
-    message = rendering.trial("cli", message_id="x", now=telling.BEGIN)
-    later = Attempt(at=telling.BEGIN + timedelta(days=36500), deadline_seconds=5)
-    channels.tell(row, house.vault, message, later)
+    message = rendering.trial("ops", message_id="x", now=alerts.BEGIN)
+    later = Attempt(at=alerts.BEGIN + timedelta(days=36500), deadline_seconds=5)
+    channels.tell(row, system.vault, message, later)
     assert sink.received[1].headers["webhook-signature"].count("v1,") == 1
 
 
-def test_a_test_tells_what_came_back(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    good = house.call("POST", "/v1/alert-channels/ops/test").get_json()
+def test_a_test_of_a_channel_shows_the_response(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    good = system.call("POST", "/v1/alert-channels/ops/test").get_json()
     assert good == {"ok": True, "detail": "answered 200"}
     assert sink.received[0].json["type"] == "alert.test"
-    sink.then(sinks.answer(401))
-    bad = house.call("POST", "/v1/alert-channels/ops/test").get_json()
+    sink.then(http_sink.answer(401))
+    bad = system.call("POST", "/v1/alert-channels/ops/test").get_json()
     assert bad == {"ok": False, "detail": f"{sink.url} answered 401"}
 
 
-def test_a_test_that_works_has_told_soon_what_could_not_be_told(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    fire(house)
-    house.execute("UPDATE alert_channels SET rests_until = now() + interval '1 h'")
-    house.execute("UPDATE alert_notices SET available_at = now() + interval '1 h'")
+def test_a_successful_test_of_a_channel_makes_its_failed_notifications_due(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    fire(system)
+    system.execute("UPDATE alert_channels SET rests_until = now() + interval '1 h'")
+    system.execute("UPDATE alert_notices SET available_at = now() + interval '1 h'")
     waits = "SELECT rests_until IS NULL, available_at <= now() FROM alert_channels, alert_notices"
-    sink.then(sinks.answer(500))
-    house.call("POST", "/v1/alert-channels/ops/test")
-    assert [tuple(row) for row in house.execute(waits)] == [(False, False)]
-    house.call("POST", "/v1/alert-channels/ops/test")
-    assert [tuple(row) for row in house.execute(waits)] == [(True, True)]
+    sink.then(http_sink.answer(500))
+    system.call("POST", "/v1/alert-channels/ops/test")
+    assert [tuple(row) for row in system.execute(waits)] == [(False, False)]
+    system.call("POST", "/v1/alert-channels/ops/test")
+    assert [tuple(row) for row in system.execute(waits)] == [(True, True)]
 
 
-def test_apprise_is_tried_for_real(house: House, sink: HttpSink) -> None:
+def test_apprise_is_tried_for_real(system: System, sink: HttpSink) -> None:
     url = sink.url.replace("http", "json") + f"/{SECRET}"
-    answer = house.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
+    answer = system.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
     assert (answer.status_code, answer.get_json()["secret"]) == (201, None)
     assert answer.get_json()["url"] == "json://••••"
-    assert house.call("POST", "/v1/alert-channels/chat/test").get_json()["ok"] is True
+    assert system.call("POST", "/v1/alert-channels/chat/test").get_json()["ok"] is True
     assert "test of the channel chat" in sink.received[0].json["title"]
-    sink.always = sinks.answer(500)
-    bad = house.call("POST", "/v1/alert-channels/chat/test")
+    sink.always = http_sink.answer(500)
+    bad = system.call("POST", "/v1/alert-channels/chat/test")
     assert bad.get_json()["ok"] is False
     assert "error=500" in bad.get_json()["detail"]
     assert SECRET not in bad.text
-    assert house.call("POST", "/v1/alert-channels/chat/rotate-secret").status_code == 409
+    assert system.call("POST", "/v1/alert-channels/chat/rotate-secret").status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -342,12 +342,12 @@ def test_apprise_is_tried_for_real(house: House, sink: HttpSink) -> None:
         ({"kind": "apprise", "url": "json://127.0.0.1", "secret": standard_webhooks.new_secret()}, "secret"),
     ],
 )
-def test_a_wrong_field_of_a_channel_is_named(still_house: House, body: dict[str, Any], field: str) -> None:
-    whole = {"name": "cli", "kind": "webhook", "url": "https://hooks.example.com/x", **body}
-    answer = still_house.call("POST", "/v1/alert-channels", whole)
+def test_a_wrong_field_of_a_channel_is_named(shared_system: System, body: dict[str, Any], field: str) -> None:
+    whole = {"name": "ops", "kind": "webhook", "url": "https://hooks.example.com/x", **body}
+    answer = shared_system.call("POST", "/v1/alert-channels", whole)
     assert answer.status_code == 422, answer.text
     assert list(answer.get_json()["errors"]) == [field]
-    assert still_house.get("/v1/alert-channels")["items"] == []
+    assert shared_system.get("/v1/alert-channels")["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -368,8 +368,8 @@ def test_a_wrong_field_of_a_channel_is_named(still_house: House, body: dict[str,
         "json://127.0.0.1/?attach=file:///etc/passwd",
     ],
 )
-def test_apprise_may_neither_read_files_nor_talk_to_the_machine(still_house: House, url: str) -> None:
-    answer = still_house.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
+def test_apprise_may_neither_read_files_nor_talk_to_the_machine(shared_system: System, url: str) -> None:
+    answer = shared_system.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
     assert answer.status_code == 422, answer.text
     assert list(answer.get_json()["errors"]) == ["url"]
 
@@ -389,58 +389,58 @@ def test_the_process_of_apprise_itself_cannot_read_files(tmp_path: Path) -> None
     assert "Could not load Discord URL" in json.loads(done.stdout)["error"]
 
 
-def test_what_apprise_could_not_use_is_said_without_what_is_secret(still_house: House) -> None:
+def test_what_apprise_could_not_use_is_said_without_what_is_secret(shared_system: System) -> None:
     url = f"discord://{SECRET}/?x={SECRET}"
-    answer = still_house.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
+    answer = shared_system.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
     assert "none that apprise can use" in answer.get_json()["errors"]["url"][0]
     assert SECRET not in answer.text
 
 
 def test_without_apprise_a_sentence_says_how_to_install_it(
-    still_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "apprise.py").write_text("raise ModuleNotFoundError('no apprise here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     body = {"name": "chat", "kind": "apprise", "url": "json://127.0.0.1/"}
-    errors = still_house.call("POST", "/v1/alert-channels", body).get_json()["errors"]
+    errors = shared_system.call("POST", "/v1/alert-channels", body).get_json()["errors"]
     assert "pip install 'tidings[apprise]'" in errors["kind"][0]
 
 
-def test_a_channel_is_changed_and_told_what_it_could_not_be_told(house: House, sink: HttpSink) -> None:
-    webhook(house, "http://127.0.0.1:1/")
-    fire(house)
-    house.execute("UPDATE alert_channels SET rests_until = now() + interval '1 h'")
-    assert house.call("PATCH", "/v1/alert-channels/ops", {"url": "nowhere"}).status_code == 422
-    answer = house.call("PATCH", "/v1/alert-channels/ops", {"url": sink.url})
+def test_changing_a_channel_makes_its_failed_notifications_due(system: System, sink: HttpSink) -> None:
+    webhook(system, "http://127.0.0.1:1/")
+    fire(system)
+    system.execute("UPDATE alert_channels SET rests_until = now() + interval '1 h'")
+    assert system.call("PATCH", "/v1/alert-channels/ops", {"url": "nowhere"}).status_code == 422
+    answer = system.call("PATCH", "/v1/alert-channels/ops", {"url": sink.url})
     assert answer.get_json()["url"] == sink.url
-    assert house.execute("SELECT rests_until FROM alert_channels")[0][0] is None
-    assert house.call("POST", "/v1/alert-channels/ops/test").get_json()["ok"] is True
+    assert system.execute("SELECT rests_until FROM alert_channels")[0][0] is None
+    assert system.call("POST", "/v1/alert-channels/ops/test").get_json()["ok"] is True
 
 
-def test_channels_come_in_pages_by_name_and_each_name_is_there_once(house: House, sink: HttpSink) -> None:
+def test_channels_come_in_pages_by_name_and_each_name_is_there_once(system: System, sink: HttpSink) -> None:
     for name in ("c", "a", "b"):
-        webhook(house, sink.url, name)
-    again = house.call("POST", "/v1/alert-channels", {"name": "a", "kind": "webhook", "url": sink.url})
+        webhook(system, sink.url, name)
+    again = system.call("POST", "/v1/alert-channels", {"name": "a", "kind": "webhook", "url": sink.url})
     assert again.status_code == 409
-    assert [channel["name"] for channel in house.items("/v1/alert-channels", limit=2)] == ["a", "b", "c"]
+    assert [channel["name"] for channel in system.list_items("/v1/alert-channels", limit=2)] == ["a", "b", "c"]
 
 
-def test_a_removed_channel_is_gone(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    alert_id = fire(house)
-    assert house.call("DELETE", "/v1/alert-channels/ops").status_code == 204
+def test_a_removed_channel_is_gone(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    alert_id = fire(system)
+    assert system.call("DELETE", "/v1/alert-channels/ops").status_code == 204
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/test"), ("POST", "/rotate-secret")):
         body = {"url": sink.url} if method == "PATCH" else None
-        assert house.call(method, f"/v1/alert-channels/ops{path}", body).status_code == 404
-    (told,) = house.get(f"/v1/alerts/{alert_id}")["notices"]
+        assert system.call(method, f"/v1/alert-channels/ops{path}", body).status_code == 404
+    (told,) = system.get(f"/v1/alerts/{alert_id}")["notices"]
     assert (told["state"], told["last_error"]) == ("dead", "the channel was removed")
 
 
-def test_a_channel_whose_secrets_cannot_be_opened_says_so(house: House, sink: HttpSink) -> None:
-    webhook(house, sink.url)
-    house.execute("UPDATE alert_channels SET target = 'nonsense'")
-    (found,) = house.get("/v1/alert-channels")["items"]
+def test_a_channel_whose_secrets_cannot_be_opened_says_so(system: System, sink: HttpSink) -> None:
+    webhook(system, sink.url)
+    system.execute("UPDATE alert_channels SET target = 'nonsense'")
+    (found,) = system.get("/v1/alert-channels")["items"]
     assert "TIDINGS_SECRET_KEYS" in found["problem"]
-    assert house.call("PATCH", "/v1/alert-channels/ops", {"url": sink.url}).status_code == 409
-    assert house.call("POST", "/v1/alert-channels/ops/rotate-secret").status_code == 409
-    assert house.call("POST", "/v1/alert-channels/ops/test").get_json()["ok"] is False
+    assert system.call("PATCH", "/v1/alert-channels/ops", {"url": sink.url}).status_code == 409
+    assert system.call("POST", "/v1/alert-channels/ops/rotate-secret").status_code == 409
+    assert system.call("POST", "/v1/alert-channels/ops/test").get_json()["ok"] is False

@@ -1,4 +1,4 @@
-"""Announced sends: known before their provider speaks, and the same message afterwards, whichever came first."""
+"""Announced messages: known before their provider's first event, and the same message afterwards, in any order."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 
 from shared.events import identity
 from shared.providers.registry import PROVIDERS
-from tests.api.house import House, happening
-from tests.providers import samples
+from tests.support import signed_requests
+from tests.support.system import System, mailchannels_event
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 SEND: dict[str, Any] = {
@@ -21,9 +21,9 @@ SEND: dict[str, Any] = {
 }
 
 
-def test_an_announced_message_waits_as_submitted(house: House) -> None:
-    house.source()
-    answer = house.call("POST", "/v1/messages", SEND)
+def test_an_announced_message_waits_as_submitted(system: System) -> None:
+    system.create_source()
+    answer = system.call("POST", "/v1/messages", SEND)
     assert answer.status_code == 201
     message = answer.get_json()
     assert answer.headers["Location"] == f"/v1/messages/{message['id']}"
@@ -33,29 +33,32 @@ def test_an_announced_message_waits_as_submitted(house: House) -> None:
         (ANN, "submitted"),
         (BOB, "submitted"),
     ]
-    assert house.get("/v1/messages", status="submitted", smtp_id="m1@shop.example")["items"] == [message]
+    assert system.get("/v1/messages", status="submitted", smtp_id="m1@shop.example")["items"] == [message]
 
 
-def test_announcing_again_changes_nothing(house: House) -> None:
-    house.source()
+def test_announcing_again_changes_nothing(system: System) -> None:
+    system.create_source()
     without_time = {name: value for name, value in SEND.items() if name != "submitted_at"}
-    first = house.call("POST", "/v1/messages", without_time).get_json()
-    again = house.call("POST", "/v1/messages", without_time)
+    first = system.call("POST", "/v1/messages", without_time).get_json()
+    again = system.call("POST", "/v1/messages", without_time)
     assert again.status_code == 200
     assert again.get_json() == first
-    assert house.get("/v1/changes")["items"] == []
+    assert system.get("/v1/changes")["items"] == []
 
 
 @pytest.mark.parametrize("order", ["announced first", "told first"])
-def test_announcement_and_events_are_one_message_in_any_order(house: House, order: str) -> None:
-    house.source()
-    events = [happening("processed", ANN, smtp_id="<m1@shop.example>"), happening("delivered", ANN, second=5)]
+def test_announcement_and_events_are_one_message_in_any_order(system: System, order: str) -> None:
+    system.create_source()
+    events = [
+        mailchannels_event("processed", ANN, smtp_id="<m1@shop.example>"),
+        mailchannels_event("delivered", ANN, second=5),
+    ]
     if order == "told first":
-        house.receive(*events)
-    house.call("POST", "/v1/messages", SEND)
+        system.process_events(*events)
+    system.call("POST", "/v1/messages", SEND)
     if order == "announced first":
-        house.receive(*events)
-    (message,) = house.get("/v1/messages")["items"]
+        system.process_events(*events)
+    (message,) = system.get("/v1/messages")["items"]
     assert message["first_event_at"] == "2026-01-01T00:00:00Z"
     assert message["submitted_at"] == "2025-12-31T23:59:00Z"
     assert [(entry["recipient"], entry["status"]) for entry in message["recipients"]] == [
@@ -64,11 +67,11 @@ def test_announcement_and_events_are_one_message_in_any_order(house: House, orde
     ]
 
 
-def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(house: House) -> None:
-    house.source()
-    house.call("POST", "/v1/messages", SEND)
-    house.receive(happening("open", ANN))
-    (message,) = house.get("/v1/messages")["items"]
+def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(system: System) -> None:
+    system.create_source()
+    system.call("POST", "/v1/messages", SEND)
+    system.process_events(mailchannels_event("open", ANN))
+    (message,) = system.get("/v1/messages")["items"]
     assert message["recipients"][0]["status"] == "sent"
 
 
@@ -86,53 +89,53 @@ def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(hous
     ],
     ids=str,
 )
-def test_a_wrong_announcement_is_refused(house: House, change: dict[str, Any], field: str) -> None:
-    house.source()
+def test_a_wrong_announcement_is_refused(system: System, change: dict[str, Any], field: str) -> None:
+    system.create_source()
     body = {name: value for name, value in {**SEND, **change}.items() if value is not None}
-    answer = house.call("POST", "/v1/messages", body)
+    answer = system.call("POST", "/v1/messages", body)
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [field]
-    assert house.get("/v1/messages")["items"] == []
+    assert system.get("/v1/messages")["items"] == []
 
 
-def test_who_receives_only_has_no_sends_to_announce(house: House) -> None:
-    house.source(provider="mailwebhook", signing_secrets={"k": "a secret"})
-    answer = house.call("POST", "/v1/messages", SEND)
+def test_who_receives_only_has_no_sends_to_announce(system: System) -> None:
+    system.create_source(provider="mailwebhook", signing_secrets={"k": "a secret"})
+    answer = system.call("POST", "/v1/messages", SEND)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["source"])
 
 
-def test_a_message_id_is_announced_for_the_only_tenant_of_a_source(house: House) -> None:
-    house.source()
+def test_a_message_id_is_announced_for_the_only_tenant_of_a_source(system: System) -> None:
+    system.create_source()
     by_smtp_id = {**SEND, "recipients": [ANN]}
     del by_smtp_id["request_id"]
-    assert house.call("POST", "/v1/messages", by_smtp_id).status_code == 201
-    house.receive(happening("open", ANN, request_id="", smtp_id="<m1@shop.example>"))
-    (message,) = house.get("/v1/messages")["items"]
+    assert system.call("POST", "/v1/messages", by_smtp_id).status_code == 201
+    system.process_events(mailchannels_event("open", ANN, request_id="", smtp_id="<m1@shop.example>"))
+    (message,) = system.get("/v1/messages")["items"]
     assert [(entry["status"], entry["opened"]) for entry in message["recipients"]] == [("sent", True)]
 
 
 @pytest.mark.parametrize("tenant", ["alpha", "zulu"])
-def test_where_there_are_several_tenants_whose_it_is_is_told_with_a_message_id(house: House, tenant: str) -> None:
-    house.source(customer_handles=["alpha", "zulu"])
-    assert house.call("POST", "/v1/messages", SEND).status_code == 201
+def test_a_source_of_several_tenants_needs_the_tenant_beside_a_message_id(system: System, tenant: str) -> None:
+    system.create_source(customer_handles=["alpha", "zulu"])
+    assert system.call("POST", "/v1/messages", SEND).status_code == 201
     by_smtp_id = {name: value for name, value in SEND.items() if name != "request_id"}
     for wish in ({}, {"tenant": "another"}):
-        answer = house.call("POST", "/v1/messages", by_smtp_id | wish)
+        answer = system.call("POST", "/v1/messages", by_smtp_id | wish)
         assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["tenant"])
-    assert house.call("POST", "/v1/messages", by_smtp_id | {"tenant": tenant}).status_code == 201
-    told = happening("open", ANN, request_id="", smtp_id="<m1@shop.example>") | {"customer_handle": "alpha"}
-    house.receive(told)
-    with_event = [message for message in house.get("/v1/messages")["items"] if message["first_event_at"]]
+    assert system.call("POST", "/v1/messages", by_smtp_id | {"tenant": tenant}).status_code == 201
+    told = mailchannels_event("open", ANN, request_id="", smtp_id="<m1@shop.example>") | {"customer_handle": "alpha"}
+    system.process_events(told)
+    with_event = [message for message in system.get("/v1/messages")["items"] if message["first_event_at"]]
     assert [message["submitted_at"] is not None for message in with_event] == [tenant == "alpha"]
 
 
-def test_whoever_names_no_tenant_announces_for_a_source_that_knows_none(house: House) -> None:
-    house.source(provider="ark", **samples.GIVEN["ark"])
-    smtp_id = json.loads(samples.read_payloads("ark")["sent"])["message"]["message_id"]
+def test_an_announcement_without_a_tenant_is_for_a_source_without_tenants(system: System) -> None:
+    system.create_source(provider="ark", **signed_requests.GIVEN["ark"])
+    smtp_id = json.loads(signed_requests.read_payloads("ark")["sent"])["message"]["message_id"]
     by_smtp_id = {**SEND, "smtp_id": smtp_id, "recipients": ["maria@customer.example"]}
-    house.call("POST", "/v1/messages", by_smtp_id)
-    house.process(house.keep(samples.read_payloads("ark")["sent"]))
-    (message,) = house.get("/v1/messages")["items"]
+    system.call("POST", "/v1/messages", by_smtp_id)
+    system.process_receipt(system.queue_body(signed_requests.read_payloads("ark")["sent"]))
+    (message,) = system.get("/v1/messages")["items"]
     assert [entry["status"] for entry in message["recipients"]] == ["delivered"]
 
 
@@ -140,17 +143,19 @@ BODIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
     # credentials, a body, and the ids that its sender knew
     "mailchannels": (
         {"customer_handles": ["acct"]},
-        json.dumps([{"customer_handle": "acct", **happening("delivered", ANN, smtp_id="<m1@x>")}]).encode(),
+        json.dumps([{"customer_handle": "acct", **mailchannels_event("delivered", ANN, smtp_id="<m1@x>")}]).encode(),
         {"request_id": "r1", "smtp_id": "<m1@x>"},
     ),
     "mailchannels without request": (
         {"customer_handles": ["acct"]},
-        json.dumps([{"customer_handle": "acct", **happening("open", ANN, request_id="", smtp_id="<m1@x>")}]).encode(),
+        json.dumps(
+            [{"customer_handle": "acct", **mailchannels_event("open", ANN, request_id="", smtp_id="<m1@x>")}]
+        ).encode(),
         {"smtp_id": "<m1@x>"},
     ),
-    "ark": ({}, samples.read_payloads("ark")["sent"], {}),
-    "ark of a tenant": ({"tenant_id": "t-1/2"}, samples.read_payloads("ark")["sent"], {}),
-    "postal": ({"jwks": samples.jwks("rsa-key")}, samples.read_payloads("postal")["sent"], {}),
+    "ark": ({}, signed_requests.read_payloads("ark")["sent"], {}),
+    "ark of a tenant": ({"tenant_id": "t-1/2"}, signed_requests.read_payloads("ark")["sent"], {}),
+    "postal": ({"jwks": signed_requests.jwks("rsa-key")}, signed_requests.read_payloads("postal")["sent"], {}),
     "cloudmailin": (
         {"username": "u", "password": "p"},
         b'{"events": [{"kind": "dispatch", "recipient": "a@example.net", "message_id": "m-1"}]}',

@@ -1,4 +1,4 @@
-"""Whatever a person or a key changes is in the audit log: by whom, when, what, and no secret."""
+"""Every change that a person or a key makes is in the audit log: who, when, what, and no secret."""
 
 import re
 from collections.abc import Iterator
@@ -10,24 +10,17 @@ import pytest
 from shared.auth import audit
 from shared.auth.keys import Scope, create_key
 from shared.operations import retention as retentions
-from tests import estate as estates
-from tests import sinks, telling
-from tests.api.conftest import in_database
-from tests.api.house import ADMIN_KEY, House, happening
-from tests.conftest import DatabaseServer
-from tests.estate import Estate
+from tests.support import alerts, http_sink
+from tests.support.databases import DatabasePool
+from tests.support.system import ADMIN_KEY, BEGIN, LOOPBACK, System, mailchannels_event, open_system
 
 SECRET = "hunter2-hunter2-hunter2"
 
 
 @pytest.fixture(scope="module")
-def estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
-    with (
-        in_database(postgres, template) as made,
-        estates.opened(made.engine.url.render_as_string(hide_password=False)) as estate,
-    ):
-        yield estate
-        estate.clear()
+def delivering_system(databases: DatabasePool) -> Iterator[System]:
+    with databases.database() as url, open_system(url, begin=BEGIN, egress_allow=LOOPBACK) as system:
+        yield system
 
 
 def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
@@ -65,7 +58,7 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         ("PUT", rule, {"kind": "rate", "rate": "bounce", "warning": 4}),
         ("PATCH", rule, {"warning": 5}),
         ("DELETE", rule, None),
-        ("POST", "/v1/alert-channels", {"name": "cli", "kind": "webhook", "url": url + "/" + SECRET}),
+        ("POST", "/v1/alert-channels", {"name": "ops", "kind": "webhook", "url": url + "/" + SECRET}),
         ("PATCH", channel, {"least_severity": "critical"}),
         ("POST", channel + "/test", None),
         ("POST", channel + "/rotate-secret", None),
@@ -77,29 +70,30 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
     ]  # fmt: skip
 
 
-def test_every_operation_that_changes_something_leaves_an_entry(estate: Estate) -> None:
-    house = estate.house
-    house.source("main")
-    places = {"slug": "shop", "rule": "mine", "channel": "cli", "address": "bob@example.net"}
-    with sinks.http_sink() as sink:
-        subscription = estate.subscribe(sink.url)
-        places["receipt_id"] = str(house.receive(happening("hard-bounced", "bob@example.net")))
-        estate.deliver()
-        places["delivery_id"] = estate.deliveries(subscription=subscription["id"])[0]["id"]
-        with house.engine.begin() as connection:
-            places["alert_id"] = str(telling.fire(connection))
+def test_every_operation_that_changes_something_leaves_an_entry(delivering_system: System) -> None:
+    system = delivering_system
+
+    system.create_source("main")
+    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net"}
+    with http_sink.http_sink() as sink:
+        subscription = system.create_subscription(sink.url)
+        places["receipt_id"] = str(system.process_events(mailchannels_event("hard-bounced", "bob@example.net")))
+        system.deliver()
+        places["delivery_id"] = system.list_deliveries(subscription=subscription["id"])[0]["id"]
+        with system.engine.begin() as connection:
+            places["alert_id"] = str(alerts.fire(connection))
             made = create_key(connection, "ann", Scope.ADMIN)
             places["key_id"] = str(create_key(connection, "old", Scope.READ).row.id)
-        house.key = made.secret
+        system.key = made.secret
         asked = set()
         try:
             for method, path, body in operations(sink.url, places):
                 asked.add((method, re.sub(r"\{(rule|channel)\}", "{name}", path)))
-                before = _entries(house)
+                before = _entries(system)
                 query = {"domain": "example.org"} if path == "/v1/suppressions" and method == "DELETE" else {}
-                answer = house.call(method, path.format_map(places), body, **query)
+                answer = system.call(method, path.format_map(places), body, **query)
                 assert answer.status_code < 300, (method, path, answer.text)
-                entries = _entries(house)[len(before) :]
+                entries = _entries(system)[len(before) :]
                 assert [entry["actor"] for entry in entries] == [f"key:{made.row.id}:ann"], (method, path)
                 found = answer.get_json(silent=True) or {}
                 if path == "/v1/subscriptions":
@@ -107,8 +101,8 @@ def test_every_operation_that_changes_something_leaves_an_entry(estate: Estate) 
                 if path == "/v1/suppressions/export":
                     places["job_id"] = found["id"]
         finally:
-            house.key = ADMIN_KEY
-    document = house.client.get("/openapi.json").get_json()
+            system.key = ADMIN_KEY
+    document = system.client.get("/openapi.json").get_json()
     changing = {
         (method.upper(), path)
         for path, methods in document["paths"].items()
@@ -118,34 +112,34 @@ def test_every_operation_that_changes_something_leaves_an_entry(estate: Estate) 
         and (method, path) != ("post", "/v1/messages")  # as many as there is mail, and nothing is set up by them
     }
     assert asked == changing
-    written = str(_entries(house))
+    written = str(_entries(system))
     assert SECRET not in written
     assert "bob@example.net" not in written, "what is erased would stay in the audit log"
 
 
-def _entries(house: House) -> list[dict[str, Any]]:
-    rows = house.execute("SELECT row_to_json(a) FROM audit_log AS a ORDER BY id")
+def _entries(system: System) -> list[dict[str, Any]]:
+    rows = system.execute("SELECT row_to_json(a) FROM audit_log AS a ORDER BY id")
     return [row for (row,) in rows]
 
 
-def test_what_failed_leaves_none(house: House) -> None:
-    assert house.call("POST", "/v1/keys", {"name": ""}).status_code == 422
-    assert house.call("DELETE", "/v1/keys/9").status_code == 404
-    assert house.call("DELETE", "/v1/sources/x").status_code == 404
-    assert _entries(house) == []
+def test_what_failed_leaves_none(system: System) -> None:
+    assert system.call("POST", "/v1/keys", {"name": ""}).status_code == 422
+    assert system.call("DELETE", "/v1/keys/9").status_code == 404
+    assert system.call("DELETE", "/v1/sources/x").status_code == 404
+    assert _entries(system) == []
 
 
-def test_looking_leaves_none(house: House) -> None:
-    house.get("/v1/keys")
-    house.call("POST", "/v1/suppressions/check", {"addresses": ["a@example.net"]})
-    assert _entries(house) == []
+def test_looking_leaves_none(system: System) -> None:
+    system.get("/v1/keys")
+    system.call("POST", "/v1/suppressions/check", {"addresses": ["a@example.net"]})
+    assert _entries(system) == []
 
 
-def test_it_says_what_was_before_and_after(house: House) -> None:
-    house.source("main")
+def test_it_says_what_was_before_and_after(system: System) -> None:
+    system.create_source("main")
     body = {"settings": {"api_base": "https://api.example.com"}, "credentials": {"api_key": SECRET}}
-    assert house.call("PATCH", "/v1/sources/main", body).status_code == 200
-    (entry, *_) = house.items("/v1/audit")
+    assert system.call("PATCH", "/v1/sources/main", body).status_code == 200
+    (entry, *_) = system.list_items("/v1/audit")
     assert (entry["actor"], entry["action"], entry["object"]) == (
         "key:TIDINGS_ADMIN_KEY", "source.changed", "source:main",
     )  # fmt: skip
@@ -153,14 +147,14 @@ def test_it_says_what_was_before_and_after(house: House) -> None:
     assert entry["details"]["settings"]["after"] == {"api_base": "https://api.example.com"}
 
 
-def test_entries_can_be_picked(house: House) -> None:
-    house.source("main")
-    house.source("other")
-    house.call("DELETE", "/v1/sources/other")
-    house.call("POST", "/v1/keys", {"name": "billing"})
+def test_entries_can_be_picked(system: System) -> None:
+    system.create_source("main")
+    system.create_source("other")
+    system.call("DELETE", "/v1/sources/other")
+    system.call("POST", "/v1/keys", {"name": "billing"})
 
     def picked(**query: Any) -> list[str]:
-        return [entry["action"] for entry in house.items("/v1/audit", limit=1, **query)]
+        return [entry["action"] for entry in system.list_items("/v1/audit", limit=1, **query)]
 
     assert picked() == ["key.created", "source.removed", "source.created", "source.created"]
     assert picked(action="source") == ["source.removed", "source.created", "source.created"]
@@ -173,56 +167,56 @@ def test_entries_can_be_picked(house: House) -> None:
     assert len(picked(since="2026-01-01T00:00:00Z")) == 4
 
 
-def test_entries_are_kept_for_400_days_or_twelve_times_the_retention(house: House) -> None:
-    house.source("main")
+def test_entries_are_kept_for_400_days_or_twelve_times_the_retention(system: System) -> None:
+    system.create_source("main")
     now = datetime.now(UTC)
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         for days, retention, gone in ((399, 30, 0), (401, 60, 0), (401, 30, 1)):
             then, kept = now + timedelta(days=days), timedelta(days=retention)
             assert retentions.trim_history(connection, then, kept, most=10)["audit_log"] == gone
 
 
-def test_much_history_is_let_go_of_a_little_at_a_time(house: House) -> None:
+def test_much_history_is_deleted_in_small_steps(system: System) -> None:
     for slug in ("a", "b", "c"):
-        house.source(slug)
+        system.create_source(slug)
     then = datetime.now(UTC) + timedelta(days=500)
-    with house.engine.begin() as connection:
-        telling.fire(connection)
+    with system.engine.begin() as connection:
+        alerts.fire(connection)
         connection.exec_driver_sql("UPDATE alerts SET state = 'resolved', resolved_at = clock_timestamp()")
         gone = [retentions.trim_history(connection, then, timedelta(days=30), most=2) for _ in range(3)]
     assert [entry["audit_log"] for entry in gone] == [2, 1, 0]
     assert [entry["alerts"] for entry in gone] == [1, 0, 0]
 
 
-def test_what_was_refused_because_it_was_over_leaves_none(house: House) -> None:
-    job = house.call("POST", "/v1/suppressions/export", {}).get_json()["id"]
-    house.execute("UPDATE jobs SET state = 'done', finished_at = now()")
-    with house.engine.begin() as connection:
-        alert = telling.fire(connection)
-    house.execute("UPDATE alerts SET state = 'resolved', resolved_at = clock_timestamp()")
-    assert house.call("POST", f"/v1/jobs/{job}/cancel").status_code == 409
-    assert house.call("POST", f"/v1/alerts/{alert}/ack").status_code == 409
-    assert [entry["action"] for entry in _entries(house)] == ["job.asked"]
+def test_what_was_refused_because_it_was_over_leaves_none(system: System) -> None:
+    job = system.call("POST", "/v1/suppressions/export", {}).get_json()["id"]
+    system.execute("UPDATE jobs SET state = 'done', finished_at = now()")
+    with system.engine.begin() as connection:
+        alert = alerts.fire(connection)
+    system.execute("UPDATE alerts SET state = 'resolved', resolved_at = clock_timestamp()")
+    assert system.call("POST", f"/v1/jobs/{job}/cancel").status_code == 409
+    assert system.call("POST", f"/v1/alerts/{alert}/ack").status_code == 409
+    assert [entry["action"] for entry in _entries(system)] == ["job.asked"]
 
 
-def test_what_was_done_already_leaves_none(house: House) -> None:
-    job = house.call("POST", "/v1/suppressions/export", {}).get_json()["id"]
-    with house.engine.begin() as connection:
-        alert = telling.fire(connection)
+def test_what_was_done_already_leaves_none(system: System) -> None:
+    job = system.call("POST", "/v1/suppressions/export", {}).get_json()["id"]
+    with system.engine.begin() as connection:
+        alert = alerts.fire(connection)
     for path in (f"/v1/jobs/{job}/cancel", f"/v1/alerts/{alert}/ack"):
-        assert [house.call("POST", path).status_code for _ in range(2)] == [200, 200]
-    assert [entry["action"] for entry in _entries(house)] == ["job.asked", "job.cancelled", "alert.acknowledged"]
+        assert [system.call("POST", path).status_code for _ in range(2)] == [200, 200]
+    assert [entry["action"] for entry in _entries(system)] == ["job.asked", "job.cancelled", "alert.acknowledged"]
 
 
-def test_mail_leaves_none(house: House) -> None:
-    house.source("main")
+def test_mail_leaves_none(system: System) -> None:
+    system.create_source("main")
     told = {"source": "main", "request_id": "r9", "sender": "shop@example.com", "recipients": ["x@example.net"]}
-    assert house.call("POST", "/v1/messages", told).status_code == 201
-    assert [entry["action"] for entry in _entries(house)] == ["source.created"]
+    assert system.call("POST", "/v1/messages", told).status_code == 201
+    assert [entry["action"] for entry in _entries(system)] == ["source.created"]
 
 
-def test_an_entry_is_undone_with_its_change(house: House) -> None:
-    with house.engine.connect() as connection:
+def test_an_entry_is_undone_with_its_change(system: System) -> None:
+    with system.engine.connect() as connection:
         audit.record(connection, actor="command:ann", action="source.created", object="source:x")
         connection.rollback()
-    assert _entries(house) == []
+    assert _entries(system) == []

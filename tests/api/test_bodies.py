@@ -13,11 +13,11 @@ from werkzeug.exceptions import ClientDisconnected
 from api.core.errors import ProblemError
 from api.streaming.bodies import Bodies, Bounds
 from shared.auth.keys import Scope, create_key
-from tests.api.conftest import in_database
-from tests.api.house import ADMIN_KEY, House
-from tests.api.serving import Served, served
-from tests.conftest import DatabaseServer
-from tests.serving import PATIENCE_SECONDS
+from tests.support.api_server import Served, served
+from tests.support.databases import DatabaseServer
+from tests.support.servers import PATIENCE_SECONDS
+from tests.support.system import ADMIN_KEY
+from tests.support.transitional import House, in_database
 
 IMPORT = "/v1/suppressions/import"
 LARGE = 2 << 20

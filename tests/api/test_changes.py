@@ -1,4 +1,4 @@
-"""The feed: who follows the cursor misses no change, and gets none twice, however transactions overlap."""
+"""The change feed: a reader that follows the cursor gets each change once, however transactions overlap."""
 
 import json
 import threading
@@ -8,36 +8,36 @@ import pytest
 
 from shared.changes import log
 from shared.postgres import pagination
-from tests.api.house import House, happening
+from tests.support.system import System, mailchannels_event
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 
 
-def follow(house: House, cursor: str | None = None, **query: Any) -> tuple[list[dict[str, Any]], str]:
+def follow(system: System, cursor: str | None = None, **query: Any) -> tuple[list[dict[str, Any]], str]:
     """All changes behind the cursor, and the cursor behind them."""
     found: list[dict[str, Any]] = []
     while True:
-        page = house.get("/v1/changes", **query, **({"cursor": cursor} if cursor else {}))
+        page = system.get("/v1/changes", **query, **({"cursor": cursor} if cursor else {}))
         found += page["items"]
         if not page["items"] and page["next_cursor"] == cursor:
             return found, page["next_cursor"]
         cursor = page["next_cursor"]
 
 
-def test_an_empty_log_has_a_cursor_too(house: House) -> None:
-    page = house.get("/v1/changes")
+def test_an_empty_log_has_a_cursor_too(system: System) -> None:
+    page = system.get("/v1/changes")
     assert page["items"] == []
-    house.source()
-    house.receive(happening("delivered", ANN))
-    (change,) = house.get("/v1/changes", cursor=page["next_cursor"])["items"]
+    system.create_source()
+    system.process_events(mailchannels_event("delivered", ANN))
+    (change,) = system.get("/v1/changes", cursor=page["next_cursor"])["items"]
     assert change["type"] == "message.delivered"
 
 
-def test_a_change_tells_message_recipient_and_event(house: House) -> None:
-    house.source()
-    house.receive(happening("processed", ANN))
-    house.receive(happening("hard-bounced", ANN, second=5, status="5.1.1"))
-    changes, _ = follow(house)
+def test_a_change_contains_message_recipient_and_event(system: System) -> None:
+    system.create_source()
+    system.process_events(mailchannels_event("processed", ANN))
+    system.process_events(mailchannels_event("hard-bounced", ANN, second=5, status="5.1.1"))
+    changes, _ = follow(system)
     change = changes[-1]
     assert change["type"] == "message.bounced"
     assert change["timestamp"].endswith("Z")
@@ -46,19 +46,19 @@ def test_a_change_tells_message_recipient_and_event(house: House) -> None:
     assert (data["message"]["request_id"], data["message"]["source"]) == ("r1", "main")
     assert data["event"]["classification"] == "invalid_recipient"
     assert "provider_object" not in data["event"]
-    assert house.get(f"/v1/events/{data['event']['id']}")["type"] == "bounced"
+    assert system.get(f"/v1/events/{data['event']['id']}")["type"] == "bounced"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 50])
-def test_changes_come_in_order_once_each(house: House, limit: int) -> None:
-    house.source()
+def test_changes_come_in_order_once_each(system: System, limit: int) -> None:
+    system.create_source()
     for number in range(5):
-        house.receive(happening("open", ANN, second=number))
-    changes, cursor = follow(house, limit=limit)
+        system.process_events(mailchannels_event("open", ANN, second=number))
+    changes, cursor = follow(system, limit=limit)
     assert len(changes) == len({change["id"] for change in changes}) == 5
-    house.receive(happening("click", ANN, second=9))
-    assert [change["type"] for change in follow(house, cursor, limit=limit)[0]] == ["message.clicked"]
-    assert [change["id"] for change in follow(house, changes[2]["id"])[0][:2]] == [c["id"] for c in changes[3:]]
+    system.process_events(mailchannels_event("click", ANN, second=9))
+    assert [change["type"] for change in follow(system, cursor, limit=limit)[0]] == ["message.clicked"]
+    assert [change["id"] for change in follow(system, changes[2]["id"])[0][:2]] == [c["id"] for c in changes[3:]]
 
 
 @pytest.mark.parametrize(
@@ -74,58 +74,62 @@ def test_changes_come_in_order_once_each(house: House, limit: int) -> None:
         (",", 3),
     ],
 )
-def test_types_choose(house: House, types: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_choose(system: System, types: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "MAX_ROWS_READ", 2)
-    house.source()
-    house.receive(happening("delivered", ANN), happening("open", ANN, second=1), happening("open", BOB, second=2))
-    changes, _ = follow(house, types=types)
+    system.create_source()
+    system.process_events(
+        mailchannels_event("delivered", ANN),
+        mailchannels_event("open", ANN, second=1),
+        mailchannels_event("open", BOB, second=2),
+    )
+    changes, _ = follow(system, types=types)
     assert len(changes) == expected
 
 
-def test_a_change_behind_one_that_may_still_come_is_held_back(house: House) -> None:
+def test_a_change_behind_one_that_may_still_come_is_held_back(system: System) -> None:
     """Ids are drawn in one order and committed in another: the reader waits for who drew first."""
     insert = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
-    house.source()
-    with house.engine.connect() as slow:
+    system.create_source()
+    with system.engine.connect() as slow:
         slow.exec_driver_sql(insert, {"type": "slow"})
-        house.execute(insert, type="quick")
-        assert follow(house)[0] == []
+        system.execute(insert, type="quick")
+        assert follow(system)[0] == []
         slow.commit()
-    assert [change["type"] for change in follow(house)[0]] == ["slow", "quick"]
+    assert [change["type"] for change in follow(system)[0]] == ["slow", "quick"]
 
 
-def test_a_transaction_that_began_first_and_drew_last_is_not_missed(house: House) -> None:
+def test_a_transaction_that_began_first_and_drew_last_is_not_missed(system: System) -> None:
     insert = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
-    house.source()
-    with house.engine.connect() as early, house.engine.connect() as late:
+    system.create_source()
+    with system.engine.connect() as early, system.engine.connect() as late:
         early.exec_driver_sql("SELECT pg_current_xact_id()")
         late.exec_driver_sql(insert, {"type": "late"})
         early.exec_driver_sql(insert, {"type": "early"})
         early.commit()
-        first, cursor = follow(house)
+        first, cursor = follow(system)
         late.commit()
-    rest, _ = follow(house, cursor)
+    rest, _ = follow(system, cursor)
     assert [change["type"] for change in first + rest] == ["early", "late"]
 
 
-def test_a_reader_beside_many_writers_misses_nothing(house: House) -> None:
-    house.source()
-    writers = [threading.Thread(target=write, args=(house, number)) for number in range(3)]
+def test_a_reader_beside_many_writers_misses_nothing(system: System) -> None:
+    system.create_source()
+    writers = [threading.Thread(target=write, args=(system, number)) for number in range(3)]
     for writer in writers:
         writer.start()
     seen: list[str] = []
     cursor = None
     while any(writer.is_alive() for writer in writers):
-        page = house.get("/v1/changes", **({"cursor": cursor} if cursor else {}), limit=7)
+        page = system.get("/v1/changes", **({"cursor": cursor} if cursor else {}), limit=7)
         seen += [change["type"] for change in page["items"]]
         cursor = page["next_cursor"]
-    seen += [change["type"] for change in follow(house, cursor)[0]]
+    seen += [change["type"] for change in follow(system, cursor)[0]]
     assert sorted(seen) == sorted(f"{writer}.{number}" for writer in range(3) for number in range(60))
 
 
-def write(house: House, writer: int) -> None:
+def write(system: System, writer: int) -> None:
     for number in range(0, 60, 3):
-        with house.engine.begin() as connection:
+        with system.engine.begin() as connection:
             for offset in range(3):
                 connection.exec_driver_sql(
                     "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)",
@@ -134,42 +138,42 @@ def write(house: House, writer: int) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["1", "1-", "-1-1", "1-1-1", "a-b", "9" * 19 + "-1", "1-" + "9" * 30])
-def test_a_cursor_that_is_none_is_refused(still_house: House, cursor: str) -> None:
-    assert still_house.call("GET", "/v1/changes", cursor=cursor).status_code == 400
+def test_a_cursor_that_is_none_is_refused(shared_system: System, cursor: str) -> None:
+    assert shared_system.call("GET", "/v1/changes", cursor=cursor).status_code == 400
 
 
 def test_the_walk_is_bounded() -> None:
     assert pagination.MAX_ROWS_READ <= 50_000
 
 
-def test_a_change_of_the_suppression_list_tells_the_entry(house: House) -> None:
+def test_a_change_of_the_suppression_list_contains_the_entry(system: System) -> None:
     """It is about no message; the event is its evidence, where there is one."""
-    house.source()
-    house.receive(happening("delivered", ANN))
+    system.create_source()
+    system.process_events(mailchannels_event("delivered", ANN))
     entry = {"address": ANN, "reason": "complaint", "types": ["transactional"], "expires_at": None}
-    house.execute(
+    system.execute(
         "INSERT INTO state_changes (type, source_id, recipient, event_id, data)"
         " SELECT 'suppression.added', 1, %(ann)s, id, %(data)s::jsonb FROM events",
         ann=ANN,
         data=json.dumps(entry),
     )
-    changes, _ = follow(house, types="suppression.*")
+    changes, _ = follow(system, types="suppression.*")
     [change] = changes
     assert change["type"] == "suppression.added"
     assert change["data"]["suppression"] == entry
     assert (change["data"]["source"], change["data"]["recipient"], change["data"]["message"]) == ("main", ANN, None)
     assert change["data"]["event"]["type"] == "delivered"
     assert change["data"]["alert"] is None
-    [other] = [change for change in follow(house)[0] if change["type"] == "message.delivered"]
+    [other] = [change for change in follow(system)[0] if change["type"] == "message.delivered"]
     assert other["data"]["suppression"] is None
 
 
-def test_a_change_of_no_single_source_is_in_the_feed_too(house: House) -> None:
+def test_a_change_of_no_single_source_is_in_the_feed_too(system: System) -> None:
     alert = {"rule": "bounces", "severity": "critical"}
-    house.execute(
+    system.execute(
         "INSERT INTO state_changes (type, data) VALUES ('alert.firing', %(data)s::jsonb)", data=json.dumps(alert)
     )
-    [change] = follow(house)[0]
+    [change] = follow(system)[0]
     assert (change["data"]["source"], change["data"]["alert"]) == (None, alert)
 
 
@@ -188,12 +192,12 @@ CHANGES = """
 
 
 @pytest.fixture
-def varied(house: House) -> House:
+def varied(system: System) -> System:
     """A log with changes of several kinds, and of two messages, one of them a tenant's."""
-    house.source()
-    house.execute(MESSAGES)
-    house.execute(CHANGES)
-    return house
+    system.create_source()
+    system.execute(MESSAGES)
+    system.execute(CHANGES)
+    return system
 
 
 @pytest.mark.parametrize(
@@ -210,12 +214,12 @@ def varied(house: House) -> House:
         ({"message_id": "00000000-0000-0000-0000-000000000003"}, []),
     ],
 )
-def test_filters_choose(varied: House, query: dict[str, str], expected: list[str]) -> None:
+def test_filters_choose(varied: System, query: dict[str, str], expected: list[str]) -> None:
     for limit in (1, 50):
         assert [change["type"] for change in follow(varied, limit=limit, **query)[0]] == expected
 
 
-def test_the_key_of_a_tenant_is_shown_what_is_its(varied: House) -> None:
+def test_the_key_of_a_tenant_is_shown_what_is_its(varied: System) -> None:
     varied.key = varied.call("POST", "/v1/keys", {"name": "acme's", "tenant": "acme"}).get_json()["key"]
     assert [change["type"] for change in follow(varied)[0]] == ["message.sent", "suppression.added"]
     assert varied.call("GET", "/v1/changes", tenant="other").status_code == 403
@@ -224,25 +228,25 @@ def test_the_key_of_a_tenant_is_shown_what_is_its(varied: House) -> None:
 @pytest.mark.parametrize(
     "query", [{"recipient_domain": "no domain"}, {"message_id": "7"}, {"wait": "61"}, {"kinds": "message.*"}]
 )
-def test_filters_that_mean_nothing_are_refused(still_house: House, query: dict[str, str]) -> None:
-    assert still_house.call("GET", "/v1/changes", **query).status_code == 422
+def test_filters_that_mean_nothing_are_refused(shared_system: System, query: dict[str, str]) -> None:
+    assert shared_system.call("GET", "/v1/changes", **query).status_code == 422
 
 
-def test_what_is_gone_is_gone_with_the_cursor_to_go_on_from(house: House) -> None:
+def test_what_is_gone_is_gone_with_the_cursor_to_go_on_from(system: System) -> None:
     for name in ("gone", "last that is gone", "kept"):
-        house.execute("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
-    first, last, kept = (change["id"] for change in follow(house)[0])
-    house.execute("INSERT INTO change_floor SELECT true, transaction, id FROM state_changes WHERE type LIKE 'last %%'")
-    house.execute("DELETE FROM state_changes WHERE type LIKE '%%gone'")
-    answer = house.call("GET", "/v1/changes", cursor=first)
+        system.execute("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
+    first, last, kept = (change["id"] for change in follow(system)[0])
+    system.execute("INSERT INTO change_floor SELECT true, transaction, id FROM state_changes WHERE type LIKE 'last %%'")
+    system.execute("DELETE FROM state_changes WHERE type LIKE '%%gone'")
+    answer = system.call("GET", "/v1/changes", cursor=first)
     assert (answer.status_code, answer.content_type) == (410, "application/problem+json")
     problem: Any = answer.get_json()
     assert (problem["status"], problem["oldest_cursor"]) == (410, last)
     for cursor in (problem["oldest_cursor"], None, "0-0"):
-        assert [change["id"] for change in follow(house, cursor)[0]] == [kept]
+        assert [change["id"] for change in follow(system, cursor)[0]] == [kept]
 
 
-def test_where_no_loop_is_around_nobody_waits(house: House) -> None:
-    assert house.get("/v1/changes", wait=60)["items"] == []
-    answer = house.call("GET", "/v1/changes/stream")
+def test_without_an_event_loop_no_request_waits(system: System) -> None:
+    assert system.get("/v1/changes", wait=60)["items"] == []
+    answer = system.call("GET", "/v1/changes/stream")
     assert (answer.status_code, answer.content_type) == (200, "text/event-stream")

@@ -1,4 +1,4 @@
-"""Events: flat, findable, with the provider's own object."""
+"""Events: flat, searchable, with the provider's own object."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,20 +6,26 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.house import BEGIN, House, happening
+from tests.support.system import BEGIN, System, mailchannels_event
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 
 
 @pytest.fixture(scope="module")
-def told(still_house: House) -> House:
+def populated(shared_system: System) -> System:
     """Events of two messages and of two sources."""
-    still_house.source()
-    still_house.source("other")
-    still_house.receive(happening("processed", ANN, BOB), happening("open", second=9), at=BEGIN)
-    still_house.receive(happening("hard-bounced", BOB, status="5.1.1", reason="no"), at=BEGIN + timedelta(hours=1))
-    still_house.receive(happening("delivered", ANN, request_id="r2"), slug="other", at=BEGIN + timedelta(hours=2))
-    return still_house
+    shared_system.create_source()
+    shared_system.create_source("other")
+    shared_system.process_events(
+        mailchannels_event("processed", ANN, BOB), mailchannels_event("open", second=9), at=BEGIN
+    )
+    shared_system.process_events(
+        mailchannels_event("hard-bounced", BOB, status="5.1.1", reason="no"), at=BEGIN + timedelta(hours=1)
+    )
+    shared_system.process_events(
+        mailchannels_event("delivered", ANN, request_id="r2"), slug="other", at=BEGIN + timedelta(hours=2)
+    )
+    return shared_system
 
 
 @pytest.mark.parametrize(
@@ -39,13 +45,13 @@ def told(still_house: House) -> House:
     ],
     ids=str,
 )
-def test_events_are_found(told: House, query: dict[str, str], expected: list[str]) -> None:
+def test_events_are_found(populated: System, query: dict[str, str], expected: list[str]) -> None:
     for limit in (2, 50):
-        assert [item["type"] for item in told.items("/v1/events", limit=limit, **query)] == expected
+        assert [item["type"] for item in populated.list_items("/v1/events", limit=limit, **query)] == expected
 
 
-def test_an_event_is_flat_and_keeps_what_the_provider_said(told: House) -> None:
-    (event,) = told.get("/v1/events", type="bounced")["items"]
+def test_an_event_is_flat_and_keeps_what_the_provider_said(populated: System) -> None:
+    (event,) = populated.get("/v1/events", type="bounced")["items"]
     assert event["recipient"] == BOB
     assert event["sender"] == "shop@example.com"
     assert event["request_id"] == "r1"
@@ -54,40 +60,40 @@ def test_an_event_is_flat_and_keeps_what_the_provider_said(told: House) -> None:
     assert event["occurred_at"] == "2026-01-01T00:00:00Z"
     assert event["received_at"] == "2026-01-01T01:00:00Z"
     assert event["provider_object"]["event"] == "hard-bounced"
-    assert told.get(f"/v1/events/{event['id']}") == event
-    assert told.get(f"/v1/messages/{event['message_id']}")["request_id"] == "r1"
+    assert populated.get(f"/v1/events/{event['id']}") == event
+    assert populated.get(f"/v1/messages/{event['message_id']}")["request_id"] == "r1"
 
 
-def test_the_providers_object_is_passed_through_as_it_was_sent(house: House) -> None:
-    house.source()
+def test_the_providers_object_is_passed_through_as_it_was_sent(system: System) -> None:
+    system.create_source()
     exact = (
         '{"event": "delivered", "customer_handle": "acct", "a": 1, "a": 2, "big": 1e400, "odd": "\\ud800\\u0000",'
         ' "recipients": ["a@example.net"], "request_id": "r1"}'
     )
-    house.process(house.keep(f"[{exact}]".encode()))
-    assert f'"provider_object":{exact}' in house.call("GET", "/v1/events").text
+    system.process_receipt(system.queue_body(f"[{exact}]".encode()))
+    assert f'"provider_object":{exact}' in system.call("GET", "/v1/events").text
 
 
-def test_an_unknown_event_is_not_found(still_house: House) -> None:
-    assert still_house.call("GET", f"/v1/events/{uuid4()}").status_code == 404
+def test_an_unknown_event_is_not_found(shared_system: System) -> None:
+    assert shared_system.call("GET", f"/v1/events/{uuid4()}").status_code == 404
 
 
-def test_an_unknown_type_is_refused_with_those_there_are(still_house: House) -> None:
-    answer = still_house.call("GET", "/v1/events", type="exploded")
+def test_an_unknown_type_is_refused_with_those_there_are(shared_system: System) -> None:
+    answer = shared_system.call("GET", "/v1/events", type="exploded")
     assert answer.status_code == 422
     assert "bounced" in answer.get_json()["errors"]["type"][0]
 
 
-def test_pages_neither_skip_nor_repeat_while_events_arrive(house: House) -> None:
-    house.source()
+def test_pages_neither_skip_nor_repeat_while_events_arrive(system: System) -> None:
+    system.create_source()
     for number in range(6):
-        house.receive(happening("open", ANN, BOB, second=number), at=BEGIN + timedelta(minutes=number))
+        system.process_events(mailchannels_event("open", ANN, BOB, second=number), at=BEGIN + timedelta(minutes=number))
     seen: list[str] = []
     query: dict[str, Any] = {"limit": 5}
     while True:
-        page = house.get("/v1/events", **query)
+        page = system.get("/v1/events", **query)
         seen += [item["id"] for item in page["items"]]
-        house.receive(happening("click", ANN), at=BEGIN + timedelta(days=1))
+        system.process_events(mailchannels_event("click", ANN), at=BEGIN + timedelta(days=1))
         if page["next_cursor"] is None:
             break
         query["cursor"] = page["next_cursor"]

@@ -1,4 +1,4 @@
-"""A POST that is repeated under the same Idempotency-Key gets the same answer, and does nothing twice."""
+"""A POST repeated under the same Idempotency-Key gets the same response and has no second effect."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -17,87 +17,87 @@ from shared.auth import idempotency as idempotent_answers
 from shared.auth.keys import Scope, create_key
 from shared.jobs import store as jobs
 from shared.settings import Settings
-from tests.api.house import ADMIN_KEY, House
+from tests.support.system import ADMIN_KEY, System
 
 
 @pytest.fixture(autouse=True)
-def _emptied(house: House) -> Any:
+def _emptied(system: System) -> Any:
     yield
-    house.headers.clear()
-    house.execute("DELETE FROM subscriptions")
+    system.headers.clear()
+    system.execute("DELETE FROM subscriptions")
 
 
-def post(house: House, key: str | None, path: str = "/v1/keys", body: Any = None) -> TestResponse:
-    house.headers.clear()
+def post(system: System, key: str | None, path: str = "/v1/keys", body: Any = None) -> TestResponse:
+    system.headers.clear()
     if key is not None:
-        house.headers["Idempotency-Key"] = key
-    return house.call("POST", path, {"name": "billing"} if body is None else body)
+        system.headers["Idempotency-Key"] = key
+    return system.call("POST", path, {"name": "billing"} if body is None else body)
 
 
-def count(house: House) -> int:
-    ((number,),) = house.execute("SELECT count(*) FROM api_keys")
+def count(system: System) -> int:
+    ((number,),) = system.execute("SELECT count(*) FROM api_keys")
     return int(number)
 
 
-def test_a_repetition_gets_the_same_answer_and_does_nothing(house: House) -> None:
-    first, second = post(house, "k-1"), post(house, "k-1")
+def test_a_repetition_gets_the_same_answer_and_does_nothing(system: System) -> None:
+    first, second = post(system, "k-1"), post(system, "k-1")
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.data == second.data
     assert first.content_type == second.content_type
     assert "Idempotent-Replayed" not in first.headers
     assert second.headers["Idempotent-Replayed"] == "true"
-    assert count(house) == 1
+    assert count(system) == 1
 
 
-def test_where_it_was_made_is_said_again(house: House) -> None:
+def test_where_it_was_made_is_said_again(system: System) -> None:
     body = {"slug": "main", "provider": "mailchannels", "credentials": {"customer_handles": ["a"]}}
-    first, second = (post(house, "k-1", "/v1/sources", body) for _ in range(2))
+    first, second = (post(system, "k-1", "/v1/sources", body) for _ in range(2))
     assert first.headers["Location"] == second.headers["Location"]
 
 
-def test_the_key_may_stand_in_quotation_marks_or_not(house: House) -> None:
-    first, second = post(house, '"8e03978e-40d5-43dd"'), post(house, "8e03978e-40d5-43dd")
+def test_the_key_may_stand_in_quotation_marks_or_not(system: System) -> None:
+    first, second = post(system, '"8e03978e-40d5-43dd"'), post(system, "8e03978e-40d5-43dd")
     assert first.data == second.data
 
 
-def test_without_a_key_everything_is_done_again(house: House) -> None:
-    post(house, None)
-    post(house, None)
-    assert count(house) == 2
+def test_without_a_key_everything_is_done_again(system: System) -> None:
+    post(system, None)
+    post(system, None)
+    assert count(system) == 2
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "ü", "x" * 256, '"open'])
-def test_what_is_no_key_is_refused(house: House, key: str) -> None:
-    assert post(house, key).status_code == 400
-    assert count(house) == 0
+def test_what_is_no_key_is_refused(system: System, key: str) -> None:
+    assert post(system, key).status_code == 400
+    assert count(system) == 0
 
 
-def test_another_request_under_the_same_key_is_refused(house: House) -> None:
-    post(house, "k-1")
-    answer = post(house, "k-1", body={"name": "other"})
+def test_another_request_under_the_same_key_is_refused(system: System) -> None:
+    post(system, "k-1")
+    answer = post(system, "k-1", body={"name": "other"})
     assert answer.status_code == 422
     assert "different request" in answer.get_json()["detail"]
-    assert count(house) == 1
+    assert count(system) == 1
 
 
-def test_the_same_key_at_another_path_is_another(house: House) -> None:
-    assert post(house, "k-1").status_code == 201
-    assert post(house, "k-1", "/v1/suppressions", {"address": "a@example.net"}).status_code == 201
+def test_the_same_key_at_another_path_is_another(system: System) -> None:
+    assert post(system, "k-1").status_code == 201
+    assert post(system, "k-1", "/v1/suppressions", {"address": "a@example.net"}).status_code == 201
 
 
-def test_the_same_key_of_another_caller_is_another(house: House) -> None:
-    with house.engine.begin() as connection:
+def test_the_same_key_of_another_caller_is_another(system: System) -> None:
+    with system.engine.begin() as connection:
         secrets = [create_key(connection, "twin", Scope.WRITE, tenant).secret for tenant in ("a", "b")]
     answers = []
-    for house.key in secrets:
-        answers.append(post(house, "k-1", "/v1/suppressions", {"address": "a@example.net"}).get_json()["tenant"])
-    house.key = ADMIN_KEY
+    for system.key in secrets:
+        answers.append(post(system, "k-1", "/v1/suppressions", {"address": "a@example.net"}).get_json()["tenant"])
+    system.key = ADMIN_KEY
     assert answers == ["a", "b"]
 
 
-def test_what_was_refused_can_be_mended_under_the_same_key(house: House) -> None:
-    assert post(house, "k-1", body={"name": ""}).status_code == 422
-    assert post(house, "k-1").status_code == 201
+def test_what_was_refused_can_be_mended_under_the_same_key(system: System) -> None:
+    assert post(system, "k-1", body={"name": ""}).status_code == 422
+    assert post(system, "k-1").status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -116,28 +116,30 @@ def test_what_was_refused_can_be_mended_under_the_same_key(house: House) -> None
     ],
 )
 def test_what_could_not_be_answered_was_not_done(
-    house: House, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, read: tuple[Any, str], table: str
+    system: System, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, read: tuple[Any, str], table: str
 ) -> None:
     module, name = read
     with monkeypatch.context() as patched:
         patched.setattr(module, name, Mock(side_effect=OperationalError("", {}, Exception("connection lost"))))
-        assert post(house, "k-1", path, body).status_code == 503
-    assert post(house, "k-1", path, body).status_code < 300
-    assert house.execute(f"SELECT count(*) FROM {table}") == [(1,)]
+        assert post(system, "k-1", path, body).status_code == 503
+    assert post(system, "k-1", path, body).status_code < 300
+    assert system.execute(f"SELECT count(*) FROM {table}") == [(1,)]
 
 
-def test_while_the_first_is_answered_a_repetition_is_told_to_wait(house: House) -> None:
+def test_a_repetition_is_answered_with_409_while_the_first_is_in_progress(system: System) -> None:
     ready, go = threading.Event(), threading.Event()
     answers: list[TestResponse] = []
 
     def wait_for_the_table() -> None:
-        with house.engine.begin() as connection:
+        with system.engine.begin() as connection:
             connection.exec_driver_sql("LOCK TABLE api_keys")
             ready.set()
             go.wait(20)
 
     def first() -> None:
-        deps = Deps(settings=Settings(admin_key=ADMIN_KEY), engine=house.engine, vault=house.vault, doorbell=house.bell)
+        deps = Deps(
+            settings=Settings(admin_key=ADMIN_KEY), engine=system.engine, vault=system.vault, doorbell=system.notifier
+        )
         client = create_app(deps).test_client()
         headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "k-1"}
         answers.append(client.post("/v1/keys", json={"name": "billing"}, headers=headers))
@@ -146,30 +148,30 @@ def test_while_the_first_is_answered_a_repetition_is_told_to_wait(house: House) 
     holder.start()
     ready.wait(20)
     asker.start()
-    while not house.execute("SELECT FROM idempotent_answers"):
+    while not system.execute("SELECT FROM idempotent_answers"):
         pass
-    meanwhile = post(house, "k-1")
+    meanwhile = post(system, "k-1")
     go.set()
     asker.join()
     holder.join()
     assert meanwhile.status_code == 409
     assert int(meanwhile.headers["Retry-After"]) > 0
-    assert post(house, "k-1").data == answers[0].data
-    assert count(house) == 1
+    assert post(system, "k-1").data == answers[0].data
+    assert count(system) == 1
 
 
-def test_a_key_that_a_crash_left_taken_is_free_again_after_a_while(house: House) -> None:
-    post(house, "k-1")
-    house.execute("UPDATE idempotent_answers SET status_code = NULL, headers = NULL, body = NULL")
-    assert post(house, "k-1").status_code == 409
-    house.execute("UPDATE idempotent_answers SET created_at = created_at - interval '3 minutes'")
-    assert post(house, "k-1").status_code == 201
+def test_a_key_that_a_crash_left_taken_is_free_again_after_a_while(system: System) -> None:
+    post(system, "k-1")
+    system.execute("UPDATE idempotent_answers SET status_code = NULL, headers = NULL, body = NULL")
+    assert post(system, "k-1").status_code == 409
+    system.execute("UPDATE idempotent_answers SET created_at = created_at - interval '3 minutes'")
+    assert post(system, "k-1").status_code == 201
 
 
-def test_who_took_too_long_does_not_overwrite_the_answer_of_who_came_after(house: House) -> None:
+def test_who_took_too_long_does_not_overwrite_the_answer_of_who_came_after(system: System) -> None:
     key, then = uuid4(), datetime.now(UTC)
     later = then + timedelta(minutes=3)
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         assert idempotent_answers.begin(connection, key, b"hash", then) is None
         assert idempotent_answers.begin(connection, key, b"hash", later) is None
         idempotent_answers.finish(connection, key, later, 201, [], b"second")
@@ -180,24 +182,24 @@ def test_who_took_too_long_does_not_overwrite_the_answer_of_who_came_after(house
     assert kept.body == b"second"
 
 
-def test_after_a_day_an_answer_is_forgotten(house: House) -> None:
-    post(house, "k-1")
-    with house.engine.begin() as connection:
+def test_after_a_day_an_answer_is_forgotten(system: System) -> None:
+    post(system, "k-1")
+    with system.engine.begin() as connection:
         assert idempotent_answers.trim(connection, datetime.now(UTC) + timedelta(hours=23)) == 0
         assert idempotent_answers.trim(connection, datetime.now(UTC) + timedelta(hours=25)) == 1
-    post(house, "k-1")
-    assert count(house) == 2
+    post(system, "k-1")
+    assert count(system) == 2
 
 
-def test_no_secret_can_be_read_from_what_is_kept(house: House) -> None:
-    made = post(house, "k-1").get_json()
-    ((kept, body),) = house.execute("SELECT a::text, body FROM idempotent_answers AS a")
+def test_no_secret_can_be_read_from_what_is_kept(system: System) -> None:
+    made = post(system, "k-1").get_json()
+    ((kept, body),) = system.execute("SELECT a::text, body FROM idempotent_answers AS a")
     assert made["key"] not in kept
     assert made["key"].encode() not in body
 
 
-def test_every_post_that_starts_something_takes_a_key(house: House) -> None:
-    document = house.client.get("/openapi.json").get_json()
+def test_every_post_that_starts_something_takes_a_key(system: System) -> None:
+    document = system.client.get("/openapi.json").get_json()
     without = {
         path
         for path, methods in document["paths"].items()

@@ -1,4 +1,4 @@
-"""Who may do what: no key, a wrong one, one of each scope, and the administrator's."""
+"""What each key may do: none, a wrong one, one of each scope, and the administrator's."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from shared.auth.keys import Scope
-from tests.api.house import ADMIN_KEY, House
+from tests.support.system import ADMIN_KEY, System
 
 NOWHERE = UUID(int=1)
 PATHS = {
@@ -90,17 +90,17 @@ HOLDERS = [None, *Scope, "administrator"]
 
 
 @pytest.fixture(scope="module")
-def keys(still_house: House) -> dict[Any, str | None]:
+def keys(shared_system: System) -> dict[Any, str | None]:
     """A key of each scope."""
     made = {
-        scope: still_house.call("POST", "/v1/keys", {"name": scope, "scope": scope}).get_json()["key"]
+        scope: shared_system.call("POST", "/v1/keys", {"name": scope, "scope": scope}).get_json()["key"]
         for scope in Scope
     }
     return {**made, None: None, "administrator": ADMIN_KEY}
 
 
-def test_every_path_is_in_the_table(still_house: House) -> None:
-    rules = still_house.client.application.url_map.iter_rules()
+def test_every_path_is_in_the_table(shared_system: System) -> None:
+    rules = shared_system.client.application.url_map.iter_rules()
     wanted = {
         (method, rule.rule.replace("<identifier:", "<"))
         for rule in rules
@@ -113,13 +113,13 @@ def test_every_path_is_in_the_table(still_house: House) -> None:
 @pytest.mark.parametrize("holder", HOLDERS, ids=str)
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_a_key_opens_what_its_scope_says(
-    still_house: House, keys: dict[Any, str | None], method: str, path: str, holder: Any
+    shared_system: System, keys: dict[Any, str | None], method: str, path: str, holder: Any
 ) -> None:
-    still_house.key = keys[holder]
+    shared_system.key = keys[holder]
     try:
-        answer = still_house.call(method, path, None if method in ("GET", "DELETE") else {})
+        answer = shared_system.call(method, path, None if method in ("GET", "DELETE") else {})
     finally:
-        still_house.key = ADMIN_KEY
+        shared_system.key = ADMIN_KEY
     needed = PATHS[method, path]
     if holder is None:
         assert answer.status_code == 401
@@ -147,58 +147,58 @@ def test_a_key_opens_what_its_scope_says(
         "ü",
     ],
 )
-def test_what_is_no_key_is_refused(still_house: House, authorization: str) -> None:
-    answer = still_house.client.get("/v1/sources", headers={"Authorization": authorization})
+def test_what_is_no_key_is_refused(shared_system: System, authorization: str) -> None:
+    answer = shared_system.client.get("/v1/sources", headers={"Authorization": authorization})
     assert answer.status_code == 401
 
 
-def test_an_empty_admin_key_opens_nothing(house: House) -> None:
+def test_an_empty_admin_key_opens_nothing(system: System) -> None:
     from api.app import create_app
     from api.core.resource import Deps
     from shared.settings import Settings
 
-    deps = Deps(settings=Settings(admin_key=""), engine=house.engine, vault=house.vault, doorbell=house.bell)
+    deps = Deps(settings=Settings(admin_key=""), engine=system.engine, vault=system.vault, doorbell=system.notifier)
     answer = create_app(deps).test_client().get("/v1/sources", headers={"Authorization": "Bearer "})
     assert answer.status_code == 401
 
 
-def test_a_key_is_shown_once_and_stored_as_a_hash(house: House) -> None:
-    answer = house.call("POST", "/v1/keys", {"name": "billing", "scope": "write"})
+def test_a_key_is_shown_once_and_stored_as_a_hash(system: System) -> None:
+    answer = system.call("POST", "/v1/keys", {"name": "billing", "scope": "write"})
     assert answer.status_code == 201
     made = answer.get_json()
     assert made["key"].startswith(made["prefix"])
     assert len(made["key"]) > 40
-    assert made["key"] not in house.call("GET", "/v1/keys").text
-    ((stored,),) = house.execute("SELECT api_keys::text FROM api_keys")
+    assert made["key"] not in system.call("GET", "/v1/keys").text
+    ((stored,),) = system.execute("SELECT api_keys::text FROM api_keys")
     assert made["key"] not in stored
 
 
-def test_a_revoked_key_opens_nothing(house: House) -> None:
-    made = house.call("POST", "/v1/keys", {"name": "billing"}).get_json()
+def test_a_revoked_key_opens_nothing(system: System) -> None:
+    made = system.call("POST", "/v1/keys", {"name": "billing"}).get_json()
     assert made["scope"] == "read"
-    house.key = made["key"]
-    assert house.call("GET", "/v1/sources").status_code == 200
-    house.key = ADMIN_KEY
-    used = house.get("/v1/keys")["items"][0]["last_used_at"]
+    system.key = made["key"]
+    assert system.call("GET", "/v1/sources").status_code == 200
+    system.key = ADMIN_KEY
+    used = system.get("/v1/keys")["items"][0]["last_used_at"]
     assert datetime.fromisoformat(used)
-    assert house.call("DELETE", f"/v1/keys/{made['id']}").status_code == 204
-    assert house.call("DELETE", f"/v1/keys/{made['id']}").status_code == 404
-    assert house.get("/v1/keys")["items"][0]["revoked_at"] is not None
-    house.key = made["key"]
-    assert house.call("GET", "/v1/sources").status_code == 401
+    assert system.call("DELETE", f"/v1/keys/{made['id']}").status_code == 204
+    assert system.call("DELETE", f"/v1/keys/{made['id']}").status_code == 404
+    assert system.get("/v1/keys")["items"][0]["revoked_at"] is not None
+    system.key = made["key"]
+    assert system.call("GET", "/v1/sources").status_code == 401
 
 
-def test_keys_come_in_pages(house: House) -> None:
+def test_keys_come_in_pages(system: System) -> None:
     for number in range(5):
-        house.call("POST", "/v1/keys", {"name": str(number)})
-    assert [item["name"] for item in house.items("/v1/keys", limit=2)] == ["4", "3", "2", "1", "0"]
+        system.call("POST", "/v1/keys", {"name": str(number)})
+    assert [item["name"] for item in system.list_items("/v1/keys", limit=2)] == ["4", "3", "2", "1", "0"]
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "a", "scope": "root"}, {"name": 5}])
-def test_a_wrong_key_is_not_made(still_house: House, body: dict[str, Any]) -> None:
-    assert still_house.call("POST", "/v1/keys", body).status_code == 422
+def test_a_wrong_key_is_not_made(shared_system: System, body: dict[str, Any]) -> None:
+    assert shared_system.call("POST", "/v1/keys", body).status_code == 422
 
 
 @pytest.mark.parametrize("key_id", ["0", "-1", "x", str(2**63), str(10**30)])
-def test_an_unknown_key_is_not_found(still_house: House, key_id: str) -> None:
-    assert still_house.call("DELETE", f"/v1/keys/{key_id}").status_code == 404
+def test_an_unknown_key_is_not_found(shared_system: System, key_id: str) -> None:
+    assert shared_system.call("DELETE", f"/v1/keys/{key_id}").status_code == 404

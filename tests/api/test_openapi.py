@@ -1,4 +1,4 @@
-"""The document that describes the API is valid, whole, and true."""
+"""The OpenAPI document is valid, complete and accurate."""
 
 import re
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.api.house import House, happening
+from tests.support.system import System, mailchannels_event
 
 
 @pytest.fixture(scope="module")
-def document(still_house: House) -> dict[str, Any]:
+def document(shared_system: System) -> dict[str, Any]:
     """What GET /openapi.json answers, without a key."""
-    found: dict[str, Any] = still_house.client.get("/openapi.json").get_json()
+    found: dict[str, Any] = shared_system.client.get("/openapi.json").get_json()
     return found
 
 
@@ -21,8 +21,8 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_every_path_is_in_it(still_house: House, document: dict[str, Any]) -> None:
-    for rule in still_house.client.application.url_map.iter_rules():
+def test_every_path_is_in_it(shared_system: System, document: dict[str, Any]) -> None:
+    for rule in shared_system.client.application.url_map.iter_rules():
         if rule.rule.startswith("/v1/"):
             path = re.sub(r"<(?:[^<>]*:)?([^<>]+)>", r"{\1}", rule.rule)
             documented = {method.upper() for method in document["paths"][path]}
@@ -38,18 +38,18 @@ def test_every_operation_says_what_it_does_and_needs_a_key(document: dict[str, A
                 assert "application/problem+json" in str(operation["responses"]) + str(document["components"])
 
 
-def test_answers_have_exactly_the_documented_fields(house: House) -> None:
-    house.source()
-    house.receive(happening("hard-bounced", "a@example.net", status="5.1.1"))
-    house.keep(b"[]")
-    house.call("POST", "/v1/keys", {"name": "k"})
-    document = house.client.get("/openapi.json").get_json()
+def test_answers_have_exactly_the_documented_fields(system: System) -> None:
+    system.create_source()
+    system.process_events(mailchannels_event("hard-bounced", "a@example.net", status="5.1.1"))
+    system.queue_body(b"[]")
+    system.call("POST", "/v1/keys", {"name": "k"})
+    document = system.client.get("/openapi.json").get_json()
     schemas = document["components"]["schemas"]
     for path in ("sources", "receipts", "messages", "events", "changes", "keys"):
         operation = document["paths"][f"/v1/{path}"]["get"]
         page = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         item = schemas[page]["properties"]["items"]["items"]["$ref"].rpartition("/")[2]
-        found = house.get(f"/v1/{path}")["items"]
+        found = system.get(f"/v1/{path}")["items"]
         assert found, path
         for entry in found:
             agrees(entry, schemas[item], schemas)
@@ -85,8 +85,10 @@ def test_it_says_where_reading_can_begin_again(document: dict[str, Any], path: s
     assert {"detail", "oldest_cursor"} < schema["properties"].keys()
 
 
-def test_the_page_for_people_lists_every_path_and_loads_nothing(still_house: House, document: dict[str, Any]) -> None:
-    answer = still_house.client.get("/docs")
+def test_the_page_for_people_lists_every_path_and_loads_nothing(
+    shared_system: System, document: dict[str, Any]
+) -> None:
+    answer = shared_system.client.get("/docs")
     assert answer.content_type.startswith("text/html")
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     for path in document["paths"]:

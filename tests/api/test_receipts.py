@@ -1,4 +1,4 @@
-"""Receipts and refusals: what arrived, byte for byte, and where it stands."""
+"""Receipts and refusals: the bytes that arrived, and the state of each receipt."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,25 +13,25 @@ from shared.receipts import store as receipts
 from shared.receipts.refusals import Refusal
 from shared.receipts.store import Parking
 from shared.vocabulary import ReceiptState
-from tests.api.house import House, happening
+from tests.support.system import System, mailchannels_event
 
 BODIES = [b"", b"\0\x01\xff\xfe", b'{"a": "\\u0000"}', bytes(range(256)) * 40, "schön\r\n".encode("latin-1")]
 
 
 @pytest.mark.parametrize("body", BODIES, ids=repr)
-def test_the_body_comes_back_byte_for_byte(house: House, body: bytes) -> None:
-    house.source()
-    receipt_id = house.keep(body)
-    answer = house.call("GET", f"/v1/receipts/{receipt_id}/raw")
+def test_the_body_comes_back_byte_for_byte(system: System, body: bytes) -> None:
+    system.create_source()
+    receipt_id = system.queue_body(body)
+    answer = system.call("GET", f"/v1/receipts/{receipt_id}/raw")
     assert answer.data == body
     assert answer.content_type == "application/octet-stream"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Disposition"].startswith("attachment")
-    assert house.get(f"/v1/receipts/{receipt_id}")["bytes"] == len(body)
+    assert system.get(f"/v1/receipts/{receipt_id}")["bytes"] == len(body)
 
 
-def park(house: House, receipt_id: UUID, state: ReceiptState) -> None:
-    house.execute(
+def park(system: System, receipt_id: UUID, state: ReceiptState) -> None:
+    system.execute(
         "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s RETURNING *) INSERT INTO parked_receipts"
         " (receipt_id, source_id, state, reason, detail, bytes, attempts, available_at, parked_at)"
         " SELECT receipt_id, source_id, %(state)s, 'why', 'in detail', bytes, 3, now(), now() FROM gone",
@@ -40,54 +40,54 @@ def park(house: House, receipt_id: UUID, state: ReceiptState) -> None:
     )
 
 
-def test_each_receipt_says_where_it_stands_and_is_listed_there(house: House) -> None:
-    house.source()
-    made = {state: house.keep(state.encode()) for state in ReceiptState}
+def test_each_receipt_says_where_it_stands_and_is_listed_there(system: System) -> None:
+    system.create_source()
+    made = {state: system.queue_body(state.encode()) for state in ReceiptState}
     for state in (ReceiptState.DEAD, ReceiptState.REJECTED, ReceiptState.UNVERIFIED):
-        park(house, made[state], state)
-    house.execute("DELETE FROM pending_receipts WHERE receipt_id = %(id)s", id=made[ReceiptState.PROCESSED])
+        park(system, made[state], state)
+    system.execute("DELETE FROM pending_receipts WHERE receipt_id = %(id)s", id=made[ReceiptState.PROCESSED])
     for state, receipt_id in made.items():
-        (found,) = house.get("/v1/receipts", state=state)["items"]
+        (found,) = system.get("/v1/receipts", state=state)["items"]
         assert (found["id"], found["state"]) == (str(receipt_id), state)
-    dead = house.get(f"/v1/receipts/{made[ReceiptState.DEAD]}")
+    dead = system.get(f"/v1/receipts/{made[ReceiptState.DEAD]}")
     assert (dead["reason"], dead["detail"], dead["attempts"]) == ("why", "in detail", 3)
-    assert len(house.get("/v1/receipts")["items"]) == len(ReceiptState)
+    assert len(system.get("/v1/receipts")["items"]) == len(ReceiptState)
 
 
-def test_a_pending_receipt_tells_its_last_error(house: House) -> None:
-    house.source()
-    receipt_id = house.keep(b"[]")
-    house.execute("UPDATE pending_receipts SET attempts = 2, last_error = 'the last error'")
-    found = house.get(f"/v1/receipts/{receipt_id}")
+def test_a_pending_receipt_shows_its_last_error(system: System) -> None:
+    system.create_source()
+    receipt_id = system.queue_body(b"[]")
+    system.execute("UPDATE pending_receipts SET attempts = 2, last_error = 'the last error'")
+    found = system.get(f"/v1/receipts/{receipt_id}")
     assert (found["state"], found["attempts"], found["last_error"]) == ("pending", 2, "the last error")
 
 
-def test_a_receipt_names_its_events(house: House) -> None:
-    house.source()
-    other = house.receive(happening("open", "a@example.net"))
-    receipt_id = house.receive(happening("delivered", "a@example.net", "b@example.net"))
-    found = house.get(f"/v1/receipts/{receipt_id}")
+def test_a_receipt_names_its_events(system: System) -> None:
+    system.create_source()
+    other = system.process_events(mailchannels_event("open", "a@example.net"))
+    receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net", "b@example.net"))
+    found = system.get(f"/v1/receipts/{receipt_id}")
     assert found["event_ids"] == [str(UUID(int=receipt_id.int + 1)), str(UUID(int=receipt_id.int + 2))]
     assert found["event_count"] == 2
-    assert house.get(f"/v1/receipts/{other}")["event_count"] == 1
+    assert system.get(f"/v1/receipts/{other}")["event_count"] == 1
 
 
-def test_headers_that_are_kept_sealed_are_not_shown(house: House) -> None:
-    house.source()
-    kept = headers.kept({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, house.vault)
-    receipt_id = house.keep(b"[]", headers=json.dumps(kept))
-    assert house.get(f"/v1/receipts/{receipt_id}")["headers"] == {"authorization": "(withheld)", "user-agent": "esp"}
+def test_headers_that_are_kept_sealed_are_not_shown(system: System) -> None:
+    system.create_source()
+    kept = headers.kept({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, system.vault)
+    receipt_id = system.queue_body(b"[]", headers=json.dumps(kept))
+    assert system.get(f"/v1/receipts/{receipt_id}")["headers"] == {"authorization": "(withheld)", "user-agent": "esp"}
 
 
-def test_pages_neither_skip_nor_repeat_while_receipts_arrive(house: House) -> None:
-    house.source()
-    first = [str(house.keep(b"%d" % number)) for number in range(11)]
+def test_pages_neither_skip_nor_repeat_while_receipts_arrive(system: System) -> None:
+    system.create_source()
+    first = [str(system.queue_body(b"%d" % number)) for number in range(11)]
     seen: list[str] = []
     query: dict[str, Any] = {"limit": 4}
     while True:
-        page = house.get("/v1/receipts", **query)
+        page = system.get("/v1/receipts", **query)
         seen += [item["id"] for item in page["items"]]
-        house.keep(b"meanwhile")
+        system.queue_body(b"meanwhile")
         if page["next_cursor"] is None:
             break
         query["cursor"] = page["next_cursor"]
@@ -95,91 +95,91 @@ def test_pages_neither_skip_nor_repeat_while_receipts_arrive(house: House) -> No
     assert seen == sorted(seen, reverse=True)
 
 
-def test_receipts_are_found_by_source_and_time(house: House) -> None:
-    house.source("one")
-    house.source("two")
+def test_receipts_are_found_by_source_and_time(system: System) -> None:
+    system.create_source("one")
+    system.create_source("two")
     at = datetime.now(UTC)
-    early = house.keep(b"1", "one", at - timedelta(hours=2))
-    late = house.keep(b"2", "two", at)
-    assert [item["id"] for item in house.items("/v1/receipts", source="one")] == [str(early)]
+    early = system.queue_body(b"1", "one", at - timedelta(hours=2))
+    late = system.queue_body(b"2", "two", at)
+    assert [item["id"] for item in system.list_items("/v1/receipts", source="one")] == [str(early)]
     border = (at - timedelta(hours=1)).isoformat()
-    assert [item["id"] for item in house.items("/v1/receipts", since=border)] == [str(late)]
-    assert [item["id"] for item in house.items("/v1/receipts", until=border)] == [str(early)]
-    assert house.items("/v1/receipts", source="three") == []
-    assert len(house.items("/v1/receipts", since="1960-01-01T00:00:00Z")) == 2
-    assert house.items("/v1/receipts", until="1960-01-01T00:00:00Z") == []
+    assert [item["id"] for item in system.list_items("/v1/receipts", since=border)] == [str(late)]
+    assert [item["id"] for item in system.list_items("/v1/receipts", until=border)] == [str(early)]
+    assert system.list_items("/v1/receipts", source="three") == []
+    assert len(system.list_items("/v1/receipts", since="1960-01-01T00:00:00Z")) == 2
+    assert system.list_items("/v1/receipts", until="1960-01-01T00:00:00Z") == []
 
 
-def test_what_a_deleted_source_received_is_still_found_by_its_name(house: House) -> None:
-    house.source()
-    receipt_id = house.keep(b"[]")
-    house.call("DELETE", "/v1/sources/main")
-    assert [item["id"] for item in house.items("/v1/receipts", source="main")] == [str(receipt_id)]
+def test_what_a_deleted_source_received_is_still_found_by_its_name(system: System) -> None:
+    system.create_source()
+    receipt_id = system.queue_body(b"[]")
+    system.call("DELETE", "/v1/sources/main")
+    assert [item["id"] for item in system.list_items("/v1/receipts", source="main")] == [str(receipt_id)]
 
 
 @pytest.mark.parametrize("state", [ReceiptState.PROCESSED, ReceiptState.DEAD, ReceiptState.REJECTED])
-def test_a_receipt_is_queued_again(house: House, state: ReceiptState) -> None:
-    house.source()
-    receipt_id = house.receive(happening("delivered", "a@example.net"))
+def test_a_receipt_is_queued_again(system: System, state: ReceiptState) -> None:
+    system.create_source()
+    receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net"))
     if state is not ReceiptState.PROCESSED:
-        receipt_id = house.keep(b"[]")
-        park(house, receipt_id, state)
-    answer = house.call("POST", f"/v1/receipts/{receipt_id}/reprocess")
+        receipt_id = system.queue_body(b"[]")
+        park(system, receipt_id, state)
+    answer = system.call("POST", f"/v1/receipts/{receipt_id}/reprocess")
     assert (answer.status_code, answer.get_json()) == (202, {"queued": 1})
-    assert house.get(f"/v1/receipts/{receipt_id}")["state"] == "pending"
-    assert house.bell.rings == 1
+    assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "pending"
+    assert len(system.notifier.tasks) == 1
 
 
-def test_an_unverified_receipt_is_not_let_in_by_reprocessing(house: House) -> None:
-    house.source()
-    receipt_id = house.keep(b"[]")
-    park(house, receipt_id, ReceiptState.UNVERIFIED)
-    assert house.call("POST", f"/v1/receipts/{receipt_id}/reprocess").status_code == 409
-    assert house.get(f"/v1/receipts/{receipt_id}")["state"] == "unverified"
+def test_an_unverified_receipt_is_not_let_in_by_reprocessing(system: System) -> None:
+    system.create_source()
+    receipt_id = system.queue_body(b"[]")
+    park(system, receipt_id, ReceiptState.UNVERIFIED)
+    assert system.call("POST", f"/v1/receipts/{receipt_id}/reprocess").status_code == 409
+    assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "unverified"
 
 
-def test_a_dry_run_shows_the_difference_and_makes_none(house: House) -> None:
-    house.source()
-    receipt_id = house.receive(happening("delivered", "a@example.net"))
-    house.call("PATCH", "/v1/sources/main", {"credentials": {"customer_handles": ["another"]}})
-    answer = house.call("POST", f"/v1/receipts/{receipt_id}/reprocess", dry_run="true")
+def test_a_dry_run_shows_the_difference_and_makes_none(system: System) -> None:
+    system.create_source()
+    receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net"))
+    system.call("PATCH", "/v1/sources/main", {"credentials": {"customer_handles": ["another"]}})
+    answer = system.call("POST", f"/v1/receipts/{receipt_id}/reprocess", dry_run="true")
     assert answer.status_code == 200
     difference = answer.get_json()["difference"]
     assert difference["events_before"] == 1
     assert difference["states"][0]["before"]["status"] == "delivered"
     assert difference["states"][0]["after"] is None
-    assert house.get(f"/v1/receipts/{receipt_id}")["state"] == "processed"
-    assert house.get(f"/v1/receipts/{receipt_id}")["event_count"] == 1
-    assert house.bell.rings == 0
+    assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "processed"
+    assert system.get(f"/v1/receipts/{receipt_id}")["event_count"] == 1
+    assert len(system.notifier.tasks) == 0
 
 
-def test_a_dry_run_of_a_body_that_cannot_be_read_says_so(house: House) -> None:
-    house.source()
-    receipt_id = house.keep(b"no JSON")
-    answer = house.call("POST", f"/v1/receipts/{receipt_id}/reprocess", dry_run="true")
+def test_a_dry_run_of_a_body_that_cannot_be_read_says_so(system: System) -> None:
+    system.create_source()
+    receipt_id = system.queue_body(b"no JSON")
+    answer = system.call("POST", f"/v1/receipts/{receipt_id}/reprocess", dry_run="true")
     assert answer.status_code == 409
     assert "JSON" in answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["", "/raw", "/reprocess", "/reprocess?dry_run=true"])
-def test_an_unknown_receipt_is_not_found(still_house: House, path: str) -> None:
+def test_an_unknown_receipt_is_not_found(shared_system: System, path: str) -> None:
     method = "POST" if "reprocess" in path else "GET"
-    assert still_house.call(method, f"/v1/receipts/{uuid4()}{path}").status_code == 404
-    assert still_house.call(method, f"/v1/receipts/no-id{path}").status_code == 404
+    assert shared_system.call(method, f"/v1/receipts/{uuid4()}{path}").status_code == 404
+    assert shared_system.call(method, f"/v1/receipts/no-id{path}").status_code == 404
 
 
-def test_refusals_are_listed_with_their_reason(house: House) -> None:
+def test_refusals_are_listed_with_their_reason(system: System) -> None:
     at = datetime.now(UTC)
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         refusals.record(connection, [refusal(at, number) for number in range(5)])
-    found = house.items("/v1/refusals", limit=2)
+    found = system.list_items("/v1/refusals", limit=2)
     assert len(found) == 5
     assert [item["id"] for item in found] == sorted((item["id"] for item in found), reverse=True)
-    (first,) = house.items("/v1/refusals", source="main-0")
+    (first,) = system.list_items("/v1/refusals", source="main-0")
     assert (first["reason"], first["status_code"], first["remote_ip"]) == ("bad_signature", 401, "192.0.2.1")
     assert first["headers"] == {"user-agent": "esp"}
-    assert len(house.items("/v1/refusals", reason="stale")) == 2
-    assert house.items("/v1/refusals", since=(at + timedelta(seconds=9)).isoformat()) == []
+    assert len(system.list_items("/v1/refusals", reason="stale")) == 2
+    assert system.list_items("/v1/refusals", since=(at + timedelta(seconds=9)).isoformat()) == []
 
 
 def refusal(at: datetime, number: int) -> Refusal:
@@ -196,12 +196,12 @@ def refusal(at: datetime, number: int) -> Refusal:
     )
 
 
-def test_an_unverified_receipt_shows_the_key_it_waits_for(house: House) -> None:
-    house.source()
-    pending = house.keep(b"[]")
-    house.execute("DELETE FROM pending_receipts")
+def test_an_unverified_receipt_shows_the_key_it_waits_for(system: System) -> None:
+    system.create_source()
+    pending = system.queue_body(b"[]")
+    system.execute("DELETE FROM pending_receipts")
     at = datetime.now(UTC)
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         row = connection.exec_driver_sql("SELECT source_id FROM receipts").scalar_one()
         receipts.park_new(
             connection,
@@ -212,6 +212,6 @@ def test_an_unverified_receipt_shows_the_key_it_waits_for(house: House) -> None:
             Parking(state=ReceiptState.UNVERIFIED, reason="unknown_key", detail="…", available_at=at, key_id="k9"),
             rows=10, size=1000,
         )  # fmt: skip
-    (found,) = house.get("/v1/receipts", state="unverified")["items"]
+    (found,) = system.get("/v1/receipts", state="unverified")["items"]
     assert found["key_id"] == "k9"
     assert found["id"] != str(pending)

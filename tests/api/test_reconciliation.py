@@ -1,4 +1,4 @@
-"""What providers could not deliver, as it is seen and asked for over the API."""
+"""Failed deliveries of the providers, as the API shows them and recovers them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,19 +10,19 @@ from api.core import pagination
 from shared.providers.api.base import FailedDelivery
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import store as reconciliations
-from tests.api.house import House
+from tests.support.system import System
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def _emptied(house: House) -> Any:
+def _emptied(system: System) -> Any:
     yield
     for table in ("reconciliations", "failed_deliveries", "reconciled_receipts"):
-        house.execute(f"DELETE FROM {table}")
+        system.execute(f"DELETE FROM {table}")
 
 
-def fail(house: House, source_id: int, hours_ago: Sequence[int]) -> None:
+def fail(system: System, source_id: int, hours_ago: Sequence[int]) -> None:
     found = [
         FailedDelivery(
             reference=str(hours),
@@ -34,45 +34,45 @@ def fail(house: House, source_id: int, hours_ago: Sequence[int]) -> None:
         )
         for hours in hours_ago
     ]
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         failed_deliveries.add(connection, source_id, found)
 
 
-def test_a_source_that_was_never_looked_at_says_so(house: House) -> None:
-    house.source()
-    found = house.get("/v1/sources/main/reconciliation")
+def test_a_source_that_was_never_looked_at_says_so(system: System) -> None:
+    system.create_source()
+    found = system.get("/v1/sources/main/reconciliation")
     assert (found["enrolled"], found["reconciled_until"], found["still_open"], found["webhooks"]) == (None, None, 0, [])
-    assert house.call("GET", "/v1/sources/nobody/reconciliation").status_code == 404
+    assert system.call("GET", "/v1/sources/nobody/reconciliation").status_code == 404
 
 
-def test_it_is_told_how_far_a_source_is_and_where_its_provider_posts_to(house: House) -> None:
-    source_id = house.source()
-    fail(house, source_id, [1, 2, 3])
+def test_a_source_shows_its_progress_and_the_webhooks_of_its_provider(system: System) -> None:
+    source_id = system.create_source()
+    fail(system, source_id, [1, 2, 3])
     webhook = {"url": "https://hooks.example/webhooks/main", "enabled": True, "ours": True}
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         reconciliations.ensure(connection, [source_id])
         reconciliations.note_webhooks(connection, source_id, [webhook], enrolled=True)
         reconciliations.advance(connection, source_id, NOW)
         failed_deliveries.give_up(connection, source_id, "3", reason="the provider has it no more")
-    found = house.get("/v1/sources/main/reconciliation")
+    found = system.get("/v1/sources/main/reconciliation")
     assert (found["enrolled"], found["validated"], found["still_open"]) == (True, None, 2)
     assert found["webhooks"] == [webhook]
     assert found["reconciled_until"] == "2026-01-05T00:00:00Z"
 
 
-def test_failed_deliveries_are_listed_by_when_they_failed(house: House) -> None:
-    source_id = house.source()
-    fail(house, source_id, range(1, 8))
-    found = house.items("/v1/sources/main/failed-deliveries", limit=3)
+def test_failed_deliveries_are_listed_by_when_they_failed(system: System) -> None:
+    source_id = system.create_source()
+    fail(system, source_id, range(1, 8))
+    found = system.list_items("/v1/sources/main/failed-deliveries", limit=3)
     assert [one["reference"] for one in found] == [str(hours) for hours in range(1, 8)]
     assert (found[0]["state"], found[0]["events"], found[0]["status_code"]) == ("listed", 2, 503)
     since, until = ((NOW - timedelta(hours=hours)).isoformat() for hours in (5, 2))
-    some = house.items("/v1/sources/main/failed-deliveries", since=since, until=until)
+    some = system.list_items("/v1/sources/main/failed-deliveries", since=since, until=until)
     assert [one["reference"] for one in some] == ["3", "4", "5"]
-    assert house.call("GET", "/v1/sources/nobody/failed-deliveries").status_code == 404
-    assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor="nonsense").status_code == 400
+    assert system.call("GET", "/v1/sources/nobody/failed-deliveries").status_code == 404
+    assert system.call("GET", "/v1/sources/main/failed-deliveries", cursor="nonsense").status_code == 400
     with_nul = pagination.encode((datetime(2026, 1, 1, tzinfo=UTC), "\0"))
-    assert house.call("GET", "/v1/sources/main/failed-deliveries", cursor=with_nul).status_code == 400
+    assert system.call("GET", "/v1/sources/main/failed-deliveries", cursor=with_nul).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -95,19 +95,19 @@ def test_failed_deliveries_are_listed_by_when_they_failed(house: House) -> None:
     ],
 )  # fmt: skip
 def test_what_takes_long_is_asked_for_as_a_job(
-    house: House, path: str, body: dict[str, Any], kind: str, parameters: dict[str, Any]
+    system: System, path: str, body: dict[str, Any], kind: str, parameters: dict[str, Any]
 ) -> None:
-    house.source()
-    answer = house.call("POST", f"/v1/sources/main/{path}", body)
+    system.create_source()
+    answer = system.call("POST", f"/v1/sources/main/{path}", body)
     assert answer.status_code == 202, answer.text
-    job = house.get(answer.headers["Location"])
+    job = system.get(answer.headers["Location"])
     assert (job["kind"], job["parameters"], job["state"]) == (kind, parameters, "queued")
-    assert house.bell.rings
-    assert house.call("POST", f"/v1/sources/nobody/{path}", body).status_code == 404
+    assert system.notifier.tasks
+    assert system.call("POST", f"/v1/sources/nobody/{path}", body).status_code == 404
 
 
-def test_what_is_no_time_or_no_field_is_refused_by_name(house: House) -> None:
-    house.source()
-    answer = house.call("POST", "/v1/sources/main/reconcile", {"since": "yesterday", "force": True})
+def test_what_is_no_time_or_no_field_is_refused_by_name(system: System) -> None:
+    system.create_source()
+    answer = system.call("POST", "/v1/sources/main/reconcile", {"since": "yesterday", "force": True})
     assert answer.status_code == 422
     assert answer.get_json()["errors"].keys() == {"since", "force"}

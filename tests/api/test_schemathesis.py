@@ -1,4 +1,4 @@
-"""The OpenAPI document is true to the code: whatever it allows is answered as it says, and the rest is refused."""
+"""The API behaves as its OpenAPI document says: documented requests are answered as documented, others are refused."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
-from tests.api import documents
-from tests.api.house import ADMIN_KEY, House, happening
+from tests.support import openapi
+from tests.support.system import ADMIN_KEY, System, mailchannels_event
 
-OPERATIONS = documents.operations(documents.document())
+OPERATIONS = openapi.operations(openapi.document())
 
 load_all_checks()
 _CHECKS = CHECKS.get_by_names(
@@ -28,17 +28,17 @@ _EXAMPLES = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 8}
 
 
 @pytest.fixture(scope="module")
-def furnished(still_house: House) -> House:
+def furnished(shared_system: System) -> System:
     """Some of everything, so that lists are not empty."""
-    still_house.source()
-    still_house.receive(happening("hard-bounced", "a@example.net", status="5.1.1"))
-    still_house.keep(b"[]")
-    still_house.call("POST", "/v1/suppressions", {"address": "b@example.net"})
-    return still_house
+    shared_system.create_source()
+    shared_system.process_events(mailchannels_event("hard-bounced", "a@example.net", status="5.1.1"))
+    shared_system.queue_body(b"[]")
+    shared_system.call("POST", "/v1/suppressions", {"address": "b@example.net"})
+    return shared_system
 
 
 @pytest.fixture(scope="module")
-def described(furnished: House) -> Any:
+def described(furnished: System) -> Any:
     return schemathesis.openapi.from_wsgi("/openapi.json", furnished.client.application)
 
 

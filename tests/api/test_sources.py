@@ -1,11 +1,11 @@
-"""Sources: made, changed and shown, without ever showing a secret."""
+"""Sources: created, changed and shown without ever showing a secret."""
 
 from typing import Any
 
 import pytest
 
-from tests.api.house import House
-from tests.providers import samples
+from tests.support import signed_requests
+from tests.support.system import System
 
 SECRET = "hunter2-hunter2-hunter2"
 OTHER = "correct-horse-battery-staple"
@@ -19,16 +19,16 @@ CREDENTIALS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("provider", CREDENTIALS)
-def test_no_answer_ever_holds_a_secret(house: House, provider: str) -> None:
+def test_no_answer_ever_holds_a_secret(system: System, provider: str) -> None:
     given, field = CREDENTIALS[provider]
     body = {"slug": "main", "provider": provider, "credentials": given}
     answers = [
-        house.call("POST", "/v1/sources", body),
-        house.call("POST", "/v1/sources", body),
-        house.call("GET", "/v1/sources/main"),
-        house.call("GET", "/v1/sources"),
-        house.call("PATCH", "/v1/sources/main", {"settings": {"api_base": "https://esp.example"}}),
-        house.call("PATCH", "/v1/sources/main", {"credentials": {field: 5}}),
+        system.call("POST", "/v1/sources", body),
+        system.call("POST", "/v1/sources", body),
+        system.call("GET", "/v1/sources/main"),
+        system.call("GET", "/v1/sources"),
+        system.call("PATCH", "/v1/sources/main", {"settings": {"api_base": "https://esp.example"}}),
+        system.call("PATCH", "/v1/sources/main", {"credentials": {field: 5}}),
     ]
     assert [answer.status_code for answer in answers] == [201, 409, 200, 200, 200, 422]
     for answer in answers:
@@ -37,27 +37,27 @@ def test_no_answer_ever_holds_a_secret(house: House, provider: str) -> None:
     assert field in answers[2].get_json()["credentials"]
 
 
-def test_the_names_of_secrets_stay_visible(house: House) -> None:
-    house.source(provider="mailwebhook", signing_secrets={"k1": SECRET, "k2": "short"})
-    assert house.get("/v1/sources/main")["credentials"]["signing_secrets"] == {"k1": "••••ter2", "k2": "••••"}
+def test_the_names_of_secrets_stay_visible(system: System) -> None:
+    system.create_source(provider="mailwebhook", signing_secrets={"k1": SECRET, "k2": "short"})
+    assert system.get("/v1/sources/main")["credentials"]["signing_secrets"] == {"k1": "••••ter2", "k2": "••••"}
 
 
-def test_a_field_that_nobody_knows_is_hidden_like_a_secret(house: House) -> None:
-    house.source(customer_handles=["acct"], apikey=SECRET)
-    assert SECRET not in house.call("GET", "/v1/sources/main").text
+def test_an_unknown_field_is_hidden_like_a_secret(system: System) -> None:
+    system.create_source(customer_handles=["acct"], apikey=SECRET)
+    assert SECRET not in system.call("GET", "/v1/sources/main").text
 
 
-def test_of_a_key_set_only_the_public_part_is_shown(house: House) -> None:
-    key = {**samples.jwk(), "d": SECRET, "kid": "k1"}
-    house.source(provider="postal", jwks={"keys": [key]})
-    shown = house.get("/v1/sources/main")["credentials"]["jwks"]["keys"][0]
+def test_of_a_key_set_only_the_public_part_is_shown(system: System) -> None:
+    key = {**signed_requests.jwk(), "d": SECRET, "kid": "k1"}
+    system.create_source(provider="postal", jwks={"keys": [key]})
+    shown = system.get("/v1/sources/main")["credentials"]["jwks"]["keys"][0]
     assert shown["kid"] == "k1"
     assert "d" not in shown
 
 
-def test_a_source_says_where_its_provider_posts(house: House) -> None:
-    house.source("shop-mail")
-    found = house.get("/v1/sources/shop-mail")
+def test_a_source_says_where_its_provider_posts(system: System) -> None:
+    system.create_source("shop-mail")
+    found = system.get("/v1/sources/shop-mail")
     assert found["webhook_url"] == "/webhooks/shop-mail"
     assert found["problem"] is None
     assert found["created_at"].endswith("Z")
@@ -85,66 +85,66 @@ def test_a_source_says_where_its_provider_posts(house: House) -> None:
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_wrong_field_is_named(still_house: House, body: dict[str, Any], field: str) -> None:
+def test_a_wrong_field_is_named(shared_system: System, body: dict[str, Any], field: str) -> None:
     whole = {"slug": "main", "provider": "mailchannels", "credentials": {"customer_handles": ["a"]}, **body}
-    answer = still_house.call("POST", "/v1/sources", whole)
+    answer = shared_system.call("POST", "/v1/sources", whole)
     assert answer.status_code == 422
     assert answer.content_type == "application/problem+json"
     assert list(answer.get_json()["errors"]) == [field]
-    assert still_house.get("/v1/sources")["items"] == []
+    assert shared_system.get("/v1/sources")["items"] == []
 
 
-def test_a_missing_field_is_named(still_house: House) -> None:
-    answer = still_house.call("POST", "/v1/sources", {})
+def test_a_missing_field_is_named(shared_system: System) -> None:
+    answer = shared_system.call("POST", "/v1/sources", {})
     assert set(answer.get_json()["errors"]) == {"slug", "provider", "credentials"}
 
 
-def test_a_new_secret_is_added_while_the_old_one_stays(house: House) -> None:
-    house.source(provider="mailwebhook", signing_secrets={"old": SECRET})
-    house.call("PATCH", "/v1/sources/main", {"credentials": {"signing_secrets": {"new": OTHER}}})
-    assert house.get("/v1/sources/main")["credentials"]["signing_secrets"].keys() == {"old", "new"}
-    house.call("PATCH", "/v1/sources/main", {"credentials": {"signing_secrets": {"old": None}}})
-    found = house.get("/v1/sources/main")
+def test_a_new_secret_is_added_while_the_old_one_stays(system: System) -> None:
+    system.create_source(provider="mailwebhook", signing_secrets={"old": SECRET})
+    system.call("PATCH", "/v1/sources/main", {"credentials": {"signing_secrets": {"new": OTHER}}})
+    assert system.get("/v1/sources/main")["credentials"]["signing_secrets"].keys() == {"old", "new"}
+    system.call("PATCH", "/v1/sources/main", {"credentials": {"signing_secrets": {"old": None}}})
+    found = system.get("/v1/sources/main")
     assert found["credentials"]["signing_secrets"].keys() == {"new"}
     assert found["version"] == 3
 
 
-def test_null_removes_and_what_is_not_given_stays(house: House) -> None:
-    house.source(customer_handles=["a"], api_key=SECRET)
-    house.call("PATCH", "/v1/sources/main", {"settings": {"keys_url": "https://keys.example"}})
-    house.call("PATCH", "/v1/sources/main", {"credentials": {"api_key": None}})
-    found = house.get("/v1/sources/main")
+def test_null_removes_and_what_is_not_given_stays(system: System) -> None:
+    system.create_source(customer_handles=["a"], api_key=SECRET)
+    system.call("PATCH", "/v1/sources/main", {"settings": {"keys_url": "https://keys.example"}})
+    system.call("PATCH", "/v1/sources/main", {"credentials": {"api_key": None}})
+    found = system.get("/v1/sources/main")
     assert found["credentials"] == {"customer_handles": ["a"]}
     assert found["settings"] == {"keys_url": "https://keys.example"}
 
 
-def test_a_change_that_would_leave_the_source_unusable_is_refused(house: House) -> None:
-    house.source(customer_handles=["a"])
-    answer = house.call("PATCH", "/v1/sources/main", {"credentials": {"customer_handles": None}})
+def test_a_change_that_would_leave_the_source_unusable_is_refused(system: System) -> None:
+    system.create_source(customer_handles=["a"])
+    answer = system.call("PATCH", "/v1/sources/main", {"credentials": {"customer_handles": None}})
     assert answer.status_code == 422
-    assert house.get("/v1/sources/main")["credentials"] == {"customer_handles": ["a"]}
+    assert system.get("/v1/sources/main")["credentials"] == {"customer_handles": ["a"]}
 
 
-def test_a_deleted_source_is_gone_and_its_name_stays_taken(house: House) -> None:
-    house.source()
-    assert house.call("DELETE", "/v1/sources/main").status_code == 204
-    assert house.call("GET", "/v1/sources/main").status_code == 404
-    assert house.call("DELETE", "/v1/sources/main").status_code == 404
-    assert house.call("PATCH", "/v1/sources/main", {}).status_code == 404
+def test_a_deleted_source_is_gone_and_its_name_stays_taken(system: System) -> None:
+    system.create_source()
+    assert system.call("DELETE", "/v1/sources/main").status_code == 204
+    assert system.call("GET", "/v1/sources/main").status_code == 404
+    assert system.call("DELETE", "/v1/sources/main").status_code == 404
+    assert system.call("PATCH", "/v1/sources/main", {}).status_code == 404
     body = {"slug": "main", "provider": "mailchannels", "credentials": {"customer_handles": ["a"]}}
-    assert house.call("POST", "/v1/sources", body).status_code == 409
+    assert system.call("POST", "/v1/sources", body).status_code == 409
 
 
-def test_sources_come_in_pages_by_name(house: House) -> None:
+def test_sources_come_in_pages_by_name(system: System) -> None:
     for slug in ("d", "b", "a", "c", "e"):
-        house.source(slug)
-    assert [item["slug"] for item in house.items("/v1/sources", limit=2)] == ["a", "b", "c", "d", "e"]
+        system.create_source(slug)
+    assert [item["slug"] for item in system.list_items("/v1/sources", limit=2)] == ["a", "b", "c", "d", "e"]
 
 
-def test_a_source_whose_secrets_cannot_be_opened_says_so(house: House) -> None:
-    house.source()
-    house.execute("UPDATE sources SET credentials = 'nonsense'")
-    (found,) = house.get("/v1/sources")["items"]
+def test_a_source_whose_secrets_cannot_be_opened_says_so(system: System) -> None:
+    system.create_source()
+    system.execute("UPDATE sources SET credentials = 'nonsense'")
+    (found,) = system.get("/v1/sources")["items"]
     assert "TIDINGS_SECRET_KEYS" in found["problem"]
     assert found["credentials"] == {}
-    assert house.call("PATCH", "/v1/sources/main", {"credentials": {}}).status_code == 409
+    assert system.call("PATCH", "/v1/sources/main", {"credentials": {}}).status_code == 409

@@ -1,4 +1,4 @@
-"""The stream: whoever listens hears every change once, in order, wherever it began and however often it came back."""
+"""The event stream: a client receives every change once, in order, however often it reconnects."""
 
 import asyncio
 import json
@@ -27,10 +27,9 @@ from shared.auth.keys import Scope
 from shared.changes import log as change_log
 from shared.postgres import engine, migrate
 from shared.settings import Settings
-from tests.api.conftest import in_database
-from tests.api.house import ADMIN_KEY, House, happening
-from tests.api.serving import Call, Ear, Served, calling, served
-from tests.conftest import DatabaseServer
+from tests.support.api_server import Call, Served, StreamReader, calling, served
+from tests.support.databases import DatabasePool
+from tests.support.system import ADMIN_KEY, BEGIN, System, mailchannels_event, open_system
 
 ANN, BOB = "ann@example.net", "bob@example.org"
 INSERT = "INSERT INTO state_changes (type, source_id, recipient) VALUES (%(type)s, 1, %(recipient)s)"
@@ -38,15 +37,15 @@ QUICK = Pace(look_seconds=0.01, recover_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
-def lived_in(postgres: DatabaseServer, template: str) -> Iterator[House]:
+def lived_in(databases: DatabasePool) -> Iterator[System]:
     """A Tidings of this module's own, where the log only grows."""
-    with in_database(postgres, template) as house:
-        house.source()
-        yield house
+    with databases.database() as database_url, open_system(database_url, begin=BEGIN) as system:
+        system.create_source()
+        yield system
 
 
 @pytest.fixture(scope="module")
-def api(lived_in: House) -> Iterator[Served]:
+def api(lived_in: System) -> Iterator[Served]:
     """Its API, served."""
     with served(url(lived_in.engine)) as made:
         yield made
@@ -56,22 +55,22 @@ def url(engine: Engine) -> str:
     return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def write(house: House, *types: str, recipient: str = ANN) -> None:
+def write(system: System, *types: str, recipient: str = ANN) -> None:
     for name in types:
-        house.execute(INSERT, type=name, recipient=recipient)
+        system.execute(INSERT, type=name, recipient=recipient)
 
 
-def end(house: House) -> str:
+def end(system: System) -> str:
     """The cursor of the end of the log."""
-    with house.engine.begin() as connection:
+    with system.engine.begin() as connection:
         transaction, number = change_log.end(connection)
     return f"{transaction}-{number}"
 
 
-def logged(house: House, after: str) -> list[str]:
+def logged(system: System, after: str) -> list[str]:
     """The ids of all changes behind a cursor."""
     transaction, _, number = after.partition("-")
-    rows = house.execute(
+    rows = system.execute(
         "SELECT transaction, id FROM state_changes WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)"
         " ORDER BY transaction, id",
         transaction=transaction,
@@ -85,40 +84,40 @@ def types(events: list[Any]) -> list[str]:
 
 
 class TestAListener:
-    def test_hears_of_a_change_what_the_feed_tells(self, lived_in: House, api: Served) -> None:
+    def test_receives_what_the_feed_shows_of_a_change(self, lived_in: System, api: Served) -> None:
         begin = end(lived_in)
-        ear = api.listen().begun()
-        lived_in.receive(happening("hard-bounced", ANN, status="5.1.1", request_id="told"))
-        [event] = ear.hear(1)
+        reader = api.open_stream().wait_until_open()
+        lived_in.process_events(mailchannels_event("hard-bounced", ANN, status="5.1.1", request_id="told"))
+        [event] = reader.read_events(1)
         [item] = api.get("/v1/changes", cursor=begin)["items"]
         assert (event.event, event.id, event.data) == (item["type"], item["id"], item)
         assert event.data["data"]["event"]["classification"] == "invalid_recipient"
-        assert ear.response.getheader("Content-Type") == "text/event-stream"
-        assert ear.response.getheader("Cache-Control") == "no-store"
+        assert reader.response.getheader("Content-Type") == "text/event-stream"
+        assert reader.response.getheader("Cache-Control") == "no-store"
 
-    def test_begins_now_unless_it_says_where(self, lived_in: House, api: Served) -> None:
+    def test_begins_now_unless_it_says_where(self, lived_in: System, api: Served) -> None:
         write(lived_in, "before")
-        ear = api.listen().begun()
+        reader = api.open_stream().wait_until_open()
         write(lived_in, "after")
-        assert types(ear.hear(1)) == ["after"]
+        assert types(reader.read_events(1)) == ["after"]
 
-    def test_begins_with_the_oldest_that_is_kept(self, lived_in: House, api: Served) -> None:
+    def test_begins_with_the_oldest_that_is_kept(self, lived_in: System, api: Served) -> None:
         write(lived_in, "one", "two")
         ids = logged(lived_in, "0-0")
-        assert [event.id for event in api.listen(cursor="0-0").begun().hear(len(ids))] == ids
+        assert [event.id for event in api.open_stream(cursor="0-0").wait_until_open().read_events(len(ids))] == ids
 
-    def test_goes_on_behind_the_last_change_it_heard(self, lived_in: House, api: Served) -> None:
+    def test_continues_after_the_last_change_it_received(self, lived_in: System, api: Served) -> None:
         begin = end(lived_in)
         write(lived_in, "one", "two", "three")
-        first = api.listen(cursor=begin).begun().hear(1)[0]
-        assert types(api.listen(cursor=first.id).begun().hear(2)) == ["two", "three"]
-        assert types(api.listen(cursor=begin, last=first.id).begun().hear(2)) == ["two", "three"]
+        first = api.open_stream(cursor=begin).wait_until_open().read_events(1)[0]
+        assert types(api.open_stream(cursor=first.id).wait_until_open().read_events(2)) == ["two", "three"]
+        assert types(api.open_stream(cursor=begin, last=first.id).wait_until_open().read_events(2)) == ["two", "three"]
 
-    def test_who_heard_nothing_yet_knows_where_to_go_on(self, lived_in: House, api: Served) -> None:
+    def test_that_received_nothing_yet_has_a_cursor_to_continue_from(self, lived_in: System, api: Served) -> None:
         write(lived_in, "before")
-        place = api.listen().begun().place
+        place = api.open_stream().wait_until_open().place
         write(lived_in, "meanwhile")
-        assert types(api.listen(last=place).begun().hear(1)) == ["meanwhile"]
+        assert types(api.open_stream(last=place).wait_until_open().read_events(1)) == ["meanwhile"]
 
     @pytest.mark.parametrize(
         ("query", "expected"),
@@ -131,23 +130,23 @@ class TestAListener:
              ["message.opened", "alert.firing"]),
         ],
     )  # fmt: skip
-    def test_hears_what_it_asked_for(
-        self, lived_in: House, api: Served, query: dict[str, str], expected: list[str]
+    def test_receives_what_it_asked_for(
+        self, lived_in: System, api: Served, query: dict[str, str], expected: list[str]
     ) -> None:
         begin = end(lived_in)
-        live = api.listen(**query).begun()
+        live = api.open_stream(**query).wait_until_open()
         write(lived_in, "message.opened")
         write(lived_in, "message.bounced", recipient=BOB)
         write(lived_in, "alert.firing")
-        assert types(live.hear(len(expected))) == expected
-        assert types(api.listen(cursor=begin, **query).begun().hear(len(expected))) == expected
+        assert types(live.read_events(len(expected))) == expected
+        assert types(api.open_stream(cursor=begin, **query).wait_until_open().read_events(len(expected))) == expected
         assert [item["type"] for item in api.get("/v1/changes", cursor=begin, **query)["items"]] == expected
 
-    def test_with_the_key_of_a_tenant_hears_only_what_is_its(self, lived_in: House, api: Served) -> None:
+    def test_with_the_key_of_a_tenant_receives_only_that_tenants_changes(self, lived_in: System, api: Served) -> None:
         with lived_in.engine.begin() as connection:
             secret = keys.create_key(connection, "acme's", Scope.READ, "acme").secret
         begin = end(lived_in)
-        live = api.listen(key=secret).begun()
+        live = api.open_stream(key=secret).wait_until_open()
         for tenant in ("acme", None, "other"):
             lived_in.execute(
                 "INSERT INTO state_changes (type, data) VALUES ('alert.firing', jsonb_build_object('tenant',"
@@ -156,23 +155,23 @@ class TestAListener:
             )
         write(lived_in, "nobody's")
         lived_in.execute("INSERT INTO state_changes (type, data) VALUES ('last', '{\"tenant\": \"acme\"}')")
-        late = api.listen(key=secret, cursor=begin).begun()
-        for ear in (live, late):
-            assert [event.data["data"].get("alert") for event in ear.hear(2)] == [{"tenant": "acme"}, None]
-        assert api.listen(key=secret, tenant="other").response.status == 403
+        late = api.open_stream(key=secret, cursor=begin).wait_until_open()
+        for reader in (live, late):
+            assert [event.data["data"].get("alert") for event in reader.read_events(2)] == [{"tenant": "acme"}, None]
+        assert api.open_stream(key=secret, tenant="other").response.status == 403
 
     @pytest.mark.parametrize("cursor", ["1", "a-b", "9" * 19 + "-1"])
     def test_with_a_cursor_that_is_none_is_refused(self, api: Served, cursor: str) -> None:
-        assert api.listen(cursor=cursor).response.status == 400
-        assert api.listen(last=cursor).response.status == 400
+        assert api.open_stream(cursor=cursor).response.status == 400
+        assert api.open_stream(last=cursor).response.status == 400
 
     def test_without_a_key_is_refused(self, api: Served) -> None:
-        assert api.listen(key="none").response.status == 401
+        assert api.open_stream(key="none").response.status == 401
 
-    def test_who_would_miss_what_is_gone_is_told(self, lived_in: House, api: Served) -> None:
-        live = api.listen().begun()
+    def test_that_would_miss_deleted_changes_is_answered_with_410(self, lived_in: System, api: Served) -> None:
+        live = api.open_stream().wait_until_open()
         write(lived_in, "gone", "gone", "kept")
-        live.hear(3)
+        live.read_events(3)
         first, last, kept = logged(lived_in, "0-0")[-3:]
         floor = {"transaction": last.partition("-")[0], "id": int(last.partition("-")[2])}
         lived_in.execute(
@@ -181,7 +180,7 @@ class TestAListener:
         lived_in.execute(
             "DELETE FROM state_changes WHERE (transaction, id) <= (%(transaction)s::text::xid8, %(id)s)", **floor
         )
-        refused = api.listen(last=first)
+        refused = api.open_stream(last=first)
         assert (refused.response.status, refused.response.getheader("Content-Type")) == (
             410,
             "application/problem+json",
@@ -189,28 +188,30 @@ class TestAListener:
         problem = json.loads(refused.response.read())
         assert "oldest_cursor" in problem["detail"]
         assert api.call("GET", f"/v1/changes?cursor={first}")[0].status == 410
-        assert [event.id for event in api.listen(last=problem["oldest_cursor"]).begun().hear(1)] == [kept]
+        assert [
+            event.id for event in api.open_stream(last=problem["oldest_cursor"]).wait_until_open().read_events(1)
+        ] == [kept]
         assert [item["id"] for item in api.get("/v1/changes", cursor=last)["items"]] == [kept]
         assert api.get("/v1/changes")["items"][0]["id"] == kept
 
 
-def test_listeners_that_join_at_any_moment_hear_everything_once_in_order(lived_in: House, api: Served) -> None:
+def test_listeners_that_join_at_any_moment_receive_every_change_once_in_order(lived_in: System, api: Served) -> None:
     """Between what is read from the log and what all are sent together there is no seam, however many write."""
     chance = random.Random(7)
     begin = end(lived_in)
     writers = [threading.Thread(target=write_in_transactions, args=(lived_in.engine, number)) for number in range(3)]
     for writer in writers:
         writer.start()
-    ears: list[tuple[str, Ear]] = []
+    readers: list[tuple[str, StreamReader]] = []
     while any(writer.is_alive() for writer in writers):
-        after = chance.choice([begin, *logged(lived_in, begin)[-40:], *[ear.place for _, ear in ears]])
-        ears.append((after, api.listen(last=after).begun()))
+        after = chance.choice([begin, *logged(lived_in, begin)[-40:], *[reader.place for _, reader in readers]])
+        readers.append((after, api.open_stream(last=after).wait_until_open()))
         time.sleep(0.02)
     write(lived_in, "the end")
-    assert len(ears) > 10
-    for after, ear in ears:
+    assert len(readers) > 10
+    for after, reader in readers:
         expected = logged(lived_in, after)
-        assert [event.id for event in ear.hear(len(expected))] == expected
+        assert [event.id for event in reader.read_events(len(expected))] == expected
 
 
 def write_in_transactions(engine: Engine, number: int) -> None:
@@ -222,7 +223,7 @@ def write_in_transactions(engine: Engine, number: int) -> None:
                 time.sleep(chance.random() / 200)
 
 
-def test_a_thousand_listen_and_everybody_else_is_served(lived_in: House, api: Served) -> None:
+def test_a_thousand_listen_and_everybody_else_is_served(lived_in: System, api: Served) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     request = f"GET /v1/changes/stream HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n".encode()
@@ -250,7 +251,7 @@ def take_until(listener: socket.socket, words: bytes) -> None:
 
 
 class TestWaitingForAPage:
-    def test_is_over_as_soon_as_there_is_something(self, lived_in: House, api: Served) -> None:
+    def test_is_over_as_soon_as_there_is_something(self, lived_in: System, api: Served) -> None:
         cursor = end(lived_in)
         timer = threading.Timer(0.3, write, (lived_in, "other", "message.sent"))
         timer.start()
@@ -258,7 +259,7 @@ class TestWaitingForAPage:
         assert [item["type"] for item in page["items"]] == ["message.sent"]
         timer.join()
 
-    def test_is_over_when_the_time_is_and_the_cursor_has_moved_on(self, lived_in: House, api: Served) -> None:
+    def test_is_over_when_the_time_is_and_the_cursor_has_moved_on(self, lived_in: System, api: Served) -> None:
         cursor = end(lived_in)
         timer = threading.Timer(0.2, write, (lived_in, "other"))
         timer.start()
@@ -266,12 +267,12 @@ class TestWaitingForAPage:
         timer.join()
         assert (page["items"], page["next_cursor"]) == ([], logged(lived_in, cursor)[-1])
 
-    def test_is_not_done_where_there_is_something_already(self, lived_in: House, api: Served) -> None:
+    def test_is_not_done_where_there_is_something_already(self, lived_in: System, api: Served) -> None:
         cursor = end(lived_in)
         write(lived_in, "there")
         assert len(api.get("/v1/changes", cursor=cursor, wait=60)["items"]) == 1
 
-    def test_does_not_keep_others_from_being_served(self, lived_in: House, api: Served) -> None:
+    def test_does_not_keep_others_from_being_served(self, lived_in: System, api: Served) -> None:
         cursor = end(lived_in)
         found: list[int] = []
 
@@ -295,9 +296,9 @@ class TestWaitingForAPage:
         assert api.call("GET", f"/v1/changes?wait={wait}")[0].status == 422
 
 
-def test_a_process_that_stops_lets_all_go_and_they_go_on_with_the_next(lived_in: House) -> None:
+def test_a_process_that_stops_lets_all_go_and_they_go_on_with_the_next(lived_in: System) -> None:
     with served(url(lived_in.engine)) as first:
-        ears = [first.listen().begun() for _ in range(20)]
+        readers = [first.open_stream().wait_until_open() for _ in range(20)]
         waiting: list[Any] = []
         waiter = threading.Thread(
             target=lambda: waiting.append(first.get("/v1/changes", cursor=end(lived_in), wait=60))
@@ -305,17 +306,17 @@ def test_a_process_that_stops_lets_all_go_and_they_go_on_with_the_next(lived_in:
         waiter.start()
         time.sleep(0.3)
         write(lived_in, "heard")
-        assert [types(ear.hear(1)) for ear in ears] == [["heard"]] * 20
+        assert [types(reader.read_events(1)) for reader in readers] == [["heard"]] * 20
         waiter.join()
         begun_at = time.monotonic()
         assert first.stop() == 0
         assert time.monotonic() - begun_at < 5  # after that it would have been killed
-        assert [ear.hear_out() for ear in ears] == [[]] * 20
-        assert all("connect again" in ear.comments[-1] for ear in ears)
+        assert [reader.read_to_end() for reader in readers] == [[]] * 20
+        assert all("connect again" in reader.comments[-1] for reader in readers)
     write(lived_in, "meanwhile")
     with served(url(lived_in.engine)) as second:
-        for ear in ears:
-            assert types(second.listen(last=ear.place).begun().hear(1)) == ["meanwhile"]
+        for reader in readers:
+            assert types(second.open_stream(last=reader.place).wait_until_open().read_events(1)) == ["meanwhile"]
 
 
 def test_listeners_outlast_the_database(make_postgres: Callable[[], embedded.Postgres]) -> None:
@@ -323,22 +324,22 @@ def test_listeners_outlast_the_database(make_postgres: Callable[[], embedded.Pos
     migrate.upgrade(server.url)
     made = engine.create(server.url, application="test")
     with served(server.url) as api:
-        ear = api.listen().begun()
+        reader = api.open_stream().wait_until_open()
         server.kill()
         made.dispose()
         server.start()
         with made.begin() as connection:
             connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('later')")
-        assert types(ear.hear(1)) == ["later"]
+        assert types(reader.read_events(1)) == ["later"]
     made.dispose()
 
 
 class TestFlaskBehindTheLoop:
     """Whatever is no stream is answered as ever."""
 
-    def test_bytes_arrive_and_leave_as_they_are(self, lived_in: House, api: Served) -> None:
+    def test_bytes_arrive_and_leave_as_they_are(self, lived_in: System, api: Served) -> None:
         body = bytes(range(256)) * 4096
-        receipt_id = lived_in.keep(body)
+        receipt_id = lived_in.queue_body(body)
         response, raw = api.call("GET", f"/v1/receipts/{receipt_id}/raw")
         assert (response.status, raw) == (200, body)
         response, raw = api.call("HEAD", f"/v1/receipts/{receipt_id}/raw")
@@ -395,11 +396,11 @@ class TestWithoutPatience:
 
     @asynccontextmanager
     async def open(
-        self, house: House, pace: Pace = QUICK, app: Flask | None = None, **patience: float
+        self, system: System, pace: Pace = QUICK, app: Flask | None = None, **patience: float
     ) -> AsyncIterator[Door]:
-        reading = engine.create(url(house.engine), application="test log")
+        reading = engine.create(url(system.engine), application="test log")
         door = Door(
-            app or house.client.application,
+            app or system.client.application,
             LogReader(reading),
             pace=pace,
             patience=Patience(**{"look_seconds": 0.05, **patience}),  # type: ignore[arg-type]
@@ -411,47 +412,47 @@ class TestWithoutPatience:
         finally:
             await door.close()
 
-    def test_a_quiet_stream_shows_that_it_lives_and_how_far_it_is(self, house: House) -> None:
+    def test_a_quiet_stream_shows_that_it_lives_and_how_far_it_is(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(house, heartbeat_seconds=0.1) as door,
+                self.open(system, heartbeat_seconds=0.1) as door,
                 calling(door, "/v1/changes/stream?types=message.*") as call,
             ):
                 await call.until(b"\n\n:\n")
-                await asyncio.to_thread(write, house, "other")
-                [other] = await asyncio.to_thread(logged, house, "0-0")
+                await asyncio.to_thread(write, system, "other")
+                [other] = await asyncio.to_thread(logged, system, "0-0")
                 await call.until(f":\nid: {other}\n\n".encode())
                 assert b"data:" not in call.body
 
         asyncio.run(scenario())
 
-    def test_a_listener_that_takes_nothing_is_cut_off_and_delays_nobody(self, house: House) -> None:
+    def test_a_listener_that_reads_nothing_is_disconnected_and_delays_no_other(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(house, send_seconds=0.3) as door,
+                self.open(system, send_seconds=0.3) as door,
                 calling(door, "/v1/changes/stream") as slow,
                 calling(door, "/v1/changes/stream") as quick,
             ):
                 await slow.until(b"id: ")
                 await quick.until(b"id: ")
                 slow.takes.clear()
-                await asyncio.to_thread(write, house, "one")
+                await asyncio.to_thread(write, system, "one")
                 await quick.until(b"event: one")
                 await asyncio.sleep(0.5)
                 slow.takes.set()
                 await slow.end()
                 assert b": too slow; connect again with Last-Event-ID\n\n" in slow.body
                 assert slow.sent[-1]["more_body"] is False
-                await asyncio.to_thread(write, house, "two")
+                await asyncio.to_thread(write, system, "two")
                 await quick.until(b"event: two")
 
         asyncio.run(scenario())
 
-    def test_the_kernel_ends_connections_whose_other_end_takes_nothing(self, house: House) -> None:
+    def test_the_kernel_ends_connections_whose_other_end_takes_nothing(self, system: System) -> None:
         async def scenario(listening: socket.socket) -> None:
             port = listening.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)), listening.accept()[0] as accepted:
-                async with self.open(house) as door, calling(door, "/v1/changes/stream", port=port) as call:
+                async with self.open(system) as door, calling(door, "/v1/changes/stream", port=port) as call:
                     await call.until(b"id: ")
                 for each in (listening, accepted):
                     assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
@@ -459,10 +460,10 @@ class TestWithoutPatience:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             asyncio.run(scenario(listening))
 
-    def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, house: House) -> None:
+    def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(house, Pace(look_seconds=0.01, keep_seconds=0.05)) as door,
+                self.open(system, Pace(look_seconds=0.01, keep_seconds=0.05)) as door,
                 calling(door, "/v1/changes/stream") as slow,
                 calling(door, "/v1/changes/stream") as quick,
             ):
@@ -470,7 +471,7 @@ class TestWithoutPatience:
                 await quick.until(b"id: ")
                 slow.takes.clear()
                 for number in range(20):
-                    await asyncio.to_thread(write, house, f"n.{number}")
+                    await asyncio.to_thread(write, system, f"n.{number}")
                     await quick.until(f"event: n.{number}\n".encode())
                 slow.takes.set()
                 await slow.until(b"event: n.19\n")
@@ -478,58 +479,58 @@ class TestWithoutPatience:
 
         asyncio.run(scenario())
 
-    def test_who_waits_for_something_rare_gets_it_however_much_else_happens(self, house: House) -> None:
+    def test_who_waits_for_something_rare_gets_it_however_much_else_happens(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(house, Pace(look_seconds=0.01, keep_seconds=0.02)) as door,
+                self.open(system, Pace(look_seconds=0.01, keep_seconds=0.02)) as door,
                 calling(door, "/v1/changes/stream") as other,
                 calling(door, "/v1/changes?wait=20&types=rare") as call,
             ):
                 await other.until(b"id: ")
                 for number in range(20):
-                    await asyncio.to_thread(write, house, f"n.{number}")
+                    await asyncio.to_thread(write, system, f"n.{number}")
                     await other.until(f"event: n.{number}\n".encode())
                 assert call.sent == []
-                await asyncio.to_thread(write, house, "rare")
+                await asyncio.to_thread(write, system, "rare")
                 await call.end()
                 assert [item["type"] for item in json.loads(call.body)["items"]] == ["rare"]
 
         asyncio.run(scenario())
 
-    def test_who_stops_waiting_is_waited_for_no_longer(self, house: House) -> None:
+    def test_who_stops_waiting_is_waited_for_no_longer(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(house) as door:
+            async with self.open(system) as door:
                 async with calling(door, "/v1/changes?wait=60") as call:
-                    while not door._audience._staying:  # noqa: ASYNC110 - nobody tells
+                    while not door._audience._staying:  # noqa: ASYNC110, SLF001
                         await asyncio.sleep(0.01)
                 assert call.sent == []
-                assert door._audience._staying == 0
+                assert door._audience._staying == 0  # noqa: SLF001
 
         asyncio.run(scenario())
 
-    def test_a_key_that_is_revoked_hears_no_more(self, house: House) -> None:
-        with house.engine.begin() as connection:
+    def test_a_revoked_key_receives_no_more(self, system: System) -> None:
+        with system.engine.begin() as connection:
             made = keys.create_key(connection, "short-lived", Scope.READ)
 
         async def scenario() -> None:
             async with (
-                self.open(house, key_seconds=0.1) as door,
+                self.open(system, key_seconds=0.1) as door,
                 calling(door, "/v1/changes/stream", made.secret) as revoked,
                 calling(door, "/v1/changes/stream") as other,
             ):
                 await revoked.until(b"id: ")
                 await other.until(b"id: ")
-                await asyncio.to_thread(house.execute, "UPDATE api_keys SET revoked_at = now()")
+                await asyncio.to_thread(system.execute, "UPDATE api_keys SET revoked_at = now()")
                 await revoked.end()
                 assert b": the key was revoked" in revoked.body
-                await asyncio.to_thread(write, house, "later")
+                await asyncio.to_thread(write, system, "later")
                 await other.until(b"event: later")
 
         asyncio.run(scenario())
 
-    def test_who_finds_no_room_is_told_to_come_back(self, house: House) -> None:
+    def test_a_client_over_the_limit_is_answered_with_retry_after(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(house, most=1) as door, calling(door, "/v1/changes/stream") as first:
+            async with self.open(system, most=1) as door, calling(door, "/v1/changes/stream") as first:
                 await first.until(b"id: ")
                 async with calling(door, "/v1/changes/stream") as second:
                     await second.end()
@@ -542,17 +543,17 @@ class TestWithoutPatience:
                 async with calling(door, "/v1/changes") as page:
                     await page.end()
                     assert page.status == 200
-            async with self.open(house, most=1) as door, calling(door, "/v1/changes/stream") as next_one:
+            async with self.open(system, most=1) as door, calling(door, "/v1/changes/stream") as next_one:
                 await next_one.until(b"id: ")
 
         asyncio.run(scenario())
 
-    def test_who_waits_is_counted_once(self, house: House) -> None:
+    def test_who_waits_is_counted_once(self, system: System) -> None:
         settings = Settings(admin_key=ADMIN_KEY, api_rate=0.001, api_burst=3)
-        app = create_app(Deps(settings=settings, engine=house.engine, vault=house.vault, doorbell=house.bell))
+        app = create_app(Deps(settings=settings, engine=system.engine, vault=system.vault, doorbell=system.notifier))
 
         async def scenario() -> None:
-            async with self.open(house, app=app) as door:
+            async with self.open(system, app=app) as door:
                 left = []
                 for _ in range(4):
                     async with calling(door, "/v1/changes?wait=0.05") as call:
@@ -562,34 +563,34 @@ class TestWithoutPatience:
 
         asyncio.run(scenario())
 
-    def test_a_log_that_is_another_than_before_ends_the_streams(self, house: House) -> None:
+    def test_a_log_that_is_another_than_before_ends_the_streams(self, system: System) -> None:
         """As when the database is put back to an earlier time while the process runs."""
 
         async def scenario() -> None:
-            async with self.open(house) as door, calling(door, "/v1/changes/stream") as call:
+            async with self.open(system) as door, calling(door, "/v1/changes/stream") as call:
                 await call.until(b"id: ")
-                await asyncio.to_thread(write, house, "one")
+                await asyncio.to_thread(write, system, "one")
                 await call.until(b"event: one")
                 while b"connect again" not in call.body:
-                    door._tail._end = (10**15, 1)  # unless it is just being read
+                    door._tail._end = (10**15, 1)  # unless it is just being read  # noqa: SLF001
                     await asyncio.sleep(0.01)
                 await call.end()
                 assert b": the log is not what it was" in call.body
 
         asyncio.run(scenario())
 
-    def test_the_log_is_read_only_while_somebody_listens(self, house: House) -> None:
+    def test_the_log_is_read_only_while_somebody_listens(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(house) as door:
+            async with self.open(system) as door:
                 async with calling(door, "/v1/changes/stream") as call:
                     await call.until(b"id: ")
-                    assert door._tail._task is not None
+                    assert door._tail._task is not None  # noqa: SLF001
                 async with asyncio.timeout(5):
-                    await door._tail._task
-                assert not door._tail._entries
+                    await door._tail._task  # noqa: SLF001
+                assert not door._tail._entries  # noqa: SLF001
                 async with calling(door, "/v1/changes/stream") as again:
                     await again.until(b"id: ")
-                    await asyncio.to_thread(write, house, "one")
+                    await asyncio.to_thread(write, system, "one")
                     await again.until(b"event: one")
 
         asyncio.run(scenario())

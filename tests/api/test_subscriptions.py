@@ -1,4 +1,4 @@
-"""Subscriptions over the API: what is asked for is checked, secrets are shown once, and what is stored is sealed."""
+"""Subscriptions over the API: requests are checked, secrets are shown once, and stored secrets are encrypted."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from shared import subscription_registrations as registrations
 from shared.auth.keys import Scope, create_key
 from shared.domain.subscription_checks import SubscriptionError
 from shared.http import standard_webhooks
-from tests import sinks
-from tests.estate import Estate
-from tests.sinks import HttpSink, Received
+from tests.support import http_sink
+from tests.support.http_sink import HttpSink, Received
+from tests.support.system import System
 
 NOWHERE = "http://127.0.0.1:9/hook"
 MASK = "••••"
@@ -24,7 +24,7 @@ MASK = "••••"
 
 @pytest.fixture
 def sink() -> Iterator[HttpSink]:
-    with sinks.http_sink() as sink:
+    with http_sink.http_sink() as sink:
         yield sink
 
 
@@ -32,14 +32,14 @@ def path(made: dict[str, Any], operation: str = "") -> str:
     return f"/v1/subscriptions/{made['id']}" + (f"/{operation}" if operation else "")
 
 
-def post(estate: Estate, made: dict[str, Any], operation: str, body: Any = None, status: int = 200) -> Any:
-    answer = estate.house.call("POST", path(made, operation), {} if body is None else body)
+def post(delivery_system: System, made: dict[str, Any], operation: str, body: Any = None, status: int = 200) -> Any:
+    answer = delivery_system.call("POST", path(made, operation), {} if body is None else body)
     assert answer.status_code == status, answer.text
     return answer.get_json()
 
 
-def refused(estate: Estate, **wishes: Any) -> dict[str, Any]:
-    answer = estate.house.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"], **wishes})
+def refused(delivery_system: System, **wishes: Any) -> dict[str, Any]:
+    answer = delivery_system.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"], **wishes})
     assert answer.status_code == 422, answer.text
     errors: dict[str, Any] = answer.get_json()["errors"]
     return errors
@@ -52,8 +52,8 @@ def believed(received: Received, *secrets: str) -> bool:
 
 
 class TestMaking:
-    def test_needs_a_url_and_types_only(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, types=("message.*",))
+    def test_needs_a_url_and_types_only(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, types=("message.*",))
         assert made["secret"].startswith("whsec_")
         assert (made["url"], made["types"], made["state"], made["payload"]) == (
             NOWHERE,
@@ -69,21 +69,21 @@ class TestMaking:
         )
         assert made["retry_schedule"] == [0, 30, 120, 600, 1800]
         assert made["name"] == "127.0.0.1"
-        shown = estate.house.get(path(made))
+        shown = delivery_system.get(path(made))
         assert shown == {name: value for name, value in made.items() if name not in ("secret", "public_key")}
 
-    def test_keeps_all_that_is_asked_for(self, estate: Estate) -> None:
-        estate.house.source("main")
+    def test_keeps_all_that_is_asked_for(self, delivery_system: System) -> None:
+        delivery_system.create_source("main")
         wishes: dict[str, Any] = {
             "name": "billing", "sources": ["main"], "tenant": "acme", "recipient_domains": ["example.net"],
             "tags": ["receipt"], "payload": "cloudevents", "timeout_s": 5, "retry_schedule": [1, 2],
             "rate_per_second": 2.5, "concurrency": 3, "ordered": True,
         }  # fmt: skip
-        made = estate.subscribe(NOWHERE, **wishes)
+        made = delivery_system.create_subscription(NOWHERE, **wishes)
         assert {name: made[name] for name in wishes} == wishes
 
-    def test_takes_a_schedule_by_its_name(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, retry_schedule="standard_webhooks")
+    def test_takes_a_schedule_by_its_name(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, retry_schedule="standard_webhooks")
         assert made["retry_schedule"][-1] == 86_400
 
     @pytest.mark.parametrize(
@@ -109,9 +109,11 @@ class TestMaking:
             ({"colour": "red"}, "colour"),
         ],
     )
-    def test_is_refused_where_a_wish_cannot_be_met(self, estate: Estate, wish: dict[str, Any], field: str) -> None:
-        assert list(refused(estate, **wish)) == [field]
-        assert estate.house.items("/v1/subscriptions") == []
+    def test_is_refused_where_a_wish_cannot_be_met(
+        self, delivery_system: System, wish: dict[str, Any], field: str
+    ) -> None:
+        assert list(refused(delivery_system, **wish)) == [field]
+        assert delivery_system.list_items("/v1/subscriptions") == []
 
     @pytest.mark.parametrize(
         "url",
@@ -120,214 +122,222 @@ class TestMaking:
             "https://user:password@example.com/", "hooks.example.com", "", "http://0x7f.1/", "http://2130706433/",
         ],
     )  # fmt: skip
-    def test_is_refused_where_deliveries_must_not_go(self, estate: Estate, url: str) -> None:
-        assert list(refused(estate, url=url)) == ["url"]
-        made = estate.subscribe(NOWHERE)
-        answer = estate.house.call("PATCH", path(made), {"url": url})
+    def test_is_refused_where_deliveries_must_not_go(self, delivery_system: System, url: str) -> None:
+        assert list(refused(delivery_system, url=url)) == ["url"]
+        made = delivery_system.create_subscription(NOWHERE)
+        answer = delivery_system.call("PATCH", path(made), {"url": url})
         assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["url"])
 
-    def test_tells_a_tenant_nothing_of_the_inside(self, estate: Estate) -> None:
-        estate.house.source("main")
-        with estate.house.engine.begin() as connection:
-            estate.house.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
-        made = [estate.subscribe(NOWHERE, sources=[name]) for name in ("main", "nowhere")]
-        assert estate.house.call("PATCH", path(made[0]), {"sources": ["elsewhere"]}).status_code == 200
+    def test_shows_a_tenant_nothing_internal(self, delivery_system: System) -> None:
+        delivery_system.create_source("main")
+        with delivery_system.engine.begin() as connection:
+            delivery_system.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
+        made = [delivery_system.create_subscription(NOWHERE, sources=[name]) for name in ("main", "nowhere")]
+        assert delivery_system.call("PATCH", path(made[0]), {"sources": ["elsewhere"]}).status_code == 200
 
-    def test_does_not_tell_where_a_name_leads(self) -> None:
+    def test_does_not_reveal_the_addresses_of_a_name(self) -> None:
         with pytest.raises(SubscriptionError) as caught:
             registrations.checked_url("http://localhost/", ())
         assert "localhost is not a public address" in str(caught.value)
         assert "127.0.0.1" not in str(caught.value)
         assert "::1" not in str(caught.value)
 
-    def test_needs_a_key_that_may_write(self, estate: Estate) -> None:
-        with estate.house.engine.begin() as connection:
-            estate.house.key = create_key(connection, "reader", Scope.READ).secret
-        assert estate.house.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"]}).status_code == 403
+    def test_needs_a_key_that_may_write(self, delivery_system: System) -> None:
+        with delivery_system.engine.begin() as connection:
+            delivery_system.key = create_key(connection, "reader", Scope.READ).secret
+        assert delivery_system.call("POST", "/v1/subscriptions", {"url": NOWHERE, "types": ["*"]}).status_code == 403
 
 
 class TestSecrets:
-    def test_are_shown_once(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
-        for answer in (estate.house.call("GET", path(made)), estate.house.call("GET", "/v1/subscriptions")):
+    def test_are_shown_once(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
+        for answer in (delivery_system.call("GET", path(made)), delivery_system.call("GET", "/v1/subscriptions")):
             assert made["secret"] not in answer.text
             assert "hunter2" not in answer.text
         assert made["headers"] == {"Authorization": MASK}
 
-    def test_are_stored_sealed(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
-        ((row,),) = estate.house.execute("SELECT subscriptions::text || encode(secrets, 'escape') FROM subscriptions")
+    def test_are_stored_sealed(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, headers={"Authorization": "Bearer hunter2-hunter2"})
+        ((row,),) = delivery_system.execute(
+            "SELECT subscriptions::text || encode(secrets, 'escape') FROM subscriptions"
+        )
         assert made["secret"] not in row
         assert "hunter2" not in row
 
-    def test_of_a_url_are_hidden_with_its_query(self, estate: Estate) -> None:
-        made = estate.subscribe(f"{NOWHERE}?token=hunter2")
+    def test_of_a_url_are_hidden_with_its_query(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(f"{NOWHERE}?token=hunter2")
         assert made["url"] == f"{NOWHERE}?{MASK}"
 
-    def test_can_be_given(self, estate: Estate) -> None:
+    def test_can_be_given(self, delivery_system: System) -> None:
         given = standard_webhooks.new_secret()
-        assert estate.subscribe(NOWHERE, secret=given)["secret"] == given
+        assert delivery_system.create_subscription(NOWHERE, secret=given)["secret"] == given
 
-    def test_sign_what_is_sent(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        name = estate.change()
-        estate.deliver()
+    def test_sign_what_is_sent(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        name = delivery_system.log_change()
+        delivery_system.deliver()
         (received,) = sink.received
         assert believed(received, made["secret"])
         assert received.headers["webhook-id"] == received.headers["idempotency-key"] == received.json["id"] == name
 
-    def test_of_a_private_key_only_the_public_one_is_shown(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url, scheme="v1a")
+    def test_of_a_private_key_only_the_public_one_is_shown(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url, scheme="v1a")
         assert made["secret"] is None
         assert made["signing"] == [{"scheme": "v1a", "public_key": made["public_key"], "expires_at": None}]
-        estate.change()
-        estate.deliver()
+        delivery_system.log_change()
+        delivery_system.deliver()
         (received,) = sink.received
         scheme, _, signature = received.headers["webhook-signature"].partition(",")
         signed = f"{received.id}.{received.headers['webhook-timestamp']}.".encode() + received.body
         VerifyKey(b64decode(made["public_key"].removeprefix("whpk_"))).verify(signed, b64decode(signature))
         assert scheme == "v1a"
 
-    def test_of_a_given_private_key_stays_a_secret(self, estate: Estate) -> None:
+    def test_of_a_given_private_key_stays_a_secret(self, delivery_system: System) -> None:
         seed = SigningKey.generate()
-        made = estate.subscribe(NOWHERE, secret="whsk_" + b64encode(bytes(seed)).decode())
+        made = delivery_system.create_subscription(NOWHERE, secret="whsk_" + b64encode(bytes(seed)).decode())
         assert (made["secret"], made["public_key"]) == (None, "whpk_" + b64encode(bytes(seed.verify_key)).decode())
 
 
 class TestARotation:
-    def test_signs_with_both_while_they_overlap(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        rotated = post(estate, made, "rotate-secret")
+    def test_signs_with_both_while_they_overlap(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        rotated = post(delivery_system, made, "rotate-secret")
         assert rotated["secret"] != made["secret"]
         begin, end = (datetime.now(UTC) + timedelta(hours=hours) for hours in (23, 24))
         ends = [entry["expires_at"] for entry in rotated["signing"]]
         assert ends[0] is None
         assert begin < datetime.fromisoformat(ends[1]) <= end
-        estate.change()
-        estate.deliver()
+        delivery_system.log_change()
+        delivery_system.deliver()
         assert believed(sink.received[0], made["secret"], rotated["secret"])
 
-    def test_may_leave_nothing_of_a_secret_that_leaked(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        post(estate, made, "rotate-secret")
-        rotated = post(estate, made, "rotate-secret", {"overlap_s": 0})
+    def test_may_leave_nothing_of_a_secret_that_leaked(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        post(delivery_system, made, "rotate-secret")
+        rotated = post(delivery_system, made, "rotate-secret", {"overlap_s": 0})
         assert len(rotated["signing"]) == 1
-        estate.change()
-        estate.deliver()
+        delivery_system.log_change()
+        delivery_system.deliver()
         assert believed(sink.received[0], rotated["secret"])
         assert sink.received[0].headers["webhook-signature"].count("v1,") == 1
 
-    def test_never_lets_an_older_secret_sign_for_longer(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
-        post(estate, made, "rotate-secret", {"overlap_s": 60})
-        rotated = post(estate, made, "rotate-secret", {"overlap_s": 3600})
+    def test_never_lets_an_older_secret_sign_for_longer(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
+        post(delivery_system, made, "rotate-secret", {"overlap_s": 60})
+        rotated = post(delivery_system, made, "rotate-secret", {"overlap_s": 3600})
         soon = datetime.now(UTC) + timedelta(minutes=2)
         assert [datetime.fromisoformat(entry["expires_at"]) < soon for entry in rotated["signing"][1:]] == [False, True]
 
-    def test_may_change_the_scheme(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        rotated = post(estate, made, "rotate-secret", {"scheme": "v1a"})
+    def test_may_change_the_scheme(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        rotated = post(delivery_system, made, "rotate-secret", {"scheme": "v1a"})
         assert (rotated["secret"], rotated["public_key"][:5]) == (None, "whpk_")
-        estate.change()
-        estate.deliver()
+        delivery_system.log_change()
+        delivery_system.deliver()
         assert believed(sink.received[0], made["secret"])
         assert [entry.partition(",")[0] for entry in sink.received[0].headers["webhook-signature"].split()] == [
             "v1a",
             "v1",
         ]
 
-    def test_leaves_ten_old_ones_at_most(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
+    def test_leaves_ten_old_ones_at_most(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
         for _ in range(10):
-            post(estate, made, "rotate-secret")
-        assert "10 old secrets" in post(estate, made, "rotate-secret", status=409)["detail"]
-        assert len(post(estate, made, "rotate-secret", {"overlap_s": 0})["signing"]) == 1
+            post(delivery_system, made, "rotate-secret")
+        assert "10 old secrets" in post(delivery_system, made, "rotate-secret", status=409)["detail"]
+        assert len(post(delivery_system, made, "rotate-secret", {"overlap_s": 0})["signing"]) == 1
 
     @pytest.mark.parametrize("overlap", [-1, 7 * 86_400 + 1])
-    def test_overlaps_for_a_week_at_most(self, estate: Estate, overlap: int) -> None:
-        post(estate, estate.subscribe(NOWHERE), "rotate-secret", {"overlap_s": overlap}, status=422)
+    def test_overlaps_for_a_week_at_most(self, delivery_system: System, overlap: int) -> None:
+        post(
+            delivery_system,
+            delivery_system.create_subscription(NOWHERE),
+            "rotate-secret",
+            {"overlap_s": overlap},
+            status=422,
+        )
 
 
 class TestAChange:
-    def test_leaves_what_is_not_given(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, headers={"X-A": "1", "X-B": "2"}, tags=["a"])
-        answer = estate.house.call("PATCH", path(made), {"tags": ["b"], "headers": {"x-a": None, "X-C": "3"}})
+    def test_leaves_what_is_not_given(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, headers={"X-A": "1", "X-B": "2"}, tags=["a"])
+        answer = delivery_system.call("PATCH", path(made), {"tags": ["b"], "headers": {"x-a": None, "X-C": "3"}})
         changed = answer.get_json()
         assert answer.status_code == 200
         assert (changed["tags"], sorted(changed["headers"]), changed["types"]) == (["b"], ["X-B", "X-C"], ["*"])
         assert changed["version"] == made["version"] + 1
 
-    def test_is_refused_if_somebody_else_was_quicker(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
-        assert estate.house.call("PATCH", path(made), {"version": 1, "tags": ["a"]}).status_code == 200
-        answer = estate.house.call("PATCH", path(made), {"version": 1, "tags": ["b"]})
+    def test_is_refused_if_somebody_else_was_quicker(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
+        assert delivery_system.call("PATCH", path(made), {"version": 1, "tags": ["a"]}).status_code == 200
+        answer = delivery_system.call("PATCH", path(made), {"version": 1, "tags": ["b"]})
         assert (answer.status_code, "version is 2" in answer.text) == (409, True)
 
-    def test_holds_for_what_is_retried(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(f"{sink.url}/old", retry_schedule=[0])
-        sink.then(sinks.answer(500))
-        name = estate.change()
-        sink.always = sinks.answer(500)
-        estate.deliver()
+    def test_holds_for_what_is_retried(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(f"{sink.url}/old", retry_schedule=[0])
+        sink.then(http_sink.answer(500))
+        name = delivery_system.log_change()
+        sink.always = http_sink.answer(500)
+        delivery_system.deliver()
         sink.always = None
-        estate.house.call("PATCH", path(made), {"url": f"{sink.url}/new", "headers": {"X-A": "1"}})
-        (delivery,) = estate.deliveries()
-        estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay")
-        estate.deliver()
+        delivery_system.call("PATCH", path(made), {"url": f"{sink.url}/new", "headers": {"X-A": "1"}})
+        (delivery,) = delivery_system.list_deliveries()
+        delivery_system.call("POST", f"/v1/deliveries/{delivery['id']}/replay")
+        delivery_system.deliver()
         assert (sink.received[-1].path, sink.received[-1].headers["x-a"], sink.received[-1].id) == ("/new", "1", name)
 
 
 class TestPausing:
-    def test_lets_what_comes_wait(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        paused = post(estate, made, "pause")
+    def test_lets_what_comes_wait(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        paused = post(delivery_system, made, "pause")
         assert (paused["state"], paused["state_reason"]) == ("paused", "paused by TIDINGS_ADMIN_KEY")
-        assert post(estate, made, "pause") == paused
-        name = estate.change()
-        estate.deliver()
+        assert post(delivery_system, made, "pause") == paused
+        name = delivery_system.log_change()
+        delivery_system.deliver()
         assert sink.received == []
-        assert post(estate, made, "resume")["state"] == "active"
-        estate.deliver()
+        assert post(delivery_system, made, "resume")["state"] == "active"
+        delivery_system.deliver()
         assert [received.id for received in sink.received] == [name]
 
-    def test_of_a_disabled_one_is_refused(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
-        estate.house.execute("UPDATE subscriptions SET state = 'disabled', state_reason = 'gone'")
-        assert "resume it first" in post(estate, made, "pause", status=409)["detail"]
+    def test_of_a_disabled_one_is_refused(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
+        delivery_system.execute("UPDATE subscriptions SET state = 'disabled', state_reason = 'gone'")
+        assert "resume it first" in post(delivery_system, made, "pause", status=409)["detail"]
 
 
 class TestResuming:
-    def test_forgets_the_failures_of_a_disabled_one(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        sink.then(sinks.answer(410))
-        estate.change()
-        estate.deliver()
-        disabled = estate.house.get(path(made))
+    def test_forgets_the_failures_of_a_disabled_one(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        sink.then(http_sink.answer(410))
+        delivery_system.log_change()
+        delivery_system.deliver()
+        disabled = delivery_system.get(path(made))
         assert (disabled["state"], disabled["health"]["failures"]) == ("disabled", 1)
         assert "410" in disabled["state_reason"]
-        resumed = post(estate, made, "resume")
+        resumed = post(delivery_system, made, "resume")
         assert (resumed["state"], resumed["state_reason"], resumed["health"]["failures"]) == ("active", None, 0)
         assert resumed["health"]["last_error"] == "answered 410"
-        name = estate.change()
-        estate.deliver()
+        name = delivery_system.log_change()
+        delivery_system.deliver()
         assert sink.received[-1].id == name
 
-    def test_has_an_endpoint_tried_that_was_left_alone(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
-        estate.house.execute(
+    def test_has_an_endpoint_tried_that_was_left_alone(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
+        delivery_system.execute(
             "INSERT INTO endpoint_health (subscription_id, openings, open_until)"
             " VALUES (%(id)s, 3, now() + interval '1 hour')",
             id=made["id"],
         )
-        assert estate.house.get(path(made))["health"]["open_until"] is not None
-        assert post(estate, made, "resume")["health"]["open_until"] is None
+        assert delivery_system.get(path(made))["health"]["open_until"] is not None
+        assert post(delivery_system, made, "resume")["health"]["open_until"] is None
 
 
 class TestATest:
-    def test_answers_what_came_back(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url, headers={"Authorization": "hunter2"})
-        sink.then(sinks.answer(201, b"thank you"))
-        told = post(estate, made, "test")
+    def test_answers_what_came_back(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url, headers={"Authorization": "hunter2"})
+        sink.then(http_sink.answer(201, b"thank you"))
+        told = post(delivery_system, made, "test")
         assert (told["status"], told["http_status"]) == ("success", 201)
         assert told["response_capture"]["body"] == "thank you"
         assert told["request_capture"]["headers"]["Authorization"] == MASK
@@ -336,66 +346,66 @@ class TestATest:
         assert received.json["type"] == "test"
         assert received.headers["authorization"] == "hunter2"
 
-    def test_is_no_delivery(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        sink.then(sinks.answer(500))
-        told = post(estate, made, "test")
+    def test_is_no_delivery(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        sink.then(http_sink.answer(500))
+        told = post(delivery_system, made, "test")
         assert (told["status"], told["http_status"], told["usually_means"]) == (
             "failed", 500, "Temporary receiver failure.",
         )  # fmt: skip
-        estate.deliver()
+        delivery_system.deliver()
         assert len(sink.received) == 1
-        assert estate.deliveries() == []
-        assert estate.house.get(path(made))["health"]["failures"] == 0
+        assert delivery_system.list_deliveries() == []
+        assert delivery_system.get(path(made))["health"]["failures"] == 0
 
-    def test_of_an_endpoint_that_is_not_there_says_so(self, estate: Estate) -> None:
-        told = post(estate, estate.subscribe("http://127.0.0.1:9/"), "test")
+    def test_of_an_endpoint_that_is_not_there_says_so(self, delivery_system: System) -> None:
+        told = post(delivery_system, delivery_system.create_subscription("http://127.0.0.1:9/"), "test")
         assert (told["status"], told["http_status"], "DNS" in told["next_action"]) == ("failed", 0, True)
         assert told["response_capture"]["network_error"]
 
-    def test_is_sent_as_a_cloud_event_where_that_is_wished(self, estate: Estate, sink: HttpSink) -> None:
-        post(estate, estate.subscribe(sink.url, payload="cloudevents"), "test")
+    def test_is_sent_as_a_cloud_event_where_that_is_wished(self, delivery_system: System, sink: HttpSink) -> None:
+        post(delivery_system, delivery_system.create_subscription(sink.url, payload="cloudevents"), "test")
         (received,) = sink.received
         assert received.headers["content-type"] == "application/cloudevents+json"
         assert (received.json["specversion"], received.json["type"]) == ("1.0", "dev.tidings.test")
 
 
 class TestRemoving:
-    def test_ends_what_waits(self, estate: Estate, sink: HttpSink) -> None:
-        made = estate.subscribe(sink.url)
-        post(estate, made, "pause")
-        estate.change()
-        estate.deliver()
-        assert estate.house.call("DELETE", path(made)).status_code == 204
-        estate.work()
-        delivery = estate.delivery()
+    def test_ends_what_waits(self, delivery_system: System, sink: HttpSink) -> None:
+        made = delivery_system.create_subscription(sink.url)
+        post(delivery_system, made, "pause")
+        delivery_system.log_change()
+        delivery_system.deliver()
+        assert delivery_system.call("DELETE", path(made)).status_code == 204
+        delivery_system.run_jobs()
+        delivery = delivery_system.get_delivery()
         assert (delivery["status"], delivery["last_error"]) == ("dead", "the subscription was removed")
-        estate.deliver()
+        delivery_system.deliver()
         assert sink.received == []
-        assert estate.house.execute("SELECT 1 FROM pending_deliveries") == []
-        whole = estate.house.get(f"/v1/deliveries/{delivery['id']}")
+        assert delivery_system.execute("SELECT 1 FROM pending_deliveries") == []
+        whole = delivery_system.get(f"/v1/deliveries/{delivery['id']}")
         assert "was removed" in whole["next_action"]
-        assert estate.house.call("POST", f"/v1/deliveries/{delivery['id']}/replay").status_code == 410
+        assert delivery_system.call("POST", f"/v1/deliveries/{delivery['id']}/replay").status_code == 410
 
-    def test_cannot_be_undone_by_cancelling_what_it_started(self, estate: Estate, sink: HttpSink) -> None:
-        with estate.house.engine.begin() as connection:
-            estate.house.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
-        estate.house.call("DELETE", path(estate.subscribe(sink.url)))
-        (job,) = estate.house.items("/v1/jobs")
-        assert estate.house.call("POST", f"/v1/jobs/{job['id']}/cancel").status_code == 409
-        assert estate.house.get(f"/v1/jobs/{job['id']}")["state"] == "queued"
+    def test_cannot_be_undone_by_cancelling_what_it_started(self, delivery_system: System, sink: HttpSink) -> None:
+        with delivery_system.engine.begin() as connection:
+            delivery_system.key = create_key(connection, "billing", Scope.WRITE, "acme").secret
+        delivery_system.call("DELETE", path(delivery_system.create_subscription(sink.url)))
+        (job,) = delivery_system.list_items("/v1/jobs")
+        assert delivery_system.call("POST", f"/v1/jobs/{job['id']}/cancel").status_code == 409
+        assert delivery_system.get(f"/v1/jobs/{job['id']}")["state"] == "queued"
 
-    def test_forgets_what_was_secret(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE, headers={"X-A": "1"})
-        estate.house.call("DELETE", path(made))
-        assert estate.house.execute("SELECT length(secrets), length(headers) FROM subscriptions") == [(0, 0)]
+    def test_forgets_what_was_secret(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE, headers={"X-A": "1"})
+        delivery_system.call("DELETE", path(made))
+        assert delivery_system.execute("SELECT length(secrets), length(headers) FROM subscriptions") == [(0, 0)]
 
-    def test_leaves_nothing_to_be_done_to_it(self, estate: Estate) -> None:
-        made = estate.subscribe(NOWHERE)
-        estate.house.call("DELETE", path(made))
-        assert estate.house.items("/v1/subscriptions") == []
+    def test_leaves_nothing_to_be_done_to_it(self, delivery_system: System) -> None:
+        made = delivery_system.create_subscription(NOWHERE)
+        delivery_system.call("DELETE", path(made))
+        assert delivery_system.list_items("/v1/subscriptions") == []
         for method, operation in OPERATIONS:
-            assert estate.house.call(method, path(made, operation), BODIES.get(operation)).status_code == 404
+            assert delivery_system.call(method, path(made, operation), BODIES.get(operation)).status_code == 404
 
 
 OPERATIONS = [
@@ -406,21 +416,21 @@ BODIES: dict[str, Any] = {"": {}, "rotate-secret": {}, "recover": {"since": "202
 
 
 @pytest.mark.parametrize(("method", "operation"), OPERATIONS)
-def test_an_unknown_subscription_is_not_found(estate: Estate, method: str, operation: str) -> None:
-    answer = estate.house.call(method, path({"id": uuid4()}, operation), BODIES.get(operation))
+def test_an_unknown_subscription_is_not_found(delivery_system: System, method: str, operation: str) -> None:
+    answer = delivery_system.call(method, path({"id": uuid4()}, operation), BODIES.get(operation))
     assert answer.status_code == 404
 
 
-def test_subscriptions_are_listed_the_newest_first(estate: Estate) -> None:
-    made = [estate.subscribe(NOWHERE, name=str(number))["name"] for number in range(3)]
-    assert [item["name"] for item in estate.house.items("/v1/subscriptions", limit=2)] == made[::-1]
-    post(estate, estate.house.items("/v1/subscriptions")[0], "pause")
-    assert [item["name"] for item in estate.house.items("/v1/subscriptions", state="paused")] == ["2"]
+def test_subscriptions_are_listed_the_newest_first(delivery_system: System) -> None:
+    made = [delivery_system.create_subscription(NOWHERE, name=str(number))["name"] for number in range(3)]
+    assert [item["name"] for item in delivery_system.list_items("/v1/subscriptions", limit=2)] == made[::-1]
+    post(delivery_system, delivery_system.list_items("/v1/subscriptions")[0], "pause")
+    assert [item["name"] for item in delivery_system.list_items("/v1/subscriptions", state="paused")] == ["2"]
 
 
-def test_one_whose_secrets_cannot_be_opened_is_shown_with_the_reason(estate: Estate) -> None:
-    made = estate.subscribe(NOWHERE)
-    estate.house.execute("UPDATE subscriptions SET secrets = 'nonsense'")
-    assert "TIDINGS_SECRET_KEYS" in estate.house.get(path(made))["problem"]
-    post(estate, made, "rotate-secret", status=409)
-    post(estate, made, "test", status=409)
+def test_one_whose_secrets_cannot_be_opened_is_shown_with_the_reason(delivery_system: System) -> None:
+    made = delivery_system.create_subscription(NOWHERE)
+    delivery_system.execute("UPDATE subscriptions SET secrets = 'nonsense'")
+    assert "TIDINGS_SECRET_KEYS" in delivery_system.get(path(made))["problem"]
+    post(delivery_system, made, "rotate-secret", status=409)
+    post(delivery_system, made, "test", status=409)

@@ -1,4 +1,4 @@
-"""A key of one tenant opens nothing of another's, nor of what belongs to nobody: at every path of the document."""
+"""A key of one tenant gives no access to what belongs to another tenant or to none, at any path of the API."""
 
 import re
 from collections.abc import Iterator
@@ -8,23 +8,19 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.core.resource import Resource, blueprint
-from tests import estate as estates
-from tests import sinks
-from tests.api import documents
-from tests.api.conftest import in_database
-from tests.api.house import ADMIN_KEY
-from tests.api.neighbours import ALPHA, BRAVO, NOBODY, Neighbour, settle
-from tests.conftest import DatabaseServer
-from tests.estate import Estate
+from tests.support import http_sink, openapi
+from tests.support.databases import DatabasePool
+from tests.support.system import ADMIN_KEY, BEGIN, LOOPBACK, System, open_system
+from tests.support.tenants import ALPHA, BRAVO, NOBODY, Tenant, create_tenants
 
-DOCUMENT = documents.document()
-OPERATIONS = documents.operations(DOCUMENT)
+DOCUMENT = openapi.document()
+OPERATIONS = openapi.operations(DOCUMENT)
 CLOSED = re.compile(r"/v1/(sources|receipts|refusals|erasures|alert|keys|audit|stats)")
 SAYS_NOTHING = re.compile("refusals|stats|reconciliation|failed-deliveries|stream")
 CLOSED_OPERATIONS = {("post", "/v1/messages")}
 
 
-def bodies(other: Neighbour) -> dict[tuple[str, str], Any]:
+def bodies(other: Tenant) -> dict[tuple[str, str], Any]:
     """For each operation that takes a body one that would do something, to somebody else."""
     at = other.places
     return {
@@ -58,7 +54,7 @@ def bodies(other: Neighbour) -> dict[tuple[str, str], Any]:
     }  # fmt: skip
 
 
-def queries(other: Neighbour) -> dict[str, str]:
+def queries(other: Tenant) -> dict[str, str]:
     """For each parameter of a query that names something a value that names another's."""
     at = other.places
     return {
@@ -71,49 +67,45 @@ def queries(other: Neighbour) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def estate(postgres: DatabaseServer, template: str) -> Iterator[Estate]:
-    with (
-        in_database(postgres, template) as made,
-        estates.opened(made.engine.url.render_as_string(hide_password=False)) as estate,
-    ):
-        yield estate
-        estate.clear()
+def system(databases: DatabasePool) -> Iterator[System]:
+    with databases.database() as url, open_system(url, begin=BEGIN, egress_allow=LOOPBACK) as system:
+        yield system
 
 
 @pytest.fixture(scope="module")
-def neighbours(estate: Estate) -> Iterator[dict[str, Neighbour]]:
-    with sinks.http_sink() as sink:
-        yield settle(estate, sink.url)
+def tenants(system: System) -> Iterator[dict[str, Tenant]]:
+    with http_sink.http_sink() as sink:
+        yield create_tenants(system, sink.url)
 
 
 def ask(
-    estate: Estate, key: str, operation: tuple[str, str], about: Neighbour, query: dict[str, str] | None = None
+    system: System, key: str, operation: tuple[str, str], about: Tenant, query: dict[str, str] | None = None
 ) -> TestResponse:
-    """One call of an operation, about everything of a neighbour's."""
+    """One call of an operation, about everything of a tenant's."""
     method, path = operation
     places = about.places | ({"name": f"r-{about.name}"} if "alert-rules" in path else {})
     asked = re.sub(r"\{(\w+)\}", lambda match: places[match[1]], path)
     body = bodies(about).get(operation) if method in ("post", "put", "patch") else None
     if method == "delete" and path == "/v1/suppressions":
         query = {"domain": f"{about.name}.example"}
-    estate.house.key = key
+    system.key = key
     try:
-        return estate.house.call(method.upper(), asked, body, **(query or {}))
+        return system.call(method.upper(), asked, body, **(query or {}))
     finally:
-        estate.house.key = ADMIN_KEY
+        system.key = ADMIN_KEY
 
 
-def rows(estate: Estate) -> set[str]:
+def rows(system: System) -> set[str]:
     """All rows of all tables, as text, but for the notes of when a key was used."""
-    tables = estate.house.execute(
+    tables = system.execute(
         "SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
         " WHERE relkind = 'r' AND nspname = 'public' AND relname NOT IN ('api_keys', 'subscriptions_stamp')"
     )
     statement = " UNION ALL ".join(f"SELECT '{table}: ' || t::text FROM {table} AS t" for (table,) in tables)
-    return {row for (row,) in estate.house.execute(statement)}
+    return {row for (row,) in system.execute(statement)}
 
 
-def told(answer: TestResponse, about: Neighbour) -> str:
+def told(answer: TestResponse, about: Tenant) -> str:
     """What an answer says, without what the request said itself."""
     said = [f"bob@{about.name}.example", f"{about.name}.example"]
     said += about.places.values() if answer.status_code >= 400 else ()
@@ -130,13 +122,13 @@ def is_closed(operation: tuple[str, str]) -> bool:
 @pytest.mark.parametrize("other", [BRAVO, NOBODY])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
 def test_a_tenant_gets_and_changes_nothing_of_others(
-    estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str], other: str
+    system: System, tenants: dict[str, Tenant], operation: tuple[str, str], other: str
 ) -> None:
-    alpha, stranger = neighbours[ALPHA], neighbours[other]
-    foreign = neighbours[BRAVO].words | neighbours[NOBODY].words
-    before = rows(estate)
-    answer = ask(estate, alpha.key, operation, stranger)
-    after = rows(estate)
+    alpha, stranger = tenants[ALPHA], tenants[other]
+    foreign = tenants[BRAVO].words | tenants[NOBODY].words
+    before = rows(system)
+    answer = ask(system, alpha.key, operation, stranger)
+    after = rows(system)
     assert not [word for word in foreign if word in told(answer, stranger)]
     assert before <= after, "what was there is no longer as it was"
     changed = [row for row in after - before if any(word in row for word in foreign)]
@@ -161,23 +153,23 @@ def of_lists() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("path", "name"), of_lists())
-def test_no_filter_brings_what_is_of_others(
-    estate: Estate, neighbours: dict[str, Neighbour], path: str, name: str
+def test_no_filter_returns_what_belongs_to_others(
+    system: System, tenants: dict[str, Tenant], path: str, name: str
 ) -> None:
     for other in (BRAVO, NOBODY):
-        query = {name: queries(neighbours[other])[name]}
-        answer = ask(estate, neighbours[ALPHA].key, ("get", path), neighbours[ALPHA], query)
+        query = {name: queries(tenants[other])[name]}
+        answer = ask(system, tenants[ALPHA].key, ("get", path), tenants[ALPHA], query)
         text = answer.text.replace(query[name], "")
-        assert not [word for word in neighbours[other].words if word in text]
+        assert not [word for word in tenants[other].words if word in text]
 
 
 @pytest.mark.parametrize("operation", [entry for entry in OPERATIONS if entry[0] == "get"], ids=" ".join)
-def test_what_is_hidden_is_there(estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str]) -> None:
+def test_what_is_hidden_is_there(system: System, tenants: dict[str, Tenant], operation: tuple[str, str]) -> None:
     if operation[1] == "/v1/diagnosis":
         pytest.skip("it answers to questions only")
-    answer = ask(estate, ADMIN_KEY, operation, neighbours[BRAVO])
+    answer = ask(system, ADMIN_KEY, operation, tenants[BRAVO])
     assert answer.status_code == 200
-    said = {*neighbours[BRAVO].words, *neighbours[BRAVO].places.values()}
+    said = {*tenants[BRAVO].words, *tenants[BRAVO].places.values()}
     if not SAYS_NOTHING.search(operation[1]):
         assert [word for word in said if word in answer.text]
 
@@ -185,51 +177,51 @@ def test_what_is_hidden_is_there(estate: Estate, neighbours: dict[str, Neighbour
 @pytest.mark.parametrize(
     "operation", [entry for entry in OPERATIONS if entry[0] == "get" and not is_closed(entry)], ids=" ".join
 )
-def test_a_tenant_sees_its_own(estate: Estate, neighbours: dict[str, Neighbour], operation: tuple[str, str]) -> None:
+def test_a_tenant_sees_its_own(system: System, tenants: dict[str, Tenant], operation: tuple[str, str]) -> None:
     query = {"recipient": f"ann@{ALPHA}.example"} if operation[1] == "/v1/diagnosis" else None
-    answer = ask(estate, neighbours[ALPHA].key, operation, neighbours[ALPHA], query)
+    answer = ask(system, tenants[ALPHA].key, operation, tenants[ALPHA], query)
     assert answer.status_code == 200
-    alpha = neighbours[ALPHA]
+    alpha = tenants[ALPHA]
     said = {*alpha.words, *alpha.places.values()}
     assert SAYS_NOTHING.search(operation[1]) or [word for word in said if word in answer.text]
-    foreign = neighbours[BRAVO].words | neighbours[NOBODY].words
+    foreign = tenants[BRAVO].words | tenants[NOBODY].words
     assert not [word for word in foreign if word in answer.text]
 
 
-def test_the_table_of_bodies_is_whole(neighbours: dict[str, Neighbour]) -> None:
+def test_the_table_of_bodies_is_whole(tenants: dict[str, Tenant]) -> None:
     wanted = {(method, path) for method, path in OPERATIONS if "requestBody" in DOCUMENT["paths"][path][method]}
-    assert wanted == set(bodies(neighbours[BRAVO]))
+    assert wanted == set(bodies(tenants[BRAVO]))
 
 
-def test_that_all_is_suppressed_is_seen_without_the_evidence(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
-    answer = ask(estate, neighbours[ALPHA].key, ("get", "/v1/suppressions/{address}"), _about(f"ann@{ALPHA}.example"))
+def test_that_all_is_suppressed_is_seen_without_the_evidence(system: System, tenants: dict[str, Tenant]) -> None:
+    answer = ask(system, tenants[ALPHA].key, ("get", "/v1/suppressions/{address}"), _about(f"ann@{ALPHA}.example"))
     (for_all,) = [entry for entry in answer.get_json()["entries"] if entry["tenant"] is None]
     assert (for_all["reason"], for_all["evidence_event_id"], for_all["note"]) == ("manual", None, None)
     assert BRAVO not in answer.text
 
 
-def test_an_import_cannot_name_another_tenant(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
-    estate.house.key = neighbours[ALPHA].key
+def test_an_import_cannot_name_another_tenant(system: System, tenants: dict[str, Tenant]) -> None:
+    system.key = tenants[ALPHA].key
     rows = [{"address": "one@example.net", "tenant": BRAVO}, {"address": "two@example.net"}]
-    job = estate.job("POST", "/v1/suppressions/import?skip_bad_lines=true", {"rows": rows})
-    estate.house.key = ADMIN_KEY
+    job = system.run_job("POST", "/v1/suppressions/import?skip_bad_lines=true", {"rows": rows})
+    system.key = ADMIN_KEY
     assert (job["report"]["entries"], job["report"]["bad"]) == (1, 1)
-    added = estate.house.execute("SELECT address, tenant FROM suppressions WHERE origin = 'import'")
+    added = system.execute("SELECT address, tenant FROM suppressions WHERE origin = 'import'")
     assert [tuple(row) for row in added] == [("two@example.net", ALPHA)]
 
 
-def test_a_replay_of_everything_is_one_of_its_own(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
-    estate.house.key = neighbours[ALPHA].key
-    job = estate.job("POST", "/v1/deliveries/replay", {"filter": {"status": "delivered"}})
-    estate.house.key = ADMIN_KEY
-    touched = estate.house.execute(
+def test_a_replay_of_everything_is_one_of_its_own(system: System, tenants: dict[str, Tenant]) -> None:
+    system.key = tenants[ALPHA].key
+    job = system.run_job("POST", "/v1/deliveries/replay", {"filter": {"status": "delivered"}})
+    system.key = ADMIN_KEY
+    touched = system.execute(
         "SELECT DISTINCT s.name FROM pending_deliveries AS p JOIN subscriptions AS s ON s.id = p.subscription_id"
     )
     assert job["state"] == "done"
     assert [name for (name,) in touched] == [ALPHA]
 
 
-def test_a_resource_that_does_not_say_what_it_is_to_tenants_is_none(estate: Estate) -> None:
+def test_a_resource_that_does_not_say_what_it_is_to_tenants_is_none(system: System) -> None:
     class Forgetful(Resource):
         rule = "/v1/forgetful"
 
@@ -237,18 +229,18 @@ def test_a_resource_that_does_not_say_what_it_is_to_tenants_is_none(estate: Esta
         blueprint("x", "", (Forgetful,), None, None)  # type: ignore[arg-type]
 
 
-def _about(address: str) -> Neighbour:
-    return Neighbour("x", "", {"address": address})
+def _about(address: str) -> Tenant:
+    return Tenant("x", "", {"address": address})
 
 
-def test_a_key_of_a_tenant_is_shown_as_such(estate: Estate, neighbours: dict[str, Neighbour]) -> None:
-    found = {item["name"]: item["tenant"] for item in estate.house.items("/v1/keys")}
+def test_a_key_of_a_tenant_is_shown_as_such(system: System, tenants: dict[str, Tenant]) -> None:
+    found = {item["name"]: item["tenant"] for item in system.list_items("/v1/keys")}
     assert (found[ALPHA], found[NOBODY]) == (ALPHA, None)
 
 
 @pytest.mark.parametrize("tenant", [ALPHA, None])
 def test_a_subscription_stays_the_tenants_who_has_it(
-    estate: Estate, neighbours: dict[str, Neighbour], tenant: str | None
+    system: System, tenants: dict[str, Tenant], tenant: str | None
 ) -> None:
-    path = f"/v1/subscriptions/{neighbours[BRAVO].places['subscription_id']}"
-    assert estate.house.call("PATCH", path, {"tenant": tenant}).status_code == 422
+    path = f"/v1/subscriptions/{tenants[BRAVO].places['subscription_id']}"
+    assert system.call("PATCH", path, {"tenant": tenant}).status_code == 422

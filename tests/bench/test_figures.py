@@ -1,4 +1,4 @@
-"""What the results say of the figures is what the figures are."""
+"""What the results say about the figures is true of the figures."""
 
 from bench import results
 from bench.figures import Figure, Findings, shown, summary

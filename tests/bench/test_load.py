@@ -1,4 +1,4 @@
-"""The load generator sends what it was given, each once, and counts what came back."""
+"""The load generator sends each request once and counts the responses."""
 
 import socket
 import threading

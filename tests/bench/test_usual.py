@@ -1,4 +1,4 @@
-"""The usual way is slow, and right: otherwise comparing with it would mean nothing."""
+"""The usual way is slow and correct: otherwise a comparison would mean nothing."""
 
 import random
 from collections.abc import Iterator
@@ -22,15 +22,15 @@ from shared.providers import mailchannels
 from shared.receipts import normalize
 from shared.sources.source import Source
 from simulator import staging
-from tests.conftest import DatabaseServer, new_database
+from tests.support.databases import DatabasePool
 
 NOW = datetime.now(UTC)  # there are partitions for these weeks only
 
 
 @pytest.fixture
-def usual_url(postgres: DatabaseServer, template: str) -> Iterator[str]:
+def usual_url(databases: DatabasePool) -> Iterator[str]:
     """A second database, as migrated and as empty as the first."""
-    with new_database(postgres, template) as url:
+    with databases.database() as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""Whatever bytes a provider signs are kept as they are, answered with 200, and cost nobody else anything."""
+"""Any bytes that a provider signs are stored unchanged, answered with 200, and delay no other receipt."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,9 @@ from simulator.providers.base import Dialect
 from simulator.providers.cloudmailin.webhooks import CloudMailin
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.providers.postal.webhooks import Postal
-from tests.chaos import traffic
-from tests.chaos.house import House, eventually
-from tests.chaos.stage import Stage
-from tests.chaos.traffic import Acknowledged, Provider
+from tests.support import traffic
+from tests.support.cluster import Cluster, SimulatedSource, eventually
+from tests.support.traffic import Acknowledged, Provider
 
 ODD = {
     "NUL": b'[{"event":"delivered","customer_handle":"acmeco","request_id":"a\\u0000b","recipients":["\\u0000"]}]',
@@ -43,59 +42,61 @@ DIALECTS: Sequence[type[Dialect]] = (MailChannels, CloudMailin, Ark, Postal)
 
 
 @pytest.mark.parametrize("make", DIALECTS, ids=lambda dialect: dialect.NAME)
-def test_odd_bytes_are_kept_exactly_and_end_processed_or_dead(house: House, stage: Stage, make: type[Dialect]) -> None:
+def test_odd_bytes_are_kept_exactly_and_end_processed_or_dead(
+    cluster: Cluster, source: SimulatedSource, make: type[Dialect]
+) -> None:
     dialect = make()
     slug = f"odd-{dialect.NAME}"
-    source_id = house.add_source(slug, dialect)
+    source_id = cluster.add_source(slug, dialect)
     told = traffic.happenings(20, seed=31)
     with ThreadPoolExecutor(1) as pool:
-        neighbours = pool.submit(stage.provider.send, stage.bodies(told))
-        done = Provider(dialect, house.urls(slug)).send(ODD.values())
+        neighbours = pool.submit(source.provider.send, source.bodies(told))
+        done = Provider(dialect, cluster.urls(slug)).send(ODD.values())
 
     assert set(done.statuses) == {200}
-    stage.every_acknowledged_event_had_its_effect_once(told, neighbours.result())
-    stored = house.rows("SELECT id, body FROM receipts WHERE source_id = %(id)s", id=source_id)
+    source.assert_every_acknowledged_event_stored_once(told, neighbours.result())
+    stored = cluster.rows("SELECT id, body FROM receipts WHERE source_id = %(id)s", id=source_id)
     assert {body: {receipt} for receipt, body in stored} == done.receipts
-    assert set(stage.standing(done.ids)) <= {"processed", "dead"}
-    reasons = house.rows("SELECT reason, detail FROM parked_receipts WHERE source_id = %(id)s", id=source_id)
+    assert set(source.count_by_state(done.ids)) <= {"processed", "dead"}
+    reasons = cluster.rows("SELECT reason, detail FROM parked_receipts WHERE source_id = %(id)s", id=source_id)
     assert {reason for reason, _ in reasons} == {"unreadable"}
     assert all(detail for _, detail in reasons)
 
 
 @pytest.mark.parametrize("make", DIALECTS, ids=lambda dialect: dialect.NAME)
-def test_an_empty_body_is_refused_and_is_no_fault_of_ours(house: House, make: type[Dialect]) -> None:
+def test_an_empty_body_is_refused_and_is_no_fault_of_ours(cluster: Cluster, make: type[Dialect]) -> None:
     dialect = make()
     slug = f"empty-{dialect.NAME}"
-    house.add_source(slug, dialect)
-    assert Provider(dialect, house.urls(slug)).post(b"").status == 401
+    cluster.add_source(slug, dialect)
+    assert Provider(dialect, cluster.urls(slug)).post(b"").status == 401
     assert eventually(
-        lambda: house.rows("SELECT reason FROM refusals WHERE source = %(s)s", s=slug) == [("empty_body",)]
+        lambda: cluster.rows("SELECT reason FROM refusals WHERE source = %(s)s", s=slug) == [("empty_body",)]
     )
 
 
-def test_of_two_hundred_bodies_the_one_that_cannot_be_read_is_dead_with_a_reason(stage: Stage) -> None:
+def test_of_two_hundred_bodies_the_one_that_cannot_be_read_is_dead_with_a_reason(source: SimulatedSource) -> None:
     told = traffic.happenings(199, seed=32)
     events = sorted(told, key=lambda happening: happening.at)[:199]
-    bodies = [stage.dialect.body([event]) for event in events]
+    bodies = [source.dialect.body([event]) for event in events]
     bodies.insert(100, b"authentic, and no JSON")
-    done = stage.provider.send(bodies)
+    done = source.provider.send(bodies)
     assert len(done.ids) == 200
-    stage.every_acknowledged_event_had_its_effect_once(events, done, dead=1)
-    [(reason, detail)] = stage.house.rows(
-        "SELECT reason, detail FROM parked_receipts WHERE source_id = %(id)s", id=stage.source_id
+    source.assert_every_acknowledged_event_stored_once(events, done, dead=1)
+    [(reason, detail)] = source.cluster.rows(
+        "SELECT reason, detail FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     )
     assert reason == "unreadable"
     assert "JSON" in detail
 
 
-def test_the_same_request_fifty_times_at_once_is_one_receipt_and_one_effect(stage: Stage) -> None:
+def test_the_same_request_fifty_times_at_once_is_one_receipt_and_one_effect(source: SimulatedSource) -> None:
     told = traffic.happenings(1, seed=33)
-    body = stage.dialect.body(told)
-    headers = stage.dialect.sign(body, datetime.now(UTC))
+    body = source.dialect.body(told)
+    headers = source.dialect.sign(body, datetime.now(UTC))
     done = Acknowledged()
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: stage.provider.post(body, headers), range(50)))
+        answers = list(pool.map(lambda _: source.provider.post(body, headers), range(50)))
     assert {answer.status for answer in answers} == {200}
     done.receipts[body] = {answer.receipt for answer in answers if answer.receipt}
     assert len(done.ids) == 1
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(told, done)

@@ -1,4 +1,4 @@
-"""Whatever dies under load, and in whatever order: what was answered with 200 has its effect, and has it once."""
+"""Whatever dies under load, in any order: every acknowledged webhook has its effect exactly once."""
 
 import random
 import threading
@@ -8,56 +8,55 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chaos import traffic
-from tests.chaos.house import House, flush
-from tests.chaos.stage import Stage
+from tests.support import traffic
+from tests.support.cluster import Cluster, SimulatedSource, flush
 
 
-def deaths(house: House) -> list[Callable[[], None]]:
+def deaths(cluster: Cluster) -> list[Callable[[], None]]:
     """Every way to die that there is, each with what an operator or a supervisor does about it."""
 
     def die(name: str, how: str) -> Callable[[], None]:
         def death() -> None:
-            getattr(house.processes[name], how)()
+            getattr(cluster.processes[name], how)()
             time.sleep(0.1)
-            house.bring_back(name)
+            cluster.restart(name)
 
         return death
 
     def restart_redis() -> None:
-        house.redis.kill()
-        house.redis.start()
+        cluster.redis.kill()
+        cluster.redis.start()
 
     def crash_postgres() -> None:
-        house.postgres.kill()
-        house.postgres.start()
+        cluster.postgres.kill()
+        cluster.postgres.start()
 
     return [
         die("receiver", "kill"),
         die("receiver 2", "kill_child"),
         die("worker", "kill"),
         die("worker 2", "kill_parent"),
-        house.processes["worker"].kill_child,  # it makes itself another one
+        cluster.processes["worker"].kill_child,  # it makes itself another one
         die("beat", "kill"),
         restart_redis,
-        lambda: flush(house.redis),
-        house.postgres.restart,
+        lambda: flush(cluster.redis),
+        cluster.postgres.restart,
         crash_postgres,
     ]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_nothing_acknowledged_is_lost_or_done_twice_in_whatever_order_everything_is_killed(
-    stage: Stage, seed: int
+    source: SimulatedSource, seed: int
 ) -> None:
     told = traffic.happenings(3000, seed=seed)
-    order = deaths(stage.house)
+    order = deaths(source.cluster)
     random.Random(seed).shuffle(order)
     poison = b"%d: authentic, and no JSON" % seed
     over = threading.Event()
-    bodies = traffic.paced([poison, *stage.bodies(told, seed=seed)], seconds=8, until=over)
+    bodies = traffic.paced([poison, *source.bodies(told, seed=seed)], seconds=8, until=over)
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(stage.provider.send, bodies, repeats=0.1)
+        sending = pool.submit(source.provider.send, bodies, repeats=0.1)
         try:
             for death in order:
                 time.sleep(0.2)
@@ -66,58 +65,60 @@ def test_nothing_acknowledged_is_lost_or_done_twice_in_whatever_order_everything
             over.set()
     done = sending.result()
 
-    stage.house.wait_until_ready()
-    stage.every_acknowledged_event_had_its_effect_once(told, done, dead=1)
+    source.cluster.wait_until_ready()
+    source.assert_every_acknowledged_event_stored_once(told, done, dead=1)
 
 
-def test_two_beats_and_four_workers_do_each_thing_once(stage: Stage) -> None:
-    stage.house.start_and_wait("beat 2", "worker 3", "worker 4")
+def test_two_beats_and_four_workers_do_each_thing_once(source: SimulatedSource) -> None:
+    source.cluster.start_and_wait("beat 2", "worker 3", "worker 4")
     told = traffic.happenings(1000, seed=4)
     # Everything is told twice, in different bodies, so that workers meet over the same events and messages.
-    bodies = stage.bodies(told, seed=4) + stage.bodies(told, seed=5)
+    bodies = source.bodies(told, seed=4) + source.bodies(told, seed=5)
     random.Random(4).shuffle(bodies)
-    done = stage.provider.send(bodies, repeats=0.1)
+    done = source.provider.send(bodies, repeats=0.1)
     assert set(done.statuses) == {200}
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(told, done)
 
 
-def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(stage: Stage) -> None:
-    house = stage.house
-    house.stop("worker 2")
-    sleeper = house.processes["worker"]
+def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source: SimulatedSource) -> None:
+    cluster = source.cluster
+    cluster.stop("worker 2")
+    sleeper = cluster.processes["worker"]
     told = traffic.happenings(100, seed=6)
-    with house.holding_workers():
-        done = stage.provider.send(stage.bodies(told))
-        house.must_come(lambda: bool(house.leased()), "worker")
+    with cluster.hold_workers():
+        done = source.provider.send(source.bodies(told))
+        cluster.wait_for(lambda: bool(cluster.leased()), "worker")
         sleeper.freeze()
-    house.let_time_pass()
-    house.processes["sleeper"] = house.processes.pop("worker")
-    house.start("worker 2")
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
-    before = stage.house.states(stage.source_id), house.rows("SELECT count(*) FROM state_changes")
+    cluster.make_receipts_due()
+    cluster.processes["sleeper"] = cluster.processes.pop("worker")
+    cluster.start("worker 2")
+    source.assert_every_acknowledged_event_stored_once(told, done)
+    before = source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")
 
     said = sleeper.log.stat().st_size
     sleeper.thaw()
 
-    house.must_come(lambda: b"lease was lost" in sleeper.log.read_bytes()[said:], "worker")
-    assert (stage.house.states(stage.source_id), house.rows("SELECT count(*) FROM state_changes")) == before
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
+    cluster.wait_for(lambda: b"lease was lost" in sleeper.log.read_bytes()[said:], "worker")
+    assert (source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")) == before
+    source.assert_every_acknowledged_event_stored_once(told, done)
 
 
-def test_what_kills_every_worker_that_touches_it_ends_dead_and_its_neighbours_are_all_processed(stage: Stage) -> None:
-    house = stage.house
-    house.stop("worker", "worker 2")
+def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processed(
+    source: SimulatedSource,
+) -> None:
+    cluster = source.cluster
+    cluster.stop("worker", "worker 2")
     told = traffic.happenings(60, seed=7)
-    bodies = stage.bodies(told)
+    bodies = source.bodies(told)
     middle = len(bodies) // 2
-    done = stage.provider.send([*bodies[:middle], traffic.DEADLY, *bodies[middle:]])
-    house.start("worker that dies", application="tests.chaos.deadly")
+    done = source.provider.send([*bodies[:middle], traffic.DEADLY, *bodies[middle:]])
+    cluster.start("worker that dies", application="tests.chaos.crashing_worker")
 
-    house.settle(leases_run_out_seconds=0.5, ring=True)
+    cluster.wait_until_processed(leases_run_out_seconds=0.5, ring=True)
 
-    stage.every_acknowledged_event_had_its_effect_once(told, done, dead=1)
-    [(state, reason, attempts)] = house.rows(
-        "SELECT state, reason, attempts FROM parked_receipts WHERE source_id = %(id)s", id=stage.source_id
+    source.assert_every_acknowledged_event_stored_once(told, done, dead=1)
+    [(state, reason, attempts)] = cluster.rows(
+        "SELECT state, reason, attempts FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     )
     assert (state, reason) == ("dead", "attempts_exhausted")
     assert attempts == 6, "the attempt that found five before it"

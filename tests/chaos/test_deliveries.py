@@ -1,4 +1,4 @@
-"""Whatever dies while subscribers are told: each gets every change, and a repetition has the id of the first."""
+"""Whatever dies during deliveries: each subscriber gets every change, and a repetition has the id of the first."""
 
 import random
 import time
@@ -9,49 +9,46 @@ from uuid import UUID
 
 import pytest
 
-from tests import sinks
-from tests.chaos import traffic
-from tests.chaos.house import PATIENCE_SECONDS, House, flush
-from tests.chaos.stage import Stage
-from tests.sinks import HttpSink
-from tests.workers import downstream
+from tests.support import http_sink, rows, traffic
+from tests.support.cluster import PATIENCE_SECONDS, Cluster, SimulatedSource, flush
+from tests.support.http_sink import HttpSink
 
 DELIVERERS = ("deliverer", "deliverer 2")
 
 
 @pytest.fixture
 def sink() -> Iterator[HttpSink]:
-    with sinks.http_sink() as sink:
+    with http_sink.http_sink() as sink:
         yield sink
 
 
-def deaths(house: House) -> list[Callable[[], None]]:
+def deaths(cluster: Cluster) -> list[Callable[[], None]]:
     """Every way to die that matters here, each with what a supervisor does about it."""
 
     def die(name: str) -> Callable[[], None]:
         def death() -> None:
-            house.processes[name].kill()
+            cluster.processes[name].kill()
             time.sleep(0.1)
-            house.bring_back(name)
+            cluster.restart(name)
 
         return death
 
     def restart_redis() -> None:
-        house.redis.kill()
-        house.redis.start()
+        cluster.redis.kill()
+        cluster.redis.start()
 
     def crash_postgres() -> None:
-        house.postgres.kill()
-        house.postgres.start()
+        cluster.postgres.kill()
+        cluster.postgres.start()
 
     kinds = (*DELIVERERS, *DELIVERERS, "worker", "worker 2", "beat")
-    return [*map(die, kinds), restart_redis, lambda: flush(house.redis), crash_postgres]
+    return [*map(die, kinds), restart_redis, lambda: flush(cluster.redis), crash_postgres]
 
 
-def settle(house: House, subscriptions: Sequence[UUID]) -> None:
+def settle(cluster: Cluster, subscriptions: Sequence[UUID]) -> None:
     """Wait until everything that was logged has been delivered to these; leases and waiting times are made to pass."""
     began_at = aged_at = time.monotonic()
-    while left := house.rows(
+    while left := cluster.rows(
         "SELECT (SELECT count(*) FROM state_changes WHERE (transaction, id) > (f.transaction, f.id)) AS to_follow,"
         " (SELECT count(*) FROM pending_deliveries WHERE subscription_id = ANY(%(ids)s)) AS pending FROM fan_out AS f",
         ids=subscriptions,
@@ -60,11 +57,11 @@ def settle(house: House, subscriptions: Sequence[UUID]) -> None:
             return
         now = time.monotonic()
         assert now < began_at + PATIENCE_SECONDS, (
-            f"still to be delivered: {left}; {house.rows('SELECT last_error FROM endpoint_health')}\n"
-            f"{house.last_words(*DELIVERERS)}"
+            f"still to be delivered: {left}; {cluster.rows('SELECT last_error FROM endpoint_health')}\n"
+            f"{cluster.log_tails(*DELIVERERS)}"
         )
         if now > aged_at + 2:
-            with house.engine.begin() as connection:
+            with cluster.engine.begin() as connection:
                 connection.exec_driver_sql(
                     "UPDATE pending_deliveries SET"
                     " lease_until = CASE WHEN lease_until > now() THEN now() - interval '1 s' ELSE lease_until END,"
@@ -78,40 +75,42 @@ def settle(house: House, subscriptions: Sequence[UUID]) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_subscriber_misses_a_change_in_whatever_order_everything_is_killed(
-    stage: Stage, sink: HttpSink, seed: int
+    source: SimulatedSource, sink: HttpSink, seed: int
 ) -> None:
-    house = stage.house
-    house.start_and_wait(*DELIVERERS)
-    with house.engine.begin() as connection:
+    cluster = source.cluster
+    cluster.start_and_wait(*DELIVERERS)
+    with cluster.engine.begin() as connection:
         subscriptions = [
-            downstream.subscribe(connection, house.vault, f"{sink.url}/{number}", sources=[stage.slug], ordered=ordered)
+            rows.insert_subscription(
+                connection, cluster.vault, f"{sink.url}/{number}", sources=[source.slug], ordered=ordered
+            )
             for number, ordered in enumerate((False, True))
         ]
-    order = deaths(house)
+    order = deaths(cluster)
     random.Random(seed).shuffle(order)
     told = traffic.happenings(800, seed=seed)
-    bodies = traffic.paced(stage.bodies(told, seed=seed), seconds=8)
+    bodies = traffic.paced(source.bodies(told, seed=seed), seconds=8)
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(stage.provider.send, bodies)
+        sending = pool.submit(source.provider.send, bodies)
         for death in order:
             time.sleep(0.3)
             death()
     done = sending.result()
-    house.wait_until_ready()
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
-    settle(house, [id_ for id_, _ in subscriptions])
+    cluster.wait_until_ready()
+    source.assert_every_acknowledged_event_stored_once(told, done)
+    settle(cluster, [id_ for id_, _ in subscriptions])
 
     logged = {
         f"{row[0]}-{row[1]}"
-        for row in house.rows(
-            "SELECT transaction::text, id FROM state_changes WHERE source_id = %(id)s", id=stage.source_id
+        for row in cluster.rows(
+            "SELECT transaction::text, id FROM state_changes WHERE source_id = %(id)s", id=source.source_id
         )
     }
     assert logged
     for number, (subscription, _) in enumerate(subscriptions):
         heard = Counter(request.id for request in sink.received if request.path == f"/{number}")
         assert set(heard) == logged
-        made = house.rows(
+        made = cluster.rows(
             "SELECT status, count(*), count(DISTINCT (change_transaction, change_id)) FROM deliveries"
             " WHERE subscription_id = %(id)s GROUP BY status",
             id=subscription,

@@ -1,4 +1,4 @@
-"""An outage of the receivers in which a provider gives up on its webhooks: what it failed to deliver is made up for."""
+"""After an outage in which a provider gave up on its webhooks, reconciliation recovers what it failed to deliver."""
 
 import json
 import subprocess
@@ -17,9 +17,8 @@ from simulator.mail import Happening
 from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.server import ProviderServer
 from simulator.staging import Posting
-from tests import effects
-from tests.chaos import traffic
-from tests.chaos.stage import Stage
+from tests.support import state_checks, traffic
+from tests.support.cluster import SimulatedSource
 
 _RECEIVERS = ("receiver", "receiver 2")
 _COMMAND_SECONDS = 120.0
@@ -27,99 +26,99 @@ _COMMAND_SECONDS = 120.0
 
 @dataclass
 class Outage:
-    """A provider that posts to the house, and what it has to tell."""
+    """A provider that posts to the cluster, and what it has to tell."""
 
-    stage: Stage
+    source: SimulatedSource
     account: MailChannelsAccount
     url: str
 
     def send(self, bodies: Sequence[bytes]) -> set[int]:
         """The statuses that a provider gets which posts each body once."""
         postings = [Posting(body=body, events=len(json.loads(body))) for body in bodies]
-        dialect, log = self.stage.dialect, self.account.log
+        dialect, log = self.source.dialect, self.account.log
         return set(post.send(postings, dialect, self.url, log=log).statuses)
 
     def last_while_the_provider_sends(self, bodies: Sequence[bytes]) -> None:
         """Every receiver is killed, and comes back when the provider has given up."""
         for name in _RECEIVERS:
-            self.stage.house.processes[name].kill()
+            self.source.cluster.processes[name].kill()
         assert self.send(bodies) == {post.NO_ANSWER}
         for name in _RECEIVERS:
-            self.stage.house.start(name)
-        self.stage.house.wait_until_ready()
+            self.source.cluster.start(name)
+        self.source.cluster.wait_until_ready()
 
     def nothing_is_missing(self, told: Sequence[Happening]) -> None:
-        house = self.stage.house
-        house.settle()
-        assert house.states(self.stage.source_id) == effects.expected(self.stage.source_id, told)
-        house.nothing_is_doubled()
+        cluster = self.source.cluster
+        cluster.wait_until_processed()
+        assert cluster.states(self.source.source_id) == state_checks.expected_states(self.source.source_id, told)
+        cluster.assert_nothing_doubled()
 
     def marked(self) -> set[UUID]:
         query = "SELECT receipt_id FROM reconciled_receipts WHERE source_id = %(id)s"
-        return {row[0] for row in self.stage.house.rows(query, id=self.stage.source_id)}
+        return {row[0] for row in self.source.cluster.rows(query, id=self.source.source_id)}
 
 
 @pytest.fixture
-def outage(stage: Stage) -> Iterator[Outage]:
-    with ProviderServer({stage.slug: stage.dialect}) as server:
-        house = stage.house
-        with house.engine.begin() as connection:
+def outage(source: SimulatedSource) -> Iterator[Outage]:
+    with ProviderServer({source.slug: source.dialect}) as server:
+        cluster = source.cluster
+        with cluster.engine.begin() as connection:
             source_service.change(
                 connection,
-                house.vault,
-                stage.slug,
-                credentials={"api_key": stage.dialect.api_key},
-                settings=server.settings(stage.slug),
+                cluster.vault,
+                source.slug,
+                credentials={"api_key": source.dialect.api_key},
+                settings=server.settings(source.slug),
             )
-        account = server.account(stage.slug, MailChannelsAccount)
-        url = account.enrol(house.urls(stage.slug)[0])
-        yield Outage(stage, account, url)
+        account = server.account(source.slug, MailChannelsAccount)
+        url = account.enrol(cluster.urls(source.slug)[0])
+        yield Outage(source, account, url)
 
 
 def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
-    house, told = outage.stage.house, traffic.happenings(300, seed=11)
-    bodies = outage.stage.bodies(told, seed=11)
+    cluster, told = outage.source.cluster, traffic.happenings(300, seed=11)
+    bodies = outage.source.bodies(told, seed=11)
     third = len(bodies) // 3
     assert outage.send(bodies[:third]) == {200}
     outage.last_while_the_provider_sends(bodies[third : 2 * third])
     assert outage.send(bodies[2 * third :]) == {200}
 
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "reconcile", "--source", outage.stage.slug],
+        [sys.executable, "-m", "cli.main", "reconcile", "--source", outage.source.slug],
         cwd=ROOT,
-        env=environment_with({**house._environment, "COLUMNS": "200"}),
+        env=environment_with({**cluster.environment, "COLUMNS": "200"}),
         capture_output=True,
         text=True,
         timeout=_COMMAND_SECONDS,
         check=False,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr + house.last_words(*house.processes)
+    assert done.returncode == 0, done.stdout + done.stderr + cluster.log_tails(*cluster.processes)
     outage.nothing_is_missing(told)
     assert len(outage.marked()) == third
-    missing = house.rows(
-        "SELECT sum(new_events) FROM failed_deliveries WHERE source_id = %(id)s", id=outage.stage.source_id
+    missing = cluster.rows(
+        "SELECT sum(new_events) FROM failed_deliveries WHERE source_id = %(id)s", id=outage.source.source_id
     )
-    assert missing == house.rows(
+    assert missing == cluster.rows(
         "SELECT count(*) FROM events JOIN reconciled_receipts AS r USING (receipt_id) WHERE r.source_id = %(id)s",
-        id=outage.stage.source_id,
+        id=outage.source.source_id,
     )
 
 
 def test_workers_recover_it_by_themselves_and_one_that_is_killed_meanwhile_changes_nothing(outage: Outage) -> None:
-    house, told = outage.stage.house, traffic.happenings(200, seed=12)
-    bodies = outage.stage.bodies(told, seed=12)
+    cluster, told = outage.source.cluster, traffic.happenings(200, seed=12)
+    bodies = outage.source.bodies(told, seed=12)
     outage.last_while_the_provider_sends(bodies)
 
-    house.start_and_wait("deliverer", "deliverer 2")
-    house.must_come(lambda: len(outage.marked()) >= 2, "deliverer", "deliverer 2")
-    house.bring_back("deliverer")
+    cluster.start_and_wait("deliverer", "deliverer 2")
+    cluster.wait_for(lambda: len(outage.marked()) >= 2, "deliverer", "deliverer 2")
+    cluster.restart("deliverer")
     query = "UPDATE reconciliations SET lease_until = least(lease_until, now()), next_at = now()"
 
     def recovered() -> bool:
-        with house.engine.begin() as connection:
+        with cluster.engine.begin() as connection:
             connection.exec_driver_sql(query)  # so that the test need not sit the lease of a dead one out
         return len(outage.marked()) == len(bodies)
 
-    house.must_come(recovered, "deliverer", "deliverer 2")
+    cluster.wait_for(recovered, "deliverer", "deliverer 2")
     outage.nothing_is_missing(told)

@@ -1,4 +1,4 @@
-"""Without its database Tidings accepts nothing, tells each provider so in its own words, and recovers by itself."""
+"""Without its database Tidings accepts nothing, answers with the code of each provider, and recovers by itself."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -11,10 +11,9 @@ from shared.providers.registry import PROVIDERS
 from shared.vocabulary import EventType
 from simulator.mail import Happening
 from simulator.providers.registry import DIALECTS
-from tests.chaos import traffic
-from tests.chaos.house import House, frozen
-from tests.chaos.stage import Stage
-from tests.chaos.traffic import Provider
+from tests.support import traffic
+from tests.support.cluster import Cluster, SimulatedSource, frozen
+from tests.support.traffic import Provider
 
 ANSWER_SECONDS = 5.0  # 1.5 on a machine that has nothing else to do
 
@@ -29,46 +28,46 @@ def down(postgres: embedded.Postgres) -> Iterator[None]:
 TROUBLES: Mapping[str, Callable[[embedded.Postgres], AbstractContextManager[None]]] = {"down": down, "frozen": frozen}
 
 
-def pids(house: House) -> list[list[int]]:
-    return [process_groups.members(house.processes[name].pid) for name in sorted(house.processes)]
+def pids(cluster: Cluster) -> list[list[int]]:
+    return [process_groups.members(cluster.processes[name].pid) for name in sorted(cluster.processes)]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_every_provider_is_told_to_try_again_and_soon(house: House, trouble: str) -> None:
+def test_every_provider_is_asked_to_retry_and_soon(cluster: Cluster, trouble: str) -> None:
     kinds = {"mailwebhook": EventType.INBOUND}
     posts = []
     for name, make in DIALECTS.items():
         dialect = make()
         slug = f"{name}-{trouble}"
-        house.add_source(slug, dialect)
+        cluster.add_source(slug, dialect)
         [message] = {happening.message for happening in traffic.happenings(1, seed=20)}
         assert message
         kind = kinds.get(name, EventType.DELIVERED)
         happening = Happening(kind=kind, at=message.submitted_at, message=message, recipients=message.recipients)
-        posts.append((name, Provider(dialect, house.urls(slug)), dialect.body([happening])))
-    before = pids(house)
+        posts.append((name, Provider(dialect, cluster.urls(slug)), dialect.body([happening])))
+    before = pids(cluster)
 
-    with TROUBLES[trouble](house.postgres):
+    with TROUBLES[trouble](cluster.postgres):
         for name, provider, body in posts:
             answer = provider.post(body)
             assert answer.status == PROVIDERS[name].STATUS_CODES.unavailable
             assert int(answer.headers["retry-after"]) > 0
             assert answer.seconds < ANSWER_SECONDS
-    house.wait_until_ready()
+    cluster.wait_until_ready()
 
     assert [provider.post(body).status for _, provider, body in posts] == [200] * len(posts)
-    house.settle()
-    assert pids(house) == before, "something was started again"
+    cluster.wait_until_processed()
+    assert pids(cluster) == before, "something was started again"
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_what_providers_send_again_afterwards_is_there_once(stage: Stage, trouble: str) -> None:
+def test_what_providers_send_again_afterwards_is_there_once(source: SimulatedSource, trouble: str) -> None:
     told = traffic.happenings(100, seed=21)
-    bodies = stage.bodies(told)
-    before = pids(stage.house)
-    with TROUBLES[trouble](stage.house.postgres):
-        refused = [stage.provider.post(body) for body in bodies[:3]]
+    bodies = source.bodies(told)
+    before = pids(source.cluster)
+    with TROUBLES[trouble](source.cluster.postgres):
+        refused = [source.provider.post(body) for body in bodies[:3]]
     assert {sent.status for sent in refused} == {503}
-    done = stage.provider.send(bodies)
-    stage.every_acknowledged_event_had_its_effect_once(told, done)
-    assert pids(stage.house) == before
+    done = source.provider.send(bodies)
+    source.assert_every_acknowledged_event_stored_once(told, done)
+    assert pids(source.cluster) == before

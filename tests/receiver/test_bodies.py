@@ -24,7 +24,7 @@ from shared.sources import store as sources
 from shared.vocabulary import RefusalReason
 from tests.conftest import DatabaseServer, new_database
 from tests.receiver.test_door import BASIC, BODY, CLOUDMAILIN
-from tests.serving import PATIENCE_SECONDS, Server, serving
+from tests.support.servers import PATIENCE_SECONDS, Server, serving
 
 LIMIT = 1 << 20
 CODES = StatusCodes()

@@ -15,8 +15,8 @@ from shared.postgres import engine, migrate
 from shared.receipts.refusals import Refusal
 from shared.sources import store as sources
 from simulator.providers.mailchannels.webhooks import MailChannels
-from tests.chaos.house import frozen
 from tests.receiving import receiving
+from tests.support.cluster import frozen
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 

@@ -12,8 +12,8 @@ from shared import ids
 from shared.encryption import Vault, new_key
 from shared.postgres import migrate
 from shared.receipts.store import Receipt
-from tests.chaos.house import frozen
 from tests.receiving import Received, receiving
+from tests.support.cluster import frozen
 
 
 def receipt(number, *, key=None, headers="{}"):

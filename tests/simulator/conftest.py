@@ -1,4 +1,4 @@
-"""A receiver, and MailChannels' account that leads to it; the `server` with the account is the test's own."""
+"""A receiver, and an account of MailChannels whose webhook leads to it; each test file has its own `server`."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.server import ProviderServer
-from tests.simulator.ends import Caller, Receiver
+from tests.support.simulator_http import Caller, Receiver
 
 
 @pytest.fixture

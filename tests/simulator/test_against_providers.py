@@ -148,7 +148,7 @@ def test_what_a_dialect_plays_is_understood_as_it_was_meant(variant: str, scenar
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_every_kind_that_is_told_is_heard(name: str) -> None:
+def test_every_kind_that_is_sent_is_parsed(name: str) -> None:
     dialect = DIALECTS[name]()
     provider = provider_of(dialect)
     play = stage(SCENARIOS["mixed"], dialect, count=100, seed=1, now=NOW)

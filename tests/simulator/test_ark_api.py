@@ -1,4 +1,4 @@
-"""Ark's API answers as its documents say."""
+"""Ark's API answers as its documentation says."""
 
 import json
 import re
@@ -15,9 +15,8 @@ from simulator.providers.ark.webhooks import Ark, Form
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import stage
-from tests.simulator.ends import Caller, Receiver
-from tests.simulator.postings import send, some
 from tests.simulator.test_dialects import check_ark
+from tests.support.simulator_http import Caller, Receiver, make_postings, send_postings
 
 WEBHOOK = {"id", "uuid", "name", "url", "events", "allEvents", "enabled", "createdAt"}
 DELIVERY = {"id", "webhookId", "event", "url", "statusCode", "success", "attempt", "willRetry", "timestamp"}
@@ -155,7 +154,7 @@ class TestTest:
         check_ark(account.dialect, headers, noted.body, account.dialect.key_id)
         assert listed(call, webhook) == []
 
-    def test_an_endpoint_that_is_not_there_is_told_in_words(self, call: Caller, account: ArkAccount) -> None:
+    def test_an_unreachable_endpoint_is_reported_in_words(self, call: Caller, account: ArkAccount) -> None:
         webhook = f"/webhooks/{account.enrol('http://127.0.0.1:9/nobody')}"
         result = data(call, "POST", f"{webhook}/test", {"event": "MessageSent"})
         assert (result["success"], result["statusCode"], result["body"]) == (False, None, None)
@@ -169,7 +168,7 @@ class TestDeliveries:
     def test_a_delivery_is_described_by_what_was_sent_and_answered(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        [posting] = send(account, receiver, 503)
+        [posting] = send_postings(account, receiver, 503)
         [delivery] = listed(call, webhook)
         assert set(delivery) == DELIVERY
         assert re.fullmatch(r"whr_[0-9a-z]{12}", delivery["id"])
@@ -183,7 +182,7 @@ class TestDeliveries:
     def test_a_list_says_which_page_it_is(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 500, 501, 502, 503, 504)
+        send_postings(account, receiver, 500, 501, 502, 503, 504)
         document = call("GET", f"{webhook}/deliveries", page=2, perPage=2).document
         assert set(document) == {"data", "page", "perPage", "total", "totalPages", "meta"}
         assert [document[name] for name in ("page", "perPage", "total", "totalPages")] == [2, 2, 5, 3]
@@ -193,16 +192,16 @@ class TestDeliveries:
     def test_thirty_are_listed_unless_more_are_asked_for(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        [posting] = some(account.dialect, 1)
+        [posting] = make_postings(account.dialect, 1)
         post.send([posting] * 101, account.dialect, receiver.endpoint, log=account.log)
         assert [len(listed(call, webhook)), len(listed(call, webhook, perPage=100))] == [30, 100]
 
     def test_outcome_event_and_time_are_filtered(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 200, 500, 410)
+        send_postings(account, receiver, 200, 500, 410)
         account.log.age(timedelta(hours=1))
-        send(account, receiver, 200)
+        send_postings(account, receiver, 200)
         hour_ago = int(datetime.now(UTC).timestamp()) - 1800
         assert [one["statusCode"] for one in listed(call, webhook, success="false")] == [410, 500]
         assert [one["statusCode"] for one in listed(call, webhook, success="true")] == [200, 200]
@@ -231,7 +230,7 @@ class TestDeliveries:
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
         other = f"/webhooks/{account.enrol(f'{receiver.url}/other')}"
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         [delivery] = listed(call, webhook)
         assert listed(call, other) == []
         assert call("GET", f"{other}/deliveries/{delivery['id']}").status == 404
@@ -240,7 +239,7 @@ class TestDeliveries:
     def test_one_delivery_shows_request_and_response(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        [posting] = send(account, receiver, 503)
+        [posting] = send_postings(account, receiver, 503)
         [delivery] = listed(call, webhook)
         detail = data(call, "GET", f"{webhook}/deliveries/{delivery['id']}")
         assert detail == detail | delivery
@@ -267,7 +266,7 @@ class TestRetries:
     def test_a_failed_delivery_is_tried_again_until_it_is_taken(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         receiver.codes = [500]
         account.retry()
         account.retry()
@@ -282,7 +281,7 @@ class TestRetries:
     def test_the_last_attempt_is_the_last(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         receiver.codes = [503] * 99
         for _ in range(RETRIES):
             assert len(account.retry()) == 1
@@ -294,7 +293,7 @@ class TestReplay:
     def test_the_payload_is_sent_anew_with_another_timestamp(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         account.log.age(timedelta(days=4))
         [delivery] = listed(call, webhook)
         replayed = data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
@@ -331,7 +330,7 @@ class TestReplay:
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str, code: int
     ) -> None:
         receiver.codes = [503, code]
-        post.send(some(account.dialect, 1), account.dialect, receiver.endpoint, log=account.log)
+        post.send(make_postings(account.dialect, 1), account.dialect, receiver.endpoint, log=account.log)
         [delivery] = listed(call, webhook)
         replayed = data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
         assert (replayed["success"], replayed["statusCode"]) == (False, code)
@@ -340,7 +339,7 @@ class TestReplay:
     def test_an_endpoint_that_cannot_be_reached_has_no_status_code(self, call: Caller, account: ArkAccount) -> None:
         nobody = "http://127.0.0.1:9/nobody"
         webhook = f"/webhooks/{account.enrol(nobody)}"
-        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
+        post.send(make_postings(account.dialect, 1), account.dialect, nobody, log=account.log)
         [delivery] = listed(call, webhook)
         replayed = data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
         assert (replayed["success"], replayed["statusCode"]) == (False, None)
@@ -348,7 +347,7 @@ class TestReplay:
     def test_a_replay_goes_to_where_the_webhook_is_now(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         data(call, "PATCH", webhook, {"url": f"{receiver.url}/moved"})
         [delivery] = listed(call, webhook)
         data(call, "POST", f"{webhook}/deliveries/{delivery['id']}/replay")
@@ -357,7 +356,7 @@ class TestReplay:
     def test_a_webhook_that_is_not_enabled_is_422_and_an_unknown_delivery_404(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         [delivery] = listed(call, webhook)
         assert call("POST", f"{webhook}/deliveries/whr_unknown/replay").status == 404
         data(call, "PATCH", webhook, {"enabled": False})

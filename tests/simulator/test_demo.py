@@ -1,4 +1,4 @@
-"""The demo shows the whole system, and believes nothing that it has not checked."""
+"""The demo shows the whole system and claims only what it has checked."""
 
 import io
 import os

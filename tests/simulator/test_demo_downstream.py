@@ -1,4 +1,4 @@
-"""What the demo says of its subscribers is held against the log of changes, and what each of them counted."""
+"""The demo compares its subscribers with the change log, and with what each of them counted."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The providers' APIs go wrong in the ways that a client has to bear."""
+"""The providers' APIs fail in the ways that a client must tolerate."""
 
 import http.client
 import json
@@ -13,8 +13,7 @@ from simulator.providers.ark.webhooks import Ark
 from simulator.providers.mailchannels.api import MailChannelsAccount
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
-from tests.simulator.ends import Caller, Receiver
-from tests.simulator.postings import send
+from tests.support.simulator_http import Caller, Receiver, send_postings
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def server() -> Iterator[ProviderServer]:
 
 
 def fail(account: MailChannelsAccount, receiver: Receiver, count: int) -> None:
-    send(account, receiver, *[503] * count)
+    send_postings(account, receiver, *[503] * count)
 
 
 def failed_ids(call: Caller, **query: int) -> list[int]:

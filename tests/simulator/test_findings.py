@@ -1,4 +1,4 @@
-"""What is not as it should be is found."""
+"""Violated expectations are found."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The simulator is a second implementation of the wire formats: it must not lean on the first."""
+"""The simulator is a second implementation of the wire formats: it must not import the first."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Requests for load generators are whole, distinct and genuine."""
+"""Requests for load generators are complete, distinct and correctly signed."""
 
 import json
 from datetime import UTC, datetime

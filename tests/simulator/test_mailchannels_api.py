@@ -1,4 +1,4 @@
-"""MailChannels' API answers as its documents say."""
+"""MailChannels' API answers as its documentation says."""
 
 import json
 import re
@@ -15,9 +15,8 @@ from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import stage
-from tests.simulator.ends import Caller, Receiver
-from tests.simulator.postings import send, some
 from tests.simulator.test_dialects import check_mailchannels
+from tests.support.simulator_http import Caller, Receiver, make_postings, send_postings
 
 BATCH = {"batch_id", "customer_handle", "webhook", "status", "status_code", "created_at", "event_count"}
 NANOSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
@@ -113,7 +112,7 @@ class TestEnrolment:
 
     def test_nothing_is_sent_to_what_is_not_enrolled(self, account: MailChannelsAccount) -> None:
         with pytest.raises(ValueError, match="No webhook is enrolled"):
-            post.send(some(account.dialect, 1), account.dialect, "https://hooks.example/", log=account.log)
+            post.send(make_postings(account.dialect, 1), account.dialect, "https://hooks.example/", log=account.log)
 
 
 class TestValidation:
@@ -163,7 +162,7 @@ class TestBatches:
     def test_a_batch_is_described_by_what_was_sent_and_answered(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        [posting] = send(account, receiver, 503)
+        [posting] = send_postings(account, receiver, 503)
         [batch] = listed(call)
         assert set(batch) == BATCH | {"duration"}
         assert batch["customer_handle"] == "acmeco"
@@ -175,11 +174,11 @@ class TestBatches:
         assert batch["duration"]["unit"] == "milliseconds"
         assert isinstance(batch["duration"]["value"], int)
 
-    def test_a_batch_that_nobody_answered_has_no_status_code_and_no_duration(
+    def test_an_unanswered_batch_has_no_status_code_and_no_duration(
         self, call: Caller, account: MailChannelsAccount
     ) -> None:
         nobody = account.enrol("http://127.0.0.1:9/nobody")
-        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
+        post.send(make_postings(account.dialect, 1), account.dialect, nobody, log=account.log)
         [batch] = listed(call)
         assert set(batch) == BATCH
         assert (batch["status"], batch["status_code"]) == ("no_response", None)
@@ -205,20 +204,20 @@ class TestBatches:
     def test_statuses_are_filtered(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount, statuses: str, found: list[int]
     ) -> None:
-        send(account, receiver, 500, 302, 410, 200, 503)
+        send_postings(account, receiver, 500, 302, 410, 200, 503)
         assert codes(listed(call, statuses=statuses)) == found
 
     def test_the_webhook_is_filtered_by_its_whole_url(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 500)
+        send_postings(account, receiver, 500)
         assert len(listed(call, webhook=receiver.endpoint)) == 1
         assert listed(call, webhook=receiver.url) == []
 
     def test_pages_are_cut_by_limit_and_offset_newest_first(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 500, 501, 502, 503, 504)
+        send_postings(account, receiver, 500, 501, 502, 503, 504)
         assert codes(listed(call, limit=2)) == [504, 503]
         assert codes(listed(call, limit=2, offset=2)) == [502, 501]
         assert codes(listed(call, limit=2, offset=4)) == [500]
@@ -227,16 +226,16 @@ class TestBatches:
     def test_five_hundred_are_listed_at_most(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        [posting] = some(account.dialect, 1)
+        [posting] = make_postings(account.dialect, 1)
         post.send([posting] * 501, account.dialect, receiver.endpoint, log=account.log)
         assert [len(listed(call)), len(listed(call, offset=500))] == [500, 1]
 
     def test_only_the_last_three_days_are_listed_unless_more_are_asked_for(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 500)
+        send_postings(account, receiver, 500)
         account.log.age(timedelta(days=2))
-        send(account, receiver, 501)
+        send_postings(account, receiver, 501)
         account.log.age(timedelta(days=2))
         assert codes(listed(call)) == [501]
         assert codes(listed(call, created_after=at(datetime.now(UTC) - timedelta(days=30)))) == [501, 500]
@@ -244,7 +243,7 @@ class TestBatches:
     def test_the_beginning_of_the_range_belongs_to_it_and_the_end_does_not(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 500)
+        send_postings(account, receiver, 500)
         [delivery] = account.log.failed()
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         account.log.age(delivery.created_at - midnight)
@@ -290,7 +289,7 @@ class TestResend:
     def test_the_same_body_is_posted_again_with_a_fresh_signature(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        [posting] = send(account, receiver, 503)
+        [posting] = send_postings(account, receiver, 503)
         account.dialect.rotate()
         account.log.age(timedelta(days=2))
         [batch] = listed(call)
@@ -303,10 +302,10 @@ class TestResend:
         created = int(re.findall(r"created=(\d+)", second.headers["signature-input"])[0])
         assert abs(created - datetime.now(UTC).timestamp()) < 60
 
-    def test_the_answer_tells_what_came_of_it(
+    def test_the_response_contains_the_result(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         [batch] = listed(call)
         document = call("POST", f"/webhook-batch/{batch['batch_id']}/resend").document
         literal = (
@@ -324,7 +323,7 @@ class TestResend:
     def test_an_endpoint_that_still_fails_is_200_with_its_code(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 503, 503)
+        send_postings(account, receiver, 503, 503)
         receiver.codes = [500]
         answer = call("POST", f"/webhook-batch/{listed(call)[0]['batch_id']}/resend")
         assert (answer.status, answer.document["status_code"]) == (200, 500)
@@ -333,7 +332,7 @@ class TestResend:
         self, call: Caller, account: MailChannelsAccount
     ) -> None:
         nobody = account.enrol("http://127.0.0.1:9/nobody")
-        post.send(some(account.dialect, 1), account.dialect, nobody, log=account.log)
+        post.send(make_postings(account.dialect, 1), account.dialect, nobody, log=account.log)
         answer = call("POST", f"/webhook-batch/{listed(call)[0]['batch_id']}/resend")
         assert answer.status == 200
         assert (answer.document["status_code"], answer.document["duration_in_ms"]) == (None, None)
@@ -349,7 +348,7 @@ class TestResend:
     def test_what_the_list_shows_afterwards_can_be_chosen(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount, after: AfterResend, found: list[int]
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         account.after_resend = after
         [batch] = listed(call)
         answer = call("POST", f"/webhook-batch/{batch['batch_id']}/resend")
@@ -365,7 +364,7 @@ class TestResend:
     def test_another_customers_batch_is_404(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount, server: ProviderServer
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         other = server.account("other", MailChannelsAccount)
         stranger = Caller(base=server.settings("other")["api_base"], headers={"X-Api-Key": other.dialect.api_key})
         assert stranger("POST", f"/webhook-batch/{listed(call)[0]['batch_id']}/resend").status == 404
@@ -374,7 +373,7 @@ class TestResend:
     def test_the_handle_authorizes_a_resend_and_nothing_else(
         self, call: Caller, receiver: Receiver, account: MailChannelsAccount
     ) -> None:
-        send(account, receiver, 503)
+        send_postings(account, receiver, 503)
         by_handle = Caller(base=call.base, headers={"X-Customer-Handle": "acmeco"})
         assert by_handle("POST", f"/webhook-batch/{listed(call)[0]['batch_id']}/resend").status == 200
         assert by_handle("GET", "/webhook-batch").status == 401

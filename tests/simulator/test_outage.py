@@ -1,4 +1,4 @@
-"""A receiver that is down for a while, and what its providers remember of it."""
+"""A receiver that is down for a while, and the failures that its providers record."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.serving import Call
 from simulator.staging import Play, stage
-from tests.simulator.ends import Caller, Receiver
+from tests.support.simulator_http import Caller, Receiver
 
 
 @pytest.fixture

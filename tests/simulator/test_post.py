@@ -1,4 +1,4 @@
-"""Requests go out as their provider would send them."""
+"""Requests are sent as their provider would send them."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from simulator import post
 from simulator.providers.base import RetryRule
 from simulator.providers.mailwebhook.webhooks import MailWebhook
 from simulator.staging import Answer, Posting
-from tests.simulator.postings import some
+from tests.support.simulator_http import make_postings
 
 
 @dataclass
@@ -69,7 +69,7 @@ def dialect() -> MailWebhook:
 
 
 def test_one_connection_keeps_the_order_and_itself(receiver: Receiver, dialect: MailWebhook) -> None:
-    postings = some(dialect, 20)
+    postings = make_postings(dialect, 20)
     outcomes = post.send(postings, dialect, receiver.url, connections=1)
     assert receiver.bodies == [posting.body for posting in postings]
     assert len(receiver.connections) == 1
@@ -78,14 +78,14 @@ def test_one_connection_keeps_the_order_and_itself(receiver: Receiver, dialect: 
 
 
 def test_many_connections_send_everything_once(receiver: Receiver, dialect: MailWebhook) -> None:
-    postings = some(dialect, 60)
+    postings = make_postings(dialect, 60)
     post.send(postings, dialect, receiver.url, connections=6)
     assert sorted(receiver.bodies) == sorted(posting.body for posting in postings)
 
 
 def test_a_failure_is_not_retried_by_default(receiver: Receiver, dialect: MailWebhook) -> None:
     receiver.codes = [503]
-    outcomes = post.send(some(dialect, 1), dialect, receiver.url)
+    outcomes = post.send(make_postings(dialect, 1), dialect, receiver.url)
     assert outcomes.statuses == {503: 1}
     assert [status for _, status in outcomes.surprises] == [503]
 
@@ -93,7 +93,7 @@ def test_a_failure_is_not_retried_by_default(receiver: Receiver, dialect: MailWe
 def test_a_retryable_failure_is_sent_again_on_the_providers_schedule(receiver: Receiver, dialect: MailWebhook) -> None:
     receiver.codes = [503, 429]
     rule = RetryRule(delays_seconds=(0, 0.05), statuses=frozenset({429, 503}))
-    outcomes = post.send(some(dialect, 1), dialect, receiver.url, retry=rule)
+    outcomes = post.send(make_postings(dialect, 1), dialect, receiver.url, retry=rule)
     assert outcomes.statuses == {503: 1, 429: 1, 200: 1}
     assert outcomes.retries == 2
     assert not outcomes.surprises
@@ -102,31 +102,31 @@ def test_a_retryable_failure_is_sent_again_on_the_providers_schedule(receiver: R
 
 def test_a_terminal_failure_is_not_sent_again(receiver: Receiver, dialect: MailWebhook) -> None:
     receiver.codes = [404]
-    outcomes = post.send(some(dialect, 1), dialect, receiver.url, retry=dialect.TRAITS.retry)
+    outcomes = post.send(make_postings(dialect, 1), dialect, receiver.url, retry=dialect.TRAITS.retry)
     assert outcomes.statuses == {404: 1}
     assert outcomes.surprises
 
 
 def test_the_last_attempt_is_the_last(receiver: Receiver, dialect: MailWebhook) -> None:
     receiver.codes = [500] * 9
-    outcomes = post.send(some(dialect, 1), dialect, receiver.url, retry=RetryRule(delays_seconds=(0, 0)))
+    outcomes = post.send(make_postings(dialect, 1), dialect, receiver.url, retry=RetryRule(delays_seconds=(0, 0)))
     assert outcomes.statuses == {500: 3}
     assert len(outcomes.surprises) == 1
 
 
 def test_a_connection_that_was_closed_while_idle_is_no_failure(receiver: Receiver, dialect: MailWebhook) -> None:
     receiver.codes = [200, 0, 200]
-    outcomes = post.send(some(dialect, 2), dialect, receiver.url, connections=1)
+    outcomes = post.send(make_postings(dialect, 2), dialect, receiver.url, connections=1)
     assert outcomes.statuses == {200: 2}
 
 
 def test_no_answer_at_all_is_status_zero(dialect: MailWebhook) -> None:
-    outcomes = post.send(some(dialect, 1), dialect, "http://127.0.0.1:9/webhooks/x")
+    outcomes = post.send(make_postings(dialect, 1), dialect, "http://127.0.0.1:9/webhooks/x")
     assert outcomes.statuses == {post.NO_ANSWER: 1}
 
 
 def test_a_refused_forgery_is_no_surprise_and_an_accepted_one_is(receiver: Receiver, dialect: MailWebhook) -> None:
-    [genuine] = some(dialect, 1)
+    [genuine] = make_postings(dialect, 1)
     forged = Posting(body=genuine.body, events=1, answer=Answer.REFUSED)
     receiver.codes = [401, 200]
     outcomes = post.send([forged, forged], dialect, receiver.url, connections=1)
@@ -134,13 +134,13 @@ def test_a_refused_forgery_is_no_surprise_and_an_accepted_one_is(receiver: Recei
 
 
 def test_the_rate_is_kept(receiver: Receiver, dialect: MailWebhook) -> None:
-    outcomes = post.send(some(dialect, 21), dialect, receiver.url, rate=100)
+    outcomes = post.send(make_postings(dialect, 21), dialect, receiver.url, rate=100)
     assert 0.2 <= outcomes.seconds < 0.6
 
 
-def test_every_answer_is_told(receiver: Receiver, dialect: MailWebhook) -> None:
+def test_every_response_is_reported(receiver: Receiver, dialect: MailWebhook) -> None:
     told: list[int] = []
-    post.send(some(dialect, 5), dialect, receiver.url, on_answer=lambda _posting, status: told.append(status))
+    post.send(make_postings(dialect, 5), dialect, receiver.url, on_answer=lambda _posting, status: told.append(status))
     assert told == [200] * 5
 
 

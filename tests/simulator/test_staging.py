@@ -1,4 +1,4 @@
-"""A play is what its scenario says."""
+"""A play follows its scenario."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Stories end as they say, whatever happens to their events on the way."""
+"""Stories end as declared, whatever happens to their events on the way."""
 
 import random
 from datetime import UTC, datetime
@@ -76,7 +76,7 @@ def test_leaving_out_what_a_provider_has_no_words_for_does_not_change_the_ending
 
 
 @pytest.mark.parametrize("teller", TELLERS)
-def test_every_story_is_told_by_some_provider(teller: Teller) -> None:
+def test_every_story_is_sent_by_some_provider(teller: Teller) -> None:
     assert any(tellable(teller, make.TRAITS) for make in DIALECTS.values())
 
 
@@ -87,13 +87,13 @@ def test_every_fate_belongs_to_a_recipient_of_the_message() -> None:
         assert set(story.fates) <= set(story.message.recipients)
 
 
-def test_a_timeless_provider_tells_no_story_that_hangs_on_the_order() -> None:
+def test_a_provider_without_times_sends_no_story_that_depends_on_the_order() -> None:
     traits = DIALECTS["cloudmailin"].TRAITS
     assert not tellable(stories.bounce_after_delivery, traits)
     assert not tellable(stories.still_trying, traits)
     assert tellable(stories.different_fates, traits)
 
 
-def test_the_same_seed_tells_the_same_story() -> None:
+def test_the_same_seed_makes_the_same_story() -> None:
     for teller in TELLERS:
         assert a_story(teller, 7) == a_story(teller, 7)

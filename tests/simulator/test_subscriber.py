@@ -1,4 +1,4 @@
-"""The subscriber takes what is genuine, fails in every way that it is told to, and knows what it missed."""
+"""The subscriber accepts genuine webhooks, fails in every way that it is configured to, and knows what it missed."""
 
 import http.client
 import json
@@ -106,7 +106,7 @@ def test_a_signature_of_long_ago_is_refused(subscriber: Subscriber, sender: Send
     assert subscriber.tally.bad_signatures == 1
 
 
-def test_nobody_is_trusted_whose_secret_is_not_known(subscriber: Subscriber) -> None:
+def test_an_unknown_secret_is_not_trusted(subscriber: Subscriber) -> None:
     assert Sender(subscriber, standard_webhooks.new_secret()).tell("1-1") == 401
 
 
@@ -170,7 +170,7 @@ def test_it_can_hang_without_having_taken_anything(subscriber: Subscriber, sende
     assert subscriber.tally.missed(["1-1"]) == ["1-1"]
 
 
-def test_whoever_waits_for_one_that_hangs_is_let_go_at_its_end(secret: str) -> None:
+def test_a_hanging_request_ends_when_the_subscriber_stops(secret: str) -> None:
     with Subscriber(behaviours.hanging()) as subscriber:
         subscriber.trust(secret)
         connection = Sender(subscriber, secret).open("1-1")
@@ -260,7 +260,7 @@ def test_a_behaviour_begins_anew_when_it_is_switched_on(subscriber: Subscriber, 
     assert [sender.tell("1-2") for _ in range(2)] == [200, 503]
 
 
-def test_nothing_is_lost_from_the_count_when_many_are_told_at_once(subscriber: Subscriber, sender: Sender) -> None:
+def test_no_request_is_lost_from_the_count_when_many_arrive_at_once(subscriber: Subscriber, sender: Sender) -> None:
     names = [f"1-{number}" for number in range(100)]
     subscriber.behave(behaviours.flapping(4))
     with ThreadPoolExecutor(8) as pool:

@@ -1,8 +1,7 @@
-"""However a subscriber fails, in the end it has missed nothing; and it got twice only what it took in silence."""
+"""However a subscriber fails, it misses nothing, and gets twice only what it accepted without answering."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from ipaddress import ip_network
 
 import pytest
 
@@ -10,35 +9,31 @@ from shared.db import deliveries
 from simulator.subscribing import behaviours
 from simulator.subscribing.behaviours import Behaviour
 from simulator.subscribing.subscriber import Subscriber
-from tests.workers import downstream as downstreams
-from tests.workers import workshop as workshops
-from tests.workers.downstream import Downstream
+from tests.support.system import LOOPBACK, System, open_system
 
 _TIMEOUT_SECONDS = 1
 _CHANGES = 3
 
 
 @pytest.fixture
-def downstream(database_url: str) -> Iterator[Downstream]:
-    loopback = (ip_network("127.0.0.0/8"),)
-    with (
-        workshops.opened(database_url, egress_allow=loopback) as workshop,
-        downstreams.opened(workshop) as opened,
-    ):
-        yield opened
+def system(database_url: str) -> Iterator[System]:
+    with open_system(database_url, egress_allow=LOOPBACK) as system:
+        yield system
 
 
 @pytest.fixture
-def subscriber(downstream: Downstream) -> Iterator[Subscriber]:
+def subscriber(system: System) -> Iterator[Subscriber]:
     with Subscriber() as subscriber:
-        subscription = downstream.subscribe(subscriber.endpoint, timeout_s=_TIMEOUT_SECONDS, retry_schedule=[60] * 5)
-        subscriber.trust(downstream.secrets[subscription])
+        subscription = system.insert_subscription(
+            subscriber.endpoint, timeout_s=_TIMEOUT_SECONDS, retry_schedule=[60] * 5
+        )
+        subscriber.trust(system.signing_secrets[subscription])
         yield subscriber
 
 
-def replay_dead(downstream: Downstream) -> None:
-    dead = [row[0] for row in downstream.workshop.rows("SELECT id FROM deliveries WHERE status = 'dead'")]
-    with downstream.workshop.ctx.engine.begin() as connection:
+def replay_dead(system: System) -> None:
+    dead = [row[0] for row in system.rows("SELECT id FROM deliveries WHERE status = 'dead'")]
+    with system.ctx.engine.begin() as connection:
         deliveries.replay(connection, dead, datetime.now(UTC))
 
 
@@ -62,17 +57,17 @@ def replay_dead(downstream: Downstream) -> None:
     ],
 )
 def test_whatever_a_subscriber_does_it_misses_nothing_in_the_end(
-    downstream: Downstream, subscriber: Subscriber, behaviour: Behaviour, status: str, doubles: bool
+    system: System, subscriber: Subscriber, behaviour: Behaviour, status: str, doubles: bool
 ) -> None:
     subscriber.behave(behaviour)
-    names = [downstream.change() for _ in range(_CHANGES)]
-    downstream.deliver()
-    assert [found for found, _ in downstream.statuses()] == [status] * _CHANGES
+    names = [system.log_change() for _ in range(_CHANGES)]
+    system.deliver()
+    assert [found for found, _ in system.delivery_statuses()] == [status] * _CHANGES
 
     subscriber.behave(behaviours.healthy())
-    replay_dead(downstream)
-    downstream.come_due()
-    downstream.deliver()
+    replay_dead(system)
+    system.make_deliveries_due()
+    system.deliver()
     tally = subscriber.tally
     assert tally.missed(names) == []
     assert set(tally.doubled()) == (set(names) if doubles else set())

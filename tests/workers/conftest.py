@@ -1,14 +1,20 @@
-"""A workshop for each test."""
+"""A system for each test."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.workers import workshop as workshops
-from tests.workers.workshop import Workshop
+from tests.support.system import System, open_system
+from tests.support.transitional import Workshop
 
 
 @pytest.fixture
-def workshop(database_url: str) -> Iterator[Workshop]:
-    with workshops.opened(database_url) as opened:
-        yield opened
+def system(database_url: str) -> Iterator[System]:
+    with open_system(database_url) as system:
+        yield system
+
+
+@pytest.fixture
+def workshop(system: System) -> Workshop:
+    """The system, under the names of the tests of erasure and fan-out."""
+    return Workshop(system)

@@ -1,4 +1,4 @@
-"""What the Celery application is set up to do."""
+"""The configuration of the Celery application."""
 
 import json
 import os
@@ -20,7 +20,7 @@ except ZeroDivisionError:
 """
 
 
-def test_a_task_that_fails_is_told_of_in_the_log() -> None:
+def test_a_failed_task_is_logged() -> None:
     environment = {**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0"}
     done = subprocess.run(
         [sys.executable, "-c", _FAILING],

@@ -16,11 +16,11 @@ from shared.changes import payload as change_payload
 from shared.db import deliveries
 from shared.domain.subscriptions import SigningSecret
 from shared.http import standard_webhooks
-from tests import sinks
-from tests.sinks import HttpSink, answer
-from tests.workers import downstream as downstreams
-from tests.workers import workshop as workshops
-from tests.workers.downstream import Downstream
+from tests.support import http_sink as sinks
+from tests.support import transitional as downstreams
+from tests.support import transitional as workshops
+from tests.support.http_sink import HttpSink, answer
+from tests.support.transitional import Downstream
 from workers import deliveries as delivering
 from workers.jobs import abandon
 

@@ -40,10 +40,10 @@ from shared.suppression.provider_sync import Comparison
 from shared.suppression.queries import Wanted
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, SuppressionOrigin, SuppressionReason
-from tests import sinks
-from tests.workers import downstream as downstreams
-from tests.workers import workshop as workshops
-from tests.workers.workshop import Workshop
+from tests.support import http_sink as sinks
+from tests.support import transitional as downstreams
+from tests.support import transitional as workshops
+from tests.support.transitional import Workshop
 from workers import process_receipts as draining
 from workers import suppressions as workers_suppressions
 from workers.delivering import bodies

@@ -10,9 +10,8 @@ import pytest
 
 from shared import ids
 from shared.db import fan_out as log_following
-from tests.workers import downstream as downstreams
-from tests.workers.downstream import Downstream
-from tests.workers.workshop import Workshop
+from tests.support import transitional as downstreams
+from tests.support.transitional import Downstream, Workshop
 from workers import fan_out
 from workers import process_receipts as draining
 from workers.delivering.subscribers import Subscribers

@@ -1,4 +1,4 @@
-"""The tables stay small: partitions are there before they are needed, and what retention has passed goes."""
+"""Tables stay small: partitions exist before they are needed, and retention deletes old rows."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ import pytest
 from shared import ids
 from shared.operations import retention
 from shared.postgres import partitions
-from tests.workers.workshop import Workshop
+from tests.support.system import System
 from workers import maintenance
 from workers import process_receipts as draining
 
@@ -18,23 +18,25 @@ NOW = datetime.now(UTC)
 RETENTION = timedelta(days=30)
 LONG_AGO = NOW - RETENTION - timedelta(days=15)
 
+MAINTENANCE_LOCK = 0x71D1466  # of which every process of every version has to take the same
 
-def partitions_of(workshop: Workshop, table: str = "receipts") -> list[str]:
+
+def partitions_of(system: System, table: str = "receipts") -> list[str]:
     """Their names, in the order of time."""
-    rows = workshop.rows(
+    rows = system.rows(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %(table)s::regclass ORDER BY 1", table=table
     )
     return [name for (name,) in rows]
 
 
-def make_partitions(workshop: Workshop, now: datetime) -> list[str]:
-    with workshop.ctx.engine.begin() as connection:
+def make_partitions(system: System, now: datetime) -> list[str]:
+    with system.ctx.engine.begin() as connection:
         return partitions.ensure(connection, now=now)
 
 
-def receive_at(workshop: Workshop, moment: datetime) -> None:
+def receive_at(system: System, moment: datetime) -> None:
     """A receipt of that time, processed."""
-    workshop.run(
+    system.execute(
         "INSERT INTO receipts (id, source_id, received_at, headers, body) VALUES (%(id)s, 1, %(at)s, '{}', '')",
         id=ids.receipt_id(moment),
         at=moment,
@@ -42,157 +44,157 @@ def receive_at(workshop: Workshop, moment: datetime) -> None:
 
 
 class TestPartitions:
-    def test_are_there_for_weeks_to_come(self, workshop: Workshop) -> None:
-        made = make_partitions(workshop, NOW + timedelta(weeks=10))
+    def test_are_there_for_weeks_to_come(self, system: System) -> None:
+        made = make_partitions(system, NOW + timedelta(weeks=10))
         assert len(made) == 6 * len(partitions.TABLES)
-        assert set(made) <= {name for table in partitions.TABLES for name in partitions_of(workshop, table)}
+        assert set(made) <= {name for table in partitions.TABLES for name in partitions_of(system, table)}
         for weeks in range(9, 15):
-            receive_at(workshop, NOW + timedelta(weeks=weeks))
+            receive_at(system, NOW + timedelta(weeks=weeks))
 
-    def test_are_made_once(self, workshop: Workshop) -> None:
-        make_partitions(workshop, NOW + timedelta(weeks=10))
-        assert make_partitions(workshop, NOW + timedelta(weeks=10)) == []
+    def test_are_made_once(self, system: System) -> None:
+        make_partitions(system, NOW + timedelta(weeks=10))
+        assert make_partitions(system, NOW + timedelta(weeks=10)) == []
 
-    def test_meet_without_a_gap_at_every_moment(self, workshop: Workshop) -> None:
+    def test_meet_without_a_gap_at_every_moment(self, system: System) -> None:
         monday = datetime(2031, 3, 3, tzinfo=UTC)
-        make_partitions(workshop, monday)
+        make_partitions(system, monday)
         for moment in (monday - timedelta(milliseconds=1), monday, monday + timedelta(days=7, milliseconds=-1)):
-            receive_at(workshop, moment)
-        rows = workshop.rows("SELECT tableoid::regclass::text, count(*) FROM receipts GROUP BY 1 ORDER BY 1")
+            receive_at(system, moment)
+        rows = system.rows("SELECT tableoid::regclass::text, count(*) FROM receipts GROUP BY 1 ORDER BY 1")
         assert rows == [("receipts_20310224", 1), ("receipts_20310303", 2)]
 
-    def test_that_are_missing_are_made_by_the_hour(self, workshop: Workshop) -> None:
-        newest = partitions_of(workshop)[-1]
-        workshop.run(f"DROP TABLE {newest}")
-        maintenance.maintain(workshop.ctx)
-        assert newest in partitions_of(workshop)
+    def test_that_are_missing_are_made_by_the_hour(self, system: System) -> None:
+        newest = partitions_of(system)[-1]
+        system.execute(f"DROP TABLE {newest}")
+        maintenance.maintain(system.ctx)
+        assert newest in partitions_of(system)
 
     @pytest.mark.parametrize("trimming", ["trim", "trim_history"])
     def test_are_made_whatever_becomes_of_what_is_old(
-        self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, trimming: str
+        self, system: System, monkeypatch: pytest.MonkeyPatch, trimming: str
     ) -> None:
-        newest = partitions_of(workshop)[-1]
-        workshop.run(f"DROP TABLE {newest}")
+        newest = partitions_of(system)[-1]
+        system.execute(f"DROP TABLE {newest}")
         monkeypatch.setattr(retention, trimming, Mock(side_effect=RuntimeError("it takes too long")))
         with pytest.raises(RuntimeError):
-            maintenance.maintain(workshop.ctx)
-        assert newest in partitions_of(workshop)
+            maintenance.maintain(system.ctx)
+        assert newest in partitions_of(system)
 
 
 class TestWhatRetentionHasPassed:
-    def test_is_dropped_by_the_partition_and_the_rest_stays(self, workshop: Workshop) -> None:
+    def test_is_dropped_by_the_partition_and_the_rest_stays(self, system: System) -> None:
         kept = NOW - RETENTION + timedelta(hours=1)
-        make_partitions(workshop, LONG_AGO)
-        oldest = partitions_of(workshop)[0]
-        make_partitions(workshop, kept)
-        receive_at(workshop, LONG_AGO)
-        receive_at(workshop, kept)
-        receive_at(workshop, NOW)
+        make_partitions(system, LONG_AGO)
+        oldest = partitions_of(system)[0]
+        make_partitions(system, kept)
+        receive_at(system, LONG_AGO)
+        receive_at(system, kept)
+        receive_at(system, NOW)
 
-        maintenance.maintain(workshop.ctx)
+        maintenance.maintain(system.ctx)
 
-        assert workshop.rows("SELECT received_at FROM receipts ORDER BY 1") == [(kept,), (NOW,)]
-        assert oldest not in partitions_of(workshop)
+        assert system.rows("SELECT received_at FROM receipts ORDER BY 1") == [(kept,), (NOW,)]
+        assert oldest not in partitions_of(system)
 
-    def test_is_trimmed_from_the_tables_that_tell_repetitions_apart(self, workshop: Workshop) -> None:
+    def test_is_trimmed_from_the_tables_that_detect_repetitions(self, system: System) -> None:
         old, young = ids.receipt_id(LONG_AGO), ids.receipt_id(NOW)
         for receipt, at in ((old, LONG_AGO), (young, NOW)):
-            workshop.run("INSERT INTO receipt_keys VALUES (%(key)s, %(id)s, %(at)s)", key=uuid4(), id=receipt, at=at)
-            workshop.run("INSERT INTO event_keys VALUES (%(key)s, %(id)s)", key=uuid4(), id=ids.event_id(receipt, 0))
-            workshop.run(
+            system.execute("INSERT INTO receipt_keys VALUES (%(key)s, %(id)s, %(at)s)", key=uuid4(), id=receipt, at=at)
+            system.execute("INSERT INTO event_keys VALUES (%(key)s, %(id)s)", key=uuid4(), id=ids.event_id(receipt, 0))
+            system.execute(
                 "INSERT INTO refusals VALUES (%(id)s, 's', %(at)s, 401, 'stale', '', NULL, '{}', 0)",
                 id=receipt,
                 at=at,
             )
-            workshop.run(
+            system.execute(
                 "INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, bytes, available_at,"
                 " parked_at) VALUES (%(id)s, 1, 'dead', 'failed', '', 0, %(at)s, %(at)s)",
                 id=receipt,
                 at=at,
             )
-        with workshop.ctx.engine.begin() as connection:
+        with system.ctx.engine.begin() as connection:
             trimmed = retention.trim(connection, NOW - RETENTION)
         for table in ("receipt_keys", "refusals", "parked_receipts", "event_keys"):
             assert trimmed[table] == 1
-            assert len(workshop.rows(f"SELECT * FROM {table}")) == 1
+            assert len(system.rows(f"SELECT * FROM {table}")) == 1
 
-    def test_is_let_go_of_although_somebody_reads_it_only_later(self, workshop: Workshop) -> None:
-        make_partitions(workshop, LONG_AGO)
-        receive_at(workshop, LONG_AGO)
-        with workshop.ctx.engine.connect() as reader:
+    def test_is_deleted_although_a_reader_is_behind(self, system: System) -> None:
+        make_partitions(system, LONG_AGO)
+        receive_at(system, LONG_AGO)
+        with system.ctx.engine.connect() as reader:
             reader.exec_driver_sql("SELECT count(*) FROM receipts")
-            maintenance.maintain(workshop.ctx)
-            assert workshop.rows("SELECT count(*) FROM receipts") == [(1,)]
-        maintenance.maintain(workshop.ctx)
-        assert workshop.rows("SELECT count(*) FROM receipts") == [(0,)]
+            maintenance.maintain(system.ctx)
+            assert system.rows("SELECT count(*) FROM receipts") == [(1,)]
+        maintenance.maintain(system.ctx)
+        assert system.rows("SELECT count(*) FROM receipts") == [(0,)]
 
-    def test_leaves_what_is_younger_usable(self, workshop: Workshop) -> None:
-        make_partitions(workshop, LONG_AGO)
-        maintenance.maintain(workshop.ctx)
-        source = workshop.add_source("cm", "cloudmailin", {"username": "user", "password": "secret"})
+    def test_leaves_what_is_younger_usable(self, system: System) -> None:
+        make_partitions(system, LONG_AGO)
+        maintenance.maintain(system.ctx)
+        source = system.add_source("cm", "cloudmailin", {"username": "user", "password": "secret"})
         body = {"events": [{"kind": "delivery", "recipient": "ann@example.net", "message_id": "m"}]}
-        workshop.receive(source, json.dumps(body).encode())
-        assert draining.drain(workshop.ctx).new_events == 1
-        assert workshop.rows("SELECT count(*) FROM receipts JOIN events ON receipt_id = receipts.id") == [(1,)]
+        system.store_receipt(source, json.dumps(body).encode())
+        assert draining.drain(system.ctx).new_events == 1
+        assert system.rows("SELECT count(*) FROM receipts JOIN events ON receipt_id = receipts.id") == [(1,)]
 
 
-def test_two_workers_do_not_maintain_at_once(workshop: Workshop) -> None:
-    make_partitions(workshop, LONG_AGO)
-    before = partitions_of(workshop)
-    with workshop.ctx.engine.connect() as other:
-        other.exec_driver_sql(f"SELECT pg_advisory_lock({maintenance._LOCK})")
-        maintenance.maintain(workshop.ctx)
-        assert partitions_of(workshop) == before
-        other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
-    maintenance.maintain(workshop.ctx)
-    assert set(partitions_of(workshop)) < set(before)
+def test_two_workers_do_not_maintain_at_once(system: System) -> None:
+    make_partitions(system, LONG_AGO)
+    before = partitions_of(system)
+    with system.ctx.engine.connect() as other:
+        other.exec_driver_sql(f"SELECT pg_advisory_lock({MAINTENANCE_LOCK})")
+        maintenance.maintain(system.ctx)
+        assert partitions_of(system) == before
+        other.exec_driver_sql(f"SELECT pg_advisory_unlock({MAINTENANCE_LOCK})")
+    maintenance.maintain(system.ctx)
+    assert set(partitions_of(system)) < set(before)
 
 
 class TestTheLogOfChanges:
     """It is kept as long as everything else, and let go of without anybody noticing."""
 
     @staticmethod
-    def write(workshop: Workshop, *types: str) -> None:
+    def write(system: System, *types: str) -> None:
         for name in types:
-            workshop.run("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
+            system.execute("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
 
     @staticmethod
-    def days_pass(workshop: Workshop, days: int) -> None:
-        workshop.run("UPDATE change_marks SET at = at - make_interval(days => %(days)s)", days=days)
+    def days_pass(system: System, days: int) -> None:
+        system.execute("UPDATE change_marks SET at = at - make_interval(days => %(days)s)", days=days)
 
-    def test_is_let_go_of_when_retention_has_passed(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_deleted_when_retention_has_passed(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(maintenance, "_CHANGES_AT_ONCE", 2)
-        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
-        self.write(workshop, *("old",) * 5)
-        maintenance.maintain(workshop.ctx)
-        self.write(workshop, "young")
-        self.days_pass(workshop, 29)
-        maintenance.maintain(workshop.ctx)
-        assert len(workshop.changes()) == 6
-        self.days_pass(workshop, 2)
-        maintenance.maintain(workshop.ctx)
-        assert workshop.changes() == ["young"]
-        assert workshop.rows("SELECT id FROM change_floor") == [(5,)]
+        system.execute("UPDATE fan_out SET transaction = '999999999', id = 1")
+        self.write(system, *("old",) * 5)
+        maintenance.maintain(system.ctx)
+        self.write(system, "young")
+        self.days_pass(system, 29)
+        maintenance.maintain(system.ctx)
+        assert len(system.change_types()) == 6
+        self.days_pass(system, 2)
+        maintenance.maintain(system.ctx)
+        assert system.change_types() == ["young"]
+        assert system.rows("SELECT id FROM change_floor") == [(5,)]
 
-    def test_waits_for_those_who_turn_it_into_deliveries(self, workshop: Workshop) -> None:
-        self.write(workshop, "old")
-        maintenance.maintain(workshop.ctx)
-        self.days_pass(workshop, 31)
-        maintenance.maintain(workshop.ctx)
-        assert workshop.changes() == ["old"]
-        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
-        maintenance.maintain(workshop.ctx)
-        assert workshop.changes() == []
+    def test_waits_for_those_who_turn_it_into_deliveries(self, system: System) -> None:
+        self.write(system, "old")
+        maintenance.maintain(system.ctx)
+        self.days_pass(system, 31)
+        maintenance.maintain(system.ctx)
+        assert system.change_types() == ["old"]
+        system.execute("UPDATE fan_out SET transaction = '999999999', id = 1")
+        maintenance.maintain(system.ctx)
+        assert system.change_types() == []
 
-    def test_is_let_go_of_by_one_at_a_time(self, workshop: Workshop) -> None:
-        workshop.run("UPDATE fan_out SET transaction = '999999999', id = 1")
-        self.write(workshop, "old")
-        maintenance.maintain(workshop.ctx)
-        self.days_pass(workshop, 31)
-        with workshop.ctx.engine.connect() as other:
-            other.exec_driver_sql(f"SELECT pg_advisory_lock({maintenance._LOCK})")
-            maintenance.let_go_of_changes(workshop.ctx, NOW - RETENTION)
-            assert workshop.changes() == ["old"]
-            other.exec_driver_sql(f"SELECT pg_advisory_unlock({maintenance._LOCK})")
-        maintenance.let_go_of_changes(workshop.ctx, NOW - RETENTION)
-        assert workshop.changes() == []
+    def test_is_deleted_by_one_worker_at_a_time(self, system: System) -> None:
+        system.execute("UPDATE fan_out SET transaction = '999999999', id = 1")
+        self.write(system, "old")
+        maintenance.maintain(system.ctx)
+        self.days_pass(system, 31)
+        with system.ctx.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT pg_advisory_lock({MAINTENANCE_LOCK})")
+            maintenance.let_go_of_changes(system.ctx, NOW - RETENTION)
+            assert system.change_types() == ["old"]
+            other.exec_driver_sql(f"SELECT pg_advisory_unlock({MAINTENANCE_LOCK})")
+        maintenance.let_go_of_changes(system.ctx, NOW - RETENTION)
+        assert system.change_types() == []

@@ -1,0 +1,138 @@
+"""Every error is answered with a problem document that names the cause and reveals nothing internal."""
+
+from base64 import urlsafe_b64encode
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from api.app import create_app
+from api.core.resource import Deps
+from shared.postgres import engine
+from shared.settings import Settings
+from shared.sources import store as stored
+from tests.support.system import ADMIN_KEY, System
+
+HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
+LISTS = ["sources", "receipts", "refusals", "messages", "events", "changes", "keys"]
+
+
+def encoded(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).decode()
+
+
+GARBAGE = ["x", "%00", "ä", "AAAA", "", "x" * 1000] + [
+    encoded(text)
+    for text in (
+        "[]",
+        "{}",
+        "[null]",
+        '["x", "y", "z"]',
+        '["2026-01-01T00:00:00", "0190"]',
+        '["2026-01-01T00:00:00", "00000000-0000-0000-0000-000000000000"]',
+        "[-1]",
+        "[1e400]",
+        "[" * 2000,
+    )
+]
+
+
+@pytest.mark.parametrize("cursor", GARBAGE, ids=range(len(GARBAGE)))
+@pytest.mark.parametrize("name", LISTS)
+def test_a_cursor_that_is_none_is_refused(shared_system: System, name: str, cursor: str) -> None:
+    answer = shared_system.call("GET", f"/v1/{name}", cursor=cursor)
+    assert answer.status_code == 400
+    assert "cursor" in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "x", "", "1.5", "9" * 30])
+def test_a_limit_beyond_the_bounds_is_refused(shared_system: System, name: str, limit: str) -> None:
+    answer = shared_system.call("GET", f"/v1/{name}", limit=limit)
+    assert answer.status_code == 422
+    assert list(answer.get_json()["errors"]) == ["limit"]
+
+
+@pytest.mark.parametrize("path", [*LISTS, "stats", "sources/x"])
+def test_what_is_not_known_in_a_query_is_named(shared_system: System, path: str) -> None:
+    answer = shared_system.call("GET", f"/v1/{path}", recipeint="a@example.net")
+    assert answer.status_code == 422
+    assert list(answer.get_json()["errors"]) == ["recipeint"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/messages?recipient=%00",
+        "/v1/events?source=%00",
+        "/v1/stats?%00=1",
+        "/v1/sources/%00",
+        "/v1/changes?types=%00",
+    ],
+)
+def test_nul_never_reaches_the_database(shared_system: System, path: str) -> None:
+    assert shared_system.call("GET", path).status_code in (404, 422)
+
+
+def test_bytes_that_are_no_text_are_only_not_found(shared_system: System) -> None:
+    assert shared_system.get("/v1/messages?recipient=%ff%fe")["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b'{"a": NaN}', "application/json", 400),
+        (b'{"a": "\\ud800"}', "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b"[]", "application/json", 422),
+        (b"5", "application/json", 422),
+        (b"null", "application/json", 422),
+        (b'{"slug": "\\u0000"}', "application/json", 422),
+        (b'{"slug": "a", "settings": {"a\\u0000": 1}}', "application/json", 422),
+        (b"", "application/json", 422),
+        (b"{}", "text/plain", 415),
+        (b"a=b", "application/x-www-form-urlencoded", 415),
+        (b'"' + b"x" * (1024 * 1024) + b'"', "application/json", 413),
+    ],
+    ids=range(14),
+)
+def test_a_body_that_cannot_be_used_is_refused(
+    shared_system: System, data: bytes, content_type: str, status: int
+) -> None:
+    answer = shared_system.client.post("/v1/sources", data=data, content_type=content_type, headers=HEADERS)
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    assert answer.get_json().keys() >= {"type", "title", "status", "detail"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/nothing", 404), ("PUT", "/v1/sources", 405), ("POST", "/healthz", 405)],
+)
+def test_a_path_or_method_that_is_none_is_a_problem_too(
+    shared_system: System, method: str, path: str, status: int
+) -> None:
+    answer = shared_system.call(method, path)
+    assert (answer.status_code, answer.content_type) == (status, "application/problem+json")
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+def test_a_fault_of_ours_says_nothing_of_the_inside(shared_system: System) -> None:
+    with patch.object(stored, "listed", side_effect=RuntimeError("the inside")):
+        answer = shared_system.call("GET", "/v1/sources")
+    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
+    assert "the inside" not in answer.text
+
+
+def test_a_database_that_is_away_is_said_so(shared_system: System) -> None:
+    away = engine.create("postgresql://nobody@127.0.0.1:1/nothing", application="test")
+    settings = Settings(admin_key=ADMIN_KEY)
+    deps = Deps(settings=settings, engine=away, vault=shared_system.vault, doorbell=shared_system.notifier)
+    client = create_app(deps).test_client()
+    answer: Any = client.get("/v1/sources", headers=HEADERS)
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    assert "Retry-After" in answer.headers
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503

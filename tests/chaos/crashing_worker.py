@@ -1,0 +1,24 @@
+"""Workers that crash on one certain body, as on a fault in a C library: `celery -A tests.chaos.crashing_worker`."""
+
+import os
+from datetime import datetime
+from uuid import UUID
+
+from shared.messages.store import NewEvent
+from shared.receipts import normalize
+from shared.sources.source import Source
+from tests.support.traffic import DEADLY
+from workers.app import app
+
+__all__ = ["app"]
+
+_rows = normalize.rows
+
+
+def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
+    if body == DEADLY:
+        os._exit(1)
+    return _rows(source, receipt_id, received_at, body)
+
+
+normalize.rows = _read

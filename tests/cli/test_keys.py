@@ -1,0 +1,63 @@
+"""`tidings keys`, and how commands find the system to work on."""
+
+import json
+from pathlib import Path
+
+from shared.encryption import Vault
+from tests.support.command_line import Commands
+
+
+def test_a_key_opens_the_api_until_it_is_revoked(commands: Commands) -> None:
+    output = commands.run("keys", "create", "billing", "--scope", "admin")
+    key = output.splitlines()[0]
+    commands.system.key = key
+    (row,) = commands.system.get("/v1/keys")["items"]
+    listed = commands.run("keys", "list")
+    assert "billing" in listed
+    assert key not in listed
+    commands.run("keys", "revoke", str(row["id"]))
+    assert commands.system.call("GET", "/v1/keys").status_code == 401
+    assert "no valid key" in commands.run("keys", "revoke", str(row["id"]), code=2)
+
+
+def test_a_fresh_secret_key_can_be_used(commands: Commands) -> None:
+    vault = Vault([commands.run("keys", "secret").strip()])
+    assert vault.open(vault.seal({"a": "b"})) == {"a": "b"}
+
+
+def test_without_settings_the_one_that_runs_is_found_by_its_data(commands: Commands, tmp_path: Path) -> None:
+    url, key = commands.settings["TIDINGS_DATABASE_URL"], commands.settings["TIDINGS_SECRET_KEYS"]
+    (tmp_path / "ready.json").write_text(json.dumps({"database_url": url, "broker_url": ""}))
+    (tmp_path / "secret_keys").write_text(f"{key}\n")
+    unset = Commands(commands.system, {"TIDINGS_DATABASE_URL": "", "TIDINGS_SECRET_KEYS": ""})
+    commands.system.create_source(provider="cloudmailin", username="u", password="a long password")
+    assert "main" in unset.run("sources", "list", "--data", str(tmp_path))
+    assert "can be read" in unset.run("sources", "check", "--data", str(tmp_path))
+
+
+def test_a_tidings_that_is_nowhere_is_said_so(commands: Commands, tmp_path: Path) -> None:
+    unset = Commands(commands.system, {"TIDINGS_DATABASE_URL": ""})
+    assert "TIDINGS_DATABASE_URL is not set" in unset.run("keys", "list", "--data", str(tmp_path), code=2)
+    away = Commands(commands.system, {"TIDINGS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"})
+    assert "cannot be reached" in away.run("keys", "list", code=2)
+
+
+def test_a_key_of_a_tenant_is_made_by_naming_it(commands: Commands) -> None:
+    output = commands.run("keys", "create", "acme's own", "--scope", "write", "--tenant", "acme")
+    commands.system.key = output.splitlines()[0]
+    assert commands.system.call("GET", "/v1/messages").status_code == 200
+    assert commands.system.call("GET", "/v1/sources").status_code == 403
+    assert "acme" in commands.run("keys", "list")
+
+
+def test_a_tenant_without_a_name_makes_no_key_to_everything(commands: Commands) -> None:
+    assert "--tenant is empty" in commands.run("keys", "create", "acme's own", "--tenant", "", code=2)
+    assert commands.system.get("/v1/keys")["items"] == []
+
+
+def test_what_a_command_changes_is_in_the_audit_log(commands: Commands) -> None:
+    commands.run("keys", "create", "billing")
+    (entry,) = commands.system.get("/v1/audit", actor="command")["items"]
+    assert entry["action"] == "key.created"
+    assert entry["actor"].startswith("command:")
+    assert entry["details"] == {"name": "billing", "scope": "read", "tenant": None}

@@ -1,0 +1,156 @@
+"""`tidings sources`: created, shown, rotated, checked, without showing a secret."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared.sources import store as sources
+from shared.sources.source import open_source
+from simulator.providers.mailchannels.webhooks import MailChannels
+from simulator.server import ProviderServer
+from tests.support import signed_requests
+from tests.support.command_line import Commands
+from tests.support.system import System, mailchannels_event
+
+SECRET = "hunter2-hunter2-hunter2"
+HOOK = json.dumps({"signing_secrets": {"old": SECRET}})
+
+
+def add(commands: Commands, slug: str = "main", provider: str = "mailwebhook", credentials: str = HOOK) -> str:
+    return commands.run("sources", "add", slug, "--provider", provider, "--credentials", credentials)
+
+
+def test_a_source_is_created_and_its_url_is_printed(commands: Commands) -> None:
+    assert "/webhooks/main" in add(commands)
+    assert "main" in commands.run("sources", "list")
+    assert commands.system.get("/v1/sources/main")["provider"] == "mailwebhook"
+
+
+def test_credentials_come_from_a_file_or_from_standard_input(commands: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "credentials.json"
+    file.write_text(HOOK)
+    add(commands, "one", credentials=f"@{file}")
+    commands.run("sources", "add", "two", "--provider", "mailwebhook", "--credentials", "-", says=HOOK)
+    assert {item["slug"] for item in json.loads(commands.run("sources", "list", "--json"))} == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "credentials", "sentence"),
+    [
+        ("mailwebhook", "{}", "signing_secrets"),
+        ("mailwebhook", "{", "no JSON"),
+        ("mailwebhook", "[]", "must be a JSON object"),
+        ("mailwebhook", "@/nowhere/at/all", "cannot be read"),
+        ("postal", "{}", "jwks"),
+    ],
+)
+def test_wrong_credentials_are_refused_in_a_sentence(
+    commands: Commands, provider: str, credentials: str, sentence: str
+) -> None:
+    output = commands.run("sources", "add", "main", "--provider", provider, "--credentials", credentials, code=2)
+    assert sentence in output
+    assert "Traceback" not in output
+
+
+def test_no_command_prints_a_secret(commands: Commands) -> None:
+    outputs = [
+        add(commands),
+        commands.run("sources", "add", "main", "--provider", "mailwebhook", "--credentials", HOOK, code=2),
+        commands.run("sources", "list"),
+        commands.run("sources", "list", "--json"),
+        commands.run("sources", "show", "main"),
+        commands.run("sources", "check"),
+    ]
+    assert not [output for output in outputs if SECRET in output]
+
+
+def test_a_rotation_keeps_the_old_secret_until_it_is_dropped(commands: Commands) -> None:
+    add(commands)
+    commands.run("sources", "rotate", "main", "--credentials", '{"signing_secrets": {"new": "another secret"}}')
+    shown = json.loads(commands.run("sources", "show", "main"))
+    assert shown["credentials"]["signing_secrets"].keys() == {"old", "new"}
+    commands.run("sources", "rotate", "main", "--drop", "signing_secrets.old")
+    shown = json.loads(commands.run("sources", "show", "main"))
+    assert shown["credentials"]["signing_secrets"].keys() == {"new"}
+
+
+def test_a_new_password_lets_the_previous_one_in_until_it_is_dropped(commands: Commands) -> None:
+    add(commands, provider="cloudmailin", credentials=json.dumps({"username": "u", "password": SECRET}))
+    commands.run("sources", "rotate", "main", "--credentials", '{"password": "another password"}')
+    assert accepts(commands.system, SECRET)
+    assert accepts(commands.system, "another password")
+    assert "previous password" in commands.run("sources", "check", "main")
+    commands.run("sources", "rotate", "main", "--drop", "previous")
+    assert not accepts(commands.system, SECRET)
+    assert accepts(commands.system, "another password")
+
+
+def accepts(system: System, password: str) -> bool:
+    from shared.errors import VerificationError
+
+    with system.engine.begin() as connection:
+        row = sources.find(connection, "main")
+    assert row is not None
+    source = open_source(row, system.vault)
+    request = signed_requests.sign_cloudmailin(b"{}", username="u", password=password)
+    try:
+        source.provider.verify(request, source.credentials, datetime.now(UTC))
+    except VerificationError:
+        return False
+    return True
+
+
+def test_a_check_says_what_is_wrong_and_how_to_set_the_provider_up(commands: Commands) -> None:
+    add(commands, "inbound")
+    dialect = MailChannels()
+    with ProviderServer({"events": dialect}) as server:
+        given = json.dumps(dialect.credentials())
+        commands.run(
+            "sources", "add", "events", "--provider", "mailchannels", "--credentials", given,
+            "--setting", f"keys_url={server.keys_url('events')}",
+        )  # fmt: skip
+        good = commands.run("sources", "check")
+    assert f"answers with {dialect.key_id}" in good
+    assert "https://<your host>/webhooks/events" in good
+    assert "endpoint" in good
+    away = commands.run("sources", "check", "events", code=1)
+    assert "keys cannot be fetched" in away
+
+
+def test_a_check_reports_secrets_that_cannot_be_decrypted(commands: Commands) -> None:
+    add(commands)
+    commands.system.execute("UPDATE sources SET credentials = 'nonsense'")
+    assert "TIDINGS_SECRET_KEYS" in commands.run("sources", "check", code=1)
+
+
+def test_a_quarantine_is_opened_and_closed(commands: Commands) -> None:
+    add(commands)
+    commands.run("sources", "quarantine", "main", "--hours", "2")
+    assert "kept apart, not refused" in commands.run("sources", "check", "main")
+    commands.run("sources", "quarantine", "main", "--off")
+    assert commands.system.get("/v1/sources/main")["settings"] == {}
+
+
+def test_a_removed_source_is_out_of_service(commands: Commands) -> None:
+    add(commands, provider="mailchannels", credentials='{"customer_handles": ["acct"]}')
+    commands.system.process_events(mailchannels_event("delivered", "a@example.net"))
+    assert "Aborted" in commands.run("sources", "remove", "main", says="n\n", code=1)
+    commands.run("sources", "remove", "main", "--yes")
+    assert "no sources yet" in commands.run("sources", "list")
+    assert len(commands.system.list_items("/v1/messages")) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "x"),
+        ("check", "x"),
+        ("rotate", "x", "--drop", "api_key"),
+        ("quarantine", "x"),
+        ("remove", "x", "--yes"),
+    ],
+)
+def test_an_unknown_source_is_said_so(commands: Commands, words: tuple[str, ...]) -> None:
+    assert "no source called 'x'" in commands.run("sources", *words, code=2)

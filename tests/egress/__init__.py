@@ -1,1 +1,0 @@
-"""Calling out: where to, and with which bounds."""

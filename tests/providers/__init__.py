@@ -1,1 +1,0 @@
-"""The providers: every vector, every kind of event, every malformed request."""

@@ -1,0 +1,323 @@
+"""What the text of a failure says and how far it is trusted: each judgement is a test here."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.classification import diagnostic_text
+from shared.classification.classify import Hardness, classify, find_codes, hardness
+from shared.classification.patterns import WORDINGS, Wording
+from shared.vocabulary import Classification, EventType
+
+C = Classification
+
+
+def judge(text: str, **known: str) -> Classification:
+    """As the providers' adapters do: the codes out of the text, and the text beside them."""
+    codes = find_codes(*known.values(), text)
+    return classify(enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=text)
+
+
+def test_no_route_to_a_domain_is_an_invalid_domain() -> None:
+    assert judge("554 5.4.4 SMTPSEND.DNS.NonExistentDomain; nonexistent domain") is C.INVALID_DOMAIN
+    assert classify(enhanced_code="5.4.4") is C.INVALID_DOMAIN
+
+
+def test_no_route_for_a_fault_that_passes_is_no_invalid_domain() -> None:
+    assert judge("5.4.4 Name service error for x.example: Host not found, try again") is C.DNS_FAILURE
+    assert judge("5.4.4 connect to mx.x.example: Connection refused") is C.CONNECTION_ERROR
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("550 5.7.1", C.POLICY_REJECTION),
+        ("550 5.7.1 Message refused by policy", C.POLICY_REJECTION),
+        ("550 5.7.1 Delivery not authorized", C.POLICY_REJECTION),
+        ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", C.SPAM_BLOCK),
+        ("550 5.7.1 Messages from [192.0.2.1] weren't sent. Part of their network is on our block list", C.SPAM_BLOCK),
+        ("550-5.7.1 [192.0.2.1 12] Our system has detected that this message is\n550-5.7.1 likely unsolicited mail.",
+         C.SPAM_CONTENT),
+        ("550 5.7.1 message is suspicious due to the very low reputation of the sending domain", C.SPAM_BLOCK),
+        ("550 5.7.1 <gone@x.example>: Relay access denied", C.ROUTING_ERROR),
+        ("550 5.7.1 <gone@x.example>: Recipient address rejected: Access denied", C.POLICY_REJECTION),
+        ("550 5.7.1 This message is not RFC 5322 compliant. To reduce spam, this message has been blocked.",
+         C.POLICY_REJECTION),
+        ("550 5.7.1 RESOLVER.RST.AuthRequired; authentication required", C.POLICY_REJECTION),
+        ("550 5.7.1 User unknown in virtual mailbox table", C.INVALID_RECIPIENT),
+    ],
+)  # fmt: skip
+def test_only_the_text_distinguishes_spam_from_rules_in_a_bare_5_7_1(text: str, expected: Classification) -> None:
+    assert judge(text) is expected
+
+
+@pytest.mark.parametrize("text", ["452 4.2.2 Mailbox full", "552 5.2.2 Over quota", "550 Mailbox is full", "5.2.2"])
+def test_a_full_mailbox_is_full_whichever_code_says_so_and_even_if_the_server_gave_up(text: str) -> None:
+    assert judge(text) is C.MAILBOX_FULL
+    assert hardness(EventType.BOUNCED, C.MAILBOX_FULL) is Hardness.SOFT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "450 4.2.0 <maria@x.example>: Recipient address rejected: Greylisted, see http://postgrey.example/help",
+        "451 4.7.1 Greylisting in action, please come back later",
+        "greylisted",
+        "421 graylisted - try again later; listed at spamhaus",
+        "451 Internal resources are temporarily unavailable",
+    ],
+)
+def test_greylisting_is_a_transient_failure(text: str) -> None:
+    assert judge(text) is C.TRANSIENT_FAILURE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 5.7.26 Unauthenticated email from shop.example is not accepted due to domain's DMARC policy",
+        "421 4.7.32 From: header isn't aligned with either the authenticated SPF or DKIM domain",
+        "550 Message rejected due to DMARC",
+        "554 5.7.9 Message not accepted for policy reasons (DKIM)",
+        "DMARC",
+    ],
+)
+def test_a_failure_of_dmarc_is_a_policy_for_its_cure_is_a_record_of_the_sender(text: str) -> None:
+    assert judge(text) is C.POLICY_REJECTION
+
+
+def test_microsofts_access_denied_says_that_there_is_no_such_recipient() -> None:
+    denied = (
+        "5.4.1 Recipient address rejected: Access denied. AS(201806281) [{}.prod.protection.outlook.com 2026-01-01]"
+    )
+    assert judge(denied.format("BN8NAM12FT030.eop-nam12"), status="550") is C.INVALID_RECIPIENT
+    assert judge("550 5.4.1 Relay Access Denied") is C.ROUTING_ERROR
+    assert judge("550 5.4.1 no answer from host") is C.CONNECTION_ERROR
+    assert classify(enhanced_code="5.4.1", smtp_status="550") is C.ROUTING_ERROR
+
+
+def test_microsofts_null_mx_is_an_unknown_recipient() -> None:
+    assert judge("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found") is C.INVALID_RECIPIENT
+    assert judge("556 5.1.10 Recipient address has null MX") is C.INVALID_DOMAIN
+
+
+def test_a_gmail_mailbox_that_gets_too_much_at_once_is_not_inactive() -> None:
+    text = "550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents delivery"
+    assert judge(text) is C.TRANSIENT_FAILURE
+    assert judge("550 5.2.1 The email account that you tried to reach is disabled") is C.INACTIVE_MAILBOX
+
+
+def test_a_disabled_account_is_the_senders_unless_the_text_means_the_recipients() -> None:
+    assert classify(enhanced_code="5.7.13") is C.POLICY_REJECTION
+    assert judge("525 5.7.13 Your account has been disabled") is C.POLICY_REJECTION
+    assert judge("550 5.7.13 STOREDRV.Deliver; account disabled") is C.INACTIVE_MAILBOX
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # 550 and 554 say little, and the text says more.
+        ("550 Requested action not taken: mailbox unavailable", C.INVALID_RECIPIENT),
+        ("550 5.5.0 Requested action not taken: mailbox unavailable", C.INVALID_RECIPIENT),
+        ("550 No Such User Here", C.INVALID_RECIPIENT),
+        ("550 Message rejected as spam by Content Filtering.", C.SPAM_CONTENT),
+        ("550 Administrative prohibition", C.POLICY_REJECTION),
+        ("550 Poor Reputation Sender", C.SPAM_BLOCK),
+        ("550 relay not permitted", C.ROUTING_ERROR),
+        ("550 JunkMail rejected - mx [192.0.2.1] is in an RBL", C.SPAM_BLOCK),
+        ("550 Sender verify failed", C.POLICY_REJECTION),
+        ("550 5.1.0 Address rejected.", C.INVALID_RECIPIENT),
+        ("550 5.1.0 192.0.2.1 is not allowed to send from <shop.example> per its SPF record", C.POLICY_REJECTION),
+        ("553 5.3.0 <gone@x.example>... No such user", C.INVALID_RECIPIENT),
+        ("554 delivery error: dd This user doesn't have a yahoo.com account (gone@yahoo.com)", C.INVALID_RECIPIENT),
+        ("554 30 Sorry, your message to gone@yahoo.com cannot be delivered. This mailbox is disabled (554.30).",
+         C.INACTIVE_MAILBOX),
+        ("554 Message not allowed - [PH01] Email not accepted for policy reasons.", C.SPAM_CONTENT),
+        ("421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user complaints",
+         C.SPAM_BLOCK),
+        ("554 Transaction failed: reject due to policy restrictions", C.POLICY_REJECTION),
+        ("554 5.2.0 STOREDRV.Deliver; mailbox full", C.MAILBOX_FULL),
+        ("552 message size exceeds fixed maximum message size", C.POLICY_REJECTION),
+        ("552 5.3.0 Submission quota exceeded", C.POLICY_REJECTION),
+        ("550 Unrouteable address", C.INVALID_RECIPIENT),
+        ("550 <gone@x.example>... Host unknown (Name server: x.example: host not found)", C.INVALID_DOMAIN),
+        ("550 Domain of sender address shop@nowhere.example does not exist", C.POLICY_REJECTION),
+        ("550 Domain not found (in reply to MAIL FROM command)", C.POLICY_REJECTION),
+        ("450 Client host rejected: cannot find your hostname, [192.0.2.1]: Host not found", C.POLICY_REJECTION),
+        ("550 too many invalid recipients", C.SPAM_BLOCK),
+        ("550 This account has been suspended", C.INACTIVE_MAILBOX),
+        ("550 account temporarily disabled", C.TRANSIENT_FAILURE),
+        ("554 5.0.0 Virus found in message", C.SPAM_CONTENT),
+        ("554 5.6.0 Email message is malformed. Not accepted.", C.POLICY_REJECTION),
+        ("550 5.0.350 Requested action not taken: policy violation detected", C.POLICY_REJECTION),
+        ("550 <gone@x.example> does not exist", C.INVALID_RECIPIENT),
+        ("550 gone@x.example... Mailbox not available", C.INVALID_RECIPIENT),
+        ("550 ESMTP Exim 4.94.2: no such user here", C.INVALID_RECIPIENT),
+        ("550 The recipient may contain a non-existent account, please check the recipient address.",
+         C.INVALID_RECIPIENT),
+        ("550 permanent failure for one or more recipients (gone@x.example:550 5.1.1 User unknown)",
+         C.INVALID_RECIPIENT),
+        # No code at all.
+        ("mailbox full", C.MAILBOX_FULL),
+        ("user unknown", C.INVALID_RECIPIENT),
+        ("Spamhaus", C.SPAM_BLOCK),
+        ("recipient is suppressed", C.POLICY_REJECTION),
+        ("452 mailbox full: Delivery to maria@customer.example failed at 192.0.2.25:25 (mx1.customer.example)",
+         C.MAILBOX_FULL),
+        ("Maximum number of delivery attempts (18) has been reached.", C.TRANSIENT_FAILURE),
+        ("Connection refused - connect(2) for mx1.customer.example port 25", C.CONNECTION_ERROR),
+        ("execution expired", C.CONNECTION_ERROR),
+        ("Sorry, I couldn't find any host named nowhere.example. (#5.1.2)", C.INVALID_DOMAIN),
+        ("Sorry, no mailbox here by that name.", C.INVALID_RECIPIENT),
+        ("Empfänger unbekannt", C.INVALID_RECIPIENT),
+        ("Postfach voll", C.MAILBOX_FULL),
+        ("smtp; 550 Utilisateur inconnu", C.INVALID_RECIPIENT),
+        ("mail for x.example loops back to myself", C.ROUTING_ERROR),
+        # Nothing that is known.
+        ("no", C.UNCLASSIFIED),
+        ("550 no", C.UNCLASSIFIED),
+        ("550 5.2.0 no", C.UNCLASSIFIED),
+        ("553 no", C.UNCLASSIFIED),
+        ("554 no", C.POLICY_REJECTION),
+    ],
+)  # fmt: skip
+def test_where_codes_say_little_the_text_does(text: str, expected: Classification) -> None:
+    assert judge(text) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "450 4.1.0 User unknown",
+        "450 user unknown",
+        "451 4.7.1 account disabled",
+        "421 domain not found",
+        "450 4.2.0 mailbox unavailable",
+    ],
+)
+def test_a_temporary_failure_condemns_no_address_whatever_it_writes(text: str) -> None:
+    assert judge(text) is C.TRANSIENT_FAILURE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 <mailbox.full@customer.example>: no",
+        "550 <spam@customer.example>: no",
+        "550 said mx.spam.dmarc.example: no",
+        "550 our hotspam fullmailbox: no",
+    ],
+)
+def test_names_say_nothing_by_chance(text: str) -> None:
+    assert judge(text) is C.UNCLASSIFIED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 Requested action not taken: mailbox unavailable",
+        "550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302).",
+        "550 <gone@x.example>: Mailbox is unavailable",
+    ],
+)
+def test_the_words_of_550_itself_condemn(text: str) -> None:
+    assert judge(text) is C.INVALID_RECIPIENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550-Requested action not taken: mailbox unavailable\n550 Reject due to policy restrictions.",
+        "550 5.7.1 Requested action not taken: mailbox unavailable. Reject due to policy restrictions",
+        "550 Requested action not taken: mailbox unavailable invalid DNS MX or A/AAAA resource record",
+        "550 5.7.1 Requested action not taken: mailbox unavailable invalid DNS MX or A/AAAA resource record",
+        "550 Mailbox unavailable or access denied",
+        "550 Requested action not taken: Fake sender",
+    ],
+)
+def test_a_rule_that_is_named_beside_the_words_of_550_outranks_them(text: str) -> None:
+    assert judge(text) is C.POLICY_REJECTION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 Sender frequency limited.",
+        "550 Ip frequency limited. http://service.mail.qq.com/cgi-bin/help?subtype=1&&no=1000725",
+        "550 Domain frequency limited",
+        "550 Connection denied",
+        "550 Suspected bounce attacks",
+        "550 Mail is rejected by recipients",
+        "550 RP:TRC",
+        "550 Please authenticate first",
+        "550 smtp auth required",
+        "550 sender does not exist",
+        "550 non-existent sender",
+        "550 Sending user unknown",
+        "550 Sender's domain does not exist",
+        "553 sorry, your domain does not exist",
+        "550 5.1.0 Sender IP 192.0.2.1 address rejected",
+        "550 The sending IP (192.0.2.1) is not authorised",
+        "550 Email from your domain is not accepted",
+        "550-Verification failed for <shop@shop.example>",
+        "550 Previous (cached) callout verification failure",
+        "550 Message filtered",
+        "550 Message denied by cloudfilter",
+        "550 Message not accepted due to failed antispam check",
+        "550 permanent failure for one or more recipients (maria@x.example:blocked)",
+        "550 This mailbox accepts mail from known senders only",
+        "550 Mailing list does not accept posts from non-members",
+    ],
+)
+def test_what_blames_the_sender_says_nothing_of_the_recipient(text: str) -> None:
+    assert hardness(EventType.BOUNCED, judge(text)) is Hardness.NONE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 User has exhausted allowed storage space.",
+        "550 User has too many messages on the server.",
+        "554 5.2.0 STOREDRV.Deliver.Exception:QuotaExceededException",
+    ],
+)
+def test_a_full_mailbox_has_many_names(text: str) -> None:
+    assert judge(text) is C.MAILBOX_FULL
+
+
+def test_a_text_outranks_neither_the_providers_word_nor_a_specific_code() -> None:
+    assert classify(word="spam_block", text="user unknown") is C.SPAM_BLOCK
+    assert judge("550 5.1.1 mailbox full") is C.INVALID_RECIPIENT
+
+
+def test_a_word_that_only_says_that_the_provider_gave_up_comes_last() -> None:
+    assert classify(word="retries_exhausted") is C.TRANSIENT_FAILURE
+    assert classify(word="retries_exhausted", enhanced_code="4.2.2") is C.MAILBOX_FULL
+    assert classify(word="suppressed", text="no") is C.POLICY_REJECTION
+
+
+def test_only_the_beginning_of_a_text_is_read() -> None:
+    assert judge("x " * 500 + "user unknown") is C.UNCLASSIFIED
+
+
+@pytest.mark.parametrize("wording", WORDINGS, ids=lambda row: row.meaning)
+def test_every_phrase_is_found_unless_an_earlier_row_takes_it(wording: Wording) -> None:
+    rank = WORDINGS.index(wording)
+    for phrase in WORDINGS[rank].phrases:
+        found = diagnostic_text.find(f"550 {phrase.replace('…', 'one or two').upper()}.", temporary=False)
+        assert found in {row.classification for row in WORDINGS[: rank + 1]}, phrase
+
+
+def hostile() -> Iterator[str]:
+    """What makes careless searches slow: the longest near misses of every phrase, and of every pattern of codes."""
+    for row in WORDINGS:
+        for phrase in row.phrases:
+            yield (phrase.partition("…")[0] + " ") * 100_000
+    yield from (
+        unit * 500_000 for unit in ("a", "@", ".", "5.1.", "5", " 5", "550 ", "5.1.1.", "\n", "…", "'", "client host ")
+    )
+
+
+def test_hostile_texts_take_no_longer_than_others() -> None:
+    for text in hostile():
+        classify(text=text)
+        find_codes(text)

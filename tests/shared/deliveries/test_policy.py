@@ -1,0 +1,246 @@
+"""What the outcome of an attempt means, how the health of an endpoint changes, and when the operator is notified."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain import deliveries, endpoints
+from shared.domain.deliveries import DEFAULT_SCHEDULE, LONG_SCHEDULE, AttemptStatus, Decision, DeliveryStatus
+from shared.domain.endpoints import Health, Tally
+from shared.domain.matching import Matcher
+from shared.domain.subscriptions import ChangeSubject, Payload, Subscription, covers, matches
+from shared.ids import receipt_id
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+RETRYABLE = [0, 408, 409, 425, 429, 500, 502, 503, 504, 507, 599]
+PERMANENT = [101, 300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 410, 413, 418, 422, 426, 451, 499]
+ACCEPTED = [200, 201, 202, 204, 206, 299]
+
+
+def decide(status: int, attempts: int = 1, **more: float) -> Decision:
+    return deliveries.decide(status, attempts=attempts, schedule=DEFAULT_SCHEDULE, **more)
+
+
+class TestTheAnswer:
+    @pytest.mark.parametrize("status", ACCEPTED)
+    def test_2xx_is_delivered(self, status: int) -> None:
+        assert decide(status) == Decision(status=DeliveryStatus.DELIVERED)
+        assert decide(status).attempt is AttemptStatus.SUCCESS
+
+    @pytest.mark.parametrize("status", RETRYABLE)
+    def test_no_response_5xx_408_409_425_and_429_are_retried_while_attempts_remain(self, status: int) -> None:
+        for attempts in range(1, 6):
+            assert decide(status, attempts).status is DeliveryStatus.RETRY
+            assert decide(status, attempts).attempt is AttemptStatus.FAILED
+        assert decide(status, 6).status is DeliveryStatus.DEAD
+
+    @pytest.mark.parametrize("status", PERMANENT)
+    def test_everything_else_is_dead_at_once(self, status: int) -> None:
+        assert decide(status).status is DeliveryStatus.DEAD
+
+    @given(st.integers(100, 999))
+    def test_only_410_says_that_the_endpoint_is_gone(self, status: int) -> None:
+        assert decide(status).gone == (status == 410)
+
+
+class TestTheSchedule:
+    def test_is_at_once_again_at_once_and_then_30_seconds_2_10_and_30_minutes(self) -> None:
+        assert [decide(503, attempts).delay_seconds for attempts in range(1, 7)] == [0, 30, 120, 600, 1800, None]
+
+    def test_can_be_the_long_one(self) -> None:
+        delays = [
+            deliveries.decide(0, attempts=n, schedule=LONG_SCHEDULE).delay_seconds
+            for n in range(1, len(LONG_SCHEDULE) + 2)
+        ]
+        assert delays == [*LONG_SCHEDULE, None]
+
+    @given(st.integers(1, 5), st.floats(-1, 1))
+    def test_is_kept_within_a_fifth(self, attempts: int, jitter: float) -> None:
+        planned = DEFAULT_SCHEDULE[attempts - 1]
+        delay = decide(500, attempts, jitter=jitter).delay_seconds
+        assert delay is not None
+        assert 0.8 * planned - 1e-9 <= delay <= 1.2 * planned + 1e-9
+
+    def test_without_retries_a_failure_is_the_end(self) -> None:
+        assert deliveries.decide(500, attempts=1, schedule=()).status is DeliveryStatus.DEAD
+
+
+class TestRetryAfter:
+    def test_puts_a_retry_off(self) -> None:
+        assert decide(503, 2, retry_after_seconds=90).delay_seconds == 90
+
+    def test_never_brings_it_forward(self) -> None:
+        assert decide(503, 2, retry_after_seconds=1).delay_seconds == 30
+        assert decide(503, 2, retry_after_seconds=-5).delay_seconds == 30
+
+    def test_counts_for_an_hour_at_most(self) -> None:
+        assert decide(503, 2, retry_after_seconds=1e9).delay_seconds == 3600
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_is_about_the_whole_endpoint_with_429_and_503(self, status: int) -> None:
+        assert decide(status, retry_after_seconds=60).rest_seconds == 60
+        assert decide(status, 6, retry_after_seconds=60).rest_seconds == 60
+
+    def test_is_about_the_one_request_otherwise(self) -> None:
+        assert decide(409, retry_after_seconds=60).rest_seconds is None
+        assert decide(409, retry_after_seconds=60).delay_seconds == 60
+
+
+class TestAdvice:
+    @pytest.mark.parametrize(
+        ("statuses", "meaning", "action"),
+        [
+            (
+                [0],
+                "did not receive an HTTP response",
+                "Check DNS, TLS, firewall, public routing, and endpoint timeout.",
+            ),
+            ([500, 503, 408, 409, 425, 429], "Temporary receiver failure.", "wait for the retry, or replay"),
+            ([400, 401, 403, 404, 410, 422, 302], "Permanent receiver rejection.", "payload handling, then replay."),
+            ([200, 204], "accepted the delivery as successful.", "internal queue, idempotency, and downstream"),
+        ],
+    )
+    def test_is_given_by_what_the_latest_attempt_shows(self, statuses: list[int], meaning: str, action: str) -> None:
+        for status in statuses:
+            advice = deliveries.advise(status)
+            assert meaning in advice.meaning
+            assert action in advice.action
+
+
+FAILED = Tally(setbacks=1)
+
+
+def after(*tallies: Tally, seconds_apart: float = 1) -> Health:
+    health = Health()
+    for number, tally in enumerate(tallies):
+        health = endpoints.fare(health, tally, NOW + timedelta(seconds=number * seconds_apart))
+    return health
+
+
+class TestTheBreaker:
+    def test_opens_after_five_setbacks_in_a_row(self) -> None:
+        assert after(*[FAILED] * 4).open_until is None
+        opened = after(*[FAILED] * 5)
+        assert opened.openings == 1
+        assert opened.open_until == NOW + timedelta(seconds=4 + endpoints.FIRST_REST_SECONDS)
+
+    def test_rests_longer_each_time_up_to_ten_minutes(self) -> None:
+        health, rests, now = after(Tally(setbacks=5)), [], NOW
+        for _ in range(9):
+            assert health.open_until
+            rests.append((health.open_until - now).total_seconds())
+            now = health.open_until
+            health = endpoints.fare(health, FAILED, now)
+        assert rests == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+
+    def test_is_not_opened_further_by_what_was_under_way(self) -> None:
+        opened = after(Tally(setbacks=5))
+        later = endpoints.fare(opened, Tally(setbacks=5), NOW + timedelta(seconds=1))
+        assert (later.openings, later.open_until) == (1, opened.open_until)
+        assert later.failures == 10
+
+    def test_is_closed_by_a_success(self) -> None:
+        assert endpoints.fare(after(Tally(setbacks=5)), Tally(successes=1, setbacks=3), NOW).is_good
+
+    def test_is_closed_by_any_response_even_an_error(self) -> None:
+        opened = after(Tally(setbacks=5))
+        probed = endpoints.fare(opened, Tally(rejections=1), opened.open_until or NOW)
+        assert (probed.openings, probed.strikes, probed.open_until) == (0, 0, None)
+        assert probed.failures == 6
+
+    def test_rejections_do_not_open_it(self) -> None:
+        assert after(*[Tally(rejections=3)] * 10).open_until is None
+
+    def test_an_endpoint_that_asks_for_rest_gets_it(self) -> None:
+        rested = endpoints.fare(Health(), Tally(setbacks=1, rest_seconds=60), NOW)
+        assert (rested.open_until, rested.openings) == (NOW + timedelta(seconds=60), 0)
+
+
+class TestHopelessness:
+    def test_is_five_days_of_nothing_but_failure(self) -> None:
+        health = after(*[FAILED] * 12)
+        assert not endpoints.is_hopeless(health, NOW + timedelta(days=4, hours=23))
+        assert endpoints.is_hopeless(health, NOW + timedelta(days=5))
+
+    def test_is_not_two_failures_however_far_apart(self) -> None:
+        assert not endpoints.is_hopeless(after(FAILED, FAILED), NOW + timedelta(days=50))
+
+    def test_one_success_begins_it_anew(self) -> None:
+        health = endpoints.fare(after(*[FAILED] * 12), Tally(successes=1), NOW)
+        assert not endpoints.is_hopeless(health, NOW + timedelta(days=50))
+
+
+SUBSCRIPTION = Subscription(
+    id=str(receipt_id(NOW)),
+    url="https://example.com/",
+    types=("message.*",),
+    secrets=(),
+    payload=Payload.TIDINGS,
+    timeout_s=15,
+    retry_schedule=DEFAULT_SCHEDULE,
+    concurrency=10,
+)
+SUBJECT = ChangeSubject(
+    type="message.bounced", source="mc", tenant="acme", recipient_domain="example.net", tag="welcome"
+)
+
+
+class TestMatching:
+    @pytest.mark.parametrize(
+        ("pattern", "type_", "fits"),
+        [
+            ("*", "alert.firing", True),
+            ("message.*", "message.bounced", True),
+            ("message.bounced", "message.bounced", True),
+            ("message.*", "messages.bounced", False),
+            ("message.bounced", "message.bounced2", False),
+            ("alert.*", "message.bounced", False),
+        ],
+    )
+    def test_types_may_end_in_a_star(self, pattern: str, type_: str, fits: bool) -> None:
+        assert covers(pattern, type_) is fits
+
+    @pytest.mark.parametrize(
+        "wishes",
+        [{"sources": ["mc"]}, {"tenant": "acme"}, {"recipient_domains": ["example.net"]}, {"tags": ["x", "welcome"]}],
+    )
+    def test_every_filter_must_fit(self, wishes: dict[str, object]) -> None:
+        other = ChangeSubject(type="message.bounced")
+        subscription = replace(SUBSCRIPTION, **wishes)  # type: ignore[arg-type]
+        assert matches(subscription, SUBJECT)
+        assert not matches(subscription, other)
+        assert matches(SUBSCRIPTION, other)
+
+    @given(st.data())
+    def test_finding_many_at_once_is_asking_each(self, data: st.DataObject) -> None:
+        some = st.lists(st.sampled_from(["a", "b"]), max_size=2)
+        subscriptions = data.draw(
+            st.lists(
+                st.builds(
+                    lambda **wishes: replace(SUBSCRIPTION, id=str(receipt_id(NOW)), **wishes),
+                    types=st.sampled_from([("*",), ("message.*",), ("alert.firing", "message.bounced")]),
+                    sources=some,
+                    tenant=st.sampled_from([None, "a", "b"]),
+                    recipient_domains=some,
+                    tags=some,
+                ),
+                max_size=6,
+            )
+        )
+        value = st.sampled_from([None, "a", "b", "c"])
+        subject = data.draw(
+            st.builds(
+                ChangeSubject,
+                type=st.sampled_from(["message.bounced", "alert.firing", "x"]),
+                source=value,
+                tenant=value,
+                recipient_domain=value,
+                tag=value,
+            )
+        )
+        found = Matcher(subscriptions).wanting(subject)
+        assert {one.id for one in found} == {one.id for one in subscriptions if matches(one, subject)}
+        assert len(found) == len({one.id for one in found})

@@ -1,0 +1,243 @@
+"""For any input: verification refuses or returns, and parsing refuses or returns events that can be stored."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.events.event import Event, event_key
+from shared.providers.registry import PROVIDERS
+from shared.vocabulary import Classification, EventType
+from tests.support.signed_requests import BODIES, GIVEN, HEADERS, NOW, SIGN, fuzzed, make_request, read_payloads
+
+CREDENTIALS = {name: provider.read_credentials(GIVEN[name], {}) for name, provider in PROVIDERS.items()}
+SAMPLES = {name: [*read_payloads(name).values(), BODIES[name]] for name in PROVIDERS}
+
+every_provider = pytest.mark.parametrize("name", PROVIDERS)
+texts = st.text(st.characters(), max_size=12)
+numbers = st.one_of(
+    st.integers(), st.integers(-(10**40), 10**40), st.floats(), st.sampled_from([1767225600, 10**400, 0, -1])
+)
+scalars = st.one_of(
+    texts,
+    numbers,
+    st.booleans(),
+    st.none(),
+    st.sampled_from(["", " ", "\x00", "\ud800", "<a@b>", "true", "5.1.1", "550"]),
+)
+words = st.sampled_from(
+    [
+        "event",
+        "payload",
+        "message",
+        "kind",
+        "recipient",
+        "timestamp",
+        "id",
+        "to",
+        "status",
+        "schema",
+        "name",
+        "events",
+        "details",
+        "_test",
+    ]
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(words, texts), inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+def find_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from find_texts(key)
+            yield from find_texts(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from find_texts(entry)
+
+
+def check(event: Event, body: bytes) -> None:
+    """What every event is, whatever it was made from: complete enough to be stored."""
+    assert isinstance(event.type, EventType)
+    assert event.classification is None or isinstance(event.classification, Classification)
+    assert event.occurred_at is None or event.occurred_at.utcoffset() == timedelta(0)
+    assert event.provider_object in body
+    json.loads(event.provider_object.decode())
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if field.name == "provider_object":
+            continue
+        assert value is None or field.name in {"type", "occurred_at", "metadata", "details"} or isinstance(value, str)
+        for text in find_texts(value):
+            assert "\x00" not in text
+            text.encode()
+    assert json.loads(msgspec.json.encode(event.details)) == event.details
+    assert json.loads(msgspec.json.encode(event.metadata)) == event.metadata
+    for indexed in (
+        event.recipient,
+        event.sender,
+        event.request_id,
+        event.smtp_id,
+        event.provider_message_id,
+        event.tag,
+        event.campaign,
+    ):
+        assert indexed is None or 0 < len(indexed) <= 512
+    assert event.message_key is None or event.message_key
+    assert event.type is not EventType.UNKNOWN or event.problem
+    if event.identity is not None:
+        assert event_key(1, event.identity, event.recipient)
+
+
+def parse(name: str, body: bytes) -> None:
+    try:
+        events = PROVIDERS[name].parse(body, CREDENTIALS[name])
+    except PayloadError:
+        return
+    for event in events:
+        check(event, body)
+    assert events == PROVIDERS[name].parse(body, CREDENTIALS[name])
+
+
+@every_provider
+@fuzzed
+@given(
+    body=st.one_of(
+        st.binary(max_size=60), st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(str.encode)
+    )
+)
+def test_any_bytes_are_parsed_or_refused(name: str, body: bytes) -> None:
+    parse(name, body)
+
+
+@every_provider
+@fuzzed
+@given(value=values)
+def test_any_json_is_parsed_or_refused(name: str, value: Any) -> None:
+    body = json.dumps(value).encode()
+    parse(name, body)
+    parse(name, b"[%s]" % body)
+    parse(name, b'{"events":[%s]}' % body)
+
+
+def places(value: Any) -> Iterator[Callable[[Any], None]]:
+    """Every place in a JSON value, as a function that puts something there."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield partial(value.__setitem__, key)
+        yield from places(entry)
+
+
+@every_provider
+@fuzzed
+@given(data=st.data())
+def test_a_real_payload_with_something_else_in_it_is_parsed_or_refused(name: str, data: st.DataObject) -> None:
+    document = copy.deepcopy(json.loads(data.draw(st.sampled_from(SAMPLES[name]))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        put = list(places(document))
+        put[data.draw(st.integers(0, len(put) - 1))](data.draw(values))
+    parse(name, json.dumps(document, ensure_ascii=data.draw(st.booleans())).encode("utf-8", "replace"))
+
+
+@every_provider
+@fuzzed
+@given(data=st.data())
+def test_a_real_payload_with_damaged_bytes_is_parsed_or_refused(name: str, data: st.DataObject) -> None:
+    body = bytearray(data.draw(st.sampled_from(SAMPLES[name])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    parse(name, bytes(body))
+
+
+@every_provider
+@fuzzed
+@given(data=st.data())
+def test_any_headers_are_refused(name: str, data: st.DataObject) -> None:
+    # A forger knows the form: his headers are the genuine ones of another body, cut and joined at will.
+    parts = list(SIGN[name](b"forged").headers.values())
+    pieces = st.one_of(
+        st.text(st.characters(), max_size=20),
+        st.sampled_from(parts),
+        st.sampled_from([p[: len(p) // 2] for p in parts]),
+    )
+    header = st.lists(pieces, min_size=1, max_size=3).map("".join)
+    headers = data.draw(st.dictionaries(st.sampled_from(HEADERS[name]), header))
+    provider = PROVIDERS[name]
+    try:
+        provider.verify(make_request(data.draw(st.binary(max_size=20)), headers), CREDENTIALS[name], NOW)
+    except VerificationError:
+        pass
+    else:
+        assert name == "cloudmailin"  # which signs no body: its genuine header is good for any
+        assert headers["authorization"].strip() == parts[0]
+    provider.idempotency_key(make_request(b"", headers))
+
+
+@every_provider
+@fuzzed
+@given(data=st.data())
+def test_one_changed_character_of_a_signature_is_refused(name: str, data: st.DataObject) -> None:
+    genuine = SIGN[name](BODIES[name])
+    header = data.draw(st.sampled_from(HEADERS[name][:1] if name == "postal" else HEADERS[name]))
+    value = genuine.headers[header]
+    position = data.draw(st.integers(0, len(value) - 1))
+    changed = value[:position] + data.draw(st.characters(max_codepoint=255)) + value[position + 1 :]
+    # Blanks at either end, the case of a scheme and the unused bits of base64 may change without a change of meaning.
+    try:
+        PROVIDERS[name].verify(replace(genuine, headers={**genuine.headers, header: changed}), CREDENTIALS[name], NOW)
+    except VerificationError:
+        return
+    assert changed.strip().lower() == value.lower() or len(changed.strip()) == len(value)
+
+
+@every_provider
+@fuzzed
+@given(
+    raw=st.dictionaries(
+        st.sampled_from(
+            [
+                "public_keys",
+                "customer_handles",
+                "jwks",
+                "username",
+                "password",
+                "previous",
+                "signing_secrets",
+                "api_key",
+                "tenant_id",
+            ]
+        ),
+        values,
+    ),
+    fetched=st.dictionaries(texts, texts, max_size=2),
+)
+def test_any_credentials_are_read_or_refused(name: str, raw: dict[str, Any], fetched: dict[str, str]) -> None:
+    try:
+        credentials = PROVIDERS[name].read_credentials(raw, fetched)
+    except CredentialsError:
+        return
+    with pytest.raises(VerificationError):
+        PROVIDERS[name].verify(make_request(BODIES[name], {}), credentials, NOW)
+
+
+@every_provider
+@fuzzed
+@given(document=st.one_of(st.binary(max_size=30), values.map(lambda value: json.dumps(value).encode())))
+def test_any_key_document_is_read_or_refused(name: str, document: bytes) -> None:
+    with pytest.raises(PayloadError):
+        PROVIDERS[name].read_keys(document)

@@ -1,0 +1,167 @@
+"""Values that providers write in more ways than they document."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import PayloadError
+from shared.providers.webhooks import payload
+from tests.support.signed_requests import fuzzed
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (1, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (1767225600.123456, datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
+        ("1767225600.5", datetime(2026, 1, 1, 0, 0, 0, 500000, tzinfo=UTC)),
+        (" 2026-01-01T00:00:00Z ", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T02:00:00+02:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 00:00:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-04-10T03:34:27.511881626Z", datetime(2026, 4, 10, 3, 34, 27, 511881, tzinfo=UTC)),
+        (253402300799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_read_however_it_is_written(value: Any, expected: datetime) -> None:
+    assert payload.read_time(value) == expected
+
+
+NO_TIMES: list[Any] = [
+    *(0, -1, 253402300800, 253402300799.9999999, 10**400, 1e308, float("inf"), float("nan")),
+    *(True, None, [], {}, "", "x", "nan", "inf", "-5", "9" * 99, "0001-01-01T00:00:00+23:59"),
+]
+
+
+@pytest.mark.parametrize("value", NO_TIMES)
+def test_what_is_no_time_is_none(value: Any) -> None:
+    assert payload.read_time(value) is None
+
+
+@fuzzed
+@given(st.one_of(st.floats(), st.integers(), st.text(max_size=45), st.datetimes().map(str)))
+def test_no_time_raises(value: Any) -> None:
+    found = payload.read_time(value)
+    assert found is None or found.utcoffset() is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", "a"),
+        (" a ", " a "),
+        (" ", None),
+        ("", None),
+        (None, None),
+        (5, "5"),
+        (1.5, "1.5"),
+        (True, None),
+        ([], None),
+        ({}, None),
+    ],
+)
+def test_a_text_says_something(value: Any, expected: str | None) -> None:
+    assert payload.read_text(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (" a ", "a"),
+        ("  ", None),
+        (None, None),
+        (0, "0"),
+        (True, None),
+        ("é" * 9999, "é" * payload.LONGEST_IDENTIFIER),
+        ([], None),
+    ],
+)
+def test_an_identifier_fits_an_index(value: Any, expected: str | None) -> None:
+    assert payload.read_identifier(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("A@b.example", ["a@b.example"]),
+        (["a@b.example", "A@b.example", "c@b.example"], ["a@b.example", "c@b.example"]),
+        ([], [None]),
+        ([""], [None]),
+        (["", " "], [None]),
+        (None, [None]),
+        ("", [None]),
+        ({}, [None]),
+        (["x" * 9999], ["x" * payload.LONGEST_IDENTIFIER]),
+    ],
+)
+def test_addresses_are_each_named_once(value: Any, expected: list[str | None]) -> None:
+    assert payload.read_addresses(value) == expected
+
+
+def test_what_is_nested_deeper_than_anybody_reads_is_left_out() -> None:
+    deep: Any = "bottom"
+    for _ in range(400):
+        deep = {"a": [deep]}
+    assert "bottom" not in json.dumps(payload.plain(deep))
+    assert payload.plain({"a": [1, {"b": "c"}]}) == {"a": [1, {"b": "c"}]}
+
+
+def test_only_values_that_say_something_are_present() -> None:
+    assert payload.present(a=None, b="", c=0, d=False, e="x") == {"c": 0, "d": False, "e": "x"}
+
+
+@pytest.mark.parametrize(
+    ("escaped", "clean"),
+    [
+        ("\\u0000", "\ufffd"),
+        ("\\ud800", "\ufffd"),
+        ("\\uDFFF\\uD800", "\ufffd\ufffd"),
+        ("\\ud83d\\ude00", "😀"),
+        ("\\ud83d\\ud83d\\ude00", "\ufffd😀"),
+        ("\\\\u0000", "\\u0000"),
+        ("\\\\\\u0000", "\\\ufffd"),
+        ("\\\\ud800\\n", "\\ud800\n"),
+        ("\\ud83dx\\ude00", "\ufffdx\ufffd"),
+    ],
+)
+def test_what_cannot_be_stored_is_replaced_where_it_stands(escaped: str, clean: str) -> None:
+    text = f'["{escaped}"]'.encode()
+    item = payload.read(text)
+    assert payload.decode_any(item.clean) == [clean]
+    assert item.exact == text
+    assert len(item.clean) == len(text)
+
+
+@fuzzed
+@given(st.lists(st.one_of(st.text(st.characters()), st.integers(), st.none(), st.lists(st.text(st.characters())))))
+def test_items_are_the_exact_slices_of_their_body(values: list[Any]) -> None:
+    body = json.dumps(values, separators=(" , ", ":")).encode()
+    items = payload.split(body)
+    assert [json.loads(item.exact) for item in items] == values
+    assert b" , ".join(item.exact for item in items) == body[1:-1]
+
+
+@fuzzed
+@given(
+    st.recursive(
+        st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans(), st.none()),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    )
+)
+def test_a_fingerprint_does_not_depend_on_white_space_and_order(value: Any) -> None:
+    compact = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+    loose = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False).encode()
+    assert payload.fingerprint(compact) == payload.fingerprint(loose)
+
+
+@pytest.mark.parametrize("text", [b"1e400", b"9" * 9999, b"[" * 9999, b"\xff", b""])
+def test_a_fingerprint_is_made_of_anything(text: bytes) -> None:
+    assert len(payload.fingerprint(text)) == 32
+
+
+def test_a_body_that_is_not_utf8_is_a_payload_error() -> None:
+    with pytest.raises(PayloadError, match="UTF-8"):
+        payload.read(b'{"a":"\xff"}')

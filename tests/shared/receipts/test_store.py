@@ -1,0 +1,217 @@
+"""A webhook is recorded once, and a repetition is recognized for a certain time."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from shared import ids
+from shared.postgres import engine
+from shared.receipts import store as receipts
+from shared.receipts.store import Parking, Receipt
+from shared.vocabulary import ReceiptState
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+TABLES = ("receipts", "receipt_keys", "pending_receipts", "parked_receipts")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    made = engine.create(database_url, application="test", pool_size=4)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def connection(database: Engine) -> Iterator[Connection]:
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        yield connection
+
+
+def arrived(
+    key: str = "k", *, at: datetime = NOW, expires_at: datetime | None = None, body: bytes = b"{}", source_id: int = 1
+) -> Receipt:
+    return Receipt(
+        id=ids.receipt_id(at),
+        source_id=source_id,
+        received_at=at,
+        key=key.encode().hex().zfill(32),
+        key_expires_at=expires_at or at + HOUR,
+        idempotency_key=None,
+        remote_ip=None,
+        headers="{}",
+        body=body,
+    )
+
+
+def count(connection: Connection) -> dict[str, int]:
+    counted = {table: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() for table in TABLES}
+    return {table: rows for table, rows in counted.items() if rows}
+
+
+def unverified(state: ReceiptState = ReceiptState.UNVERIFIED) -> Parking:
+    return Parking(state=state, reason="unknown_key", detail="", available_at=NOW, key_id="k")
+
+
+def park(connection: Connection, receipt: Receipt, *, rows: int = 10, size: int = 100) -> bool | None:
+    return receipts.park_new(connection, receipt, unverified(), rows=rows, size=size)
+
+
+def set_aside(connection: Connection, receipt: Receipt, state: str) -> None:
+    receipts.record(connection, [receipt])
+    token = uuid4()
+    claim(connection, token)
+    receipts.bury(connection, receipt.id, token, reason="failed", detail="")
+    connection.exec_driver_sql("UPDATE parked_receipts SET state = %(state)s", {"state": state})
+
+
+def claim(connection: Connection, token: UUID | None = None) -> list[UUID]:
+    claimed = receipts.claim(connection, limit=10, most_bytes=1000, token=token or uuid4(), lease_seconds=30)
+    return [receipt.id for receipt in claimed]
+
+
+class TestRecording:
+    def test_stores_and_queues_what_is_new(self, connection: Connection) -> None:
+        one, other = arrived("a"), arrived("b")
+        assert receipts.record(connection, [one, other]) == {one.id, other.id}
+        assert count(connection) == {"receipts": 2, "receipt_keys": 2, "pending_receipts": 2}
+
+    def test_neither_stores_nor_queues_a_repetition(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived("a")])
+        assert receipts.record(connection, [arrived("a")]) == set()
+        assert count(connection) == {"receipts": 1, "receipt_keys": 1, "pending_receipts": 1}
+
+    def test_distinguishes_new_receipts_from_repetitions_within_a_batch(self, connection: Connection) -> None:
+        known = arrived("a")
+        receipts.record(connection, [known])
+        new = arrived("b")
+        assert receipts.record(connection, [arrived("a"), new]) == {new.id}
+        keys = [known.key, new.key, arrived("c").key]
+        assert receipts.ids_by_key(connection, keys) == {known.key: known.id, new.key: new.id}
+
+    def test_knows_a_repetition_by_its_key_and_not_by_its_body(self, connection: Connection) -> None:
+        assert len(receipts.record(connection, [arrived("a", body=b"same"), arrived("b", body=b"same")])) == 2
+        assert receipts.record(connection, [arrived("a", body=b"other")]) == set()
+
+    def test_knows_a_repetition_after_the_first_was_processed(self, connection: Connection) -> None:
+        first = arrived("a")
+        receipts.record(connection, [first])
+        token = uuid4()
+        claim(connection, token)
+        assert receipts.finish(connection, [first.id], token) == 1
+        assert receipts.record(connection, [arrived("a")]) == set()
+
+    def test_keeps_every_byte(self, connection: Connection) -> None:
+        body = bytes(range(256)) * 3
+        receipt = arrived(body=body)
+        receipts.record(connection, [receipt])
+        assert receipts.find_body(connection, receipt.id) == (NOW, body)
+        assert receipts.find_body(connection, uuid4()) is None
+
+    def test_of_a_key_twice_in_one_batch_is_refused_whole(self, connection: Connection) -> None:
+        with pytest.raises(DBAPIError):
+            receipts.record(connection, [arrived("a"), arrived("a")])
+        assert count(connection) == {}
+
+
+class TestTheWindowOfAKey:
+    def test_is_closed_when_its_time_has_passed_and_then_the_same_is_news(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
+        later = arrived(at=NOW + timedelta(seconds=60))
+        assert receipts.record(connection, [later]) == {later.id}
+        assert receipts.ids_by_key(connection, [later.key]) == {later.key: later.id}
+        assert count(connection) == {"receipts": 2, "receipt_keys": 1, "pending_receipts": 2}
+
+    def test_is_open_until_then(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
+        assert receipts.record(connection, [arrived(at=NOW + timedelta(seconds=59))]) == set()
+
+    def test_begins_anew_with_the_newer_receipt(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
+        receipts.record(connection, [arrived(at=NOW + timedelta(seconds=61))])
+        assert receipts.record(connection, [arrived(at=NOW + timedelta(seconds=62))]) == set()
+
+    def test_is_not_prolonged_by_repetitions(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
+        receipts.record(connection, [arrived(at=NOW + timedelta(seconds=59), expires_at=NOW + HOUR)])
+        assert len(receipts.record(connection, [arrived(at=NOW + timedelta(seconds=61))])) == 1
+
+
+class TestParking:
+    def test_keeps_a_request_out_of_the_queue(self, connection: Connection) -> None:
+        assert park(connection, arrived())
+        assert count(connection) == {"receipts": 1, "receipt_keys": 1, "parked_receipts": 1}
+        assert claim(connection) == []
+
+    def test_distinguishes_a_repetition_from_a_full_quarantine(self, connection: Connection) -> None:
+        assert park(connection, arrived("a"), rows=2) is True
+        assert park(connection, arrived("a"), rows=2) is False
+        assert park(connection, arrived("b"), rows=1) is None
+        assert park(connection, arrived("b", body=b"x" * 99)) is None
+        assert park(connection, arrived("b", source_id=2), rows=1) is True
+
+
+class TestQueueingAgain:
+    @pytest.mark.parametrize("state", ["dead", "rejected"])
+    def test_brings_back_what_was_set_aside(self, connection: Connection, state: str) -> None:
+        receipt = arrived()
+        set_aside(connection, receipt, state)
+        assert receipts.queue_again(connection, [receipt.id]) == 1
+        assert count(connection) == {"receipts": 1, "receipt_keys": 1, "pending_receipts": 1}
+
+    def test_brings_back_what_was_processed(self, connection: Connection) -> None:
+        receipt = arrived()
+        receipts.record(connection, [receipt])
+        token = uuid4()
+        claim(connection, token)
+        receipts.finish(connection, [receipt.id], token)
+        assert receipts.queue_again(connection, [receipt.id]) == 1
+        assert claim(connection) == [receipt.id]
+
+    def test_leaves_what_is_unverified_where_it_is(self, connection: Connection) -> None:
+        receipt = arrived()
+        park(connection, receipt)
+        assert receipts.queue_again(connection, [receipt.id]) == 0
+        assert "pending_receipts" not in count(connection)
+
+    def test_passes_over_what_there_is_not(self, connection: Connection) -> None:
+        assert receipts.queue_again(connection, [uuid4()]) == 0
+
+    def test_twice_queues_once(self, connection: Connection) -> None:
+        receipt = arrived()
+        receipts.record(connection, [receipt])
+        assert receipts.queue_again(connection, [receipt.id]) == 1
+        assert receipts.queue_again(connection, [receipt.id]) == 1
+        assert claim(connection) == [receipt.id]
+
+
+class TestTheOldestDue:
+    def test_is_none_while_nothing_waits(self, connection: Connection) -> None:
+        assert receipts.oldest_due_age(connection) is None
+
+    def test_is_how_long_it_has_been_due(self, connection: Connection) -> None:
+        an_hour_ago = datetime.now(UTC) - HOUR
+        receipts.record(connection, [arrived("a", at=an_hour_ago), arrived("b")])
+        age = receipts.oldest_due_age(connection)
+        assert age is not None
+        assert 3600 <= age < 3660
+
+    def test_is_none_while_somebody_holds_all_of_them(self, connection: Connection) -> None:
+        receipts.record(connection, [arrived("a")])
+        claim(connection)
+        assert receipts.oldest_due_age(connection) is None
+
+
+def test_two_receivers_that_store_the_same_at_once_store_it_once(database: Engine) -> None:
+    with database.begin() as first:
+        assert len(receipts.record(first, [arrived("a")])) == 1
+        with database.connect() as impatient, impatient.begin():
+            impatient.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+            with pytest.raises(DBAPIError, match="lock timeout"):  # it waits to see what becomes of the first
+                receipts.record(impatient, [arrived("a")])
+    with database.begin() as second:
+        assert receipts.record(second, [arrived("a")]) == set()

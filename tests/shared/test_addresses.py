@@ -1,0 +1,76 @@
+"""Addresses are normalized, so that the same recipient is found again."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.addresses import normalize, strip_brackets
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("maria@customer.example", "maria@customer.example"),
+        (" Maria@Customer.EXAMPLE\n", "maria@customer.example"),
+        ("<maria@customer.example>", "maria@customer.example"),
+        ("Maria <Maria@customer.example>", "maria@customer.example"),
+        ('"Maria, <M.>" <maria@customer.example>', "maria@customer.example"),
+        ("maria@customer.example (Maria)", "maria@customer.example"),
+        ("maria+tag@customer.example", "maria+tag@customer.example"),
+        ("m.a.r.i.a@customer.example", "m.a.r.i.a@customer.example"),
+        ("maria@bücher.example", "maria@xn--bcher-kva.example"),
+        ("maria@BÜCHER.example", "maria@xn--bcher-kva.example"),
+        ("märia@bücher.example", "märia@xn--bcher-kva.example"),
+        ("u@faß.de", "u@xn--fa-hia.de"),
+        ("u@FAẞ.de", "u@xn--fa-hia.de"),
+        ("u@xn--fa-hia.de", "u@xn--fa-hia.de"),
+        ("u@fass.de", "u@fass.de"),
+        ("u@Fußbücher.example", "u@xn--fubcher-1va6x.example"),
+        ("u@βόλος.com", "u@xn--nxasmm1c.com"),
+        ("u@ΒΌΛΟΣ.com", "u@xn--nxasmq6b.com"),
+        ("u@نامه\N{ZERO WIDTH NON-JOINER}ای.com", "u@xn--mgba3gch31f060k.com"),
+        ("u@custo\N{ZERO WIDTH JOINER}mer.example", "u@customer.example"),
+        ("u@bücher\N{IDEOGRAPHIC FULL STOP}example", "u@xn--bcher-kva.example"),
+        ("u@ß" + "ü" * 60 + ".example", "u@ß" + "ü" * 60 + ".example"),
+        ("u@example.com.", "u@example.com"),
+        ("u@BÜCHER.example.", "u@xn--bcher-kva.example"),
+        ("u@.", "u@."),
+        ("none.", "none."),
+        ("debug@smtp", "debug@smtp"),
+        ("undisclosed", "undisclosed"),
+        ("undisclosed recipients", "undisclosed recipients"),
+        ("<>", "<>"),
+        ("", ""),
+        ("é@" + "ü" * 70 + ".example", "é@" + "ü" * 70 + ".example"),
+        ("é@..example", "é@..example"),
+    ],
+)
+def test_an_address_is_written_one_way(written: str, expected: str) -> None:
+    assert normalize(written) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 9000 + " <", "(" * 9000 + " x", "<" * 9000 + " ", '"' * 9000 + " <a", "é@" + "ü." * 9000]
+)
+def test_what_is_far_too_long_is_kept_and_exhausts_nothing(text: str) -> None:
+    assert normalize(text)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters()))
+def test_any_text_is_normalized_and_a_normalized_one_stays(text: str) -> None:
+    assert normalize(text) == normalize(text)
+    normalize(strip_brackets(text))
+
+
+@settings(deadline=None)
+@given(st.emails())
+def test_a_normalized_address_is_its_own_form(address: str) -> None:
+    assert normalize(normalize(address)) == normalize(address)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("<a@b>", "a@b"), (" <a@b> ", "a@b"), ("a@b", "a@b"), ("<>", ""), ("", "")]
+)
+def test_a_message_id_loses_its_brackets(written: str, expected: str) -> None:
+    assert strip_brackets(written) == expected

@@ -1,0 +1,25 @@
+"""Running `tidings` commands as a person would, on the database of a test."""
+
+from dataclasses import dataclass
+
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from tests.support.system import System
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The command line, and the system that it works on."""
+
+    system: System
+    settings: dict[str, str]
+    """The environment variables of every command."""
+
+    def run(self, *words: str, says: str | None = None, code: int = 0) -> str:
+        """Run a command, which must exit with this code; its output. `says` is what the user types."""
+        result: Result = CliRunner().invoke(main, words, input=says, env={"COLUMNS": "250", **self.settings})
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result.output

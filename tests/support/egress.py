@@ -1,0 +1,20 @@
+"""Waiting for the outcomes of outbound calls."""
+
+from collections.abc import Sequence
+
+from shared.egress.client import Sender
+from shared.egress.types import Call, Outcome
+
+_PATIENCE_SECONDS = 15
+
+
+def collect_outcomes(sender: Sender, calls: Sequence[Call]) -> list[Outcome]:
+    """Submit these calls and return their outcomes; no other call may end meanwhile."""
+    sender.submit(calls)
+    found: list[Outcome] = []
+    while len(found) < len(calls):
+        heard = sender.collect(_PATIENCE_SECONDS)
+        assert heard
+        found += heard
+    assert {outcome.key for outcome in found} == {one.key for one in calls}
+    return found

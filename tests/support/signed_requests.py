@@ -1,0 +1,200 @@
+"""What the tests of all providers share: vectors, payloads, keys of their own and requests signed with them."""
+
+import hmac
+import json
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from hypothesis import HealthCheck, settings
+
+from shared.providers.webhooks.base import Request
+
+fuzzed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+"""For tests of arbitrary input: a busy machine makes none of them fail."""
+
+PROVIDERS = Path(__file__).parents[1] / "shared" / "providers"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECONDS = int(NOW.timestamp())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One case of a vector file: `expect` is "valid" or the reason of the refusal."""
+
+    name: str
+    credentials: Mapping[str, Any]
+    request: Request
+    now: datetime
+    expect: str
+
+
+def read_cases(provider: str) -> list[Case]:
+    """The cases of a provider, each with every form of credentials."""
+    document = json.loads((PROVIDERS / "vectors" / f"{provider}.json").read_text())
+    return [
+        Case(
+            name=f"{case['name']}-{number}",
+            credentials=credentials,
+            request=make_request(b64decode(case["body_base64"]), case["headers"]),
+            now=datetime.fromtimestamp(case["now"], UTC),
+            expect=case["expect"],
+        )
+        for number, credentials in enumerate(document["credentials"])
+        for case in document["cases"]
+    ]
+
+
+def read_payloads(provider: str) -> dict[str, bytes]:
+    """The payload files of a provider by their names."""
+    files = sorted((PROVIDERS / "payloads" / provider).glob("*.json"))
+    return {file.stem: file.read_bytes() for file in files}
+
+
+def make_request(body: bytes, headers: Mapping[str, str]) -> Request:
+    """A request as the receiver hands it on."""
+    return Request(headers={name.lower(): value for name, value in headers.items()}, body=body)
+
+
+def to_base64(data: bytes) -> str:
+    """Standard base64."""
+    return b64encode(data).decode()
+
+
+@cache
+def ed25519_key(name: str = "mckey") -> Ed25519PrivateKey:
+    """A key of that name, the same for the whole run."""
+    return Ed25519PrivateKey.from_private_bytes(sha256(name.encode()).digest())
+
+
+def ed25519_public(name: str = "mckey") -> str:
+    """Its public half: base64 of its 32 bytes."""
+    return to_base64(ed25519_key(name).public_key().public_bytes_raw())
+
+
+@cache
+def rsa_key(name: str = "rsa-key") -> RSAPrivateKey:
+    """A key of that name, the same for the whole run. Short, because it is quicker to make."""
+    return generate_private_key(65537, 1024)  # noqa: S505
+
+
+def jwk(name: str = "rsa-key") -> dict[str, Any]:
+    """Its public half as a JSON Web Key."""
+    numbers = rsa_key(name).public_key().public_numbers()
+    modulus = numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8, "big")
+    n = urlsafe_b64encode(modulus).decode().rstrip("=")
+    return {"kty": "RSA", "n": n, "e": "AQAB", "kid": name, "use": "sig", "alg": "RS256"}
+
+
+def jwks(*names: str) -> dict[str, Any]:
+    """A key set."""
+    return {"keys": [jwk(name) for name in names or ("rsa-key",)]}
+
+
+def digest(body: bytes) -> str:
+    """The Content-Digest of a body."""
+    return f"sha-256=:{to_base64(sha256(body).digest())}:"
+
+
+def sign_mailchannels(body: bytes, *, created: int = SECONDS, key: str = "mckey", keyid: str | None = None) -> Request:
+    """A request as MailChannels signs it."""
+    parameters = f'("content-digest");created={created};alg="ed25519";keyid="{keyid or key}"'
+    return sign_message(body, parameters, key=key)
+
+
+def sign_message(
+    body: bytes,
+    parameters: str,
+    *,
+    key: str = "mckey",
+    label: str = "sig_1",
+    lines: tuple[str, ...] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """A request whose Signature-Input is that text, signed whatever it says; `lines` come after the digest's."""
+    base = "\n".join([f'"content-digest": {digest(body)}', *lines, f'"@signature-params": {parameters}']).encode(
+        "latin-1"
+    )
+    signature = to_base64(ed25519_key(key).sign(base))
+    return make_request(
+        body,
+        {
+            "Content-Digest": digest(body),
+            "Signature-Input": f"{label}={parameters}",
+            "Signature": f"{label}=:{signature}:",
+            **(headers or {}),
+        },
+    )
+
+
+def sign_ark(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> Request:
+    """A request as Ark signs it."""
+    signature = rsa_key(key).sign(body, PKCS1v15(), SHA256())
+    return make_request(body, {"X-Ark-Signature": to_base64(signature), "X-Ark-Signature-KID": kid or key})
+
+
+def sign_postal(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> Request:
+    """A request as Postal signs it, with both of its signatures."""
+    return make_request(
+        body,
+        {
+            "X-Postal-Signature": to_base64(rsa_key(key).sign(body, PKCS1v15(), SHA1())),  # noqa: S303
+            "X-Postal-Signature-256": to_base64(rsa_key(key).sign(body, PKCS1v15(), SHA256())),
+            "X-Postal-Signature-KID": kid or key,
+        },
+    )
+
+
+def sign_cloudmailin(body: bytes, *, username: str = "events", password: str = "s3cret:ü") -> Request:  # noqa: S107
+    """A request as CloudMailin sends it."""
+    return make_request(body, {"Authorization": f"Basic {to_base64(f'{username}:{password}'.encode())}"})
+
+
+def sign_mailwebhook(
+    body: bytes, *, signed_at: int | str = SECONDS, kid: str = "route-a", secret: bytes = b"secret-a"
+) -> Request:
+    """A request as MailWebhook signs it."""
+    signature = to_base64(hmac.digest(secret, f"{signed_at}.".encode() + body, "sha256"))
+    return make_request(body, {"X-MailWebhook-Signature": f"t={signed_at}, kid={kid}, v1={signature}"})
+
+
+GIVEN: Mapping[str, Mapping[str, Any]] = {
+    "mailchannels": {"public_keys": {"mckey": ed25519_public()}, "customer_handles": ["acmeco", "acmeco_sub"]},
+    "ark": {"jwks": jwks()},
+    "postal": {"jwks": jwks()},
+    "cloudmailin": {"username": "events", "password": "s3cret:ü"},
+    "mailwebhook": {"signing_secrets": {"route-a": "secret-a"}},
+}
+"""Credentials under which the `sign_` functions of the same providers make genuine requests."""
+
+SIGN: Mapping[str, Callable[..., Request]] = {
+    "mailchannels": sign_mailchannels,
+    "ark": sign_ark,
+    "postal": sign_postal,
+    "cloudmailin": sign_cloudmailin,
+    "mailwebhook": sign_mailwebhook,
+}
+BODIES: Mapping[str, bytes] = {
+    "mailchannels": b'[{"event":"delivered","customer_handle":"acmeco","timestamp":1767225600}]',
+    "ark": b'{"message":{"id":1,"to":"a@b.example"},"status":"Sent","timestamp":1767225600}',
+    "postal": b'{"event":"MessageSent","uuid":"u","payload":{"message":{"id":1,"to":"a@b.example"}}}',
+    "cloudmailin": b'{"events":[{"kind":"delivery","recipient":"a@b.example","message_id":"m"}]}',
+    "mailwebhook": b'{"channel":"#mail","text":"hello"}',
+}
+HEADERS: Mapping[str, tuple[str, ...]] = {
+    "mailchannels": ("content-digest", "signature-input", "signature"),
+    "ark": ("x-ark-signature", "x-ark-signature-kid"),
+    "postal": ("x-postal-signature-256", "x-postal-signature", "x-postal-signature-kid"),
+    "cloudmailin": ("authorization",),
+    "mailwebhook": ("x-mailwebhook-signature",),
+}
+"""The headers that the verification reads."""

@@ -1,0 +1,207 @@
+"""Events for tests of suppression, as rows; and the entries that the pure policy derives from them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from shared import ids
+from shared.messages import store as state
+from shared.messages.state import RANKS, STANDINGS, Fact, fold
+from shared.messages.store import NewEvent
+from shared.suppression import policy as suppression_policy
+from shared.suppression.policy import Claim, Lift, SoftBounce, SuppressionPolicy
+from shared.suppression.recipient_hashes import RecipientKeys
+from shared.vocabulary import CHANGE_TYPES, Classification, EventType, Status, SuppressionReason
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+KEYS = RecipientKeys(b"a pepper for tests, of 32 bytes.")
+ANN, BOB = "ann@example.net", "bob@example.net"
+TABLES = (
+    "events, event_keys, messages, recipient_states, state_changes, suppressions, suppression_lifts,"
+    " suppression_history, soft_bounces, soft_bounce_checks"
+)
+
+Address = str
+Place = tuple[Address, str, str]
+"""A recipient, a tenant and a reason."""
+
+
+def day(number: float) -> datetime:
+    return BEGIN + timedelta(days=number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One event: `number` tells it from all others, `at` is the provider's time and `heard` ours, in days."""
+
+    number: int
+    kind: EventType
+    at: float
+    heard: float
+    recipient: str | None = ANN
+    tenant: str | None = None
+    message: int | None = 1
+    classification: Classification | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.number:032x}"
+
+    @property
+    def happened(self) -> datetime:
+        return day(min(self.at, self.heard))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """A person lifts a suppression at that time."""
+
+    at: float
+    recipient: str = ANN
+    tenant: str | None = None
+    reason: SuppressionReason | None = None
+
+
+class Held(NamedTuple):
+    """The compared columns of an entry."""
+
+    since: datetime
+    until: datetime | None
+    evidence: str
+    level: int
+
+
+def rows(said: Sequence[Said], receipt: UUID | None = None) -> list[NewEvent]:
+    """Build the rows of a receipt with these events."""
+    receipt = receipt or ids.receipt_id(datetime.now(UTC))
+    return [_row(one, receipt, position) for position, one in enumerate(said)]
+
+
+def _row(said: Said, receipt: UUID, position: int) -> NewEvent:
+    weight, status = STANDINGS[said.kind]
+    return NewEvent(
+        id=ids.event_id(receipt, position),
+        receipt_id=receipt,
+        source_id=1,
+        key=said.key,
+        type=said.kind,
+        message_id=None if said.message is None else f"{said.message:032x}",
+        recipient=said.recipient,
+        occurred_at=day(said.at),
+        received_at=day(said.heard),
+        sender=None,
+        subject=None,
+        provider_message_id=None,
+        request_id=None,
+        smtp_id=None,
+        tenant=said.tenant,
+        tag=None,
+        campaign=None,
+        classification=said.classification,
+        smtp_status=None,
+        enhanced_code=None,
+        reason=None,
+        data="{}" if said.tenant is None else f'{{"tenant": "{said.tenant}"}}',
+        provider_object="{}",
+        weight=int(weight),
+        rank=RANKS[status] if status else -1,
+        status=status,
+        change_type=CHANGE_TYPES[said.kind],
+    )
+
+
+def keep(connection: Connection, found: Sequence[NewEvent]) -> None:
+    state.apply(connection, found)
+
+
+def expected(
+    policy: SuppressionPolicy, said: Iterable[Said], lifted: Iterable[Lifted], now: datetime
+) -> Mapping[Place, Held]:
+    """Compute the entries that suppress at that time, for any order of arrival."""
+    said, lifted = list(said), list(lifted)
+    found: dict[Place, Held] = {}
+    for recipient in {one.recipient for one in said if one.recipient}:
+        lifts = [
+            Lift(at=day(lift.at), tenant=lift.tenant, reason=lift.reason)
+            for lift in lifted
+            if lift.recipient == recipient
+        ]
+        own = [one for one in said if one.recipient == recipient and one.message is not None]
+        for (tenant, reason), claim in suppression_policy.fold(_claims(policy, own), [*lifts, *_again(own)]).items():
+            found[recipient, tenant, reason] = Held(claim.at, claim.until, claim.key, 1)
+        for tenant, term in _terms(policy, said, own, lifts):
+            found[recipient, tenant, SuppressionReason.SOFT_BOUNCE] = Held(term.since, term.until, term.key, term.level)
+    return {place: held for place, held in found.items() if held.until is None or held.until > now}
+
+
+def stored(connection: Connection, now: datetime) -> Mapping[Place, Held]:
+    """Read the entries that suppress at that time."""
+    found = connection.exec_driver_sql(
+        "SELECT address, tenant, reason, since, until, evidence_key, level FROM suppressions"
+        " WHERE until IS NULL OR until > %(now)s",
+        {"now": now},
+    )
+    return {(row[0], row[1], row[2]): Held(row[3], row[4], row[5].hex, row[6]) for row in found}
+
+
+def _claims(policy: SuppressionPolicy, said: Iterable[Said]) -> Iterable[Claim]:
+    for one in said:
+        decided = suppression_policy.consequence(policy, one.kind, one.classification)
+        if decided:
+            reason, consequence = decided
+            yield Claim(
+                reason=reason,
+                tenant=suppression_policy.tenant_of(consequence.tenants, one.tenant),
+                at=one.happened,
+                key=one.key,
+                until=suppression_policy.end(one.happened, consequence.days),
+            )
+
+
+def _again(said: Iterable[Said]) -> Iterable[Lift]:
+    for one in said:
+        if one.kind is EventType.SUBSCRIBED:
+            yield Lift(at=one.happened, tenant=one.tenant or "", reason=SuppressionReason.UNSUBSCRIBE, by_event=True)
+
+
+def _terms(
+    policy: SuppressionPolicy, said: Sequence[Said], own: Sequence[Said], lifts: Sequence[Lift]
+) -> Iterable[tuple[str, suppression_policy.Term]]:
+    delivered = _deliveries(said, own)
+    messages: dict[tuple[str, int | None], list[Said]] = defaultdict(list)
+    for one in own:
+        if suppression_policy.is_soft(policy, one.kind, one.classification) and one.message not in delivered:
+            messages[one.tenant or "", one.message].append(one)
+    for tenant in {tenant for tenant, _ in messages}:
+        lifted = [
+            lift.at
+            for lift in lifts
+            if lift.tenant in (None, tenant) and lift.reason in (None, SuppressionReason.SOFT_BOUNCE)
+        ]
+        bounces = [_bounce(found) for (of, _), found in messages.items() if of == tenant]
+        after = max([*delivered.values(), *lifted], default=None)
+        if term := suppression_policy.term(policy.soft_bounce, bounces, after):
+            yield tenant, term
+
+
+def _deliveries(said: Sequence[Said], own: Sequence[Said]) -> dict[int | None, datetime]:
+    """Return when each message was delivered, from the fold of its events."""
+    found: dict[int | None, datetime] = {}
+    for message in {one.message for one in own}:
+        for about in (own, [one for one in said if one.recipient is None]):
+            facts = [Fact(key=one.key, type=one.kind, at=day(one.at)) for one in about if one.message == message]
+            state_ = fold(facts)
+            if state_.status is Status.DELIVERED and state_.standing:
+                found[message] = max(state_.standing.at, found.get(message, state_.standing.at))
+    return found
+
+
+def _bounce(said: Iterable[Said]) -> SoftBounce:
+    moments = sorted((one.happened, one.key) for one in said)
+    (first_at, first_key), (last_at, last_key) = moments[0], moments[-1]
+    return SoftBounce(first_at=first_at, first_key=first_key, last_at=last_at, last_key=last_key)

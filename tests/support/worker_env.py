@@ -1,0 +1,45 @@
+"""What a worker runs with, on the database of a test."""
+
+from shared.doorbell import DRAIN, Doorbell
+from shared.encryption import Vault
+from shared.postgres import engine
+from shared.postgres.connection import Plans
+from shared.rules import RuleBook
+from shared.settings import Settings
+from shared.sources.cache import SourceCache
+from shared.suppression import recipient_hashes
+from workers.context import WorkerContext
+
+
+class RecordingNotifier(Doorbell):
+    """Records the tasks that workers would be woken up for, and sends nothing."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+
+    def ring(self, task: str = DRAIN) -> bool:
+        self.tasks.append(task)
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def build_worker_context(database_url: str, settings: Settings, vault: Vault, notifier: Doorbell) -> WorkerContext:
+    """Build a context as `workers.context.build` does, with a notifier of the test's own."""
+    engine_sync_commit = engine.create(database_url, application="test worker durable", pool_size=1)
+    with engine_sync_commit.begin() as connection:
+        keys = recipient_hashes.load(connection, vault)
+    return WorkerContext(
+        settings=settings,
+        engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
+        engine_small_batches=engine.create(
+            database_url, application="test worker brisk", pool_size=4, synchronous_commit=False, plans=Plans.ONCE
+        ),
+        engine_sync_commit=engine_sync_commit,
+        vault=vault,
+        source_cache=SourceCache(vault),
+        doorbell=notifier,
+        keys=keys,
+        rules=RuleBook(settings.rules, look_seconds=0),
+    )

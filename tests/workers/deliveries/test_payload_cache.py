@@ -1,0 +1,27 @@
+"""The payload of a change is built once for all subscribers of a tenant."""
+
+from sqlalchemy import event
+
+from shared.domain.subscriptions import Payload
+from tests.support.system import System
+from workers.delivering.bodies import Bodies
+
+
+def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: System) -> None:
+    bodies, statements = Bodies(), list[str]()
+    with system.ctx.engine.begin() as connection:
+        transaction, change = connection.exec_driver_sql(
+            "INSERT INTO state_changes (type, data) VALUES ('alert.firing', '{\"tenant\": \"alpha\"}')"
+            " RETURNING transaction::text::bigint, id"
+        ).one()
+        place = (transaction, change)
+        event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        counts = []
+        for tenants in (["alpha"] * 3, ["alpha"] * 3, [None, "alpha"], ["zulu"]):
+            bodies.prepare(connection, [(place, tenant) for tenant in tenants])
+            counts.append(len(statements))
+    assert counts[0] == counts[1] == counts[2] // 2
+    told = {tenant: bodies.of((place, tenant), Payload.TIDINGS) for tenant in ("alpha", None, "zulu")}
+    assert told["alpha"] == told[None] is not None
+    assert bodies.of((place, "alpha"), Payload.TIDINGS) is told["alpha"]
+    assert told["zulu"] is None

@@ -1,0 +1,56 @@
+"""Tasks that wait for other servers occupy a limited part of a process."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from simulator.providers.api import faults
+from tests.support.provider_env import ProviderEnv, open_provider_env
+from workers import asking
+from workers.concurrency import ConcurrencyLimit
+
+
+def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
+    turns = ConcurrencyLimit(2)
+    with turns.taken() as first, turns.taken() as second, turns.taken() as third:
+        assert (first, second, third) == (True, True, False)
+    with turns.taken() as again:
+        assert again
+
+
+def test_a_turn_ends_with_what_fails_in_it() -> None:
+    turns = ConcurrencyLimit(1)
+    with pytest.raises(ZeroDivisionError), turns.taken():
+        raise ZeroDivisionError
+    with turns.taken() as again:
+        assert again
+
+
+@pytest.fixture
+def env(database_url: str) -> Iterator[ProviderEnv]:
+    with open_provider_env(database_url, ["mc1", "mc2"]) as opened:
+        yield opened
+
+
+def test_while_one_asks_a_provider_that_hangs_no_other_does(env: ProviderEnv) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        asked.set()
+        may_answer.wait(60)
+
+    for account in env.accounts.values():
+        account.faults.add(faults.interlude(hang))
+    thread = threading.Thread(target=asking.ask_due, args=(env.system.ctx,))
+    thread.start()
+    try:
+        assert asked.wait(30)
+        before = env.server.requests
+        asking.ask_due(env.system.ctx)
+        assert env.server.requests == before
+    finally:
+        may_answer.set()
+        thread.join()
+    asking.ask_due(env.system.ctx)
+    assert all(env.reconciliation(slug).last_finished_at for slug in env.sources)

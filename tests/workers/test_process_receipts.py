@@ -1,0 +1,405 @@
+"""Pending receipts have their effect once, whatever fails, and a bad one delays no other."""
+
+import json
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from shared.doorbell import DRAIN
+from shared.events.event import Event
+from shared.messages import store as state
+from shared.receipts import store as receipts
+from shared.receipts.store import Claimed
+from shared.sources import store as sources
+from shared.sources.source import Source
+from simulator import load
+from simulator.providers.mailchannels.webhooks import MailChannels
+from tests.support import state_checks
+from tests.support.system import System
+from workers import process_receipts as draining
+from workers import sweep
+from workers.process_receipts import Drained
+
+CLOUDMAILIN = {"username": "user", "password": "secret"}
+LARGE = 1 << 30
+
+
+def delivery(name: str, kind: str = "delivery") -> bytes:
+    """One event about a message to `name`."""
+    return json.dumps({"events": [{"kind": kind, "recipient": f"{name}@example.net", "message_id": name}]}).encode()
+
+
+@pytest.fixture
+def source(system: System) -> Source:
+    return system.add_source("cm", "cloudmailin", CLOUDMAILIN)
+
+
+def claim(
+    system: System, *, limit: int = 100, most_bytes: int = LARGE, lease_seconds: int = 30
+) -> tuple[UUID, list[Claimed]]:
+    token = uuid4()
+    with system.ctx.engine.begin() as connection:
+        claimed = receipts.claim(
+            connection, limit=limit, most_bytes=most_bytes, token=token, lease_seconds=lease_seconds
+        )
+    return token, claimed
+
+
+def mend(system: System, source: Source, credentials: dict[str, str]) -> None:
+    """Give the source these credentials, and the worker an eye for them."""
+    with system.ctx.engine.begin() as connection:
+        sources.update(connection, source.id, credentials=system.ctx.vault.seal(credentials))
+    system.ctx.source_cache.forget(source.id)
+
+
+def let_workers_die(system: System, times: int) -> None:
+    """Claim all there is, so many times, and say nothing more."""
+    for _ in range(times):
+        claim(system)
+        system.make_receipts_due()
+
+
+def drain_when_due(system: System) -> Drained:
+    system.make_receipts_due()
+    return draining.drain(system.ctx)
+
+
+def poison(system: System, recipient: str) -> None:
+    """Have the database refuse every event of this recipient."""
+    system.execute(f"ALTER TABLE events ADD CONSTRAINT poison CHECK (recipient <> '{recipient}')")
+
+
+class TestWhatIsPending:
+    @pytest.mark.parametrize("ahead", [timedelta(hours=23), timedelta(days=2), timedelta(days=5000)])
+    def test_is_superseded_by_a_later_webhook_although_that_claims_another_day(
+        self, system: System, source: Source, ahead: timedelta
+    ) -> None:
+        now = datetime.now(UTC)
+        for kind, at in (("delivery", now + ahead), ("bounce", now + timedelta(hours=24))):
+            event = {"kind": kind, "recipient": "ann@example.net", "message_id": "m", "timestamp": at.isoformat()}
+            system.store_receipt(source, json.dumps({"events": [event]}).encode())
+            draining.drain(system.ctx)
+        assert system.recipient_statuses() == {"ann@example.net": "bounced"}
+
+    def test_becomes_events_and_states_and_leaves_the_queue(self, system: System, source: Source) -> None:
+        ids = [system.store_receipt(source, delivery(name)) for name in ("ann", "bob")]
+        done = draining.drain(system.ctx)
+        assert (done.receipts, done.new_events, done.dead) == (2, 2, 0)
+        assert system.recipient_statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
+        assert [system.receipt_state(id_) for id_ in ids] == [("processed", None)] * 2
+
+    def test_is_worked_on_until_nothing_is_left_however_small_the_batches(self, system: System, source: Source) -> None:
+        for number in range(5):
+            system.store_receipt(source, delivery(f"n{number}"))
+        done = Drained()
+        while (token_and_claimed := claim(system, limit=2))[1]:
+            token, claimed = token_and_claimed
+            assert len(claimed) <= 2
+            draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+        assert done.receipts == 5
+
+    def test_is_left_for_another_task_that_is_notified_when_the_time_is_over(
+        self, system: System, source: Source
+    ) -> None:
+        system.store_receipt(source, delivery("ann"))
+        assert draining.drain(system.ctx, longest_run_seconds=-1).receipts == 1
+        assert system.notifier.tasks.count(DRAIN) == 1
+        assert draining.drain(system.ctx).receipts == 0
+        assert system.notifier.tasks.count(DRAIN) == 1
+
+    def test_is_found_by_the_sweep_without_a_wake_up(self, system: System, source: Source) -> None:
+        system.store_receipt(source, delivery("ann"))
+        sweep.sweep(system.ctx)
+        assert system.recipient_statuses() == {"ann@example.net": "delivered"}
+
+    def test_of_a_source_that_was_deleted_meanwhile_is_worked_on_all_the_same(
+        self, system: System, source: Source
+    ) -> None:
+        system.store_receipt(source, delivery("ann"))
+        system.execute("UPDATE sources SET deleted_at = now()")
+        assert draining.drain(system.ctx).receipts == 1
+
+
+class TestClaims:
+    def test_take_the_oldest_first_and_pass_over_what_another_holds(self, system: System, source: Source) -> None:
+        ids = [system.store_receipt(source, delivery(f"n{number}")) for number in range(4)]
+        _, first = claim(system, limit=2)
+        _, second = claim(system)
+        assert [claimed.id for claimed in first] + [claimed.id for claimed in second] == sorted(ids)
+
+    def test_do_not_wait_for_one_another(self, system: System, source: Source) -> None:
+        for number in range(4):
+            system.store_receipt(source, delivery(f"n{number}"))
+        with system.ctx.engine.begin() as slow:
+            held = receipts.claim(slow, limit=3, most_bytes=LARGE, token=uuid4(), lease_seconds=30)
+            _, others = claim(system)
+        assert (len(held), len(others)) == (3, 1)
+
+    def test_are_bounded_by_bytes_but_always_take_one(self, system: System, source: Source) -> None:
+        body = delivery("ann")
+        for number in range(4):
+            system.store_receipt(source, body + b" " * number)
+        assert len(claim(system, most_bytes=1)[1]) == 1
+        assert len(claim(system, most_bytes=len(body) + 2)[1]) == 2
+        assert len(claim(system)[1]) == 1
+
+    def test_count_as_an_attempt_even_without_an_error(self, system: System, source: Source) -> None:
+        system.store_receipt(source, delivery("ann"))
+        for attempt in (1, 2, 3):
+            [claimed] = claim(system, lease_seconds=0)[1]
+            assert claimed.attempts == attempt
+
+    def test_leave_alone_what_is_not_due(self, system: System, source: Source) -> None:
+        system.store_receipt(source, delivery("ann"))
+        system.execute("UPDATE pending_receipts SET available_at = now() + interval '1 minute'")
+        assert claim(system)[1] == []
+
+
+class TestLeases:
+    def test_that_ran_out_are_taken_over_and_their_holder_writes_nothing(self, system: System, source: Source) -> None:
+        ids = [system.store_receipt(source, delivery(name, "open")) for name in ("ann", "bob")]
+        stale_token, stale = claim(system, lease_seconds=0)
+        assert draining.drain(system.ctx).receipts == 2
+
+        late = Drained()
+        draining._work(system.ctx, stale, stale_token, late)  # noqa: SLF001
+
+        assert (late.receipts, late.new_events, late.dead) == (0, 0, 0)
+        assert system.rows("SELECT opens FROM recipient_states") == [(1,), (1,)]
+        assert [system.receipt_state(id_)[0] for id_ in ids] == ["processed"] * 2
+        system.assert_nothing_doubled()
+
+    def test_that_ran_out_are_no_licence_to_touch_what_another_works_on(self, system: System, source: Source) -> None:
+        receipt = system.store_receipt(source, b"not JSON")
+        stale_token, [stale] = claim(system, lease_seconds=0)
+        token, _ = claim(system)
+        with system.ctx.engine.begin() as connection:
+            receipts.bury(connection, receipt, stale_token, reason="unreadable", detail="")
+            receipts.retry(connection, receipt, stale_token, error="", delay_seconds=60)
+            receipts.release(connection, [receipt], stale_token)
+            assert receipts.finish(connection, [receipt], stale_token) == 0
+        assert system.rows("SELECT lease_token, attempts FROM pending_receipts") == [(token, 2)]
+        assert stale.attempts == 1
+
+    def test_that_were_partly_lost_cost_only_what_was_lost(self, system: System, source: Source) -> None:
+        ids = [system.store_receipt(source, delivery(name)) for name in ("ann", "bob")]
+        token, claimed = claim(system)
+        system.execute(
+            "UPDATE pending_receipts SET lease_token = %(t)s WHERE receipt_id = %(id)s", t=uuid4(), id=ids[0]
+        )
+        done = Drained()
+        draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+        assert done.receipts == 1
+        assert [system.receipt_state(id_)[0] for id_ in ids] == ["pending", "processed"]
+
+
+class TestWhatFails:
+    def test_fails_alone_and_the_rest_of_the_batch_is_processed(self, system: System, source: Source) -> None:
+        poison(system, "eve@example.net")
+        for name in ("ann", "eve", "bob"):
+            system.store_receipt(source, delivery(name))
+        done = draining.drain(system.ctx)
+        assert done.receipts == 2
+        assert system.recipient_statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
+        [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
+        assert attempts == 1
+        assert "poison" in error
+
+    def test_is_tried_again_at_growing_distances_and_ends_dead_with_the_reason(
+        self, system: System, source: Source
+    ) -> None:
+        poison(system, "eve@example.net")
+        receipt = system.store_receipt(source, delivery("eve"))
+        delays = []
+        for _ in range(system.ctx.settings.max_attempts - 1):
+            assert drain_when_due(system).dead == 0
+            [(delay,)] = system.rows(
+                "SELECT extract(epoch FROM available_at - now())::float FROM pending_receipts WHERE lease_until IS NULL"
+            )
+            delays.append(delay)
+        assert delays == pytest.approx([2, 4, 8, 16], abs=1.5)
+
+        assert drain_when_due(system).dead == 1
+
+        assert system.receipt_state(receipt) == ("dead", "failed")
+        [(detail, attempts)] = system.rows("SELECT detail, attempts FROM parked_receipts")
+        assert "poison" in detail
+        assert attempts == system.ctx.settings.max_attempts
+
+    def test_once_is_done_the_next_time_if_the_reason_has_gone(self, system: System, source: Source) -> None:
+        poison(system, "eve@example.net")
+        system.store_receipt(source, delivery("eve"))
+        draining.drain(system.ctx)
+        system.execute("ALTER TABLE events DROP CONSTRAINT poison")
+        assert drain_when_due(system).receipts == 1
+        assert system.recipient_statuses() == {"eve@example.net": "delivered"}
+
+    @pytest.mark.parametrize("body", [b"", b"not JSON", b"[]", b"\xff\xfe", b"[" * 100_000])
+    def test_to_be_parsed_is_dead_at_once_and_the_rest_of_the_batch_is_processed(
+        self, system: System, source: Source, body: bytes
+    ) -> None:
+        receipt = system.store_receipt(source, body)
+        system.store_receipt(source, delivery("ann"))
+        done = draining.drain(system.ctx)
+        assert (done.receipts, done.dead) == (1, 1)
+        assert system.receipt_state(receipt) == ("dead", "unreadable")
+        [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
+        assert detail
+
+    @pytest.mark.parametrize("fault", ["raises", "unsendable", "unstorable"])
+    def test_by_a_fault_of_the_parser_is_retried_and_delays_no_other_receipt(
+        self, system: System, source: Source, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        parse = source.provider.parse
+
+        def faulty(body: bytes, credentials: object, /) -> list[Event]:
+            found = parse(body, credentials)
+            if b"eve@" not in body:
+                return found
+            if fault == "raises":
+                raise IndexError("nobody thought of this")
+            return [replace(event, reason="\ud800" if fault == "unsendable" else "\0") for event in found]
+
+        monkeypatch.setattr(source.provider, "parse", faulty)
+        receipt = system.store_receipt(source, delivery("eve"))
+        system.store_receipt(source, delivery("ann"))
+
+        assert draining.drain(system.ctx).receipts == 1
+        assert system.recipient_statuses() == {"ann@example.net": "delivered"}
+        assert system.receipt_state(receipt) == ("pending", None)
+        for _ in range(system.ctx.settings.max_attempts - 1):
+            drain_when_due(system)
+
+        assert system.receipt_state(receipt) == ("dead", "failed")
+        [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
+        assert {"raises": "nobody thought of this", "unsendable": "surrogates", "unstorable": "0x00"}[fault] in detail
+
+
+class TestWhatKillsItsWorkers:
+    def test_is_tried_alone_from_the_third_attempt_and_others_are_not_charged_for_it(
+        self, system: System, source: Source
+    ) -> None:
+        ids = [system.store_receipt(source, delivery(f"n{number}")) for number in range(4)]
+        let_workers_die(system, 2)
+        token, claimed = claim(system)
+        assert [receipt.attempts for receipt in claimed] == [3] * 4
+
+        done = Drained()
+        draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+
+        assert done.receipts == 1
+        assert system.receipt_state(ids[0])[0] == "processed"
+        left = system.rows("SELECT attempts, lease_until FROM pending_receipts")
+        assert left == [(2, None)] * 3
+
+    def test_ends_dead_with_a_reason_and_all_others_are_processed(self, system: System, source: Source) -> None:
+        ids = [system.store_receipt(source, delivery(f"n{number}")) for number in range(5)]
+        deadly = ids[2]
+        for _ in range(20):
+            token, claimed = claim(system)
+            if not claimed:
+                break
+            # What a worker does with a batch, as far as it lives.
+            alone = claimed[0].attempts >= 3
+            if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
+                if alone and claimed[0].attempts > system.ctx.settings.max_attempts:
+                    draining._work(system.ctx, claimed, token, Drained())  # noqa: SLF001
+                elif alone:
+                    with system.ctx.engine.begin() as connection:
+                        receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
+            else:
+                draining._work(system.ctx, claimed, token, Drained())  # noqa: SLF001
+            system.make_receipts_due()
+        assert [system.receipt_state(id_) for id_ in ids] == [
+            ("dead", "attempts_exhausted") if id_ == deadly else ("processed", None) for id_ in ids
+        ]
+
+    def test_is_not_even_read_a_sixth_time(
+        self, system: System, source: Source, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill(_body: bytes, _credentials: object, /) -> list[Event]:
+            raise SystemExit
+
+        monkeypatch.setattr(source.provider, "parse", kill)
+        receipt = system.store_receipt(source, delivery("ann"))
+        let_workers_die(system, system.ctx.settings.max_attempts)
+        assert draining.drain(system.ctx).dead == 1
+        assert system.receipt_state(receipt) == ("dead", "attempts_exhausted")
+        assert system.recipient_statuses() == {}
+
+
+def test_several_workers_at_once_do_each_thing_once(system: System) -> None:
+    dialect = MailChannels(seed=7)
+    source = system.add_source("mc", "mailchannels", dialect.credentials())
+    begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    happenings = list(load.happenings(600, seed=7, begin=begin))
+    for first in range(0, 600, 7):
+        told = happenings[first : first + 7]
+        system.store_receipt(source, dialect.body(told))
+        system.store_receipt(source, dialect.body(list(reversed(told))))  # all of it twice, in other words
+
+    contexts = [system.ctx, *(system.add_worker() for _ in range(3))]
+    failures: list[BaseException] = []
+
+    def work(position: int) -> None:
+        ctx = contexts[position]
+        try:
+            while True:
+                token = uuid4()
+                with ctx.engine.begin() as connection:
+                    claimed = receipts.claim(connection, limit=9, most_bytes=LARGE, token=token, lease_seconds=30)
+                if not claimed:
+                    return
+                draining._work(ctx, claimed, token, Drained())  # noqa: SLF001
+        except BaseException as error:  # noqa: BLE001 - shown to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(position,)) for position in range(len(contexts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failures
+    assert system.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
+    system.assert_nothing_doubled()
+    with system.ctx.engine.connect() as connection:
+        assert state_checks.stored_states(connection) == state_checks.expected_states(source.id, happenings)
+
+
+def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_source_is_mended(
+    system: System, source: Source
+) -> None:
+    receipt = system.store_receipt(source, delivery("ann"))
+    mend(system, source, {"username": "user"})  # the password is gone
+    for _ in range(system.ctx.settings.max_attempts + 1):
+        assert drain_when_due(system) == Drained()
+    [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
+    assert attempts == 0
+    assert "source cannot be used" in error
+    mend(system, source, CLOUDMAILIN)
+    assert drain_when_due(system).receipts == 1
+    assert system.rows("SELECT receipt_id FROM events") == [(receipt,)]
+
+
+def test_a_database_that_refuses_for_a_while_charges_no_attempt(
+    system: System, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = system.store_receipt(source, delivery("ann"))
+
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, psycopg.errors.DiskFull("No space left on device"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "apply", full)
+        for _ in range(system.ctx.settings.max_attempts + 1):
+            assert drain_when_due(system) == Drained()
+    [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
+    assert (attempts, error) == (0, "No space left on device")
+    assert drain_when_due(system).receipts == 1
+    assert system.rows("SELECT receipt_id FROM events") == [(receipt,)]
