@@ -46,7 +46,7 @@ _RESOURCES = {
     "deliveries": (deliveries, "What became of every change for every subscriber."),
     "reconciliation": (reconciliation, "What providers could not deliver, and having it sent again."),
     "suppressions": (suppressions, "Whom not to write to, and why."),
-    "erasures": (erasures, "Taking an address out of everything that is kept."),
+    "erasures": (erasures, "Erasing an address from everything that is kept."),
     "alerts": (alerts, "What a person must be told, by which rules, and where."),
     "jobs": (jobs, "Work that takes longer than an answer may."),
     "keys": (keys, "Keys to this API."),

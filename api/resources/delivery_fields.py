@@ -79,7 +79,7 @@ class WholeDelivery(Delivery):
 
 
 class RequestCapture(Schema):
-    """What was sent, as far as it is kept."""
+    """What was sent, as far as it is kept. Empty where it contained an address that was erased."""
 
     method = fields.String()
     url = fields.String(metadata={"description": "Without its query."})
@@ -90,7 +90,7 @@ class RequestCapture(Schema):
 
 
 class ResponseCapture(Schema):
-    """What came back, as far as it is kept."""
+    """What came back, as far as it is kept. Empty where it contained an address that was erased."""
 
     status = fields.Integer(metadata={"description": "0: no response."})
     headers = fields.Dict(keys=fields.String(), values=fields.String())

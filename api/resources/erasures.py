@@ -1,4 +1,4 @@
-"""Erasing an address from everything that is kept."""
+"""Erasing an address."""
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -9,17 +9,19 @@ from api.core.fields import Strict, asked
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
 from shared.auth.keys import Scope
-from shared.domain import erasure
 from shared.doorbell import JOBS
+from shared.erasure.matching import parse_address
 from shared.jobs.store import Job as JobRow
 from shared.suppression import jobs as suppression_jobs
 from shared.targets import TargetError
 
 
 class Erasure(Strict):
-    """What is to be erased."""
+    """The address to erase."""
 
-    address = asked("One address, in any form; what is kept as one and is odd, exactly as it is shown.", required=True)
+    address = asked(
+        "One address, in any form. Write an unusual one (a quoted local part) exactly as it is shown.", required=True
+    )
 
 
 class Erasures(Resource):
@@ -32,13 +34,16 @@ class Erasures(Resource):
     @takes(Erasure)
     @answers(202, Job)
     def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Erase an address: a pseudonym takes its place in everything that is kept, the stored requests included.
+        """Erase an address from everything that is kept.
 
-        Whether it is suppressed can still be asked, and stays as it is: by a keyed hash, from which the address
-        cannot be told. What arrives after the job has begun is not erased.
+        Stored requests, captures of delivery attempts and files of jobs that contain the address are deleted.
+        Others who are named in the same request lose it, too, but keep their events and states.
+        States, events and list entries keep a pseudonym: a keyed hash, from which nobody can derive the address.
+        So the address stays suppressed if it is, and `POST /v1/suppressions/check` still answers for it.
+        Requests that are received after the job has begun are not erased.
         """
         try:
-            address = erasure.subject(body["address"])
+            address = parse_address(body["address"])
         except TargetError as error:
             raise invalid({"address": [str(error)]}) from None
         with self.deps.engine.begin() as connection:

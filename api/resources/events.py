@@ -60,7 +60,11 @@ class Event(Schema):
     metadata = fields.Raw(metadata={"description": "What the sender attached to the message."})
     details = fields.Raw(metadata={"description": "What else the provider said."})
     problem = text("Why the event could not be understood.")
-    provider_object = Verbatim(metadata={"description": "The provider's own object, as it was received."})
+    provider_object = Verbatim(
+        metadata={
+            "description": "The provider's own object, as it was received; empty where it contained an erased address."
+        }
+    )
     reconciled = fields.Boolean(
         metadata={"description": "It had been missing, and came because the provider was asked to send it again."}
     )

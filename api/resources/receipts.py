@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields
+from sqlalchemy import Connection
 
 from api.core import pagination
 from api.core.auth import TenantAccess
@@ -34,7 +35,7 @@ class Receipt(Schema):
     state = fields.String(metadata={"enum": [str(state) for state in ReceiptState]})
     received_at = Instant()
     idempotency_key = text("What the provider named the request by.")
-    bytes = fields.Integer(metadata={"description": "Length of the body."})
+    bytes = fields.Integer(metadata={"description": "Length of the body; 0 once it is erased."})
     attempts = fields.Integer()
     last_error = text("Why the last attempt to process it failed.")
     reason = text("Why it is set aside.")
@@ -44,7 +45,7 @@ class Receipt(Schema):
     remote_ip = text()
     headers = fields.Dict(keys=fields.String(), values=fields.String())
     reconciled = fields.Boolean(metadata={"description": "It came because the provider was asked to send it again."})
-    erased_at = instant("When an address in it was replaced: its bytes are no longer what was signed.")
+    erased_at = instant("When its body and headers were deleted, because they contained an erased address.")
 
 
 class ReceiptWithEvents(Receipt):
@@ -138,11 +139,12 @@ class RawReceipt(Resource):
 
     @answers(200, {"type": "string", "format": "binary"}, content_type="application/octet-stream")
     def get(self, receipt_id: UUID) -> Response:
-        """The body, byte for byte as it was received."""
+        """Return the body, byte for byte as it was received. Answers 410 once it is erased."""
         with self.deps.engine.begin() as connection:
             body = receipt_queries.raw(connection, receipt_id)
-        if body is None:
-            raise not_found(f"receipt {receipt_id}")
+            if body is None:
+                erased = _erased(connection, receipt_id)
+                raise ProblemError(410, erased) if erased else not_found(f"receipt {receipt_id}")
         return Response(
             body,
             content_type="application/octet-stream",
@@ -165,7 +167,7 @@ class ReceiptReprocessing(Resource):
     def post(self, query: dict[str, Any], receipt_id: UUID) -> tuple[dict[str, Any], int]:
         """Process a receipt again, whether it was processed, is dead or was rejected.
 
-        With `dry_run=true` nothing is changed.
+        With `dry_run=true` nothing is changed. Answers 409 for a receipt whose body was erased.
         """
         if query["dry_run"]:
             return {"difference": self._difference(receipt_id)}, 200
@@ -173,6 +175,8 @@ class ReceiptReprocessing(Resource):
             if receipt_queries.source_of(connection, receipt_id) is None:
                 raise not_found(f"receipt {receipt_id}")
             queued = reprocess.queue(connection, [receipt_id])
+            if not queued and (erased := _erased(connection, receipt_id)) is not None:
+                raise ProblemError(409, f"The receipt cannot be processed again. {erased}")
             if not queued:
                 raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
@@ -210,6 +214,14 @@ class Refusals(Resource):
                 limit=query["limit"],
             )
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
+
+
+def _erased(connection: Connection, receipt_id: UUID) -> str | None:
+    """Return why there is no body any more; None unless it was erased."""
+    erased_at = receipt_queries.erased(connection, [receipt_id]).get(receipt_id)
+    if erased_at is None:
+        return None
+    return f"The body was deleted at {erased_at.isoformat()}, because it contained an address that was erased."
 
 
 def span(query: dict[str, Any]) -> Span:

@@ -111,7 +111,12 @@ def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
         bench.ring()
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if queued < len(chosen):
-        console.print("The others are unknown, or unverified: only their provider's signature lets those in.")
+        with bench.engine.begin() as connection:
+            erased = len(receipt_queries.erased(connection, chosen))
+        if erased:
+            console.print(f"{erased} cannot be processed again: an erasure has deleted their bodies.")
+        if queued + erased < len(chosen):
+            console.print("The others are unknown, or unverified: only their provider's signature lets those in.")
 
 
 def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:

@@ -13,8 +13,8 @@ from cli.commands import jobs
 from cli.context import Workbench
 from cli.options import OneOf
 from shared import targets
-from shared.domain import erasure
 from shared.doorbell import JOBS
+from shared.erasure.matching import parse_address
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import recipient_hashes
 from shared.suppression.csv_files import Defaults
@@ -119,10 +119,15 @@ def export(
 @click.option("--no-wait", is_flag=True, help="Leave it to the workers.")
 @context.data_option
 def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
-    """Erase an address from everything that is kept, the stored requests included. It stays suppressed if it is."""
-    meant = erasure.subject(address)
+    """Erase an address. It stays suppressed if it is.
+
+    Deletes stored requests, captures and files that contain it. States, events and list entries keep a keyed hash.
+    """
+    meant = parse_address(address)
     if not yes:
-        click.confirm(f"Replace {meant} by a pseudonym everywhere? This cannot be undone.", abort=True)
+        click.confirm(
+            f"Erase {meant} everywhere? Stored requests that contain it are deleted. This cannot be undone.", abort=True
+        )
     with context.opened(data) as bench:
         keys = keys_of(bench)
         with bench.engine.begin() as connection:

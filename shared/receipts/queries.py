@@ -24,7 +24,7 @@ class ReceiptFacts:
 
     `attempts` and `last_error` are of the queue, `reason`, `detail` and `key_id` of what is set aside;
     `available_at` is when it is looked at again. `reconciled`: it came because the provider was asked to send again.
-    `erased_at`: an address in it was replaced then, so that its bytes are no longer what was signed.
+    `erased_at`: an erasure deleted its body and headers then, because they contained the address; `bytes` is 0.
     """
 
     id: UUID
@@ -48,8 +48,9 @@ class ReceiptFacts:
 _FACTS = """
 SELECT r.id, s.slug AS source,
     CASE WHEN p.receipt_id IS NOT NULL THEN 'pending' ELSE coalesce(k.state, 'processed') END AS state,
-    r.received_at, r.idempotency_key, length(r.body) AS bytes, coalesce(p.attempts, k.attempts, 0) AS attempts,
-    p.last_error, k.reason, k.detail, k.key_id, coalesce(p.available_at, k.available_at) AS available_at,
+    r.received_at, r.idempotency_key, coalesce(length(r.body), 0) AS bytes,
+    coalesce(p.attempts, k.attempts, 0) AS attempts, p.last_error,
+    k.reason, k.detail, k.key_id, coalesce(p.available_at, k.available_at) AS available_at,
     r.remote_ip, r.headers, EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = r.id) AS reconciled,
     (SELECT erased_at FROM erased_receipts AS x WHERE x.receipt_id = r.id) AS erased_at
 FROM receipts AS r JOIN sources AS s ON s.id = r.source_id
@@ -86,7 +87,7 @@ def find(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
 
 
 def raw(connection: Connection, receipt_id: UUID) -> bytes | None:
-    """The body of a receipt, byte for byte."""
+    """Return the body of a receipt, byte for byte; None if there is no such receipt, or its body was erased."""
     body = connection.exec_driver_sql("SELECT body FROM receipts WHERE id = %(id)s", {"id": receipt_id}).scalar()
     return None if body is None else bytes(body)
 
@@ -97,6 +98,14 @@ def source_of(connection: Connection, receipt_id: UUID) -> int | None:
         "SELECT source_id FROM receipts WHERE id = %(id)s", {"id": receipt_id}
     ).scalar()
     return found
+
+
+def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """Return when the bodies of these receipts were erased, for those whose were."""
+    rows = connection.exec_driver_sql(
+        "SELECT receipt_id, erased_at FROM erased_receipts WHERE receipt_id = ANY(%(ids)s)", {"ids": list(receipt_ids)}
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def doubtful(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:

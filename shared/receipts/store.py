@@ -242,11 +242,14 @@ def bury(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, 
 def queue_again(connection: Connection, receipt_ids: Sequence[UUID]) -> int:
     """Queue receipts that were processed, or set aside as dead or rejected; return how many there are.
 
-    A rejected one is let in: a person has judged it. An unverified one stays where it is.
+    A rejected one is let in: a person has judged it. An unverified one stays where it is, and so does one whose body
+    an erasure has deleted; the lock keeps an erasure that runs at this moment from deleting it afterwards.
     """
     return connection.exec_driver_sql(
         "WITH wanted AS (SELECT id, source_id, length(body) AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
-        " AND NOT EXISTS (SELECT 1 FROM parked_receipts WHERE receipt_id = id AND state = 'unverified')),"
+        " AND body IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM parked_receipts WHERE receipt_id = id AND state = 'unverified')"
+        " ORDER BY id FOR SHARE OF receipts),"
         " gone AS (DELETE FROM parked_receipts USING wanted WHERE receipt_id = id)"
         " INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at, reprocess)"
         " SELECT id, source_id, bytes, now(), true FROM wanted ORDER BY id"
@@ -283,8 +286,8 @@ def select_ids(
     return [row[0] for row in rows]
 
 
-def find_body(connection: Connection, receipt_id: UUID) -> tuple[datetime, bytes] | None:
-    """When a receipt arrived, and its bytes."""
+def find_body(connection: Connection, receipt_id: UUID) -> tuple[datetime, bytes | None] | None:
+    """When a receipt arrived, and its bytes; None instead of these once an erasure has deleted them."""
     row = connection.exec_driver_sql(
         "SELECT received_at, body FROM receipts WHERE id = %(id)s", {"id": receipt_id}
     ).one_or_none()

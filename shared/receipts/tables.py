@@ -27,7 +27,7 @@ receipts = Table(
     Column("idempotency_key", Text),
     Column("remote_ip", Text),
     Column("headers", JSON, nullable=False),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", LargeBinary),  # NULL once an erasure has deleted it
     postgresql_partition_by="RANGE (id)",
 )
 

@@ -270,7 +270,7 @@ def arrivals(
     found = [row[0] for row in rows]
     for first in range(0, len(found), _BODIES_AT_ONCE):
         bodies = connection.exec_driver_sql(
-            "SELECT id, body FROM receipts WHERE id = ANY(%(ids)s) ORDER BY id",
+            "SELECT id, body FROM receipts WHERE id = ANY(%(ids)s) AND body IS NOT NULL ORDER BY id",
             {"ids": found[first : first + _BODIES_AT_ONCE]},
         )
         yield from ((row[0], bytes(row[1])) for row in bodies)

@@ -32,7 +32,7 @@ from shared.suppression.soft_bounce_store import Place
 
 
 class NothingToReprocessError(TidingsError):
-    """There is no such receipt, or no source to read it by."""
+    """There is no such receipt, its body was erased, or there is no source to read it by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,8 @@ class Difference:
 def queue(connection: Connection, ids: Sequence[UUID]) -> int:
     """Queue these receipts to be processed again, wherever they stand; return how many there are.
 
-    What is unverified stays where it is: only its provider's signature lets it in.
+    What is unverified stays where it is: only its provider's signature lets it in. A receipt whose body was erased
+    cannot be processed again.
     """
     return receipts.queue_again(connection, ids)
 
@@ -126,6 +127,8 @@ def preview(
     if found is None:
         raise NothingToReprocessError(f"there is no receipt {receipt_id}; retention may have passed")
     received_at, body = found
+    if body is None:
+        raise NothingToReprocessError(f"the body of receipt {receipt_id} was deleted by an erasure")
     rows = normalize.rows(source, receipt_id, received_at, body)
     difference, to_be_judged = replace(connection, receipt_id, rows, policy, keys, now)
     judged = soft_bounces.decide(connection, policy, keys, to_be_judged, now)

@@ -12,9 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.domain import erasure
 from shared.messages.store import NewEvent
-from shared.suppression import evidence, soft_bounce_store
+from shared.suppression import evidence, recipient_hashes, soft_bounce_store
 from shared.suppression import locks as suppression_locks
 from shared.suppression import policy as suppression_policy
 from shared.suppression.evidence import Evidence, KeptEvent, Resubscription, Support, Told
@@ -105,7 +104,9 @@ def _take_back(
     not_subscribed = {event.recipient for event in subscribed if event.recipient}
     if not lost and not not_subscribed:
         return []
-    recipients = not_subscribed | {address or erasure.pseudonym(support.key) for support, address in lost.items()}
+    recipients = not_subscribed | {
+        address or recipient_hashes.pseudonym(support.key) for support, address in lost.items()
+    }
     taken_back = [keys.of_address(recipient) for recipient in not_subscribed]
     # All at once, and alone: locks are to be taken in one order, and what is read now must be all there is.
     suppression_locks.hold(connection, [*(support.key for support in lost), *taken_back, *_keys(heard)])

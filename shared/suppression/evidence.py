@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.domain import erasure
+from shared.suppression import recipient_hashes
 from shared.suppression.history import ID, SHOWN, Action, telling
 from shared.vocabulary import SuppressionOrigin, SuppressionReason
 
@@ -196,7 +196,7 @@ def record(connection: Connection, found: Sequence[Evidence], now: datetime) -> 
         return []
     values = {**_columns(found), "id": [ids.receipt_id(now) for _ in found], "now": now}
     # An event whose address was erased names a pseudonym, which is nobody's address: its key is all that is kept.
-    values["address"] = [None if erasure.key_of(new.address) else new.address for new in found]
+    values["address"] = [None if recipient_hashes.key_of(new.address) else new.address for new in found]
     return _told(connection, _RECORD, values)
 
 

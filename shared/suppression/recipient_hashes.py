@@ -4,18 +4,31 @@ The key of the hash (the pepper) is made once and kept encrypted. Without it the
 it must be backed up together with TIDINGS_SECRET_KEYS.
 """
 
+import re
 import secrets
 from hashlib import blake2b
 
 from sqlalchemy import Connection
 
 from shared.addresses import normalize
-from shared.domain import erasure
 from shared.encryption import Vault
 from shared.targets import Target
 
 _NAME = "recipients"
 _PEPPER_BYTES = 32
+PSEUDONYM_DOMAIN = "erased.invalid"
+_PSEUDONYM = re.compile(rf"([0-9a-f]{{32}})@{re.escape(PSEUDONYM_DOMAIN)}")
+
+
+def pseudonym(key: str) -> str:
+    """Return what stands for the erased address with this key (32 hex digits): its domain cannot exist (RFC 2606)."""
+    return f"{key}@{PSEUDONYM_DOMAIN}"
+
+
+def key_of(address: str) -> str | None:
+    """Return the key in a pseudonym; None for any other address."""
+    match = _PSEUDONYM.fullmatch(address)
+    return match[1] if match else None
 
 
 class RecipientKeys:
@@ -30,7 +43,7 @@ class RecipientKeys:
 
     def of_normalized(self, address: str) -> str:
         """The same of an address that is normalized already."""
-        return erasure.key_of(address) or self._of(address)
+        return key_of(address) or self._of(address)
 
     def of_domain(self, domain: str) -> str:
         """The key of all mailboxes of a domain; its subdomains have keys of their own."""

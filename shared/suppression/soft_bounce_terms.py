@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.domain import erasure
+from shared.suppression import recipient_hashes
 from shared.suppression.evidence import Told
 from shared.suppression.history import ID, SHOWN, Action, telling
 from shared.suppression.policy import Term
@@ -180,7 +180,7 @@ def rule(connection: Connection, rulings: Sequence[Ruling], now: datetime, again
         for name in ("key", "tenant", "source_id", "classification", "event_id")
     }
     # As with other evidence: of whoever was erased the key is all that is kept.
-    columns["address"] = [None if erasure.key_of(ruling.address) else ruling.address for ruling in rulings]
+    columns["address"] = [None if recipient_hashes.key_of(ruling.address) else ruling.address for ruling in rulings]
     columns |= {name: [getattr(ruling.term, name) for ruling in rulings] for name in ("since", "until", "level")}
     columns["event_key"] = [ruling.term.key for ruling in rulings]
     columns["types"] = [",".join(sorted(ruling.types)) for ruling in rulings]

@@ -138,6 +138,25 @@ def test_an_unverified_receipt_is_not_let_in_by_reprocessing(system: System) -> 
     assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "unverified"
 
 
+def test_a_receipt_whose_body_was_erased_says_so_and_is_not_processed_again(system: System) -> None:
+    system.create_source()
+    receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net"))
+    system.execute("UPDATE receipts SET body = NULL, headers = '{}'")
+    system.execute("INSERT INTO erased_receipts VALUES (%(id)s, '2026-01-02T03:04:05Z')", id=receipt_id)
+    shown = system.get(f"/v1/receipts/{receipt_id}")
+    assert (shown["state"], shown["bytes"], shown["event_count"]) == ("processed", 0, 1)
+    assert shown["erased_at"].startswith("2026-01-02T03:04:05")
+    raw = system.call("GET", f"/v1/receipts/{receipt_id}/raw")
+    assert (raw.status_code, raw.get_json()["title"]) == (410, "Gone")
+    assert "deleted at 2026-01-02T03:04:05" in raw.get_json()["detail"]
+    for dry_run in ("false", "true"):
+        answer = system.call("POST", f"/v1/receipts/{receipt_id}/reprocess", dry_run=dry_run)
+        assert answer.status_code == 409
+        assert "deleted" in answer.get_json()["detail"]
+    assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "processed"
+    assert len(system.notifier.tasks) == 0
+
+
 def test_a_dry_run_shows_the_difference_and_makes_none(system: System) -> None:
     system.create_source()
     receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net"))

@@ -1,4 +1,4 @@
-"""Erasing an address, a piece at a time. Every piece may be done again: after a worker that died comes another."""
+"""Erasing an address, a piece at a time. Every piece may be done again: another worker continues after a crash."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,31 +9,40 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from shared import erasures, ids
-from shared.db import erasure_sweeps
-from shared.db.erasures import KeptReceipt
-from shared.domain import erasure
-from shared.domain.erasure import Eraser
-from shared.erasures import Piece, Subject
+from shared import ids
+from shared.domain.rules import tallies
+from shared.erasure import service, store
+from shared.erasure.matching import AddressMatcher
+from shared.erasure.service import Erasure
+from shared.erasure.store import StoredReceipt
 from shared.errors import TidingsError
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
+from shared.messages import store as state
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
+from shared.reprocessing import reprocess
 from shared.sources.source import Source
+from shared.suppression import evaluator as suppression_evaluator
+from shared.suppression import recipient_hashes
 from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 log = structlog.get_logger()
 
-_PATIENCE_SECONDS = 0.5
+WAIT_SECONDS = 0.5
 _COUNTED = ("receipts", "messages", "entries", "others")
+_EVENT_TEXTS = (
+    "recipient", "sender", "subject", "provider_message_id", "request_id", "smtp_id", "tenant", "tag", "campaign",
+    "reason",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """How far it has got: the step, where its next piece begins, and from which receipt on it is too late."""
+class Position:
+    """Where to continue: the step, where its next piece begins, and the id from which on receipts came too late."""
 
     until: str
     step: int = 0
@@ -41,58 +50,97 @@ class Place:
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Erase the job's address. The report counts what was changed."""
-    place = Place(**job.position) if job.position else Place(until=str(ids.first_at(datetime.now(UTC))))
+    """Erase the job's address. The report counts deleted receipts, changed messages and list entries, and others."""
+    position = Position(**job.position) if job.position else Position(until=str(ids.first_at(datetime.now(UTC))))
     report = dict.fromkeys(_COUNTED, 0) | dict(job.report)
     done, total = job.done, job.total
     if total is None:
         with ctx.engine.begin() as connection:
-            total = erasure_sweeps.rows_to_look_at(connection)
-    while place.step < len(erasures.STEPS):
+            total = store.count_rows(connection)
+    while position.step < len(service.STEPS):
         with ctx.engine.begin() as connection:
-            piece = erasures.STEPS[place.step](connection, _subject(ctx, job, place, connection), place.after)
+            piece = service.STEPS[position.step](connection, _erasure(ctx, job, position), position.after)
             done += piece.looked
             report = {name: report[name] + getattr(piece, name) for name in _COUNTED}
-            place = _next(place, piece)
-            progress.note(connection, done, max(done, total), asdict(place), report)
+            step = position.step if piece.next is not None else position.step + 1
+            position = replace(position, step=step, after=piece.next)
+            progress.note(connection, done, max(done, total), asdict(position), report)
         progress.give_way()
         if piece.waits:
-            time.sleep(_PATIENCE_SECONDS)
+            time.sleep(WAIT_SECONDS)
     return report
 
 
-def _next(place: Place, piece: Piece) -> Place:
-    if piece.next is None:
-        return replace(place, step=place.step + 1, after=None)
-    return replace(place, after=piece.next)
-
-
-def _subject(ctx: WorkerContext, job: Job, place: Place, connection: Connection) -> Subject:
+def _erasure(ctx: WorkerContext, job: Job, position: Position) -> Erasure:
     address, key = ctx.vault.open(job.parameters[jobs.SEALED].encode())["address"], job.parameters["key"]
+    matcher = AddressMatcher(address, recipient_hashes.pseudonym(key))
 
-    def read(receipt: KeptReceipt) -> Sequence[NewEvent] | None:
-        return _read(ctx, connection, receipt)
+    def process(connection: Connection, receipts: Sequence[StoredReceipt]) -> Mapping[UUID, str]:
+        return process_pending(ctx, connection, receipts, matcher)
 
-    return Subject(
-        address=address,
+    return Erasure(
+        matcher=matcher,
         key=key,
-        eraser=Eraser(address, erasure.pseudonym(key)),
-        until=UUID(place.until),
+        until=UUID(position.until),
         actor=job.asked_by,
         now=datetime.now(UTC),
-        read=read,
+        process=process,
         vault=ctx.vault,
     )
 
 
-def _read(ctx: WorkerContext, connection: Connection, receipt: KeptReceipt) -> Sequence[NewEvent] | None:
-    source = ctx.source_cache.of(connection, [receipt.source_id]).get(receipt.source_id)
-    if not isinstance(source, Source):
-        return None
+def process_pending(
+    ctx: WorkerContext, connection: Connection, receipts: Sequence[StoredReceipt], matcher: AddressMatcher
+) -> dict[UUID, str]:
+    """Process receipts before their bodies are deleted, with the pseudonym in place of the address.
+
+    Returns why, for those that cannot be processed. All are stored in one statement; if that fails, one by one.
+    """
+    sources = ctx.source_cache.of(connection, {receipt.source_id for receipt in receipts})
+    events: dict[UUID, list[NewEvent]] = {}
+    failed: dict[UUID, str] = {}
+    for receipt in receipts:
+        source = sources.get(receipt.source_id)
+        try:
+            if not isinstance(source, Source):
+                raise TidingsError(f"its source cannot be used: {source}")
+            rows = normalize.rows(source, receipt.id, receipt.received_at, receipt.body or b"")
+            events[receipt.id] = [_pseudonymize(row, matcher) for row in rows]
+        except Exception as error:  # noqa: BLE001  a parser's fault must not keep the other receipts from being erased
+            failed[receipt.id] = matcher.pseudonymize(f"Its body was erased before it could be processed: {error}")
     try:
-        return normalize.rows(source, receipt.id, receipt.received_at, receipt.body)
-    except TidingsError:
-        return None
-    except Exception:  # a parser's fault in one body must not keep all others from being erased
-        log.exception("a parser failed", receipt=str(receipt.id), source=source.slug)
-        return None
+        with connection.begin_nested():
+            _apply(ctx, connection, [receipt for receipt in receipts if receipt.id in events], events)
+    except (OperationalError, InterfaceError):
+        raise  # a deadlock, or no database: the whole piece is tried again
+    except (DBAPIError, ValueError) as error:
+        if len(receipts) == 1:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            failed |= dict.fromkeys(events, f"Its body was erased; its events cannot be stored: {type(cause).__name__}")
+        else:
+            for receipt in receipts:
+                failed |= process_pending(ctx, connection, [receipt], matcher)
+    for receipt_id, reason in failed.items():
+        log.warning("a receipt is erased unprocessed", receipt=str(receipt_id), reason=reason)
+    return failed
+
+
+def _pseudonymize(row: NewEvent, matcher: AddressMatcher) -> NewEvent:
+    texts: dict[str, Any] = {
+        name: matcher.pseudonymize(text) for name in _EVENT_TEXTS if (text := getattr(row, name)) is not None
+    }
+    return row._replace(
+        data=matcher.pseudonymize_json(row.data), provider_object=matcher.delete_json(row.provider_object), **texts
+    )
+
+
+def _apply(
+    ctx: WorkerContext, connection: Connection, receipts: Sequence[StoredReceipt], events: Mapping[UUID, list[NewEvent]]
+) -> None:
+    rules, now = ctx.rules.rules(connection), datetime.now(UTC)
+    for receipt in receipts:
+        if receipt.reprocess:
+            reprocess.replace(connection, receipt.id, events[receipt.id], rules.suppression, ctx.keys, now)
+    rows = [row for receipt in receipts if not receipt.reprocess for row in events[receipt.id]]
+    state.apply(connection, rows, tallies(rules.alerts))
+    suppression_evaluator.judge(connection, rules.suppression, ctx.keys, rows, now)

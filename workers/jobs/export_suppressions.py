@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.domain import erasure
 from shared.jobs import files as job_files
 from shared.jobs.store import Job
-from shared.suppression import csv_files
+from shared.suppression import csv_files, recipient_hashes
 from shared.suppression import queries as suppression_pages
 from shared.suppression.csv_files import Sheet
 from shared.suppression.queries import Wanted
@@ -40,4 +39,4 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
 def _values(entry: Entry) -> Mapping[str, Any]:
     """By column. What was erased is named by its pseudonym, so that importing it finds the same entry."""
     erased = entry.address is None and entry.domain is None
-    return {**entry._asdict(), "address": erasure.pseudonym(entry.key) if erased else entry.address}
+    return {**entry._asdict(), "address": recipient_hashes.pseudonym(entry.key) if erased else entry.address}

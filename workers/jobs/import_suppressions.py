@@ -14,10 +14,9 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from shared.domain import erasure
 from shared.jobs import files as job_files
 from shared.jobs.store import Job
-from shared.suppression import csv_files, import_staging
+from shared.suppression import csv_files, import_staging, recipient_hashes
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import store as suppressions
 from shared.suppression.csv_files import Defaults, Layout, LineError, Listed, ListError, Record, Sheet
@@ -118,7 +117,9 @@ class _Reading:
 
     def _staged(self, listed: Listed) -> Staged:
         address = listed.target.address
-        erased = address is not None and erasure.key_of(address) is not None  # our own export of what was erased
+        erased = (
+            address is not None and recipient_hashes.key_of(address) is not None
+        )  # our own export of what was erased
         return Staged(
             key=self.keys.of(listed.target),
             tenant=listed.tenant,

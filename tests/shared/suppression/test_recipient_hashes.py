@@ -75,3 +75,10 @@ def test_processes_that_start_at_once_agree_on_one_pepper(database: Engine) -> N
         thread.join()
     assert len(found) == 6
     assert len(set(found)) == 1
+
+
+def test_a_pseudonym_has_its_key_and_no_other_address_has_one() -> None:
+    key = "0123456789abcdef" * 2
+    assert recipient_hashes.key_of(recipient_hashes.pseudonym(key)) == key
+    for other in ("ann@erased.invalid", f"{key}@erased.invalid.org", f"x{key}@erased.invalid", key, ""):
+        assert recipient_hashes.key_of(other) is None

@@ -1,0 +1,458 @@
+"""Statements of erasure. Nothing here commits, and every statement may be repeated."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    any_,
+    cast,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+
+from shared import ids
+from shared.auth.tables import idempotent_answers
+from shared.db.deliveries import LEASE_SPARE_SECONDS
+from shared.erasure.matching import AddressMatcher
+from shared.erasure.tables import erased_receipts
+from shared.jobs.tables import job_files, jobs
+from shared.messages import rebuild
+from shared.messages.tables import events, recipient_states
+from shared.receipts.tables import parked_receipts, pending_receipts, receipts
+from shared.suppression import locks as suppression_locks
+from shared.suppression.history import Action
+from shared.suppression.tables import soft_bounces
+from shared.vocabulary import JobState, ReceiptState
+
+_EVENT_IDS = (1 << ids.EVENTS_PER_RECEIPT_BITS) - 1
+_ERASED = "erased"
+_OPEN = (JobState.QUEUED, JobState.RUNNING)
+_MAX_CALL_SECONDS = 30  # a subscription's timeout_s is no longer
+
+Erase = Callable[[AddressMatcher, str], str]
+"""Returns what is stored instead of a text; the same text where that does not contain the address."""
+
+_TEXT: Final = AddressMatcher.pseudonymize
+_JSON: Final = AddressMatcher.pseudonymize_json
+_CAPTURE: Final = AddressMatcher.delete_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweptTable:
+    """A table that is read from its first row to its last, `limit` rows at a time.
+
+    `key` is its primary key. `columns` are those that may contain an address, with what erases it.
+    """
+
+    name: str
+    key: Sequence[str] = ("id",)
+    columns: Mapping[str, Erase]
+    limit: int = 5000
+
+
+def _texts(*names: str) -> dict[str, Erase]:
+    return dict.fromkeys(names, _TEXT)
+
+
+EVENTS: Final = SweptTable(
+    name="events", columns={**_texts("recipient", "reason"), "data": _JSON, "provider_object": _CAPTURE}
+)
+"""Erased with their receipts; the provider's object is a part of the body."""
+
+TABLES: Final = (
+    SweptTable(
+        name="messages",
+        columns=_texts(
+            "provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign"
+        ),
+    ),
+    SweptTable(name="recipient_states", key=("message_id", "recipient"), columns=_texts("smtp_id", "reason")),
+    SweptTable(name="suppressions", key=("key", "tenant", "reason", "origin"), columns=_texts("note", "actor")),
+    SweptTable(name="suppression_history", columns=_texts("note", "actor")),
+    SweptTable(name="soft_bounce_checks", key=("due_at", "id"), columns=_texts("recipient")),
+    SweptTable(name="state_changes", key=("transaction", "id"), columns={**_texts("recipient"), "data": _JSON}),
+    SweptTable(name="refusals", columns={**_texts("source", "detail"), "headers": _CAPTURE}),
+    SweptTable(name="pending_receipts", key=("receipt_id",), columns=_texts("last_error")),
+    SweptTable(name="parked_receipts", key=("receipt_id",), columns=_texts("reason", "detail")),
+    SweptTable(name="jobs", columns={**dict.fromkeys(("parameters", "position", "report"), _JSON), **_texts("error")}),
+    SweptTable(name="alerts", columns={**_texts("subject", "summary"), "numbers": _JSON}),
+    SweptTable(name="alert_steps", columns={**_texts("summary", "actor"), "numbers": _JSON}),
+    SweptTable(name="alert_notices", columns=_texts("last_error")),
+    SweptTable(name="failed_deliveries", key=("source_id", "reference"), columns=_texts("url", "last_error")),
+    SweptTable(name="reconciliations", key=("source_id",), columns={**_texts("last_error"), "webhooks": _JSON}),
+    SweptTable(name="audit_log", columns={**_texts("object"), "details": _JSON}),
+)
+"""Every other table that may contain an address in clear. A test lists the columns that cannot, and why."""
+
+DELIVERY_TABLES: Final = (
+    SweptTable(name="deliveries", columns=_texts("last_error")),
+    SweptTable(
+        name="delivery_attempts", columns={"request_capture": _CAPTURE, "response_capture": _CAPTURE}, limit=1000
+    ),
+    SweptTable(name="endpoint_health", key=("subscription_id",), columns=_texts("last_error")),
+)
+"""What deliverers write when a call has ended."""
+
+
+class Swept(NamedTuple):
+    """The result of one piece of a sweep: rows read and changed, and the key of the last one; None at the end."""
+
+    read: int
+    changed: int
+    next: list[str] | None
+
+
+def sweep(connection: Connection, table: SweptTable, after: Sequence[str] | None, matcher: AddressMatcher) -> Swept:
+    """Erase the address from the rows that follow this key."""
+    keys = ", ".join(f"t.{name}" for name in table.key)  # not the texts of the same name that are selected
+    bound = f"WHERE ({keys}) > ({_placeholders(table.key)})" if after else ""
+    # PostgreSQL leaves out nearly all texts at little cost; the matcher decides on the rest.
+    texts = ", ".join(f"{name}::text" for name in table.columns)
+    rows = connection.exec_driver_sql(
+        f"SELECT {', '.join(f'{name}::text' for name in table.key)},"
+        f" CASE WHEN concat_ws(' ', {texts}) ~* %(pattern)s THEN ARRAY[{texts}] ELSE '{{}}' END"
+        f" FROM {table.name} AS t {bound} ORDER BY {keys} LIMIT %(limit)s",
+        {"pattern": matcher.sql_pattern, "limit": table.limit, **dict(zip(table.key, after or (), strict=False))},
+    ).all()
+    changed = sum(_rewrite(connection, table, key, texts, matcher) for *key, texts in rows)
+    return Swept(len(rows), changed, list(rows[-1][:-1]) if len(rows) == table.limit else None)
+
+
+def _rewrite(
+    connection: Connection,
+    table: SweptTable,
+    key: Sequence[object],
+    texts: Sequence[str | None],
+    matcher: AddressMatcher,
+) -> bool:
+    """Erase the address from a row that was read without a lock; return whether the row contained it."""
+    if not _erased(table, texts, matcher):
+        return False
+    where = f"WHERE ({', '.join(table.key)}) = ({_placeholders(table.key)}) "
+    named = dict(zip(table.key, key, strict=True))
+    columns = ", ".join(f"{name}::text" for name in table.columns)
+    row = connection.exec_driver_sql(f"SELECT {columns} FROM {table.name} {where} FOR UPDATE", named).one_or_none()
+    new = _erased(table, row, matcher) if row else {}
+    if new:
+        assignments = ", ".join(f"{name} = %({name})s" for name in new)
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {assignments} {where}", {**named, **new})
+    return bool(new)
+
+
+def _erased(table: SweptTable, texts: Iterable[str | None], matcher: AddressMatcher) -> dict[str, str]:
+    """Return the new texts of those columns that contain the address."""
+    new = {}
+    for (name, erase), text in zip(table.columns.items(), texts, strict=False):
+        if text is not None and (erased := erase(matcher, text)) != text:
+            new[name] = erased
+    return new
+
+
+def _is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of these values: one parameter, however many there are."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+def _placeholders(names: Sequence[str]) -> str:
+    return ", ".join(f"%({name})s" for name in names)
+
+
+class StoredReceipt(NamedTuple):
+    """A stored request. `body` is None once it is deleted; `reprocess` is None unless the receipt is pending."""
+
+    id: UUID
+    source_id: int
+    received_at: datetime
+    idempotency_key: str | None
+    headers: str
+    body: bytes | None
+    reprocess: bool | None = None
+
+
+_RECEIPT = (
+    receipts.c.id,
+    receipts.c.source_id,
+    receipts.c.received_at,
+    receipts.c.idempotency_key,
+    cast(receipts.c.headers, Text),
+    receipts.c.body,
+)
+
+
+def receipts_after(
+    connection: Connection, after: UUID, until: UUID, *, limit: int, max_bytes: int
+) -> list[StoredReceipt]:
+    """Return receipts between these ids, the oldest first: up to `limit`, or some over `max_bytes` of bodies."""
+    size = func.coalesce(func.length(receipts.c.body), 0).label("size")
+    sized = (
+        select(receipts.c.id, size)
+        .where(receipts.c.id > after, receipts.c.id < until)
+        .order_by(receipts.c.id)
+        .limit(limit)
+        .subquery()
+    )
+    total = func.sum(sized.c.size).over(order_by=sized.c.id).label("total")
+    summed = select(sized.c.id, sized.c.size, total).subquery()
+    chosen = select(summed.c.id).where(summed.c.total - summed.c.size < max_bytes)
+    rows = connection.execute(select(*_RECEIPT).where(receipts.c.id.in_(chosen)).order_by(receipts.c.id))
+    return [StoredReceipt(*row) for row in rows]
+
+
+def lock_receipts(connection: Connection, receipt_ids: Collection[UUID]) -> list[StoredReceipt]:
+    """Lock these receipts until the transaction ends; return those that are pending.
+
+    A worker that is just writing one of them is waited for. One that has only read it loses its lease when the
+    receipt is taken off the queue, and then writes nothing.
+    """
+    # In this order: a worker that verifies a receipt moves it from parked to pending.
+    for key in (receipts.c.id, parked_receipts.c.receipt_id, pending_receipts.c.receipt_id):
+        connection.execute(select(key).where(_is_any(key, receipt_ids)).order_by(key).with_for_update())
+    rows = connection.execute(
+        select(*_RECEIPT, pending_receipts.c.reprocess)
+        .join(pending_receipts, pending_receipts.c.receipt_id == receipts.c.id)
+        .where(_is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
+        .order_by(receipts.c.id)
+    )
+    return [StoredReceipt(*row) for row in rows]
+
+
+def finish_pending(connection: Connection, receipt_ids: Collection[UUID], failed: Mapping[UUID, str]) -> None:
+    """Take receipts off the queue. Those that could not be processed, each with its reason, are dead for good."""
+    kept = ("receipt_id", "source_id", "attempts", "reprocess")
+    rows = connection.execute(
+        delete(pending_receipts)
+        .where(_is_any(pending_receipts.c.receipt_id, receipt_ids))
+        .returning(*(pending_receipts.c[name] for name in kept))
+    ).mappings()
+    dead = {
+        "state": ReceiptState.DEAD,
+        "reason": _ERASED,
+        "bytes": 0,
+        "available_at": func.now(),
+        "parked_at": func.now(),
+    }
+    parked = [{**row, **dead, "detail": failed[row["receipt_id"]]} for row in rows if row["receipt_id"] in failed]
+    if parked:
+        connection.execute(insert(parked_receipts).values(parked).on_conflict_do_nothing())
+
+
+def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: datetime) -> int:
+    """Delete bodies, headers and the providers' idempotency keys of these receipts; return how many had them.
+
+    The keys by which repetitions are recognized stay: they are hashes. A receipt that still waits for its
+    verification is dead from now on, because there is nothing left to verify.
+    """
+    parked = update(parked_receipts).where(_is_any(parked_receipts.c.receipt_id, receipt_ids))
+    connection.execute(parked.values(bytes=0))
+    connection.execute(
+        parked.where(parked_receipts.c.state == ReceiptState.UNVERIFIED).values(
+            state=ReceiptState.DEAD,
+            reason=_ERASED,
+            detail="The request was deleted, by an erasure, before its signature could be verified.",
+            parked_at=now,
+        )
+    )
+    deleted = connection.scalars(
+        update(receipts)
+        .where(_is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
+        .values(body=None, headers={}, idempotency_key=None)
+        .returning(receipts.c.id)
+    ).all()
+    if deleted:
+        marks = insert(erased_receipts).values([{"receipt_id": receipt_id, "erased_at": now} for receipt_id in deleted])
+        # There is a mark already where an earlier version had replaced the address in the body.
+        connection.execute(
+            marks.on_conflict_do_update(index_elements=["receipt_id"], set_={"erased_at": marks.excluded.erased_at})
+        )
+    return len(deleted)
+
+
+def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], matcher: AddressMatcher) -> list[UUID]:
+    """Erase the address from the events of these receipts; return the messages whose recipient it was in them."""
+    texts = ", ".join(f"e.{name}::text" for name in EVENTS.columns)
+    # Text: an event has no index on its receipt, whose id is the beginning of its own.
+    rows = connection.exec_driver_sql(
+        f"SELECT e.message_id, e.id, ARRAY[{texts}] FROM unnest(%(first)s::uuid[], %(last)s::uuid[]) AS r (first, last)"
+        " JOIN events AS e ON e.id > r.first AND e.id <= r.last ORDER BY e.id",
+        {
+            "first": list(receipt_ids),
+            "last": [UUID(int=receipt_id.int + _EVENT_IDS) for receipt_id in receipt_ids],
+        },
+    ).all()
+    for _, event_id, columns in rows:
+        _rewrite(connection, EVENTS, [event_id], columns, matcher)
+    return sorted({message_id for message_id, _, columns in rows if message_id and matcher.address in columns})
+
+
+def messages_to(connection: Connection, address: str, after: UUID, limit: int) -> Sequence[UUID]:
+    """Return messages to this recipient that follow this id."""
+    states = recipient_states.c
+    return connection.scalars(
+        select(states.message_id)
+        .where(states.recipient == address, states.recipient != "", states.message_id > after)
+        .order_by(states.message_id)
+        .limit(limit)
+    ).all()
+
+
+def receipts_about(connection: Connection, address: str, message_ids: Collection[UUID]) -> Sequence[UUID]:
+    """Return the receipts whose events name this recipient of these messages."""
+    return connection.scalars(
+        select(events.c.receipt_id)
+        .where(_is_any(events.c.message_id, message_ids), events.c.recipient == address)
+        .distinct()
+    ).all()
+
+
+def rename_recipient(connection: Connection, message_ids: Collection[UUID], matcher: AddressMatcher) -> int:
+    """Name the pseudonym as recipient of these messages, in events and states; return how many had the address.
+
+    A state that came after an earlier erasure is merged with the one that this left.
+    """
+    connection.execute(
+        update(events)
+        .where(_is_any(events.c.message_id, message_ids), events.c.recipient == matcher.address)
+        .values(recipient=matcher.pseudonym)
+    )
+    states, earlier = recipient_states.c, recipient_states.alias("earlier")
+    is_his = _is_any(states.message_id, message_ids) & (states.recipient == matcher.address)
+    merged = connection.scalars(
+        delete(recipient_states)
+        .where(
+            is_his,
+            exists().where(earlier.c.message_id == states.message_id, earlier.c.recipient == matcher.pseudonym),
+        )
+        .returning(states.message_id)
+    ).all()
+    renamed = connection.execute(
+        update(recipient_states).where(is_his).values(recipient=matcher.pseudonym, updated_at=func.now())
+    ).rowcount
+    if merged:
+        rebuild.fold(connection, [(message_id.hex, matcher.pseudonym) for message_id in merged])
+    return len(merged) + renamed
+
+
+def pseudonymize_entries(connection: Connection, key: str, matcher: AddressMatcher, actor: str, now: datetime) -> int:
+    """Remove the address from the suppression list, which keeps its key; return how many entries had it.
+
+    Waits for a transaction that is just adding this recipient; what is added later is news.
+    """
+    suppression_locks.hold(connection, [key])
+    # Text: an INSERT from what an UPDATE returned, in one statement.
+    erased = connection.exec_driver_sql(
+        "WITH erased AS (UPDATE suppressions SET address = NULL WHERE key = %(key)s AND address IS NOT NULL"
+        " RETURNING *)"
+        " INSERT INTO suppression_history (key, tenant, at, action, reason, types, classification, origin, source_id,"
+        f" since, until, level, event_id, actor) SELECT key, tenant, %(now)s, '{Action.ERASED}', reason, types,"
+        " classification, origin, source_id, since, until, level, NULL, %(actor)s FROM erased",
+        {"key": key, "actor": actor, "now": now},
+    ).rowcount
+    soft, earlier = soft_bounces.c, soft_bounces.alias("earlier")
+    connection.execute(
+        delete(soft_bounces).where(
+            soft.recipient == matcher.address,
+            exists().where(
+                earlier.c.recipient == matcher.pseudonym,
+                earlier.c.tenant == soft.tenant,
+                earlier.c.message_id == soft.message_id,
+            ),
+        )
+    )
+    connection.execute(
+        update(soft_bounces).where(soft.recipient == matcher.address).values(recipient=matcher.pseudonym)
+    )
+    return erased
+
+
+def files_after(
+    connection: Connection, after: tuple[UUID, str, int], limit: int
+) -> Sequence[Row[UUID, str, int, bytes]]:
+    """Return parts of files that follow this one, of jobs that are over: what an open job reads is news."""
+    key = tuple_(job_files.c.job_id, job_files.c.name, job_files.c.part)
+    return connection.execute(
+        select(job_files.c.job_id, job_files.c.name, job_files.c.part, job_files.c.content)
+        .where(key > after, ~exists().where(jobs.c.id == job_files.c.job_id, jobs.c.state.in_(_OPEN)))
+        .order_by(job_files.c.job_id, job_files.c.name, job_files.c.part)
+        .limit(limit)
+    ).all()
+
+
+def delete_file(connection: Connection, job_id: UUID, name: str) -> int:
+    """Delete all parts of a file; return how many there were."""
+    return connection.execute(delete(job_files).where(job_files.c.job_id == job_id, job_files.c.name == name)).rowcount
+
+
+class StoredAnswer(NamedTuple):
+    """An answer that is kept for a repetition of its request; `body` is encrypted."""
+
+    key: UUID
+    headers: str
+    body: bytes
+
+
+def answers_after(connection: Connection, after: UUID, limit: int) -> list[StoredAnswer]:
+    """Return answers that follow this key."""
+    answers = idempotent_answers.c
+    rows = connection.execute(
+        select(answers.key, cast(answers.headers, Text), answers.body)
+        .where(answers.key > after, answers.status_code.is_not(None))
+        .order_by(answers.key)
+        .limit(limit)
+    )
+    return [StoredAnswer(*row) for row in rows]
+
+
+def delete_answers(connection: Connection, keys: Collection[UUID]) -> int:
+    """Delete these answers; return how many there were."""
+    return connection.execute(delete(idempotent_answers).where(_is_any(idempotent_answers.c.key, keys))).rowcount
+
+
+def has_open_jobs(connection: Connection, kinds: Collection[str], before: UUID) -> bool:
+    """Return whether a job of these kinds, created before this id, may still write what it has read."""
+    found = exists().where(jobs.c.state.in_(_OPEN), jobs.c.kind.in_(kinds), jobs.c.id < before)
+    return bool(connection.scalar(select(found)))
+
+
+def cached_payloads_expire_at(connection: Connection, cached_seconds: float) -> datetime | None:
+    """Return when deliverers have forgotten the changes that they have read; None without subscriptions."""
+    found: datetime | None = connection.exec_driver_sql(
+        "SELECT now() + make_interval(secs => %(seconds)s) WHERE EXISTS (SELECT FROM subscriptions)",
+        {"seconds": cached_seconds},
+    ).scalar()
+    return found
+
+
+def has_calls_from_before(connection: Connection, moment: str) -> bool:
+    """Return whether calls that began before this moment are under way, or may yet be."""
+    under_way = connection.exec_driver_sql(
+        "SELECT now() < %(moment)s::text::timestamptz OR EXISTS (SELECT FROM pending_deliveries WHERE lease_until >"
+        " now() AND lease_until <= %(moment)s::text::timestamptz + make_interval(secs => %(longest)s))",
+        {"moment": moment, "longest": _MAX_CALL_SECONDS + LEASE_SPARE_SECONDS},
+    ).scalar_one()
+    return bool(under_way)
+
+
+def count_rows(connection: Connection) -> int:
+    """Return about how many rows an erasure reads, for a progress bar."""
+    tables = ["receipts", *(table.name for table in (*TABLES, *DELIVERY_TABLES))]
+    found: int = connection.exec_driver_sql(
+        "WITH named AS (SELECT to_regclass(name) AS oid FROM unnest(%(tables)s::text[]) AS name)"
+        " SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class WHERE relkind = 'r' AND oid IN"
+        " (SELECT oid FROM named UNION SELECT inhrelid FROM pg_inherits WHERE inhparent IN (SELECT oid FROM named))",
+        {"tables": tables},
+    ).scalar_one()
+    return found
