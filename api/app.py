@@ -15,6 +15,7 @@ from api.core.encoding import Encoding
 from api.core.fields import Problem
 from api.core.resource import Deps, IdentifierConverter, blueprint
 from api.resources import (
+    alert_rules,
     alerts,
     audit,
     changes,
@@ -125,4 +126,5 @@ def _document(app: Flask, deps: Deps) -> dict[str, Any]:
         api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, gate))
     document: dict[str, Any] = api.spec.to_dict()
     idempotency.describe(document)
+    alert_rules.describe(document, api.ma_plugin.converter)
     return document

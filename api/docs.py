@@ -127,8 +127,12 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _resolved(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    reference = schema.get("$ref")
-    if reference is None:
+    """Return a schema without a reference. One that has several forms gets the fields of all of them."""
+    if "$ref" in schema:
+        return _resolved(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    parts = [_resolved(document, part) for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()))]
+    if not parts:
         return schema
-    found: Mapping[str, Any] = document["components"]["schemas"][reference.rpartition("/")[2]]
-    return found
+    properties = {name: field for part in parts for name, field in part.get("properties", {}).items()}
+    required = [name for name in properties if all(name in part.get("required", ()) for part in parts)]
+    return {"properties": properties, "required": [*required, *schema.get("required", ())]}

@@ -1,72 +1,71 @@
-"""Email addresses, written one way."""
+"""Email addresses in one normal form, so that the same recipient is found again."""
 
 import re
-import unicodedata
 from email.utils import parseaddr
-from encodings.idna import nameprep
 
-_LONGEST = 320
-"""Characters of an address: 64 of local part, 255 of domain and the sign between them (RFC 5321 4.5.3.1)."""
+import idna
 
-_LONGEST_LABEL = 63
+_MAX_LENGTH = 320
+"""Characters of an address: 64 of local part, 255 of domain and the @ between them (RFC 5321 4.5.3.1)."""
 
-_DOTS = re.compile("[.\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH FULL STOP}\N{HALFWIDTH IDEOGRAPHIC FULL STOP}]")
+_MAX_LABEL_LENGTH = 63
 
-_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
-_DEVIATIONS = re.compile(f"([ßς{_JOINERS}])")
-"""What RFC 5892 lets stand, and its predecessor, which the codec follows, makes something else of: another domain."""
-
-_DROP_JOINERS = str.maketrans("", "", _JOINERS)
+_HOST = re.compile(r"[a-z0-9_.\-\u0080-\U0010ffff]+")
+_DROP_JOINERS = str.maketrans("", "", "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
 
 
 def normalize(address: str) -> str:
-    """The form under which an address is stored and looked up.
+    """Return the form under which an address is stored and looked up.
 
-    Takes off display name, angle brackets, white space and the dot of the root behind a domain, lowers the case,
-    and writes an international domain in its ASCII form (RFC 5890), mapped as RFC 3490 does, except for the few
-    characters of which that would make another domain: `faß.de` is not `fass.de`. Plus tags and dots stay: what
-    they mean is the mailbox's affair.
-    What is no address (`debug@smtp`, `undisclosed`) is kept as it stands, lowered: it is still evidence.
+    Drops display name, angle brackets, white space and a final dot, lowers the case, and writes an
+    internationalized domain in its ASCII form, mapped by UTS 46 without transitional processing: `faß.de` and
+    `fass.de` are two domains. Plus tags and dots in the local part stay: only the mailbox knows what they mean.
+    Text that is not an address (`debug@smtp`, `undisclosed`) is kept in lower case: it is still evidence. So is a
+    domain that UTS 46 refuses.
     """
     text = address.strip()
     if "<" in text or " " in text:
-        text = _bare(text) or text
+        text = _extract(text) or text
     local, at, domain = text.rpartition("@")
     if at:
         domain = domain.rstrip(".") or domain
     lowered = f"{local}{at}{domain}".lower()
-    if lowered.isascii() or len(lowered) > _LONGEST:
+    if lowered.isascii() or len(lowered) > _MAX_LENGTH:
         return lowered
     try:
-        return f"{local.lower()}{at}{'.'.join(map(_encode, _DOTS.split(domain)))}"
+        return f"{local.lower()}{at}{_encode_domain(domain)}"
     except UnicodeError:
         return lowered
 
 
-def _encode(label: str) -> str:
-    """A label of a domain in ASCII. Raises UnicodeError if it cannot be one."""
-    # One by one: at the end of a word the case of a whole text turns a capital sigma into another letter.
-    label = "".join(map(str.lower, label))
-    # Joiners among ASCII are what copying leaves behind.
-    if label.translate(_DROP_JOINERS).isascii() or not _DEVIATIONS.search(label):
-        if not label:
-            raise UnicodeError
-        return label.encode("idna").decode("ascii")
-    parts = (part if _DEVIATIONS.fullmatch(part) else nameprep(part) for part in _DEVIATIONS.split(label))
-    encoded = f"xn--{unicodedata.normalize('NFC', ''.join(parts)).encode('punycode').decode('ascii')}"
-    if len(encoded) > _LONGEST_LABEL:
+def _encode_domain(domain: str) -> str:
+    """Return a domain in ASCII (UTS 46 4.2 ToASCII, without the checks of IDNA 2008, which refuse domains in use).
+
+    Raises UnicodeError.
+    """
+    mapped = idna.uts46_remap(domain, std3_rules=False)
+    if not _HOST.fullmatch(mapped):  # a mapping can yield any ASCII character, an @ too
         raise UnicodeError
-    return encoded
+    labels = []
+    for label in mapped.split("."):
+        encoded = label.translate(_DROP_JOINERS)  # joiners between ASCII letters are left over from copying
+        if not encoded.isascii():
+            encoded = f"xn--{label.encode('punycode').decode('ascii')}"
+        if not 0 < len(encoded) <= _MAX_LABEL_LENGTH:
+            raise UnicodeError
+        labels.append(encoded)
+    return ".".join(labels)
 
 
-def _bare(text: str) -> str:
+def _extract(text: str) -> str:
+    """Return the address in a text with a display name or a comment; '' if there is none."""
     if "<" in text:
         return text.rpartition("<")[2].partition(">")[0].strip()
-    # The parser follows comments as deep as they are nested: a text too long for an address could exhaust it.
-    found = parseaddr(text)[1] if len(text) <= _LONGEST else ""
+    # The parser recurses into nested comments: a text too long for an address could exhaust the stack.
+    found = parseaddr(text)[1] if len(text) <= _MAX_LENGTH else ""
     return found if "@" in found else ""
 
 
 def strip_brackets(message_id: str) -> str:
-    """A Message-Id without its angle brackets (RFC 5322 3.6.4): providers disagree on whether they belong."""
+    """Return a Message-Id without its angle brackets (RFC 5322 3.6.4), which some providers leave out."""
     return message_id.strip().removeprefix("<").removesuffix(">")

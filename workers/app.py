@@ -9,7 +9,7 @@ from kombu.entity import Queue
 from shared import logs, settings
 from shared.doorbell import ASK, DELIVER, JOBS, QUEUE, QUEUES, TELL, VERIFY
 from shared.errors import TidingsError
-from shared.rules import startup
+from shared.rules.reloader import require_rules
 from workers.bells import Bell
 
 _configuration = settings.read()
@@ -67,7 +67,7 @@ app.conf.update(
 @worker_init.connect
 def _require_rules(**_: Any) -> None:
     try:
-        startup.require(_configuration.rules, _configuration.database_url)
+        require_rules(_configuration.rules, _configuration.database_url)
     except TidingsError as error:
         raise SystemExit(f"Error: the rules file is wrong, and none was accepted before:\n{error}") from None
 

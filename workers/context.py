@@ -10,7 +10,7 @@ from shared.doorbell import Doorbell
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.postgres.connection import Plans
-from shared.rules import RuleBook
+from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.cache import SourceCache
 from shared.suppression import recipient_hashes
@@ -34,7 +34,7 @@ class WorkerContext:
     source_cache: SourceCache
     doorbell: Doorbell
     keys: RecipientKeys
-    rules: RuleBook
+    rules: RulesReloader
 
     def close(self) -> None:
         """Let go of the database."""
@@ -48,7 +48,7 @@ def build(configuration: Settings) -> WorkerContext:
     vault = Vault(configuration.secret_keys)
     url = configuration.database_url
     engine_sync_commit = engine.create(url, application="worker durable", pool_size=1)
-    rules = RuleBook(configuration.rules)
+    rules = RulesReloader(configuration.rules)
     with engine_sync_commit.begin() as connection:
         keys = recipient_hashes.load(connection, vault)
         rules.rules(connection)

@@ -14,7 +14,6 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from shared.domain.rules import tallies
 from shared.doorbell import DELIVER
 from shared.errors import PayloadError, TidingsError
 from shared.jobs import retry
@@ -24,6 +23,7 @@ from shared.receipts import normalize
 from shared.receipts import store as receipts
 from shared.receipts.store import Claimed
 from shared.reprocessing import reprocess
+from shared.rules.model import tallies
 from shared.sources.source import Source
 from shared.suppression import evaluator as suppression_evaluator
 from workers.context import WorkerContext

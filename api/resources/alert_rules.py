@@ -1,9 +1,12 @@
-"""The rules about alerts: those of the rules file can be seen here, others can be made."""
+"""The alert rules: those of the rules file are shown, others can be created."""
 
+import dataclasses
+import inspect
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import INCLUDE, Schema, fields, post_dump
 from sqlalchemy import Connection
 
@@ -12,228 +15,270 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from api.core.fields import PageQuery, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
-from shared import rules as written
 from shared.alerts import store as alerts
-from shared.alerts.policy import AlertRule
-from shared.alerts.store import ApiRule
+from shared.alerts.rules import CLASSES
 from shared.auth.keys import Scope
-from shared.rules import Overview, RulesError
-from shared.rules.alerts import MOST_RULES
-from shared.vocabulary import AlertKind
-
-_SHOWN_ONLY = frozenset({"origin", "in_force", "created_at", "updated_at", "created_by"})
-"""What an answer says besides the definition: a rule can be sent back as it was shown."""
+from shared.rules import document, store
+from shared.rules.document import RulesError
+from shared.rules.schemas import ALERT_SCHEMAS, MAX_ALERT_RULES
+from shared.rules.store import Overview
 
 Shown = Mapping[str, Any]
 
 
-class RuleBody(Schema):
-    """A rule: `name`, `kind`, and what can be set for the kind. What is not given has the default of the kind."""
-
-    class Meta:
-        """What can be set depends on the kind, and is checked as the rules file is."""
-
-        unknown = INCLUDE
-
-    kind = fields.Raw(metadata={"type": "string", "enum": [str(kind) for kind in AlertKind]})
-    enabled = fields.Raw(metadata={"type": "boolean"})
-    warning = fields.Raw(metadata={"description": "From which value on; its unit is that of the kind."})
-    critical = fields.Raw(metadata={"description": "From which value on it is critical."})
-    resolve_after_minutes = fields.Raw(metadata={"type": "integer"})
-    cool_down_minutes = fields.Raw(metadata={"type": "integer"})
-
-
-class NewRule(RuleBody):
-    """A rule to be made."""
-
-    name = fields.Raw(metadata={"type": "string", "examples": ["bounces-of-big-tenants"]})
-
-
-class Rule(NewRule):
-    """A rule, with all that its kind can have."""
+class AlertRuleSchema(Schema):
+    """An alert rule as it is shown: the fields of its kind, and these."""
 
     origin = fields.String(
         metadata={
             "enum": ["file", "api"],
-            "description": "`file`: of the rules file, or of the defaults where there is none; changed there.",
-        }
+            "description": "`file`: from the rules file, or from the defaults if there is none. Change it there.",
+        },
     )
-    in_force = fields.Boolean(metadata={"description": "False if it is disabled, or the file has one of its name."})
-    created_at = instant("Null for those of the file.")
-    updated_at = instant("Null for those of the file.")
-    created_by = text()
+    in_force = fields.Boolean(
+        metadata={"description": "False if it is disabled, or if a rule of the file has its name."}
+    )
+    created_at = instant("Null for a rule of the file.")
+    updated_at = instant("Null for a rule of the file.")
+    created_by = text("Null for a rule of the file.")
 
     @post_dump(pass_original=True)
-    def _with_what_its_kind_has(self, data: dict[str, Any], original: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def add_fields_of_kind(self, data: dict[str, Any], original: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        """Add the fields that were dumped by the schema of the rule's kind."""
         return {**original, **data}
 
 
-class Rules(Resource):
-    """All rules about alerts."""
+class AlertRuleBodySchema(Schema):
+    """An alert rule in a body. `describe` adds its fields to the OpenAPI document, and `_check` checks them."""
+
+    class Meta:
+        """The fields depend on the kind."""
+
+        unknown = INCLUDE
+
+
+class NewAlertRuleSchema(AlertRuleBodySchema):
+    """An alert rule with its name."""
+
+
+class AlertRuleChangeSchema(AlertRuleBodySchema):
+    """Fields of an alert rule."""
+
+
+_DESCRIPTIONS: Mapping[str, str] = {
+    "name": "Letters, digits, dots, dashes and underscores. In a path the name in a body is ignored.",
+    "kind": "What the rule watches.",
+    "rate": "Which share of the events is evaluated.",
+    "types": "The event types that are counted.",
+    "per": "Whose events are counted together.",
+    "sources": "The names of the sources that the rule covers. Without it: all.",
+    "window_minutes": "How far back the rule looks.",
+    "minimum_volume": "With fewer events in the window the rate is not evaluated.",
+    "minimum_events": "With fewer events the alert does not fire.",
+    "after_minutes": "For how long after its submission a message may have no event.",
+    "within_hours": "Messages that were submitted earlier are not counted.",
+    "factor": "How many times the usual number of failures makes the alert fire.",
+    "warning": "From this value on the alert fires. The unit is that of the kind.",
+    "critical": "From this value on the alert is critical. More than `warning`.",
+    "enabled": "False: the rule is not evaluated, and its alerts are resolved.",
+    "resolve_after_minutes": "For how long the value must be below the lower threshold before the alert is resolved.",
+    "cool_down_minutes": "For how long after its end the alert fires again only if it is worse than it was.",
+}
+
+_READ_ONLY = frozenset(AlertRuleSchema().fields)
+"""A body may contain them, so that a rule can be sent back as it was shown. They are ignored."""
+
+
+def describe(openapi: dict[str, Any], converter: OpenAPIConverter) -> None:
+    """Add the alert rules to an OpenAPI document: per kind a schema of what is shown, and one of a body.
+
+    They have the fields of the kind with their limits and defaults.
+    """
+    schemas = openapi["components"]["schemas"]
+    shown_fields = schemas["AlertRule"]["properties"]
+    changeable: dict[str, list[dict[str, Any]]] = {}
+    for kind, schema in ALERT_SCHEMAS.items():
+        cls = CLASSES[kind]
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        body = converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+        for key, field in body["properties"].items():
+            field["description"] = _DESCRIPTIONS[key]
+            # PATCH knows no kind: a field may have what any kind allows.
+            if field not in changeable.setdefault(key, []):
+                changeable[key].append(dict(field))
+            if isinstance(defaults.get(key), str | int | float):
+                field["default"] = defaults[key]
+        body["required"].remove("name")
+        body["description"] = inspect.getdoc(cls)
+        schemas[f"{cls.__name__}Body"] = body
+        schemas[cls.__name__] = {**body, "properties": {**body["properties"], **shown_fields}}
+    for name, suffix in (("AlertRule", ""), ("AlertRuleBody", "Body")):
+        references = {str(kind): f"#/components/schemas/{cls.__name__}{suffix}" for kind, cls in CLASSES.items()}
+        schemas[name] = {
+            "oneOf": [{"$ref": reference} for reference in references.values()],
+            "discriminator": {"propertyName": "kind", "mapping": references},
+        }
+    schemas["NewAlertRule"] = {"allOf": [{"$ref": "#/components/schemas/AlertRuleBody"}], "required": ["name"]}
+    kinds = {"type": "string", "enum": [str(kind) for kind in CLASSES], "description": _DESCRIPTIONS["kind"]}
+    alternatives = {**changeable, "kind": [kinds]}
+    schemas["AlertRuleChange"] = {
+        "type": "object",
+        "properties": {key: {"anyOf": [*parts, {"type": "null"}]} for key, parts in alternatives.items()},
+        "additionalProperties": False,
+    }
+
+
+class AlertRules(Resource):
+    """All alert rules."""
 
     rule = "/v1/alert-rules"
     tenancy = TenantAccess.CLOSED
     scopes: ClassVar = {"POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
-    @answers(200, page_of(Rule, "AlertRulePage"))
+    @answers(200, page_of(AlertRuleSchema, "AlertRulePage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the rules, by name."""
         (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
         with self.deps.engine.begin() as connection:
-            rules = _all(_overview(connection))
-        left = [rule for rule in rules if _place(rule) > after]
-        page = left[: query["limit"]]
-        last = (_place(page[-1]),) if len(left) > len(page) else None
+            rules = _list_rules(_get_overview(connection))
+        rest = [rule for rule in rules if _sort_key(rule) > after]
+        page = rest[: query["limit"]]
+        last = (_sort_key(page[-1]),) if len(rest) > len(page) else None
         return {"items": page, "next_cursor": pagination.encode(last)}
 
-    @takes(NewRule, unknown=INCLUDE)
-    @answers(201, Rule)
+    @takes(NewAlertRuleSchema, unknown=INCLUDE)
+    @answers(201, AlertRuleSchema)
     def post(self, body: dict[str, Any]) -> tuple[Shown, int, dict[str, str]]:
-        """Make a rule. It is in force within seconds."""
-        definition = _definition(body)
-        name = _read(definition).name
+        """Create a rule. It is in force within seconds."""
+        definition = _check(body)
+        name = definition["name"]
         with self.deps.engine.begin() as connection:
-            shown, is_new = _put(connection, definition, self.caller.name)
+            shown, is_new = _store(connection, definition, self.caller.name)
             if not is_new:
-                raise ProblemError(409, f"There is a rule called {name!r} already.")
+                raise ProblemError(409, f"A rule called {name!r} exists already.")
             self.audit(connection, "alert_rule.created", f"alert_rule:{name}", after=definition)
         return shown, 201, {"Location": f"/v1/alert-rules/{name}"}
 
 
-class OneRule(Resource):
-    """One rule about alerts."""
+class OneAlertRule(Resource):
+    """One alert rule."""
 
     rule = "/v1/alert-rules/<name>"
     tenancy = TenantAccess.CLOSED
     scopes: ClassVar = dict.fromkeys(("PUT", "PATCH", "DELETE"), Scope.ADMIN)
 
-    @answers(200, Rule)
+    @answers(200, AlertRuleSchema)
     def get(self, name: str) -> Shown:
         """Show a rule."""
         with self.deps.engine.begin() as connection:
-            return _find(_overview(connection), name)
+            return _get_rule(_get_overview(connection), name)
 
-    @takes(RuleBody, unknown=INCLUDE)
-    @answers(200, Rule)
-    @also_answers(201, schema=Rule, description="It is new")
+    @takes(AlertRuleBodySchema, unknown=INCLUDE)
+    @answers(200, AlertRuleSchema)
+    @also_answers(201, schema=AlertRuleSchema, description="It is new")
     def put(self, body: dict[str, Any], name: str) -> tuple[Shown, int]:
-        """Make a rule of this name, or replace it."""
-        definition = {**_definition(body), "name": name}
-        _read(definition)
+        """Create a rule of this name, or replace it."""
+        definition = _check({**body, "name": name})
         with self.deps.engine.begin() as connection:
-            shown, is_new = _put(connection, definition, self.caller.name)
+            shown, is_new = _store(connection, definition, self.caller.name)
             self.audit(connection, "alert_rule.replaced", f"alert_rule:{name}", after=definition)
         return shown, 201 if is_new else 200
 
-    @takes(RuleBody, unknown=INCLUDE)
-    @answers(200, Rule)
+    @takes(AlertRuleChangeSchema, unknown=INCLUDE)
+    @answers(200, AlertRuleSchema)
     def patch(self, body: dict[str, Any], name: str) -> Shown:
-        """Change what is given (JSON Merge Patch, RFC 7396); null sets the default."""
+        """Change the given fields (JSON Merge Patch, RFC 7396); null restores the default."""
         with self.deps.engine.begin() as connection:
-            found = _overview(connection)
-            _refuse_what_is_of_file(found, name)
+            found = _get_overview(connection)
+            _refuse_rule_of_file(found, name)
             before = next((rule.definition for rule in found.of_api if rule.name == name), None)
             if before is None:
-                raise _unknown(name)
-            merged = {**before, **_definition(body), "name": name}
-            definition = {field: value for field, value in merged.items() if value is not None}
-            _read(definition)
-            shown, _ = _put(connection, definition, self.caller.name)
+                raise not_found(f"rule called {name!r}")
+            merged = {**before, **body, "name": name}
+            definition = _check({field: value for field, value in merged.items() if value is not None})
+            shown, _ = _store(connection, definition, self.caller.name)
             self.audit(connection, "alert_rule.changed", f"alert_rule:{name}", before=before, after=definition)
             return shown
 
     @answers(204)
     def delete(self, name: str) -> None:
-        """Remove a rule. What it fires is resolved within a minute."""
+        """Delete a rule. Its alerts are resolved within a minute."""
         with self.deps.engine.begin() as connection:
             if not alerts.remove_rule(connection, name):
-                _refuse_what_is_of_file(_overview(connection), name)
-                raise _unknown(name)
+                _refuse_rule_of_file(_get_overview(connection), name)
+                raise not_found(f"rule called {name!r}")
             self.audit(connection, "alert_rule.removed", f"alert_rule:{name}")
 
 
-def _overview(connection: Connection) -> Overview:
+def _check(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition in a body. Raises ProblemError (422) with everything that is wrong."""
+    definition = {field: value for field, value in body.items() if field not in _READ_ONLY}
     try:
-        return written.overview(connection)
+        document.load_alert_rule(definition)
     except RulesError as error:
-        raise ProblemError(503, f"The rules in force cannot be read by this version: {error}") from None
-
-
-def _definition(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in body.items() if field not in _SHOWN_ONLY}
-
-
-def _read(definition: Mapping[str, Any]) -> AlertRule:
-    """The rule that is defined. Raises ProblemError (422), which tells all that is wrong."""
-    try:
-        return written.read_rule(definition)
-    except RulesError as error:
-        wrong: dict[str, list[str]] = {}
+        errors: dict[str, list[str]] = {}
         for problem in error.problems:
-            wrong.setdefault(problem.field or "body", []).append(problem.message)
-        raise invalid(wrong) from None
+            errors.setdefault(problem.field or "body", []).append(problem.message)
+        raise invalid(errors) from None
+    return definition
 
 
-def _put(connection: Connection, definition: Mapping[str, Any], actor: str) -> tuple[Shown, bool]:
-    """Make or replace a rule whose definition was read; how it is shown, and whether it is new."""
-    name, found = str(definition["name"]), _overview(connection)
-    _refuse_what_is_of_file(found, name)
-    if len(found.of_api) >= MOST_RULES and all(rule.name != name for rule in found.of_api):
-        raise ProblemError(409, f"There are {MOST_RULES} rules already, which is the most there can be.")
+def _store(connection: Connection, definition: Mapping[str, Any], actor: str) -> tuple[Shown, bool]:
+    """Create or replace a rule; return it as it is shown, and whether it is new."""
+    name, found = str(definition["name"]), _get_overview(connection)
+    _refuse_rule_of_file(found, name)
+    if len(found.of_api) >= MAX_ALERT_RULES and all(rule.name != name for rule in found.of_api):
+        raise ProblemError(409, f"The API has {MAX_ALERT_RULES} rules, which is the limit. Delete one first.")
     is_new = alerts.put_rule(connection, name, definition, actor, datetime.now(UTC))
-    return _find(_overview(connection), name), is_new
+    return _get_rule(_get_overview(connection), name), is_new
 
 
-def _refuse_what_is_of_file(found: Overview, name: str) -> None:
+def _get_overview(connection: Connection) -> Overview:
+    try:
+        return store.overview(connection)
+    except RulesError as error:
+        raise ProblemError(503, f"This version cannot read the rules in force: {error}") from None
+
+
+def _refuse_rule_of_file(found: Overview, name: str) -> None:
     if name in found.names:
         where = f"It is in {found.path}" if found.path else "It is one of the defaults, which a rules file replaces"
         raise ProblemError(409, f"The rule {name!r} cannot be changed over the API. {where}; change it there.")
 
 
-def _all(found: Overview) -> list[Shown]:
-    rules = [_of_file(rule) for rule in found.rules.alerts] + [_of_api(rule, found) for rule in found.of_api]
-    return sorted(rules, key=_place)
-
-
-def _find(found: Overview, name: str) -> Shown:
-    rules = [rule for rule in _all(found) if rule["name"] == name]
+def _get_rule(found: Overview, name: str) -> Shown:
+    rules = [rule for rule in _list_rules(found) if rule["name"] == name]
     if not rules:
-        raise _unknown(name)
-    return rules[-1]  # of two of this name that of the file, which is in force
+        raise not_found(f"rule called {name!r}")
+    return rules[-1]  # of two rules of one name the file's, which is in force
 
 
-def _place(rule: Shown) -> str:
+def _list_rules(found: Overview) -> list[Shown]:
+    """Return all rules as they are shown, in the order of a list."""
+    rules: list[Shown] = []
+    for rule in found.rules.alerts:
+        about = {"origin": "file", "in_force": rule.enabled, "created_at": None, "updated_at": None, "created_by": None}
+        rules.append({**document.dump_alert_rule(rule), **about})
+    for stored in found.of_api:
+        try:
+            rule = document.load_alert_rule(stored.definition)
+            definition, enabled = document.dump_alert_rule(rule), rule.enabled
+        except RulesError:  # a newer version has accepted it
+            definition, enabled = dict(stored.definition), False
+        about = {
+            "origin": "api",
+            "in_force": enabled and stored.name not in found.names,
+            "created_at": stored.created_at,
+            "updated_at": stored.updated_at,
+            "created_by": stored.created_by,
+        }
+        rules.append({**definition, **about})
+    return sorted(rules, key=_sort_key)
+
+
+def _sort_key(rule: Shown) -> str:
     return f"{rule['name']} {rule['origin']}"
 
 
-def _of_file(rule: AlertRule) -> Shown:
-    return {
-        **written.definition(rule),
-        "origin": "file",
-        "in_force": rule.enabled,
-        **dict.fromkeys(("created_at", "updated_at", "created_by")),
-    }
-
-
-def _of_api(stored: ApiRule, found: Overview) -> Shown:
-    try:
-        rule = written.read_rule(stored.definition)
-        definition, enabled = written.definition(rule), rule.enabled
-    except RulesError:  # made by a version that took what this one does not
-        definition, enabled = dict(stored.definition), False
-    return {
-        **definition,
-        "origin": "api",
-        "in_force": enabled and stored.name not in found.names,
-        "created_at": stored.created_at,
-        "updated_at": stored.updated_at,
-        "created_by": stored.created_by,
-    }
-
-
-def _unknown(name: str) -> ProblemError:
-    return not_found(f"rule called {name!r}")
-
-
-RESOURCES = (Rules, OneRule)
+RESOURCES = (AlertRules, OneAlertRule)

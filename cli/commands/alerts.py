@@ -16,7 +16,6 @@ from rich.table import Table
 from cli import context
 from cli.commands.alert_channels import channels
 from cli.formatting import pages
-from shared import rules as written
 from shared.alerts import store as stored
 from shared.alerts.policy import AlertRule
 from shared.alerts.store import AlertFacts, StepFacts
@@ -24,6 +23,7 @@ from shared.errors import TidingsError
 from shared.notifications import rendering
 from shared.notifications import store as notifications
 from shared.notifications.store import NoticeFacts
+from shared.rules import document, store
 from shared.vocabulary import Severity
 
 _COLOURS = {"critical": "red", "warning": "yellow", "resolved": "green", "dead": "red", "sent": "green"}
@@ -119,10 +119,10 @@ def ack(alert_id: UUID, data: Path) -> None:
 def rules(data: Path) -> None:
     """List the rules by which alerts fire; `tidings rules show` has all of them."""
     with context.opened(data) as bench, bench.engine.begin() as connection:
-        found = written.overview(connection)
+        found = store.overview(connection)
     table = Table("rule", "kind", "warning", "critical", "from", "")
     of_file = found.path or "the defaults"
-    of_api = [written.read_rule(rule.definition) for rule in found.of_api if rule.name not in found.names]
+    of_api = [document.load_alert_rule(rule.definition) for rule in found.of_api if rule.name not in found.names]
     for rule in (*found.rules.alerts, *of_api):
         table.add_row(
             rule.name,

@@ -19,7 +19,7 @@ from cli.supervisor.service import Service
 from cli.supervisor.supervisor import Supervisor
 from cli.supervisor.watchdog import Watchdog
 from shared.errors import TidingsError
-from shared.rules import startup
+from shared.rules.reloader import require_rules
 from shared.settings import Settings
 
 _PAUSE_SECONDS: Final = 0.05
@@ -103,7 +103,7 @@ class Running:
         )
         self._start_servers()
         self._migrate()
-        startup.require(wishes.configuration.rules, self._environment["TIDINGS_DATABASE_URL"])
+        require_rules(wishes.configuration.rules, self._environment["TIDINGS_DATABASE_URL"])
         for group, command in self._commands.items():
             for name in self._instances(group):
                 log = self._directory.log(name)

@@ -56,7 +56,7 @@ class StepFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiRule:
-    """A rule that was made over the API; `definition` is what `shared.rules.read_rule` reads."""
+    """A rule that was made over the API; `definition` is what `shared.rules.document.load_alert_rule` reads."""
 
     name: str
     definition: Mapping[str, Any]

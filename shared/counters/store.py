@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from shared import ids
 from shared.alerts.rules import Per
-from shared.domain.rules import Tally
+from shared.rules.model import Tally
 from shared.vocabulary import EventType
 
 REFUSALS = "refusals"

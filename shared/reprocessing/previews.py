@@ -5,11 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from shared import rules
 from shared.encryption import Vault
 from shared.receipts import queries as receipt_queries
 from shared.reprocessing import reprocess
 from shared.reprocessing.reprocess import Difference
+from shared.rules import store
 from shared.sources import store as sources
 from shared.sources.source import open_source
 from shared.suppression import recipient_hashes
@@ -26,5 +26,5 @@ def of_receipt(connection: Connection, receipt_id: UUID, vault: Vault) -> Differ
         return None
     (row,) = sources.by_ids(connection, [source_id])
     source, keys = open_source(row, vault), recipient_hashes.load(connection, vault)
-    policy = rules.overview(connection).rules.suppression
+    policy = store.overview(connection).rules.suppression
     return reprocess.preview(connection, source, receipt_id, policy, keys, datetime.now(UTC))

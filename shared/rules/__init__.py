@@ -1,21 +1,5 @@
-"""The rules that an operator can decide: one readable file, checked and read again while the system runs."""
+"""The rules that an operator sets: which events suppress a recipient, and which conditions raise an alert.
 
-from shared.rules.book import RuleBook
-from shared.rules.document import default, default_text, definition, read, read_file, read_rule, text_of
-from shared.rules.overview import Overview, overview
-from shared.rules.problems import Problem, RulesError
-
-__all__ = [
-    "Overview",
-    "Problem",
-    "RuleBook",
-    "RulesError",
-    "default",
-    "default_text",
-    "definition",
-    "overview",
-    "read",
-    "read_file",
-    "read_rule",
-    "text_of",
-]
+`document` loads and dumps the rules file and the API's alert rules, by the schemas of `schemas`. `reloader` keeps the
+rules of a running process up to date. `store` records which file is in force. `model` has what is counted for them.
+"""

@@ -1,128 +1,349 @@
-"""The rules as a document: read from a text, or from a rule of the API, and written back."""
+"""Rules as text: loaded from YAML or JSON with all errors and their positions, and dumped again."""
 
-from dataclasses import fields
-from enum import StrEnum
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import yaml
+from marshmallow import ValidationError
+from marshmallow.exceptions import SCHEMA
 
 from shared.alerts.policy import AlertRule
-from shared.domain.rules import Rules
-from shared.rules import alerts, nodes, readers, suppression
-from shared.rules.nodes import Mark
-from shared.rules.problems import Problem, Report, RulesError
+from shared.errors import TidingsError
+from shared.rules.model import Rules
+from shared.rules.schemas import ALERT_SCHEMAS, UNKNOWN_KEY, RulesFileSchema, alert_rule
 
-_SECTIONS: Final = {"suppression": suppression.read, "alerts": alerts.read}
+MAX_BYTES: Final = 256 * 1024
+_MAX_DEPTH: Final = 10
+_MAX_SHOWN: Final = 60
+_SCHEMA: Final = RulesFileSchema()
+
+_KeyPath = tuple[str | int, ...]
+"""Where a value is: the keys and list indexes that lead to it."""
+
+
+class Position(NamedTuple):
+    """A position in a file, counted from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One error. `field` is a path such as `alerts[2].window_minutes`, or '' for the document as a whole."""
+
+    message: str
+    field: str = ""
+    position: Position | None = None
+
+
+class RulesError(TidingsError):
+    """Rules that are not valid. `problems` has all errors; `lines` has them as compilers print them."""
+
+    def __init__(self, problems: list[Problem], name: str = "") -> None:
+        self.problems = sorted(problems, key=lambda problem: problem.position or Position(0, 0))
+        self.lines: list[str] = []
+        for problem in self.problems:
+            place = f"{name}:{problem.position.line}:{problem.position.column}" if problem.position else name
+            self.lines.append(": ".join(part for part in (place, problem.field, problem.message) if part))
+        super().__init__("\n".join(self.lines))
+
+
+def default_text() -> str:
+    """Return the default rules as a document with comments."""
+    return resources.files("shared.rules").joinpath("default.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def load_default() -> Rules:
+    """Return the default rules."""
+    return _load(default_text(), "default.yaml", Rules())
+
+
+def load(text: str, name: str) -> Rules:
+    """Return the rules of a document. A section or a field that it does not have keeps its default.
+
+    The list of alert rules is one field: a document that has it replaces all default ones. `name` is what error
+    messages call the document. Raises RulesError with everything that is wrong.
+    """
+    return _load(text, name, load_default())
+
+
+def load_file(path: Path) -> tuple[str, Rules]:
+    """Return the text of a file, and its rules. Raises RulesError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RulesError([Problem(message=f"expected a file, but {error.strerror or error}")], str(path)) from None
+    if len(content) > MAX_BYTES:
+        raise RulesError([Problem(message=f"expected at most {MAX_BYTES // 1024} KiB, found more")], str(path))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        position = Position(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        message = f"expected UTF-8, found the byte 0x{content[error.start]:02X}"
+        raise RulesError([Problem(message=message, position=position)], str(path)) from None
+    return text, load(text, str(path))
+
+
+def load_alert_rule(definition: Any) -> AlertRule:
+    """Return an alert rule from JSON. Raises RulesError, whose problems name fields such as `types[0]`."""
+    try:
+        rule: AlertRule = alert_rule().deserialize(definition)
+    except ValidationError as error:
+        raise RulesError(
+            [
+                Problem(message=_explain(message, path, definition), field=_format_path(path))
+                for path, message in _flatten(error.messages)
+            ]
+        ) from None
+    return rule
+
+
+def dump_alert_rule(rule: AlertRule) -> dict[str, Any]:
+    """Return an alert rule as JSON with every field that is set: `load_alert_rule` makes the same rule of it."""
+    dumped: dict[str, Any] = ALERT_SCHEMAS[rule.kind].dump(rule)
+    return dumped
+
+
+def dump(rules: Rules) -> str:
+    """Return the document that makes these rules."""
+    text: str = yaml.dump(_SCHEMA.dump(rules), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Writes lists of words on one line."""
+    """Writes a list of words on one line."""
 
     def represent_list(self, data: list[Any]) -> Any:
-        """A list, in brackets unless it is one of mappings."""
-        words = not any(isinstance(item, dict) for item in data)
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=words)
+        """Return a list in brackets, unless its items are mappings."""
+        in_brackets = not any(isinstance(item, dict) for item in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=in_brackets)
 
 
 _Dumper.add_representer(list, _Dumper.represent_list)
 
 
-def default_text() -> str:
-    """The rules that hold where an operator has said nothing, as a document."""
-    return resources.files("shared.rules").joinpath("default.yaml").read_text(encoding="utf-8")
+class _NestingError(Exception):
+    """The nesting is too deep to read on. It has been reported."""
 
 
-def default() -> Rules:
-    """The rules that hold where an operator has said nothing."""
-    return _read(default_text(), "default.yaml", Rules())
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Composes nodes, and makes plain values of them.
 
-
-def read(text: str, name: str) -> Rules:
-    """The rules of a document: a section or a field that it does not have is as it is by default.
-
-    The list of alerts is one field: who gives one says all. Raises RulesError, which tells all that is wrong;
-    `name` is what it calls the document.
+    Only the types of YAML's core schema exist: `no` and `12:30` are text. Anchors, aliases and tags are refused, so
+    that a small file cannot become a large one.
     """
-    return _read(text, name, default())
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.problems: list[Problem] = []
+        self.positions: dict[_KeyPath, Position] = {}
+        self.key_positions: dict[_KeyPath, Position] = {}
+        self.refused: set[_KeyPath] = set()
+        """The values that no schema should judge: what is wrong with them is among the problems."""
+        self._path: list[str | int] = []
+        self._keys: dict[tuple[int, str], Position] = {}
+
+    def load_document(self) -> Any:
+        """Return the values of the only document, an empty mapping if there is none."""
+        if not self.check_node():
+            return {}
+        root = self.get_node()
+        if self.check_node():
+            self._report("expected one document, found another", (), self.peek_event().start_mark)
+        return self._build(root, ())
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node; report what nodes do not show or rules must not have, even if the rest is not YAML."""
+        if index is not None:  # a member of a mapping, whose key it is, or of a list
+            self._path.append(index if isinstance(index, int) else str(index.value))
+        event = self.peek_event()
+        if parent is not None and index is None:
+            self._check_key(event, parent)
+        self._check_event(event, is_key=parent is not None and index is None)
+        if isinstance(event, yaml.AliasEvent):
+            self.get_event()
+            node = yaml.SequenceNode("", [], event.start_mark, event.end_mark)
+        else:
+            node = super().compose_node(parent, index)
+        if index is not None:
+            self._path.pop()
+        return node
+
+    def _check_key(self, event: Any, parent: Any) -> None:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._report("expected a name, found something else as a key", self._path, event.start_mark)
+            return
+        path, position = (*self._path, event.value), _position(event.start_mark)
+        first = self._keys.setdefault((id(parent), event.value), position)
+        if first is not position:
+            message = f"expected each key once, found this one again; line {first.line} has it"
+            self._report(message, path, event.start_mark)
+        self.key_positions.setdefault(path, position)
+
+    def _check_event(self, event: Any, *, is_key: bool) -> None:
+        if len(self._path) > _MAX_DEPTH:
+            self._report(f"expected at most {_MAX_DEPTH} levels, found more", self._path, event.start_mark)
+            raise _NestingError
+        if isinstance(event, yaml.AliasEvent):
+            found = f"the alias *{event.anchor}: write out what it stands for"
+        elif event.anchor is not None:
+            found = f"the anchor &{event.anchor}: anchors and aliases are not supported"
+        elif event.tag is not None:
+            found = f"the tag {event.tag}: tags are not supported"
+        else:
+            return
+        self._report(f"expected a value, found {found}", self._path, event.start_mark)
+        if not is_key:
+            self.refused.add(tuple(self._path))
+
+    def _build(self, node: Any, path: _KeyPath) -> Any:
+        self.positions[path] = _position(node.start_mark)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(item, (*path, number)) for number, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return _SCALARS.get(node.tag, str)(node.value)
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:  # a key that is repeated or not a name was reported
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value not in values:
+                values[key_node.value] = self._build(value_node, (*path, key_node.value))
+        return values
+
+    def _report(self, message: str, path: Sequence[str | int], mark: Any) -> None:
+        self.problems.append(Problem(message=message, field=_format_path(path), position=_position(mark)))
 
 
-def read_file(path: Path) -> tuple[str, Rules]:
-    """The text of a file and its rules. Raises RulesError."""
-    text = _load(path)
-    return text, read(text, str(path))
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1)
 
 
-def read_rule(definition: Any) -> AlertRule:
-    """A rule about alerts of JSON. Raises RulesError, whose problems name fields such as `window_minutes`."""
-    report = Report()
-    rule = alerts.read_one(nodes.of_json(definition), report)
-    report.finish()
-    assert isinstance(rule, AlertRule)  # noqa: S101 - or there was a problem
-    return rule
+def _to_float(text: str) -> float | str:
+    value = float(text)
+    return value if isfinite(value) else text
 
 
-def definition(rule: AlertRule) -> dict[str, Any]:
-    """A rule as JSON or YAML: every field that it has, so that `read_rule` makes the same rule of it."""
-    of_all = [entry.name for entry in fields(AlertRule)]
-    of_kind = [entry.name for entry in fields(rule) if entry.name not in of_all]
-    values = {name: _plain(getattr(rule, name)) for name in (*of_kind, *of_all)}
-    first = {"name": values.pop("name"), "kind": str(rule.kind)}
-    return first | {name: value for name, value in values.items() if value is not None and value != []}
+_SCALARS: Final[Mapping[str, Any]] = {
+    "null": lambda _text: None,
+    "bool": lambda text: text[0] in "tT",
+    "int": int,
+    "float": _to_float,
+}
+for _tag, _pattern, _first in (
+    ("null", r"(~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
+    ("bool", r"(true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
+    ("int", r"[-+]?[0-9]{1,18}\Z", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?\Z", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
 
-def text_of(rules: Rules) -> str:
-    """The document that makes these rules."""
-    policy = {
-        name: {key: _shown(key, getattr(getattr(rules.suppression, name), key)) for key in known}
-        for name, known in suppression.FIELDS.items()
-    }
-    written = {"suppression": policy, "alerts": [definition(rule) for rule in rules.alerts]}
-    text: str = yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def _load(text: str, name: str, base: Rules) -> Rules:
+    loader, data = _compose(text, name)
+    problems, found = loader.problems, {}
+    try:
+        found = _SCHEMA.load(data)
+    except ValidationError as error:
+        for path, message in _flatten(error.messages):
+            if message.startswith(UNKNOWN_KEY):
+                found_at = loader.key_positions[path]
+            elif any(path[:length] in loader.refused for length in range(len(path) + 1)):
+                continue
+            else:
+                found_at = loader.positions.get(path) or loader.positions[path[:-1]]  # a missing key: its mapping
+            problems.append(Problem(message=_explain(message, path, data), field=_format_path(path), position=found_at))
+    if problems:
+        raise RulesError(problems, name)
+    if not found:
+        message = "expected suppression and alerts, or one of them, found nothing"
+        raise RulesError([Problem(message=message, position=Position(1, 1))], name)
+    return Rules(suppression=found.get("suppression", base.suppression), alerts=tuple(found.get("alerts", base.alerts)))
+
+
+def _compose(text: str, name: str) -> tuple[_Loader, Any]:
+    """Return the values of a YAML text, and the loader with their positions. Raises RulesError."""
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        message = f"expected text, found the character U+{error.character:04X}"
+        raise RulesError([Problem(message=message, position=position)], name) from None
+    try:
+        return loader, loader.load_document()
+    except _NestingError:
+        pass
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        message = f"expected YAML, but {': '.join(part for part in (error.context, error.problem) if part)}"
+        loader.problems.append(Problem(message=message, position=mark and _position(mark)))
+    except (ValueError, OverflowError):
+        message = "expected YAML, but there is an escape for a character that does not exist"
+        loader.problems.append(Problem(message=message))
+    raise RulesError(loader.problems, name)
+
+
+def _flatten(messages: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, str]]:
+    """Yield the messages of a ValidationError with their paths."""
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            yield from _flatten(inner, path if key == SCHEMA else (*path, key))
+    elif isinstance(messages, list):
+        for message in messages:
+            yield from _flatten(message, path)
+    else:
+        yield path, messages
+
+
+def _explain(message: str, path: _KeyPath, data: Any) -> str:
+    """Add to a schema's message what was found, and which of the words it names may have been meant."""
+    words = message.partition("one of ")[2].split(", ")
+    if message.startswith(UNKNOWN_KEY):
+        return message + _suggest(str(path[-1]), words)
+    value = data
+    for key in path:
+        if isinstance(value, dict) and key not in value:
+            return f"{message}, found no such key"
+        value = value[key]
+    hint = _suggest(value, words) if isinstance(value, str) else ""
+    return f"{message}, found {_show(value)}{hint}"
+
+
+def _suggest(word: str, words: list[str]) -> str:
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {json.dumps(near[0])}?" if near else ""
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "an empty list" if not value else f"a list of {len(value)} item{'s' if len(value) > 1 else ''}"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _format_path(path: Sequence[str | int]) -> str:
+    """Return a path as in `alerts[2].types`. A key can be any text that somebody has written."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        else:
+            is_plain = len(key) <= _MAX_SHOWN and key.isprintable()
+            text += ("." if text else "") + (key if is_plain else json.dumps(key[:_MAX_SHOWN]))
     return text
-
-
-def _read(text: str, name: str, base: Rules) -> Rules:
-    report = Report()
-    root = nodes.of_yaml(text, report.refuse)
-    given = {} if root is None else readers.fields(root, report, _SECTIONS)
-    report.finish(name)
-    if not given:
-        problem = Problem(message=f"expected {' and '.join(_SECTIONS)}, or one of them, found nothing", mark=Mark(1, 1))
-        raise RulesError([problem], name)
-    return Rules(suppression=given.get("suppression", base.suppression), alerts=given.get("alerts", base.alerts))
-
-
-def _load(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(nodes.MOST_BYTES + 1)
-    except OSError as error:
-        raise RulesError([Problem(message=f"expected a file, but {error.strerror or error}")], str(path)) from None
-    if len(content) > nodes.MOST_BYTES:
-        message = f"expected at most {nodes.MOST_BYTES // 1024} KiB, found more"
-        raise RulesError([Problem(message=message)], str(path))
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        mark = Mark(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
-        problem = Problem(message=f"expected UTF-8, found the byte 0x{content[error.start]:02X}", mark=mark)
-        raise RulesError([problem], str(path)) from None
-
-
-def _shown(key: str, value: Any) -> Any:
-    if key == "days":
-        return [_days(item) for item in value] if isinstance(value, tuple) else _days(value)
-    return _plain(value)
-
-
-def _days(value: int | None) -> int | str:
-    return readers.FOR_GOOD if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, frozenset):
-        return [str(item) for item in sorted(value)]
-    return str(value) if isinstance(value, StrEnum) else value

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
-from shared.db import rules_in_force
 from shared.http import standard_webhooks
 from shared.notifications import apprise, channels, rendering
 from shared.notifications import channel_store as stored
 from shared.notifications.base import Attempt
+from shared.rules import store
 from shared.vocabulary import AlertKind
 from tests.api.test_openapi import agrees
 from tests.support import alerts, http_sink
@@ -217,7 +217,8 @@ def test_a_rule_whose_name_the_file_takes_is_not_in_force_and_can_be_removed(sys
     system.call("POST", "/v1/alert-rules", RULE)
 
     def accept(connection: Connection) -> None:
-        rules_in_force.keep(connection, "/etc/rules.yaml", "alerts: [{name: tenants, kind: pending_age, warning: 60 }]")
+        text = "alerts: [{name: tenants, kind: pending_age, warning: 60 }]"
+        store.store_accepted(connection, "/etc/rules.yaml", text)
 
     with system.engine.begin() as connection:
         accept(connection)

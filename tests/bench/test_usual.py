@@ -14,12 +14,12 @@ from bench import signing
 from bench.scenarios import agreement
 from bench.usual import work
 from shared import ids
-from shared.domain.rules import tallies
 from shared.messages import store as state
 from shared.messages.store import NewEvent
 from shared.postgres import engine
 from shared.providers import mailchannels
 from shared.receipts import normalize
+from shared.rules.model import tallies
 from shared.sources.source import Source
 from simulator import staging
 from tests.support.databases import DatabasePool

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import rules
 from shared.alerts import store as alerts
-from shared.db import rules_in_force
-from shared.rules import document
+from shared.rules import document, store
 from tests.support.command_line import Commands
 from tests.support.supervised_system import START_SECONDS, command, environment
 
@@ -19,7 +17,7 @@ GOOD = "suppression:\n  complaint:\n    days: 90\n"
 WRONG = "suppression:\n  complaint:\n    days: soon\nalerts:\n  - kind: silence\n"
 SAID = (
     '3:11: suppression.complaint.days: expected a whole number of days from 1 to 36500, or "for good", found "soon"',
-    '5:5: alerts[0].name: expected "name", found no such key',
+    "5:5: alerts[0].name: expected a name of up to 64 letters, digits, dots, dashes and underscores, found no such key",
 )
 
 
@@ -31,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 class TestChecking:
     def test_a_right_file_ends_well(self, commands: Commands, file: Path) -> None:
         file.write_text(GOOD)
-        count = len(document.default().alerts)
+        count = len(document.load_default().alerts)
         assert f"good; {count} rules about alerts would be in force" in commands.run("rules", "check", str(file))
 
     def test_a_wrong_one_prints_every_error_as_compilers_do(self, commands: Commands, file: Path) -> None:
@@ -55,16 +53,16 @@ class TestChecking:
 class TestShowing:
     def accept(self, commands: Commands, file: Path, text: str) -> None:
         with commands.system.engine.begin() as connection:
-            rules_in_force.keep(connection, str(file), text)
+            store.store_accepted(connection, str(file), text)
 
     def test_the_defaults_says_so_and_prints_what_a_file_could_say(self, commands: Commands) -> None:
         output = commands.run("rules", "show")
         assert output.startswith("# The defaults are in force.\n")
-        assert rules.read(output, "shown") == rules.default()
+        assert document.load(output, "shown") == document.load_default()
 
     def test_the_defaults_to_begin_with_has_their_comments(self, commands: Commands) -> None:
         output = commands.run("rules", "show", "--default")
-        assert rules.read(output, "shown") == rules.default()
+        assert document.load(output, "shown") == document.load_default()
         assert "# Who unsubscribes still gets receipts" in output
 
     def test_a_file_says_which_and_since_when(self, commands: Commands, file: Path) -> None:
@@ -72,20 +70,20 @@ class TestShowing:
         self.accept(commands, file, GOOD)
         output = commands.run("rules", "show")
         assert output.startswith(f"# In force is {file}, accepted at 20")
-        assert rules.read(output, "shown") == rules.read(GOOD, "file")
+        assert document.load(output, "shown") == document.load(GOOD, "file")
 
     def test_what_was_accepted_last_says_why_it_is_not_the_file(self, commands: Commands, file: Path) -> None:
         file.write_text(WRONG)
         self.accept(commands, file, GOOD)
         output = commands.run("rules", "show")
-        assert "as it is now it is refused" in output
+        assert "Workers refuse the present content" in output
         assert f"# {file}:{SAID[0]}" in output
-        assert rules.read(output, "shown").suppression.complaint.days == 90
+        assert document.load(output, "shown").suppression.complaint.days == 90
 
     def test_a_file_that_was_changed_just_now_says_so(self, commands: Commands, file: Path) -> None:
         file.write_text(GOOD + "# changed\n")
         self.accept(commands, file, GOOD)
-        assert "it has been changed" in commands.run("rules", "show")
+        assert "It has been changed" in commands.run("rules", "show")
 
     def test_a_file_that_no_worker_has_seen_says_so(self, commands: Commands, file: Path) -> None:
         commands.settings["TIDINGS_RULES"] = str(file)
@@ -98,7 +96,7 @@ class TestShowing:
                 definition = {"name": name, "kind": "silence", "warning": 60}
                 alerts.put_rule(connection, name, definition, "ann", datetime.now(UTC))
         output = commands.run("rules", "show")
-        assert "# In force too, made over the API by ann: mine" in output
+        assert "# In force too, created over the API by ann: mine" in output
         assert "a rule above has its name: silence" in output
 
 

@@ -4,7 +4,7 @@ from shared.doorbell import DRAIN, Doorbell
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.postgres.connection import Plans
-from shared.rules import RuleBook
+from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.cache import SourceCache
 from shared.suppression import recipient_hashes
@@ -41,5 +41,5 @@ def build_worker_context(database_url: str, settings: Settings, vault: Vault, no
         source_cache=SourceCache(vault),
         doorbell=notifier,
         keys=keys,
-        rules=RuleBook(settings.rules, look_seconds=0),
+        rules=RulesReloader(settings.rules, interval_seconds=0),
     )

@@ -10,7 +10,7 @@ from shared.alerts.count_conditions import AskedRefusals, AskedShare, Silence
 from shared.alerts.policy import Reading, Subject
 from shared.alerts.rules import RATES, VERIFICATION_FAILURES, EventRule, Per, RateRule, SilenceRule, VerificationRule
 from shared.counters import store as counts
-from shared.domain.rules import dimension_of
+from shared.rules.model import dimension_of
 from workers.alerts.measurement import Look, Measured, about, counted, names, of_source
 
 _DAY_MINUTES = 24 * 60

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from shared import ids
-from shared.domain.rules import tallies
+from shared.rules.model import tallies
 from shared.erasure import service, store
 from shared.erasure.matching import AddressMatcher
 from shared.erasure.service import Erasure

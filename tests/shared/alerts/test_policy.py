@@ -47,7 +47,7 @@ from shared.alerts.rules import (
     VerificationRule,
     usual_rate,
 )
-from shared.domain.rules import Tally, tallies
+from shared.rules.model import Tally, tallies
 from shared.vocabulary import AlertKind, EventType, Severity
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -16,7 +16,6 @@ from shared import ids
 from shared.alerts import count_conditions
 from shared.alerts.count_conditions import AskedRefusals, AskedShare
 from shared.counters import store as counts
-from shared.domain.rules import Tally, tallies
 from shared.messages import rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STANDINGS
@@ -24,6 +23,7 @@ from shared.messages.store import NewEvent
 from shared.postgres import engine
 from shared.receipts import refusals
 from shared.receipts.refusals import Refusal
+from shared.rules.model import Tally, tallies
 from shared.sources import store as sources
 from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.support.threads import run_together

@@ -22,7 +22,7 @@ from shared.receipts import quarantine, refusals
 from shared.receipts import store as receipts
 from shared.receipts.refusals import Refusal
 from shared.reconciliation import failed_deliveries
-from shared.rules import RuleBook
+from shared.rules.reloader import RulesReloader
 from shared.sources import store as sources
 from shared.vocabulary import EventType
 from simulator.mail import Happening, make_message
@@ -90,7 +90,7 @@ def rules(system: System, tmp_path: Path) -> Callable[[str], None]:
     def put(text: str) -> None:
         path.write_text(text)
         configured = replace(system.ctx.settings, rules=path)
-        system.ctx = replace(system.ctx, settings=configured, rules=RuleBook(path, look_seconds=0))
+        system.ctx = replace(system.ctx, settings=configured, rules=RulesReloader(path, interval_seconds=0))
 
     put(BOUNCES)
     return put
@@ -689,7 +689,7 @@ class TestTheRules:
         path = system.ctx.settings.rules
         assert path
         path.write_text(BOUNCES + "  - {name: f, kind: rules_refused, resolve_after_minutes: 0}\n")
-        system.ctx = replace(system.ctx, rules=RuleBook(path, look_seconds=0))
+        system.ctx = replace(system.ctx, rules=RulesReloader(path, interval_seconds=0))
         evaluate.evaluate(system.ctx, now)
         path.unlink()
         post.bring(BOUNCED, 60, at=now)

@@ -1,4 +1,4 @@
-"""The rules in force, as values, and what has to be counted for their sake."""
+"""The rules in force, and the events that are counted for them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from shared.suppression.policy import SuppressionPolicy
 from shared.vocabulary import EventType
 
 EVERYTHING = ""
-"""The dimension of all events of a source, which are always counted."""
+"""The dimension of all events of a source. They are always counted."""
 
 
 class Tally(NamedTuple):
-    """Events of one type, counted for each value of a dimension ('' or one of `Per`)."""
+    """A counter: events of one type, for each value of a dimension ('' or one of `Per`)."""
 
     dimension: str
     type: EventType
@@ -22,19 +22,19 @@ class Tally(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """All that an operator can decide about suppression and alerts."""
+    """Everything that an operator can set about suppression and alerts."""
 
     suppression: SuppressionPolicy = field(default_factory=SuppressionPolicy)
     alerts: tuple[AlertRule, ...] = ()
 
 
 def dimension_of(per: Per) -> str:
-    """The dimension by which events are counted for a rule."""
+    """Return the dimension by which events are counted for a rule."""
     return EVERYTHING if per in (Per.ALL, Per.SOURCE) else str(per)
 
 
 def tallies(rules: Iterable[AlertRule]) -> tuple[Tally, ...]:
-    """What is to be counted: every type for each source, and by tenants and domains only what a rule asks for."""
+    """Return what to count: every type per source; per tenant and domain only what a rule needs."""
     wanted = {Tally(EVERYTHING, kind) for kind in EventType}
     for rule in rules:
         if isinstance(rule, RateRule | EventRule) and rule.enabled:
@@ -43,7 +43,7 @@ def tallies(rules: Iterable[AlertRule]) -> tuple[Tally, ...]:
 
 
 def types_of(rule: RateRule | EventRule) -> frozenset[EventType]:
-    """The types of events that a rule is judged by."""
+    """Return the types of events that a rule is evaluated by."""
     if isinstance(rule, EventRule):
         return rule.types
     share = RATES[rule.rate]

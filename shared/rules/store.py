@@ -1,0 +1,69 @@
+"""The rules that workers use, as the database shows them: the file that was accepted last, and the API's rules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.alerts import store as alerts
+from shared.alerts.store import ApiRule
+from shared.rules import document
+from shared.rules.model import Rules
+from shared.rules.tables import rules_in_force
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The rules in force. `path` is the file that workers accepted at `accepted_at`; None if they use the defaults.
+
+    `of_api` are the rules that were made over the API. One whose name the file or the defaults have is not in force.
+    """
+
+    path: str | None
+    accepted_at: datetime | None
+    text: str | None
+    rules: Rules
+    of_api: Sequence[ApiRule]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the rules of the file, or of the defaults."""
+        return frozenset(rule.name for rule in self.rules.alerts)
+
+
+def overview(connection: Connection) -> Overview:
+    """Return what is in force. Raises RulesError if a newer version accepted rules that this one does not."""
+    accepted = get_accepted(connection)
+    return Overview(
+        path=accepted.path if accepted else None,
+        accepted_at=accepted.accepted_at if accepted else None,
+        text=accepted.text if accepted else None,
+        rules=document.load(accepted.text, accepted.path) if accepted else document.load_default(),
+        of_api=alerts.rules_of_api(connection),
+    )
+
+
+def get_accepted(connection: Connection) -> Row[str, str, datetime] | None:
+    """Return `path`, `text` and `accepted_at` of the rules file that was accepted last; None if no file is in use."""
+    table = rules_in_force.c
+    return connection.execute(select(table.path, table.text, table.accepted_at)).one_or_none()
+
+
+def store_accepted(connection: Connection, path: str, text: str) -> None:
+    """Record that this file is in force. Writes nothing if it is recorded already."""
+    statement = insert(rules_in_force).values(path=path, text=text, accepted_at=func.now())
+    new, old = statement.excluded, rules_in_force.c
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[old.single],
+            set_={"path": new.path, "text": new.text, "accepted_at": new.accepted_at},
+            where=tuple_(old.path, old.text).is_distinct_from(tuple_(new.path, new.text)),
+        )
+    )
+
+
+def delete_accepted(connection: Connection) -> None:
+    """Record that no file is configured, so that the defaults are in force."""
+    connection.execute(delete(rules_in_force))
