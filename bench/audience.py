@@ -13,12 +13,11 @@ from bench.processes import BenchError
 from bench.sides import Side
 from cli.supervisor import ports
 from cli.supervisor.ready_file import Address
-from shared import ids
-from shared.domain.deliveries import DEFAULT_SCHEDULE
-from shared.domain.subscriptions import SigningSecret
+from shared import backoff, ids
 from shared.encryption import Vault
 from shared.http import standard_webhooks
-from shared.subscriptions import seal_secrets
+from shared.subscriptions.model import SigningSecret
+from shared.subscriptions.secrets import seal_secrets
 
 SUBSCRIPTIONS: Final = 1000
 SHARED_BY: Final = 10
@@ -99,5 +98,5 @@ class Audience:
             "tags": list(tags),
             "headers": self._vault.seal({}),
             "secrets": seal_secrets([secret], self._vault),
-            "schedule": list(DEFAULT_SCHEDULE),
+            "schedule": list(backoff.DELIVERY_SCHEDULES["default"]),
         }

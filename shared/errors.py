@@ -32,6 +32,10 @@ class ConflictError(TidingsError):
     """The present state does not allow this: a name that is taken, a job that has ended. HTTP 409."""
 
 
+class GoneError(TidingsError):
+    """Something that was named existed once and was deleted. HTTP 410."""
+
+
 class LeaseLostError(TidingsError):
     """Another worker has taken over this work; the transaction of this one must not commit."""
 

@@ -22,7 +22,7 @@ PURE = sorted(
             "addresses.py", "errors.py", "targets.py", "vocabulary.py", "alerts/rules.py", "alerts/summaries.py",
             "changes/filters.py", "diagnosis/diagnose.py", "diagnosis/event_missing.py", "diagnosis/facts.py",
             "diagnosis/finding.py", "diagnosis/not_received.py", "diagnosis/support_report.py", "diagnosis/verdicts.py",
-            "jobs/retry.py", "messages/state.py",
+            "messages/state.py",
         )),
     }
 )  # fmt: skip

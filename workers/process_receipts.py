@@ -14,9 +14,9 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from shared import backoff
 from shared.doorbell import DELIVER
 from shared.errors import PayloadError, TidingsError
-from shared.jobs import retry
 from shared.messages import store as state
 from shared.messages.store import Applied, NewEvent
 from shared.receipts import normalize
@@ -34,6 +34,8 @@ _LONGEST_RUN_SECONDS = 5.0
 _UNTIL_MENDED_SECONDS = 30.0
 _TRIES_AFTER_DEADLOCK = 3
 _FEW_ROWS = 32
+_ALONE_FROM_ATTEMPT = 3
+"""From this attempt on a receipt is processed alone: it may be what killed the workers that had it before."""
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
 _UNWRITABLE = (DBAPIError, ValueError)
 """What is wrong with the data: the database refuses it, or it cannot even be sent (half of a surrogate pair)."""
@@ -95,7 +97,7 @@ def _work(ctx: WorkerContext, claimed: Sequence[Claimed], token: UUID, done: Dra
     usable = {id_: source for id_, source in opened.items() if isinstance(source, Source)}
     _leave_waiting(ctx, [receipt for receipt in claimed if receipt.source_id not in usable], opened, token)
     left = [receipt for receipt in claimed if receipt.source_id in usable and not _exhausted(ctx, receipt, token, done)]
-    alone = [receipt for receipt in left if receipt.attempts >= retry.ALONE_FROM_ATTEMPT]
+    alone = [receipt for receipt in left if receipt.attempts >= _ALONE_FROM_ATTEMPT]
     replaced = [receipt for receipt in left if receipt.reprocess and receipt not in alone]
     plain = [receipt for receipt in left if receipt not in alone and not receipt.reprocess]
     _finish_together(ctx, [_ready(receipt, usable[receipt.source_id]) for receipt in plain], token, done)
@@ -186,13 +188,13 @@ def _wait_for_database(ctx: WorkerContext, receipt: Claimed, token: UUID, error:
 
 
 def _give_back(ctx: WorkerContext, receipt: Claimed, token: UUID, error: str, done: Drained) -> None:
-    decision = retry.after_failure(receipt.attempts, ctx.settings.max_attempts)
-    if isinstance(decision, retry.Bury):
+    if receipt.attempts >= ctx.settings.max_attempts:
         _bury(ctx, receipt, token, "failed", error, done)
         return
     log.warning("a receipt will be tried again", receipt=str(receipt.id), error=error, attempts=receipt.attempts)
     with ctx.engine.begin() as connection:
-        receipts.retry(connection, receipt.id, token, error=error, delay_seconds=decision.delay_seconds)
+        delay = backoff.RECEIPTS.delay_seconds(receipt.attempts)
+        receipts.retry(connection, receipt.id, token, error=error, delay_seconds=delay)
 
 
 def _bury(ctx: WorkerContext, receipt: Claimed, token: UUID, reason: str, detail: str, done: Drained) -> None:

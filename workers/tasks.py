@@ -5,11 +5,12 @@ from typing import Any
 from celery.signals import worker_shutting_down
 
 from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
-from workers import asking, context, deliveries, maintenance, suppressions, sweep, verification
+from workers import asking, context, maintenance, suppressions, sweep, verification
 from workers import process_receipts as draining
 from workers.alerts import evaluate, notify
 from workers.app import app
 from workers.concurrency import ConcurrencyLimit
+from workers.deliveries import deliverer as deliveries
 from workers.jobs import runner as working
 
 # Of a deliverer's four threads, so that there is one for what is delivered however many channels hang; and not

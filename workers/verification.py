@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
+from shared import backoff
 from shared.doorbell import VERIFY
 from shared.errors import TidingsError, VerificationError
 from shared.http.client import OutboundError
@@ -23,8 +24,6 @@ _BATCH = 50
 _LEASE_SECONDS = 120
 _LONGEST_RUN_SECONDS = 5.0
 _MOST_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
-_FIRST_DELAY_SECONDS = 10.0
-_LONGEST_DELAY_SECONDS = 600.0
 _MOST_ATTEMPTS = 50
 _UNTIL_MENDED_SECONDS = 30.0
 
@@ -145,6 +144,6 @@ def _come_back(ctx: WorkerContext, suspect: Suspect, detail: str) -> None:
     if suspect.attempts >= _MOST_ATTEMPTS:
         _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"given up: {detail}")
         return
-    delay = min(_FIRST_DELAY_SECONDS * 2 ** min(suspect.attempts - 1, 10), _LONGEST_DELAY_SECONDS)
+    delay = backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts)
     with ctx.engine.begin() as connection:
         quarantine.postpone(connection, suspect.id, detail=detail, delay_seconds=delay)

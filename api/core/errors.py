@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import TidingsError
+from shared.encryption import SecretsError
+from shared.errors import ConflictError, GoneError, InvalidFieldError, TidingsError
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 5
@@ -63,6 +64,10 @@ def invalid(errors: Errors) -> ProblemError:
 def register(app: Flask) -> None:
     """Have every error of this application answered as a problem."""
     app.register_error_handler(ProblemError, _answer)
+    app.register_error_handler(InvalidFieldError, lambda error: _answer(invalid({error.field: [str(error)]})))
+    app.register_error_handler(ConflictError, lambda error: _answer(ProblemError(409, str(error))))
+    app.register_error_handler(SecretsError, lambda error: _answer(ProblemError(409, str(error))))
+    app.register_error_handler(GoneError, lambda error: _answer(ProblemError(410, str(error))))
     app.register_error_handler(HTTPException, _of_http)
     for unreachable in (OperationalError, InterfaceError, PoolTimeoutError):
         app.register_error_handler(unreachable, _of_storage)

@@ -1,16 +1,16 @@
-"""What requests and answers about deliveries hold."""
+"""Schemas of requests and responses about deliveries."""
 
 from marshmallow import Schema, fields
 
 from api.core.fields import Instant, SpanQuery, Strict, asked, identifier, instant, number, text
-from shared.domain.deliveries import AttemptStatus, DeliveryStatus
+from shared.deliveries.policy import AttemptStatus, DeliveryStatus
 
 _STATUSES = [str(status) for status in DeliveryStatus]
-_DRY_RUN = "Only count: the job's report tells what it would do."
+_DRY_RUN = "Only count: the job's report says what it would do."
 
 
 class DeliveryQuery(SpanQuery):
-    """Which deliveries."""
+    """Filters of a list of deliveries."""
 
     status = fields.Enum(DeliveryStatus, by_value=True)
     subscription = identifier("To this subscription.")
@@ -19,29 +19,29 @@ class DeliveryQuery(SpanQuery):
 
 
 class ReplayFilter(Strict):
-    """Which deliveries."""
+    """Filters of a replay."""
 
     status = fields.Enum(DeliveryStatus, by_value=True, load_default=DeliveryStatus.DEAD)
     subscription = identifier("To this subscription.")
     type = asked("Of changes of this type, such as `message.bounced`.")
-    since = Instant(metadata={"description": "Made from this time on."})
-    until = Instant(metadata={"description": "Made before this time; before now, if not given."})
+    since = Instant(metadata={"description": "Created from this time on."})
+    until = Instant(metadata={"description": "Created before this time; before now, if not given."})
 
 
 class Replay(Strict):
-    """What is to be delivered again."""
+    """Deliveries to replay."""
 
     filter = fields.Nested(ReplayFilter, required=True, metadata={"description": "All that is given must hold."})
     dry_run = fields.Boolean(load_default=False, metadata={"description": _DRY_RUN})
 
 
 class Recovery(Strict):
-    """What is to be brought."""
+    """Changes to recover."""
 
     since = Instant(required=True, metadata={"description": "Changes from this time on."})
     until = Instant(metadata={"description": "Changes before this time; before now, if not given."})
     include_delivered = fields.Boolean(
-        load_default=False, metadata={"description": "Send again also what was delivered."}
+        load_default=False, metadata={"description": "Also send again what was delivered."}
     )
     dry_run = fields.Boolean(load_default=False, metadata={"description": _DRY_RUN})
 
@@ -52,7 +52,7 @@ class Delivery(Schema):
     id = identifier()
     subscription = identifier("The subscription's id.")
     webhook_id = fields.String(
-        metadata={"description": "What the change is called: in the feed, and as `webhook-id` of every attempt."}
+        metadata={"description": "Identifies the change: its `id` in the feed, and the `webhook-id` of every attempt."}
     )
     type = fields.String(metadata={"examples": ["message.bounced"]})
     message_id = identifier("The message that the change is about.", allow_none=True)
@@ -66,12 +66,12 @@ class Delivery(Schema):
 
 
 class WholeDelivery(Delivery):
-    """A delivery, what it tells, and what to do about it."""
+    """A delivery with its body, and what to do about it."""
 
     change = fields.Dict(
         keys=fields.String(),
         allow_none=True,
-        metadata={"description": "The body as it would be sent now; null where the change is no longer kept."},
+        metadata={"description": "The body as it would be sent now; null where the change is no longer stored."},
     )
     latest_attempt_shows = fields.String()
     usually_means = fields.String()
@@ -79,31 +79,31 @@ class WholeDelivery(Delivery):
 
 
 class RequestCapture(Schema):
-    """What was sent, as far as it is kept. Empty where it contained an address that was erased."""
+    """The stored part of a request. Empty where it contained an address that was erased."""
 
     method = fields.String()
     url = fields.String(metadata={"description": "Without its query."})
     headers = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Secrets hidden."})
     body = fields.String()
-    truncated = fields.Boolean(metadata={"description": "Whether there was more, of the body or the headers."})
+    truncated = fields.Boolean(metadata={"description": "Whether the body or the headers were cut."})
     original_bytes = fields.Integer(metadata={"description": "Of the body."})
 
 
 class ResponseCapture(Schema):
-    """What came back, as far as it is kept. Empty where it contained an address that was erased."""
+    """The stored part of a response. Empty where it contained an address that was erased."""
 
     status = fields.Integer(metadata={"description": "0: no response."})
     headers = fields.Dict(keys=fields.String(), values=fields.String())
     body = fields.String()
     network_error = text("Why there was no response.")
-    truncated = fields.Boolean(metadata={"description": "Whether there was more."})
+    truncated = fields.Boolean(metadata={"description": "Whether it was cut."})
 
 
 class _AnyAttempt(Schema):
     status = fields.String(metadata={"enum": [str(status) for status in AttemptStatus]})
     http_status = fields.Integer(metadata={"description": "0: no response."})
     latency_ms = fields.Integer()
-    created_at = Instant(metadata={"description": "When it was begun."})
+    created_at = Instant(metadata={"description": "When it began."})
 
 
 class Attempt(_AnyAttempt):
@@ -116,9 +116,9 @@ class Attempt(_AnyAttempt):
 
 
 class SubscriptionTrial(_AnyAttempt):
-    """What came back of a test."""
+    """The result of a test delivery."""
 
     request_capture = fields.Nested(RequestCapture)
     response_capture = fields.Nested(ResponseCapture)
-    usually_means = fields.String(attribute="advice.meaning")
-    next_action = fields.String(attribute="advice.action", metadata={"description": "What to do."})
+    usually_means = fields.String()
+    next_action = fields.String(metadata={"description": "What to do."})

@@ -13,8 +13,8 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, PageQuery, asked, identifier, instant, number, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
-from shared import delivery_jobs
 from shared.auth.keys import Scope
+from shared.deliveries import jobs as delivery_jobs
 from shared.errors import ConflictError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
@@ -100,7 +100,7 @@ class JobCancellation(Resource):
             with self.deps.engine.begin() as connection:
                 before = _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
                 if before.kind == delivery_jobs.ABANDON:
-                    raise ProblemError(409, delivery_jobs.NOT_TO_BE_CANCELLED)
+                    raise ProblemError(409, delivery_jobs.NOT_CANCELLABLE)
                 job = _known(jobs.cancel(connection, job_id), job_id)
                 if job.state.is_over and job.state is not JobState.CANCELLED:
                     raise ProblemError(409, f"The job is over: it is {job.state}.")

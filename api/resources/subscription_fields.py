@@ -1,14 +1,15 @@
-"""What requests and answers about subscriptions hold."""
+"""Schemas of requests and responses about subscriptions."""
 
 from typing import Any
 
 from marshmallow import Schema, fields, validate
 
 from api.core.fields import Instant, PageQuery, Strict, identifier, instant, text
-from shared.domain.subscription_checks import SCHEDULES, TYPES, WILDCARDS
-from shared.domain.subscriptions import Payload, SubscriptionState
+from shared import backoff
 from shared.http.standard_webhooks import Scheme
-from shared.subscription_registrations import DEFAULTS, LONGEST_OVERLAP, OLD_SECRET_SIGNS_FOR
+from shared.subscriptions.model import Payload, SubscriptionState
+from shared.subscriptions.service import DEFAULT_OVERLAP, DEFAULTS, MAX_OVERLAP
+from shared.subscriptions.validation import TYPES, WILDCARDS
 
 _STATES = [str(state) for state in SubscriptionState]
 
@@ -18,18 +19,18 @@ def _words(description: str, **kwargs: Any) -> fields.List[Any]:
 
 
 class SubscriptionQuery(PageQuery):
-    """Which subscriptions."""
+    """Filters of a list of subscriptions."""
 
     state = fields.Enum(SubscriptionState, by_value=True)
 
 
-class _Wishes(Strict):
-    """What can be asked for."""
+class _Fields(Strict):
+    """Fields that can be set."""
 
     name = fields.String(metadata={"description": "For people; the host of the URL, if not given."})
     sources = _words("Only changes of these sources; all, if empty.")
     recipient_domains = _words("Only where the recipient is of one of these domains; all, if empty.")
-    tags = _words("Only where the message bears one of these tags; all, if empty.")
+    tags = _words("Only of messages with one of these tags; all, if empty.")
     payload = fields.Enum(
         Payload, by_value=True, metadata={"description": "`cloudevents`: CloudEvents 1.0, structured mode."}
     )
@@ -39,36 +40,36 @@ class _Wishes(Strict):
             "description": "Seconds before each retry, ±20 %; or the name of a schedule.",
             "oneOf": [
                 {"type": "array", "items": {"type": "integer"}},
-                {"type": "string", "enum": list(SCHEDULES)},
+                {"type": "string", "enum": list(backoff.DELIVERY_SCHEDULES)},
             ],
         }
     )
     rate_per_second = fields.Float(
-        allow_none=True, metadata={"description": "At most so many requests a second; null: as fast as it answers."}
+        allow_none=True, metadata={"description": "Requests a second at most; null: as fast as the endpoint answers."}
     )
-    concurrency = fields.Integer(strict=True, metadata={"description": "At most so many at once; 1 to 100."})
+    concurrency = fields.Integer(strict=True, metadata={"description": "Requests at once at most; 1 to 100."})
     ordered = fields.Boolean(metadata={"description": "Changes of one message one after the other, in their order."})
 
 
 class _NewSecret(Strict):
-    """What is to sign."""
+    """A signing secret."""
 
     secret = fields.String(
         metadata={
             "description": "`whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and an Ed25519 key;"
-            " made here if not given."
+            " generated if not given."
         }
     )
     scheme = fields.Enum(
         Scheme,
         by_value=True,
         load_default=Scheme.V1,
-        metadata={"description": "Of the secret that is made here: `v1` HMAC-SHA256, `v1a` Ed25519."},
+        metadata={"description": "Of a generated secret: `v1` HMAC-SHA256, `v1a` Ed25519."},
     )
 
 
-class NewSubscription(_NewSecret, _Wishes):
-    """A subscription to be made."""
+class NewSubscription(_NewSecret, _Fields):
+    """A subscription to create."""
 
     url = fields.String(
         required=True,
@@ -78,7 +79,7 @@ class NewSubscription(_NewSecret, _Wishes):
         },
     )
     types = _words(f"Of {', '.join((*WILDCARDS, *TYPES))}.", required=True)
-    tenant = text("Only changes of this tenant, whose subscription it is for good; null for every tenant.")
+    tenant = text("Only changes of this tenant, to which it belongs for good; null for every tenant.")
     headers = fields.Dict(
         keys=fields.String(),
         values=fields.String(),
@@ -86,11 +87,11 @@ class NewSubscription(_NewSecret, _Wishes):
     )
 
 
-class SubscriptionPatch(_Wishes):
-    """What is to be changed of a subscription: what is not given stays."""
+class SubscriptionPatch(_Fields):
+    """Changes to a subscription; fields that are not given stay."""
 
     url = fields.String()
-    types = _words("As when it is made.")
+    types = _words("As when it is created.")
     headers = fields.Dict(
         keys=fields.String(),
         values=fields.String(allow_none=True),
@@ -102,12 +103,12 @@ class SubscriptionPatch(_Wishes):
 
 
 class Rotation(_NewSecret):
-    """Another secret."""
+    """A rotation of the secret."""
 
     overlap_s = fields.Integer(
-        load_default=int(OLD_SECRET_SIGNS_FOR.total_seconds()),
-        validate=validate.Range(0, int(LONGEST_OVERLAP.total_seconds())),
-        metadata={"description": "For how many seconds the secrets before sign, too; 0 for one that leaked."},
+        load_default=int(DEFAULT_OVERLAP.total_seconds()),
+        validate=validate.Range(0, int(MAX_OVERLAP.total_seconds())),
+        metadata={"description": "How many seconds the old secrets go on signing; 0 if one leaked."},
     )
 
 
@@ -120,11 +121,11 @@ class Signing(Schema):
 
 
 class Health(Schema):
-    """How an endpoint fares."""
+    """The health of an endpoint."""
 
     failures = fields.Integer(metadata={"description": "Since the last success."})
     failing_since = instant()
-    open_until = instant("Until then it is left alone, because it kept failing or asked for it; uses up no attempts.")
+    open_until = instant("Nothing is sent before, because it kept failing or asked for a pause. Uses up no attempts.")
     last_success_at = instant()
     last_failure_at = instant()
     last_error = text()
@@ -136,7 +137,7 @@ class Subscription(Schema):
     id = identifier()
     name = fields.String()
     url = fields.String(metadata={"description": "Without its query, which may be secret."})
-    types = _words("What it is told of.")
+    types = _words("The types of change that it gets.")
     sources = _words("Empty: all; as with the following.")
     tenant = text("Null: every tenant.")
     recipient_domains = _words("Empty: all.")
@@ -151,7 +152,7 @@ class Subscription(Schema):
     state = fields.String(
         metadata={
             "enum": _STATES,
-            "description": "What comes meanwhile waits for a paused one, and not for a disabled one: see `recover`.",
+            "description": "Changes wait for a paused one, and not for a disabled one: see `recover`.",
         }
     )
     state_reason = text("Why it is paused or disabled.")
@@ -165,7 +166,7 @@ class Subscription(Schema):
 
 
 class SubscriptionWithSecret(Subscription):
-    """A subscription whose secret was just made."""
+    """A subscription with its new secret."""
 
     secret = text("What to verify with: shown now and never again. Null where the scheme is `v1a`.")
     public_key = text("What to verify with (`whpk_…`), where the scheme is `v1a`.")

@@ -1,17 +1,14 @@
-"""Subscriptions: who is told of which changes, where, and how."""
+"""Subscriptions: who is notified of which changes, where, and how."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, invalid, not_found
+from api.core.errors import ProblemError, not_found
 from api.core.fields import page_of
 from api.core.resource import Resource, answers, takes
 from api.resources.delivery_fields import Recovery, SubscriptionTrial
@@ -24,41 +21,35 @@ from api.resources.subscription_fields import (
     SubscriptionQuery,
     SubscriptionWithSecret,
 )
-from shared import delivery_jobs, subscription_facts, subscription_trials
-from shared import subscription_registrations as registrations
-from shared.db import subscriptions
-from shared.db.subscriptions import SubscriptionRow
-from shared.domain.subscription_checks import SubscriptionError
-from shared.domain.subscriptions import SubscriptionState
+from shared.deliveries import jobs, test_delivery
+from shared.deliveries.test_delivery import BusyError
 from shared.doorbell import DELIVER, JOBS
 from shared.egress import captures
-from shared.encryption import SecretsError
 from shared.jobs.store import Job as JobRow
-from shared.subscription_facts import SubscriptionFacts
-from shared.subscription_registrations import CheckedUrl, NewSecret, StandingError
-from shared.subscription_trials import BusyError
+from shared.subscriptions import service, store, view
+from shared.subscriptions.model import SubscriptionState
+from shared.subscriptions.service import NewSecret
 
 
 class _Resource(Resource):
     """What resources about subscriptions share."""
 
-    def told(self, connection: Connection, row: SubscriptionRow) -> SubscriptionFacts:
-        """A subscription as it is answered: read in the transaction of its change, so that nothing fails after it."""
-        (facts,) = subscription_facts.told(connection, [row], self.deps.vault, datetime.now(UTC))
-        return facts
+    def find(self, connection: Connection, subscription_id: UUID) -> Row[Any]:
+        """Return a subscription that the caller may see. Raises ProblemError (404)."""
+        return _found(store.find(connection, subscription_id, tenant=self.caller.tenant), subscription_id)
 
-    def told_with_secret(self, connection: Connection, made: NewSecret) -> dict[str, Any]:
-        """The same to whoever may know its secret."""
-        return {**asdict(self.told(connection, made.row)), "secret": made.secret, "public_key": made.public_key}
+    def render(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
+        """Return a subscription as it is shown: in the transaction of its change, so that nothing fails after it."""
+        (shown,) = view.render(connection, [row], self.deps.vault, datetime.now(UTC))
+        return shown
 
-    def audit_of(self, connection: Connection, done: str, row: SubscriptionRow, **details: Any) -> None:
-        """Note what was done to a subscription."""
+    def render_with_secret(self, connection: Connection, new: NewSecret) -> dict[str, Any]:
+        """Return the same with its new secret."""
+        return {**self.render(connection, new.row), "secret": new.secret, "public_key": new.public_key}
+
+    def audit_change(self, connection: Connection, done: str, row: Row[Any], **details: Any) -> None:
+        """Record in the audit log what was done to a subscription."""
         self.audit(connection, f"subscription.{done}", f"subscription:{row.id}", **details)
-
-    def checked_url(self, body: dict[str, Any]) -> CheckedUrl | None:
-        """The URL that is given, taken out of the body; checked outside of any transaction, because that takes time."""
-        url = body.pop("url", None)
-        return None if url is None else registrations.checked_url(url, self.deps.settings.egress_allow)
 
 
 class Subscriptions(_Resource):
@@ -72,38 +63,37 @@ class Subscriptions(_Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the subscriptions, the newest first."""
         with self.deps.engine.begin() as connection:
-            page = subscriptions.listed(
+            page = store.get_page(
                 connection,
                 tenant=self.caller.tenant,
                 state=query.get("state"),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
             )
-            items = subscription_facts.told(connection, page.items, self.deps.vault, datetime.now(UTC))
+            items = view.render(connection, page.items, self.deps.vault, datetime.now(UTC))
         return {"items": items, "next_cursor": pagination.encode(page.next)}
 
     @takes(NewSubscription)
     @answers(201, SubscriptionWithSecret)
     def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
-        """Make a subscription. It is told of what changes from now on; `recover` brings what was before."""
+        """Create a subscription. It gets changes from now on; `recover` delivers what came before."""
         body["tenant"] = self.own_tenant(body.get("tenant"))
         secret, scheme = body.pop("secret", None), body.pop("scheme")
-        with _complaints():
-            url = registrations.checked_url(body.pop("url"), self.deps.settings.egress_allow)
-            with self.deps.engine.begin() as connection:
-                made = registrations.create(
-                    connection,
-                    self.deps.vault,
-                    url=url,
-                    wishes=body,
-                    secret=secret,
-                    scheme=scheme,
-                    may_know_sources=self.caller.tenant is None,
-                    now=datetime.now(UTC),
-                )
-                self.audit_of(connection, "created", made.row, url=captures.shown(made.row.url), types=made.row.types)
-                answer = self.told_with_secret(connection, made)
-        return answer, 201, {"Location": f"/v1/subscriptions/{made.row.id}"}
+        url = service.check_url(body.pop("url"), self.deps.settings.egress_allow)
+        with self.deps.engine.begin() as connection:
+            new = service.create(
+                connection,
+                self.deps.vault,
+                url=url,
+                fields=body,
+                secret=secret,
+                scheme=scheme,
+                may_know_sources=self.caller.tenant is None,
+                now=datetime.now(UTC),
+            )
+            self.audit_change(connection, "created", new.row, url=captures.shown(new.row.url), types=new.row.types)
+            answer = self.render_with_secret(connection, new)
+        return answer, 201, {"Location": f"/v1/subscriptions/{new.row.id}"}
 
 
 class OneSubscription(_Resource):
@@ -113,44 +103,42 @@ class OneSubscription(_Resource):
     tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
-    def get(self, subscription_id: UUID) -> SubscriptionFacts:
-        """Show a subscription, and how its endpoint fares."""
+    def get(self, subscription_id: UUID) -> dict[str, Any]:
+        """Show a subscription, and the health of its endpoint."""
         with self.deps.engine.begin() as connection:
-            row = subscriptions.find(connection, subscription_id, tenant=self.caller.tenant)
-            return self.told(connection, _known(row, subscription_id))
+            return self.render(connection, self.find(connection, subscription_id))
 
     @takes(SubscriptionPatch)
     @answers(200, Subscription)
-    def patch(self, body: dict[str, Any], subscription_id: UUID) -> SubscriptionFacts:
+    def patch(self, body: dict[str, Any], subscription_id: UUID) -> dict[str, Any]:
         """Change a subscription. It holds for everything that is sent from now on, retries included."""
-        version = body.pop("version", None)
-        with _complaints():
-            url = self.checked_url(body)
-            with self.deps.engine.begin() as connection:
-                before = subscriptions.find(connection, subscription_id, tenant=self.caller.tenant)
-                row = registrations.change(
-                    connection,
-                    self.deps.vault,
-                    subscription_id,
-                    tenant=self.caller.tenant,
-                    wishes=body,
-                    url=url,
-                    version=version,
-                    now=datetime.now(UTC),
-                )
-                self.audit_of(
-                    connection, "changed", _known(row, subscription_id), **subscription_facts.difference(before, row)
-                )
-                return self.told(connection, _known(row, subscription_id))
+        version, url = body.pop("version", None), body.pop("url", None)
+        checked = None if url is None else service.check_url(url, self.deps.settings.egress_allow)
+        with self.deps.engine.begin() as connection:
+            before = self.find(connection, subscription_id)
+            row = service.update(
+                connection,
+                self.deps.vault,
+                subscription_id,
+                tenant=self.caller.tenant,
+                fields=body,
+                url=checked,
+                version=version,
+                now=datetime.now(UTC),
+            )
+            row = _found(row, subscription_id)
+            self.audit_change(connection, "changed", row, **view.difference(before, row))
+            return self.render(connection, row)
 
     @answers(204)
     def delete(self, subscription_id: UUID) -> None:
-        """Remove a subscription. What it has yet to be told is not told; what became of the rest can be looked at."""
+        """Remove a subscription. Pending deliveries are given up; the others remain visible."""
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            row = registrations.remove(connection, subscription_id, tenant=self.caller.tenant, now=now)
-            self.audit_of(connection, "removed", _known(row, subscription_id))
-            delivery_jobs.ask_abandonment(connection, _known(row, subscription_id), asked_by=self.caller.name, now=now)
+            row = service.delete(connection, subscription_id, tenant=self.caller.tenant, now=now)
+            row = _found(row, subscription_id)
+            self.audit_change(connection, "removed", row)
+            jobs.request_abandonment(connection, row, asked_by=self.caller.name, now=now)
         self.deps.doorbell.ring(JOBS)
 
 
@@ -163,9 +151,9 @@ class SecretRotation(_Resource):
     @takes(Rotation)
     @answers(200, SubscriptionWithSecret)
     def post(self, body: dict[str, Any], subscription_id: UUID) -> dict[str, Any]:
-        """Give a subscription another secret. The ones before sign, too, until the overlap is over."""
-        with _complaints(), self.deps.engine.begin() as connection:
-            made = registrations.rotate_secret(
+        """Give a subscription another secret. The old ones go on signing until the overlap is over."""
+        with self.deps.engine.begin() as connection:
+            new = service.rotate_secret(
                 connection,
                 self.deps.vault,
                 subscription_id,
@@ -175,10 +163,10 @@ class SecretRotation(_Resource):
                 overlap=timedelta(seconds=body["overlap_s"]),
                 now=datetime.now(UTC),
             )
-            if made is None:
+            if new is None:
                 raise not_found(f"subscription {subscription_id}")
-            self.audit_of(connection, "secret_rotated", made.row)
-            return self.told_with_secret(connection, made)
+            self.audit_change(connection, "secret_rotated", new.row)
+            return self.render_with_secret(connection, new)
 
 
 class Pause(_Resource):
@@ -188,15 +176,14 @@ class Pause(_Resource):
     tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
-    def post(self, subscription_id: UUID) -> SubscriptionFacts:
-        """Send nothing for now. What comes meanwhile waits, and uses up no attempts. Idempotent."""
-        reason = f"paused by {self.caller.name}"
-        with _complaints(), self.deps.engine.begin() as connection:
-            row = registrations.pause(
-                connection, subscription_id, tenant=self.caller.tenant, reason=reason, now=datetime.now(UTC)
-            )
-            self.audit_of(connection, "paused", _known(row, subscription_id))
-            return self.told(connection, _known(row, subscription_id))
+    def post(self, subscription_id: UUID) -> dict[str, Any]:
+        """Suspend deliveries. Changes wait meanwhile, and use up no attempts. Idempotent."""
+        reason, tenant = f"paused by {self.caller.name}", self.caller.tenant
+        with self.deps.engine.begin() as connection:
+            row = service.pause(connection, subscription_id, tenant=tenant, reason=reason, now=datetime.now(UTC))
+            row = _found(row, subscription_id)
+            self.audit_change(connection, "paused", row)
+            return self.render(connection, row)
 
 
 class Resumption(_Resource):
@@ -206,42 +193,40 @@ class Resumption(_Resource):
     tenancy = TenantAccess.OWN
 
     @answers(200, Subscription)
-    def post(self, subscription_id: UUID) -> SubscriptionFacts:
-        """Send again, to one that was paused or disabled; its failures are forgotten. Idempotent.
+    def post(self, subscription_id: UUID) -> dict[str, Any]:
+        """Deliver again to a subscription that was paused or disabled; its failures are forgotten. Idempotent.
 
-        What came while it was disabled did not wait: `recover` brings it.
+        Changes did not wait while it was disabled: `recover` delivers them.
         """
         with self.deps.engine.begin() as connection:
-            row = registrations.resume(connection, subscription_id, tenant=self.caller.tenant, now=datetime.now(UTC))
-            self.audit_of(connection, "resumed", _known(row, subscription_id))
-            answer = self.told(connection, _known(row, subscription_id))
+            row = service.resume(connection, subscription_id, tenant=self.caller.tenant, now=datetime.now(UTC))
+            row = _found(row, subscription_id)
+            self.audit_change(connection, "resumed", row)
+            answer = self.render(connection, row)
         self.deps.doorbell.ring(DELIVER)
         return answer
 
 
 class Trials(_Resource):
-    """Trying a subscription out."""
+    """Testing a subscription."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/test"
     tenancy = TenantAccess.OWN
 
     @answers(200, SubscriptionTrial)
-    def post(self, subscription_id: UUID) -> subscription_trials.Trial:
-        """Send a `test` event now, signed as everything else, and answer what came back. It is not retried."""
+    def post(self, subscription_id: UUID) -> dict[str, Any]:
+        """Send a `test` event now, signed like all others, and return the response. It is not retried."""
         with self.deps.engine.begin() as connection:
-            row = _known(subscriptions.find(connection, subscription_id, tenant=self.caller.tenant), subscription_id)
-            self.audit_of(connection, "tried", row)
+            row = self.find(connection, subscription_id)
+            self.audit_change(connection, "tried", row)
         try:
-            with _complaints():
-                return subscription_trials.try_out(
-                    row, self.deps.vault, self.deps.settings.egress_allow, datetime.now(UTC)
-                )
+            return test_delivery.send_test(row, self.deps.vault, self.deps.settings.egress_allow, datetime.now(UTC))
         except BusyError as error:
             raise ProblemError(429, str(error), headers={"Retry-After": "5"}) from None
 
 
 class Recoveries(_Resource):
-    """Bringing what was missed."""
+    """Recovering missed changes."""
 
     rule = "/v1/subscriptions/<identifier:subscription_id>/recover"
     tenancy = TenantAccess.OWN
@@ -251,43 +236,27 @@ class Recoveries(_Resource):
     def post(self, body: dict[str, Any], subscription_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
         """Deliver every change since a moment that this subscription, as it is now, should have had and has not.
 
-        Also what changed before it was made, or while it was disabled or wished for less. What was delivered is not
-        sent again unless that is asked for. With `dry_run` the job only counts.
+        Also what changed before it was created, or while it was disabled or had narrower filters. What was delivered
+        is not sent again unless that is requested. With `dry_run` the job only counts.
         """
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            row = _known(subscriptions.find(connection, subscription_id, tenant=self.caller.tenant), subscription_id)
-            refuse_disabled(row)
-            job_id = delivery_jobs.ask_recovery(connection, row, asked_by=self.caller.name, now=now, **body)
-            self.audit_of(connection, "recovery_asked", row, job=job_id, **body)
+            row = self.find(connection, subscription_id)
+            if row.state == SubscriptionState.DISABLED:
+                raise ProblemError(
+                    409, f"The subscription is disabled ({row.state_reason}), so nothing is sent; resume it first."
+                )
+            job_id = jobs.request_recovery(connection, row, asked_by=self.caller.name, now=now, **body)
+            self.audit_change(connection, "recovery_asked", row, job=job_id, **body)
             answer = queued(connection, job_id)
         self.deps.doorbell.ring(JOBS)
         return answer
 
 
-def refuse_disabled(row: SubscriptionRow) -> None:
-    """Raise ProblemError (409) where nothing would be sent."""
-    if row.state == SubscriptionState.DISABLED:
-        raise ProblemError(
-            409, f"The subscription is disabled ({row.state_reason}), so nothing is sent; resume it first."
-        )
-
-
-def _known(row: SubscriptionRow | None, subscription_id: UUID) -> SubscriptionRow:
+def _found(row: Row[Any] | None, subscription_id: UUID) -> Row[Any]:
     if row is None:
         raise not_found(f"subscription {subscription_id}")
     return row
-
-
-@contextmanager
-def _complaints() -> Iterator[None]:
-    """What is wrong with a request, as the API says it."""
-    try:
-        yield
-    except SubscriptionError as error:
-        raise invalid({error.field: [str(error)]}) from None
-    except (StandingError, SecretsError) as error:
-        raise ProblemError(409, str(error)) from None
 
 
 RESOURCES = (Subscriptions, OneSubscription, SecretRotation, Pause, Resumption, Trials, Recoveries)

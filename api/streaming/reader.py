@@ -12,7 +12,7 @@ from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.changes.filters import fits
 from shared.changes.log import Change, Cursor
-from shared.domain.subscriptions import ChangeSubject
+from shared.subscriptions.model import ChangeSubject
 
 _CHANGES_AT_ONCE = 100
 

@@ -15,11 +15,10 @@ from bench.usual.settings import celery, engine, vault
 from shared import ids
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
-from shared.db import subscriptions
-from shared.domain.matching import Matcher
-from shared.domain.subscriptions import ChangeSubject, Subscription
 from shared.http import standard_webhooks
-from shared.subscriptions import open_subscription
+from shared.subscriptions import store as subscriptions
+from shared.subscriptions.model import ChangeSubject, Matcher, Subscription
+from shared.subscriptions.secrets import open_subscription
 
 
 @celery.task(name="usual.change")  # type: ignore[untyped-decorator]
@@ -30,7 +29,7 @@ def deliver_change(transaction: int, number: int, tag: str) -> None:
         (change,) = change_log.at(session.connection(), [(transaction, number)])
         (payload,) = change_payload.payloads(session.connection(), [change])
         made = []
-        for subscription in _matcher().wanting(ChangeSubject(type=change.type, tag=tag)):
+        for subscription in _matcher().subscribers_for(ChangeSubject(type=change.type, tag=tag)):
             made.append((ids.receipt_id(now), UUID(subscription.id)))
             session.add(
                 DeliveryRecord(
@@ -92,7 +91,7 @@ def _session() -> Any:
 @cache
 def _subscriptions() -> dict[UUID, Subscription]:
     with engine().connect() as connection:
-        rows = subscriptions.by_ids(connection, list(subscriptions.versions(connection)))
+        rows = subscriptions.get_many(connection, list(subscriptions.get_versions(connection)))
     return {row.id: open_subscription(row, vault()) for row in rows}
 
 

@@ -1,6 +1,5 @@
-"""`tidings deliveries`: what became of every change for every subscriber."""
+"""`tidings deliveries`: show what became of every change for every subscriber, and replay deliveries."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from uuid import UUID
 
 import click
 import msgspec
+from sqlalchemy import Connection, Row
 
 from cli import context
 from cli.commands import jobs
@@ -15,27 +15,26 @@ from cli.context import Workbench
 from cli.formatting import deliveries as formatting_deliveries
 from cli.formatting import pages
 from cli.options import MOMENT, OneOf
-from shared import delivery_cases, delivery_jobs
-from shared.db import delivery_lists
-from shared.db.delivery_lists import DeliveryFacts, Wanted
-from shared.domain.deliveries import DeliveryStatus
+from shared.deliveries import explain, queries
+from shared.deliveries import jobs as delivery_jobs
+from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.queries import DeliveryFilters
 from shared.doorbell import DELIVER
 from shared.errors import TidingsError
-from shared.postgres.pagination import Span
 
 _ATTEMPTS_SHOWN = 20
 
 _status_option = click.option("--status", type=OneOf(DeliveryStatus))
 _subscription_option = click.option("--subscription", type=click.UUID, help="To this subscription.")
 _type_option = click.option("--type", "type_", help="Of changes of this type, such as message.bounced.")
-_since_option = click.option("--since", type=MOMENT, help="Made from this time on (UTC).")
-_until_option = click.option("--until", type=MOMENT, help="Made before this time (UTC).")
+_since_option = click.option("--since", type=MOMENT, help="Created from this time on (UTC).")
+_until_option = click.option("--until", type=MOMENT, help="Created before this time (UTC).")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group
 def deliveries() -> None:
-    """See what became of every change for every subscriber, and have it delivered again."""
+    """Show what became of every change for every subscriber, and replay deliveries."""
 
 
 @deliveries.command("list")
@@ -60,17 +59,13 @@ def list_deliveries(
     data: Path,
 ) -> None:
     """List deliveries, the last first."""
-    wanted = Wanted(
-        subscription=subscription,
-        status=status,
-        type=type_,
-        message_id=message_id,
-        span=Span(since=since, until=until),
+    filters = DeliveryFilters(
+        subscription=subscription, status=status, type=type_, message_id=message_id, since=since, until=until
     )
     with context.opened(data) as bench, bench.engine.begin() as connection:
-        page = pages.read(lambda after, most: delivery_lists.listed(connection, wanted, after=after, limit=most), limit)
+        page = pages.read(lambda after, most: queries.get_page(connection, filters, after=after, limit=most), limit)
     if as_json:
-        click.echo(msgspec.json.encode([asdict(delivery) for delivery in page.items]).decode())
+        click.echo(msgspec.json.encode([delivery._asdict() for delivery in page.items]).decode())
         return
     console = context.console()
     console.print(formatting_deliveries.table(page.items) if page.items else "No such delivery was found.")
@@ -108,16 +103,16 @@ def replay(
     yes: bool,
     data: Path,
 ) -> None:
-    """Make deliveries again: those that are named; or all that fit, of the dead ones unless --status says otherwise.
+    """Replay the given deliveries; or all that match, of the dead ones unless --status says otherwise.
 
-    The requests are built afresh, of the stored changes and the subscriptions as they are now, and signed anew.
+    The requests are built from the stored changes and the subscriptions as they are now, and signed anew.
     """
     filters = {"subscription": subscription, "type": type_, "since": since, "until": until}
     filters = {name: value for name, value in filters.items() if value is not None}
     if delivery_ids and (status or filters):
-        raise click.UsageError("Name deliveries, or say which by options; not both.")
+        raise click.UsageError("Give ids of deliveries or filters, not both.")
     if not (delivery_ids or status or filters):
-        raise click.UsageError("Name deliveries, or say which: --status, --subscription, --type, --since or --until.")
+        raise click.UsageError("Give ids of deliveries, or --status, --subscription, --type, --since or --until.")
     with context.opened(data) as bench:
         if delivery_ids:
             _replay(bench, delivery_ids)
@@ -126,24 +121,26 @@ def replay(
 
 
 def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
-    """Print what became of a delivery, what that means, and what to do next."""
+    """Print a delivery with its attempts, what they mean, and what to do next."""
     with context.opened(data) as bench, bench.engine.begin() as connection:
-        case = delivery_cases.of(connection, _known(delivery_lists.find(connection, delivery_id), delivery_id))
-        attempts = delivery_lists.attempts(connection, delivery_id, limit=_ATTEMPTS_SHOWN).items
+        delivery = _find(connection, delivery_id)
+        attempts = queries.get_attempts(connection, delivery_id, limit=_ATTEMPTS_SHOWN).items
+        whole = explain.render_whole(connection, delivery)
     if as_json:
-        click.echo(msgspec.json.encode(formatting_deliveries.plain(case, attempts)).decode())
+        whole["attempts_made"] = [attempt._asdict() for attempt in attempts]
+        click.echo(msgspec.json.encode(whole).decode())
     else:
-        formatting_deliveries.tell(context.console(), case, attempts)
+        formatting_deliveries.tell(context.console(), whole, attempts)
 
 
 def _replay(bench: Workbench, delivery_ids: tuple[UUID, ...]) -> None:
     with bench.engine.begin() as connection:
         for delivery_id in delivery_ids:
-            delivery = _known(delivery_lists.find(connection, delivery_id), delivery_id)
-            delivery_cases.replay(connection, delivery, datetime.now(UTC))
+            delivery = _find(connection, delivery_id)
+            explain.replay(connection, delivery, datetime.now(UTC))
             context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
     bench.ring(DELIVER)
-    click.echo("It is made again now." if len(delivery_ids) == 1 else f"These {len(delivery_ids)} are made again now.")
+    click.echo("Replaying the delivery." if len(delivery_ids) == 1 else f"Replaying {len(delivery_ids)} deliveries.")
 
 
 def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
@@ -153,7 +150,7 @@ def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes
         if dry_run or not counted.report.get("to_deliver"):
             jobs.finish(console, counted)
             return
-        click.confirm(f"Make {counted.report['to_deliver']} deliveries again?", abort=True)
+        click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
     job = jobs.work(console, bench, _ask(bench, filters, dry_run=False))
     bench.ring(DELIVER)
     jobs.finish(console, job)
@@ -161,7 +158,7 @@ def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes
 
 def _ask(bench: Workbench, filters: dict[str, Any], *, dry_run: bool) -> UUID:
     with bench.engine.begin() as connection:
-        job_id = delivery_jobs.ask_replay(
+        job_id = delivery_jobs.request_replay(
             connection,
             **filters,
             tenant=None,
@@ -173,7 +170,8 @@ def _ask(bench: Workbench, filters: dict[str, Any], *, dry_run: bool) -> UUID:
     return job_id
 
 
-def _known(delivery: DeliveryFacts | None, delivery_id: UUID) -> DeliveryFacts:
+def _find(connection: Connection, delivery_id: UUID) -> Row[Any]:
+    delivery = queries.find(connection, delivery_id)
     if delivery is None:
-        raise TidingsError(f"There is no delivery {delivery_id}; `tidings deliveries list` shows those there are.")
+        raise TidingsError(f"There is no delivery {delivery_id}; see `tidings deliveries list`.")
     return delivery

@@ -21,7 +21,7 @@ from rich.table import Table
 from cli import context
 from cli.context import Workbench
 from cli.formatting import pages
-from shared import delivery_jobs
+from shared.deliveries import jobs as delivery_jobs
 from shared.errors import TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as stored
@@ -110,7 +110,7 @@ def cancel(job_id: UUID, data: Path) -> None:
     with context.opened(data) as bench:
         before = find(bench, job_id)
         if before.kind == delivery_jobs.ABANDON:
-            raise TidingsError(delivery_jobs.NOT_TO_BE_CANCELLED)
+            raise TidingsError(delivery_jobs.NOT_CANCELLABLE)
         with bench.engine.begin() as connection:
             job = stored.cancel(connection, job_id)
             if job is not None and job.is_cancelled and not before.is_cancelled:

@@ -1,102 +1,80 @@
-"""How `tidings deliveries` and `tidings diagnose` tell of deliveries."""
+"""How `tidings deliveries` and `tidings diagnose` print deliveries."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Row
 
-from shared import delivery_cases
-from shared.db.delivery_lists import AttemptFacts, DeliveryFacts
-from shared.delivery_cases import Case
+from shared.deliveries import explain
 
-_COLOURS = {"delivered": "green", "retry": "yellow", "dead": "red", "quarantined": "magenta"}
-_LONGEST_BODY = 80
+_COLOURS: Final = {"delivered": "green", "retry": "yellow", "dead": "red", "quarantined": "magenta"}
+_MAX_BODY: Final = 80
 
 
-def table(deliveries: Sequence[DeliveryFacts]) -> Table:
-    """Deliveries, one a line."""
+def table(deliveries: Sequence[Row[Any]]) -> Table:
+    """Return a table of deliveries (`shared.deliveries.queries.get_page`)."""
     found = Table(
-        "delivery", "made", "change", "type", "subscription", "status", "attempts", "next attempt", "last error"
+        "delivery", "created", "change", "type", "subscription", "status", "attempts", "next attempt", "last error"
     )
-    for delivery in deliveries:
+    for delivery in map(explain.render, deliveries):
         found.add_row(
-            str(delivery.id),
-            f"{delivery.created_at:%Y-%m-%d %H:%M:%S}",
-            delivery_cases.webhook_id(delivery),
-            delivery.type,
-            escape(delivery.subscription_name),
+            str(delivery["id"]),
+            f"{delivery['created_at']:%Y-%m-%d %H:%M:%S}",
+            delivery["webhook_id"],
+            delivery["type"],
+            escape(delivery["subscription_name"]),
             _status(delivery),
-            str(delivery.attempts),
-            f"{delivery.next_attempt_at:%Y-%m-%d %H:%M:%S}" if delivery.next_attempt_at else "",
-            escape(delivery.last_error or ""),
+            str(delivery["attempts"]),
+            f"{delivery['next_attempt_at']:%Y-%m-%d %H:%M:%S}" if delivery["next_attempt_at"] else "",
+            escape(delivery["last_error"] or ""),
         )
     return found
 
 
-def tell(console: Console, case: Case, attempts: Sequence[AttemptFacts]) -> None:
-    """What became of a delivery, what that means, and what to do next."""
-    delivery = case.delivery
+def tell(console: Console, delivery: Mapping[str, Any], attempts: Sequence[Row[Any]]) -> None:
+    """Print a delivery (`explain.render_whole`) with its attempts, what they mean, and what to do next."""
     console.print(
-        f"{_status(delivery)}: {delivery.type} {delivery_cases.webhook_id(delivery)}"
-        f" to {escape(delivery.subscription_name)} ({delivery.subscription})",
+        f"{_status(delivery)}: {delivery['type']} {delivery['webhook_id']}"
+        f" to {escape(delivery['subscription_name'])} ({delivery['subscription']})",
         highlight=False,
     )
-    shown = {
-        "Latest attempt shows": _shows(case),
-        "What it usually means": case.advice.meaning,
-        "Next action": case.advice.action,
+    shows, http_status = delivery["latest_attempt_shows"], delivery["last_http_status"]
+    if http_status is not None:
+        seen = delivery["last_error"] if delivery["last_error"] and not http_status else f"http_status {http_status}"
+        shows = f"{seen} ({shows})"
+    lines = {
+        "Latest attempt shows": shows,
+        "What it usually means": delivery["usually_means"],
+        "Next action": delivery["next_action"],
     }
-    for name, text in shown.items():
+    if delivery["next_attempt_at"]:
+        lines["Next attempt"] = f"{delivery['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC"
+    for name, text in lines.items():
         console.print(f"  [bold]{name:<22}[/] {escape(text)}", highlight=False)
-    if delivery.next_attempt_at:
-        console.print(
-            f"  [bold]{'Next attempt':<22}[/] {delivery.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC", highlight=False
-        )
     if attempts:
         console.print(_attempts(attempts))
 
 
-def plain(case: Case, attempts: Sequence[AttemptFacts]) -> dict[str, Any]:
-    """The same for programs."""
-    return {
-        **asdict(case.delivery),
-        "webhook_id": delivery_cases.webhook_id(case.delivery),
-        "change": case.change,
-        "latest_attempt_shows": case.advice.shows,
-        "usually_means": case.advice.meaning,
-        "next_action": case.advice.action,
-        "attempts_made": [asdict(attempt) for attempt in attempts],
-    }
-
-
-def _shows(case: Case) -> str:
-    status, error = case.delivery.last_http_status, case.delivery.last_error
-    if status is None:
-        return case.advice.shows
-    said = error if error and not status else f"http_status {status}"
-    return f"{said} ({case.advice.shows})"
-
-
-def _attempts(attempts: Sequence[AttemptFacts]) -> Table:
+def _attempts(attempts: Sequence[Row[Any]]) -> Table:
     found = Table("attempt", "at", "status", "http_status", "ms", "response")
     for attempt in attempts:
         response = attempt.response_capture
         text = response.get("network_error") or " ".join(str(response.get("body", "")).split())
-        more = len(text) > _LONGEST_BODY or response.get("truncated")
+        cut = len(text) > _MAX_BODY or response.get("truncated")
         found.add_row(
             str(attempt.number),
             f"{attempt.created_at:%Y-%m-%d %H:%M:%S}",
             attempt.status,
             str(attempt.http_status),
             str(attempt.latency_ms),
-            escape(text[:_LONGEST_BODY]) + ("…" if more else ""),
+            escape(text[:_MAX_BODY]) + ("…" if cut else ""),
         )
     return found
 
 
-def _status(delivery: DeliveryFacts) -> str:
-    colour = _COLOURS.get(delivery.status)
-    return f"[{colour}]{delivery.status}[/]" if colour else str(delivery.status)
+def _status(delivery: Mapping[str, Any]) -> str:
+    colour = _COLOURS.get(delivery["status"])
+    return f"[{colour}]{delivery['status']}[/]" if colour else str(delivery["status"])

@@ -4,15 +4,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cli.supervisor import process_groups
 from cli.supervisor.watchdog import Watchdog
+from shared import backoff
 
-_FIRST_DELAY_SECONDS: Final = 0.2
-_LONGEST_DELAY_SECONDS: Final = 5.0
 _STEADY_SECONDS: Final = 30.0  # who ran as long as this was not in trouble
 _LAST_WORDS = 12  # lines of the log that an error repeats
 
@@ -39,7 +38,6 @@ class Service:
     failures: int = 0
     _launched_at: float = 0.0
     _launch_at: float = 0.0
-    _delay: float = field(default=_FIRST_DELAY_SECONDS)
 
     @property
     def is_running(self) -> bool:
@@ -64,11 +62,9 @@ class Service:
         code = self.process.returncode
         self._remove()
         if time.monotonic() - self._launched_at >= _STEADY_SECONDS:
-            self._delay = _FIRST_DELAY_SECONDS
             self.failures = 0
         self.failures += 1
-        self._launch_at = time.monotonic() + self._delay
-        self._delay = min(self._delay * 2, _LONGEST_DELAY_SECONDS)
+        self._launch_at = time.monotonic() + backoff.PROCESSES.delay_seconds(self.failures)
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
     def ask_to_stop(self) -> None:

@@ -70,8 +70,9 @@ def list_entries(
 
 
 def difference(before: Any, after: Any) -> dict[str, Any]:
-    """Return the changed fields of a row (a dataclass) as details; an encrypted value is only said to have changed."""
-    pairs = {entry.name: (getattr(before, entry.name), getattr(after, entry.name)) for entry in fields(before)}
+    """Return the changed fields of a row as details; an encrypted value is only said to have changed."""
+    names = before._fields if isinstance(before, Row) else [entry.name for entry in fields(before)]
+    pairs = {name: (getattr(before, name), getattr(after, name)) for name in names}
     return {
         name: {"before": old, "after": new} if not isinstance(new, bytes) else "changed"
         for name, (old, new) in pairs.items()

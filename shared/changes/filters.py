@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.domain.subscriptions import ANY, ChangeSubject, matches
+from shared.subscriptions.model import ANY, ChangeSubject, matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping
 
 from shared.changes.filters import EVERYTHING, ChangeFilter
-from shared.domain.subscriptions import ANY, ChangeSubject
 from shared.errors import TidingsError
 from shared.postgres.pagination import MAX_ROWS_READ
+from shared.subscriptions.model import ANY, ChangeSubject
 
 START = (0, 0)
 Cursor = tuple[int, int]

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
 from shared.auth.tables import idempotent_answers
-from shared.db.deliveries import LEASE_SPARE_SECONDS
+from shared.deliveries.store import LEASE_SPARE_SECONDS
 from shared.erasure.matching import AddressMatcher
 from shared.erasure.tables import erased_receipts
 from shared.jobs.tables import job_files, jobs

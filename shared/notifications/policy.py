@@ -8,6 +8,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
+from shared import backoff
 from shared.alerts.policy import Step
 from shared.vocabulary import Severity
 
@@ -16,13 +17,6 @@ MOST_ALONE = 3
 
 GIVEN_UP_AFTER = timedelta(hours=24)
 """What a channel could not be told for so long is told no more: a person has looked by then, or nobody is there."""
-
-DELAYS_SECONDS = (10.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
-"""Between the attempts of a channel that fails: after the first failure, the second, and so on; the last stays."""
-
-LONGEST_RETRY_AFTER_SECONDS = 3600.0
-JITTER = 0.2
-"""By what part a delay may be longer or shorter, so that channels that failed together do not come back together."""
 
 TOLD = frozenset({Step.FIRED, Step.ESCALATED, Step.RESOLVED})
 """The steps of an alert that people are told of; that somebody acknowledged it is to be looked up."""
@@ -182,9 +176,9 @@ def after_failure(failures: int, *, retry_after_seconds: float | None, jitter: f
     before the channel itself asked to be asked again (Retry-After, of which an hour is believed).
     """
     if retry_after_seconds is not None:
-        seconds = min(max(retry_after_seconds, DELAYS_SECONDS[0]), LONGEST_RETRY_AFTER_SECONDS)
+        seconds = min(max(retry_after_seconds, backoff.NOTIFICATIONS.delay_seconds(1)), backoff.MAX_RETRY_AFTER_SECONDS)
         return Pause(retry_seconds=seconds, rest_seconds=seconds)
-    delay = DELAYS_SECONDS[min(failures, len(DELAYS_SECONDS)) - 1] * (1 + JITTER * jitter)
+    delay = backoff.NOTIFICATIONS.delay_seconds(failures, jitter=jitter)
     return Pause(retry_seconds=delay, rest_seconds=min(delay, _LONGEST_REST_SECONDS))
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import deliveries
+from shared.deliveries import store as deliveries
 
 _MOST_EVENTS = 200_000
 _MOST_CHANGES = 100_000

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from shared import backoff
 from shared.providers.api.base import Contents, FailedDelivery, Span
 
 FIRST_LOOK = timedelta(days=3)
@@ -22,9 +23,7 @@ _STEP = timedelta(days=1)
 _EVERY = timedelta(minutes=15)
 _FRESH = timedelta(minutes=10)
 _WHILE_RECEIVER_IS_DOWN = timedelta(minutes=5)
-_FIRST_BACKOFF = timedelta(minutes=2)
-_LONGEST_BACKOFF = timedelta(hours=4)
-_LONGEST_DELAY = timedelta(hours=12)
+_LONGEST_PAUSE_SECONDS = 4 * 3600.0
 _CLOCKS_DIFFER = timedelta(minutes=1)
 _GOOD = range(200, 300)
 
@@ -93,7 +92,7 @@ def after_failure(attempts: int) -> TryLater | GiveUp:
     """The decision after so many attempts at having one sent again, none of which our receiver took."""
     if attempts >= MOST_ATTEMPTS:
         return GiveUp()
-    return TryLater(min(_EVERY * 2.0 ** min(attempts - 1, 10), _LONGEST_DELAY))
+    return TryLater(timedelta(seconds=backoff.RESENDS.delay_seconds(attempts)))
 
 
 def next_run(now: datetime, *, failures: int, stopped: bool, finished: bool, asked_seconds: float | None) -> datetime:
@@ -102,8 +101,8 @@ def next_run(now: datetime, *, failures: int, stopped: bool, finished: bool, ask
     `stopped`: what was sent again did not arrive; `asked_seconds`: how long the provider asked to be left alone.
     """
     if failures:
-        pause = min(_FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), _LONGEST_BACKOFF)
-        return now + max(pause, timedelta(seconds=min(asked_seconds or 0, _LONGEST_BACKOFF.total_seconds())))
+        pause = backoff.RECONCILIATION_RUNS.delay_seconds(failures)
+        return now + timedelta(seconds=max(pause, min(asked_seconds or 0, _LONGEST_PAUSE_SECONDS)))
     if stopped:
         return now + _WHILE_RECEIVER_IS_DOWN
     return now + _EVERY if finished else now

@@ -128,7 +128,7 @@ def test_what_to_do_next_follows_from_the_latest_attempt(
 
 class TestBeforeAnyAttempt:
     @pytest.mark.parametrize(
-        ("state", "words"), [("active", "about to be sent"), ("paused", "is paused"), ("disabled", "is disabled")]
+        ("state", "words"), [("active", "will be sent soon"), ("paused", "is paused"), ("disabled", "is disabled")]
     )
     def test_the_subscription_is_what_it_waits_for(self, delivery_system: System, state: str, words: str) -> None:
         delivery_system.create_subscription("http://127.0.0.1:9")

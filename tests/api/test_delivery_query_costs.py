@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.db import delivery_lists, recoveries, subscriptions
-from shared.db.delivery_lists import Wanted
-from shared.domain.deliveries import DeliveryStatus
-from shared.postgres.pagination import Span
+from shared.deliveries import queries, recovery
+from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.queries import DeliveryFilters
+from shared.subscriptions import store as subscriptions
 from tests.api.test_query_costs import cost
 from tests.support.system import System
 
@@ -64,7 +64,7 @@ def crowded(shared_system: System) -> System:
 
 
 def asked(**wanted: Any) -> Callable[[Connection], Any]:
-    return lambda connection: delivery_lists.listed(connection, Wanted(**wanted))
+    return lambda connection: queries.get_page(connection, DeliveryFilters(**wanted))
 
 
 QUESTIONS: dict[str, Callable[[Connection], Any]] = {
@@ -80,19 +80,21 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "of a message": asked(message_id=UUID(int=7)),
     "of an unknown message": asked(message_id=UUID(int=HISTORY + 1)),
     "dead ones of a message": asked(message_id=UUID(int=7), status=DeliveryStatus.DEAD),
-    "of another time": asked(span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
-    "a page of a subscription": lambda c: delivery_lists.listed(
-        c, Wanted(subscription=BUSY), after=("15000", 15_000, id_of(15_000))
+    "of another time": asked(until=datetime(2026, 1, 1, tzinfo=UTC)),
+    "a page of a subscription": lambda c: queries.get_page(
+        c, DeliveryFilters(subscription=BUSY), after=("15000", 15_000, id_of(15_000))
     ),
-    "dead ones, in their order": lambda c: delivery_lists.in_order(
-        c, Wanted(status=DeliveryStatus.DEAD), after=None, limit=50
+    "dead ones, in their order": lambda c: queries.get_replayable(
+        c, DeliveryFilters(status=DeliveryStatus.DEAD), after=None, limit=50
     ),
-    "delivered ones of a subscription, in their order": lambda c: delivery_lists.in_order(
-        c, Wanted(subscription=QUIET, status=DeliveryStatus.DELIVERED), after=None, limit=50
+    "delivered ones of a subscription, in their order": lambda c: queries.get_replayable(
+        c, DeliveryFilters(subscription=QUIET, status=DeliveryStatus.DELIVERED), after=None, limit=50
     ),
-    "one": lambda c: delivery_lists.find(c, id_of(7)),
-    "attempts at one": lambda c: delivery_lists.attempts(c, id_of(7)),
-    "what there is of changes": lambda c: recoveries.made(c, BUSY, [(number, number) for number in range(1, 101)]),
+    "one": lambda c: queries.find(c, id_of(7)),
+    "attempts at one": lambda c: queries.get_attempts(c, id_of(7)),
+    "what there is of changes": lambda c: recovery.get_existing(
+        c, BUSY, [(number, number) for number in range(1, 101)]
+    ),
 }
 
 

@@ -12,11 +12,11 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.core.resource import Deps
-from shared import subscription_facts
 from shared.auth import idempotency as idempotent_answers
 from shared.auth.keys import Scope, create_key
 from shared.jobs import store as jobs
 from shared.settings import Settings
+from shared.subscriptions import view
 from tests.support.system import ADMIN_KEY, System
 
 
@@ -110,7 +110,7 @@ def test_what_was_refused_can_be_mended_under_the_same_key(system: System) -> No
         (
             "/v1/subscriptions",
             {"url": "http://1.1.1.1/", "types": ["*"]},
-            (subscription_facts, "told"),
+            (view, "render"),
             "subscriptions",
         ),
     ],

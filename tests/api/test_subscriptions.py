@@ -10,10 +10,10 @@ import pytest
 from nacl.signing import SigningKey, VerifyKey
 from standardwebhooks import Webhook
 
-from shared import subscription_registrations as registrations
 from shared.auth.keys import Scope, create_key
-from shared.domain.subscription_checks import SubscriptionError
+from shared.errors import InvalidFieldError
 from shared.http import standard_webhooks
+from shared.subscriptions import service
 from tests.support import http_sink
 from tests.support.http_sink import HttpSink, Received
 from tests.support.system import System
@@ -136,8 +136,8 @@ class TestMaking:
         assert delivery_system.call("PATCH", path(made[0]), {"sources": ["elsewhere"]}).status_code == 200
 
     def test_does_not_reveal_the_addresses_of_a_name(self) -> None:
-        with pytest.raises(SubscriptionError) as caught:
-            registrations.checked_url("http://localhost/", ())
+        with pytest.raises(InvalidFieldError) as caught:
+            service.check_url("http://localhost/", ())
         assert "localhost is not a public address" in str(caught.value)
         assert "127.0.0.1" not in str(caught.value)
         assert "::1" not in str(caught.value)

@@ -84,8 +84,8 @@ class TestSubscriptions:
         ("words", "sentence"),
         [
             (("http://10.0.0.1/", "--type", "*"), "not a public address"),
-            (("http://127.0.0.1:9/", "--type", "message.bonced"), "no type of change"),
-            (("http://127.0.0.1:9/", "--type", "*", "--timeout", "31"), "from 1 to 30"),
+            (("http://127.0.0.1:9/", "--type", "message.bonced"), "not a type of change"),
+            (("http://127.0.0.1:9/", "--type", "*", "--timeout", "31"), "between 1 and 30"),
             (("http://127.0.0.1:9/", "--type", "*", "--header", "Host=x"), "Host cannot be set"),
             (("http://127.0.0.1:9/", "--type", "*", "--header", "X"), "NAME=VALUE"),
             (("http://127.0.0.1:9/", "--type", "*", "--header", "X=@/nowhere"), "cannot be read"),
@@ -123,8 +123,8 @@ class TestSubscriptions:
         (entry,) = system.list_items("/v1/audit", action="subscription.changed")
         assert entry["details"]["tags"] == {"before": ["a"], "after": []}
         assert "hunter2" not in str(entry)
-        assert "as it was" in commands.run("subscriptions", "change", subscription_id, "--unordered", "--ordered")
-        assert "Say what to change" in commands.run("subscriptions", "change", subscription_id, code=2)
+        assert "Nothing changed" in commands.run("subscriptions", "change", subscription_id, "--unordered", "--ordered")
+        assert "Give what to change" in commands.run("subscriptions", "change", subscription_id, code=2)
 
     def test_are_paused_and_resumed(self, commands: Commands, system: System) -> None:
         subscription_id, _ = add(commands, "http://127.0.0.1:9/")
@@ -229,7 +229,7 @@ class TestDeliveries:
         assert system.get_delivery()["status"] == "pending"
 
     def test_are_not_made_again_by_mistake(self, commands: Commands, dead: str) -> None:
-        assert "Name deliveries" in commands.run("deliveries", "replay", code=2)
+        assert "Give ids of deliveries" in commands.run("deliveries", "replay", code=2)
         assert "not both" in commands.run("deliveries", "replay", dead, "--status", "dead", code=2)
 
     def test_that_cannot_be_made_again_are_said_to_be(self, commands: Commands, system: System, dead: str) -> None:
@@ -251,7 +251,7 @@ ROWS = [
        "Fix URL, auth, signature verification, or payload handling, then replay.")
       for status in (400, 401, 403, 404, 410, 422)),
     (200, "2xx", "The receiver accepted the delivery as successful.",
-     "Check the receiver's internal queue, idempotency, and system processing."),
+     "Check the receiver's internal queue, idempotency, and downstream processing."),
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.db import deliveries
+from shared.deliveries import store as deliveries
 from simulator.subscribing import behaviours
 from simulator.subscribing.behaviours import Behaviour
 from simulator.subscribing.subscriber import Subscriber

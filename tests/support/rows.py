@@ -8,9 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 from sqlalchemy import Connection
 
-from shared import ids
-from shared.domain.deliveries import DEFAULT_SCHEDULE
-from shared.domain.subscriptions import SigningSecret
+from shared import backoff, ids
 from shared.encryption import Vault
 from shared.http import standard_webhooks
 from shared.providers.webhooks.base import Request
@@ -18,7 +16,8 @@ from shared.receipts import dedup
 from shared.receipts import headers as kept_headers
 from shared.receipts.store import Receipt
 from shared.sources.source import Source
-from shared.subscriptions import seal_secrets
+from shared.subscriptions.model import SigningSecret
+from shared.subscriptions.secrets import seal_secrets
 
 _SUBSCRIPTION = """
 INSERT INTO subscriptions (id, name, url, types, sources, tenant, recipient_domains, tags, headers, secrets, payload,
@@ -41,7 +40,7 @@ def insert_subscription(connection: Connection, vault: Vault, url: str, **column
         "tags": [],
         "payload": "tidings",
         "timeout_s": 5,
-        "retry_schedule": list(DEFAULT_SCHEDULE),
+        "retry_schedule": list(backoff.DELIVERY_SCHEDULES["default"]),
         "rate_per_second": None,
         "concurrency": 10,
         "ordered": False,

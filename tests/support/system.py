@@ -32,11 +32,11 @@ from shared.vocabulary import ReceiptState, RefusalReason
 from tests.support import rows, state_checks
 from tests.support.databases import Snapshot
 from tests.support.worker_env import RecordingNotifier, build_worker_context
-from workers import fan_out
 from workers.context import WorkerContext
-from workers.deliveries import Deliverer
-from workers.delivering.subscribers import Subscribers
-from workers.fan_out import FannedOut
+from workers.deliveries import fan_out
+from workers.deliveries.deliverer import Deliverer
+from workers.deliveries.fan_out import FanOutStep
+from workers.deliveries.subscription_cache import SubscriptionCache
 from workers.jobs import runner
 
 ADMIN_KEY = "the key of the test's administrator"
@@ -249,9 +249,9 @@ class System:
         with self.engine.begin() as connection:
             return rows.insert_change(connection, type_, **columns)
 
-    def fan_out(self, **limits: int) -> FannedOut:
+    def fan_out(self, **limits: int) -> FanOutStep:
         """Make one step of the fan-out, as a worker that has nothing in its cache."""
-        return fan_out.advance(self.ctx, Subscribers(self.vault), **limits)
+        return fan_out.advance(self.ctx, SubscriptionCache(self.vault), **limits)
 
     def deliver(self) -> None:
         """Deliver until nothing is due."""
@@ -259,9 +259,9 @@ class System:
             self.deliverers.append(Deliverer(self.ctx))
         self.deliverers[0].deliver()
 
-    def add_deliverer(self) -> Deliverer:
+    def add_deliverer(self, **settings: float) -> Deliverer:
         """Build one more process that delivers."""
-        deliverer = Deliverer(self.add_worker())
+        deliverer = Deliverer(self.add_worker(), **settings)
         self.deliverers.append(deliverer)
         return deliverer
 

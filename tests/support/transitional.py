@@ -9,8 +9,8 @@ from tests.support.databases import DatabaseServer
 from tests.support.rows import insert_subscription as subscribe
 from tests.support.system import BEGIN, System, open_system
 from workers.context import WorkerContext
-from workers.deliveries import Deliverer
-from workers.fan_out import FannedOut
+from workers.deliveries.deliverer import Deliverer
+from workers.deliveries.fan_out import FanOutStep
 
 __all__ = ["Downstream", "House", "Workshop", "in_database", "opened", "subscribe"]
 
@@ -80,7 +80,7 @@ class Downstream:
     def subscribe(self, url: str = "http://127.0.0.1:1/", **columns: Any) -> UUID:
         return self.system.insert_subscription(url, **columns)
 
-    def fan_out(self, **limits: int) -> FannedOut:
+    def fan_out(self, **limits: int) -> FanOutStep:
         return self.system.fan_out(**limits)
 
 

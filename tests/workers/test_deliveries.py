@@ -13,15 +13,15 @@ import pytest
 
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
-from shared.db import deliveries
-from shared.domain.subscriptions import SigningSecret
+from shared.deliveries import store as deliveries
 from shared.http import standard_webhooks
+from shared.subscriptions.model import SigningSecret
 from tests.support import http_sink as sinks
 from tests.support import transitional as downstreams
 from tests.support import transitional as workshops
 from tests.support.http_sink import HttpSink, answer
 from tests.support.transitional import Downstream
-from workers import deliveries as delivering
+from workers.deliveries import dispatcher
 from workers.jobs import abandon
 
 
@@ -509,7 +509,7 @@ class TestDeath:
         downstream.subscribe(sink.url)
         downstream.change()
         downstream.fan_out()
-        for _ in range(delivering._MOST_LAPSES):
+        for _ in range(dispatcher.MAX_LAPSES):
             assert len(claim(downstream)) == 1  # and dies
             let_leases_run_out(downstream)
         downstream.deliver()
@@ -517,21 +517,19 @@ class TestDeath:
         assert downstream.statuses() == [("dead", 1)]
         ((_, status, http_status, _, response),) = downstream.attempts()
         assert (status, http_status) == ("failed", 0)
-        assert "deliverers ended 5 times" in response["network_error"]
+        assert "crashed 5 times" in response["network_error"]
 
     def test_what_was_under_way_when_deliverers_ended_is_sent_one_by_one(
-        self, downstream: Downstream, sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+        self, downstream: Downstream, sink: HttpSink
     ) -> None:
-        monkeypatch.setattr(delivering, "_SUSPECT_WAITS_SECONDS", 0.0)
-        monkeypatch.setattr(delivering, "_STOP_SECONDS", 0.2)
         downstream.subscribe(sink.url, timeout_s=30)
         names = [downstream.change() for _ in range(5)]
         downstream.fan_out()
-        for _ in range(delivering._SUSPECT_AFTER):
+        for _ in range(dispatcher.SUSPECT_AFTER_LAPSES):
             assert len(claim(downstream)) == 5  # and dies
             let_leases_run_out(downstream)
         sink.then(sinks.hang)
-        deliverer = downstream.another()
+        deliverer = downstream.another(suspect_delay_seconds=0.0, stop_seconds=0.2)
         thread = threading.Thread(target=deliverer.deliver)
         thread.start()
         while not sink.received:
@@ -543,7 +541,7 @@ class TestDeath:
         assert [request.id for request in sink.received] == [names[0], fresh]
         deliverer.stop()
         thread.join()
-        downstream.another().deliver()
+        downstream.another(suspect_delay_seconds=0.0).deliver()
         assert downstream.statuses() == [("delivered", 1)] * 6
 
     def test_a_call_that_was_told_of_clears_what_was_suspected(self, downstream: Downstream, sink: HttpSink) -> None:
@@ -578,14 +576,11 @@ class TestDeath:
         assert downstream.statuses() == [("delivered", 1)]
         assert [row[2] for row in downstream.attempts()] == [200]
 
-    def test_who_is_stopped_gives_back_what_has_not_ended(
-        self, downstream: Downstream, sink: HttpSink, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(delivering, "_STOP_SECONDS", 0.2)
+    def test_who_is_stopped_gives_back_what_has_not_ended(self, downstream: Downstream, sink: HttpSink) -> None:
         downstream.subscribe(sink.url, timeout_s=30)
         downstream.change()
         sink.then(sinks.hang)
-        deliverer = downstream.another()
+        deliverer = downstream.another(stop_seconds=0.2)
         thread = threading.Thread(target=deliverer.deliver)
         thread.start()
         while not sink.received:

@@ -49,7 +49,7 @@ from tests.support.transitional import Workshop
 from workers import process_receipts as draining
 from workers import suppressions as workers_suppressions
 from workers import verification
-from workers.delivering import bodies
+from workers.deliveries import payload_cache as bodies
 from workers.jobs import erase as erasing
 from workers.jobs import import_suppressions
 from workers.jobs import runner as working
@@ -523,7 +523,7 @@ def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pyte
 
 
 def test_an_erasure_waits_for_what_deliverers_remember(workshop: Workshop) -> None:
-    assert service.CACHED_SECONDS > bodies._LIFE_SECONDS
+    assert service.CACHED_SECONDS > bodies.TTL_SECONDS
     with workshop.ctx.engine.begin() as connection:
         assert store.cached_payloads_expire_at(connection, 60) is None
         downstreams.subscribe(connection, workshop.ctx.vault, "http://127.0.0.1:1/")

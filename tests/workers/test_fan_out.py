@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 
 from shared import ids
-from shared.db import fan_out as log_following
+from shared.deliveries import fan_out as log_following
 from tests.support import transitional as downstreams
 from tests.support.transitional import Downstream, Workshop
-from workers import fan_out
 from workers import process_receipts as draining
-from workers.delivering.subscribers import Subscribers
+from workers.deliveries import fan_out
+from workers.deliveries.subscription_cache import SubscriptionCache
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_change_that_was_under_way_when_the_subscription_was_made_is_delivered
 
 
 def test_a_filter_holds_from_the_next_change_on(downstream: Downstream) -> None:
-    remembering = Subscribers(downstream.workshop.ctx.vault)
+    remembering = SubscriptionCache(downstream.workshop.ctx.vault)
     subscription = downstream.subscribe(types=["alert.*"])
     downstream.change("message.sent")
     fan_out.advance(downstream.workshop.ctx, remembering)
@@ -73,11 +73,69 @@ def test_a_filter_holds_from_the_next_change_on(downstream: Downstream) -> None:
 
 
 def test_what_nobody_wants_stays_in_the_log_and_is_passed_by(downstream: Downstream) -> None:
+    downstream.subscribe(types=["alert.*"])
     downstream.change()
     assert downstream.fan_out().changes == 1
     downstream.subscribe()
     assert downstream.fan_out().changes == 0
     assert downstream.workshop.rows("SELECT count(*) FROM state_changes") == [(1,)]
+
+
+def cursor(downstream: Downstream) -> str:
+    """How far the log was followed, as changes are called."""
+    ((transaction, id_),) = downstream.workshop.rows("SELECT transaction::text, id FROM fan_out")
+    return f"{transaction}-{id_}"
+
+
+@pytest.mark.parametrize("state", [None, "disabled", "deleted"])
+def test_without_a_subscription_in_service_the_log_is_passed_by_unread(
+    downstream: Downstream, state: str | None
+) -> None:
+    if state is not None:
+        subscription = downstream.subscribe(state="disabled" if state == "disabled" else "active")
+        if state == "deleted":
+            downstream.set(subscription, deleted_at=datetime.now(UTC))
+    names = [downstream.change() for _ in range(3)]
+    step = downstream.fan_out()
+    assert (step.unwanted, step.changes, step.more, step.waits) == (True, 0, False, False)
+    assert cursor(downstream) == names[-1]
+    assert downstream.fan_out().unwanted
+    assert cursor(downstream) == names[-1]
+    subscription = downstream.subscribe()
+    later = downstream.change()
+    downstream.fan_out()
+    assert made(downstream) == [(later, subscription)]
+
+
+def test_a_log_without_changes_leaves_the_cursor_where_it_is(downstream: Downstream) -> None:
+    before = cursor(downstream)
+    assert downstream.fan_out().unwanted
+    assert cursor(downstream) == before
+
+
+def test_unsettled_changes_are_not_passed_by_and_a_subscription_made_meanwhile_gets_them(
+    downstream: Downstream,
+) -> None:
+    with downstream.workshop.ctx.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('message.sent')")
+        unsettled = downstream.change()
+        before = cursor(downstream)
+        assert downstream.fan_out().unwanted
+        assert cursor(downstream) == before
+        subscription = downstream.subscribe()
+    while downstream.fan_out().more:
+        pass
+    assert (unsettled, subscription) in made(downstream)
+    assert len(made(downstream)) == 2
+
+
+def test_a_deliverer_without_subscriptions_notices_the_first_one(downstream: Downstream) -> None:
+    downstream.change()
+    downstream.deliver()
+    downstream.subscribe()
+    downstream.change()
+    downstream.deliver()
+    assert [status for status, _ in downstream.statuses()] != []
 
 
 def test_deliveries_are_made_for_a_paused_subscription_and_wait(downstream: Downstream) -> None:
@@ -125,11 +183,11 @@ def test_a_crash_before_the_commit_leaves_everything_to_be_done_again(downstream
     downstream.subscribe()
     downstream.change()
     with downstream.workshop.ctx.engine.connect() as connection:
-        place = log_following.hold(connection)
+        place = log_following.lock_cursor(connection)
         assert place is not None
-        subject = log_following.following(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
-        log_following.advance(connection, (subject.transaction, subject.id))
-        assert downstream.fan_out() == fan_out.FannedOut(waits=True)
+        subject = log_following.read_changes(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
+        log_following.move_cursor(connection, (subject.transaction, subject.id))
+        assert downstream.fan_out() == fan_out.FanOutStep(waits=True)
         connection.rollback()
     assert downstream.fan_out().deliveries == 1
 
@@ -140,8 +198,8 @@ def test_many_followers_at_once_make_each_delivery_once(downstream: Downstream) 
     rims = [downstream.workshop.another_rim() for _ in range(4)]
 
     def follow(number: int) -> None:
-        subscribers = Subscribers(rims[number].vault)
-        while (step := fan_out.advance(rims[number], subscribers, most_changes=3)).more or step.waits:
+        subscribers = SubscriptionCache(rims[number].vault)
+        while (step := fan_out.advance(rims[number], subscribers, max_changes=3)).more or step.waits:
             pass
 
     threads = [threading.Thread(target=follow, args=(number,)) for number in range(4)]
@@ -152,15 +210,12 @@ def test_many_followers_at_once_make_each_delivery_once(downstream: Downstream) 
     assert made(downstream) == [(change, id_) for change in changes for id_ in sorted(subscriptions)]
 
 
-def test_a_large_batch_is_cut_where_it_makes_many_deliveries(
-    downstream: Downstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fan_out, "_MOST_DELIVERIES", 4)
+def test_a_large_batch_is_cut_where_it_makes_many_deliveries(downstream: Downstream) -> None:
     for _ in range(3):
         downstream.subscribe()
     for _ in range(4):
         downstream.change()
-    steps = [downstream.fan_out() for _ in range(3)]
+    steps = [downstream.fan_out(max_deliveries=4) for _ in range(3)]
     assert [(step.changes, step.deliveries) for step in steps] == [(2, 6), (2, 6), (0, 0)]
 
 
@@ -169,7 +224,7 @@ def test_changes_of_a_message_wait_for_one_another_where_that_is_wished(downstre
     one, other = uuid4(), uuid4()
     for message in (one, other, one, one, None, None):
         downstream.change(message_id=message)
-    downstream.fan_out(most_changes=4)
+    downstream.fan_out(max_changes=4)
     downstream.change(message_id=other)
     while downstream.fan_out().more:
         pass

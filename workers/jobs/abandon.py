@@ -1,48 +1,47 @@
-"""Giving up what waits for a subscription that was removed, or has waited for longer than anything is kept."""
+"""Giving up pending deliveries: of a subscription that was removed, or that wait for longer than anything is stored."""
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
-from shared.db import deliveries, fan_out
+from shared.deliveries import fan_out, store
 from shared.jobs.store import Job
 from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
-_DELIVERIES_AT_ONCE = 5000
-_REASON = "the subscription was removed"
-_TOO_LATE = "it waited for longer than anything is kept: TIDINGS_RETENTION_DAYS says for how long that is"
+BATCH: Final = 5000
+_REMOVED: Final = "the subscription was removed"
+_TOO_LATE: Final = "it was pending for longer than anything is stored (TIDINGS_RETENTION_DAYS)"
 
 log = structlog.get_logger()
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Give up all of them; none can come any more once whoever follows the log knows that the subscription is gone."""
+    """Give up all deliveries of a subscription that was removed."""
     subscription_id, done = UUID(job.parameters["subscription"]), job.done
     with ctx.engine.begin() as connection:
-        fan_out.wait(connection)
+        fan_out.wait_for_cursor(connection)  # from now on fan-out knows that the subscription is gone
     while True:
         with ctx.engine.begin() as connection:
-            given_up = deliveries.abandon(connection, subscription_id, _REASON, limit=_DELIVERIES_AT_ONCE)
-            done += given_up
+            abandoned = store.abandon(connection, subscription_id, _REMOVED, limit=BATCH)
+            done += abandoned
             progress.note(connection, done)
-        if given_up < _DELIVERIES_AT_ONCE:
+        if abandoned < BATCH:
             return {"given_up": done}
         progress.give_way()
 
 
 def give_up_old(ctx: WorkerContext, oldest: datetime) -> int:
-    """End what was to be delivered since before this time, as for a subscription that is paused; return how many."""
-    ended = 0
-    while True:
+    """Give up what is pending since before this time, as of a paused subscription; return how many deliveries."""
+    total = 0
+    expired = BATCH
+    while expired == BATCH:
         with ctx.engine.begin() as connection:
-            part = deliveries.give_up(connection, oldest, _TOO_LATE, limit=_DELIVERIES_AT_ONCE)
-        ended += part
-        if part < _DELIVERIES_AT_ONCE:
-            break
-    if ended:
-        log.warning("deliveries were given up: they waited for longer than anything is kept", deliveries=ended)
-    return ended
+            expired = store.expire(connection, oldest, _TOO_LATE, limit=BATCH)
+        total += expired
+    if total:
+        log.warning("deliveries given up: they were pending for longer than anything is stored", deliveries=total)
+    return total

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from shared import ids
-from shared.rules.model import tallies
 from shared.erasure import service, store
 from shared.erasure.matching import AddressMatcher
 from shared.erasure.service import Erasure
@@ -24,6 +23,7 @@ from shared.messages import store as state
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
 from shared.reprocessing import reprocess
+from shared.rules.model import tallies
 from shared.sources.source import Source
 from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import recipient_hashes

@@ -1,146 +1,101 @@
-"""Recovering: bringing a subscription every change of a time that it should have had and has not."""
+"""The recovery job: delivers every change of a time that a subscription should have had and has not."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from shared.changes.log import Cursor
-from shared.db import deliveries, fan_out, recoveries, subscriptions
-from shared.db.fan_out import LATE, NewDelivery, Subject
-from shared.db.recoveries import Made
-from shared.db.subscriptions import SubscriptionRow
-from shared.domain.deliveries import DeliveryStatus
-from shared.domain.subscriptions import SubscriptionState, matches
+from shared.deliveries import fan_out as log_cursor
+from shared.deliveries import recovery, store
+from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.store import Lane, NewDelivery
 from shared.jobs.store import Job
-from workers import fan_out as following
+from shared.subscriptions import store as subscriptions
+from shared.subscriptions.model import SubscriptionState, matches
 from workers.context import WorkerContext
+from workers.deliveries import fan_out
 from workers.jobs import count_then_run
 from workers.jobs.count_then_run import TO_DELIVER, Piece, Position
 from workers.jobs.progress import JobError, Progress
 
-_CHANGES_AT_ONCE = 1000
+BATCH: Final = 1000
 
-_COUNTED_AS = {
+_REPORTED_AS: Final = {
     DeliveryStatus.PENDING: "waiting",
     DeliveryStatus.RETRY: "waiting",
     DeliveryStatus.DEAD: "dead",
     DeliveryStatus.DELIVERED: "delivered",
     DeliveryStatus.QUARANTINED: "quarantined",
 }
-_NEVER_MADE = "never_made"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What is to be recovered."""
-
-    subscription: UUID
-    since: datetime
-    until: datetime
-    include_delivered: bool
-
-    def covers(self, subject: Subject) -> bool:
-        """Whether a change is of the time that is meant."""
-        return self.since <= subject.changed_at < self.until
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What a subscription should have had of a part of the log: what there is no delivery of, and those there are."""
-
-    missing: Sequence[NewDelivery]
-    made: Sequence[Made]
-    coming: int
-    """What those who follow the log have yet to come to; left to them, so that none is made twice."""
-
-    def again(self, *, include_delivered: bool) -> list[UUID]:
-        """Deliveries that are to be made again."""
-        over = {DeliveryStatus.DEAD, DeliveryStatus.DELIVERED} if include_delivered else {DeliveryStatus.DEAD}
-        return [delivery.id for delivery in self.made if delivery.status in over]
-
-    def counts(self, *, include_delivered: bool) -> Counter[str]:
-        """What was found, by name."""
-        new = [delivery for delivery in self.missing if delivery.status == DeliveryStatus.PENDING]
-        found = Counter(_COUNTED_AS[delivery.status] for delivery in self.made)
-        found[_NEVER_MADE] += len(new)
-        found["quarantined"] += len(self.missing) - len(new)
-        found["waiting"] += self.coming
-        found[TO_DELIVER] += len(new) + len(self.again(include_delivered=include_delivered))
-        return found
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Go through the log, from the beginning of that time to its end. The report says if that is no longer all kept."""
-    order = _order(job.parameters)
+    """Go through the log of that time. The report has `kept_since` where a part of it is no longer stored."""
+    subscription_id = UUID(job.parameters["subscription"])
+    since, until = (datetime.fromisoformat(job.parameters[name]) for name in ("since", "until"))
+    to_replay = {DeliveryStatus.DEAD}
+    if job.parameters["include_delivered"]:
+        to_replay.add(DeliveryStatus.DELIVERED)
     with ctx.engine.begin() as connection:
-        fan_out.wait(connection)  # for who follows the log with subscriptions as they were before
+        log_cursor.wait_for_cursor(connection)  # for a fan-out that began with the subscription as it was before
 
     def take(connection: Connection, after: Position | None, sending: bool) -> Piece:
-        row = _usable(subscriptions.find(connection, order.subscription, lock=sending))
-        reached = fan_out.reached(connection)  # before the deliveries are looked for: what is before is there by then
-        place = recoveries.before(connection, order.since) if after is None else (int(after[0]), int(after[1]))
-        subjects = fan_out.following(connection, place, inbound=following.INBOUND, limit=_CHANGES_AT_ONCE)
-        wanted = [subject for subject in subjects if order.covers(subject) and matches(row, following.about(subject))]
-        findings = _look(connection, row, wanted, reached, ctx.settings.spam_quarantine_score)
+        subscription = subscriptions.find(connection, subscription_id, lock=sending)
+        if subscription is None:
+            raise JobError("The subscription was removed.")
+        if subscription.state == SubscriptionState.DISABLED:
+            reason = subscription.state_reason
+            raise JobError(f"The subscription is disabled ({reason}), so nothing is sent; resume it first.")
+        fanned_out = log_cursor.get_cursor(connection)  # first: deliveries of what is before exist by now
+        cursor = recovery.cursor_before(connection, since) if after is None else (int(after[0]), int(after[1]))
+        changes = log_cursor.read_changes(connection, cursor, inbound=fan_out.INBOUND, limit=BATCH)
+        wanted = [
+            change
+            for change in changes
+            if since <= change.changed_at < until and matches(subscription, fan_out.subject_of(change))
+        ]
+        # The rest is left to fan-out, so that none is created twice.
+        ours = [
+            change
+            for change in wanted
+            if _cursor(change) <= fanned_out or change.transaction < int(subscription.begins)
+        ]
+        existing = recovery.get_existing(connection, subscription.id, [_cursor(change) for change in ours])
+        missing: list[NewDelivery] = []
+        blocking: set[tuple[UUID, UUID]] = set()
+        for change in ours:
+            if _cursor(change) not in existing:
+                spam_limit = ctx.settings.spam_quarantine_score
+                missing += fan_out.new_deliveries(change, [subscription], blocking, spam_limit)
+        again = [delivery.id for delivery in existing.values() if delivery.status in to_replay]
         if sending:
-            fan_out.add(connection, findings.missing, LATE)
-            again = findings.again(include_delivered=order.include_delivered)
-            deliveries.replay(connection, again, datetime.now(UTC))
-        return Piece(
-            found=findings.counts(include_delivered=order.include_delivered) + Counter(changes=len(subjects)),
-            next=_position(subjects[-1]) if len(subjects) == _CHANGES_AT_ONCE else None,
-        )
+            store.create(connection, missing, Lane.LATE)
+            store.replay(connection, again, datetime.now(UTC))
+        found = _count(missing, list(existing.values()), len(again))
+        found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
+        return Piece(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
 
     report = count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:
-        kept_since = recoveries.kept_since(connection, order.since)
-    return report if kept_since is None else {**report, "kept_since": kept_since.isoformat()}
+        stored_since = recovery.stored_since(connection, since)
+    return report if stored_since is None else {**report, "kept_since": stored_since.isoformat()}
 
 
-def _look(
-    connection: Connection, row: SubscriptionRow, wanted: Sequence[Subject], reached: Cursor, spam_limit: float
-) -> Findings:
-    ours = [subject for subject in wanted if _cursor(subject) <= reached or subject.transaction < row.begins]
-    made = recoveries.made(connection, row.id, [_cursor(subject) for subject in ours])
-    unmade = [subject for subject in ours if _cursor(subject) not in made]
-    return Findings(
-        missing=list(_deliveries(unmade, row, spam_limit)),
-        made=list(made.values()),
-        coming=len(wanted) - len(ours),
-    )
+def _count(missing: Sequence[NewDelivery], existing: Sequence[Row[Any]], again: int) -> Counter[str]:
+    new = sum(delivery.status == DeliveryStatus.PENDING for delivery in missing)
+    found = Counter(_REPORTED_AS[DeliveryStatus(delivery.status)] for delivery in existing)
+    found["never_made"] += new
+    found["quarantined"] += len(missing) - new
+    found[TO_DELIVER] += new + again
+    return found
 
 
-def _deliveries(subjects: Sequence[Subject], row: SubscriptionRow, spam_limit: float) -> Iterator[NewDelivery]:
-    seen: set[tuple[UUID, UUID]] = set()
-    for subject in subjects:
-        yield from following.of_change(subject, [row], seen, spam_limit)
+def _cursor(change: Row[Any]) -> tuple[int, int]:
+    return (change.transaction, change.id)
 
 
-def _usable(row: SubscriptionRow | None) -> SubscriptionRow:
-    if row is None:
-        raise JobError("The subscription was removed.")
-    if row.state == SubscriptionState.DISABLED:
-        raise JobError(f"The subscription is disabled ({row.state_reason}), so nothing is sent; resume it first.")
-    return row
-
-
-def _order(parameters: Mapping[str, Any]) -> Order:
-    return Order(
-        subscription=UUID(parameters["subscription"]),
-        since=datetime.fromisoformat(parameters["since"]),
-        until=datetime.fromisoformat(parameters["until"]),
-        include_delivered=parameters["include_delivered"],
-    )
-
-
-def _cursor(subject: Subject) -> Cursor:
-    return (subject.transaction, subject.id)
-
-
-def _position(subject: Subject) -> Position:
-    return (str(subject.transaction), str(subject.id))
+def _position(change: Row[Any]) -> Position:
+    return (str(change.transaction), str(change.id))

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from shared import delivery_jobs
+from shared import backoff
+from shared.deliveries import jobs as delivery_jobs
 from shared.doorbell import ASK, JOBS
-from shared.jobs import retry
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
 from shared.suppression import jobs as suppression_jobs
@@ -133,12 +133,11 @@ def _give_back(ctx: WorkerContext, job: Job, token: UUID, error: Exception) -> N
     with ctx.engine.begin() as connection:
         now = jobs.find(connection, job.id)  # it may have got on since it was claimed
     attempts = job.attempts if now is None else max(1, now.attempts)
-    decision = retry.after_failure(attempts, ctx.settings.max_attempts)
-    if isinstance(decision, retry.Bury):
+    if attempts >= ctx.settings.max_attempts:
         _finish(ctx, job, token, JobState.FAILED, error=reason)
         return
     with ctx.engine.begin() as connection:
-        jobs.release(connection, job.id, token, delay_seconds=decision.delay_seconds, error=reason)
+        jobs.release(connection, job.id, token, delay_seconds=backoff.JOBS.delay_seconds(attempts), error=reason)
 
 
 def _sentence(error: Exception) -> str:

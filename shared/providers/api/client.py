@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from shared import backoff
 from shared.http import client as http_client
 from shared.http import retry_after
 from shared.http.client import Answer, OutboundError
@@ -25,7 +26,6 @@ from shared.providers.api.base import (
 from shared.providers.api.fields import UNREADABLE
 
 _MOST_BYTES = 16 * 1024 * 1024  # a page of 500 batches is a tenth of a megabyte
-_FIRST_WAIT_SECONDS = 0.5
 _SERVER_ERRORS = range(500, 600)
 _GOOD = range(200, 300)
 _LONGEST_QUOTE = 200
@@ -90,10 +90,10 @@ class ApiClient:
         is_harmless = repeatable or isinstance(error, RateLimitedError)
         if tries >= self.patience.tries or asked > self.patience.longest_wait_seconds or not is_harmless:
             return None
-        backoff = min(_FIRST_WAIT_SECONDS * 2.0 ** (tries - 1), self.patience.longest_wait_seconds)
+        delay = min(backoff.PROVIDER_API.delay_seconds(tries), self.patience.longest_wait_seconds)
         if asked:
-            return max(asked, backoff) + self.jitter() * _FIRST_WAIT_SECONDS
-        return backoff * (0.5 + self.jitter())
+            return max(asked, delay) + self.jitter() * backoff.PROVIDER_API.delay_seconds(1)
+        return delay * (0.5 + self.jitter())
 
     def _once(self, request: "_Request", read: Callable[[bytes], T]) -> T:
         try:

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import deliveries, endpoints
-from shared.domain.deliveries import DEFAULT_SCHEDULE, LONG_SCHEDULE, AttemptStatus, Decision, DeliveryStatus
-from shared.domain.endpoints import Health, Tally
-from shared.domain.matching import Matcher
-from shared.domain.subscriptions import ChangeSubject, Payload, Subscription, covers, matches
+from shared import backoff
+from shared.deliveries import policy as deliveries
+from shared.deliveries.policy import AttemptStatus, Decision, DeliveryStatus
 from shared.ids import receipt_id
+from shared.subscriptions import circuit_breaker
+from shared.subscriptions.circuit_breaker import EndpointHealth
+from shared.subscriptions.model import ChangeSubject, Matcher, Payload, Subscription, covers, matches
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+DEFAULT_SCHEDULE = backoff.DELIVERY_SCHEDULES["default"]
+LONG_SCHEDULE = backoff.DELIVERY_SCHEDULES["standard_webhooks"]
 RETRYABLE = [0, 408, 409, 425, 429, 500, 502, 503, 504, 507, 599]
 PERMANENT = [101, 300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 410, 413, 418, 422, 426, 451, 499]
 ACCEPTED = [200, 201, 202, 204, 206, 299]
@@ -28,13 +31,13 @@ class TestTheAnswer:
     @pytest.mark.parametrize("status", ACCEPTED)
     def test_2xx_is_delivered(self, status: int) -> None:
         assert decide(status) == Decision(status=DeliveryStatus.DELIVERED)
-        assert decide(status).attempt is AttemptStatus.SUCCESS
+        assert decide(status).attempt_status is AttemptStatus.SUCCESS
 
     @pytest.mark.parametrize("status", RETRYABLE)
     def test_no_response_5xx_408_409_425_and_429_are_retried_while_attempts_remain(self, status: int) -> None:
         for attempts in range(1, 6):
             assert decide(status, attempts).status is DeliveryStatus.RETRY
-            assert decide(status, attempts).attempt is AttemptStatus.FAILED
+            assert decide(status, attempts).attempt_status is AttemptStatus.FAILED
         assert decide(status, 6).status is DeliveryStatus.DEAD
 
     @pytest.mark.parametrize("status", PERMANENT)
@@ -105,18 +108,18 @@ class TestAdvice:
     )
     def test_is_given_by_what_the_latest_attempt_shows(self, statuses: list[int], meaning: str, action: str) -> None:
         for status in statuses:
-            advice = deliveries.advise(status)
-            assert meaning in advice.meaning
-            assert action in advice.action
+            recommendation = deliveries.recommend_for_status(status)
+            assert meaning in recommendation.usually_means
+            assert action in recommendation.next_action
 
 
-FAILED = Tally(setbacks=1)
+FAILED = {"setbacks": 1}
 
 
-def after(*tallies: Tally, seconds_apart: float = 1) -> Health:
-    health = Health()
-    for number, tally in enumerate(tallies):
-        health = endpoints.fare(health, tally, NOW + timedelta(seconds=number * seconds_apart))
+def after(*outcomes: dict[str, int], seconds_apart: float = 1) -> EndpointHealth:
+    health = EndpointHealth()
+    for number, counts in enumerate(outcomes):
+        health = circuit_breaker.next_state(health, NOW + timedelta(seconds=number * seconds_apart), **counts)
     return health
 
 
@@ -124,53 +127,54 @@ class TestTheBreaker:
     def test_opens_after_five_setbacks_in_a_row(self) -> None:
         assert after(*[FAILED] * 4).open_until is None
         opened = after(*[FAILED] * 5)
-        assert opened.openings == 1
-        assert opened.open_until == NOW + timedelta(seconds=4 + endpoints.FIRST_REST_SECONDS)
+        assert opened.trip_count == 1
+        assert opened.open_until == NOW + timedelta(seconds=4 + 10)
 
     def test_rests_longer_each_time_up_to_ten_minutes(self) -> None:
-        health, rests, now = after(Tally(setbacks=5)), [], NOW
+        health, rests, now = after({"setbacks": 5}), [], NOW
         for _ in range(9):
             assert health.open_until
             rests.append((health.open_until - now).total_seconds())
             now = health.open_until
-            health = endpoints.fare(health, FAILED, now)
+            health = circuit_breaker.next_state(health, now, setbacks=1)
         assert rests == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
     def test_is_not_opened_further_by_what_was_under_way(self) -> None:
-        opened = after(Tally(setbacks=5))
-        later = endpoints.fare(opened, Tally(setbacks=5), NOW + timedelta(seconds=1))
-        assert (later.openings, later.open_until) == (1, opened.open_until)
+        opened = after({"setbacks": 5})
+        later = circuit_breaker.next_state(opened, NOW + timedelta(seconds=1), setbacks=5)
+        assert (later.trip_count, later.open_until) == (1, opened.open_until)
         assert later.failures == 10
 
     def test_is_closed_by_a_success(self) -> None:
-        assert endpoints.fare(after(Tally(setbacks=5)), Tally(successes=1, setbacks=3), NOW).is_good
+        opened = after({"setbacks": 5})
+        assert circuit_breaker.next_state(opened, NOW, successes=1, setbacks=3) == EndpointHealth()
 
     def test_is_closed_by_any_response_even_an_error(self) -> None:
-        opened = after(Tally(setbacks=5))
-        probed = endpoints.fare(opened, Tally(rejections=1), opened.open_until or NOW)
-        assert (probed.openings, probed.strikes, probed.open_until) == (0, 0, None)
+        opened = after({"setbacks": 5})
+        probed = circuit_breaker.next_state(opened, opened.open_until or NOW, rejections=1)
+        assert (probed.trip_count, probed.strikes, probed.open_until) == (0, 0, None)
         assert probed.failures == 6
 
     def test_rejections_do_not_open_it(self) -> None:
-        assert after(*[Tally(rejections=3)] * 10).open_until is None
+        assert after(*[{"rejections": 3}] * 10).open_until is None
 
     def test_an_endpoint_that_asks_for_rest_gets_it(self) -> None:
-        rested = endpoints.fare(Health(), Tally(setbacks=1, rest_seconds=60), NOW)
-        assert (rested.open_until, rested.openings) == (NOW + timedelta(seconds=60), 0)
+        rested = circuit_breaker.next_state(EndpointHealth(), NOW, setbacks=1, rest_seconds=60)
+        assert (rested.open_until, rested.trip_count) == (NOW + timedelta(seconds=60), 0)
 
 
 class TestHopelessness:
     def test_is_five_days_of_nothing_but_failure(self) -> None:
         health = after(*[FAILED] * 12)
-        assert not endpoints.is_hopeless(health, NOW + timedelta(days=4, hours=23))
-        assert endpoints.is_hopeless(health, NOW + timedelta(days=5))
+        assert not circuit_breaker.should_disable(health, NOW + timedelta(days=4, hours=23))
+        assert circuit_breaker.should_disable(health, NOW + timedelta(days=5))
 
     def test_is_not_two_failures_however_far_apart(self) -> None:
-        assert not endpoints.is_hopeless(after(FAILED, FAILED), NOW + timedelta(days=50))
+        assert not circuit_breaker.should_disable(after(FAILED, FAILED), NOW + timedelta(days=50))
 
     def test_one_success_begins_it_anew(self) -> None:
-        health = endpoints.fare(after(*[FAILED] * 12), Tally(successes=1), NOW)
-        assert not endpoints.is_hopeless(health, NOW + timedelta(days=50))
+        health = circuit_breaker.next_state(after(*[FAILED] * 12), NOW, successes=1)
+        assert not circuit_breaker.should_disable(health, NOW + timedelta(days=50))
 
 
 SUBSCRIPTION = Subscription(
@@ -181,7 +185,6 @@ SUBSCRIPTION = Subscription(
     payload=Payload.TIDINGS,
     timeout_s=15,
     retry_schedule=DEFAULT_SCHEDULE,
-    concurrency=10,
 )
 SUBJECT = ChangeSubject(
     type="message.bounced", source="mc", tenant="acme", recipient_domain="example.net", tag="welcome"
@@ -241,6 +244,6 @@ class TestMatching:
                 tag=value,
             )
         )
-        found = Matcher(subscriptions).wanting(subject)
+        found = Matcher(subscriptions).subscribers_for(subject)
         assert {one.id for one in found} == {one.id for one in subscriptions if matches(one, subject)}
         assert len(found) == len({one.id for one in found})

@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import subscription_checks
-from shared.domain.deliveries import DEFAULT_SCHEDULE, LONG_SCHEDULE
-from shared.domain.subscription_checks import TYPES, WILDCARDS, SubscriptionError
-from shared.domain.subscriptions import ChangeSubject, SigningSecret, Subscription, matches
+from shared import backoff
+from shared.errors import InvalidFieldError
+from shared.subscriptions import validation
+from shared.subscriptions.model import ChangeSubject, SigningSecret, Subscription, matches
+from shared.subscriptions.validation import TYPES, WILDCARDS
 from shared.vocabulary import CHANGE_TYPES
+
+DEFAULT_SCHEDULE = backoff.DELIVERY_SCHEDULES["default"]
+LONG_SCHEDULE = backoff.DELIVERY_SCHEDULES["standard_webhooks"]
 
 
 def subscription(**wishes: Any) -> Subscription:
@@ -22,7 +26,6 @@ def subscription(**wishes: Any) -> Subscription:
         secrets=(SigningSecret(value="whsec_", expires_at=datetime.now(UTC)),),
         timeout_s=15,
         retry_schedule=DEFAULT_SCHEDULE,
-        concurrency=10,
         **given_,
     )
 
@@ -62,12 +65,12 @@ def test_a_change_that_says_nothing_of_what_is_asked_for_is_not_wanted(wish: dic
 
 
 def checked(field: str, value: Any) -> Any:
-    return subscription_checks.checked({field: value})[field]
+    return validation.validate({field: value})[field]
 
 
 def refused(field: str, value: Any) -> str:
-    with pytest.raises(SubscriptionError) as error:
-        subscription_checks.checked({field: value})
+    with pytest.raises(InvalidFieldError) as error:
+        validation.validate({field: value})
     assert error.value.field == field
     return str(error.value)
 
@@ -125,7 +128,7 @@ class TestHeaders:
     def test_what_is_accepted_can_never_begin_another_line(self, headers: dict[str, str]) -> None:
         try:
             accepted = checked("headers", headers)
-        except SubscriptionError:
+        except InvalidFieldError:
             return
         for name, value in accepted.items():
             assert not set(name + value) & set("\r\n\0")

@@ -2,13 +2,13 @@
 
 from sqlalchemy import event
 
-from shared.domain.subscriptions import Payload
+from shared.subscriptions.model import Payload
 from tests.support.system import System
-from workers.delivering.bodies import Bodies
+from workers.deliveries.payload_cache import PayloadCache
 
 
 def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: System) -> None:
-    bodies, statements = Bodies(), list[str]()
+    payloads, statements = PayloadCache(), list[str]()
     with system.ctx.engine.begin() as connection:
         transaction, change = connection.exec_driver_sql(
             "INSERT INTO state_changes (type, data) VALUES ('alert.firing', '{\"tenant\": \"alpha\"}')"
@@ -18,10 +18,10 @@ def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: Sy
         event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
         counts = []
         for tenants in (["alpha"] * 3, ["alpha"] * 3, [None, "alpha"], ["zulu"]):
-            bodies.prepare(connection, [(place, tenant) for tenant in tenants])
+            payloads.load(connection, [(place, tenant) for tenant in tenants])
             counts.append(len(statements))
     assert counts[0] == counts[1] == counts[2] // 2
-    told = {tenant: bodies.of((place, tenant), Payload.TIDINGS) for tenant in ("alpha", None, "zulu")}
+    told = {tenant: payloads.get((place, tenant), Payload.TIDINGS) for tenant in ("alpha", None, "zulu")}
     assert told["alpha"] == told[None] is not None
-    assert bodies.of((place, "alpha"), Payload.TIDINGS) is told["alpha"]
+    assert payloads.get((place, "alpha"), Payload.TIDINGS) is told["alpha"]
     assert told["zulu"] is None

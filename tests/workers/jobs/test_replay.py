@@ -48,9 +48,9 @@ def sink() -> Iterator[HttpSink]:
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that even few are several."""
-    monkeypatch.setattr(jobs_replay, "_DELIVERIES_AT_ONCE", 2)
-    monkeypatch.setattr(jobs_recover, "_CHANGES_AT_ONCE", 2)
-    monkeypatch.setattr(abandon, "_DELIVERIES_AT_ONCE", 2)
+    monkeypatch.setattr(jobs_replay, "BATCH", 2)
+    monkeypatch.setattr(jobs_recover, "BATCH", 2)
+    monkeypatch.setattr(abandon, "BATCH", 2)
 
 
 def replay(system: System, dry_run: bool = False, **filters: Any) -> dict[str, Any]:
@@ -417,7 +417,7 @@ def test_followers_and_recoverers_at_once_make_every_delivery_once(system: Syste
 
     def follow() -> None:
         while not over.is_set():
-            system.fan_out(most_changes=7)
+            system.fan_out(max_changes=7)
 
     def work() -> None:
         working.work(system.add_worker(), slice_seconds=60)

@@ -1,0 +1,57 @@
+"""Explanation of a delivery: what it sends, how it stands, what to do about it. And its replay."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.deliveries import policy, requests, store
+from shared.deliveries.policy import DeliveryStatus, Recommendation
+from shared.errors import ConflictError, GoneError
+from shared.subscriptions.model import Payload, SubscriptionState
+
+
+def render(delivery: Row[Any]) -> dict[str, Any]:
+    """Return a delivery (`shared.deliveries.queries`) with its `webhook_id`: what its change is called."""
+    return {**delivery._asdict(), "webhook_id": change_payload.identifier((delivery.transaction, delivery.change_id))}
+
+
+def render_whole(connection: Connection, delivery: Row[Any]) -> dict[str, Any]:
+    """Return a delivery, what the latest attempt shows, what to do about it, and `change`.
+
+    That is the body as it would be sent now; None where the change is no longer stored.
+    """
+    found = change_log.at(connection, [(delivery.transaction, delivery.change_id)])
+    payloads = change_payload.payloads_for(connection, [(change, delivery.subscription_tenant) for change in found])
+    bodies = [requests.in_form(payload, Payload(delivery.payload)) for payload in payloads.values()]
+    recommendation = recommend(delivery)
+    return {
+        **render(delivery),
+        "change": bodies[0] if bodies else None,
+        "latest_attempt_shows": recommendation.latest_attempt_shows,
+        "usually_means": recommendation.usually_means,
+        "next_action": recommendation.next_action,
+    }
+
+
+def recommend(delivery: Row[Any]) -> Recommendation:
+    """Return what to do about a delivery."""
+    return policy.recommend(
+        DeliveryStatus(delivery.status),
+        last_http_status=delivery.last_http_status,
+        subscription_state=SubscriptionState(delivery.subscription_state),
+        removed=delivery.removed,
+    )
+
+
+def replay(connection: Connection, delivery: Row[Any], now: datetime) -> None:
+    """Queue a delivery again, whatever its status. Raises GoneError or ConflictError."""
+    if delivery.removed:
+        raise GoneError("Its subscription was removed.")
+    if delivery.subscription_state == SubscriptionState.DISABLED:
+        raise ConflictError("Its subscription is disabled, so nothing is sent; resume that first.")
+    if not change_log.at(connection, [(delivery.transaction, delivery.change_id)]):
+        raise GoneError("Its change is no longer kept.")
+    store.replay(connection, [delivery.id], now)

@@ -1,0 +1,110 @@
+"""The cursor of fan-out: how far the log of changes has been turned into deliveries, and which changes follow.
+
+A deliverer locks the cursor while it creates deliveries, and commits both together. So there is one delivery of each
+change to each subscription that wants it, whichever process dies in between.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Row, Text, cast, func, literal, select, tuple_, update
+
+from shared.changes.log import Cursor
+from shared.changes.tables import state_changes
+from shared.deliveries import tables
+from shared.errors import TidingsError
+from shared.postgres.metadata import Xid8
+
+_CURSOR = select(cast(cast(tables.fan_out.c.transaction, Text), BigInteger).label("transaction"), tables.fan_out.c.id)
+_IS_BEYOND = (tables.fan_out.c.transaction > func.log_beyond(type_=Xid8())).label("is_beyond")
+
+# Text, not an expression: fan-out is hot. The changes are chosen before anything is joined to them.
+_NEXT_CHANGES = """
+WITH settled AS MATERIALIZED (
+    SELECT transaction, id, changed_at, type, source_id, message_id, recipient, event_id, data FROM state_changes
+    WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)
+        AND transaction < log_horizon()
+    ORDER BY transaction, id LIMIT %(limit)s
+)
+SELECT c.transaction::text::bigint AS transaction, c.id, c.changed_at, c.type, s.slug AS source, c.message_id,
+    c.recipient, m.tag, coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, e.data AS inbound
+FROM settled AS c
+LEFT JOIN sources AS s ON s.id = c.source_id
+LEFT JOIN messages AS m ON m.id = c.message_id
+LEFT JOIN events AS e ON e.id = CASE WHEN c.type = %(inbound)s THEN c.event_id END
+ORDER BY c.transaction, c.id
+"""
+
+# Text, not an expression: fan-out is hot, and one statement decides and acts on one snapshot of the database. What is
+# committed before it is seen; a subscription that is committed later begins after the changes that are skipped.
+_SKIP_IF_UNWANTED = """
+WITH subscribers AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM subscriptions WHERE state <> 'disabled' AND deleted_at IS NULL) AS present
+),
+moved AS (
+    UPDATE fan_out SET transaction = last.transaction, id = last.id
+    FROM subscribers, (
+        SELECT transaction, id FROM state_changes WHERE transaction < log_horizon()
+        ORDER BY transaction DESC, id DESC LIMIT 1
+    ) AS last
+    WHERE NOT subscribers.present AND (fan_out.transaction, fan_out.id) < (last.transaction, last.id)
+)
+SELECT NOT present FROM subscribers
+"""
+
+
+class MovedError(TidingsError):
+    """The log holds transaction numbers that this server has not reached; see `shared.postgres.transaction_ids`."""
+
+
+def lock_cursor(connection: Connection) -> Cursor | None:
+    """Return the cursor, locked until the end of the transaction; None while another process holds it.
+
+    Raises MovedError where the log was followed further than this server can have got.
+    """
+    # A process that freezes while it holds the cursor must not block the others for long.
+    connection.execute(select(func.set_config("idle_in_transaction_session_timeout", "10s", True)))
+    row = connection.execute(_CURSOR.add_columns(_IS_BEYOND).with_for_update(skip_locked=True)).one_or_none()
+    if row is None:
+        return None
+    if row.is_beyond:
+        raise MovedError("The database was moved here from another server: run `tidings migrate`, then start again.")
+    return (row.transaction, row.id)
+
+
+def get_cursor(connection: Connection) -> Cursor:
+    """Return the cursor. Every delivery of the changes up to it exists from now on."""
+    row = connection.execute(_CURSOR).one()
+    return (row.transaction, row.id)
+
+
+def wait_for_cursor(connection: Connection) -> None:
+    """Wait until no process creates deliveries that may not know of what was committed before."""
+    connection.execute(_CURSOR.with_for_update())
+
+
+def read_changes(connection: Connection, cursor: Cursor, *, inbound: str, limit: int) -> Sequence[Row[Any]]:
+    """Return the settled changes behind a cursor, in order, with what filters need to know of them.
+
+    Those of type `inbound` come with the data of their event. A change is settled when no open transaction can come
+    before it.
+    """
+    values = {"transaction": str(cursor[0]), "id": cursor[1], "inbound": inbound, "limit": limit}
+    return connection.exec_driver_sql(_NEXT_CHANGES, values).all()
+
+
+def has_more(connection: Connection, cursor: Cursor) -> bool:
+    """Return whether there are changes behind a cursor, settled or not."""
+    place = tuple_(state_changes.c.transaction, state_changes.c.id)
+    behind = place > tuple_(literal(str(cursor[0]), Xid8), literal(cursor[1], BigInteger))
+    return bool(connection.execute(select(select(1).where(behind).exists())).scalar())
+
+
+def skip_if_unwanted(connection: Connection) -> bool:
+    """Move the cursor to the end of the settled log if no subscription is in service; return whether that is so."""
+    return bool(connection.exec_driver_sql(_SKIP_IF_UNWANTED).scalar_one())
+
+
+def move_cursor(connection: Connection, cursor: Cursor) -> None:
+    """Store how far the log has been turned into deliveries."""
+    connection.execute(update(tables.fan_out).values(transaction=str(cursor[0]), id=cursor[1]))

@@ -1,0 +1,176 @@
+"""What the outcome of an attempt means for its delivery, and what a person should do about it. Decided, not done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from shared import backoff
+from shared.subscriptions.model import SubscriptionState
+
+
+class DeliveryStatus(StrEnum):
+    """State of the delivery of one change to one subscription."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    QUARANTINED = "quarantined"
+
+
+class AttemptStatus(StrEnum):
+    """Result of one attempt."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+class ResponseClass(StrEnum):
+    """The four kinds of response, from which everything else follows."""
+
+    NO_RESPONSE = "no_response"
+    RETRYABLE = "retryable"
+    REJECTED = "rejected"
+    SUCCESS = "success"
+
+
+_RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
+_GONE: Final = 410
+_BUSY_STATUSES: Final = frozenset({429, 503})
+"""With one of these a Retry-After is about the endpoint, not about this one request (RFC 9110, 10.2.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of a delivery after an attempt.
+
+    `delay_seconds` is for a retry. `rest_seconds`: the endpoint requested a pause of this length. `gone`: it is gone
+    for good, so its subscription is to be disabled.
+    """
+
+    status: DeliveryStatus
+    delay_seconds: float | None = None
+    rest_seconds: float | None = None
+    gone: bool = False
+
+    @property
+    def attempt_status(self) -> AttemptStatus:
+        """The result of the attempt."""
+        return AttemptStatus.SUCCESS if self.status is DeliveryStatus.DELIVERED else AttemptStatus.FAILED
+
+
+def classify_response(http_status: int) -> ResponseClass:
+    """Return the class of a status; 0 stands for no response. Redirects are not followed, so 3xx is a rejection."""
+    if http_status == 0:
+        return ResponseClass.NO_RESPONSE
+    if 200 <= http_status < 300:
+        return ResponseClass.SUCCESS
+    if http_status >= 500 or http_status in _RETRYABLE_STATUSES:
+        return ResponseClass.RETRYABLE
+    return ResponseClass.REJECTED
+
+
+def decide(
+    http_status: int,
+    *,
+    attempts: int,
+    schedule: Sequence[float],
+    retry_after_seconds: float | None = None,
+    jitter: float = 0.0,
+) -> Decision:
+    """Return what follows the latest of `attempts` attempts. `jitter` is random, from -1 to 1.
+
+    A Retry-After delays a retry by up to an hour; it never brings one forward.
+    """
+    response = classify_response(http_status)
+    if response is ResponseClass.SUCCESS:
+        return Decision(status=DeliveryStatus.DELIVERED)
+    if response is ResponseClass.REJECTED:
+        return Decision(status=DeliveryStatus.DEAD, gone=http_status == _GONE)
+    asked = min(max(retry_after_seconds or 0.0, 0.0), backoff.MAX_RETRY_AFTER_SECONDS)
+    rest = asked if asked and http_status in _BUSY_STATUSES else None
+    if attempts > len(schedule):
+        return Decision(status=DeliveryStatus.DEAD, rest_seconds=rest)
+    delay = schedule[attempts - 1] * (1 + backoff.DELIVERY_SPREAD * jitter)
+    return Decision(status=DeliveryStatus.RETRY, delay_seconds=max(delay, asked), rest_seconds=rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """What the latest attempt shows, what that usually means, and what to do next. Named as in the API."""
+
+    latest_attempt_shows: str
+    usually_means: str
+    next_action: str
+
+
+_BY_RESPONSE: Final[Mapping[ResponseClass, Recommendation]] = {
+    ResponseClass.NO_RESPONSE: Recommendation(
+        latest_attempt_shows="`http_status` is 0, or the response has a network error",
+        usually_means="Tidings did not receive an HTTP response.",
+        next_action="Check DNS, TLS, firewall, public routing, and endpoint timeout.",
+    ),
+    ResponseClass.RETRYABLE: Recommendation(
+        latest_attempt_shows="5xx, 408, 409, 425, or 429",
+        usually_means="Temporary receiver failure.",
+        next_action="Fix the receiver and wait for the retry, or replay after the delivery is dead.",
+    ),
+    ResponseClass.REJECTED: Recommendation(
+        latest_attempt_shows="Another non-2xx status, such as 400, 401, 403, 404, 410, or 422",
+        usually_means="Permanent receiver rejection.",
+        next_action="Fix URL, auth, signature verification, or payload handling, then replay.",
+    ),
+    ResponseClass.SUCCESS: Recommendation(
+        latest_attempt_shows="2xx",
+        usually_means="The receiver accepted the delivery as successful.",
+        next_action="Check the receiver's internal queue, idempotency, and downstream processing.",
+    ),
+}
+_NO_ATTEMPT: Final = "no attempt yet"
+_QUARANTINED: Final = Recommendation(
+    latest_attempt_shows=_NO_ATTEMPT,
+    usually_means="The spam score of the inbound mail is over the limit, so a person must review it first.",
+    next_action="Look at the change; replay the delivery to release it, or leave it.",
+)
+_BEFORE_FIRST_ATTEMPT: Final[Mapping[SubscriptionState, Recommendation]] = {
+    SubscriptionState.ACTIVE: Recommendation(
+        latest_attempt_shows=_NO_ATTEMPT,
+        usually_means="It will be sent soon, or waits until its endpoint may be called again.",
+        next_action="Wait. If nothing happens, check the health of the subscription, and whether a deliverer runs.",
+    ),
+    SubscriptionState.PAUSED: Recommendation(
+        latest_attempt_shows=_NO_ATTEMPT,
+        usually_means="The subscription is paused.",
+        next_action="Resume the subscription.",
+    ),
+    SubscriptionState.DISABLED: Recommendation(
+        latest_attempt_shows=_NO_ATTEMPT,
+        usually_means="The subscription is disabled.",
+        next_action="See why it is disabled, fix that, and resume the subscription.",
+    ),
+}
+
+
+def recommend_for_status(http_status: int) -> Recommendation:
+    """Return what an attempt that ended with this status shows; 0 stands for no response."""
+    return _BY_RESPONSE[classify_response(http_status)]
+
+
+def recommend(
+    status: DeliveryStatus, *, last_http_status: int | None, subscription_state: SubscriptionState, removed: bool
+) -> Recommendation:
+    """Return what to do about a delivery.
+
+    `last_http_status` is None before the first attempt; `removed`: its subscription was deleted.
+    """
+    if status is DeliveryStatus.QUARANTINED:
+        found = _QUARANTINED
+    elif last_http_status is None:
+        found = _BEFORE_FIRST_ATTEMPT[subscription_state]
+    else:
+        found = recommend_for_status(last_http_status)
+        if status is not DeliveryStatus.DELIVERED and subscription_state is not SubscriptionState.ACTIVE:
+            action = f"{found.next_action} The subscription is {subscription_state}: resume it."
+            found = replace(found, next_action=action)
+    return replace(found, next_action="Nothing: its subscription was removed.") if removed else found

@@ -1,0 +1,135 @@
+"""Deliveries and their attempts, as people and jobs read them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Connection, Row, Select, Text, cast, literal_column, select
+
+from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.tables import deliveries, delivery_attempts, pending_deliveries
+from shared.postgres.pagination import KeysetQuery, Page, Position, Span
+from shared.subscriptions.model import SubscriptionState
+from shared.subscriptions.tables import subscriptions
+
+UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
+"""Statuses that partial indexes find."""
+
+_DELIVERY: Final[Select[Any]] = select(
+    deliveries.c.id,
+    deliveries.c.subscription_id.label("subscription"),
+    cast(cast(deliveries.c.change_transaction, Text), BigInteger).label("transaction"),
+    deliveries.c.change_id,
+    deliveries.c.type,
+    deliveries.c.message_id,
+    deliveries.c.status,
+    deliveries.c.attempts,
+    deliveries.c.last_http_status,
+    deliveries.c.last_error,
+    deliveries.c.next_attempt_at,
+    deliveries.c.delivered_at,
+    deliveries.c.created_at,
+    subscriptions.c.name.label("subscription_name"),
+    subscriptions.c.state.label("subscription_state"),
+    subscriptions.c.tenant.label("subscription_tenant"),
+    subscriptions.c.payload,
+    subscriptions.c.deleted_at.is_not(None).label("removed"),
+).join_from(deliveries, subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilters:
+    """Which deliveries: all that is given must hold. The times are those at which they were created."""
+
+    subscription: UUID | None = None
+    status: DeliveryStatus | None = None
+    type: str | None = None
+    message_id: UUID | None = None
+    tenant: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def in_log_order(self) -> bool:
+        """Whether a list is in the order of the log, rather than in that in which its deliveries were created.
+
+        That of one subscription is; except for its undelivered ones, which are few and have an index of their own.
+        """
+        return self.subscription is not None and self.message_id is None and self.status not in UNDELIVERED
+
+
+def get_page(
+    connection: Connection, filters: DeliveryFilters, *, after: Position | None = None, limit: int = 50
+) -> Page[Row[Any]]:
+    """Return deliveries, the last first: those created last or (see `in_log_order`) those of the latest changes.
+
+    `transaction` and `change_id` are of the change. `last_http_status` is 0 where no response came, None before the
+    first attempt. `subscription_…`, `payload` and `removed` (it was deleted) are of the subscription.
+    """
+    page = _query(filters).fetch(connection, after=after, limit=limit)
+    rows = {row.id: row for row in _get_many(connection, [position[-1] for position in page.items], filters.tenant)}
+    return Page([rows[position[-1]] for position in page.items if position[-1] in rows], page.next)
+
+
+def get_replayable(
+    connection: Connection, filters: DeliveryFilters, *, after: Position | None, limit: int
+) -> Page[Position]:
+    """Return the positions of deliveries that can be replayed, the first first; each ends with the delivery's id."""
+    query = _query(filters, ascending=True)
+    usable = subscriptions.c.deleted_at.is_(None) & (subscriptions.c.state != SubscriptionState.DISABLED)
+    query.filter(select(1).where(subscriptions.c.id == deliveries.c.subscription_id, usable).exists())
+    return query.fetch(connection, after=after, limit=limit)
+
+
+def find(connection: Connection, delivery_id: UUID, *, tenant: str | None = None) -> Row[Any] | None:
+    """Return one delivery, as `get_page` does."""
+    found = _get_many(connection, [delivery_id], tenant)
+    return found[0] if found else None
+
+
+def get_attempts(
+    connection: Connection, delivery_id: UUID, *, after: Position | None = None, limit: int = 50
+) -> Page[Row[Any]]:
+    """Return the attempts at a delivery, the newest first."""
+    query = KeysetQuery(delivery_attempts.c.id)
+    query.where(delivery_attempts.c.delivery_id == delivery_id)
+    page = query.fetch(connection, after=after, limit=limit)
+    ids = [id_ for (id_,) in page.items]
+    statement = select(delivery_attempts).where(delivery_attempts.c.id.in_(ids)).order_by(delivery_attempts.c.id.desc())
+    return Page(connection.execute(statement).all(), page.next)
+
+
+def _query(filters: DeliveryFilters, *, ascending: bool = False) -> KeysetQuery:
+    by_place = (deliveries.c.change_transaction, deliveries.c.change_id, deliveries.c.id)
+    pending_only = filters.status is DeliveryStatus.PENDING
+    if pending_only and filters.subscription is None and filters.message_id is None:
+        query = KeysetQuery(pending_deliveries.c.delivery_id, ascending=ascending)
+        query.where(deliveries.c.id == pending_deliveries.c.delivery_id)
+    else:
+        keys = by_place if filters.in_log_order else (deliveries.c.id,)
+        query = KeysetQuery(*keys, ascending=ascending)
+    query.where(*Span(since=filters.since, until=filters.until).of_ids(deliveries.c.id))
+    if filters.message_id is not None:
+        query.where(deliveries.c.message_id == filters.message_id)
+    if filters.subscription is not None:
+        query.where(deliveries.c.subscription_id == filters.subscription)
+    if filters.status in UNDELIVERED:
+        # A literal, so that the planner recognizes the condition of the partial indexes.
+        query.where(deliveries.c.status == literal_column(f"'{filters.status}'"))
+    elif filters.status is not None:
+        query.filter(deliveries.c.status == filters.status)
+    if filters.type is not None:
+        query.filter(deliveries.c.type == filters.type)
+    if filters.tenant is not None:
+        of_tenant = select(subscriptions.c.id).where(subscriptions.c.tenant == filters.tenant)
+        query.filter(deliveries.c.subscription_id.in_(of_tenant))
+    return query
+
+
+def _get_many(connection: Connection, ids: Sequence[UUID], tenant: str | None) -> Sequence[Row[Any]]:
+    statement = _DELIVERY.where(deliveries.c.id.in_(ids))
+    if tenant is not None:
+        statement = statement.where(subscriptions.c.tenant == tenant)
+    return connection.execute(statement).all()

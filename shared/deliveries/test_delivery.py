@@ -1,0 +1,65 @@
+"""Test deliveries: one request like all others, of a `test` event, sent at once and recorded nowhere."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from sqlalchemy import Row
+
+from shared.deliveries import policy, requests
+from shared.deliveries.policy import AttemptStatus, ResponseClass
+from shared.egress import captures
+from shared.egress.client import Sender
+from shared.egress.ssrf import Network
+from shared.egress.types import Outcome
+from shared.encryption import Vault
+from shared.errors import TidingsError
+from shared.subscriptions.secrets import open_subscription
+
+TYPE: Final = "test"
+_MAX_AT_ONCE: Final = 4
+_SPARE_SECONDS: Final = 5.0
+
+_turns = threading.BoundedSemaphore(_MAX_AT_ONCE)  # an endpoint that hangs takes a thread of its caller's
+
+
+class BusyError(TidingsError):
+    """Too many test deliveries at once."""
+
+
+def send_test(row: Row[Any], vault: Vault, allow: Sequence[Network], now: datetime) -> dict[str, Any]:
+    """Send a subscription a `test` event, and wait for the response.
+
+    Returns `status`, `http_status`, `latency_ms`, `created_at`, the captures, and what the response usually means.
+    Raises BusyError, or SecretsError.
+    """
+    subscription = open_subscription(row, vault)
+    webhook_id = f"{TYPE}-{uuid4().hex}"
+    payload = {"id": webhook_id, "type": TYPE, "timestamp": now, "data": {"subscription": row.id}}
+    body = requests.encode(payload, subscription.payload)
+    call = requests.build(subscription, body, key=uuid4(), webhook_id=webhook_id, now=now)
+    if not _turns.acquire(blocking=False):
+        raise BusyError("Other subscriptions are being tested; try again in a moment.")
+    try:
+        with closing(Sender(allow)) as sender:
+            sender.submit([call])
+            outcomes = sender.collect(call.timeout_seconds + _SPARE_SECONDS)
+    finally:
+        _turns.release()
+    no_outcome = Outcome(key=call.key, http_status=0, latency_ms=0, network_error="no response within the timeout")
+    outcome = outcomes[0] if outcomes else no_outcome
+    accepted = policy.classify_response(outcome.http_status) is ResponseClass.SUCCESS
+    return {
+        "status": AttemptStatus.SUCCESS if accepted else AttemptStatus.FAILED,
+        "http_status": outcome.http_status,
+        "latency_ms": outcome.latency_ms,
+        "created_at": now,
+        "request_capture": msgspec.json.decode(captures.of_request(call, subscription.headers)),
+        "response_capture": msgspec.json.decode(captures.of_response(outcome, subscription.headers)),
+        **asdict(policy.recommend_for_status(outcome.http_status)),
+    }

@@ -1,0 +1,53 @@
+"""Subscriptions as they are shown: without secrets, and with the health of their endpoints."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from shared.auth import audit
+from shared.egress import captures
+from shared.encryption import SecretsError, Vault
+from shared.http import standard_webhooks
+from shared.subscriptions import endpoint_health
+from shared.subscriptions.secrets import open_subscription
+
+_HIDDEN_COLUMNS = ("secrets", "begins", "deleted_at")
+
+
+def render(connection: Connection, rows: Sequence[Row[Any]], vault: Vault, now: datetime) -> list[dict[str, Any]]:
+    """Return these subscriptions as they may be shown to anyone who may read them.
+
+    Each is its row without secrets, with `signing`, `health`, and `problem`: why it cannot be used, or None.
+    """
+    health = endpoint_health.get_shown(connection, [row.id for row in rows])
+    return [_render(row, health[row.id], vault, now) for row in rows]
+
+
+def _render(row: Row[Any], health: Mapping[str, Any], vault: Vault, now: datetime) -> dict[str, Any]:
+    shown = {name: value for name, value in row._asdict().items() if name not in _HIDDEN_COLUMNS}
+    shown |= {"url": captures.shown(row.url), "headers": {}, "signing": [], "health": health, "problem": None}
+    try:
+        opened = open_subscription(row, vault)
+    except SecretsError as error:
+        return shown | {"problem": str(error)}
+    shown["headers"] = dict.fromkeys(opened.headers, captures.HIDDEN)
+    shown["signing"] = [
+        {
+            "scheme": standard_webhooks.scheme_of(secret.value),
+            "public_key": standard_webhooks.public_key(secret.value),
+            "expires_at": secret.expires_at,
+        }
+        for secret in opened.secrets
+        if secret.expires_at is None or secret.expires_at > now
+    ]
+    return shown
+
+
+def difference(before: Row[Any] | None, after: Row[Any]) -> dict[str, Any]:
+    """Return what changed, as details for the audit log: without the queries of URLs, which may be secret."""
+    found = audit.difference(before, after)
+    if "url" in found:
+        found["url"] = {side: captures.shown(url) for side, url in found["url"].items()}
+    return found

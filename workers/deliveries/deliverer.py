@@ -1,0 +1,167 @@
+"""The deliverer: follows the log of changes, claims due deliveries, sends them, and records what they came to.
+
+One thread runs the loop below; the dispatcher sends the HTTP requests from another. So neither waits for the other,
+and an endpoint that hangs holds up only its own few requests.
+"""
+
+import math
+import threading
+import time
+from typing import Final
+from uuid import UUID, uuid4
+
+from shared.deliveries import store
+from shared.egress.client import SenderError
+from workers import context
+from workers.context import WorkerContext
+from workers.deliveries import fan_out
+from workers.deliveries.dispatcher import Dispatcher
+from workers.deliveries.fan_out import FanOutStep
+from workers.deliveries.outcomes import OutcomeRecorder
+from workers.deliveries.subscription_cache import SubscriptionCache
+
+_CLAIM_ALL_SECONDS: Final = 1.0
+"""How often deliveries of all subscriptions are claimed. In between only of those for which something happened."""
+_MIN_POLL_SECONDS: Final = 0.008
+"""While another process claims or follows the log, or a transaction is still open; doubled while that goes on."""
+_MAX_POLL_SECONDS: Final = 0.25
+_MAX_DOUBLINGS: Final = 5
+_DUE_SOON_SECONDS: Final = 5.0
+"""For what is due within this time, the loop goes on."""
+
+
+class Deliverer:
+    """Delivers for one process."""
+
+    def __init__(self, ctx: WorkerContext, *, stop_seconds: float = 8.0, suspect_delay_seconds: float = 1.0) -> None:
+        self._ctx = ctx
+        self._stop_seconds = stop_seconds
+        self._subscriptions = SubscriptionCache(ctx.vault)
+        self._recorder = OutcomeRecorder(ctx.engine)
+        self._dispatcher = Dispatcher(ctx, self._subscriptions, self._recorder, suspect_delay_seconds)
+        self._step = FanOutStep()
+        self._stepped_at = -math.inf
+        self._waiting_steps = 0
+        self._touched: set[UUID] = set()
+        self._claimed_all_at = -math.inf
+        self._another_claims = False
+        self._turn = threading.Lock()
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+
+    def deliver(self) -> None:
+        """Deliver until nothing is left to do. If another thread is delivering, wake it instead."""
+        self._woken.set()
+        while self._woken.is_set() and not self._stopping.is_set():
+            if not self._turn.acquire(blocking=False):
+                self._dispatcher.wake()
+                return
+            try:
+                self._run_loop()
+            except SenderError:
+                self._dispatcher.reset()
+                raise
+            finally:
+                self._turn.release()
+
+    def stop(self) -> None:
+        """Claim nothing more; requests in flight get some seconds to end."""
+        self._stopping.set()
+        self._dispatcher.wake()
+
+    def close(self) -> None:
+        """Stop, and close the connections to endpoints."""
+        self.stop()
+        with self._turn:
+            self._dispatcher.close()
+
+    def _run_loop(self) -> None:
+        self._claimed_all_at = -math.inf
+        while not self._stopping.is_set():
+            self._recorder.flush()
+            if self._woken.is_set() or self._step.more:
+                self._follow_log()
+            if not self._claim() and not self._has_work() and not self._is_due_soon():
+                return
+            self._touched |= self._dispatcher.collect(self._poll_timeout())
+        until = time.monotonic() + self._stop_seconds
+        while self._dispatcher and (left := until - time.monotonic()) > 0:
+            self._dispatcher.collect(left)
+        self._dispatcher.abandon()
+        self._recorder.flush()
+
+    def _follow_log(self) -> None:
+        if self._step.unwanted:  # nobody waits for a change, and a wake-up comes with every batch of them
+            self._stopping.wait(max(0.0, self._stepped_at + _MAX_POLL_SECONDS - time.monotonic()))
+        self._woken.clear()
+        self._step = fan_out.advance(self._ctx, self._subscriptions)
+        self._stepped_at = time.monotonic()
+        self._touched |= self._step.subscription_ids
+        self._waiting_steps = self._waiting_steps + 1 if self._step.waits and not self._step.changes else 0
+        if self._step.waits:
+            self._woken.set()
+
+    def _claim(self) -> int:
+        """Claim and send what is due, as far as there is capacity; return how many deliveries were claimed."""
+        if self._step.unwanted:
+            self._touched.clear()
+            self._another_claims = False
+            return 0
+        capacity = self._dispatcher.capacity()
+        now = time.monotonic()
+        claims_all = now - self._claimed_all_at >= _CLAIM_ALL_SECONDS
+        if not capacity or not (claims_all or self._touched):
+            return 0
+        token = uuid4()
+        among = None if claims_all else list(self._touched)
+        with self._ctx.engine_sync_commit.begin() as connection:
+            claimed = store.claim(connection, token=token, room=capacity, among=among)
+        self._another_claims = claimed is None
+        if claimed is None:
+            return 0
+        if claims_all:
+            self._claimed_all_at = now
+        if len(claimed) < capacity:
+            self._touched.clear()
+        if claimed:
+            self._dispatcher.dispatch(claimed, token)
+        return len(claimed)
+
+    def _has_work(self) -> bool:
+        working = self._dispatcher or self._recorder or self._touched
+        return bool(working or self._step.more or self._another_claims or self._woken.is_set())
+
+    def _is_due_soon(self) -> bool:
+        if self._step.unwanted:
+            return False
+        with self._ctx.engine.begin() as connection:
+            seconds = store.next_due_seconds(connection)
+        return seconds is not None and seconds < _DUE_SOON_SECONDS
+
+    def _poll_timeout(self) -> float:
+        """Return how long to wait for an outcome before looking again."""
+        has_capacity = self._dispatcher.capacity() > 0
+        if self._step.more and has_capacity:
+            return 0.0
+        if self._woken.is_set() or self._another_claims or (self._touched and has_capacity):
+            return min(_MIN_POLL_SECONDS * 2.0 ** min(self._waiting_steps, _MAX_DOUBLINGS), _MAX_POLL_SECONDS)
+        return _MAX_POLL_SECONDS
+
+
+_lock = threading.Lock()
+_current: list[Deliverer] = []
+
+
+def current() -> Deliverer:
+    """Return the deliverer of this process, created on first use: connections must not cross a fork."""
+    with _lock:
+        if not _current:
+            _current.append(Deliverer(context.current()))
+        return _current[0]
+
+
+def stop() -> None:
+    """Stop the deliverer of this process, if there is one."""
+    with _lock:
+        for deliverer in _current:
+            deliverer.stop()

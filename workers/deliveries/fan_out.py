@@ -1,0 +1,131 @@
+"""Fan-out: follows the log of changes, and creates the deliveries of each change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from shared import ids
+from shared.deliveries import fan_out, store
+from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.store import NewDelivery
+from shared.subscriptions.model import ChangeSubject
+from workers.context import WorkerContext
+from workers.deliveries.subscription_cache import SubscriptionCache
+
+INBOUND: Final = "inbound.received"
+_MAX_CHANGES: Final = 500
+_MAX_DELIVERIES: Final = 5000
+"""In one transaction; the remaining changes wait for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOutStep:
+    """What one step did.
+
+    `more`: the log goes on. `waits`: there is, or may be, more as soon as another process or transaction has finished.
+    `unwanted`: no subscription is in service, so that the cursor went to the end of the log.
+    """
+
+    changes: int = 0
+    deliveries: int = 0
+    subscription_ids: frozenset[UUID] = frozenset()
+    more: bool = False
+    waits: bool = False
+    unwanted: bool = False
+
+
+def advance(
+    ctx: WorkerContext,
+    subscriptions: SubscriptionCache,
+    *,
+    max_changes: int = _MAX_CHANGES,
+    max_deliveries: int = _MAX_DELIVERIES,
+) -> FanOutStep:
+    """Turn the next settled changes into deliveries, unless another process is doing so."""
+    with ctx.engine.begin() as connection:
+        cursor = fan_out.lock_cursor(connection)
+        if cursor is None:
+            return FanOutStep(waits=True)
+        if subscriptions.is_empty and fan_out.skip_if_unwanted(connection):
+            return FanOutStep(unwanted=True)
+        changes = fan_out.read_changes(connection, cursor, inbound=INBOUND, limit=max_changes)
+        if not changes:
+            return FanOutStep(waits=fan_out.has_more(connection, cursor))
+        subscriptions.refresh(connection)  # after the changes were read: so those before any of them are known
+        created: list[NewDelivery] = []
+        blocking: set[tuple[UUID, UUID]] = set()
+        taken = 0
+        for change in changes:
+            taken += 1
+            subscribers = subscriptions.subscribers_for(subject_of(change), change.transaction)
+            created += new_deliveries(change, subscribers, blocking, ctx.settings.spam_quarantine_score)
+            if len(created) >= max_deliveries:
+                break
+        store.create(connection, created)
+        cursor = (changes[taken - 1].transaction, changes[taken - 1].id)
+        fan_out.move_cursor(connection, cursor)
+        waits = fan_out.has_more(connection, cursor)
+    return FanOutStep(
+        changes=taken,
+        deliveries=len(created),
+        subscription_ids=frozenset(delivery.subscription_id for delivery in created),
+        more=taken < len(changes) or len(changes) == max_changes,
+        waits=waits,
+    )
+
+
+def subject_of(change: Row[Any]) -> ChangeSubject:
+    """Return what filters see of a change."""
+    recipient = change.recipient
+    return ChangeSubject(
+        type=change.type,
+        source=change.source,
+        tenant=change.tenant,
+        recipient_domain=recipient.rpartition("@")[2] if recipient and "@" in recipient else None,
+        tag=change.tag,
+    )
+
+
+def new_deliveries(
+    change: Row[Any], subscribers: Iterable[Row[Any]], blocking: set[tuple[UUID, UUID]], spam_limit: float
+) -> Sequence[NewDelivery]:
+    """Return the deliveries of a change to these subscriptions.
+
+    `blocking` holds the (subscription, message) pairs of the ordered deliveries of a batch, and is added to. Inbound
+    mail whose spam score reaches `spam_limit` is quarantined.
+    """
+    now = datetime.now(UTC)
+    quarantined = _spam_score(change.inbound) >= spam_limit
+    status = DeliveryStatus.QUARANTINED if quarantined else DeliveryStatus.PENDING
+    created = []
+    for subscription in subscribers:
+        ordered = subscription.ordered and change.message_id is not None
+        pair = (subscription.id, change.message_id)
+        created.append(
+            NewDelivery(
+                id=ids.receipt_id(now),
+                subscription_id=subscription.id,
+                transaction=str(change.transaction),
+                change_id=change.id,
+                type=change.type,
+                message_id=change.message_id,
+                status=status.value,
+                ordered=ordered,
+                follows=ordered and pair in blocking,
+            )
+        )
+        if ordered and not quarantined:
+            blocking.add(pair)
+    return created
+
+
+def _spam_score(event: Any) -> float:
+    """Return the score of the spam filter in front of the mailbox; -inf where the event has none."""
+    found = event
+    for name in ("details", "spam", "score"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, int | float) else float("-inf")

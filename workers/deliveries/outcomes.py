@@ -1,0 +1,214 @@
+"""Outcomes of requests: what becomes of a delivery, and of the health of its endpoint, is decided and recorded."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection, Engine, Row
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from shared import ids
+from shared.deliveries import policy, store
+from shared.deliveries.policy import Decision, DeliveryStatus, ResponseClass
+from shared.egress import captures
+from shared.egress.types import Call, Outcome
+from shared.http import retry_after
+from shared.subscriptions import circuit_breaker, endpoint_health
+from shared.subscriptions import store as subscriptions
+from shared.subscriptions.endpoint_health import HealthUpdate
+from shared.subscriptions.model import Subscription
+
+_SUCCESS_RECORDED_EVERY: Final = timedelta(seconds=10)
+_DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")
+_GONE: Final = "the endpoint answered 410: it is gone for good"
+_HOPELESS: Final = "for {days} days nothing but failure came from the endpoint; last: {error}"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """A request for a delivery that was claimed under `token`."""
+
+    claimed: Row[Any]
+    token: UUID
+    subscription: Subscription
+    call: Call
+    sent_at: datetime
+    sent_monotonic: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOutcome:
+    """What a request came to. `response` is None where none was sent.
+
+    `attempt` is as `store.record_attempts` takes it.
+    """
+
+    request: InFlight
+    decision: Decision
+    response: ResponseClass | None
+    attempt: Mapping[str, Any]
+
+
+def evaluate(request: InFlight, outcome: Outcome) -> DeliveryOutcome:
+    """Decide what becomes of a delivery after a request."""
+    decision = policy.decide(
+        outcome.http_status,
+        attempts=request.claimed.attempts + 1,
+        schedule=request.subscription.retry_schedule,
+        retry_after_seconds=retry_after.read(outcome.headers.get("retry-after", ""), datetime.now(UTC)),
+        jitter=_jitter(),
+    )
+    response = policy.classify_response(outcome.http_status)
+    return DeliveryOutcome(
+        request=request, decision=decision, response=response, attempt=_attempt(request, outcome, decision)
+    )
+
+
+def undeliverable(claimed: Row[Any], token: UUID, subscription: Subscription, reason: str) -> DeliveryOutcome:
+    """Give up a delivery without sending a request."""
+    now = datetime.now(UTC)
+    call = Call(
+        key=ids.receipt_id(now), url=subscription.url, headers=(), body=b"", timeout_seconds=subscription.timeout_s
+    )
+    request = InFlight(claimed=claimed, token=token, subscription=subscription, call=call, sent_at=now)
+    outcome = Outcome(key=call.key, http_status=0, latency_ms=0, network_error=reason)
+    decision = Decision(status=DeliveryStatus.DEAD)
+    return DeliveryOutcome(
+        request=request, decision=decision, response=None, attempt=_attempt(request, outcome, decision)
+    )
+
+
+def _attempt(request: InFlight, outcome: Outcome, decision: Decision) -> dict[str, Any]:
+    delivered = decision.status is DeliveryStatus.DELIVERED
+    return {
+        "id": request.call.key,
+        "delivery_id": request.claimed.id,
+        "token": request.token,
+        "status": decision.status.value,
+        "delay_seconds": decision.delay_seconds,
+        "attempt_status": decision.attempt_status.value,
+        "http_status": outcome.http_status,
+        "latency_ms": outcome.latency_ms,
+        "error": None if delivered else outcome.network_error or f"answered {outcome.http_status}",
+        "begun_at": request.sent_at,
+        "request_capture": captures.of_request(request.call, request.subscription.headers),
+        "response_capture": captures.of_response(outcome, request.subscription.headers),
+        "ordered": request.claimed.ordered,
+    }
+
+
+class OutcomeRecorder:
+    """Records outcomes in batches. What cannot be recorded now is kept, so that it is not sent again at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unrecorded: list[DeliveryOutcome] = []
+
+    def __len__(self) -> int:
+        """Return the number of outcomes that are not recorded yet."""
+        return len(self._unrecorded)
+
+    def add(self, outcome: DeliveryOutcome) -> None:
+        """Record an outcome with the next `flush`."""
+        self._unrecorded.append(outcome)
+
+    def flush(self) -> None:
+        """Record all outcomes. After a deadlock they are left for the next call."""
+        if not self._unrecorded:
+            return
+        try:
+            with self._engine.begin() as connection:
+                record(connection, self._unrecorded)
+        except (DBAPIError, ValueError) as error:
+            if isinstance(error, OperationalError | InterfaceError):
+                if getattr(error.orig, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION:
+                    return
+                raise
+            log.exception("recording attempts one by one", attempts=len(self._unrecorded))
+            for outcome in self._unrecorded:
+                self._record_alone(outcome)
+        self._unrecorded.clear()
+
+    def _record_alone(self, outcome: DeliveryOutcome) -> None:
+        try:
+            with self._engine.begin() as connection:
+                record(connection, [outcome])
+        except (DBAPIError, ValueError):
+            log.exception("attempt cannot be recorded", delivery=str(outcome.request.claimed.id))
+            bare = {**outcome.attempt, "request_capture": "{}", "response_capture": "{}"}
+            with self._engine.begin() as connection:
+                record(connection, [replace(outcome, attempt=bare)])
+
+
+def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
+    """Record attempts whose leases still hold, what becomes of their deliveries, and the health of their endpoints."""
+    recorded = store.record_attempts(connection, [outcome.attempt for outcome in outcomes])
+    if lost := len(outcomes) - len(recorded):
+        log.warning("attempts not recorded: another deliverer has taken over", attempts=lost)
+    by_endpoint: dict[UUID, list[DeliveryOutcome]] = {}
+    for outcome in outcomes:
+        if outcome.request.claimed.id in recorded and outcome.response is not None:
+            by_endpoint.setdefault(outcome.request.claimed.subscription_id, []).append(outcome)
+    now = datetime.now(UTC)
+    by_endpoint = {id_: ended for id_, ended in by_endpoint.items() if _concerns_health(ended, now)}
+    if by_endpoint:
+        _update_health(connection, by_endpoint, now)
+
+
+def _concerns_health(ended: Sequence[DeliveryOutcome], now: datetime) -> bool:
+    """Return whether health is to be written: a success of a healthy endpoint is, but only every few seconds."""
+    claims = [outcome.request.claimed for outcome in ended]
+    latest = max((claimed.last_success_at for claimed in claims if claimed.last_success_at), default=None)
+    return (
+        latest is None
+        or now - latest > _SUCCESS_RECORDED_EVERY
+        or any(claimed.failing for claimed in claims)
+        or any(outcome.response is not ResponseClass.SUCCESS for outcome in ended)
+    )
+
+
+def _update_health(
+    connection: Connection, by_endpoint: Mapping[UUID, Sequence[DeliveryOutcome]], now: datetime
+) -> None:
+    before = endpoint_health.lock(connection, sorted(by_endpoint))
+    updates = []
+    to_disable = []
+    for id_, ended in by_endpoint.items():
+        responses = Counter(outcome.response for outcome in ended)
+        rests = [outcome.decision.rest_seconds for outcome in ended if outcome.decision.rest_seconds is not None]
+        health = circuit_breaker.next_state(
+            before[id_],
+            now,
+            successes=responses[ResponseClass.SUCCESS],
+            rejections=responses[ResponseClass.REJECTED],
+            setbacks=responses[ResponseClass.NO_RESPONSE] + responses[ResponseClass.RETRYABLE],
+            rest_seconds=max(rests, default=None),
+            jitter=_jitter(),
+        )
+        if health.trip_count > before[id_].trip_count:
+            log.warning("circuit breaker opened", subscription=str(id_), until=str(health.open_until))
+        errors = [outcome.attempt["error"] for outcome in ended if outcome.response is not ResponseClass.SUCCESS]
+        error = errors[-1] if errors else None
+        succeeded_at = now if responses[ResponseClass.SUCCESS] else None
+        updates.append(HealthUpdate(id_, health, succeeded_at, now if errors else None, error))
+        url = ended[-1].request.subscription.url
+        if any(outcome.decision.gone for outcome in ended):
+            to_disable.append((id_, url, _GONE))
+        elif circuit_breaker.should_disable(health, now):
+            to_disable.append((id_, url, _HOPELESS.format(days=circuit_breaker.DISABLE_AFTER.days, error=error)))
+    endpoint_health.store(connection, updates)
+    for id_, url, reason in to_disable:
+        if subscriptions.disable(connection, id_, url, reason, now):
+            log.error("subscription disabled", subscription=str(id_), reason=reason)
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - it may be guessed

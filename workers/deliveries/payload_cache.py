@@ -1,0 +1,52 @@
+"""Cache of request bodies: a change is put together once for all subscribers of a tenant."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from shared.changes import log as change_log
+from shared.changes import payload as change_payload
+from shared.changes.log import Cursor
+from shared.deliveries import requests
+from shared.subscriptions.model import Payload
+
+TTL_SECONDS: Final = 10.0
+"""What is erased meanwhile is not sent for longer than this."""
+_MAX_CHANGES: Final = 2000
+
+View = tuple[Cursor, str | None]
+"""A change as one tenant sees it; None sees everything."""
+
+
+class PayloadCache:
+    """Reads changes and encodes them."""
+
+    def __init__(self) -> None:
+        self._payloads: dict[View, dict[str, Any]] = {}
+        self._encoded: dict[tuple[View, Payload], bytes] = {}
+        self._oldest_at = 0.0
+
+    def load(self, connection: Connection, views: Iterable[View]) -> None:
+        """Read those that are not in memory, so that `get` finds them."""
+        now = time.monotonic()
+        if len(self._payloads) > _MAX_CHANGES or (self._payloads and now - self._oldest_at > TTL_SECONDS):
+            self._payloads.clear()
+            self._encoded.clear()
+        missing = {view for view in views if view not in self._payloads}
+        if not missing:
+            return
+        if not self._payloads:
+            self._oldest_at = now
+        found = {change.cursor: change for change in change_log.at(connection, list({cursor for cursor, _ in missing}))}
+        asked = [(found[cursor], tenant) for cursor, tenant in missing if cursor in found]
+        self._payloads |= change_payload.payloads_for(connection, asked)
+
+    def get(self, view: View, form: Payload) -> bytes | None:
+        """Return a change in this format; None if it is no longer stored, or not the tenant's."""
+        if (view, form) not in self._encoded:
+            if view not in self._payloads:
+                return None
+            self._encoded[view, form] = requests.encode(self._payloads[view], form)
+        return self._encoded[view, form]
