@@ -46,7 +46,7 @@ _RESOURCES = {
     "subscriptions": (subscriptions, "Who is told of which changes, where, and how."),
     "deliveries": (deliveries, "What became of every change for every subscriber."),
     "reconciliation": (reconciliation, "What providers could not deliver, and having it sent again."),
-    "suppressions": (suppressions, "Whom not to write to, and why."),
+    "suppressions": (suppressions, "Addresses and domains that must not get mail, and why."),
     "erasures": (erasures, "Erasing an address from everything that is kept."),
     "alerts": (alerts, "What a person must be told, by which rules, and where."),
     "jobs": (jobs, "Work that takes longer than an answer may."),

@@ -28,7 +28,8 @@ COMMANDS: Final = {
     ),
     "alerts": Entry("cli.commands.alerts:alerts", "Look at alerts, and say where people are told of them."),
     "suppressions": Entry(
-        "cli.commands.suppressions:suppressions", "Say whom not to write to, and ask why somebody is not."
+        "cli.commands.suppressions:suppressions",
+        "Manage the suppression list: add, lift, check, explain, import, export.",
     ),
     "subscriptions": Entry(
         "cli.commands.subscriptions:subscriptions", "Say who is told of which changes, where, and how."

@@ -129,12 +129,22 @@ class SuppressionReason(StrEnum):
 
 
 class SuppressionOrigin(StrEnum):
-    """Who says so."""
+    """What put an entry on the suppression list."""
 
     EVENT = "event"
     PERSON = "person"
     IMPORT = "import"
     PROVIDER = "provider"
+
+
+class SuppressionAction(StrEnum):
+    """What was done to an entry of the suppression list."""
+
+    ADDED = "added"
+    LIFTED = "lifted"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    ERASED = "erased"
 
 
 ALL_MAIL = frozenset(MailType)

@@ -14,7 +14,7 @@ from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.cache import SourceCache
 from shared.suppression import recipient_hashes
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class WorkerContext:
     vault: Vault
     source_cache: SourceCache
     doorbell: Doorbell
-    keys: RecipientKeys
+    hasher: RecipientHasher
     rules: RulesReloader
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ def build(configuration: Settings) -> WorkerContext:
     engine_sync_commit = engine.create(url, application="worker durable", pool_size=1)
     rules = RulesReloader(configuration.rules)
     with engine_sync_commit.begin() as connection:
-        keys = recipient_hashes.load(connection, vault)
+        hasher = recipient_hashes.load(connection, vault)
         rules.rules(connection)
         rules.record(connection)
     return WorkerContext(
@@ -63,7 +63,7 @@ def build(configuration: Settings) -> WorkerContext:
         vault=vault,
         source_cache=SourceCache(vault),
         doorbell=Doorbell(configuration.broker_url),
-        keys=keys,
+        hasher=hasher,
         rules=rules,
     )
 

@@ -230,10 +230,10 @@ def _write_once(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID) -> App
         rules = ctx.rules.rules(connection)
         for ready in batch:
             if ready.claimed.reprocess:
-                reprocess.replace(connection, ready.claimed.id, ready.rows, rules.suppression, ctx.keys, now)
+                reprocess.replace(connection, ready.claimed.id, ready.rows, rules.suppression, ctx.hasher, now)
         rows = [row for ready in batch if not ready.claimed.reprocess for row in ready.rows]
         applied = state.apply(connection, rows, tallies(rules.alerts))
-        suppression_evaluator.judge(connection, rules.suppression, ctx.keys, rows, now)
+        suppression_evaluator.apply_events(connection, rules.suppression, ctx.hasher, rows, now)
         return applied
 
 

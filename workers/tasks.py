@@ -73,7 +73,7 @@ def tidy_counts() -> None:
 @app.task(name="tidings.judge_soft_bounces")
 def judge_soft_bounces() -> None:
     """Judge the recipients whose mail could not be delivered several times in a row."""
-    suppressions.judge_due(context.current())
+    suppressions.evaluate_soft_bounces(context.current())
 
 
 @app.task(name="tidings.expire_suppressions")

@@ -26,7 +26,7 @@ from shared.doorbell import Doorbell
 from shared.encryption import Vault
 from shared.settings import Settings
 from shared.suppression import recipient_hashes
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 
 _NEEDED = {"GET": Scope.READ, "HEAD": Scope.READ}
 """What a method needs; the others change something."""
@@ -47,13 +47,13 @@ class Deps:
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
-    def keys(self) -> RecipientKeys:
-        """By what the suppression list knows recipients. Read when first needed: the API starts without a database."""
-        return _recipient_keys(self.engine, self.vault)
+    def hasher(self) -> RecipientHasher:
+        """Return the hasher of recipients. Loaded when first needed: the API starts without a database."""
+        return _load_hasher(self.engine, self.vault)
 
 
 @cache
-def _recipient_keys(engine: Engine, vault: Vault) -> RecipientKeys:
+def _load_hasher(engine: Engine, vault: Vault) -> RecipientHasher:
     with engine.begin() as connection:
         return recipient_hashes.load(connection, vault)
 

@@ -47,10 +47,10 @@ class Erasures(Resource):
         except TargetError as error:
             raise invalid({"address": [str(error)]}) from None
         with self.deps.engine.begin() as connection:
-            job_id = suppression_jobs.ask_erasure(
+            job_id = suppression_jobs.create_erasure(
                 connection,
                 address,
-                self.deps.keys,
+                self.deps.hasher,
                 self.deps.vault,
                 asked_by=self.caller.name,
                 now=datetime.now(UTC),

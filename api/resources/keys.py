@@ -11,7 +11,7 @@ from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
 from api.core.resource import Resource, answers, takes
 from shared.auth import keys
 from shared.auth.keys import Scope
-from shared.suppression.csv_files import LONGEST_TENANT
+from shared.suppression.csv_files import MAX_TENANT_LENGTH
 
 
 class NewKey(Strict):
@@ -29,7 +29,7 @@ class NewKey(Strict):
     tenant = fields.String(
         load_default=None,
         allow_none=True,
-        validate=validate.Length(1, LONGEST_TENANT),
+        validate=validate.Length(1, MAX_TENANT_LENGTH),
         metadata={"description": "The only tenant whose objects the key may access; null: all."},
     )
 

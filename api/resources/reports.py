@@ -135,7 +135,7 @@ class Diagnoses(Resource):
 
 
 def _desk(deps: Deps, connection: Connection, tenant: str | None) -> Desk:
-    return Desk(connection=connection, keys=deps.keys, vault=deps.vault, now=datetime.now(UTC), tenant=tenant)
+    return Desk(connection=connection, hasher=deps.hasher, vault=deps.vault, now=datetime.now(UTC), tenant=tenant)
 
 
 def _shown(found: Diagnosed) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""Checking addresses against the suppression list: what an application asks before it sends."""
+"""Checks addresses against the suppression list, for applications that are about to send mail."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -11,46 +10,48 @@ from marshmallow import Schema, fields, validate
 from api.core.auth import TenantAccess
 from api.core.fields import LONGEST_TEXT, Strict, instant, text
 from api.core.resource import Resource, answers, takes
-from api.resources.suppression_fields import for_tenant
+from api.resources.suppression_files import tenant_field
 from shared.auth.keys import Scope
-from shared.suppression import check
+from shared.suppression import queries
 from shared.suppression.store import Entry
 from shared.vocabulary import MailType
 
-MOST_ADDRESSES = 10_000
-_MOST_BYTES = 8 << 20
+MAX_ADDRESSES = 10_000
+_MAX_BYTES = 8 << 20
 
 
 class Check(Strict):
-    """Addresses to be looked up."""
+    """Addresses to check."""
 
     addresses = fields.List(
         fields.String(validate=validate.Length(max=LONGEST_TEXT)),
         required=True,
-        validate=validate.Length(1, MOST_ADDRESSES),
-        metadata={"description": f"In any form, at most {MOST_ADDRESSES:,}."},
+        validate=validate.Length(1, MAX_ADDRESSES),
+        metadata={"description": f"In any form; at most {MAX_ADDRESSES:,}."},
     )
-    type = fields.Enum(MailType, by_value=True, metadata={"description": "For this mail; for any, if not given."})
-    tenant = for_tenant("For mail of this tenant, empty for mail of none; for any, if not given.")
+    type = fields.Enum(
+        MailType, by_value=True, metadata={"description": "Check for this type of mail; for any type if not given."}
+    )
+    tenant = tenant_field("Check for mail of this tenant; empty: of no tenant; for mail of any tenant if not given.")
 
 
 class Checked(Schema):
-    """One answer. Where several entries suppress an address, its own comes first, and of these what holds longest."""
+    """One result. An entry of the address comes before one of its domain, then the one with the latest end."""
 
-    address = fields.String(metadata={"description": "As it was asked."})
+    address = fields.String(metadata={"description": "As it was given."})
     suppressed = fields.Boolean()
     reason = text()
     classification = text()
     types = fields.List(fields.String(), allow_none=True)
-    tenant = text("Null where it holds for all.")
+    tenant = text("Null: the entry holds for all tenants.")
     origin = text()
     since = instant()
-    expires_at = instant("Null where it is for good.")
-    domain = text("The domain, where that is what is suppressed.")
+    expires_at = instant("Null: never.")
+    domain = text("The domain, if the entry is about the domain.")
 
 
 class Results(Schema):
-    """The answers, in the order asked."""
+    """The results, in the order of the addresses."""
 
     results = fields.List(fields.Nested(Checked))
 
@@ -61,24 +62,18 @@ class Checks(Resource):
     rule = "/v1/suppressions/check"
     tenancy = TenantAccess.OWN
     scopes: ClassVar = {"POST": Scope.READ}
-    most_bytes: ClassVar = {"POST": _MOST_BYTES}
+    most_bytes: ClassVar = {"POST": _MAX_BYTES}
 
     @takes(Check)
     @answers(200, Results)
     def post(self, body: dict[str, Any]) -> Response:
-        """Check up to 10,000 addresses at once; the answers are in the order asked."""
-        asked: Sequence[str] = body["addresses"]
+        """Check up to 10,000 addresses at once. The results are in the order of the addresses."""
+        addresses, now = body["addresses"], datetime.now(UTC)
+        type_, tenant = body.get("type"), self.own_tenant(body.get("tenant"))
         with self.deps.reading.connect() as connection:
-            found = check.check(
-                connection,
-                asked,
-                self.deps.keys,
-                datetime.now(UTC),
-                type=body.get("type"),
-                tenant=self.own_tenant(body.get("tenant")),
-            )
-        results = [_answer(address, entry) for address, entry in zip(asked, found, strict=True)]
-        # Encoded as it is: taking 10,000 answers through the schema would take longer than all the rest.
+            found = queries.check_addresses(connection, addresses, self.deps.hasher, now, type=type_, tenant=tenant)
+        results = [_result(address, entry) for address, entry in zip(addresses, found, strict=True)]
+        # Encoded directly: dumping 10,000 results by the schema would take longer than everything else.
         return Response(msgspec.json.encode({"results": results}), mimetype="application/json")
 
 
@@ -87,7 +82,7 @@ _NOT_SUPPRESSED = dict.fromkeys(
 )
 
 
-def _answer(address: str, entry: Entry | None) -> dict[str, Any]:
+def _result(address: str, entry: Entry | None) -> dict[str, Any]:
     if entry is None:
         return {"address": address, "suppressed": False, **_NOT_SUPPRESSED}
     return {

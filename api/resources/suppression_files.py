@@ -1,7 +1,6 @@
-"""The suppression list as a file: imported and exported, by jobs."""
+"""Imports and exports of the suppression list, done by jobs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -9,22 +8,26 @@ from uuid import UUID
 
 import msgspec
 from flask import request
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
 from api.core.fields import Strict, asked
 from api.core.resource import Resource, answers, describes, takes
 from api.resources.jobs import Job, queued
-from api.resources.suppression_fields import Filters, for_tenant, wanted
+from shared import targets
+from shared.addresses import normalize
 from shared.doorbell import JOBS
+from shared.errors import InvalidFieldError
 from shared.jobs.store import Job as JobRow
 from shared.suppression import csv_files
 from shared.suppression import jobs as suppression_jobs
-from shared.suppression.csv_files import Defaults, LineError, ListError
-from shared.vocabulary import ALL_MAIL, SuppressionReason
+from shared.suppression.csv_files import Defaults
+from shared.suppression.queries import SuppressionFilters
+from shared.suppression.recipient_hashes import RecipientHasher
+from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 _CSV = ("text/csv", "application/csv", "text/plain")
 _JSON = "application/json"
 
@@ -61,46 +64,83 @@ class _Rows(msgspec.Struct, forbid_unknown_fields=True):
     rows: Annotated[list[dict[str, str | list[str] | None]], msgspec.Meta(min_length=1)]
 
 
-class ImportQuery(Strict):
-    """What holds where a line says nothing."""
+_ACTIVE = {"true": True, "false": False, "any": None}
 
-    types = asked("Separated by commas; all, if not given.")
-    tenant = for_tenant("For all, if not given.", load_default="")
+
+def tenant_field(description: str, **kwargs: Any) -> fields.String:
+    """Return a field for a tenant in a request; '' is a valid value."""
+    length = validate.Length(max=csv_files.MAX_TENANT_LENGTH)
+    return fields.String(validate=length, metadata={"description": description}, **kwargs)
+
+
+class Filters(Strict):
+    """Which entries; all conditions that are given must hold."""
+
+    address = asked("Entries of this address; or of `@` and a domain.")
+    domain = asked("Entries of this domain, or of an address of it.")
+    reason = fields.Enum(SuppressionReason, by_value=True)
+    origin = fields.Enum(SuppressionOrigin, by_value=True, metadata={"description": "What put them on the list."})
+    tenant = tenant_field("Entries of this tenant; empty: those for all tenants.")
+    source = asked("Entries from events of this source, or from its provider's list.")
+    type = fields.Enum(MailType, by_value=True)
+    active = fields.String(
+        load_default="true",
+        validate=validate.OneOf(list(_ACTIVE)),
+        metadata={"description": "Active entries (`true`), expired ones (`false`), or `any`."},
+    )
+
+
+def read_filters(query: Mapping[str, Any], hasher: RecipientHasher) -> SuppressionFilters:
+    """Return the filters that a request gives."""
+    address, domain = query.get("address"), query.get("domain")
+    return SuppressionFilters(
+        key=None if address is None else hasher.hash_target(targets.named(address)),
+        domain=None if domain is None else normalize(f"@{domain.removeprefix('@')}").removeprefix("@"),
+        active=_ACTIVE[query["active"]],
+        **{name: query.get(name) for name in ("reason", "origin", "tenant", "source", "type")},
+    )
+
+
+class ImportQuery(Strict):
+    """Values for what a line leaves empty, and what to do with bad lines and earlier imports."""
+
+    types = asked("Types of mail, separated by commas; all if not given.")
+    tenant = tenant_field("All tenants if not given.", load_default="")
     reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
     skip_bad_lines = fields.Boolean(
         load_default=False,
-        metadata={"description": "Import the others. If not, one line that cannot be used stops all of it."},
+        metadata={"description": "Import the good lines. Otherwise one bad line stops the whole import."},
     )
     replace = fields.Boolean(
         load_default=False,
         metadata={
-            "description": "Let a line take the place of what imports said of the same before. If not, that stays as"
-            " wide as it is: for the mail of both, until the later end."
+            "description": "Replace the entries of earlier imports. Otherwise such an entry suppresses the mail of"
+            " both, until the later end."
         },
     )
 
 
 class Imports(Resource):
-    """Files to be imported."""
+    """Imports of files."""
 
     rule = "/v1/suppressions/import"
     tenancy = TenantAccess.OWN
-    most_bytes: ClassVar = {"POST": _MOST_BYTES}
+    most_bytes: ClassVar = {"POST": _MAX_BYTES}
 
     @takes(ImportQuery, location="query")
     @describes(requestBody=_BODY)
     @answers(202, Job)
     def post(self, query: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Import a list: all of it or nothing. CSV with a header, or JSON with the same names; at most 64 MiB.
+        """Import a whole list, or nothing of it. CSV with a header, or JSON with the same names; at most 64 MiB.
 
-        Columns: `address` (or `email`, `recipient`) or `domain`, and if you like `types` (with | between them),
-        `reason`, `tenant`, `expires_at`, `note`, `classification`; others are passed over and named in the report.
-        Values are separated by commas, semicolons or tabs. The job's report tells which lines cannot be used and
-        why, up to 20 of them; its file lists all.
+        Columns: `address` (or `email`, `recipient`) or `domain`; optionally `types` (separated by |), `reason`,
+        `tenant`, `expires_at`, `note`, `classification`. Other columns are ignored and named in the report. Commas,
+        semicolons or tabs separate values. The job's report shows up to 20 bad lines and their problems; its file
+        lists all of them.
         """
         try:
             types = csv_files.read_types(query.get("types", "")) or ALL_MAIL
-        except LineError as error:
+        except InvalidFieldError as error:
             raise invalid({"types": [str(error)]}) from None
         defaults = Defaults(
             tenant=self.own_tenant(query["tenant"]) or "",
@@ -108,49 +148,25 @@ class Imports(Resource):
             types=types,
             only_tenant=self.caller.tenant,
         )
-        wishes = {name: query[name] for name in ("skip_bad_lines", "replace")}
-        wishes |= {"asked_by": self.caller.name, "now": datetime.now(UTC)}
-        ask = _read()  # before the transaction: whoever sends slowly holds no connection
-        with self.deps.engine.begin() as connection, _complaints():
-            job_id = ask(connection, defaults=defaults, **wishes)
+        options = {name: query[name] for name in ("skip_bad_lines", "replace")}
+        create = _read_body()  # before the transaction: a slow sender must not hold a connection
+        with self.deps.engine.begin() as connection:
+            try:
+                job_id = create(
+                    connection, defaults=defaults, **options, asked_by=self.caller.name, now=datetime.now(UTC)
+                )
+            except InvalidFieldError as error:
+                raise invalid({"body": [str(error)]}) from None
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
             answer = queued(connection, job_id)
         self.deps.doorbell.ring(JOBS)
         return answer
 
 
-class Exports(Resource):
-    """Files to be made."""
-
-    rule = "/v1/suppressions/export"
-    tenancy = TenantAccess.OWN
-
-    @takes(Filters)
-    @answers(202, Job)
-    def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Export what fits, as CSV that can be imported again. The job's file has it when the job is done.
-
-        What a spreadsheet would take for a formula has an apostrophe before it, which importing takes off again.
-        """
-        filters = wanted({**body, "tenant": self.own_tenant(body.get("tenant"))}, self.deps.keys)
-        with self.deps.engine.begin() as connection:
-            job_id = suppression_jobs.ask_export(
-                connection,
-                filters,
-                asked_by=self.caller.name,
-                tenant=self.caller.tenant,
-                now=datetime.now(UTC),
-            )
-            self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
-            answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
-        return answer
-
-
-def _read() -> Callable[..., UUID]:
-    """What was sent, as the call that asks for its import. Raises ProblemError."""
+def _read_body() -> Callable[..., UUID]:
+    """Return the call that creates the import of the request's body. Raises ProblemError."""
     if request.mimetype in _CSV:
-        return partial(suppression_jobs.ask_import_of_csv, content=request.get_data())
+        return partial(suppression_jobs.create_csv_import, content=request.get_data())
     if request.mimetype != _JSON:
         raise ProblemError(415, "Send the list as text/csv, or as application/json.")
     try:
@@ -158,16 +174,32 @@ def _read() -> Callable[..., UUID]:
     except msgspec.ValidationError as error:
         raise invalid({"rows": [f"{error}."]}) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ProblemError(400, f"The body is no JSON: {error}.") from None
-    return partial(suppression_jobs.ask_import_of_rows, rows=rows)
+        raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
+    return partial(suppression_jobs.create_row_import, rows=rows)
 
 
-@contextmanager
-def _complaints() -> Iterator[None]:
-    try:
-        yield
-    except ListError as error:
-        raise invalid({"body": [str(error)]}) from None
+class Exports(Resource):
+    """Exports to files."""
+
+    rule = "/v1/suppressions/export"
+    tenancy = TenantAccess.OWN
+
+    @takes(Filters)
+    @answers(202, Job)
+    def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+        """Export matching entries as CSV that can be imported again. When the job is done, its file has them.
+
+        A value that a spreadsheet would run as a formula is written with an apostrophe, which an import removes again.
+        """
+        filters = read_filters({**body, "tenant": self.own_tenant(body.get("tenant"))}, self.deps.hasher)
+        with self.deps.engine.begin() as connection:
+            job_id = suppression_jobs.create_export(
+                connection, filters, asked_by=self.caller.name, tenant=self.caller.tenant, now=datetime.now(UTC)
+            )
+            self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
+            answer = queued(connection, job_id)
+        self.deps.doorbell.ring(JOBS)
+        return answer
 
 
 RESOURCES = (Imports, Exports)

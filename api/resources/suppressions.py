@@ -1,72 +1,192 @@
-"""Suppressions: whom not to write to, why, and since when."""
+"""Suppressions: add, lift and list them, and explain why an address is suppressed or is not."""
 
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from marshmallow import Schema, fields, validate
+
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
-from api.core.fields import page_of
+from api.core.fields import Instant, PageQuery, Strict, asked, identifier, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import suppression_checks, suppression_files
-from api.resources.suppression_fields import (
-    DomainLiftQuery,
-    Lifted,
-    LiftQuery,
-    NewSuppression,
-    Suppression,
-    SuppressionQuery,
-    Why,
-    given,
-    shown,
-    told,
-    wanted,
-)
+from api.resources.events import Event
+from api.resources.suppression_files import Filters, read_filters, tenant_field
 from shared import targets
-from shared.suppression import explain
-from shared.suppression import queries as suppression_pages
-from shared.suppression import store as suppressions
-from shared.suppression.explain import Case
-from shared.suppression.store import BeingImportedError, Entry, NewEntry
-from shared.targets import Target
-from shared.vocabulary import SuppressionOrigin
+from shared.errors import ConflictError
+from shared.suppression import csv_files, queries, store
+from shared.suppression.store import Entry, NewEntry
+from shared.targets import Target, TargetError
+from shared.vocabulary import Classification, MailType, SuppressionAction, SuppressionOrigin, SuppressionReason
 
-_IMPORT_TAKES_SECONDS = 30
+_IMPORT_SECONDS = 30
+
+
+def _note() -> fields.String:
+    length = validate.Length(max=csv_files.MAX_NOTE_LENGTH)
+    return fields.String(validate=length, metadata={"description": "A remark for people."})
+
+
+class SuppressionQuery(PageQuery, Filters):
+    """Which suppressions, and which part of the list."""
+
+
+class Suppression(Schema):
+    """An entry of the list. An address has one for each tenant, reason and origin."""
+
+    address = text("Null if the entry is about a domain, or the address was erased.")
+    domain = text("Null if the entry is about an address.")
+    reason = fields.String(metadata={"enum": list(map(str, SuppressionReason))})
+    classification = text("Classification of the failure that was the reason.")
+    types = fields.List(fields.String(), metadata={"description": "Which mail is suppressed."})
+    tenant = text("Null: it holds for all tenants.")
+    source = text("The source of the event or of the provider's list that the entry comes from.")
+    origin = fields.String(
+        metadata={"enum": list(map(str, SuppressionOrigin)), "description": "What put it on the list."}
+    )
+    since = Instant(metadata={"description": "When the reason arose."})
+    created_at = Instant()
+    expires_at = instant("Null: never.")
+    evidence_event_id = identifier("The event that caused it.", allow_none=True)
+    level = fields.Integer(
+        metadata={
+            "description": "How many times in a row the soft-bounce rule has suppressed the address; each level lasts"
+            " longer."
+        }
+    )
+    actor = text("The person or the API key that added it.")
+    note = text()
+
+
+class NewSuppression(Strict):
+    """An address or a domain to suppress."""
+
+    address = asked("One address, in any form; or `@` and a domain.")
+    domain = asked("Suppresses all addresses of this domain, but not of its subdomains.")
+    types = fields.List(
+        fields.Enum(MailType, by_value=True),
+        load_default=list(MailType),
+        validate=validate.Length(min=1),
+        metadata={"description": "Which mail; all mail if not given."},
+    )
+    tenant = tenant_field("For this tenant only.", load_default="")
+    reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
+    classification = fields.Enum(Classification, by_value=True)
+    expires_at = instant("When it ends; never if null or not given.")
+    note = _note()
+
+
+class LiftQuery(Strict):
+    """What to lift; everything if nothing is given."""
+
+    reason = fields.Enum(SuppressionReason, by_value=True, metadata={"description": "Only this reason."})
+    tenant = tenant_field("Only this tenant's entries; empty: only those for all tenants.")
+    note = _note()
+
+
+class DomainLiftQuery(LiftQuery):
+    """What to lift of a domain."""
+
+    domain = asked("The domain whose own entries are lifted.", required=True)
+
+
+class Lifted(Schema):
+    """What was lifted, and whether another entry still suppresses it (of its domain, or for another reason)."""
+
+    lifted = fields.List(fields.Nested(Suppression))
+    suppressed = fields.Boolean()
+
+
+class Step(Schema):
+    """One change of an entry."""
+
+    at = Instant()
+    action = fields.String(metadata={"enum": list(map(str, SuppressionAction))})
+    address = text()
+    domain = text()
+    reason = fields.String()
+    types = fields.List(fields.String())
+    tenant = text()
+    classification = text()
+    origin = fields.String()
+    source = text()
+    since = instant()
+    expires_at = instant()
+    level = fields.Integer()
+    event_id = identifier("The event that caused it.", allow_none=True)
+    actor = text()
+    note = text()
+
+
+class Lift(Schema):
+    """A lift: events that happened or were received before it suppress no more."""
+
+    lifted_at = Instant()
+    tenant = text("Null: for every tenant.")
+    reason = text("Null: for every reason.")
+    by_event = fields.Boolean(
+        metadata={"description": "True if the recipient subscribed again, false if a person lifted it."}
+    )
+
+
+class Why(Schema):
+    """Why something is suppressed, or is not."""
+
+    address = text()
+    domain = text()
+    suppressed = fields.Boolean()
+    entries = fields.List(fields.Nested(Suppression), metadata={"description": "Active entries."})
+    ended = fields.List(fields.Nested(Suppression), metadata={"description": "Expired entries."})
+    history = fields.List(fields.Nested(Step), metadata={"description": "Oldest first."})
+    lifts = fields.List(fields.Nested(Lift), metadata={"description": "All remembered lifts."})
+    events = fields.List(
+        fields.Nested(Event), metadata={"description": "The evidence, in the order in which it happened."}
+    )
+
+
+def read_target(body: dict[str, Any]) -> Target:
+    """Return the address or the domain that a body names. Raises ProblemError (422)."""
+    address, domain = body.get("address"), body.get("domain")
+    if (address is None) == (domain is None):
+        raise invalid({"address": ["Give either an address or a domain."]})
+    try:
+        return targets.read(address) if address is not None else targets.read_domain(domain or "")
+    except TargetError as error:
+        raise invalid({"address" if address is not None else "domain": [str(error)]}) from None
+
+
+def dump(entry: Entry) -> dict[str, Any]:
+    """Return an entry as the API shows it."""
+    return {**entry._asdict(), "tenant": entry.tenant or None}
 
 
 class _Lifting(Resource):
-    """What lifts suppressions."""
+    """A resource whose DELETE lifts suppressions."""
 
     def lift(self, target: Target, query: dict[str, Any]) -> dict[str, Any]:
-        """Lift what is asked for. Raises ProblemError: 404 where nothing was lifted, 503 where that must wait."""
+        """Lift the entries that match. Raises ProblemError: 404 if there are none, 503 while an import writes them."""
+        key, reason, tenant = self.deps.hasher.hash_target(target), query.get("reason"), query.get("tenant")
+        tenant, note = self.own_tenant(tenant), query.get("note")
         try:
-            lifted, case = self._lift(target, self.own_tenant(query.get("tenant")), query)
-        except BeingImportedError as error:
-            raise ProblemError(503, str(error), headers={"Retry-After": str(_IMPORT_TAKES_SECONDS)}) from None
+            with self.deps.engine.begin() as connection:
+                lifted = store.lift(
+                    connection, keys=[key], tenant=tenant, reason=reason, actor=self.caller.name, note=note
+                )
+                # By its key, not by its address: an erased address must not remain in the audit log.
+                self.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
+                now = datetime.now(UTC)
+                found = queries.explain(connection, target, self.deps.hasher, now, tenant=self.caller.tenant)
+        except ConflictError as error:
+            raise ProblemError(503, str(error), headers={"Retry-After": str(_IMPORT_SECONDS)}) from None
         if not lifted:
             raise ProblemError(
                 404,
-                f"Nothing that was asked for suppresses {target.name}. That it was to be lifted is remembered:"
-                " nothing that happened until now will suppress it when it is heard of later.",
+                f"No matching entry suppresses {target.name}. The lift is remembered: events that happened until now"
+                " will not suppress it when they arrive later.",
             )
-        return {"lifted": [shown(entry) for entry in lifted], "suppressed": case.is_suppressed}
-
-    def _lift(self, target: Target, tenant: str | None, query: dict[str, Any]) -> tuple[list[Entry], Case]:
-        key, reason = self.deps.keys.of(target), query.get("reason")
-        with self.deps.engine.begin() as connection:
-            lifted = suppressions.lift(
-                connection,
-                keys=[key],
-                tenant=tenant,
-                reason=reason,
-                actor=self.caller.name,
-                note=query.get("note"),
-            )
-            # By its key, not by its address: what is erased is erased here, too.
-            self.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
-            now = datetime.now(UTC)
-            return lifted, explain.why(connection, target, self.deps.keys, now, tenant=self.caller.tenant)
+        return {"lifted": [dump(entry) for entry in lifted], "suppressed": found.is_suppressed}
 
 
 class Suppressions(_Lifting):
@@ -78,23 +198,23 @@ class Suppressions(_Lifting):
     @takes(SuppressionQuery, location="query")
     @answers(200, page_of(Suppression, "SuppressionPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List suppressions, those announced last first."""
-        asked = wanted({**query, "tenant": self.own_tenant(query.get("tenant"))}, self.deps.keys)
+        """List suppressions, the most recently announced first."""
+        filters = read_filters({**query, "tenant": self.own_tenant(query.get("tenant"))}, self.deps.hasher)
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
         with self.deps.engine.begin() as connection:
-            page = suppression_pages.listed(connection, datetime.now(UTC), asked, after=after, limit=query["limit"])
-        return {"items": [shown(entry) for entry in page.items], "next_cursor": pagination.encode(page.next)}
+            page = queries.list_newest(connection, datetime.now(UTC), filters, after=after, limit=query["limit"])
+        return {"items": [dump(entry) for entry in page.items], "next_cursor": pagination.encode(page.next)}
 
     @takes(NewSuppression)
     @answers(201, Suppression)
-    @also_answers(200, schema=Suppression, description="It was there already")
+    @also_answers(200, schema=Suppression, description="It existed already.")
     def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
-        """Suppress an address or a domain. Idempotent: it replaces what was asked for with this reason before."""
-        target, now = given(body), datetime.now(UTC)
+        """Suppress an address or a domain. Idempotent: it replaces the earlier request with the same reason."""
+        target, now = read_target(body), datetime.now(UTC)
         if body.get("expires_at") is not None and body["expires_at"] <= now:
             raise invalid({"expires_at": ["Must be in the future."]})
         new = NewEntry(
-            key=self.deps.keys.of(target),
+            key=self.deps.hasher.hash_target(target),
             address=target.address,
             domain=target.domain,
             reason=body["reason"],
@@ -108,19 +228,19 @@ class Suppressions(_Lifting):
             note=body.get("note"),
         )
         with self.deps.engine.begin() as connection:
-            added = suppressions.add(connection, [new], now)
-            wishes = {name: value for name, value in body.items() if name in ("reason", "types", "expires_at")}
-            self.audit(connection, "suppression.added", f"suppression:{new.key}", **wishes, of=new.tenant)
-            entries = suppressions.find(connection, new.key)
-        place = (new.tenant, new.reason, new.origin)
-        (entry,) = (entry for entry in entries if (entry.tenant, entry.reason, entry.origin) == place)
-        return shown(entry), 201 if added else 200, {"Location": f"/v1/suppressions/{quote(target.name)}"}
+            added = store.add(connection, [new], now)
+            details = {name: value for name, value in body.items() if name in ("reason", "types", "expires_at")}
+            self.audit(connection, "suppression.added", f"suppression:{new.key}", **details, of=new.tenant)
+            entries = queries.get_entries(connection, new.key)
+        wanted = (new.tenant, new.reason, new.origin)
+        (entry,) = (entry for entry in entries if (entry.tenant, entry.reason, entry.origin) == wanted)
+        return dump(entry), 201 if added else 200, {"Location": f"/v1/suppressions/{quote(target.name)}"}
 
     @takes(DomainLiftQuery, location="query")
     @answers(200, Lifted)
     def delete(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Lift the suppression of a domain, as that of an address is lifted."""
-        return self.lift(given({"domain": query["domain"]}), query)
+        """Lift the suppression of a domain, in the same way as that of an address."""
+        return self.lift(read_target({"domain": query["domain"]}), query)
 
 
 class OneAddress(_Lifting):
@@ -133,20 +253,30 @@ class OneAddress(_Lifting):
     def get(self, address: str) -> dict[str, Any]:
         """Show why an address is suppressed, or is not.
 
-        What suppresses it and its domain, all that was ever added, lifted and ended, and the events behind it.
+        Returns the entries of the address and its domain, their history, all lifts, and the events that are the
+        evidence.
         """
-        now = datetime.now(UTC)
+        target, now = targets.named(address), datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            tenant = self.caller.tenant
-            return told(explain.why(connection, targets.named(address), self.deps.keys, now, tenant=tenant))
+            found = queries.explain(connection, target, self.deps.hasher, now, tenant=self.caller.tenant)
+        return {
+            "address": target.address,
+            "domain": target.domain,
+            "suppressed": found.is_suppressed,
+            "entries": [dump(entry) for entry in found.entries],
+            "ended": [dump(entry) for entry in found.ended],
+            "history": [{**step, "tenant": step["tenant"] or None} for step in found.history],
+            "lifts": found.lifts,
+            "events": found.events,
+        }
 
     @takes(LiftQuery, location="query")
     @answers(200, Lifted)
     def delete(self, query: dict[str, Any], address: str) -> dict[str, Any]:
-        """Lift what suppresses an address, or `@` and a domain.
+        """Lift the suppression of an address, or of `@` and a domain.
 
-        Nothing that happened or was received until now will suppress it again, whenever it is heard of or processed
-        again. 404 where nothing suppressed it, and that is remembered all the same.
+        Nothing that happened or was received until now will suppress it again, even if it arrives or is processed
+        again later. 404 if nothing suppressed it; the lift is remembered all the same.
         """
         return self.lift(targets.named(address), query)
 

@@ -115,7 +115,7 @@ def _drain(worker: WorkerContext, bodies: int, switched_off: tuple[str, ...]) ->
         if "counts" in switched_off:
             stack.enter_context(patch.object(process_receipts, "tallies", lambda _rules: ()))
         if "suppression" in switched_off:
-            stack.enter_context(patch.object(suppression_evaluator, "judge", lambda *_: 0))
+            stack.enter_context(patch.object(suppression_evaluator, "apply_events", lambda *_: 0))
         before, own = sampling.cpu_seconds(_backends(worker)), time.process_time()
         done = process_receipts.drain(worker, longest_run_seconds=600)
         own = time.process_time() - own

@@ -20,7 +20,7 @@ from shared.encryption import Vault
 from shared.postgres import engine
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, SuppressionOrigin, SuppressionReason
 
@@ -71,11 +71,11 @@ def _fill(side: Tidings, entries: int, listed: Sequence[str]) -> str:
     return bearer
 
 
-def _add(connection: Connection, keys: RecipientKeys, addresses: Sequence[str]) -> None:
+def _add(connection: Connection, keys: RecipientHasher, addresses: Sequence[str]) -> None:
     now = datetime.now(UTC)
     entries = [
         NewEntry(
-            key=keys.of_address(address),
+            key=keys.hash_address(address),
             address=address,
             domain=None,
             reason=SuppressionReason.MANUAL,

@@ -56,8 +56,8 @@ def diagnose(
         raise click.UsageError("Say which: --request-id, --smtp-id, --message-id, --recipient or --delivery.")
     asked = Wanted(source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient)
     with context.opened(data) as bench, bench.engine.begin() as connection:
-        keys = recipient_hashes.load(connection, bench.vault)
-        desk = Desk(connection=connection, keys=keys, vault=bench.vault, now=datetime.now(UTC))
+        hasher = recipient_hashes.load(connection, bench.vault)
+        desk = Desk(connection=connection, hasher=hasher, vault=bench.vault, now=datetime.now(UTC))
         found = diagnosis.wanted(desk, asked)
     if as_json:
         click.echo(msgspec.json.encode([_plain(one) for one in found]).decode())

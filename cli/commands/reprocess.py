@@ -136,7 +136,7 @@ def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None
             (old.status or "nothing" if old else "nothing", new.status or "nothing" if new else "nothing")
             for old, new in found.states
         )
-        suppressions.update((told.action, told.shown["reason"]) for told in found.suppressions)
+        suppressions.update((told.action, told.entry["reason"]) for told in found.suppressions)
     console.print(f"{len(chosen)} receipts gave {before} events and would give {after}.")
     table = Table("recipients", "status now", "status then", title="States that would change")
     for (old, new), count in changes.most_common():

@@ -1,4 +1,4 @@
-"""`tidings suppressions import|export|erase`: work that may take long, done by a job."""
+"""`tidings suppressions import|export|erase`: done by jobs."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,34 +18,40 @@ from shared.erasure.matching import parse_address
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import recipient_hashes
 from shared.suppression.csv_files import Defaults
-from shared.suppression.queries import Wanted
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.queries import SuppressionFilters
+from shared.suppression.recipient_hashes import RecipientHasher
 from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionReason
 
 types_option = click.option(
-    "--type", "types", type=OneOf(MailType), multiple=True, help="Which mail; may be given twice. All, if not given."
+    "--type",
+    "types",
+    type=OneOf(MailType),
+    multiple=True,
+    help="Which mail; may be given twice. All mail if not given.",
 )
 
 
 @click.command("import")
 @click.argument("file", type=click.File("rb"))
 @types_option
-@click.option("--tenant", default="", help="For this tenant, where a line names none.")
+@click.option("--tenant", default="", help="The tenant for lines that name none.")
 @click.option(
     "--reason",
     type=OneOf(SuppressionReason),
     default=SuppressionReason.MANUAL.value,
     show_default=True,
-    help="Where a line has none.",
+    help="The reason for lines that name none.",
 )
-@click.option("--skip-bad-lines", is_flag=True, help="Import the others; otherwise one bad line stops all of it.")
+@click.option(
+    "--skip-bad-lines", is_flag=True, help="Import the good lines; otherwise one bad line stops the whole import."
+)
 @click.option(
     "--replace",
     is_flag=True,
-    help="Let a line take the place of what imports said of the same before; otherwise that stays as wide as it is:"
-    " for the mail of both, until the later end.",
+    help="Replace entries of earlier imports; otherwise such an entry suppresses the mail of both, until the later"
+    " end.",
 )
-@click.option("--no-wait", is_flag=True, help="Leave it to the workers.")
+@click.option("--no-wait", is_flag=True, help="Leave the job to the workers.")
 @context.data_option
 def import_file(
     file: IO[bytes],
@@ -57,16 +63,16 @@ def import_file(
     no_wait: bool,
     data: Path,
 ) -> None:
-    """Put a CSV file on the list, all of it or nothing; - is standard input.
+    """Import a whole CSV file, or nothing of it; - is standard input.
 
-    Its first line names the columns: address (or email, recipient) or domain, and if you like types, reason, tenant,
-    expires_at, note, classification; others are passed over.
+    Its first line names the columns: address (or email, recipient) or domain; optionally types, reason, tenant,
+    expires_at, note, classification. Other columns are ignored.
     """
     defaults = Defaults(types=frozenset(types) or ALL_MAIL, reason=reason, tenant=tenant)
     content = file.read()
     with context.opened(data) as bench:
         with bench.engine.begin() as connection:
-            job_id = suppression_jobs.ask_import_of_csv(
+            job_id = suppression_jobs.create_csv_import(
                 connection,
                 content,
                 defaults,
@@ -76,15 +82,15 @@ def import_file(
                 now=datetime.now(UTC),
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
-        _do(bench, job_id, no_wait=no_wait)
+        _run(bench, job_id, no_wait=no_wait)
 
 
 @click.command
 @jobs.output_option
-@click.option("--domain", help="About this domain, or about an address of it.")
+@click.option("--domain", help="Entries of this domain, or of an address of it.")
 @click.option("--reason", type=OneOf(SuppressionReason))
-@click.option("--tenant", help="Of this tenant; '' for those that hold for all.")
-@click.option("--ended", is_flag=True, help="Also those whose time is over.")
+@click.option("--tenant", help="Entries of this tenant; '' for those for all tenants.")
+@click.option("--ended", is_flag=True, help="Include expired entries.")
 @context.data_option
 def export(
     output: Path | None,
@@ -94,8 +100,8 @@ def export(
     ended: bool,
     data: Path,
 ) -> None:
-    """Write the list to a CSV file that can be imported again."""
-    wanted = Wanted(
+    """Export the list to a CSV file that can be imported again."""
+    filters = SuppressionFilters(
         domain=targets.read_domain(domain).domain if domain else None,
         reason=reason,
         tenant=tenant,
@@ -104,7 +110,9 @@ def export(
     console = Console(stderr=True)
     with context.opened(data) as bench:
         with bench.engine.begin() as connection:
-            job_id = suppression_jobs.ask_export(connection, wanted, asked_by=context.person(), now=datetime.now(UTC))
+            job_id = suppression_jobs.create_export(
+                connection, filters, asked_by=context.person(), now=datetime.now(UTC)
+            )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
         job = jobs.work(console, bench, job_id)
         if job.state is JobState.DONE:
@@ -116,7 +124,7 @@ def export(
 @click.command
 @click.argument("address")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--no-wait", is_flag=True, help="Leave it to the workers.")
+@click.option("--no-wait", is_flag=True, help="Leave the job to the workers.")
 @context.data_option
 def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
     """Erase an address. It stays suppressed if it is.
@@ -129,26 +137,26 @@ def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
             f"Erase {meant} everywhere? Stored requests that contain it are deleted. This cannot be undone.", abort=True
         )
     with context.opened(data) as bench:
-        keys = keys_of(bench)
+        hasher = load_hasher(bench)
         with bench.engine.begin() as connection:
-            job_id = suppression_jobs.ask_erasure(
-                connection, meant, keys, bench.vault, asked_by=context.person(), now=datetime.now(UTC)
+            job_id = suppression_jobs.create_erasure(
+                connection, meant, hasher, bench.vault, asked_by=context.person(), now=datetime.now(UTC)
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
-        _do(bench, job_id, no_wait=no_wait)
+        _run(bench, job_id, no_wait=no_wait)
 
 
-def _do(bench: Workbench, job_id: UUID, *, no_wait: bool) -> None:
-    """Do a job here, or leave it to the workers; say what became of it."""
+def _run(bench: Workbench, job_id: UUID, *, no_wait: bool) -> None:
+    """Run a job in this process and print its result, or leave it to the workers."""
     console = context.console()
     if no_wait:
         bench.ring(JOBS)
-        console.print(f"Asked for: `tidings jobs wait {job_id}` waits for it.", highlight=False)
+        console.print(f"The job is queued; `tidings jobs wait {job_id}` waits for it.", highlight=False)
         return
     jobs.finish(console, jobs.work(console, bench, job_id))
 
 
-def keys_of(bench: Workbench) -> RecipientKeys:
-    """By what the list knows recipients."""
+def load_hasher(bench: Workbench) -> RecipientHasher:
+    """Return the hasher of recipients, by whose hashes the list knows them."""
     with bench.engine.begin() as connection:
         return recipient_hashes.load(connection, bench.vault)

@@ -1,7 +1,6 @@
-"""`tidings suppressions`: whom not to write to, and why."""
+"""`tidings suppressions`: add, lift, list, check and explain suppressions."""
 
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,40 +9,36 @@ import msgspec
 from rich.markup import escape
 
 from cli import context
-from cli.commands.suppression_files import erase, export, import_file, keys_of, types_option
+from cli.commands.suppression_files import erase, export, import_file, load_hasher, types_option
 from cli.commands.suppression_sync import pull, push
-from cli.context import Workbench
 from cli.formatting import pages
 from cli.formatting import suppressions as formatting_suppressions
 from cli.options import MOMENT, OneOf
 from shared import targets
-from shared.suppression import check as suppression_check
-from shared.suppression import explain
-from shared.suppression import queries as suppression_pages
-from shared.suppression import store as stored
-from shared.suppression.csv_files import LONGEST_NOTE
-from shared.suppression.queries import Wanted
+from shared.suppression import queries, store
+from shared.suppression.csv_files import MAX_NOTE_LENGTH
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import Entry, NewEntry
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
-_CHECKED_AT_ONCE = 10_000
+_ADDRESSES_PER_CHECK = 10_000
 _REASONS = OneOf(SuppressionReason)
 _TYPES = OneOf(MailType)
 
 
-def _of_length(_context: click.Context, _parameter: click.Parameter, note: str | None) -> str | None:
-    if note is not None and len(note) > LONGEST_NOTE:
-        raise click.BadParameter(f"It may have {LONGEST_NOTE} characters.")
+def _validate_note(_context: click.Context, _parameter: click.Parameter, note: str | None) -> str | None:
+    if note is not None and len(note) > MAX_NOTE_LENGTH:
+        raise click.BadParameter(f"It has {len(note)} characters; at most {MAX_NOTE_LENGTH} characters are allowed.")
     return note
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_note_option = click.option("--note", callback=_of_length, help="For people.")
+_note_option = click.option("--note", callback=_validate_note, help="A remark for people.")
 
 
 @click.group
 def suppressions() -> None:
-    """Say whom not to write to, and ask why somebody is not written to.
+    """Manage the suppression list: addresses and domains that must not get mail.
 
     TARGET is an address in any form, or @ and a domain.
     """
@@ -54,13 +49,13 @@ for command in (import_file, export, erase, push, pull):
 
 
 @suppressions.command("list")
-@click.option("--domain", help="About this domain, or about an address of it.")
+@click.option("--domain", help="Entries of this domain, or of an address of it.")
 @click.option("--reason", type=_REASONS)
-@click.option("--origin", type=OneOf(SuppressionOrigin), help="Who says so.")
-@click.option("--tenant", help="Of this tenant; '' for those that hold for all.")
-@click.option("--source", help="From events or the list of this source.")
+@click.option("--origin", type=OneOf(SuppressionOrigin), help="What put them on the list.")
+@click.option("--tenant", help="Entries of this tenant; '' for those for all tenants.")
+@click.option("--source", help="Entries from events of this source, or from its provider's list.")
 @click.option("--type", "kind", type=_TYPES)
-@click.option("--ended", is_flag=True, help="Those whose time is over, instead of those that suppress now.")
+@click.option("--ended", is_flag=True, help="List expired entries instead of active ones.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @_json_option
 @context.data_option
@@ -76,8 +71,8 @@ def list_suppressions(
     as_json: bool,
     data: Path,
 ) -> None:
-    """List suppressions, those announced last first."""
-    wanted = Wanted(
+    """List suppressions, the most recently announced first."""
+    filters = SuppressionFilters(
         domain=targets.read_domain(domain).domain if domain else None,
         reason=reason,
         origin=origin,
@@ -89,13 +84,13 @@ def list_suppressions(
     with context.opened(data) as bench, bench.engine.begin() as connection:
         now = datetime.now(UTC)
         page = pages.read(
-            lambda after, most: suppression_pages.listed(connection, now, wanted, after=after, limit=most), limit
+            lambda after, limit: queries.list_newest(connection, now, filters, after=after, limit=limit), limit
         )
     if as_json:
         click.echo(msgspec.json.encode([entry._asdict() for entry in page.items]).decode())
         return
     console = context.console()
-    console.print(formatting_suppressions.table(page.items) if page.items else "Nothing that fits is suppressed.")
+    console.print(formatting_suppressions.table(page.items) if page.items else "No matching suppressions.")
     if page.next is not None:
         console.print(f"… and older ones; these are the newest {len(page.items)}.")
 
@@ -103,9 +98,9 @@ def list_suppressions(
 @suppressions.command
 @click.argument("target")
 @types_option
-@click.option("--tenant", default="", help="For this tenant only.")
+@click.option("--tenant", default="", help="Suppress mail of this tenant only.")
 @click.option("--reason", type=_REASONS, default=SuppressionReason.MANUAL.value, show_default=True)
-@click.option("--until", type=MOMENT, help="Until then (UTC); for good, if not given.")
+@click.option("--until", type=MOMENT, help="When it ends (UTC); never if not given.")
 @_note_option
 @context.data_option
 def add(
@@ -123,7 +118,7 @@ def add(
         raise click.UsageError("--until must be in the future.")
     with context.opened(data) as bench:
         entry = NewEntry(
-            key=keys_of(bench).of(meant),
+            key=load_hasher(bench).hash_target(meant),
             address=meant.address,
             domain=meant.domain,
             reason=reason,
@@ -136,72 +131,70 @@ def add(
             note=note,
         )
         with bench.engine.begin() as connection:
-            told = stored.add(connection, [entry], now)
+            added = store.add(connection, [entry], now)
             about = f"suppression:{entry.key}"
             context.audit(connection, "suppression.added", about, reason=reason, types=entry.types, of=tenant)
-    click.echo(f"{meant.name} is suppressed." if told else f"{meant.name} was suppressed so already.")
+    click.echo(f"{meant.name} is suppressed." if added else f"{meant.name} is already suppressed in this way.")
 
 
 @suppressions.command
 @click.argument("target")
-@click.option("--reason", type=_REASONS, help="Only what has this reason.")
-@click.option("--tenant", help="Only what is of this tenant; '' for what holds for all.")
+@click.option("--reason", type=_REASONS, help="Lift only entries with this reason.")
+@click.option("--tenant", help="Lift only this tenant's entries; '' for those for all tenants.")
 @_note_option
 @context.data_option
 def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note: str | None, data: Path) -> None:
     """Lift the suppression of an address or a domain.
 
-    Nothing that happened or was received until now will suppress it again. Exits with 1 if nothing suppressed it,
-    which is remembered all the same.
+    Nothing that happened or was received until now will suppress it again. Exits with 1 if no matching entry
+    suppressed it; the lift is remembered all the same.
     """
     meant = targets.named(target)
     with context.opened(data) as bench:
-        keys = keys_of(bench)
+        hasher = load_hasher(bench)
+        key = hasher.hash_target(meant)
         with bench.engine.begin() as connection:
-            lifted = stored.lift(
-                connection,
-                keys=[keys.of(meant)],
-                tenant=tenant,
-                reason=reason,
-                actor=context.person(),
-                note=note,
-            )
-            about = f"suppression:{keys.of(meant)}"
-            context.audit(connection, "suppression.lifted", about, reason=reason, of=tenant)
-            case = explain.why(connection, meant, keys, datetime.now(UTC))
+            lifted = store.lift(connection, keys=[key], tenant=tenant, reason=reason, actor=context.person(), note=note)
+            context.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
+            explanation = queries.explain(connection, meant, hasher, datetime.now(UTC))
     console = context.console()
     if lifted:
         console.print("Lifted:", formatting_suppressions.table(lifted))
     else:
-        console.print(f"Nothing that was asked for suppressed {escape(meant.name)}. The lift is remembered.")
-    if case.is_suppressed:
-        console.print("It is suppressed still:", formatting_suppressions.table(case.entries))
+        console.print(f"No matching entry suppressed {escape(meant.name)}. The lift is remembered.")
+    if explanation.is_suppressed:
+        console.print("It is still suppressed:", formatting_suppressions.table(explanation.entries))
     if not lifted:
         click.get_current_context().exit(1)
 
 
 @suppressions.command
 @click.argument("addresses", nargs=-1)
-@click.option("--type", "kind", type=_TYPES, help="For this mail; for any, if not given.")
-@click.option("--tenant", help="For mail of this tenant, '' for mail of none; for any, if not given.")
+@click.option("--type", "kind", type=_TYPES, help="Check for this type of mail; for any type if not given.")
+@click.option("--tenant", help="Check for mail of this tenant; '' for mail of no tenant.")
 @_json_option
 @context.data_option
 def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None, as_json: bool, data: Path) -> None:
-    """Say which of these addresses are suppressed. Without any they are read from standard input, one a line.
+    """Check whether these addresses are suppressed. Without arguments, read them from standard input, one per line.
 
-    Exits with 1 if any is.
+    Exits with 1 if any address is suppressed.
     """
-    asked = list(addresses) or [line.strip() for line in sys.stdin if line.strip()]
+    given = list(addresses) or [line.strip() for line in sys.stdin if line.strip()]
+    found: list[Entry | None] = []
     with context.opened(data) as bench:
-        found = _check(bench, asked, kind, tenant)
+        hasher, now = load_hasher(bench), datetime.now(UTC)
+        for first in range(0, len(given), _ADDRESSES_PER_CHECK):
+            part = given[first : first + _ADDRESSES_PER_CHECK]
+            with bench.engine.begin() as connection:
+                found += queries.check_addresses(connection, part, hasher, now, type=kind, tenant=tenant)
     if as_json:
         results = [
             {"address": address, "suppressed": entry is not None, "entry": entry and entry._asdict()}
-            for address, entry in zip(asked, found, strict=True)
+            for address, entry in zip(given, found, strict=True)
         ]
         click.echo(msgspec.json.encode(results).decode())
     else:
-        formatting_suppressions.tell_checked(context.console(), asked, found)
+        formatting_suppressions.print_checked(context.console(), given, found)
     if any(found):
         click.get_current_context().exit(1)
 
@@ -211,22 +204,12 @@ def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None,
 @_json_option
 @context.data_option
 def why(target: str, as_json: bool, data: Path) -> None:
-    """Say why an address or a domain is suppressed, or is not: entries, history, and the events behind them."""
+    """Show why an address or a domain is suppressed, or is not: entries, history, and the events that caused them."""
     with context.opened(data) as bench:
-        keys = keys_of(bench)
+        hasher = load_hasher(bench)
         with bench.engine.begin() as connection:
-            case = explain.why(connection, targets.named(target), keys, datetime.now(UTC))
+            explanation = queries.explain(connection, targets.named(target), hasher, datetime.now(UTC))
     if as_json:
-        click.echo(formatting_suppressions.json_of(case))
+        click.echo(formatting_suppressions.to_json(explanation))
     else:
-        formatting_suppressions.tell(context.console(), case)
-
-
-def _check(bench: Workbench, asked: Sequence[str], kind: MailType | None, tenant: str | None) -> list[Entry | None]:
-    keys, now = keys_of(bench), datetime.now(UTC)
-    found: list[Entry | None] = []
-    for first in range(0, len(asked), _CHECKED_AT_ONCE):
-        some = asked[first : first + _CHECKED_AT_ONCE]
-        with bench.engine.begin() as connection:
-            found += suppression_check.check(connection, some, keys, now, type=kind, tenant=tenant)
-    return found
+        formatting_suppressions.print_explanation(context.console(), explanation)

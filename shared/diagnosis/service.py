@@ -38,7 +38,7 @@ from shared.sources import store as sources
 from shared.sources.source import open_source
 from shared.sources.store import SourceRow
 from shared.suppression import store as suppressions
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 from shared.vocabulary import EventType, ReceiptState, Status
 
 MOST_MESSAGES = 10
@@ -66,7 +66,7 @@ class Desk:
     """
 
     connection: Connection
-    keys: RecipientKeys
+    hasher: RecipientHasher
     vault: Vault
     now: datetime
     tenant: str | None = None
@@ -213,8 +213,8 @@ def _problem(row: SourceRow, vault: Vault) -> str | None:
 def _suppressed(desk: Desk, recipients: Iterable[str]) -> tuple[Suppressed, ...]:
     by_key = {}
     for recipient in recipients:
-        by_key[desk.keys.of_address(recipient)] = (recipient, False)
-        by_key[desk.keys.of_domain(recipient.rpartition("@")[2])] = (recipient, True)
+        by_key[desk.hasher.hash_address(recipient)] = (recipient, False)
+        by_key[desk.hasher.hash_domain(recipient.rpartition("@")[2])] = (recipient, True)
     found = suppressions.check(desk.connection, list(by_key), desk.now, tenant=desk.tenant)
     return tuple(
         Suppressed(

@@ -33,10 +33,9 @@ from shared.jobs.tables import job_files, jobs
 from shared.messages import rebuild
 from shared.messages.tables import events, recipient_states
 from shared.receipts.tables import parked_receipts, pending_receipts, receipts
-from shared.suppression import locks as suppression_locks
-from shared.suppression.history import Action
+from shared.suppression import store as suppression_store
 from shared.suppression.tables import soft_bounces
-from shared.vocabulary import JobState, ReceiptState
+from shared.vocabulary import JobState, ReceiptState, SuppressionAction
 
 _EVENT_IDS = (1 << ids.EVENTS_PER_RECEIPT_BITS) - 1
 _ERASED = "erased"
@@ -351,14 +350,14 @@ def pseudonymize_entries(connection: Connection, key: str, matcher: AddressMatch
 
     Waits for a transaction that is just adding this recipient; what is added later is news.
     """
-    suppression_locks.hold(connection, [key])
+    suppression_store.lock_exclusive(connection, [key])
     # Text: an INSERT from what an UPDATE returned, in one statement.
     erased = connection.exec_driver_sql(
         "WITH erased AS (UPDATE suppressions SET address = NULL WHERE key = %(key)s AND address IS NOT NULL"
         " RETURNING *)"
         " INSERT INTO suppression_history (key, tenant, at, action, reason, types, classification, origin, source_id,"
-        f" since, until, level, event_id, actor) SELECT key, tenant, %(now)s, '{Action.ERASED}', reason, types,"
-        " classification, origin, source_id, since, until, level, NULL, %(actor)s FROM erased",
+        f" since, until, level, event_id, actor) SELECT key, tenant, %(now)s, '{SuppressionAction.ERASED}', reason,"
+        " types, classification, origin, source_id, since, until, level, NULL, %(actor)s FROM erased",
         {"key": key, "actor": actor, "now": now},
     ).rowcount
     soft, earlier = soft_bounces.c, soft_bounces.alias("earlier")

@@ -25,10 +25,10 @@ from shared.receipts import store as receipts
 from shared.sources.source import Source
 from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import soft_bounces
-from shared.suppression.evidence import Told
+from shared.suppression.evidence import Changes
 from shared.suppression.policy import SuppressionPolicy
-from shared.suppression.recipient_hashes import RecipientKeys
-from shared.suppression.soft_bounce_store import Place
+from shared.suppression.recipient_hashes import RecipientHasher
+from shared.suppression.soft_bounce_store import RecipientTenant
 
 
 class NothingToReprocessError(TidingsError):
@@ -45,7 +45,7 @@ class Difference:
     events_before: int
     events_after: int
     states: Sequence[tuple[Standing | None, Standing | None]]
-    suppressions: Sequence[Told]
+    suppressions: Changes
 
     def as_json(self) -> dict[str, Any]:
         """The difference, as the API shows it."""
@@ -56,7 +56,7 @@ class Difference:
                 {"before": before and before._asdict(), "after": after and after._asdict()}
                 for before, after in self.states
             ],
-            "suppressions": [{"action": told.action, **told.shown} for told in self.suppressions],
+            "suppressions": [{"action": told.action, **told.entry} for told in self.suppressions],
         }
 
 
@@ -87,9 +87,9 @@ def replace(
     receipt_id: UUID,
     rows: Sequence[NewEvent],
     policy: SuppressionPolicy,
-    keys: RecipientKeys,
+    keys: RecipientHasher,
     now: datetime,
-) -> tuple[Difference, set[Place]]:
+) -> tuple[Difference, set[RecipientTenant]]:
     """Let a receipt say what these events say, instead of what it said before.
 
     Returns also who is going to be judged for their soft bounces, a moment later.
@@ -99,7 +99,7 @@ def replace(
     }
     rebuild.lock(connection, touched)
     before = rebuild.standings(connection, touched)
-    said = suppression_evaluator.before(connection, receipt_id)
+    said = suppression_evaluator.snapshot_receipt(connection, receipt_id)
     went = rebuild.forget(connection, receipt_id)
     came = rebuild.insert(connection, rows)
     rebuild.fold(connection, touched)
@@ -110,7 +110,7 @@ def replace(
         if _says(before.get(place)) != _says(after.get(place))
     ]
     rebuild.log_changes(connection, _told([row for row in rows if row.key not in went], differing))
-    told, to_be_judged = suppression_evaluator.rejudge(connection, policy, keys, said, rows, now)
+    told, to_be_judged = suppression_evaluator.reapply_receipt(connection, policy, keys, said, rows, now)
     return Difference(events_before=len(went), events_after=came, states=differing, suppressions=told), to_be_judged
 
 
@@ -119,7 +119,7 @@ def preview(
     source: Source,
     receipt_id: UUID,
     policy: SuppressionPolicy,
-    keys: RecipientKeys,
+    keys: RecipientHasher,
     now: datetime,
 ) -> Difference:
     """The difference that processing it again would make. The caller must roll back."""
@@ -132,7 +132,7 @@ def preview(
     rows = normalize.rows(source, receipt_id, received_at, body)
     difference, to_be_judged = replace(connection, receipt_id, rows, policy, keys, now)
     judged = soft_bounces.decide(connection, policy, keys, to_be_judged, now)
-    told = soft_bounces.carry_out(connection, judged, now)
+    told = soft_bounces.apply(connection, judged, now)
     return dataclasses.replace(difference, suppressions=[*difference.suppressions, *told])
 
 

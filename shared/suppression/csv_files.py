@@ -1,21 +1,22 @@
-"""Suppression lists as files: CSV with a header, as people and other systems export them, and as we do.
+"""Suppression lists as CSV files with a header: ours, and those that other products export.
 
-A file is read line by line, from any line on, so that a long one can be read in parts.
+A file is read line by line from any line on, so that a long one can be read in parts. What cannot be used raises
+InvalidFieldError with the column, its value and what is allowed.
 """
 
 import csv
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from shared import targets
-from shared.errors import TidingsError
+from shared.errors import InvalidFieldError
 from shared.targets import Target, TargetError
 from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
 
@@ -38,34 +39,28 @@ _REASONS = {
     **dict.fromkeys(("unsubscribed", "optout", "opt_out"), SuppressionReason.UNSUBSCRIBE),
     **dict.fromkeys(("manualsuppression", "manual_suppression"), SuppressionReason.MANUAL),
 }
-"""What others call them, in lower case and with underscores."""
+"""Other products' words, in lower case and with underscores."""
 
+MAX_TENANT_LENGTH = 512
+MAX_NOTE_LENGTH = 1000
+_MAX_VALUE_SHOWN = 60
+_MAX_RECORD_LINES = MAX_NOTE_LENGTH + 1
+"""A quotation mark that is open for longer is a stray one; it must not swallow the rest of the file."""
 _DELIMITERS = (",", ";", "\t")
 _BETWEEN_TYPES = re.compile(r"[\s|+,;]+")
 _BETWEEN_WORDS = re.compile(r"[\s-]+")
-LONGEST_TENANT = 512
-LONGEST_NOTE = 1000
-_MOST_LINES = LONGEST_NOTE + 1
-"""Of one record: beyond so many a quotation mark was meant otherwise, and does not swallow the rest of the file."""
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""What begins like this gets one apostrophe when it is written, and loses one when it is read."""
+"""A spreadsheet takes such a value for a formula. It is written with an apostrophe, which reading removes again."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = "\ufeff"
-
-
-class ListError(TidingsError):
-    """A file of which nothing can be read; the message says what it should be."""
-
-
-class LineError(TidingsError):
-    """A line that cannot be used; the message says what is wrong with it."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What holds where a line says nothing. The tenant '' stands for all.
+    """Values for what a line leaves empty. The tenant '' is all tenants.
 
-    `only_tenant` is the only one that a line may name, None any.
+    A line may name any tenant if `only_tenant` is None, otherwise only that one.
     """
 
     types: frozenset[MailType] = ALL_MAIL
@@ -75,8 +70,8 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """What one line says: whom not to write to, and until when; None for good."""
+class Row:
+    """One line of a list. `until` None is for good."""
 
     target: Target
     types: frozenset[MailType]
@@ -89,7 +84,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the file is made: what stands between values, and which column has what. `ignored` are of no meaning here."""
+    """The form of a file, read from its header: `columns` has None for columns that are `ignored`."""
 
     delimiter: str
     columns: Sequence[str | None]
@@ -98,7 +93,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One line, or several where a quoted value goes on, `number` being the first. `lines` is how many."""
+    """The text of one record, which begins at line `number` and spans `lines` lines."""
 
     number: int
     lines: int
@@ -106,151 +101,32 @@ class Record:
 
 
 def read_header(line: bytes) -> Layout:
-    """What the first line says of the others. Raises ListError."""
+    """Return the layout that the first line gives. Raises InvalidFieldError."""
     if line.startswith(_UTF_16):
-        raise ListError("The file is UTF-16; save it as CSV in UTF-8.")
+        raise InvalidFieldError("file", None, "The file is UTF-16; save it as CSV in UTF-8.")
     try:
         text = line.decode().removeprefix(_BOM).strip("\r\n")
     except UnicodeDecodeError:
-        raise ListError("The file is not UTF-8; save it as CSV in UTF-8.") from None
-    names = max((_split(text, delimiter) for delimiter in _DELIMITERS), key=_known)
+        raise InvalidFieldError("file", None, "The file is not UTF-8; save it as CSV in UTF-8.") from None
+    split = {delimiter: _split(text, delimiter) for delimiter in _DELIMITERS}
+    delimiter = max(_DELIMITERS, key=lambda mark: sum(_word(name) in _ALIASES for name in split[mark]))
+    names = split[delimiter]
     columns = [_ALIASES.get(_word(name)) for name in names]
     if "address" not in columns and "domain" not in columns:
-        raise ListError(
+        raise InvalidFieldError(
+            "file",
+            text,
             "The first line must name the columns, and one of them must be `address` (or `email`, `recipient`)"
-            f" or `domain`; it is {text[:200]!r}."
+            f" or `domain`; it is {text[:200]!r}.",
         )
     doubled = {name for name in columns if name and columns.count(name) > 1}
     if doubled:
-        raise ListError(f"The first line names {' and '.join(sorted(doubled))} more than once.")
-    delimiter = next(mark for mark in _DELIMITERS if _split(text, mark) == names)
-    strange = [name for name, column in zip(names, columns, strict=True) if column is None and name.strip()]
-    return Layout(delimiter=delimiter, columns=columns, ignored=list(map(without_nul, strange)))
-
-
-def records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Record]:
-    """The records of these lines, of which the first one has this number. Each line ends as it did in the file."""
-    waiting: deque[str] = deque()
-    source = map(_decoded, lines)
-    opening = re.compile(rf'(?:^|{re.escape(layout.delimiter)}) *"')
-    number = first
-    while (text := _next(waiting, source)) is not None:
-        taken = [text]
-        is_open = _is_odd(text) and opening.search(text) is not None
-        while is_open and len(taken) < _MOST_LINES and (following := _next(waiting, source)) is not None:
-            taken.append(following)
-            is_open = not _is_odd(following)
-        if is_open:
-            waiting.extendleft(reversed(taken[1:]))
-            taken = [text]
-        if "".join(taken).strip():
-            yield Record(number=number, lines=len(taken), text="".join(taken))
-        number += len(taken)
-
-
-def read_record(record: Record, layout: Layout, defaults: Defaults) -> Listed:
-    """What a record says. Raises LineError."""
-    if "\ufffd" in record.text:
-        raise LineError("it is not UTF-8")
-    try:
-        (values,) = csv.reader(StringIO(record.text, newline=""), delimiter=layout.delimiter, strict=True)
-    except (csv.Error, ValueError):
-        raise LineError("its quotation marks do not match") from None
-    if len(values) > len(layout.columns):
-        raise LineError(f"it has {len(values)} values, and the first line names {len(layout.columns)}")
-    return read_values(
-        {name: _meant(value) for name, value in zip(layout.columns, values, strict=False) if name is not None},
-        defaults,
-    )
-
-
-def read_row(text: bytes, defaults: Defaults) -> Listed:
-    """What a row says that was given as a JSON object. Raises LineError."""
-    try:
-        row = msgspec.json.decode(text, type=dict[str, str | list[str] | None])
-    except msgspec.MsgspecError:
-        raise LineError("it must be an object of texts") from None
-    unknown = row.keys() - set(COLUMNS)
-    if unknown:
-        raise LineError(f"{', '.join(sorted(unknown))} is not known; there are {', '.join(COLUMNS)}")
-    return read_values(
-        {name: " ".join(value) if isinstance(value, list) else value or "" for name, value in row.items()}, defaults
-    )
-
-
-def read_values(values: Mapping[str, str], defaults: Defaults) -> Listed:
-    """What these values say, by column. Raises LineError."""
-    given = {name: value.strip() for name, value in values.items()}
-    if any("\0" in value for value in given.values()):
-        raise LineError("it contains NUL")
-    note = given.get("note", "")
-    if len(note) > LONGEST_NOTE:
-        raise LineError(f"its note is longer than {LONGEST_NOTE} characters")
-    tenant = given.get("tenant") or defaults.tenant
-    if len(tenant) > LONGEST_TENANT:
-        raise LineError(f"its tenant is longer than {LONGEST_TENANT} characters")
-    if defaults.only_tenant not in (None, tenant):
-        raise LineError("its tenant is not that of the key that the list was sent with")
-    return Listed(
-        target=_target(given.get("address", ""), given.get("domain", "")),
-        types=read_types(given.get("types", "")) or defaults.types,
-        reason=_reason(given.get("reason", "")) or defaults.reason,
-        tenant=tenant,
-        until=_moment(given.get("expires_at", "")),
-        note=note or None,
-        classification=_classification(given.get("classification", "")),
-    )
-
-
-def read_types(text: str) -> frozenset[MailType] | None:
-    """The types of mail that are named, in words with any separator; None where there are none. Raises LineError."""
-    words = [word for word in _BETWEEN_TYPES.split(text.lower().replace("non-", "non_")) if word]
-    if words == ["all"]:
-        return ALL_MAIL
-    try:
-        return frozenset(map(MailType, words)) or None
-    except ValueError:
-        raise LineError(f"its types must be {' or '.join(MailType)}, not {text[:60]!r}") from None
-
-
-def without_nul(text: str) -> str:
-    """The text as PostgreSQL can keep it."""
-    return text.replace("\0", "\ufffd")
-
-
-@dataclass(slots=True)
-class Sheet:
-    """Writes CSV with the given columns. What a spreadsheet would take for a formula has an apostrophe before it."""
-
-    columns: Sequence[str]
-    _buffer: StringIO = field(default_factory=StringIO)
-
-    def header(self) -> None:
-        """The first line."""
-        self.line(dict(zip(self.columns, self.columns, strict=True)))
-
-    def line(self, values: Mapping[str, Any]) -> None:
-        """One more line; what is missing or None is empty, times are RFC 3339, several words have | between them."""
-        csv.writer(self._buffer).writerow([_guarded(_cell(values.get(name))) for name in self.columns])
-
-    def take(self) -> bytes:
-        """What was written since the last time, in UTF-8."""
-        written = self._buffer.getvalue()
-        self._buffer = StringIO()
-        return written.encode("utf-8", "replace")
-
-
-def _next(waiting: deque[str], source: Iterator[str]) -> str | None:
-    return waiting.popleft() if waiting else next(source, None)
-
-
-def _decoded(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
-
-
-def _is_odd(line: str) -> bool:
-    """Whether a quoted value begins in it or ends in it: the marks within one are doubled."""
-    return '"' in line and line.count('"') % 2 == 1
+        message = f"The first line names {' and '.join(sorted(doubled))} more than once."
+        raise InvalidFieldError("file", text, message)
+    ignored = [
+        without_nul(name) for name, column in zip(names, columns, strict=True) if column is None and name.strip()
+    ]
+    return Layout(delimiter=delimiter, columns=columns, ignored=ignored)
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -260,67 +136,175 @@ def _split(text: str, delimiter: str) -> list[str]:
         return [text]
 
 
-def _known(names: Sequence[str]) -> int:
-    return sum(_word(name) in _ALIASES for name in names)
-
-
 def _word(text: str) -> str:
     return _BETWEEN_WORDS.sub("_", text.strip().lower())
 
 
-def _target(address: str, domain: str) -> Target:
-    if address and domain:
-        raise LineError("it has both an address and a domain")
-    if not (address or domain):
-        raise LineError("it has neither an address nor a domain")
+def records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Record]:
+    """Yield the records of these lines, which include their line ends; `first` is the number of the first line."""
+    pushed_back: deque[str] = deque()
+    source = (line.decode("utf-8", "replace") for line in lines)
+    opening = re.compile(rf'(?:^|{re.escape(layout.delimiter)}) *"')
+
+    def next_line() -> str | None:
+        return pushed_back.popleft() if pushed_back else next(source, None)
+
+    def has_odd_quotes(line: str) -> bool:
+        """Return whether a quoted value begins or ends in the line: quotation marks within one are doubled."""
+        return line.count('"') % 2 == 1
+
+    number = first
+    while (text := next_line()) is not None:
+        taken = [text]
+        is_open = has_odd_quotes(text) and opening.search(text) is not None
+        while is_open and len(taken) < _MAX_RECORD_LINES and (following := next_line()) is not None:
+            taken.append(following)
+            is_open = not has_odd_quotes(following)
+        if is_open:
+            pushed_back.extendleft(reversed(taken[1:]))
+            taken = [text]
+        if "".join(taken).strip():
+            yield Record(number=number, lines=len(taken), text="".join(taken))
+        number += len(taken)
+
+
+def read_record(record: Record, layout: Layout, defaults: Defaults) -> Row:
+    """Return what a record says. Raises InvalidFieldError."""
+    if "\ufffd" in record.text:
+        raise InvalidFieldError("line", None, "it is not UTF-8")
     try:
-        return targets.read_listed(address) if address else targets.read_domain(domain)
+        (values,) = csv.reader(StringIO(record.text, newline=""), delimiter=layout.delimiter, strict=True)
+    except (csv.Error, ValueError):
+        raise InvalidFieldError("line", None, "its quotation marks do not match") from None
+    if len(values) > len(layout.columns):
+        message = f"it has {len(values)} values, and the first line names {len(layout.columns)} columns"
+        raise InvalidFieldError("line", None, message)
+    given: dict[str, str] = {}
+    for name, value in zip(layout.columns, values, strict=False):
+        if name is not None:
+            text = value.strip()
+            given[name] = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    return read_values(given, defaults)
+
+
+def read_row(text: bytes, defaults: Defaults) -> Row:
+    """Return what a row says that was given as a JSON object. Raises InvalidFieldError."""
+    try:
+        row = msgspec.json.decode(text, type=dict[str, str | list[str] | None])
+    except msgspec.MsgspecError:
+        raise InvalidFieldError("line", None, "it must be a JSON object whose values are texts") from None
+    unknown = row.keys() - set(COLUMNS)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise InvalidFieldError(names, None, f"{names} is not a column; the columns are {', '.join(COLUMNS)}")
+    return read_values(
+        {name: " ".join(value) if isinstance(value, list) else value or "" for name, value in row.items()}, defaults
+    )
+
+
+def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
+    """Return what these values say, by column. Raises InvalidFieldError."""
+    given = {name: value.strip() for name, value in values.items()}
+    for name, value in given.items():
+        if "\0" in value:
+            raise InvalidFieldError(name, value, "it contains NUL")
+    note, tenant = given.get("note", ""), given.get("tenant") or defaults.tenant
+    for name, text, limit in (("note", note, MAX_NOTE_LENGTH), ("tenant", tenant, MAX_TENANT_LENGTH)):
+        if len(text) > limit:
+            raise InvalidFieldError(name, text, f"its {name} has {len(text)} characters; at most {limit} are allowed")
+    if defaults.only_tenant not in (None, tenant):
+        message = f"its tenant is {tenant[:_MAX_VALUE_SHOWN]!r}, but your API key is for another tenant"
+        raise InvalidFieldError("tenant", tenant, message)
+    address, domain = given.get("address", ""), given.get("domain", "")
+    if bool(address) is bool(domain):
+        has = "both an address and a domain" if address else "neither an address nor a domain"
+        raise InvalidFieldError("address", address, f"it has {has}; give one of them")
+    try:
+        target = targets.read_listed(address) if address else targets.read_domain(domain)
     except TargetError as error:
-        raise LineError(str(error)) from None
+        raise InvalidFieldError("address" if address else "domain", address or domain, str(error)) from None
+    reason = _convert(
+        "reason",
+        given.get("reason", ""),
+        lambda text: _REASONS[_word(text)],
+        f"it must be one of {', '.join(SuppressionReason)}",
+    )
+    return Row(
+        target=target,
+        types=read_types(given.get("types", "")) or defaults.types,
+        reason=reason or defaults.reason,
+        tenant=tenant,
+        until=_convert(
+            "expires_at",
+            given.get("expires_at", ""),
+            _read_time,
+            "it must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z",
+        ),
+        note=note or None,
+        classification=_convert(
+            "classification",
+            given.get("classification", ""),
+            lambda text: Classification(_word(text)),
+            "docs/classification.md lists the allowed ones",
+        ),
+    )
 
 
-def _reason(text: str) -> SuppressionReason | None:
-    if not text:
-        return None
-    found = _REASONS.get(_word(text))
-    if found is None:
-        raise LineError(f"its reason must be one of {', '.join(SuppressionReason)}, not {text[:60]!r}")
-    return found
+def read_types(text: str) -> frozenset[MailType] | None:
+    """Return the types of mail that a text names, with any separators; None for none. Raises InvalidFieldError."""
+    words = [word for word in _BETWEEN_TYPES.split(text.lower().replace("non-", "non_")) if word]
+    if words == ["all"]:
+        return ALL_MAIL
+    expected = f"it must be {' or '.join(MailType)}, several separated by |, or all"
+    return _convert("types", text if words else "", lambda _: frozenset(map(MailType, words)), expected)
 
 
-def _classification(text: str) -> Classification | None:
-    if not text:
-        return None
+def _read_time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _convert(column: str, text: str, convert: Callable[[str], T], expected: str) -> T | None:
+    """Return the converted value, None for an empty one. Raises InvalidFieldError."""
     try:
-        return Classification(_word(text))
-    except ValueError:
-        raise LineError(f"its classification is not known: {text[:60]!r}") from None
+        return convert(text) if text else None
+    except (ValueError, KeyError, OverflowError):
+        message = f"its {column} is {text[:_MAX_VALUE_SHOWN]!r}; {expected}"
+        raise InvalidFieldError(column, text, message) from None
 
 
-def _moment(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise LineError(
-            f"its expires_at must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z, not {text[:60]!r}"
-        ) from None
+def without_nul(text: str) -> str:
+    """Return the text as PostgreSQL can store it."""
+    return text.replace("\0", "\ufffd")
 
 
-def _guarded(text: str) -> str:
-    return f"'{text}" if _FORMULA.match(text) else text
+class CsvWriter:
+    """Writes CSV with the given columns, in parts. Values that a spreadsheet would run as formulas are escaped."""
 
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._buffer = StringIO()
 
-def _meant(text: str) -> str:
-    text = text.strip()
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    def write_header(self) -> None:
+        """Write the names of the columns."""
+        csv.writer(self._buffer).writerow(self._columns)
 
+    def write_row(self, values: Mapping[str, Any]) -> None:
+        """Write one line. None is empty, times are RFC 3339, several words are separated by |."""
+        cells = []
+        for name in self._columns:
+            value = values.get(name)
+            if isinstance(value, datetime):
+                text = value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            elif isinstance(value, frozenset | list | tuple):
+                text = "|".join(sorted(value))
+            else:
+                text = "" if value is None else str(value)
+            cells.append(f"'{text}" if _FORMULA.match(text) else text)
+        csv.writer(self._buffer).writerow(cells)
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return "|".join(sorted(value)) if isinstance(value, frozenset | list | tuple) else str(value)
+    def take(self) -> bytes:
+        """Return what was written since the last call, in UTF-8."""
+        written = self._buffer.getvalue()
+        self._buffer = StringIO()
+        return written.encode("utf-8", "replace")

@@ -1,225 +1,212 @@
-"""What events mean for the suppression list: judged in the transaction that keeps them.
+"""Applies events to the suppression list, in the transaction that stores them.
 
-What is decided is in `shared.suppression.policy`. A batch without failures, complaints and the like costs one look
-at the few addresses that several soft bounces have suppressed: a delivery shows that the mailbox works again.
+`shared.suppression.policy` decides. A batch without failures, complaints and the like costs one look-up of the few
+addresses that soft bounces have suppressed: a delivery shows that the mailbox works again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from shared import ids
 from shared.messages.store import NewEvent
-from shared.suppression import evidence, recipient_hashes, soft_bounce_store
-from shared.suppression import locks as suppression_locks
+from shared.suppression import evidence, recipient_hashes, soft_bounce_store, store
 from shared.suppression import policy as suppression_policy
-from shared.suppression.evidence import Evidence, KeptEvent, Resubscription, Support, Told
+from shared.suppression.evidence import Changes, Evidence, Resubscription, Support
 from shared.suppression.policy import SOFT_EVENTS, SuppressionPolicy
-from shared.suppression.recipient_hashes import RecipientKeys
-from shared.suppression.soft_bounce_store import Place
+from shared.suppression.recipient_hashes import RecipientHasher
+from shared.suppression.soft_bounce_store import NewSoftBounce, RecipientTenant
 from shared.vocabulary import Classification, EventType
 
 _SUPPRESSING = frozenset({EventType.BOUNCED, EventType.FAILED, EventType.COMPLAINED, EventType.UNSUBSCRIBED})
-_DELIVERED = EventType.DELIVERED
-_HEARD = _SUPPRESSING | SOFT_EVENTS | {EventType.SUBSCRIBED, _DELIVERED}
+_COLLECTED = _SUPPRESSING | SOFT_EVENTS | {EventType.SUBSCRIBED, EventType.DELIVERED}
 _LAST_POSITION = (1 << ids.EVENTS_PER_RECEIPT_BITS) - 2
 
-Happened = NewEvent | KeptEvent
-"""An event, as it comes or as it is kept."""
+AnyEvent = NewEvent | Row[Any]
+"""A new event, or a stored one as `evidence.list_events_…` returns it."""
 
 
 @dataclass(slots=True, kw_only=True)
-class _Heard:
-    """What a batch says, sorted by what is to be done."""
+class Signals:
+    """What a batch of events means for the list, sorted by what has to be written."""
 
     evidence: list[Evidence] = field(default_factory=list)
     resubscribed: list[Resubscription] = field(default_factory=list)
-    soft: list[soft_bounce_store.Heard] = field(default_factory=list)
+    soft_bounces: list[NewSoftBounce] = field(default_factory=list)
     delivered: set[str] = field(default_factory=set)
-    delivered_to_all: set[str] = field(default_factory=set)
+    delivered_messages: set[str] = field(default_factory=set)
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the recipients whose entries are to be written."""
+        return [*(new.key for new in self.evidence), *(new.key for new in self.resubscribed)]
 
 
-def judge(
-    connection: Connection, policy: SuppressionPolicy, keys: RecipientKeys, rows: Sequence[NewEvent], now: datetime
+def apply_events(
+    connection: Connection,
+    policy: SuppressionPolicy,
+    hasher: RecipientHasher,
+    events: Sequence[NewEvent],
+    now: datetime,
 ) -> int:
-    """Let these events, which are kept by now, change the suppression list; return how many entries came or went.
+    """Apply these events, which are stored already; return how many entries were added or removed.
 
-    Repetitions change nothing, and neither does the order in which batches come.
+    Repetitions change nothing, and neither does the order of the batches.
     """
-    heard = _hear(policy, keys, rows)
-    soft_bounce_store.wake(connection, heard.delivered, heard.delivered_to_all, now)
-    # Always before the locks of suppression are taken: in another order two batches could wait for one another.
-    soft_bounce_store.note(connection, heard.soft, now)
-    return len(_tell(connection, heard, now))
+    signals = _collect(policy, hasher, events)
+    soft_bounce_store.schedule_after_delivery(connection, signals.delivered, signals.delivered_messages, now)
+    # Before the locks of suppression are taken: in another order two batches could deadlock.
+    soft_bounce_store.add(connection, signals.soft_bounces, now)
+    return len(_write(connection, signals, now))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """What a receipt said before it is replaced: its events, and the addresses of the entries that stand by them."""
+class ReceiptSnapshot:
+    """A receipt's events before it is processed again, and the entries that they support, with their addresses."""
 
-    events: Sequence[KeptEvent]
-    supports: Mapping[Support, str | None]
+    events: Sequence[Row[Any]]
+    supported: Mapping[Support, str | None]
 
 
-def before(connection: Connection, receipt_id: UUID) -> Before:
-    """What the events of a receipt say that are kept."""
-    first, last = receipt_id, ids.event_id(receipt_id, _LAST_POSITION)
-    return Before(
-        events=evidence.kept_of_receipt(connection, first, last, _HEARD),
-        supports=evidence.of_receipt(connection, first, last),
+def snapshot_receipt(connection: Connection, receipt_id: UUID) -> ReceiptSnapshot:
+    """Return what the stored events of a receipt mean for the list."""
+    last = ids.event_id(receipt_id, _LAST_POSITION)
+    return ReceiptSnapshot(
+        events=evidence.list_events_between(connection, receipt_id, last, _COLLECTED),
+        supported=evidence.list_supported(connection, receipt_id, last),
     )
 
 
-def rejudge(
+def reapply_receipt(
     connection: Connection,
     policy: SuppressionPolicy,
-    keys: RecipientKeys,
-    said: Before,
-    rows: Sequence[NewEvent],
+    hasher: RecipientHasher,
+    before: ReceiptSnapshot,
+    events: Sequence[NewEvent],
     now: datetime,
-) -> tuple[list[Told], set[Place]]:
-    """Let a receipt's events, which are kept by now, mean what they mean instead of what it said before.
+) -> tuple[Changes, set[RecipientTenant]]:
+    """Apply a receipt's new events, which are stored already, in place of those before.
 
-    What was there already is not told again. An entry whose evidence is none any more is withdrawn, unless another
-    event that is kept supports it. Soft bounces are judged a moment later, as always: returns what came and went,
-    and who is going to be judged.
+    Returns the entries that were added or removed, and who is to be evaluated for soft bounces a moment later.
+    Unchanged entries are not announced again. An entry that has lost its evidence is withdrawn, unless another stored
+    event supports it.
     """
-    to_be_judged = _note_anew(connection, policy, said, rows, now)
-    heard = _hear(policy, keys, rows)
-    told = _take_back(connection, policy, keys, said, heard, now)
-    return told + _tell(connection, heard, now), to_be_judged
-
-
-def _take_back(
-    connection: Connection, policy: SuppressionPolicy, keys: RecipientKeys, said: Before, heard: _Heard, now: datetime
-) -> list[Told]:
-    """Undo what the receipt says no more, and let the other events of those recipients speak instead."""
-    supported = {Support(new.key, new.tenant, new.reason, new.event_key) for new in heard.evidence}
-    lost = {support: address for support, address in said.supports.items() if support not in supported}
-    still = {new.event_key for new in heard.resubscribed}
-    subscribed = (event for event in said.events if event.type == EventType.SUBSCRIBED and event.key not in still)
-    not_subscribed = {event.recipient for event in subscribed if event.recipient}
-    if not lost and not not_subscribed:
-        return []
-    recipients = not_subscribed | {
-        address or recipient_hashes.pseudonym(support.key) for support, address in lost.items()
+    scheduled = _replace_soft_bounces(connection, policy, hasher, before, events, now)
+    signals = _collect(policy, hasher, events)
+    supported = {Support(new.key, new.tenant, new.reason, new.event_key) for new in signals.evidence}
+    lost = {support: address for support, address in before.supported.items() if support not in supported}
+    still = {new.event_key for new in signals.resubscribed}
+    not_subscribed = {
+        event.recipient
+        for event in before.events
+        if event.type == EventType.SUBSCRIBED and event.key not in still and event.recipient
     }
-    taken_back = [keys.of_address(recipient) for recipient in not_subscribed]
-    # All at once, and alone: locks are to be taken in one order, and what is read now must be all there is.
-    suppression_locks.hold(connection, [*(support.key for support in lost), *taken_back, *_keys(heard)])
-    told = evidence.withdraw(connection, lost, now)
-    evidence.forget_resubscriptions(connection, taken_back)
-    others = evidence.kept_of_recipients(connection, recipients, _SUPPRESSING | {EventType.SUBSCRIBED})
-    return told + _tell(connection, _hear(policy, keys, others), now)
+    changes: list[Row[Any]] = []
+    if lost or not_subscribed:
+        keys = [hasher.hash_address(recipient) for recipient in not_subscribed]
+        # All at once and exclusively: locks have one order, and what is read from here on must be complete.
+        store.lock_exclusive(connection, [*(support.key for support in lost), *keys, *signals.keys])
+        changes += evidence.withdraw(connection, lost, now)
+        evidence.delete_resubscriptions(connection, keys)
+        # Other events of these recipients may support an entry now.
+        recipients = not_subscribed | {
+            address or recipient_hashes.pseudonym(support.key) for support, address in lost.items()
+        }
+        others = evidence.list_events_of_recipients(connection, recipients, _SUPPRESSING | {EventType.SUBSCRIBED})
+        changes += _write(connection, _collect(policy, hasher, others), now)
+    changes += _write(connection, signals, now)
+    return changes, scheduled
 
 
-def _note_anew(
-    connection: Connection, policy: SuppressionPolicy, said: Before, rows: Sequence[NewEvent], now: datetime
-) -> set[Place]:
-    """Keep the soft bounces that there are now of all that the receipt speaks of, and have the recipients judged."""
-    everything: list[Happened] = [*said.events, *rows]
-    concerned = [row for row in everything if row.type in _HEARD]
-    messages = {row.message_id for row in concerned if row.message_id}
+def _replace_soft_bounces(
+    connection: Connection,
+    policy: SuppressionPolicy,
+    hasher: RecipientHasher,
+    before: ReceiptSnapshot,
+    events: Sequence[NewEvent],
+    now: datetime,
+) -> set[RecipientTenant]:
+    """Rewrite the soft bounces of all messages that the receipt is or was about; schedule their recipients."""
+    every: list[AnyEvent] = [*before.events, *events]
+    concerned = [event for event in every if event.type in _COLLECTED]
+    messages = {event.message_id for event in concerned if event.message_id}
     if not messages:
         return set()
-    recipients = {row.recipient for row in concerned if row.recipient}
-    places = soft_bounce_store.known(connection, recipients, messages)
-    soft_bounce_store.forget(connection, recipients, messages)
-    kept = [row for row in evidence.kept_of_messages(connection, messages, SOFT_EVENTS) if row.recipient in recipients]
-    heard = [soft for row in kept if (soft := _soft(policy, row))]
-    soft_bounce_store.note(connection, heard, now)
-    soft_bounce_store.check(connection, places, now)
-    return places | {(soft.recipient, soft.tenant) for soft in heard}
+    recipients = {event.recipient for event in concerned if event.recipient}
+    scheduled = soft_bounce_store.list_recipients(connection, recipients, messages)
+    soft_bounce_store.delete(connection, recipients, messages)
+    stored = evidence.list_events_of_messages(connection, messages, SOFT_EVENTS)
+    bounces = _collect(policy, hasher, (event for event in stored if event.recipient in recipients)).soft_bounces
+    soft_bounce_store.add(connection, bounces, now)
+    soft_bounce_store.schedule(connection, scheduled, now)
+    return scheduled | {(bounce.recipient, bounce.tenant) for bounce in bounces}
 
 
-def _tell(connection: Connection, heard: _Heard, now: datetime) -> list[Told]:
-    if heard.resubscribed:
-        suppression_locks.hold(connection, _keys(heard))
-    elif heard.evidence:
-        suppression_locks.share(connection, _keys(heard))
-    ended = evidence.resubscribe(connection, heard.resubscribed, now)
-    return ended + evidence.record(connection, heard.evidence, now)
+def _write(connection: Connection, signals: Signals, now: datetime) -> Changes:
+    if signals.resubscribed:
+        store.lock_exclusive(connection, signals.keys)
+    elif signals.evidence:
+        store.lock_shared(connection, signals.keys)
+    ended = evidence.resubscribe(connection, signals.resubscribed, now)
+    return [*ended, *evidence.add(connection, signals.evidence, now)]
 
 
-def _keys(heard: _Heard) -> list[str]:
-    return [*(new.key for new in heard.evidence), *(new.key for new in heard.resubscribed)]
-
-
-def _hear(policy: SuppressionPolicy, keys: RecipientKeys, rows: Iterable[Happened]) -> _Heard:
-    """Sort out what concerns suppression: never an event that belongs to no message of ours (foreign, or a test)."""
-    heard = _Heard()
-    for row in rows:
-        kind = row.type
-        if kind not in _HEARD or row.message_id is None:
+def _collect(policy: SuppressionPolicy, hasher: RecipientHasher, events: Iterable[AnyEvent]) -> Signals:
+    """Sort events by what they mean. Events that belong to no message of ours (foreign, or a test) mean nothing."""
+    signals = Signals()
+    for event in events:
+        if event.type not in _COLLECTED or event.message_id is None:
             continue
-        if kind == _DELIVERED:
-            if row.recipient is None:
-                heard.delivered_to_all.add(row.message_id)
+        recipient = event.recipient
+        if event.type == EventType.DELIVERED:
+            if recipient is None:
+                signals.delivered_messages.add(event.message_id)
             else:
-                heard.delivered.add(row.recipient)
-        elif row.recipient is not None and _is_address(row.recipient):
-            _hear_one(policy, keys, row, row.recipient, heard)
-    return heard
-
-
-def _hear_one(policy: SuppressionPolicy, keys: RecipientKeys, row: Happened, recipient: str, heard: _Heard) -> None:
-    kind = EventType(row.type)
-    if kind is EventType.SUBSCRIBED:
-        tenant = suppression_policy.tenant_of(policy.unsubscribe.tenants, row.tenant)
-        heard.resubscribed.append(Resubscription(keys.of_address(recipient), tenant, _at(row), row.id, row.key))
-        return
-    decided = suppression_policy.consequence(policy, kind, _classification(row))
-    if decided is not None:
-        reason, consequence = decided
-        heard.evidence.append(
-            Evidence(
-                key=keys.of_address(recipient),
-                tenant=suppression_policy.tenant_of(consequence.tenants, row.tenant),
-                reason=reason,
-                address=recipient,
-                types=",".join(sorted(consequence.types)),
-                classification=row.classification,
-                source_id=row.source_id,
-                since=_at(row),
-                until=suppression_policy.end(_at(row), consequence.days),
-                event_id=row.id,
-                event_key=row.key,
+                signals.delivered.add(recipient)
+            continue
+        local, _, domain = (recipient or "").rpartition("@")
+        if recipient is None or not local or not domain:
+            continue  # not an address: providers also send words such as `undisclosed`
+        # A provider's clock may be ahead of ours: an event that we have received has happened.
+        at = min(event.occurred_at, event.received_at)
+        type_ = EventType(event.type)
+        classification = None if event.classification is None else Classification(event.classification)
+        if type_ is EventType.SUBSCRIBED:
+            tenant = suppression_policy.tenant_of(policy.unsubscribe.tenants, event.tenant)
+            key = hasher.hash_address(recipient)
+            signals.resubscribed.append(Resubscription(key, tenant, at, event.id, event.key))
+        elif decided := suppression_policy.consequence(policy, type_, classification):
+            reason, consequence = decided
+            signals.evidence.append(
+                Evidence(
+                    key=hasher.hash_address(recipient),
+                    tenant=suppression_policy.tenant_of(consequence.tenants, event.tenant),
+                    reason=reason,
+                    address=recipient,
+                    types=",".join(sorted(consequence.types)),
+                    classification=event.classification,
+                    source_id=event.source_id,
+                    since=at,
+                    until=suppression_policy.end(at, consequence.days),
+                    event_id=event.id,
+                    event_key=event.key,
+                )
             )
-        )
-    elif soft := _soft(policy, row):
-        heard.soft.append(soft)
-
-
-def _soft(policy: SuppressionPolicy, row: Happened) -> soft_bounce_store.Heard | None:
-    if row.recipient is None or row.message_id is None or not _is_address(row.recipient):
-        return None
-    if not suppression_policy.is_soft(policy, EventType(row.type), _classification(row)):
-        return None
-    return soft_bounce_store.Heard(
-        recipient=row.recipient,
-        tenant=suppression_policy.tenant_of(policy.soft_bounce.tenants, row.tenant),
-        message_id=row.message_id,
-        source_id=row.source_id,
-        at=_at(row),
-        event_id=row.id,
-        event_key=row.key,
-        classification=row.classification,
-    )
-
-
-def _classification(row: Happened) -> Classification | None:
-    return None if row.classification is None else Classification(row.classification)
-
-
-def _at(row: Happened) -> datetime:
-    """A provider's clock that is ahead is not believed beyond ours: what we have received has happened."""
-    return min(row.occurred_at, row.received_at)
-
-
-def _is_address(recipient: str) -> bool:
-    """Whether mail can go there: what providers call a recipient may be `undisclosed`."""
-    local, _, domain = recipient.rpartition("@")
-    return bool(local and domain)
+        elif suppression_policy.is_soft(policy, type_, classification):
+            signals.soft_bounces.append(
+                NewSoftBounce(
+                    recipient=recipient,
+                    tenant=suppression_policy.tenant_of(policy.soft_bounce.tenants, event.tenant),
+                    message_id=event.message_id,
+                    source_id=event.source_id,
+                    at=at,
+                    event_id=event.id,
+                    event_key=event.key,
+                    classification=event.classification,
+                )
+            )
+    return signals

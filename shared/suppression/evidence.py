@@ -1,7 +1,9 @@
-"""What events say about whom to suppress: hard bounces, complaints, unsubscriptions, and subscribing again.
+"""Entries that follow from single events: hard bounces, complaints, unsubscriptions, and subscribing again.
 
-The rule is that of `shared.suppression.policy.fold`, in SQL; a test proves that the two agree. Only an event that is
-kept is evidence, so that a repetition says nothing. The caller holds the locks of `shared.suppression.locks`.
+The SQL implements the rule of `shared.suppression.policy.fold`; a test proves that the two agree. Only stored events
+are evidence, so that repetitions change nothing. The caller holds the locks of `shared.suppression.store`. The
+statements that write are SQL text: each is part of every batch with such events, and writes entries, history and
+changes at once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,18 +11,24 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select
 
 from shared import ids
+from shared.messages.tables import events, recipient_states
 from shared.suppression import recipient_hashes
-from shared.suppression.history import ID, SHOWN, Action, telling
-from shared.vocabulary import SuppressionOrigin, SuppressionReason
+from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
+from shared.suppression.tables import suppression_lifts, suppressions
+from shared.vocabulary import SuppressionAction, SuppressionOrigin, SuppressionReason
+
+Changes = Sequence[Row[Any]]
+"""Entries that were added or removed: `action`, and `entry` as subscribers get it."""
 
 
 class Evidence(NamedTuple):
     """An event that suppresses its recipient; a tuple, because a batch is turned from rows into columns.
 
-    `key` (of the recipient) and `event_key` are 32 hex digits; `types` are separated by commas; `until` None for good.
+    `key` (of the recipient) and `event_key` are 32 hex digits; `types` are separated by commas; `until` None is for
+    good.
     """
 
     key: str
@@ -37,7 +45,7 @@ class Evidence(NamedTuple):
 
 
 class Resubscription(NamedTuple):
-    """A recipient who subscribed again: their unsubscriptions from before count no more."""
+    """A recipient who subscribed again, which cancels the unsubscriptions before it."""
 
     key: str
     tenant: str
@@ -46,15 +54,8 @@ class Resubscription(NamedTuple):
     event_key: str
 
 
-class Told(NamedTuple):
-    """A suppression that came or went; `shown` is the entry as subscribers get it."""
-
-    action: str
-    shown: Mapping[str, Any]
-
-
 class Support(NamedTuple):
-    """By what an entry stands: `event_key` is that of its evidence."""
+    """An entry and the event that is its evidence."""
 
     key: str
     tenant: str
@@ -62,35 +63,8 @@ class Support(NamedTuple):
     event_key: str
 
 
-class KeptEvent(NamedTuple):
-    """An event that is kept, as far as suppression needs it."""
-
-    id: UUID
-    key: str
-    type: str
-    source_id: int
-    message_id: str
-    recipient: str | None
-    tenant: str | None
-    occurred_at: datetime
-    received_at: datetime
-    classification: str | None
-
-
-_TYPES = {
-    **dict.fromkeys({*Evidence._fields, *Resubscription._fields, *Support._fields}, "text"),
-    **dict.fromkeys(("id", "key", "event_id", "event_key"), "uuid"),
-    **dict.fromkeys(("since", "until", "at"), "timestamptz"),
-    "source_id": "bigint",
-}
-
-
-def _input(names: Sequence[str]) -> str:
-    return ", ".join(f"unnest(%({name})b::{_TYPES[name]}[]) AS {name}" for name in names)
-
-
-def _turn(row: str) -> str:
-    """Of what holds equally long the least of these holds: the first event, but of unsubscriptions the last."""
+def _tie_breaker(row: str) -> str:
+    """Of entries with the same end the one with the least value holds: the first event, of unsubscriptions the last."""
     seconds = f"extract(epoch FROM {row}.since)"
     return f"CASE {row}.reason WHEN '{SuppressionReason.UNSUBSCRIBE}' THEN -{seconds} ELSE {seconds} END"
 
@@ -99,18 +73,18 @@ def _end(row: str) -> str:
     return f"coalesce({row}.until, 'infinity')"
 
 
-_NEWER_READING = """s.evidence_key = excluded.evidence_key AND (s.types, s.since, s.until, s.classification,
+_REPARSED = """s.evidence_key = excluded.evidence_key AND (s.types, s.since, s.until, s.classification,
     s.evidence_event_id) IS DISTINCT FROM (excluded.types, excluded.since, excluded.until, excluded.classification,
     excluded.evidence_event_id)"""
 
-_HOLDS = f"""({_end("excluded")} > {_end("s")} OR {_end("excluded")} = {_end("s")}
-    AND ({_turn("excluded")}, excluded.evidence_key) < ({_turn("s")}, s.evidence_key) OR {_NEWER_READING})"""
-"""Whether what arrives (`excluded`) holds instead of what is stored (`s`)."""
+_REPLACES = f"""({_end("excluded")} > {_end("s")} OR {_end("excluded")} = {_end("s")}
+    AND ({_tie_breaker("excluded")}, excluded.evidence_key) < ({_tie_breaker("s")}, s.evidence_key) OR {_REPARSED})"""
+"""Whether the new entry (`excluded`) replaces the stored one (`s`)."""
 
-_TAKEN = ("address", "types", "classification", "source_id", "since", "until", "evidence_event_id", "evidence_key")
+_REPLACED = ("address", "types", "classification", "source_id", "since", "until", "evidence_event_id", "evidence_key")
 
-_RECORD = f"""
-WITH input AS MATERIALIZED (SELECT {_input(("id", *Evidence._fields))}),
+_ADD = f"""
+WITH input AS MATERIALIZED (SELECT {unnest(("id", *Evidence._fields))}),
 best AS MATERIALIZED (
     SELECT DISTINCT ON (input.key, input.tenant, input.reason) input.* FROM input
     JOIN event_keys AS k ON k.key = input.event_key AND k.event_id = input.event_id
@@ -119,9 +93,9 @@ best AS MATERIALIZED (
             AND (l.reason IS NULL OR l.reason = input.reason)
             AND (input.since < l.lifted_at OR input.since = l.lifted_at AND NOT l.by_event)
     )
-    ORDER BY input.key, input.tenant, input.reason, {_end("input")} DESC, {_turn("input")}, event_key
+    ORDER BY input.key, input.tenant, input.reason, {_end("input")} DESC, {_tie_breaker("input")}, event_key
 ),
-risen AS (
+written AS (
     INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, types, classification, source_id, since,
         until, evidence_event_id, evidence_key, created_at)
     SELECT key, tenant, reason, '{SuppressionOrigin.EVENT}', id, address, string_to_array(types, ','),
@@ -129,129 +103,141 @@ risen AS (
         since, until, event_id, event_key, %(now)s
     FROM best ORDER BY key, tenant, reason
     ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
-        id = {ID},
+        id = {ENTRY_ID},
         created_at = CASE WHEN s.until <= %(now)s THEN excluded.created_at ELSE s.created_at END,
-        expired_at = NULL, {", ".join(f"{name} = excluded.{name}" for name in _TAKEN)}
-    WHERE {_HOLDS}
+        expired_at = NULL, {", ".join(f"{name} = excluded.{name}" for name in _REPLACED)}
+    WHERE {_REPLACES}
     RETURNING s.*
 ),
-told AS (SELECT *, {SHOWN} FROM risen WHERE id = ANY(%(id)b::uuid[])),
-{telling(Action.ADDED)}
-SELECT '{Action.ADDED}', shown FROM told
+changed AS (SELECT *, {ENTRY_JSON} FROM written WHERE id = ANY(%(id)b::uuid[])),
+{record_changes(SuppressionAction.ADDED)}
+SELECT '{SuppressionAction.ADDED}' AS action, entry FROM changed
 """
 
 _RESUBSCRIBE = f"""
-WITH input AS MATERIALIZED (SELECT {_input(Resubscription._fields)}),
+WITH input AS MATERIALIZED (SELECT {unnest(Resubscription._fields)}),
 latest AS MATERIALIZED (
     SELECT DISTINCT ON (input.key, input.tenant) input.* FROM input
     JOIN event_keys AS k ON k.key = input.event_key AND k.event_id = input.event_id
     ORDER BY input.key, input.tenant, at DESC, event_key
 ),
-noted AS (
+remembered AS (
     INSERT INTO suppression_lifts AS l (key, tenant, reason, by_event, lifted_at)
     SELECT key, tenant, '{SuppressionReason.UNSUBSCRIBE}', true, at FROM latest ORDER BY key, tenant
     ON CONFLICT (key, tenant, reason, by_event) DO UPDATE SET lifted_at = greatest(l.lifted_at, excluded.lifted_at)
 ),
-gone AS (
+removed AS (
     DELETE FROM suppressions AS s USING latest
     WHERE s.key = latest.key AND s.tenant = latest.tenant AND s.reason = '{SuppressionReason.UNSUBSCRIBE}'
         AND s.since < latest.at
     RETURNING s.*, latest.event_id AS lifted_by
 ),
-told AS (SELECT *, {SHOWN} FROM gone WHERE expired_at IS NULL),
-{telling(Action.LIFTED, actor="NULL", note="NULL", event="told.lifted_by")}
-SELECT '{Action.LIFTED}', shown FROM told
+changed AS (SELECT *, {ENTRY_JSON} FROM removed WHERE expired_at IS NULL),
+{record_changes(SuppressionAction.LIFTED, actor="NULL", note="NULL", event="changed.lifted_by")}
+SELECT '{SuppressionAction.LIFTED}' AS action, entry FROM changed
 """
 
 _WITHDRAW = f"""
-WITH input AS (SELECT {_input(Support._fields)}),
-gone AS (
+WITH input AS (SELECT {unnest(Support._fields)}),
+removed AS (
     DELETE FROM suppressions AS s USING input
     WHERE s.key = input.key AND s.tenant = input.tenant AND s.reason = input.reason
         AND s.origin = '{SuppressionOrigin.EVENT}'
         AND s.evidence_key = input.event_key
     RETURNING s.*
 ),
-told AS (SELECT *, {SHOWN} FROM gone WHERE expired_at IS NULL),
-{telling(Action.WITHDRAWN)}
-SELECT '{Action.WITHDRAWN}', shown FROM told
-"""
-
-_OF_RECEIPT = f"""
-SELECT key, tenant, reason, evidence_key, address FROM suppressions
-WHERE evidence_event_id > %(first)s AND evidence_event_id <= %(last)s AND origin = '{SuppressionOrigin.EVENT}'
-    AND reason <> '{SuppressionReason.SOFT_BOUNCE}'
-"""
-
-_KEPT = """
-SELECT e.id, e.key, e.type, e.source_id, e.message_id, e.recipient, e.data->>'tenant', e.occurred_at, e.received_at,
-    e.classification
-FROM events AS e
+changed AS (SELECT *, {ENTRY_JSON} FROM removed WHERE expired_at IS NULL),
+{record_changes(SuppressionAction.WITHDRAWN)}
+SELECT '{SuppressionAction.WITHDRAWN}' AS action, entry FROM changed
 """
 
 
-def record(connection: Connection, found: Sequence[Evidence], now: datetime) -> list[Told]:
-    """Let these events suppress whom they suppress; return what is new by it."""
+def add(connection: Connection, found: Sequence[Evidence], now: datetime) -> Changes:
+    """Suppress the recipients of these events; return the entries that are new or changed."""
     if not found:
         return []
-    values = {**_columns(found), "id": [ids.receipt_id(now) for _ in found], "now": now}
-    # An event whose address was erased names a pseudonym, which is nobody's address: its key is all that is kept.
+    values = {**arrays(found), "id": [ids.receipt_id(now) for _ in found], "now": now}
+    # The pseudonym of an erased recipient is nobody's address: the entry keeps the key alone.
     values["address"] = [None if recipient_hashes.key_of(new.address) else new.address for new in found]
-    return _told(connection, _RECORD, values)
+    return connection.exec_driver_sql(_ADD, values).all()
 
 
-def resubscribe(connection: Connection, found: Sequence[Resubscription], now: datetime) -> list[Told]:
-    """End the unsubscriptions that came before these; return what ended."""
-    return _told(connection, _RESUBSCRIBE, {**_columns(found), "now": now}) if found else []
+def resubscribe(connection: Connection, found: Sequence[Resubscription], now: datetime) -> Changes:
+    """End the unsubscriptions that came before these; return the entries that ended."""
+    return connection.exec_driver_sql(_RESUBSCRIBE, {**arrays(found), "now": now}).all() if found else []
 
 
-def withdraw(connection: Connection, supports: Collection[Support], now: datetime) -> list[Told]:
-    """Take away entries whose evidence was none; return what ended."""
-    return _told(connection, _WITHDRAW, {**_columns(sorted(supports)), "now": now}) if supports else []
+def withdraw(connection: Connection, supports: Collection[Support], now: datetime) -> Changes:
+    """Remove entries that have lost their evidence; return those that had not expired."""
+    return connection.exec_driver_sql(_WITHDRAW, {**arrays(sorted(supports)), "now": now}).all() if supports else []
 
 
-def forget_resubscriptions(connection: Connection, keys: Collection[str]) -> None:
-    """Let nobody have subscribed again; the caller records again who did."""
-    connection.exec_driver_sql(
-        "DELETE FROM suppression_lifts WHERE by_event AND key = ANY(%(keys)s::uuid[])", {"keys": sorted(keys)}
+def delete_resubscriptions(connection: Connection, keys: Collection[str]) -> None:
+    """Forget that these recipients subscribed again; the caller stores those that remain."""
+    lifts = suppression_lifts.c
+    of_keys = lifts.key.in_([UUID(key) for key in keys])
+    connection.execute(delete(suppression_lifts).where(lifts.by_event, of_keys))
+
+
+def list_supported(connection: Connection, first: UUID, last: UUID) -> Mapping[Support, str | None]:
+    """Return the entries whose evidence is an event with an id after `first` up to `last`, and their addresses.
+
+    Entries of the soft-bounce rule are not among them.
+    """
+    entries = suppressions.c
+    statement = select(entries.key, entries.tenant, entries.reason, entries.evidence_key, entries.address).where(
+        entries.evidence_event_id > first,
+        entries.evidence_event_id <= last,
+        entries.origin == SuppressionOrigin.EVENT,
+        entries.reason != SuppressionReason.SOFT_BOUNCE,
     )
+    rows = connection.execute(statement)
+    return {Support(row.key.hex, row.tenant, row.reason, row.evidence_key.hex): row.address for row in rows}
 
 
-def of_receipt(connection: Connection, first: UUID, last: UUID) -> dict[Support, str | None]:
-    """The entries whose evidence is one of these events, and their addresses; not those of several soft bounces."""
-    rows = connection.exec_driver_sql(_OF_RECEIPT, {"first": first, "last": last})
-    return {Support(row[0].hex, row[1], row[2], row[3].hex): row[4] for row in rows}
+# The columns of a new event that suppression needs, under the same names and in the same form.
+_EVENT_COLUMNS: list[ColumnElement[Any]] = [
+    events.c.id,
+    func.encode(func.uuid_send(events.c.key), "hex").label("key"),
+    events.c.type,
+    events.c.source_id,
+    func.encode(func.uuid_send(events.c.message_id), "hex").label("message_id"),
+    events.c.recipient,
+    events.c.data["tenant"].as_string().label("tenant"),
+    events.c.occurred_at,
+    events.c.received_at,
+    events.c.classification,
+]
+_EVENTS = select(*_EVENT_COLUMNS).order_by(events.c.id)
 
 
-def kept_of_recipients(connection: Connection, recipients: Collection[str], kinds: Collection[str]) -> list[KeptEvent]:
-    """The events of these kinds that are kept of these recipients. Reads all messages that they ever had."""
-    joined = "JOIN recipient_states AS r ON r.message_id = e.message_id AND r.recipient = e.recipient"
-    chosen = "r.recipient = ANY(%(recipients)s)"
-    return _kept(connection, f"{joined} WHERE {chosen}", kinds, recipients=sorted(recipients))
-
-
-def kept_of_messages(connection: Connection, messages: Collection[str], kinds: Collection[str]) -> list[KeptEvent]:
-    """The events of these kinds that are kept of these messages (32 hex digits each), and name a recipient."""
-    chosen = "e.message_id = ANY(%(messages)s::uuid[]) AND e.recipient IS NOT NULL"
-    return _kept(connection, f"WHERE {chosen}", kinds, messages=sorted(messages))
-
-
-def kept_of_receipt(connection: Connection, first: UUID, last: UUID, kinds: Collection[str]) -> list[KeptEvent]:
-    """The events of these kinds between these ids that belong to a message."""
-    chosen = "e.id > %(first)s AND e.id <= %(last)s AND e.message_id IS NOT NULL"
-    return _kept(connection, f"WHERE {chosen}", kinds, first=first, last=last)
-
-
-def _kept(connection: Connection, chosen: str, kinds: Collection[str], **values: object) -> list[KeptEvent]:
-    rows = connection.exec_driver_sql(
-        f"{_KEPT} {chosen} AND e.type = ANY(%(kinds)s) ORDER BY e.id", {**values, "kinds": sorted(kinds)}
+def list_events_of_recipients(
+    connection: Connection, recipients: Collection[str], types: Collection[str]
+) -> Sequence[Row[Any]]:
+    """Return the stored events of these types and recipients. Reads all messages that the recipients ever got."""
+    states = recipient_states.c
+    of_recipient = and_(states.message_id == events.c.message_id, states.recipient == events.c.recipient)
+    statement = _EVENTS.join(recipient_states, of_recipient).where(
+        states.recipient.in_(sorted(recipients)), events.c.type.in_(sorted(types))
     )
-    return [KeptEvent(row[0], row[1].hex, row[2], row[3], row[4].hex, *row[5:]) for row in rows]
+    return connection.execute(statement).all()
 
 
-def _told(connection: Connection, statement: str, values: Mapping[str, object]) -> list[Told]:
-    return [Told(*row) for row in connection.exec_driver_sql(statement, dict(values))]
+def list_events_of_messages(
+    connection: Connection, messages: Collection[str], types: Collection[str]
+) -> Sequence[Row[Any]]:
+    """Return the stored events of these types and messages (32 hex digits each) that name a recipient."""
+    statement = _EVENTS.where(
+        events.c.message_id.in_([UUID(message) for message in messages]),
+        events.c.recipient.is_not(None),
+        events.c.type.in_(sorted(types)),
+    )
+    return connection.execute(statement).all()
 
 
-def _columns(rows: Sequence[NamedTuple]) -> dict[str, list[object]]:
-    return dict(zip(rows[0]._fields, map(list, zip(*rows, strict=True)), strict=True))
+def list_events_between(connection: Connection, first: UUID, last: UUID, types: Collection[str]) -> Sequence[Row[Any]]:
+    """Return the stored events of these types with ids after `first` up to `last` that belong to a message."""
+    statement = _EVENTS.where(
+        events.c.id > first, events.c.id <= last, events.c.message_id.is_not(None), events.c.type.in_(sorted(types))
+    )
+    return connection.execute(statement).all()

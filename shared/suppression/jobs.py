@@ -1,6 +1,6 @@
-"""Asking for long work on the suppression list. Whoever asks rings for the workers, after the commit."""
+"""Creates jobs on the suppression list. The caller commits, then notifies the workers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -15,8 +15,8 @@ from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.suppression import csv_files
 from shared.suppression.csv_files import Defaults
-from shared.suppression.queries import Wanted
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.queries import SuppressionFilters
+from shared.suppression.recipient_hashes import RecipientHasher
 
 IMPORT: Final = "import_suppressions"
 EXPORT: Final = "export_suppressions"
@@ -24,10 +24,10 @@ ERASE: Final = "erase"
 
 CSV: Final = "csv"
 ROWS: Final = "rows"
-_PART_BYTES: Final = 1 << 20
+PART_BYTES: Final = 1 << 20
 
 
-def ask_import_of_csv(
+def create_csv_import(
     connection: Connection,
     content: bytes,
     defaults: Defaults,
@@ -37,16 +37,16 @@ def ask_import_of_csv(
     asked_by: str,
     now: datetime,
 ) -> UUID:
-    """Have a CSV file put on the list; the id of the job. Raises ListError where its first line cannot be used.
+    """Create a job that imports a CSV file; return its id. Raises InvalidFieldError where the header cannot be used.
 
-    With `replace` it takes the place of what imports said before; otherwise that stays as wide as it is.
+    With `replace` a line replaces the earlier import of the same entry; otherwise that entry keeps its width.
     """
     csv_files.read_header(first_line(content))
-    wishes = {"skip_bad_lines": skip_bad_lines, "replace": replace}
-    return _ask_import(connection, CSV, content, defaults, wishes, asked_by, now)
+    options = {"skip_bad_lines": skip_bad_lines, "replace": replace}
+    return _create_import(connection, CSV, content, defaults, options, asked_by, now)
 
 
-def ask_import_of_rows(
+def create_row_import(
     connection: Connection,
     rows: Sequence[Mapping[str, Any]],
     defaults: Defaults,
@@ -56,66 +56,60 @@ def ask_import_of_rows(
     asked_by: str,
     now: datetime,
 ) -> UUID:
-    """The same of objects whose fields are the columns of such a file."""
+    """Create a job that imports objects whose fields are the columns of such a file."""
     content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-    wishes = {"skip_bad_lines": skip_bad_lines, "replace": replace}
-    return _ask_import(connection, ROWS, content, defaults, wishes, asked_by, now)
+    options = {"skip_bad_lines": skip_bad_lines, "replace": replace}
+    return _create_import(connection, ROWS, content, defaults, options, asked_by, now)
 
 
-def ask_export(
-    connection: Connection, wanted: Wanted, *, asked_by: str, tenant: str | None = None, now: datetime
-) -> UUID:
-    """Have all entries that fit written to a CSV file. `tenant` is whose job it is, None nobody's in particular."""
-    given = {name: value for name, value in asdict(wanted).items() if value is not None}
-    return jobs.create(connection, kind=EXPORT, parameters=given, asked_by=asked_by, tenant=tenant, now=now)
-
-
-def ask_erasure(
-    connection: Connection, address: str, keys: RecipientKeys, vault: Vault, *, asked_by: str, now: datetime
-) -> UUID:
-    """Have an address taken out of everything that is kept. In the job itself it is encrypted."""
-    normalized = normalize(address)
-    sealed = vault.seal({"address": normalized}).decode()
-    parameters = {"key": keys.of_address(normalized), jobs.SEALED: sealed}
-    return jobs.create(connection, kind=ERASE, parameters=parameters, asked_by=asked_by, now=now)
-
-
-def first_line(content: bytes) -> bytes:
-    """The first line of a file."""
-    beginning = content[:_PART_BYTES].splitlines()
-    return beginning[0] if beginning else b""
-
-
-def _ask_import(
+def _create_import(
     connection: Connection,
-    form: str,
+    format_: str,
     content: bytes,
     defaults: Defaults,
-    wishes: Mapping[str, bool],
+    options: Mapping[str, bool],
     asked_by: str,
     now: datetime,
 ) -> UUID:
     parameters = {
-        "format": form,
+        "format": format_,
         "lines": content.count(b"\n") + (not content.endswith(b"\n")),
         "types": sorted(defaults.types),
         "reason": defaults.reason,
         "tenant": defaults.tenant,
         "only_tenant": defaults.only_tenant,
-        **wishes,
+        **options,
     }
     job_id = jobs.create(
         connection, kind=IMPORT, parameters=parameters, asked_by=asked_by, tenant=defaults.only_tenant, now=now
     )
-    for part, piece in enumerate(_pieces(content)):
-        job_files.write(connection, job_id, job_files.INPUT, part, piece)
+    part = begin = 0
+    while begin < len(content):  # in parts that end where a line does
+        end = content.find(b"\n", begin + PART_BYTES) + 1 or len(content)
+        job_files.write(connection, job_id, job_files.INPUT, part, content[begin:end])
+        part, begin = part + 1, end
     return job_id
 
 
-def _pieces(content: bytes) -> Iterator[bytes]:
-    """The content in parts that end where a line does."""
-    begin = 0
-    while begin < len(content):
-        end = content.find(b"\n", begin + _PART_BYTES) + 1 or len(content)
-        yield content[begin:end]
-        begin = end
+def create_export(
+    connection: Connection, filters: SuppressionFilters, *, asked_by: str, tenant: str | None = None, now: datetime
+) -> UUID:
+    """Create a job that exports matching entries to CSV. `tenant` is the tenant that the job belongs to, if any."""
+    given = {name: value for name, value in asdict(filters).items() if value is not None}
+    return jobs.create(connection, kind=EXPORT, parameters=given, asked_by=asked_by, tenant=tenant, now=now)
+
+
+def create_erasure(
+    connection: Connection, address: str, hasher: RecipientHasher, vault: Vault, *, asked_by: str, now: datetime
+) -> UUID:
+    """Create a job that erases an address from everything stored. The job keeps the address encrypted."""
+    normalized = normalize(address)
+    sealed = vault.seal({"address": normalized}).decode()
+    parameters = {"key": hasher.hash_address(normalized), jobs.SEALED: sealed}
+    return jobs.create(connection, kind=ERASE, parameters=parameters, asked_by=asked_by, now=now)
+
+
+def first_line(content: bytes) -> bytes:
+    """Return the first line of a file."""
+    beginning = content[:PART_BYTES].splitlines()
+    return beginning[0] if beginning else b""

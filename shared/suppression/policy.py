@@ -1,4 +1,4 @@
-"""Whom not to write to again: decided from events, by a policy that the operator can change."""
+"""Which event suppresses its recipient, for which mail and for how long. Pure: the operator's rules are an argument."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, Sup
 
 
 class Tenants(StrEnum):
-    """For whom an event's suppression holds: the tenant whose mail it was about, or all."""
+    """Whether an event suppresses its recipient for the tenant whose mail it was about, or for all tenants."""
 
     OWN = "own"
     ALL = "all"
@@ -19,7 +19,7 @@ class Tenants(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consequence:
-    """What follows from one event. `days` is how long it holds, None for good; disabled, nothing follows."""
+    """How one event suppresses its recipient. `days` None is for good; a disabled rule never applies."""
 
     enabled: bool = True
     types: frozenset[MailType] = ALL_MAIL
@@ -36,9 +36,10 @@ class HardBounce(Consequence):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftBounces:
-    """So many messages that softly bounced within so many days, with no delivery between, suppress the address.
+    """`messages` soft bounces within `within_days`, with no delivery between them, suppress the address.
 
-    `days` is how long the first time, the second, and so on; None for good. The last holds for every time after.
+    `days` is the length of the first suppression, of the second, and so on; None is for good. The last length applies
+    to every later one.
     """
 
     enabled: bool = True
@@ -61,13 +62,13 @@ class SuppressionPolicy:
 
 
 NEVER = frozenset({Classification.SPAM_BLOCK, Classification.SPAM_CONTENT, Classification.POLICY_REJECTION})
-"""What is the sender's problem, not the recipient's: no rule makes it suppress anybody."""
+"""These failures are the sender's fault, so no rule may suppress the recipient for them."""
 
 _GIVEN_UP = frozenset({EventType.BOUNCED, EventType.FAILED})
-"""Not `rejected`: the provider did not try, often because its own list has the address, so it proves nothing."""
+"""Without `rejected`: the provider did not try, often because its own list has the address, so it proves nothing."""
 
 SOFT_EVENTS = _GIVEN_UP | {EventType.DEFERRED}
-"""What may be a soft bounce, by its classification."""
+"""Events that can be soft bounces, depending on their classification."""
 
 FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 
@@ -75,7 +76,7 @@ FOR_GOOD = datetime.max.replace(tzinfo=UTC)
 def consequence(
     policy: SuppressionPolicy, kind: EventType, classification: Classification | None
 ) -> tuple[SuppressionReason, Consequence] | None:
-    """What follows at once from an event of this kind; None where nothing does."""
+    """Return why and how an event of this type suppresses at once; None where it does not."""
     found: tuple[SuppressionReason, Consequence] | None = None
     if kind is EventType.COMPLAINED:
         found = SuppressionReason.COMPLAINT, policy.complaint
@@ -87,9 +88,9 @@ def consequence(
 
 
 def is_soft(policy: SuppressionPolicy, kind: EventType, classification: Classification | None) -> bool:
-    """Whether the event counts for the rule about several soft bounces. What nobody classified is soft.
+    """Return whether the event counts for the soft-bounce rule. Unclassified failures are soft.
 
-    So is what would be hard, as long as it is only deferred: what is tried again is not for good.
+    A deferral with a hard classification is soft too: the provider will try again.
     """
     word = classification or Classification.UNCLASSIFIED
     if not policy.soft_bounce.enabled or kind not in SOFT_EVENTS or word in NEVER:
@@ -100,21 +101,18 @@ def is_soft(policy: SuppressionPolicy, kind: EventType, classification: Classifi
 
 
 def tenant_of(tenants: Tenants, tenant: str | None) -> str:
-    """For whom what follows holds: '' is all tenants."""
+    """Return the tenant for which a suppression holds; '' is all tenants."""
     return (tenant or "") if tenants is Tenants.OWN else ""
 
 
 def end(since: datetime, days: int | None) -> datetime | None:
-    """When a suppression that began then is over; None for good."""
+    """Return when a suppression that began at `since` ends; None is never."""
     return None if days is None else since + timedelta(days=days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One event's word that its recipient be suppressed.
-
-    `at` is when it happened, `key` tells the event from all others, `until` is None for good.
-    """
+    """One event's claim that its recipient be suppressed. `key` identifies the event; `until` None is for good."""
 
     reason: SuppressionReason
     tenant: str
@@ -125,10 +123,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lift:
-    """What happened until then suppresses no more. None stands for every tenant and every reason.
+    """Cancels claims from before `at`. None stands for every tenant or every reason.
 
-    A person lifts (`by_event` false) all that had happened or had been received at that moment. A recipient who
-    subscribes again ends what came before; a word of the same instant still counts.
+    A person's lift (`by_event` false) also cancels claims of the same instant. When a recipient subscribes again, a
+    claim of the same instant still counts.
     """
 
     at: datetime
@@ -138,7 +136,7 @@ class Lift:
 
 
 def counts(claim: Claim, lifts: Iterable[Lift]) -> bool:
-    """Whether no lift has made this claim void."""
+    """Return whether no lift cancels this claim."""
     return not any(
         lift.tenant in (None, claim.tenant)
         and lift.reason in (None, claim.reason)
@@ -148,29 +146,29 @@ def counts(claim: Claim, lifts: Iterable[Lift]) -> bool:
 
 
 def fold(claims: Iterable[Claim], lifts: Collection[Lift]) -> Mapping[tuple[str, SuppressionReason], Claim]:
-    """The claim that holds for each tenant and reason, whatever the order and repetition of claims and lifts.
+    """Return the claim that holds for each tenant and reason, whatever the order and repetition of the arguments.
 
-    That which holds longest; of those the first that was made, but of unsubscriptions the last, since subscribing
-    again may follow on any of them. `shared.suppression.evidence` holds the same rule in SQL; a test proves
-    that they agree.
+    The claim with the latest end holds. Of several with the same end the earliest holds; of unsubscriptions the
+    latest, because the recipient may have subscribed again in between. `shared.suppression.evidence` implements the
+    same rule in SQL; a test proves that the two agree.
     """
     held: dict[tuple[str, SuppressionReason], Claim] = {}
     for claim in claims:
-        place = (claim.tenant, claim.reason)
-        if counts(claim, lifts) and (place not in held or _order(claim) < _order(held[place])):
-            held[place] = claim
+        group = (claim.tenant, claim.reason)
+        if counts(claim, lifts) and (group not in held or _precedence(claim) < _precedence(held[group])):
+            held[group] = claim
     return held
 
 
-def _order(claim: Claim) -> tuple[timedelta, timedelta, str]:
+def _precedence(claim: Claim) -> tuple[timedelta, timedelta, str]:
     age = FOR_GOOD - claim.at
-    turn = age if claim.reason is SuppressionReason.UNSUBSCRIBE else -age
-    return FOR_GOOD - (claim.until or FOR_GOOD), turn, claim.key
+    by_age = age if claim.reason is SuppressionReason.UNSUBSCRIBE else -age
+    return FOR_GOOD - (claim.until or FOR_GOOD), by_age, claim.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftBounce:
-    """A message that softly bounced: its first time and its last. The keys tell the events from all others."""
+    """The first and the last soft bounce of one message. The keys identify the events."""
 
     first_at: datetime
     first_key: str
@@ -179,10 +177,11 @@ class SoftBounce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """How long several soft bounces suppress. `level` counts the terms since the mailbox worked last.
+class SuppressionPeriod:
+    """How long soft bounces suppress an address. `until` None is for good.
 
-    `key` is of the event that completed the number: the evidence. `until` is None for good.
+    `level` counts the periods since the mailbox last accepted mail. `key` identifies the event that completed the
+    number of messages: the evidence.
     """
 
     since: datetime
@@ -191,39 +190,41 @@ class Term:
     key: str
 
 
-def term(rule: SoftBounces, bounces: Collection[SoftBounce], after: datetime | None) -> Term | None:
-    """The last term that these soft bounces give; None where they never were enough.
+def soft_bounce_period(
+    rule: SoftBounces, bounces: Collection[SoftBounce], after: datetime | None
+) -> SuppressionPeriod | None:
+    """Return the last period that these soft bounces give; None where they were never enough.
 
-    `after` is when the mailbox was last known to work: a delivery, or a person's lift. Nothing before counts. A
-    message counts once, with its first soft bounce after that; those during a term do not count for the next.
-    The term need not be running: a later one is longer because there was one before.
+    `after` is when the mailbox last proved to work: a delivery, or a person's lift. Nothing before it counts. A message
+    counts once, by its first soft bounce after that; bounces during a period do not count for the next. The period may
+    be over already: a later one is longer because of it.
     """
-    found: Term | None = None
+    found: SuppressionPeriod | None = None
     level, start = 1, after
-    while (completed := _completed(rule, bounces, start)) is not None:
-        since, key = completed
+    while (completing := _completing_bounce(rule, bounces, start)) is not None:
+        since, key = completing
         until = end(since, rule.days[min(level, len(rule.days)) - 1])
-        found = Term(since=since, until=until, level=level, key=key)
+        found = SuppressionPeriod(since=since, until=until, level=level, key=key)
         if until is None:
             break
         level, start = level + 1, until
     return found
 
 
-def _completed(
+def _completing_bounce(
     rule: SoftBounces, bounces: Collection[SoftBounce], start: datetime | None
 ) -> tuple[datetime, str] | None:
-    """The event with which enough messages had bounced within the time: when, and its key."""
-    moments = sorted(moment for bounce in bounces if (moment := _moment(bounce, start)) is not None)
+    """Return the time and key of the event with which enough messages had bounced within the window."""
+    counted = sorted(
+        # Bounces between the first and the last are not stored; the last one is certainly after the start.
+        (bounce.first_at, bounce.first_key)
+        if start is None or bounce.first_at > start
+        else (bounce.last_at, bounce.last_key)
+        for bounce in bounces
+        if start is None or bounce.last_at > start
+    )
     window = timedelta(days=rule.within_days)
-    for first, last in zip(moments, moments[rule.messages - 1 :], strict=False):
+    for first, last in zip(counted, counted[rule.messages - 1 :], strict=False):
         if last[0] - first[0] <= window:
             return last
     return None
-
-
-def _moment(bounce: SoftBounce, start: datetime | None) -> tuple[datetime, str] | None:
-    if start is None or bounce.first_at > start:
-        return bounce.first_at, bounce.first_key
-    # When in between it bounced first after the start is not kept; the last time is what is certain.
-    return (bounce.last_at, bounce.last_key) if bounce.last_at > start else None

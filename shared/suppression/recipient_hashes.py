@@ -1,17 +1,19 @@
-"""What the suppression list knows recipients by: a keyed hash, so that an address can be erased and stay suppressed.
+"""Keyed hashes of recipients, by which the suppression list knows them: an address can be erased and stay suppressed.
 
-The key of the hash (the pepper) is made once and kept encrypted. Without it the list cannot be looked up any more:
-it must be backed up together with TIDINGS_SECRET_KEYS.
+The key of the hash (the pepper) is made once and stored encrypted. Without it no entry can be looked up: back up the
+database together with TIDINGS_SECRET_KEYS.
 """
 
 import re
 import secrets
 from hashlib import blake2b
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.addresses import normalize
 from shared.encryption import Vault
+from shared.suppression.tables import peppers
 from shared.targets import Target
 
 _NAME = "recipients"
@@ -31,46 +33,39 @@ def key_of(address: str) -> str | None:
     return match[1] if match else None
 
 
-class RecipientKeys:
-    """Makes the keys of addresses and domains: 32 hex digits, the same for every way of writing one."""
+class RecipientHasher:
+    """Hashes addresses and domains to 32 hex digits, the same for every way of writing one."""
 
     def __init__(self, pepper: bytes) -> None:
         self._pepper = pepper
 
-    def of_address(self, address: str) -> str:
-        """The key of one mailbox; of what stands in place of an erased address it is still that of the address."""
-        return self.of_normalized(normalize(address))
+    def hash_address(self, address: str) -> str:
+        """Return the hash of a mailbox. The pseudonym of an erased address gives the hash of the address."""
+        return self.hash_normalized(normalize(address))
 
-    def of_normalized(self, address: str) -> str:
-        """The same of an address that is normalized already."""
-        return key_of(address) or self._of(address)
+    def hash_normalized(self, address: str) -> str:
+        """Return the hash of an address that is normalized already."""
+        return key_of(address) or self._hash(address)
 
-    def of_domain(self, domain: str) -> str:
-        """The key of all mailboxes of a domain; its subdomains have keys of their own."""
-        return self._of(normalize(f"@{domain}"))
+    def hash_domain(self, domain: str) -> str:
+        """Return the hash that stands for all mailboxes of a domain, without its subdomains."""
+        return self._hash(normalize(f"@{domain}"))
 
-    def of(self, target: Target) -> str:
-        """The key of whoever can be suppressed."""
-        return self.of_domain(target.domain) if target.domain is not None else self.of_address(target.address or "")
+    def hash_target(self, target: Target) -> str:
+        """Return the hash of an address or a domain."""
+        return self.hash_address(target.address or "") if target.domain is None else self.hash_domain(target.domain)
 
-    def _of(self, text: str) -> str:
-        # Half of a surrogate pair may stand in what a provider calls a recipient.
+    def _hash(self, text: str) -> str:
+        # A provider's recipient may contain half of a surrogate pair.
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._pepper).hexdigest()
 
 
-def load(connection: Connection, vault: Vault) -> RecipientKeys:
-    """The keys of this database. The first call makes the pepper, so the caller commits. Raises SecretsError."""
-    sealed = _find(connection)
+def load(connection: Connection, vault: Vault) -> RecipientHasher:
+    """Return this database's hasher. The first call stores a new pepper, so the caller commits. Raises SecretsError."""
+    stored = select(peppers.c.sealed).where(peppers.c.name == _NAME)
+    sealed = connection.execute(stored).scalar()
     if sealed is None:
         made = vault.seal({"pepper": secrets.token_hex(_PEPPER_BYTES)})
-        connection.exec_driver_sql(
-            "INSERT INTO peppers (name, sealed) VALUES (%(name)s, %(sealed)s) ON CONFLICT DO NOTHING",
-            {"name": _NAME, "sealed": made},
-        )
-        sealed = _find(connection) or made  # another process may have been the first
-    return RecipientKeys(bytes.fromhex(vault.open(sealed)["pepper"]))
-
-
-def _find(connection: Connection) -> bytes | None:
-    found = connection.exec_driver_sql("SELECT sealed FROM peppers WHERE name = %(name)s", {"name": _NAME}).scalar()
-    return None if found is None else bytes(found)
+        connection.execute(insert(peppers).values(name=_NAME, sealed=made).on_conflict_do_nothing())
+        sealed = connection.execute(stored).scalar() or made  # another process may have been the first
+    return RecipientHasher(bytes.fromhex(vault.open(bytes(sealed))["pepper"]))

@@ -1,29 +1,43 @@
-"""Soft bounces, which suppress only when there are several in a row: kept by message, and judged a moment later.
+"""Soft bounces by message, the recipients to evaluate, and the entries of the soft-bounce rule.
 
-A batch appends what it heard and whom to judge; it waits for nobody. The judging is done by one transaction at a time.
+A batch only appends what it found and whom to evaluate, so it waits for nobody. One transaction at a time evaluates
+(`try_lock`); it holds the locks of `shared.suppression.store` too. Statements are SQL text where they are part of every
+batch, or join arrays of hundreds of recipients.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, and_, exists, extract, func, insert, literal, literal_column, or_, select
+from sqlalchemy import delete as delete_from
 
-from shared.suppression.policy import SoftBounce
-from shared.vocabulary import SuppressionOrigin, SuppressionReason
+from shared import ids
+from shared.messages.tables import recipient_states
+from shared.postgres.metadata import Timestamp
+from shared.suppression.evidence import Changes
+from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
+from shared.suppression.tables import soft_bounce_checks, soft_bounces, suppression_lifts, suppressions
+from shared.vocabulary import SuppressionAction, SuppressionOrigin, SuppressionReason
 
-Place = tuple[str, str]
+RecipientTenant = tuple[str, str]
 """A recipient and a tenant, '' for all."""
 
 BY_SOFT_BOUNCES = f"s.reason = '{SuppressionReason.SOFT_BOUNCE}' AND s.origin = '{SuppressionOrigin.EVENT}'"
-"""The entries `s` that this rule has made."""
+"""The entries `s` of the soft-bounce rule; a partial index serves this condition."""
 
-_ALONE = 0x71D1468
+# Literals, not parameters: with parameters a generic plan could not use the partial index.
+_OF_RULE = and_(
+    suppressions.c.reason == literal_column(f"'{SuppressionReason.SOFT_BOUNCE}'"),
+    suppressions.c.origin == literal_column(f"'{SuppressionOrigin.EVENT}'"),
+)
+_LOCK = 0x71D1468
+_MAX_MESSAGES_READ = 50_000
 
 
-class Heard(NamedTuple):
+class NewSoftBounce(NamedTuple):
     """One soft bounce; a tuple, because a batch is turned from rows into columns. `event_key` is 32 hex digits."""
 
     recipient: str
@@ -36,82 +50,160 @@ class Heard(NamedTuple):
     classification: str | None
 
 
-class Bounced(NamedTuple):
-    """A message's soft bounces, and what to know of the event that may turn out to be the evidence, by its key."""
+class SoftBounceEntry(NamedTuple):
+    """An entry to write in place of the one that exists. `types` are separated by commas."""
 
-    bounce: SoftBounce
+    key: str
+    tenant: str
+    address: str | None
+    types: str
     source_id: int
     classification: str | None
-    event_ids: Mapping[str, UUID]
+    since: datetime
+    until: datetime | None
+    event_id: UUID
+    event_key: str
+    level: int
 
 
-_TYPES = {
-    **dict.fromkeys(Heard._fields, "text"),
-    **dict.fromkeys(("message_id", "event_id", "event_key"), "uuid"),
-    "source_id": "bigint",
-    "at": "timestamptz",
-}
-_INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _TYPES.items())
+class Removal(NamedTuple):
+    """An entry to remove: lifted by a delivery, or withdrawn because it should never have existed."""
+
+    key: str
+    tenant: str
+    action: SuppressionAction
+    event_id: UUID | None
+
 
 _FIRST = "(excluded.first_at, excluded.first_key) < (b.first_at, b.first_key)"
+_LATEST = "at DESC, event_key DESC"
 _LAST = "(excluded.last_at, excluded.last_key) > (b.last_at, b.last_key)"
 
 
-def _first(name: str) -> str:
-    return f"(array_agg({name} ORDER BY at, event_key))[1]"
+def _pick(name: str, order: str = "at, event_key") -> str:
+    return f"(array_agg({name} ORDER BY {order}))[1]"
 
 
-def _last(name: str) -> str:
-    return f"(array_agg({name} ORDER BY at DESC, event_key DESC))[1]"
-
-
-def _taken(condition: str, *names: str) -> str:
+def _replaced(condition: str, *names: str) -> str:
     return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE b.{name} END" for name in names)
 
 
-_NOTE = f"""
-WITH input AS MATERIALIZED (SELECT {_INPUT}),
-kept AS MATERIALIZED (
+_ADD = f"""
+WITH input AS MATERIALIZED (SELECT {unnest(NewSoftBounce._fields)}),
+stored AS MATERIALIZED (
     SELECT input.* FROM input JOIN event_keys AS k ON k.key = input.event_key AND k.event_id = input.event_id
 ),
-noted AS (
+written AS (
     INSERT INTO soft_bounces AS b (recipient, tenant, message_id, source_id, first_at, first_key, first_event_id,
         last_at, last_key, last_event_id, classification)
-    SELECT recipient, tenant, message_id, min(source_id), {_first("at")}, {_first("event_key")}, {_first("event_id")},
-        {_last("at")}, {_last("event_key")}, {_last("event_id")}, {_first("classification")}
-    FROM kept GROUP BY recipient, tenant, message_id ORDER BY recipient, tenant, message_id
+    SELECT recipient, tenant, message_id, min(source_id), {_pick("at")}, {_pick("event_key")}, {_pick("event_id")},
+        {_pick("at", _LATEST)}, {_pick("event_key", _LATEST)}, {_pick("event_id", _LATEST)}, {_pick("classification")}
+    FROM stored GROUP BY recipient, tenant, message_id ORDER BY recipient, tenant, message_id
     ON CONFLICT (recipient, tenant, message_id) DO UPDATE SET
-        {_taken(_FIRST, "first_at", "first_key", "first_event_id", "classification")},
-        {_taken(_LAST, "last_at", "last_key", "last_event_id")}
+        {_replaced(_FIRST, "first_at", "first_key", "first_event_id", "classification")},
+        {_replaced(_LAST, "last_at", "last_key", "last_event_id")}
     WHERE {_FIRST} OR {_LAST}
 )
-INSERT INTO soft_bounce_checks (due_at, recipient, tenant) SELECT DISTINCT %(now)s, recipient, tenant FROM kept
+INSERT INTO soft_bounce_checks (due_at, recipient, tenant) SELECT DISTINCT %(now)s, recipient, tenant FROM stored
 """
 
-# Who is suppressed by this rule and gets mail after all. An index of those few tells.
-_WAKE = f"""
+_SCHEDULE_BY_RECIPIENT = f"""
 INSERT INTO soft_bounce_checks (due_at, recipient, tenant)
 SELECT DISTINCT %(now)s, address, tenant FROM unnest(%(recipients)b::text[]) AS named (address)
 JOIN suppressions AS s USING (address) WHERE {BY_SOFT_BOUNCES}
 """
 
-# A delivery that names nobody holds for all recipients of its message.
-_WAKE_BY_MESSAGE = f"""
+# A delivery without a recipient counts for all recipients of its message.
+_SCHEDULE_BY_MESSAGE = f"""
 INSERT INTO soft_bounce_checks (due_at, recipient, tenant)
 SELECT DISTINCT %(now)s, s.address, s.tenant
 FROM recipient_states AS r JOIN suppressions AS s ON s.address = r.recipient
 WHERE r.message_id = ANY(%(messages)s::uuid[]) AND r.recipient <> '' AND {BY_SOFT_BOUNCES}
 """
 
-# A part of them every hour, so that each has its turn once a day.
-_REVIEW = f"""
-INSERT INTO soft_bounce_checks (due_at, recipient, tenant)
-SELECT %(now)s, address, tenant FROM suppressions AS s
-WHERE {BY_SOFT_BOUNCES} AND (until IS NULL OR until > %(now)s) AND address IS NOT NULL
-    AND (hashtext(address) & 1023) %% 24 = extract(hour FROM %(now)s::timestamptz)
-"""
 
-_TAKE = """
+def add(connection: Connection, bounces: Sequence[NewSoftBounce], now: datetime) -> None:
+    """Store soft bounces of stored events, and schedule their recipients for evaluation."""
+    if bounces:
+        connection.exec_driver_sql(_ADD, {**arrays(bounces), "now": now})
+
+
+def delete(connection: Connection, recipients: Collection[str], messages: Collection[str]) -> None:
+    """Delete what is stored of these recipients' soft bounces of these messages."""
+    bounces = soft_bounces.c
+    of_messages = bounces.message_id.in_([UUID(message) for message in messages])
+    connection.execute(delete_from(soft_bounces).where(bounces.recipient.in_(sorted(recipients)), of_messages))
+
+
+def delete_old(connection: Connection, oldest: datetime) -> int:
+    """Delete soft bounces from before `oldest`; return how many.
+
+    A suppressed recipient keeps those that led to it: the length of the next period depends on them.
+    """
+    bounces, entries = soft_bounces.c, suppressions.c
+    led_to_entry = exists().where(
+        entries.address == bounces.recipient,
+        entries.tenant == bounces.tenant,
+        _OF_RULE,
+        bounces.first_at <= entries.since,
+    )
+    old = and_(bounces.first_at < oldest, bounces.last_at < oldest)
+    return connection.execute(delete_from(soft_bounces).where(old, ~led_to_entry)).rowcount
+
+
+def list_recipients(
+    connection: Connection, recipients: Collection[str], messages: Collection[str]
+) -> set[RecipientTenant]:
+    """Return those of these recipients, and of the recipients of these messages, that have soft bounces."""
+    bounces, states = soft_bounces.c, recipient_states.c
+    # Two statements: with the subquery in an OR, PostgreSQL would read the whole table.
+    of_messages = select(states.recipient).where(states.message_id.in_([UUID(message) for message in messages]))
+    concerned = {*recipients, *connection.execute(of_messages).scalars()}
+    statement = select(bounces.recipient, bounces.tenant).where(bounces.recipient.in_(sorted(concerned)))
+    return {(row.recipient, row.tenant) for row in connection.execute(statement.distinct())}
+
+
+def list_event_ids(connection: Connection, recipient: str, limit: int) -> list[UUID]:
+    """Return the events of a recipient's soft bounces, the latest messages first; `limit` messages are read."""
+    bounces = soft_bounces.c
+    statement = select(bounces.first_event_id, bounces.last_event_id).where(bounces.recipient == recipient)
+    rows = connection.execute(statement.order_by(bounces.last_at.desc()).limit(limit))
+    return [event_id for row in rows for event_id in row]
+
+
+def schedule(connection: Connection, recipients: Iterable[RecipientTenant], now: datetime) -> None:
+    """Schedule these for evaluation."""
+    rows = [{"due_at": now, "recipient": recipient, "tenant": tenant} for recipient, tenant in sorted(recipients)]
+    if rows:
+        connection.execute(insert(soft_bounce_checks), rows)
+
+
+def schedule_after_delivery(
+    connection: Connection, recipients: Collection[str], messages: Collection[str], now: datetime
+) -> None:
+    """Schedule recipients that the rule suppresses and that got mail, by name or as recipients of a message."""
+    if recipients:
+        connection.exec_driver_sql(_SCHEDULE_BY_RECIPIENT, {"recipients": list(recipients), "now": now})
+    if messages:
+        connection.exec_driver_sql(_SCHEDULE_BY_MESSAGE, {"messages": list(messages), "now": now})
+
+
+def schedule_hourly_part(connection: Connection, now: datetime) -> int:
+    """Schedule the part of the recipients that the rule suppresses whose hour of the day it is; return how many.
+
+    Most changes schedule their recipients at once. Two are found only by this daily evaluation: a delivery to all
+    recipients of a message whose recipients became known later, and changed rules.
+    """
+    entries = suppressions.c
+    moment = literal(now, Timestamp)
+    of_this_hour = func.hashtext(entries.address).op("&")(1023) % 24 == extract("hour", moment)
+    due = select(moment, entries.address, entries.tenant).where(
+        _OF_RULE, or_(entries.until.is_(None), entries.until > now), entries.address.is_not(None), of_this_hour
+    )
+    return connection.execute(insert(soft_bounce_checks).from_select(["due_at", "recipient", "tenant"], due)).rowcount
+
+
+_CLAIM = """
 WITH due AS MATERIALIZED (
     SELECT due_at, id FROM soft_bounce_checks WHERE due_at <= %(now)s ORDER BY due_at, id LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -120,8 +212,20 @@ DELETE FROM soft_bounce_checks AS c USING due WHERE (c.due_at, c.id) = (due.due_
 RETURNING c.recipient, c.tenant
 """
 
-# Nearly everybody who is looked at has had one or two soft bounces, and mail since.
-_CONCERNED = f"""
+
+def try_lock(connection: Connection) -> bool:
+    """Return whether this is the only transaction that evaluates, until it ends."""
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(_LOCK))).scalar_one())
+
+
+def claim_scheduled(connection: Connection, now: datetime, limit: int) -> tuple[int, set[RecipientTenant]]:
+    """Remove up to `limit` due checks from the schedule; return how many there were, and for whom."""
+    rows = connection.exec_driver_sql(_CLAIM, {"now": now, "limit": limit}).all()
+    return len(rows), {(row.recipient, row.tenant) for row in rows}
+
+
+# Nearly all recipients that are evaluated have had one or two soft bounces, and mail since.
+_RELEVANT = f"""
 SELECT recipient, tenant FROM unnest(%(recipients)s::text[], %(tenants)s::text[]) AS named (recipient, tenant)
 WHERE (
     SELECT count(*) FROM (
@@ -134,7 +238,7 @@ OR EXISTS (
 )
 """
 
-# What was delivered after all, in its own name or in that of its whole message, is no bounce any more.
+# A message that was delivered after all, to its recipient or to all its recipients, has not bounced.
 _BOUNCES = """
 SELECT b.recipient, b.tenant, b.first_at, b.first_key, b.first_event_id, b.last_at, b.last_key, b.last_event_id,
     b.source_id, b.classification
@@ -146,114 +250,127 @@ WHERE NOT EXISTS (
 )
 """
 
-# Whoever is suppressed keeps the bounces that made it so: how long the next term is depends on them.
-_TRIM = f"""
-DELETE FROM soft_bounces AS b WHERE first_at < %(oldest)s AND last_at < %(oldest)s AND NOT EXISTS (
-    SELECT FROM suppressions AS s WHERE s.address = b.recipient AND s.tenant = b.tenant AND {BY_SOFT_BOUNCES}
-        AND b.first_at <= s.since
-)
-"""
+
+def select_relevant(
+    connection: Connection, recipients: Iterable[RecipientTenant], messages: int
+) -> list[RecipientTenant]:
+    """Return those with an entry of the rule, or with soft bounces of at least `messages` messages."""
+    rows = connection.exec_driver_sql(_RELEVANT, {**_columns(recipients), "messages": messages})
+    return [(row.recipient, row.tenant) for row in rows]
 
 
-def note(connection: Connection, heard: Sequence[Heard], now: datetime) -> None:
-    """Keep these soft bounces, and have their recipients judged. Only events that are kept count."""
-    if heard:
-        columns = dict(zip(Heard._fields, map(list, zip(*heard, strict=True)), strict=True))
-        connection.exec_driver_sql(_NOTE, {**columns, "now": now})
-
-
-def wake(connection: Connection, recipients: Collection[str], messages: Collection[str], now: datetime) -> None:
-    """Have those judged to whom mail was delivered, by name or as recipients of a message, if this rule holds them."""
-    if recipients:
-        connection.exec_driver_sql(_WAKE, {"recipients": list(recipients), "now": now})
-    if messages:
-        connection.exec_driver_sql(_WAKE_BY_MESSAGE, {"messages": list(messages), "now": now})
-
-
-def check(connection: Connection, places: Iterable[Place], now: datetime) -> None:
-    """Have these judged."""
-    recipients, tenants = _columns(places)
-    connection.exec_driver_sql(
-        "INSERT INTO soft_bounce_checks (due_at, recipient, tenant)"
-        " SELECT %(now)s, recipient, tenant FROM unnest(%(recipients)s::text[], %(tenants)s::text[])"
-        " AS named (recipient, tenant)",
-        {"recipients": recipients, "tenants": tenants, "now": now},
-    )
-
-
-def review(connection: Connection, now: datetime) -> int:
-    """Have those judged anew whose hour it is of those whom this rule suppresses; return how many.
-
-    Most of what bears on them has them judged at once. What cannot be told so easily waits for this: that a message
-    which was delivered to all its recipients had them among these; that the rules have changed.
-    """
-    return connection.exec_driver_sql(_REVIEW, {"now": now}).rowcount
-
-
-def forget(connection: Connection, recipients: Collection[str], messages: Collection[str]) -> None:
-    """Take away what is known of these recipients' soft bounces of these messages."""
-    connection.exec_driver_sql(
-        "DELETE FROM soft_bounces WHERE recipient = ANY(%(recipients)s) AND message_id = ANY(%(messages)s::uuid[])",
-        {"recipients": sorted(recipients), "messages": sorted(messages)},
-    )
-
-
-def known(connection: Connection, recipients: Collection[str], messages: Collection[str]) -> set[Place]:
-    """Of these recipients, and of those of these messages, whoever has soft bounces."""
-    rows = connection.exec_driver_sql(
-        "SELECT DISTINCT recipient, tenant FROM soft_bounces WHERE recipient = ANY(%(recipients)s) OR recipient = ANY("
-        "ARRAY(SELECT recipient FROM recipient_states WHERE message_id = ANY(%(messages)s::uuid[])))",
-        {"recipients": sorted(recipients), "messages": sorted(messages)},
-    )
-    return {(row[0], row[1]) for row in rows}
-
-
-def alone(connection: Connection) -> bool:
-    """Whether this is the only transaction that judges, until it ends; otherwise leave it to the other."""
-    locked = connection.exec_driver_sql("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": _ALONE}).scalar_one()
-    return bool(locked)
-
-
-def take(connection: Connection, now: datetime, limit: int) -> tuple[int, set[Place]]:
-    """Take up to so many checks that are due: their number, and who is to be judged."""
-    rows = connection.exec_driver_sql(_TAKE, {"now": now, "limit": limit}).all()
-    return len(rows), {(row[0], row[1]) for row in rows}
-
-
-def concerned(connection: Connection, places: Iterable[Place], messages: int) -> set[Place]:
-    """Those of these with so many messages that bounced, or with an entry: on the others no rule has a bearing."""
-    recipients, tenants = _columns(places)
-    values = {"recipients": recipients, "tenants": tenants, "messages": messages}
-    return {(row[0], row[1]) for row in connection.exec_driver_sql(_CONCERNED, values)}
-
-
-def bounces(connection: Connection, places: Iterable[Place]) -> dict[Place, list[Bounced]]:
-    """The soft bounces of messages that were not delivered since."""
-    recipients, tenants = _columns(places)
-    found: dict[Place, list[Bounced]] = defaultdict(list)
-    for row in connection.exec_driver_sql(_BOUNCES, {"recipients": recipients, "tenants": tenants}):
-        first_key, last_key = row[3].hex, row[6].hex
-        bounce = SoftBounce(first_at=row[2], first_key=first_key, last_at=row[5], last_key=last_key)
-        event_ids = {first_key: row[4], last_key: row[7]}
-        found[row[0], row[1]].append(Bounced(bounce, row[8], row[9], event_ids))
+def list_bounces(
+    connection: Connection, recipients: Iterable[RecipientTenant]
+) -> Mapping[RecipientTenant, Sequence[Row[Any]]]:
+    """Return the soft bounces of messages that were not delivered later."""
+    found: dict[RecipientTenant, list[Row[Any]]] = defaultdict(list)
+    for row in connection.exec_driver_sql(_BOUNCES, _columns(recipients)):
+        found[row.recipient, row.tenant].append(row)
     return found
 
 
-def event_ids(connection: Connection, recipient: str, limit: int) -> list[UUID]:
-    """The events of a recipient's soft bounces that are kept, the latest first."""
-    rows = connection.exec_driver_sql(
-        "SELECT first_event_id, last_event_id FROM soft_bounces WHERE recipient = %(recipient)s"
-        " ORDER BY last_at DESC LIMIT %(limit)s",
-        {"recipient": recipient, "limit": limit},
+def _columns(recipients: Iterable[RecipientTenant]) -> dict[str, Any]:
+    ordered = sorted(recipients)
+    return {"recipients": [recipient for recipient, _ in ordered], "tenants": [tenant for _, tenant in ordered]}
+
+
+def get_entries(connection: Connection, keys: Collection[str]) -> Mapping[tuple[str, str], Row[Any]]:
+    """Return the entries of the rule by recipient key and tenant."""
+    statement = select(suppressions).where(suppressions.c.key.in_([UUID(key) for key in keys]), _OF_RULE)
+    return {(row.key.hex, row.tenant): row for row in connection.execute(statement)}
+
+
+def get_lifts(connection: Connection, keys: Collection[str]) -> Mapping[str, Sequence[Row[Any]]]:
+    """Return the lifts by people that concern the rule, by recipient key; `tenant` None is all tenants."""
+    lifts = suppression_lifts.c
+    statement = select(suppression_lifts).where(
+        lifts.key.in_([UUID(key) for key in keys]),
+        or_(lifts.reason.is_(None), lifts.reason == SuppressionReason.SOFT_BOUNCE),
+        ~lifts.by_event,
     )
-    return [event_id for row in rows for event_id in row]
+    found: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(statement):
+        found[row.key.hex].append(row)
+    return found
 
 
-def trim(connection: Connection, oldest: datetime) -> int:
-    """Let go of soft bounces from before, which no rule asks for any more; return how many."""
-    return connection.exec_driver_sql(_TRIM, {"oldest": oldest}).rowcount
+# Message ids are hashes, so that a fair sample is read of a mailbox with very many messages.
+_LAST_DELIVERIES = """
+SELECT DISTINCT ON (named.recipient) named.recipient, delivered.status_at AS at, delivered.status_event_id AS event_id
+FROM unnest(%(recipients)s::text[]) AS named (recipient) CROSS JOIN LATERAL (
+    SELECT message_id FROM recipient_states WHERE recipient = named.recipient AND recipient <> '' LIMIT %(limit)s
+) AS of_recipient
+JOIN recipient_states AS delivered ON delivered.message_id = of_recipient.message_id
+    AND delivered.recipient IN (named.recipient, '') AND delivered.status = 'delivered'
+ORDER BY named.recipient, delivered.status_at DESC, delivered.status_event_id
+"""
 
 
-def _columns(places: Iterable[Place]) -> tuple[list[str], list[str]]:
-    ordered = sorted(places)
-    return [place[0] for place in ordered], [place[1] for place in ordered]
+def get_last_deliveries(connection: Connection, recipients: Collection[str]) -> Mapping[str, Row[Any]]:
+    """Return the last delivery to each recipient, of any tenant's mail: `at` and `event_id`."""
+    values = {"recipients": sorted(recipients), "limit": _MAX_MESSAGES_READ}
+    return {row.recipient: row for row in connection.exec_driver_sql(_LAST_DELIVERIES, values)}
+
+
+# An entry that is over before it is known is stored silently: it makes the next period longer.
+_WRITE = f"""
+WITH input AS MATERIALIZED (SELECT {unnest(("id", *SoftBounceEntry._fields))}),
+written AS (
+    INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, types, classification, source_id, since,
+        until, expired_at, evidence_event_id, evidence_key, level, created_at)
+    SELECT key, tenant, '{SuppressionReason.SOFT_BOUNCE}', '{SuppressionOrigin.EVENT}', id, address,
+        string_to_array(types, ','),
+        classification, source_id, since, until, CASE WHEN until <= %(now)s THEN %(now)s END, event_id, event_key,
+        level, %(now)s
+    FROM input ORDER BY key, tenant
+    ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
+        id = {ENTRY_ID},
+        created_at = CASE WHEN s.until <= %(now)s THEN excluded.created_at ELSE s.created_at END,
+        expired_at = CASE WHEN excluded.until <= %(now)s THEN s.expired_at END,
+        address = excluded.address, types = excluded.types, classification = excluded.classification,
+        source_id = excluded.source_id, since = excluded.since, until = excluded.until, level = excluded.level,
+        evidence_event_id = excluded.evidence_event_id, evidence_key = excluded.evidence_key
+    RETURNING s.*
+),
+changed AS (
+    SELECT *, {ENTRY_JSON} FROM written WHERE id = ANY(%(id)b::uuid[]) AND (until IS NULL OR until > %(now)s)
+),
+again AS (
+    INSERT INTO soft_bounce_checks (due_at, recipient, tenant) SELECT %(again_at)s, address, tenant FROM changed
+    WHERE address IS NOT NULL
+),
+{record_changes(SuppressionAction.ADDED)}
+SELECT '{SuppressionAction.ADDED}' AS action, entry FROM changed
+"""
+
+_REMOVE = f"""
+WITH input AS MATERIALIZED (SELECT {unnest(Removal._fields)}),
+removed AS (
+    DELETE FROM suppressions AS s USING input
+    WHERE s.key = input.key AND s.tenant = input.tenant AND s.address IS NOT NULL
+        AND {BY_SOFT_BOUNCES}
+    RETURNING s.*, input.action, input.event_id
+),
+changed AS (SELECT *, {ENTRY_JSON} FROM removed WHERE expired_at IS NULL),
+{record_changes("changed.action", actor="NULL", note="NULL", event="changed.event_id")}
+SELECT action, entry FROM changed
+"""
+
+
+def write_entries(
+    connection: Connection, entries: Sequence[SoftBounceEntry], now: datetime, again_at: datetime
+) -> Changes:
+    """Write entries; return those that now suppress other mail or another time.
+
+    Their recipients are evaluated again at `again_at`: a batch that stores a delivery at this moment has not seen the
+    entry, nor has the evaluation seen the delivery.
+    """
+    if not entries:
+        return []
+    values = {**arrays(entries), "id": [ids.receipt_id(now) for _ in entries], "now": now, "again_at": again_at}
+    return connection.exec_driver_sql(_WRITE, values).all()
+
+
+def remove_entries(connection: Connection, removals: Sequence[Removal], now: datetime) -> Changes:
+    """Remove entries; return those that had not expired."""
+    return connection.exec_driver_sql(_REMOVE, {**arrays(removals), "now": now}).all() if removals else []

@@ -1,113 +1,119 @@
-"""Judging those whose mail softly bounced again and again.
+"""The soft-bounce rule: recipients whose mail bounced softly again and again.
 
-What is decided is in `shared.suppression.policy.term`, a function of what is known now: the soft bounces, the last
-delivery, the last lift by a person. So it does not matter in which order they came to be known.
+`shared.suppression.policy.soft_bounce_period` decides from the soft bounces, the last delivery and the last lift by a
+person that are known now, so the order in which they became known does not matter.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from shared.suppression import locks as suppression_locks
 from shared.suppression import policy as suppression_policy
-from shared.suppression import soft_bounce_store, soft_bounce_terms
-from shared.suppression.evidence import Told
-from shared.suppression.history import Action
-from shared.suppression.policy import SuppressionPolicy, Term
-from shared.suppression.recipient_hashes import RecipientKeys
-from shared.suppression.soft_bounce_store import Bounced, Place
-from shared.suppression.soft_bounce_terms import Reversal, Ruling, Standing, Worked
+from shared.suppression import recipient_hashes, soft_bounce_store, store
+from shared.suppression.evidence import Changes
+from shared.suppression.policy import SoftBounce, SuppressionPeriod, SuppressionPolicy
+from shared.suppression.recipient_hashes import RecipientHasher
+from shared.suppression.soft_bounce_store import RecipientTenant, Removal, SoftBounceEntry
+from shared.vocabulary import SuppressionAction
 
-_AGAIN = timedelta(minutes=5)
-"""Longer than a batch may take to be written: each of its few statements is ended after half a minute."""
+_EVALUATE_AGAIN_AFTER = timedelta(minutes=5)
+"""Longer than a batch may take to commit: each of its few statements is cancelled after half a minute."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """Entries that are to be, and entries that are to go."""
-
-    rulings: Sequence[Ruling]
-    reversals: Sequence[Reversal]
+Decisions = Sequence[SoftBounceEntry | Removal]
 
 
 def decide(
-    connection: Connection, policy: SuppressionPolicy, keys: RecipientKeys, places: Collection[Place], now: datetime
-) -> Decided:
-    """What is to change for these recipients and tenants, by what is known."""
-    concerned = soft_bounce_store.concerned(connection, places, policy.soft_bounce.messages)
-    cases = _cases(connection, keys, sorted(concerned)) if concerned else []
-    # Deliveries are asked for last, and only of the few on whom they have a bearing: that reads all their mail.
-    left = [case for case in cases if case.standing or case.term(policy, None)]
-    worked = soft_bounce_terms.deliveries(connection, {case.place[0] for case in left}) if left else {}
-    outcomes = [case.outcome(policy, worked.get(case.place[0]), now) for case in left]
-    return Decided(
-        rulings=[outcome for outcome in outcomes if isinstance(outcome, Ruling)],
-        reversals=[outcome for outcome in outcomes if isinstance(outcome, Reversal)],
-    )
+    connection: Connection,
+    policy: SuppressionPolicy,
+    hasher: RecipientHasher,
+    recipients: Collection[RecipientTenant],
+    now: datetime,
+) -> Decisions:
+    """Return the entries to write and to remove for these recipients and tenants."""
+    relevant = soft_bounce_store.select_relevant(connection, recipients, policy.soft_bounce.messages)
+    if not relevant:
+        return []
+    keys = {recipient: hasher.hash_address(recipient) for recipient, _ in relevant}
+    store.lock_shared(connection, keys.values())
+    bounces = soft_bounce_store.list_bounces(connection, relevant)
+    entries = soft_bounce_store.get_entries(connection, keys.values())
+    lifted = soft_bounce_store.get_lifts(connection, keys.values())
+    candidates = []
+    for recipient, tenant in relevant:
+        key = keys[recipient]
+        entry, rows = entries.get((key, tenant)), bounces.get((recipient, tenant), ())
+        lifts = [lift.lifted_at for lift in lifted.get(key, ()) if lift.tenant in (None, tenant)]
+        if entry or _period(policy, rows, max(lifts, default=None)):
+            candidates.append((recipient, tenant, entry, rows, lifts))
+    if not candidates:
+        return []
+    # Only for the few whose entry depends on it: this reads all their mail.
+    deliveries = soft_bounce_store.get_last_deliveries(connection, {recipient for recipient, *_ in candidates})
+    decisions: list[SoftBounceEntry | Removal] = []
+    for recipient, tenant, entry, rows, lifts in candidates:
+        delivery = deliveries.get(recipient)
+        period = _period(policy, rows, max([*lifts, *([delivery.at] if delivery else [])], default=None))
+        if entry and entry.address is None and (period is None or entry.until is None or entry.until > now):
+            continue  # erased: its bounces were deleted too, which is no reason to send mail again
+        if entry and period is None:
+            lifted_by_delivery = delivery is not None and delivery.at >= entry.since
+            action = SuppressionAction.LIFTED if lifted_by_delivery else SuppressionAction.WITHDRAWN
+            decisions.append(Removal(keys[recipient], tenant, action, delivery and delivery.event_id))
+        elif period:
+            new = _entry(recipient, tenant, keys[recipient], period, policy, rows)
+            existing = entry and (
+                entry.since, entry.until, entry.level, entry.evidence_key.hex, ",".join(sorted(entry.types))
+            )  # fmt: skip
+            if existing != (new.since, new.until, new.level, new.event_key, new.types):
+                decisions.append(new)
+    return decisions
 
 
-def _cases(connection: Connection, keys: RecipientKeys, places: Sequence[Place]) -> list["_Case"]:
-    hashed = [keys.of_address(recipient) for recipient, _ in places]
-    tenants = [tenant for _, tenant in places]
-    suppression_locks.share(connection, hashed)
-    found = soft_bounce_store.bounces(connection, places)
-    lifted = soft_bounce_terms.lifts(connection, hashed, tenants)
-    standing = soft_bounce_terms.standings(connection, hashed, tenants)
-    return [
-        _Case(place, key, found.get(place, ()), lifted.get((key, place[1])), standing.get((key, place[1])))
-        for place, key in zip(places, hashed, strict=True)
+def apply(connection: Connection, decisions: Decisions, now: datetime) -> Changes:
+    """Write and remove entries; return those that were added or removed."""
+    removals = [decision for decision in decisions if isinstance(decision, Removal)]
+    entries = [decision for decision in decisions if isinstance(decision, SoftBounceEntry)]
+    removed = soft_bounce_store.remove_entries(connection, removals, now)
+    return [*removed, *soft_bounce_store.write_entries(connection, entries, now, now + _EVALUATE_AGAIN_AFTER)]
+
+
+def _period(policy: SuppressionPolicy, rows: Sequence[Row[Any]], after: datetime | None) -> SuppressionPeriod | None:
+    if not policy.soft_bounce.enabled:
+        return None
+    bounces = [
+        SoftBounce(first_at=row.first_at, first_key=row.first_key.hex, last_at=row.last_at, last_key=row.last_key.hex)
+        for row in rows
     ]
+    return suppression_policy.soft_bounce_period(policy.soft_bounce, bounces, after)
 
 
-def carry_out(connection: Connection, decided: Decided, now: datetime) -> list[Told]:
-    """Make it so; return the entries that came or went."""
-    gone = soft_bounce_terms.reverse(connection, decided.reversals, now)
-    return gone + soft_bounce_terms.rule(connection, decided.rulings, now, again_at=now + _AGAIN)
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One recipient and tenant, with all that bears on them but deliveries."""
-
-    place: Place
-    key: str
-    bounced: Sequence[Bounced]
-    lifted_at: datetime | None
-    standing: Standing | None
-
-    def term(self, policy: SuppressionPolicy, worked: Worked | None) -> Term | None:
-        """How long they are suppressed by this rule, if at all."""
-        if not policy.soft_bounce.enabled:
-            return None
-        after = max(filter(None, (self.lifted_at, worked and worked.at)), default=None)
-        return suppression_policy.term(policy.soft_bounce, [bounced.bounce for bounced in self.bounced], after)
-
-    def outcome(self, policy: SuppressionPolicy, worked: Worked | None, now: datetime) -> Ruling | Reversal | None:
-        """What is to change."""
-        term = self.term(policy, worked)
-        there = self.standing
-        if there and there.erased and (term is None or there.term.until is None or there.term.until > now):
-            return None  # what it stood by was erased too, and is no reason to write to them
-        if term is None:
-            return self._reversal(worked) if there else None
-        if there and there.term == term and there.types == policy.soft_bounce.types:
-            return None
-        [evidence] = [bounced for bounced in self.bounced if term.key in bounced.event_ids]
-        return Ruling(
-            key=self.key,
-            tenant=self.place[1],
-            address=self.place[0],
-            term=term,
-            types=policy.soft_bounce.types,
-            source_id=evidence.source_id,
-            classification=evidence.classification,
-            event_id=evidence.event_ids[term.key],
-        )
-
-    def _reversal(self, worked: Worked | None) -> Reversal:
-        since = self.standing.term.since if self.standing else None
-        if worked and since and worked.at >= since:
-            return Reversal(self.key, self.place[1], Action.LIFTED, worked.event_id)
-        return Reversal(self.key, self.place[1], Action.WITHDRAWN, worked.event_id if worked else None)
+def _entry(
+    recipient: str,
+    tenant: str,
+    key: str,
+    period: SuppressionPeriod,
+    policy: SuppressionPolicy,
+    rows: Sequence[Row[Any]],
+) -> SoftBounceEntry:
+    event_ids = {
+        event_key.hex: (event_id, row)
+        for row in rows
+        for event_key, event_id in ((row.first_key, row.first_event_id), (row.last_key, row.last_event_id))
+    }
+    event_id, evidence = event_ids[period.key]
+    return SoftBounceEntry(
+        key=key,
+        tenant=tenant,
+        # The pseudonym of an erased recipient is nobody's address: the entry keeps the key alone.
+        address=None if recipient_hashes.key_of(recipient) else recipient,
+        types=",".join(sorted(policy.soft_bounce.types)),
+        source_id=evidence.source_id,
+        classification=evidence.classification,
+        since=period.since,
+        until=period.until,
+        event_id=event_id,
+        event_key=period.key,
+        level=period.level,
+    )

@@ -15,7 +15,7 @@ from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
 from shared.suppression.policy import SuppressionPolicy
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 from tests.api.test_openapi import agrees
 from tests.support.system import HANDLE, System, mailchannels_event
 
@@ -46,7 +46,7 @@ def suppressed(system: System, *addresses: str, **more: Any) -> list[str]:
     return [result["address"] for result in check(system, *addresses, **more) if result["suppressed"]]
 
 
-def judge(system: System, *happenings: dict[str, Any]) -> None:
+def process(system: System, *happenings: dict[str, Any]) -> None:
     """Process these as a worker does, and let them mean what they mean for suppression."""
     body = json.dumps([{"customer_handle": HANDLE, **happening} for happening in happenings]).encode()
     receipt = system.queue_body(body)
@@ -56,10 +56,10 @@ def judge(system: System, *happenings: dict[str, Any]) -> None:
         now = datetime.now(UTC)
         rows = normalize.rows(open_source(row, system.vault), receipt, now, body)
         state.apply(connection, rows)
-        suppression_evaluator.judge(connection, SuppressionPolicy(), keys_of(system), rows, now)
+        suppression_evaluator.apply_events(connection, SuppressionPolicy(), keys_of(system), rows, now)
 
 
-def keys_of(system: System) -> RecipientKeys:
+def keys_of(system: System) -> RecipientHasher:
     with system.engine.begin() as connection:
         return recipient_hashes.load(connection, system.vault)
 
@@ -152,19 +152,19 @@ class TestLifting:
         add(system, "ann@example.net")
         assert lift(system, "ann@example.net").get_json()["suppressed"]
 
-    def test_what_nothing_suppresses_is_said_so_and_remembered(self, system: System) -> None:
+    def test_what_nothing_suppresses_is_reported_and_remembered(self, system: System) -> None:
         system.create_source()
         answer = lift(system, "a@example.net")
         assert answer.status_code == 404
         assert "remembered" in answer.get_json()["detail"]
-        judge(system, mailchannels_event("hard-bounced", "a@example.net", "b@example.net", **BOUNCE))
+        process(system, mailchannels_event("hard-bounced", "a@example.net", "b@example.net", **BOUNCE))
         assert suppressed(system, "a@example.net", "b@example.net") == ["b@example.net"]
         assert system.get(f"{LIST}/a@example.net")["lifts"]
 
     def test_what_an_import_is_writing_is_to_be_tried_again(
         self, system: System, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(suppressions, "_IMPORT_WAIT_MS", 50)
+        monkeypatch.setattr(suppressions, "IMPORT_WAIT_MS", 50)
         add(system, "ann@example.net")
         system.execute("UPDATE suppressions SET origin = 'import'")
         with system.engine.begin() as importing:
@@ -180,7 +180,7 @@ class TestLifting:
 class TestTheList:
     def test_has_exactly_the_documented_fields(self, system: System) -> None:
         system.create_source()
-        judge(system, mailchannels_event("hard-bounced", "ann@example.net", **BOUNCE))
+        process(system, mailchannels_event("hard-bounced", "ann@example.net", **BOUNCE))
         add(system, "@example.net", tenant="acme", expires_at=LATER.isoformat())
         lift(system, "bob@example.net")
         schemas = system.client.get("/openapi.json").get_json()["components"]["schemas"]
@@ -215,7 +215,7 @@ class TestTheList:
 class TestWhy:
     def test_is_explained_by_the_events_that_are_the_evidence(self, system: System) -> None:
         system.create_source()
-        judge(system, mailchannels_event("hard-bounced", "ann@example.net", **BOUNCE))
+        process(system, mailchannels_event("hard-bounced", "ann@example.net", **BOUNCE))
         case = system.get(f"{LIST}/Ann@Example.net")
         assert case["suppressed"]
         (entry,) = case["entries"]
@@ -241,7 +241,7 @@ class TestWhy:
     def test_has_all_soft_bounces_that_led_to_it(self, system: System) -> None:
         system.create_source()
         for number in range(3):
-            judge(
+            process(
                 system,
                 mailchannels_event("soft-bounced", "a@x.net", second=number, request_id=f"r{number}", status="4.2.2"),
             )
@@ -376,13 +376,13 @@ class TestErasures:
         assert answer.status_code == 202
         assert "example.net" not in answer.text.lower()
         assert "example.net" not in str(system.execute("SELECT parameters FROM jobs")).lower()
-        assert answer.get_json()["parameters"] == {"key": keys_of(system).of_address("ann@example.net")}
+        assert answer.get_json()["parameters"] == {"key": keys_of(system).hash_address("ann@example.net")}
 
     @pytest.mark.parametrize("address", ['"ann lee"@example.net', "ann@[192.0.2.1]"])
     def test_are_also_of_what_is_kept_and_is_odd(self, system: System, address: str) -> None:
         answer = system.call("POST", "/v1/erasures", {"address": address})
         assert answer.status_code == 202
-        assert answer.get_json()["parameters"] == {"key": keys_of(system).of_address(address)}
+        assert answer.get_json()["parameters"] == {"key": keys_of(system).hash_address(address)}
 
     @pytest.mark.parametrize("address", ["@example.net", "ann", "", "ann@example.net, bob@example.net"])
     def test_are_of_one_address(self, system: System, address: str) -> None:

@@ -19,7 +19,7 @@ def ask(cluster: Cluster, prefix: str) -> UUID:
     lines = "".join(f"{prefix}{number}@post.example\n" for number in range(LINES))
     with cluster.engine.begin() as connection:
         recipient_hashes.load(connection, cluster.vault)
-        job_id = suppression_jobs.ask_import_of_csv(
+        job_id = suppression_jobs.create_csv_import(
             connection,
             f"email\n{lines}".encode(),
             Defaults(),

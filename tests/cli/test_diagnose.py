@@ -40,7 +40,7 @@ def populated(commands: Commands) -> Commands:
     with system.engine.begin() as connection:
         keys = recipient_hashes.load(connection, system.vault)
         entry = NewEntry(
-            key=keys.of_address("sup@example.net"),
+            key=keys.hash_address("sup@example.net"),
             address="sup@example.net",
             domain=None,
             reason=SuppressionReason.MANUAL,

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared import targets
-from shared.suppression import queries as suppression_pages
+from shared.suppression import queries as suppression_queries
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
-from shared.suppression.queries import Wanted
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import Entry, NewEntry
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 from simulator.providers.ark.api import ArkAccount
@@ -54,7 +54,7 @@ class SyncEnv:
         with self.env.system.ctx.engine.begin() as connection:
             keys = recipient_hashes.load(connection, self.env.system.ctx.vault)
             entry = NewEntry(
-                key=keys.of(target),
+                key=keys.hash_target(target),
                 address=target.address,
                 domain=target.domain,
                 reason=reason,
@@ -75,7 +75,7 @@ class SyncEnv:
             keys = recipient_hashes.load(connection, self.env.system.ctx.vault)
             suppressions.lift(
                 connection,
-                keys=[keys.of_address(address)],
+                keys=[keys.hash_address(address)],
                 tenant=None,
                 reason=None,
                 actor="ann",
@@ -85,7 +85,7 @@ class SyncEnv:
 
     def here(self) -> dict[str, Entry]:
         with self.env.system.ctx.engine.begin() as connection:
-            page = suppression_pages.in_order(connection, NOW, Wanted(active=True), limit=1000)
+            page = suppression_queries.list_by_key(connection, NOW, SuppressionFilters(active=True), limit=1000)
         return {entry.address or f"@{entry.domain}": entry for entry in page.items}
 
     def there(self) -> dict[str, set[str]]:
@@ -137,7 +137,7 @@ class TestPush:
         sync_env.add("@x.example")
         sync_env.add("own@x.example", tenant=HANDLE)
         output = sync_env.run("push", "--source", "mc", "--yes")
-        assert "1 of ours cannot be told mailchannels" in output
+        assert "1 of our entries cannot be added at mailchannels" in output
         assert sync_env.there().keys() == {"own@x.example"}
 
     def test_makes_good_what_is_there_for_less_mail(self, sync_env: SyncEnv) -> None:
@@ -175,7 +175,7 @@ class TestPush:
         sync_env.add("all@x.example")
         sync_env.add("news@x.example", types=ONLY_NEWS, reason=SuppressionReason.UNSUBSCRIBE)
         output = sync_env.run("push", "--source", "ark", "--yes")
-        assert "1 of ours cannot be told ark" in output
+        assert "1 of our entries cannot be added at ark" in output
         assert [(one.address, one.reason) for one in sync_env.ark.suppressions.all()] == [
             ("all@x.example", "hard fail")
         ]
@@ -200,7 +200,7 @@ class TestPull:
         }
         assert found["news@x.example"].types == [MailType.NON_TRANSACTIONAL]
         assert (found["gone@x.example"].source, found["gone@x.example"].tenant) == ("mc", HANDLE)
-        assert "The lists say the same" in sync_env.run("pull", "--source", "mc")
+        assert "The lists agree" in sync_env.run("pull", "--source", "mc")
         assert sync_env.audited() == [("suppressions.pulled", "source:mc", {"adding": 3})]
 
     def test_shows_and_asks_first(self, sync_env: SyncEnv) -> None:
@@ -224,12 +224,12 @@ class TestPull:
         listed.put("twice@x.example", "list_unsubscribe", ("transactional",))
         sync_env.run("pull", "--source", "mc", "--yes")
         assert set(sync_env.here()["twice@x.example"].types) == ALL_MAIL
-        assert "The lists say the same" in sync_env.run("pull", "--source", "mc")
+        assert "The lists agree" in sync_env.run("pull", "--source", "mc")
 
     def test_passes_over_what_is_no_address(self, sync_env: SyncEnv) -> None:
         sync_env.mailchannels.suppressions.put("no address")
         sync_env.mailchannels.suppressions.put("good@x.example")
-        assert "1 entries at mailchannels are no addresses" in sync_env.run("pull", "--source", "mc", "--yes")
+        assert "1 entries at mailchannels are not addresses" in sync_env.run("pull", "--source", "mc", "--yes")
         assert sync_env.here().keys() == {"good@x.example"}
 
     def test_of_arks_list_takes_an_opt_out_for_what_it_is(self, sync_env: SyncEnv) -> None:

@@ -31,9 +31,9 @@ def add(commands: Commands, *words: str) -> str:
 
 
 def test_an_address_is_added_looked_up_explained_and_lifted(commands: Commands) -> None:
-    assert "nothing that fits" in run(commands, "list").lower()
+    assert "No matching suppressions" in run(commands, "list")
     assert "ann@example.net is suppressed." in add(commands, "Ann <ANN@Example.net>", "--note", "asked [us] to")
-    assert "was suppressed so already" in add(commands, "ann@example.net", "--note", "asked [us] to")
+    assert "is already suppressed" in add(commands, "ann@example.net", "--note", "asked [us] to")
     listed = run(commands, "list")
     assert all(word in listed for word in ("ann@example.net", "manual", "for good", "asked [us] to"))
     told = run(commands, "why", "ann@example.net")
@@ -55,7 +55,7 @@ def test_a_lift_says_what_suppresses_it_still(commands: Commands) -> None:
     add(commands, "@example.net")
     add(commands, "ann@example.net", "--reason", "complaint")
     told = run(commands, "lift", "ann@example.net", "--reason", "complaint")
-    assert "suppressed still" in told
+    assert "still suppressed" in told
     assert "@example.net" in told
 
 
@@ -63,7 +63,7 @@ def test_a_check_exits_with_one_if_any_is_suppressed(commands: Commands) -> None
     add(commands, "ann@example.net", "--until", TOMORROW, "--type", "non_transactional")
     told = run(commands, "check", "ann@example.net", "bob@example.net", code=1)
     assert re.search(rf"✗ ann@example.net is suppressed: manual, until {TOMORROW} 00:00", told)
-    assert "✓ bob@example.net may be written to" in told
+    assert "✓ bob@example.net is not suppressed" in told
     assert "✓" in run(commands, "check", "bob@example.net")
     assert "✓" in run(commands, "check", "ann@example.net", "--type", "transactional")
     assert "✗" in run(commands, "check", says="bob@example.net\n\nANN@example.net\n", code=1)
@@ -78,7 +78,7 @@ def test_the_list_is_cut_by_what_it_says(commands: Commands) -> None:
     assert "b@x.org" not in run(commands, "list", "--domain", "@x.net")
     assert "a@x.net" not in run(commands, "list", "--tenant", "")
     assert "a@x.net" not in run(commands, "list", "--reason", "complaint")
-    assert "nothing" in run(commands, "list", "--ended").lower()
+    assert "No matching suppressions" in run(commands, "list", "--ended")
     assert "newest 1" in run(commands, "list", "--limit", "1")
 
 
@@ -153,7 +153,7 @@ def test_a_file_with_bad_lines_is_not_imported_and_they_are_shown(commands: Comm
     told = run(commands, "import", "-", says="email\nann@example.net\n[bob]\n", code=1)
     assert "1 of 2 lines cannot be used, so nothing was imported" in told
     assert re.search(r"3\s+│ '\[bob\]' has no @", told)
-    assert "nothing" in run(commands, "list").lower()
+    assert "No matching suppressions" in run(commands, "list")
     (job,) = json.loads(commands.run("jobs", "list", "--json"))
     commands.run("jobs", "file", job["id"], "-o", str(bad))
     assert "[bob]" in bad.read_text()

@@ -15,11 +15,11 @@ from shared.messages.state import RANKS, STANDINGS, Fact, fold
 from shared.messages.store import NewEvent
 from shared.suppression import policy as suppression_policy
 from shared.suppression.policy import Claim, Lift, SoftBounce, SuppressionPolicy
-from shared.suppression.recipient_hashes import RecipientKeys
+from shared.suppression.recipient_hashes import RecipientHasher
 from shared.vocabulary import CHANGE_TYPES, Classification, EventType, Status, SuppressionReason
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-KEYS = RecipientKeys(b"a pepper for tests, of 32 bytes.")
+KEYS = RecipientHasher(b"a pepper for tests, of 32 bytes.")
 ANN, BOB = "ann@example.net", "bob@example.net"
 TABLES = (
     "events, event_keys, messages, recipient_states, state_changes, suppressions, suppression_lifts,"
@@ -36,13 +36,13 @@ def day(number: float) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One event: `number` tells it from all others, `at` is the provider's time and `heard` ours, in days."""
+class CaseEvent:
+    """One event: `number` tells it from all others, `at` is the provider's time and `received` ours, in days."""
 
     number: int
     kind: EventType
     at: float
-    heard: float
+    received: float
     recipient: str | None = ANN
     tenant: str | None = None
     message: int | None = 1
@@ -54,7 +54,7 @@ class Said:
 
     @property
     def happened(self) -> datetime:
-        return day(min(self.at, self.heard))
+        return day(min(self.at, self.received))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,42 +76,42 @@ class Held(NamedTuple):
     level: int
 
 
-def rows(said: Sequence[Said], receipt: UUID | None = None) -> list[NewEvent]:
+def rows(story: Sequence[CaseEvent], receipt: UUID | None = None) -> list[NewEvent]:
     """Build the rows of a receipt with these events."""
     receipt = receipt or ids.receipt_id(datetime.now(UTC))
-    return [_row(one, receipt, position) for position, one in enumerate(said)]
+    return [_row(one, receipt, position) for position, one in enumerate(story)]
 
 
-def _row(said: Said, receipt: UUID, position: int) -> NewEvent:
-    weight, status = STANDINGS[said.kind]
+def _row(story: CaseEvent, receipt: UUID, position: int) -> NewEvent:
+    weight, status = STANDINGS[story.kind]
     return NewEvent(
         id=ids.event_id(receipt, position),
         receipt_id=receipt,
         source_id=1,
-        key=said.key,
-        type=said.kind,
-        message_id=None if said.message is None else f"{said.message:032x}",
-        recipient=said.recipient,
-        occurred_at=day(said.at),
-        received_at=day(said.heard),
+        key=story.key,
+        type=story.kind,
+        message_id=None if story.message is None else f"{story.message:032x}",
+        recipient=story.recipient,
+        occurred_at=day(story.at),
+        received_at=day(story.received),
         sender=None,
         subject=None,
         provider_message_id=None,
         request_id=None,
         smtp_id=None,
-        tenant=said.tenant,
+        tenant=story.tenant,
         tag=None,
         campaign=None,
-        classification=said.classification,
+        classification=story.classification,
         smtp_status=None,
         enhanced_code=None,
         reason=None,
-        data="{}" if said.tenant is None else f'{{"tenant": "{said.tenant}"}}',
+        data="{}" if story.tenant is None else f'{{"tenant": "{story.tenant}"}}',
         provider_object="{}",
         weight=int(weight),
         rank=RANKS[status] if status else -1,
         status=status,
-        change_type=CHANGE_TYPES[said.kind],
+        change_type=CHANGE_TYPES[story.kind],
     )
 
 
@@ -120,22 +120,24 @@ def keep(connection: Connection, found: Sequence[NewEvent]) -> None:
 
 
 def expected(
-    policy: SuppressionPolicy, said: Iterable[Said], lifted: Iterable[Lifted], now: datetime
+    policy: SuppressionPolicy, story: Iterable[CaseEvent], lifted: Iterable[Lifted], now: datetime
 ) -> Mapping[Place, Held]:
     """Compute the entries that suppress at that time, for any order of arrival."""
-    said, lifted = list(said), list(lifted)
+    story, lifted = list(story), list(lifted)
     found: dict[Place, Held] = {}
-    for recipient in {one.recipient for one in said if one.recipient}:
+    for recipient in {one.recipient for one in story if one.recipient}:
         lifts = [
             Lift(at=day(lift.at), tenant=lift.tenant, reason=lift.reason)
             for lift in lifted
             if lift.recipient == recipient
         ]
-        own = [one for one in said if one.recipient == recipient and one.message is not None]
+        own = [one for one in story if one.recipient == recipient and one.message is not None]
         for (tenant, reason), claim in suppression_policy.fold(_claims(policy, own), [*lifts, *_again(own)]).items():
             found[recipient, tenant, reason] = Held(claim.at, claim.until, claim.key, 1)
-        for tenant, term in _terms(policy, said, own, lifts):
-            found[recipient, tenant, SuppressionReason.SOFT_BOUNCE] = Held(term.since, term.until, term.key, term.level)
+        for tenant, period in _periods(policy, story, own, lifts):
+            found[recipient, tenant, SuppressionReason.SOFT_BOUNCE] = Held(
+                period.since, period.until, period.key, period.level
+            )
     return {place: held for place, held in found.items() if held.until is None or held.until > now}
 
 
@@ -149,8 +151,8 @@ def stored(connection: Connection, now: datetime) -> Mapping[Place, Held]:
     return {(row[0], row[1], row[2]): Held(row[3], row[4], row[5].hex, row[6]) for row in found}
 
 
-def _claims(policy: SuppressionPolicy, said: Iterable[Said]) -> Iterable[Claim]:
-    for one in said:
+def _claims(policy: SuppressionPolicy, story: Iterable[CaseEvent]) -> Iterable[Claim]:
+    for one in story:
         decided = suppression_policy.consequence(policy, one.kind, one.classification)
         if decided:
             reason, consequence = decided
@@ -163,17 +165,17 @@ def _claims(policy: SuppressionPolicy, said: Iterable[Said]) -> Iterable[Claim]:
             )
 
 
-def _again(said: Iterable[Said]) -> Iterable[Lift]:
-    for one in said:
+def _again(story: Iterable[CaseEvent]) -> Iterable[Lift]:
+    for one in story:
         if one.kind is EventType.SUBSCRIBED:
             yield Lift(at=one.happened, tenant=one.tenant or "", reason=SuppressionReason.UNSUBSCRIBE, by_event=True)
 
 
-def _terms(
-    policy: SuppressionPolicy, said: Sequence[Said], own: Sequence[Said], lifts: Sequence[Lift]
-) -> Iterable[tuple[str, suppression_policy.Term]]:
-    delivered = _deliveries(said, own)
-    messages: dict[tuple[str, int | None], list[Said]] = defaultdict(list)
+def _periods(
+    policy: SuppressionPolicy, story: Sequence[CaseEvent], own: Sequence[CaseEvent], lifts: Sequence[Lift]
+) -> Iterable[tuple[str, suppression_policy.SuppressionPeriod]]:
+    delivered = _deliveries(story, own)
+    messages: dict[tuple[str, int | None], list[CaseEvent]] = defaultdict(list)
     for one in own:
         if suppression_policy.is_soft(policy, one.kind, one.classification) and one.message not in delivered:
             messages[one.tenant or "", one.message].append(one)
@@ -185,15 +187,15 @@ def _terms(
         ]
         bounces = [_bounce(found) for (of, _), found in messages.items() if of == tenant]
         after = max([*delivered.values(), *lifted], default=None)
-        if term := suppression_policy.term(policy.soft_bounce, bounces, after):
-            yield tenant, term
+        if period := suppression_policy.soft_bounce_period(policy.soft_bounce, bounces, after):
+            yield tenant, period
 
 
-def _deliveries(said: Sequence[Said], own: Sequence[Said]) -> dict[int | None, datetime]:
+def _deliveries(story: Sequence[CaseEvent], own: Sequence[CaseEvent]) -> dict[int | None, datetime]:
     """Return when each message was delivered, from the fold of its events."""
     found: dict[int | None, datetime] = {}
     for message in {one.message for one in own}:
-        for about in (own, [one for one in said if one.recipient is None]):
+        for about in (own, [one for one in story if one.recipient is None]):
             facts = [Fact(key=one.key, type=one.kind, at=day(one.at)) for one in about if one.message == message]
             state_ = fold(facts)
             if state_.status is Status.DELIVERED and state_.standing:
@@ -201,7 +203,7 @@ def _deliveries(said: Sequence[Said], own: Sequence[Said]) -> dict[int | None, d
     return found
 
 
-def _bounce(said: Iterable[Said]) -> SoftBounce:
-    moments = sorted((one.happened, one.key) for one in said)
+def _bounce(story: Iterable[CaseEvent]) -> SoftBounce:
+    moments = sorted((one.happened, one.key) for one in story)
     (first_at, first_key), (last_at, last_key) = moments[0], moments[-1]
     return SoftBounce(first_at=first_at, first_key=first_key, last_at=last_at, last_key=last_key)

@@ -40,6 +40,6 @@ def build_worker_context(database_url: str, settings: Settings, vault: Vault, no
         vault=vault,
         source_cache=SourceCache(vault),
         doorbell=notifier,
-        keys=keys,
+        hasher=keys,
         rules=RulesReloader(settings.rules, interval_seconds=0),
     )

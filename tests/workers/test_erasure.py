@@ -33,12 +33,12 @@ from shared.receipts import store as receipts
 from shared.receipts.refusals import Refusal
 from shared.reprocessing import previews, reprocess
 from shared.sources.source import Source
-from shared.suppression import import_staging
+from shared.suppression import csv_files, provider_sync
 from shared.suppression import jobs as suppression_jobs
+from shared.suppression import queries as suppression_queries
 from shared.suppression import store as suppressions
 from shared.suppression.csv_files import Defaults
-from shared.suppression.provider_sync import Comparison
-from shared.suppression.queries import Wanted
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, SuppressionOrigin, SuppressionReason
 from tests.support import http_sink as sinks
@@ -51,7 +51,6 @@ from workers import suppressions as workers_suppressions
 from workers import verification
 from workers.deliveries import payload_cache as bodies
 from workers.jobs import erase as erasing
-from workers.jobs import import_suppressions
 from workers.jobs import runner as working
 from workers.jobs.progress import Progress
 
@@ -98,8 +97,8 @@ def told(workshop: Workshop, source: Source, *items: Mapping[str, Any]) -> UUID:
 
 def ask(workshop: Workshop, address: str = ZAPHOD) -> UUID:
     with workshop.ctx.engine.begin() as connection:
-        return suppression_jobs.ask_erasure(
-            connection, address, workshop.ctx.keys, workshop.ctx.vault, asked_by="ann", now=datetime.now(UTC)
+        return suppression_jobs.create_erasure(
+            connection, address, workshop.ctx.hasher, workshop.ctx.vault, asked_by="ann", now=datetime.now(UTC)
         )
 
 
@@ -121,7 +120,7 @@ def erase(workshop: Workshop, address: str = ZAPHOD, *, slice_seconds: float = 6
 
 
 def pseudonym(workshop: Workshop, address: str = ZAPHOD) -> str:
-    return f"{workshop.ctx.keys.of_address(address)}@erased.invalid"
+    return f"{workshop.ctx.hasher.hash_address(address)}@erased.invalid"
 
 
 def columns(workshop: Workshop) -> list[tuple[str, str]]:
@@ -165,7 +164,7 @@ def places(workshop: Workshop, his: re.Pattern[str] = _HIS) -> set[str]:
 
 def suppressed(workshop: Workshop, *addresses: str) -> list[str]:
     with workshop.ctx.engine.begin() as connection:
-        keys = {workshop.ctx.keys.of_address(address): address for address in addresses}
+        keys = {workshop.ctx.hasher.hash_address(address): address for address in addresses}
         return sorted(keys[key] for key in suppressions.check(connection, list(keys), datetime.now(UTC)))
 
 
@@ -209,10 +208,10 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
     with workshop.ctx.engine.begin() as connection:
         send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
         announcements.announce(connection, workshop.ctx.vault, send, NOW)
-        keys = workshop.ctx.keys
+        keys = workshop.ctx.hasher
         for address in (ZAPHOD, OTHERS[0]):
             entry = NewEntry(
-                key=keys.of_address(address),
+                key=keys.hash_address(address),
                 address=address,
                 domain=None,
                 reason=SuppressionReason.MANUAL,
@@ -238,16 +237,16 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
             (bad, False),
             (b"email,note\nzaphod@betelgeuse.example,x\narthur@earth.example,y\n", True),
         ):
-            suppression_jobs.ask_import_of_csv(
+            suppression_jobs.create_csv_import(
                 connection, content, Defaults(), skip_bad_lines=skip, asked_by="ann", now=datetime.now(UTC)
             )
-        suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
+        suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
         for name in (ZAPHOD, OTHERS[0]):
             answer(workshop, connection, f'{{"address": "{name}"}}'.encode())
     while workshop.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
         working.work(workshop.ctx)
     with workshop.ctx.engine.begin() as connection:
-        suppression_jobs.ask_import_of_csv(
+        suppression_jobs.create_csv_import(
             connection, b"email\nzaphod@betelgeuse.example\n", Defaults(), skip_bad_lines=False, asked_by="ann",
             now=datetime.now(UTC),
         )  # fmt: skip
@@ -275,7 +274,7 @@ def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded:
     erase(crowded)
     assert suppressed(crowded, ZAPHOD, "ZAPHOD@betelgeuse.example") != []
     with crowded.ctx.engine.begin() as connection:
-        entries = suppressions.find(connection, crowded.ctx.keys.of_address(ZAPHOD))
+        entries = suppression_queries.get_entries(connection, crowded.ctx.hasher.hash_address(ZAPHOD))
     assert {(entry.address, entry.domain) for entry in entries} == {(None, None)}
     assert {entry.reason for entry in entries} == {"hard_bounce", "manual"}
     erased = crowded.rows("SELECT reason, actor FROM suppression_history WHERE action = 'erased' ORDER BY 1")
@@ -417,7 +416,7 @@ def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(import_suppressions, "_sort"), (import_staging, "stage"), (suppressions, "add")],
+    [(csv_files, "read_record"), (suppressions, "stage"), (suppressions, "add")],
     ids=["has read", "keeps what it has read", "writes"],
 )
 def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
@@ -425,7 +424,7 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
 ) -> None:
     with workshop.ctx.engine.begin() as connection:
         content = f"email,note\n{ZAPHOD},x\narthur@earth.example,as {ZAPHOD} said\n".encode()
-        suppression_jobs.ask_import_of_csv(
+        suppression_jobs.create_csv_import(
             connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
         )
 
@@ -453,7 +452,7 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
     crowded: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with crowded.ctx.engine.begin() as connection:
-        suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
+        suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
 
     def export(reached: threading.Event, go: threading.Event) -> None:
         original = job_files.write
@@ -474,7 +473,7 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
 
 def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(workshop: Workshop) -> None:
     entry = NewEntry(
-        key=workshop.ctx.keys.of_address(ZAPHOD),
+        key=workshop.ctx.hasher.hash_address(ZAPHOD),
         address=ZAPHOD,
         domain=None,
         reason=SuppressionReason.MANUAL,
@@ -542,19 +541,14 @@ def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
         workshop.receive(source, json.dumps([event]).encode())
     erase(workshop)
     drain(workshop)
-    workers_suppressions.judge_due(workshop.ctx)
+    workers_suppressions.evaluate_soft_bounces(workshop.ctx)
     assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
     assert workshop.rows("SELECT address FROM suppressions") == [(None,)]
     [(recipient, shown)] = workshop.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")
     assert (recipient, shown["address"], shown["domain"]) == (None, None, None)
     assert workshop.rows("SELECT count(*) FROM soft_bounce_checks") == [(0,)]
-    found = Comparison(
-        engine=workshop.ctx.engine,
-        source=source,
-        client=cast("ProviderApi", NothingThere()),
-        keys=workshop.ctx.keys,
-        now=NOW,
-    ).make()
+    client = cast("ProviderApi", NothingThere())
+    found = provider_sync.compare(workshop.ctx.engine, source, client, workshop.ctx.hasher, NOW, lambda _: None)
     assert (found.to_push, found.kept_here) == ([], 1)
 
 
@@ -676,14 +670,14 @@ def test_the_job_keeps_the_address_sealed_and_only_until_it_is_over(workshop: Wo
     job_id = ask(workshop)
     assert places(workshop) == set()
     working.work(workshop.ctx)
-    assert found(workshop, job_id).parameters == {"key": workshop.ctx.keys.of_address(ZAPHOD)}
+    assert found(workshop, job_id).parameters == {"key": workshop.ctx.hasher.hash_address(ZAPHOD)}
 
 
 def test_an_import_that_was_asked_for_before_is_waited_for(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "WAIT_SECONDS", 0.01)
     content = b"email\nzaphod@betelgeuse.example\narthur@earth.example\n"
     with workshop.ctx.engine.begin() as connection:
-        suppression_jobs.ask_import_of_csv(
+        suppression_jobs.create_csv_import(
             connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
         )
     workshop.run("UPDATE jobs SET available_at = now() + interval '1 h'")
@@ -701,7 +695,7 @@ def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pse
     erase(crowded)
     assert crowded.rows("SELECT count(*) FROM job_files") == [(0,)]
     with crowded.ctx.engine.begin() as connection:
-        suppression_jobs.ask_export(connection, Wanted(), asked_by="ann", now=datetime.now(UTC))
+        suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
     working.work(crowded.ctx)
     with crowded.ctx.engine.begin() as connection:
         exported = b"".join(

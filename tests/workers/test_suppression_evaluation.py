@@ -14,6 +14,7 @@ from shared.events.event import Event
 from shared.reprocessing import previews, reprocess
 from shared.reprocessing.reprocess import Difference
 from shared.sources.source import Source
+from shared.suppression import queries as suppression_queries
 from shared.suppression import store as suppressions
 from shared.suppression.store import Entry
 from shared.vocabulary import Classification, EventType
@@ -27,7 +28,7 @@ ANN, BOB = "ann@example.net", "bob@example.net"
 BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
 
 
-def told(kind: str, *recipients: str, hour: float = 0, message: str = "m-1", **fields: Any) -> dict[str, Any]:
+def event(kind: str, *recipients: str, hour: float = 0, message: str = "m-1", **fields: Any) -> dict[str, Any]:
     """One event of MailChannels, so many hours after BEGIN."""
     return {
         "event": kind,
@@ -41,12 +42,12 @@ def told(kind: str, *recipients: str, hour: float = 0, message: str = "m-1", **f
 
 
 def hard(*recipients: str, **fields: Any) -> dict[str, Any]:
-    return told("hard-bounced", *recipients, **{"status": "5.1.1", **fields})
+    return event("hard-bounced", *recipients, **{"status": "5.1.1", **fields})
 
 
 def soft(number: int, **fields: Any) -> dict[str, Any]:
     """A message of its own that bounced softly."""
-    return told("soft-bounced", message=f"s-{number}", hour=number, status="4.2.2", **fields)
+    return event("soft-bounced", message=f"s-{number}", hour=number, status="4.2.2", **fields)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def process_again(system: System, *receipts: UUID) -> None:
     with system.ctx.engine_sync_commit.begin() as connection:
         assert reprocess.queue(connection, receipts) == len(receipts)
     draining.drain(system.ctx)
-    workers_suppressions.judge_due(system.ctx)
+    workers_suppressions.evaluate_soft_bounces(system.ctx)
 
 
 def preview(system: System, receipt: UUID) -> Difference:
@@ -103,7 +104,7 @@ def preview(system: System, receipt: UUID) -> Difference:
 
 def entries(system: System, recipient: str = ANN) -> list[Entry]:
     with system.ctx.engine.connect() as connection:
-        return suppressions.find(connection, system.ctx.keys.of_address(recipient))
+        return suppression_queries.get_entries(connection, system.ctx.hasher.hash_address(recipient))
 
 
 def reasons(system: System, recipient: str = ANN) -> list[str]:
@@ -118,7 +119,7 @@ def lift(system: System, recipient: str = ANN, now: datetime | None = None) -> N
     with system.ctx.engine_sync_commit.begin() as connection:
         suppressions.lift(
             connection,
-            keys=[system.ctx.keys.of_address(recipient)],
+            keys=[system.ctx.hasher.hash_address(recipient)],
             tenant=None,
             reason=None,
             actor="eve",
@@ -131,7 +132,7 @@ class TestDraining:
     def test_suppresses_recipients_in_the_transaction_that_stores_the_events(
         self, system: System, source: Source
     ) -> None:
-        receipt = receive(system, source, hard(ANN), told("delivered", BOB))
+        receipt = receive(system, source, hard(ANN), event("delivered", BOB))
         [entry] = entries(system)
         assert (entry.address, entry.reason, entry.classification) == (ANN, "hard_bounce", "invalid_recipient")
         assert (entry.source, entry.since) == ("main", BEGIN)
@@ -147,7 +148,7 @@ class TestDraining:
     def test_of_what_was_sent_twice_says_nothing_more(self, system: System, source: Source) -> None:
         receive(system, source, hard(ANN))
         lift(system)
-        receive(system, source, hard(ANN), told("open"))
+        receive(system, source, hard(ANN), event("open"))
         assert entries(system) == []
 
     def test_suppresses_no_address_for_events_of_another_account(self, system: System, source: Source) -> None:
@@ -157,7 +158,7 @@ class TestDraining:
     def test_suppresses_no_address_that_the_provider_dropped_for_its_own_list(
         self, system: System, source: Source
     ) -> None:
-        receive(system, source, told("dropped", status="550", reason="recipient is suppressed"))
+        receive(system, source, event("dropped", status="550", reason="recipient is suppressed"))
         assert entries(system) == []
 
     def test_rolls_back_with_its_batch(self, system: System, source: Source) -> None:
@@ -194,7 +195,7 @@ class TestDraining:
 
 class TestProcessingAgain:
     def test_announces_nothing_that_is_there_already(self, system: System, source: Source) -> None:
-        receipts = [receive(system, source, hard(ANN)), receive(system, source, told("complained", hour=1))]
+        receipts = [receive(system, source, hard(ANN)), receive(system, source, event("complained", hour=1))]
         before = entries(system)
         process_again(system, *receipts)
         assert entries(system) == before
@@ -202,11 +203,11 @@ class TestProcessingAgain:
 
     def test_never_suppresses_again_what_a_person_has_lifted(self, system: System, source: Source) -> None:
         receipts = [
-            receive(system, source, hard(ANN), told("unsubscribed", hour=1)),
-            receive(system, source, told("complained", hour=2)),
+            receive(system, source, hard(ANN), event("unsubscribed", hour=1)),
+            receive(system, source, event("complained", hour=2)),
             receive(system, source, *(soft(number) for number in range(6))),
         ]
-        workers_suppressions.judge_due(system.ctx)
+        workers_suppressions.evaluate_soft_bounces(system.ctx)
         assert len(reasons(system)) == 4
         lift(system)
         process_again(system, *receipts)
@@ -248,7 +249,7 @@ class TestProcessingAgain:
 
     def test_stores_what_the_mended_parser_reads(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.COMPLAINED: EventType.UNKNOWN}
-        receipt = receive(system, source, told("complained"))
+        receipt = receive(system, source, event("complained"))
         assert entries(system) == []
         parser.takes = {}
         process_again(system, receipt)
@@ -257,9 +258,9 @@ class TestProcessingAgain:
     def test_restores_an_unsubscription_that_was_not_withdrawn(
         self, system: System, source: Source, parser: Parser
     ) -> None:
-        receive(system, source, told("unsubscribed", hour=1))
+        receive(system, source, event("unsubscribed", hour=1))
         parser.takes = {EventType.OPENED: EventType.SUBSCRIBED}
-        receipt = receive(system, source, told("open", hour=2))
+        receipt = receive(system, source, event("open", hour=2))
         assert entries(system) == []
         parser.takes = {}
         process_again(system, receipt)
@@ -271,7 +272,7 @@ class TestProcessingAgain:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receipts = [receive(system, source, soft(number)) for number in range(4)]
         receipts.append(receive(system, source, soft(4) | {"status": "4.7.28"}))
-        workers_suppressions.judge_due(system.ctx)
+        workers_suppressions.evaluate_soft_bounces(system.ctx)
         assert reasons(system) == ["soft_bounce"]
         parser.classifies = {}
         process_again(system, *receipts)
@@ -283,8 +284,8 @@ class TestProcessingAgain:
     ) -> None:
         receive(system, source, *(soft(number) for number in range(5)))
         parser.takes = {EventType.OPENED: EventType.DELIVERED}
-        receipt = receive(system, source, told("open", hour=9))
-        workers_suppressions.judge_due(system.ctx)
+        receipt = receive(system, source, event("open", hour=9))
+        workers_suppressions.evaluate_soft_bounces(system.ctx)
         assert entries(system) == []
         parser.takes = {}
         process_again(system, receipt)
@@ -297,7 +298,7 @@ class TestAPreview:
     ) -> None:
         parser.classifies = {"policy_rejection": Classification.INVALID_RECIPIENT}
         parser.takes = {EventType.COMPLAINED: EventType.UNKNOWN}
-        receipt = receive(system, source, hard(ANN, status="5.7.1"), told("complained", BOB))
+        receipt = receive(system, source, hard(ANN, status="5.7.1"), event("complained", BOB))
         parser.classifies, parser.takes = {}, {}
         found = preview(system, receipt).as_json()["suppressions"]
         assert [(one["action"], one["address"], one["reason"]) for one in found] == [
@@ -311,13 +312,13 @@ class TestAPreview:
         parser.classifies = {"spam_block": Classification.TRANSIENT_FAILURE}
         receive(system, source, *(soft(number) for number in range(4)))
         receipt = receive(system, source, soft(4) | {"status": "4.7.28"})
-        workers_suppressions.judge_due(system.ctx)
+        workers_suppressions.evaluate_soft_bounces(system.ctx)
         parser.classifies = {}
-        [told_] = preview(system, receipt).suppressions
-        assert (told_.action, told_.shown["reason"]) == ("withdrawn", "soft_bounce")
+        [change] = preview(system, receipt).suppressions
+        assert (change.action, change.entry["reason"]) == ("withdrawn", "soft_bounce")
         assert reasons(system) == ["soft_bounce"]
 
     def test_of_what_would_not_change_shows_none(self, system: System, source: Source) -> None:
         receipt = receive(system, source, hard(ANN), *(soft(number) for number in range(6)))
-        workers_suppressions.judge_due(system.ctx)
+        workers_suppressions.evaluate_soft_bounces(system.ctx)
         assert preview(system, receipt).suppressions == []

@@ -140,7 +140,7 @@ def _apply(
     rules, now = ctx.rules.rules(connection), datetime.now(UTC)
     for receipt in receipts:
         if receipt.reprocess:
-            reprocess.replace(connection, receipt.id, events[receipt.id], rules.suppression, ctx.keys, now)
+            reprocess.replace(connection, receipt.id, events[receipt.id], rules.suppression, ctx.hasher, now)
     rows = [row for receipt in receipts if not receipt.reprocess for row in events[receipt.id]]
     state.apply(connection, rows, tallies(rules.alerts))
-    suppression_evaluator.judge(connection, rules.suppression, ctx.keys, rows, now)
+    suppression_evaluator.apply_events(connection, rules.suppression, ctx.hasher, rows, now)

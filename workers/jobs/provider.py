@@ -18,7 +18,7 @@ from shared.sources import provider_api
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
 from shared.suppression import provider_sync
-from shared.suppression.provider_sync import Comparison, Difference
+from shared.suppression.provider_sync import Difference
 from workers.context import WorkerContext
 from workers.jobs.progress import InterruptionError, JobError, Progress
 
@@ -162,7 +162,7 @@ def pull(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     if job.parameters.get("dry_run"):
         return turn.report
     turn.total = len(found.to_pull)
-    added = provider_sync.pull(ctx.engine, source, ctx.keys, found.to_pull, datetime.now(UTC), turn.tell)
+    added = provider_sync.pull(ctx.engine, source, ctx.hasher, found.to_pull, datetime.now(UTC), turn.tell)
     return {**turn.report, "added": added}
 
 
@@ -185,11 +185,8 @@ def _compare(ctx: WorkerContext, source: Source, client: ProviderApi, turn: _Tur
         with ctx.engine.begin() as connection:
             turn.progress.note(connection, 0, None, {"tick": turn.tick}, {"read": count})
 
-    comparison = Comparison(
-        engine=ctx.engine, source=source, client=client, keys=ctx.keys, now=datetime.now(UTC), tell=note
-    )
     try:
-        found = comparison.make()
+        found = provider_sync.compare(ctx.engine, source, client, ctx.hasher, datetime.now(UTC), note)
     except ProviderApiError as error:
         raise JobError(str(error)) from None
     turn.report = {

@@ -17,9 +17,9 @@ from shared.suppression.policy import (
     Lift,
     SoftBounce,
     SoftBounces,
+    SuppressionPeriod,
     SuppressionPolicy,
     Tenants,
-    Term,
 )
 from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionReason
 
@@ -211,59 +211,67 @@ def retried(first: float, last: float) -> SoftBounce:
     return SoftBounce(first_at=day(first), first_key=f"{first}", last_at=day(last), last_key=f"{last}")
 
 
-def term(bounces: Sequence[SoftBounce], after: float | None = None, rule: SoftBounces = RULE) -> Term | None:
-    return suppression_policy.term(rule, bounces, None if after is None else day(after))
+def period(
+    bounces: Sequence[SoftBounce], after: float | None = None, rule: SoftBounces = RULE
+) -> SuppressionPeriod | None:
+    return suppression_policy.soft_bounce_period(rule, bounces, None if after is None else day(after))
 
 
 class TestSoftBounces:
     def test_of_five_messages_within_two_weeks_suppress_for_thirty_days(self):
-        assert term(bounced(0, 1, 2, 3, 4)) == Term(since=day(4), until=day(34), level=1, key="4")
+        assert period(bounced(0, 1, 2, 3, 4)) == SuppressionPeriod(since=day(4), until=day(34), level=1, key="4")
 
     @pytest.mark.parametrize("days", [(), (0,), (0, 1, 2, 3), (0, 4, 8, 12, 14.1), (0, 10, 20, 30, 40, 50)])
     def test_that_are_fewer_or_further_apart_do_not(self, days):
-        assert term(bounced(*days)) is None
+        assert period(bounced(*days)) is None
 
     @pytest.mark.parametrize("days", [(0, 4, 8, 12, 14), (0, 20, 21, 22, 23, 24), (0, 0, 0, 0, 0)])
     def test_are_counted_wherever_they_are_close_enough(self, days):
-        assert term(bounced(*days)) is not None
+        assert period(bounced(*days)) is not None
 
     def test_of_one_message_count_once_however_often_it_is_tried(self):
-        assert term([retried(0, 2), *bounced(1, 2, 3)]) is None
+        assert period([retried(0, 2), *bounced(1, 2, 3)]) is None
 
     def test_suppress_from_the_first_bounce_of_the_last_message_needed(self):
         messages = [retried(n / 10, n / 10 + 2) for n in range(7)]
-        found = term(messages)
+        found = period(messages)
         assert found is not None
         assert (found.since, found.key) == (day(0.4), "0.4")
 
     def test_with_a_delivery_between_do_not_suppress(self):
-        assert term(bounced(0, 1, 2, 3, 4), after=2.5) is None
-        assert term(bounced(0, 1, 2, 3, 4, 5, 6), after=1.5) == Term(since=day(6), until=day(36), level=1, key="6")
+        assert period(bounced(0, 1, 2, 3, 4), after=2.5) is None
+        assert period(bounced(0, 1, 2, 3, 4, 5, 6), after=1.5) == SuppressionPeriod(
+            since=day(6), until=day(36), level=1, key="6"
+        )
 
     @pytest.mark.parametrize("after", [4, 5, 33, 400])
     def test_with_a_delivery_after_them_do_not_suppress_for_the_mailbox_works(self, after):
-        assert term(bounced(0, 1, 2, 3, 4), after=after) is None
+        assert period(bounced(0, 1, 2, 3, 4), after=after) is None
 
     def test_of_a_message_that_went_on_bouncing_after_the_delivery_count_again(self):
         messages = [retried(n, 10 + n) for n in range(5)]
-        assert term(messages, after=5) == Term(since=day(14), until=day(44), level=1, key="14")
+        assert period(messages, after=5) == SuppressionPeriod(since=day(14), until=day(44), level=1, key="14")
 
     def test_suppress_longer_every_time_and_in_the_end_for_good(self):
         first, second, third = (0, 1, 2, 3, 4), (35, 36, 37, 38, 39), (130, 131, 132, 133, 134)
-        assert term(bounced(*first, *second)) == Term(since=day(39), until=day(129), level=2, key="39")
-        assert term(bounced(*first, *second, *third)) == Term(since=day(134), until=None, level=3, key="134")
+        assert period(bounced(*first, *second)) == SuppressionPeriod(since=day(39), until=day(129), level=2, key="39")
+        assert period(bounced(*first, *second, *third)) == SuppressionPeriod(
+            since=day(134), until=None, level=3, key="134"
+        )
 
     def test_after_the_last_length_of_the_rule_suppress_as_long_again(self):
         rule = replace(RULE, days=(1,))
-        found = term(bounced(0, 1, 2, 3, 4, 6, 7, 8, 9, 10), rule=rule)
-        assert found == Term(since=day(10), until=day(11), level=2, key="10")
+        found = period(bounced(0, 1, 2, 3, 4, 6, 7, 8, 9, 10), rule=rule)
+        assert found == SuppressionPeriod(since=day(10), until=day(11), level=2, key="10")
 
     def test_begin_anew_with_thirty_days_after_a_delivery_or_a_lift(self):
         days = (0, 1, 2, 3, 4, 35, 36, 37, 38, 39)
-        assert term(bounced(*days), after=34) == Term(since=day(39), until=day(69), level=1, key="39")
+        assert period(bounced(*days), after=34) == SuppressionPeriod(since=day(39), until=day(69), level=1, key="39")
 
-    def test_during_a_term_do_not_count_for_the_next(self):
-        assert term(bounced(0, 1, 2, 3, 4, 30, 31, 32, 33, 33.5)) == Term(since=day(4), until=day(34), level=1, key="4")
+    def test_during_a_period_do_not_count_for_the_next(self):
+        assert period(bounced(0, 1, 2, 3, 4, 30, 31, 32, 33, 33.5)) == SuppressionPeriod(
+            since=day(4), until=day(34), level=1, key="4"
+        )
 
 
 soft_bounces = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 5)), max_size=25).map(
@@ -275,17 +283,19 @@ soft_bounces = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 5)), max_s
 
 
 @given(soft_bounces, st.none() | st.integers(0, 120).map(day), st.randoms(use_true_random=False))
-def test_no_order_of_soft_bounces_changes_the_term(found, after, random):
+def test_no_order_of_soft_bounces_changes_the_period(found, after, random):
     shuffled = random.sample(found, k=len(found))
-    assert suppression_policy.term(RULE, shuffled, after) == suppression_policy.term(RULE, found, after)
+    assert suppression_policy.soft_bounce_period(RULE, shuffled, after) == suppression_policy.soft_bounce_period(
+        RULE, found, after
+    )
 
 
 @given(soft_bounces, st.integers(0, 120).map(day))
-def test_a_term_begins_after_the_mailbox_last_worked(found, after):
-    term = suppression_policy.term(RULE, found, after)
-    assert term is None or term.since > after
+def test_a_period_begins_after_the_mailbox_last_worked(found, after):
+    found_period = suppression_policy.soft_bounce_period(RULE, found, after)
+    assert found_period is None or found_period.since > after
 
 
 @given(soft_bounces)
 def test_too_few_messages_never_suppress(found):
-    assert suppression_policy.term(RULE, found[: RULE.messages - 1], None) is None
+    assert suppression_policy.soft_bounce_period(RULE, found[: RULE.messages - 1], None) is None

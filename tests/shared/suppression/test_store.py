@@ -13,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
+from shared.errors import ConflictError
 from shared.postgres import engine
 from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import (
-    lifts as suppression_lifts,
-)
-from shared.suppression import (
-    queries as suppression_pages,
+    queries as suppression_queries,
 )
 from shared.suppression import (
     soft_bounce_store,
@@ -28,13 +26,12 @@ from shared.suppression import soft_bounces as suppression_soft_bounces
 from shared.suppression import (
     store as suppressions,
 )
-from shared.suppression.history import history
 from shared.suppression.policy import Consequence, HardBounce, SoftBounces, SuppressionPolicy, Tenants
-from shared.suppression.queries import Wanted
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import Entry, NewEntry
 from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionOrigin, SuppressionReason
 from tests.support import suppression_cases
-from tests.support.suppression_cases import ANN, BOB, KEYS, Lifted, Said, day
+from tests.support.suppression_cases import ANN, BOB, KEYS, CaseEvent, Lifted, day
 from tests.support.threads import run_together
 
 E, C = EventType, Classification
@@ -63,27 +60,27 @@ def empty(database: Engine) -> None:
         connection.exec_driver_sql(f"TRUNCATE {suppression_cases.TABLES}")
 
 
-def hear(database: Engine, said: Sequence[Said], now: datetime, policy: SuppressionPolicy = POLICY) -> int:
+def apply_batch(database: Engine, story: Sequence[CaseEvent], now: datetime, policy: SuppressionPolicy = POLICY) -> int:
     """Do with a batch what a worker does."""
-    found = suppression_cases.rows(said)
+    found = suppression_cases.rows(story)
     with database.begin() as connection:
         suppression_cases.keep(connection, found)
-        return suppression_evaluator.judge(connection, policy, KEYS, found, now)
+        return suppression_evaluator.apply_events(connection, policy, KEYS, found, now)
 
 
-def judge_soft_bounces(database: Engine, now: datetime, policy: SuppressionPolicy = POLICY) -> None:
+def evaluate_soft_bounces(database: Engine, now: datetime, policy: SuppressionPolicy = POLICY) -> None:
     with database.begin() as connection:
-        assert soft_bounce_store.alone(connection)
-        _, places = soft_bounce_store.take(connection, now, 1000)
+        assert soft_bounce_store.try_lock(connection)
+        _, places = soft_bounce_store.claim_scheduled(connection, now, 1000)
         decided = suppression_soft_bounces.decide(connection, policy, KEYS, places, now)
-        suppression_soft_bounces.carry_out(connection, decided, now)
+        suppression_soft_bounces.apply(connection, decided, now)
 
 
 def lift(database: Engine, lifted: Lifted) -> list[Entry]:
     with database.begin() as connection:
         return suppressions.lift(
             connection,
-            keys=[KEYS.of_address(lifted.recipient)],
+            keys=[KEYS.hash_address(lifted.recipient)],
             tenant=lifted.tenant,
             reason=lifted.reason,
             actor="eve",
@@ -94,12 +91,12 @@ def lift(database: Engine, lifted: Lifted) -> list[Entry]:
 
 def entries(database: Engine, recipient: str = ANN) -> list[Entry]:
     with database.connect() as connection:
-        return suppressions.find(connection, KEYS.of_address(recipient))
+        return suppression_queries.get_entries(connection, KEYS.hash_address(recipient))
 
 
 def steps(database: Engine, recipient: str = ANN) -> list[str]:
     with database.connect() as connection:
-        return [step.action for step in history(connection, KEYS.of_address(recipient))]
+        return [step.action for step in suppression_queries.list_history(connection, KEYS.hash_address(recipient))]
 
 
 def changes(database: Engine) -> list[tuple[str, Any]]:
@@ -127,19 +124,19 @@ events = st.tuples(
         ]
     ),
     st.integers(0, 20),  # when it happened
-    st.integers(-1, 6),  # how much later we heard of it; a provider's clock may be ahead
+    st.integers(-1, 6),  # how much later we received it; a provider's clock may be ahead
     st.sampled_from([ANN, ANN, BOB, None]),
     st.sampled_from([None, "acme"]),
     st.sampled_from([1, 2, 3, 4, None]),
 )
 tales = st.lists(events, min_size=1, max_size=25).map(
     lambda found: [
-        Said(
+        CaseEvent(
             number=number,
             kind=kind,
             classification=why,
             at=at,
-            heard=max(0, at + late),
+            received=max(0, at + late),
             recipient=recipient,
             tenant=tenant,
             message=message,
@@ -158,7 +155,7 @@ soft_tales = st.lists(
     max_size=25,
 ).map(
     lambda found: [
-        Said(number=number, kind=kind, at=at, heard=at + late, message=message)
+        CaseEvent(number=number, kind=kind, at=at, received=at + late, message=message)
         for number, (kind, at, late, message) in enumerate(found, start=1)
     ]
 )
@@ -177,120 +174,123 @@ persons = st.lists(
 )
 
 
-def play(database: Engine, said: Sequence[Said], lifted: Sequence[Lifted], policy: SuppressionPolicy, random: Any):
-    """Everything once and some of it twice, in a random order in which nothing is known before it was heard."""
-    told: list[tuple[float, Said | Lifted]] = [
-        (min(END, one.heard + random.choice([0, 0, 3, 20])), one) for one in [*said, *random.choices(said, k=len(said))]
+def play(
+    database: Engine, story: Sequence[CaseEvent], lifted: Sequence[Lifted], policy: SuppressionPolicy, random: Any
+):
+    """Everything once and some of it twice, in a random order in which nothing is known before it was received."""
+    timeline: list[tuple[float, CaseEvent | Lifted]] = [
+        (min(END, one.received + random.choice([0, 0, 3, 20])), one)
+        for one in [*story, *random.choices(story, k=len(story))]
     ]
-    told += [(person.at, person) for person in lifted]
-    random.shuffle(told)
-    batch: list[Said] = []
-    for at, what in [*sorted(told, key=lambda pair: pair[0]), (END, None)]:
-        if batch and (not isinstance(what, Said) or random.random() < 0.4):
-            hear(database, batch, day(at), policy)
+    timeline += [(person.at, person) for person in lifted]
+    random.shuffle(timeline)
+    batch: list[CaseEvent] = []
+    for at, what in [*sorted(timeline, key=lambda pair: pair[0]), (END, None)]:
+        if batch and (not isinstance(what, CaseEvent) or random.random() < 0.4):
+            apply_batch(database, batch, day(at), policy)
             batch = []
             if random.random() < 0.4:
-                judge_soft_bounces(database, day(at), policy)
+                evaluate_soft_bounces(database, day(at), policy)
         if isinstance(what, Lifted):
             lift(database, what)
-        elif isinstance(what, Said):
+        elif isinstance(what, CaseEvent):
             batch.append(what)
     with database.begin() as connection:
         for hour in range(24):  # a day on which nothing happens
-            soft_bounce_store.review(connection, day(END - 1 + hour / 24))
-    judge_soft_bounces(database, day(END), policy)
+            soft_bounce_store.schedule_hourly_part(connection, day(END - 1 + hour / 24))
+    evaluate_soft_bounces(database, day(END), policy)
 
 
-def agrees(database: Engine, said: Sequence[Said], lifted: Sequence[Lifted], policy: SuppressionPolicy) -> None:
+def agrees(database: Engine, story: Sequence[CaseEvent], lifted: Sequence[Lifted], policy: SuppressionPolicy) -> None:
     with database.connect() as connection:
         found = suppression_cases.stored(connection, day(END))
-    assert found == suppression_cases.expected(policy, said, lifted, day(END))
+    assert found == suppression_cases.expected(policy, story, lifted, day(END))
 
 
 @given(tales, persons, st.sampled_from([STRICT, BRIEF]), st.randoms(use_true_random=False))
 @settings(no_deadline, max_examples=80)
-def test_any_order_repetition_and_batching_gives_the_entries_of_the_pure_rules(database, said, lifted, policy, random):
+def test_any_order_repetition_and_batching_gives_the_entries_of_the_pure_rules(database, story, lifted, policy, random):
     empty(database)
-    play(database, said, lifted, policy, random)
-    agrees(database, said, lifted, policy)
+    play(database, story, lifted, policy, random)
+    agrees(database, story, lifted, policy)
 
 
 @given(soft_tales, persons, st.randoms(use_true_random=False))
 @no_deadline
-def test_soft_bounces_suppress_as_long_whatever_became_known_first(database, said, lifted, random):
+def test_soft_bounces_suppress_as_long_whatever_became_known_first(database, story, lifted, random):
     empty(database)
-    play(database, said, lifted, STRICT, random)
-    agrees(database, said, lifted, STRICT)
+    play(database, story, lifted, STRICT, random)
+    agrees(database, story, lifted, STRICT)
 
 
 @given(tales, st.randoms(use_true_random=False))
 @settings(no_deadline, max_examples=25)
-def test_concurrent_workers_give_the_entries_that_one_would(database, said, random):
+def test_concurrent_workers_give_the_entries_that_one_would(database, story, random):
     empty(database)
-    run_together(*(partial(work, database, random.sample(said, k=len(said))) for _ in range(4)))
-    judge_soft_bounces(database, day(END), STRICT)
+    run_together(*(partial(work, database, random.sample(story, k=len(story))) for _ in range(4)))
+    evaluate_soft_bounces(database, day(END), STRICT)
     with database.begin() as connection:
         for hour in range(24):
-            soft_bounce_store.review(connection, day(END - 1 + hour / 24))
-    judge_soft_bounces(database, day(END), STRICT)
-    agrees(database, said, [], STRICT)
+            soft_bounce_store.schedule_hourly_part(connection, day(END - 1 + hour / 24))
+    evaluate_soft_bounces(database, day(END), STRICT)
+    agrees(database, story, [], STRICT)
 
 
 @given(tales, st.randoms(use_true_random=False))
 @settings(no_deadline, max_examples=25)
-def test_who_is_lifted_while_workers_write_stays_lifted(database, said, random):
+def test_who_is_lifted_while_workers_write_stays_lifted(database, story, random):
     """Whatever the workers had under way: it was all received before the lift."""
     empty(database)
     person = Lifted(at=END, recipient=ANN)
-    workers = [partial(work, database, random.sample(said, k=len(said))) for _ in range(3)]
+    workers = [partial(work, database, random.sample(story, k=len(story))) for _ in range(3)]
     run_together(*workers, partial(lift, database, person))
-    judge_soft_bounces(database, day(END), STRICT)
+    evaluate_soft_bounces(database, day(END), STRICT)
     with database.connect() as connection:
         held = suppression_cases.stored(connection, day(END))
     assert not [place for place in held if place[0] == ANN]
 
 
-def work(database: Engine, said: Sequence[Said]) -> None:
+def work(database: Engine, story: Sequence[CaseEvent]) -> None:
     """What one of several workers does, each with all events in an order of its own."""
-    for part in (said[::3], said[1::3], said[2::3]):
-        hear(database, part, day(END), STRICT)
+    for part in (story[::3], story[1::3], story[2::3]):
+        apply_batch(database, part, day(END), STRICT)
 
 
-def bounce(number: int, recipient: str | None = ANN, at: float = 1, **others: Any) -> Said:
-    others = {"heard": at, "classification": C.INVALID_RECIPIENT, **others}
-    return Said(number=number, kind=E.BOUNCED, recipient=recipient, at=at, **others)
+def bounce(number: int, recipient: str | None = ANN, at: float = 1, **others: Any) -> CaseEvent:
+    others = {"received": at, "classification": C.INVALID_RECIPIENT, **others}
+    return CaseEvent(number=number, kind=E.BOUNCED, recipient=recipient, at=at, **others)
 
 
-def said(number: int, kind: EventType, at: float, **others: Any) -> Said:
-    return Said(number=number, kind=kind, at=at, **{"heard": at, **others})
+def event(number: int, kind: EventType, at: float, **others: Any) -> CaseEvent:
+    return CaseEvent(number=number, kind=kind, at=at, **{"received": at, **others})
 
 
-def soft(number: int, at: float, **others: Any) -> Said:
+def soft(number: int, at: float, **others: Any) -> CaseEvent:
     """A message of its own that bounced softly."""
-    return said(number, E.DEFERRED, at, message=number, classification=C.MAILBOX_FULL, **others)
+    return event(number, E.DEFERRED, at, message=number, classification=C.MAILBOX_FULL, **others)
 
 
 class TestEvents:
     def test_suppress_only_their_recipient(self, database):
-        hear(database, [bounce(1), said(2, E.DELIVERED, 1, recipient=BOB)], day(2))
+        apply_batch(database, [bounce(1), event(2, E.DELIVERED, 1, recipient=BOB)], day(2))
         [entry] = entries(database)
         assert (entry.address, entry.reason, entry.tenant, entry.expires_at) == (ANN, "hard_bounce", "", None)
         assert entries(database, BOB) == []
 
     def test_without_a_recipient_suppress_no_address(self, database):
-        assert hear(database, [bounce(1, None), said(2, E.COMPLAINED, 1, recipient=None)], day(2)) == 0
+        assert apply_batch(database, [bounce(1, None), event(2, E.COMPLAINED, 1, recipient=None)], day(2)) == 0
 
     def test_of_unknown_messages_suppress_no_address(self, database):
-        assert hear(database, [bounce(1, message=None)], day(2)) == 0
+        assert apply_batch(database, [bounce(1, message=None)], day(2)) == 0
 
     @pytest.mark.parametrize("recipient", ["undisclosed", "@example.net", "debug@", ""])
     def test_whose_recipient_is_not_an_address_suppress_no_address(self, database, recipient):
-        assert hear(database, [bounce(1, recipient)], day(2)) == 0
+        assert apply_batch(database, [bounce(1, recipient)], day(2)) == 0
 
     def test_of_a_tenant_suppress_for_that_tenant_or_by_the_rules_for_all(self, database):
-        hear(database, [bounce(1, tenant="acme")], day(2))
+        apply_batch(database, [bounce(1, tenant="acme")], day(2))
         everyone = SuppressionPolicy(complaint=Consequence(tenants=Tenants.ALL))
-        hear(database, [said(2, E.COMPLAINED, 2, tenant="acme")], day(2), everyone)
+        apply_batch(database, [event(2, E.COMPLAINED, 2, tenant="acme")], day(2), everyone)
         assert {(entry.tenant, entry.reason) for entry in entries(database)} == {
             ("acme", "hard_bounce"),
             ("", "complaint"),
@@ -301,8 +301,8 @@ class TestEvents:
         for _ in range(2):
             with database.begin() as connection:
                 suppression_cases.keep(connection, rows)
-                suppression_evaluator.judge(connection, POLICY, KEYS, rows, day(2))
-        hear(database, [bounce(1), bounce(2, at=3)], day(4))
+                suppression_evaluator.apply_events(connection, POLICY, KEYS, rows, day(2))
+        apply_batch(database, [bounce(1), bounce(2, at=3)], day(4))
         [(kind, data)] = changes(database)
         assert kind == "suppression.added"
         assert data == {
@@ -325,69 +325,69 @@ class TestEvents:
         assert steps(database) == ["added"]
 
     def test_of_a_bounce_received_late_replace_the_evidence_without_another_change(self, database):
-        hear(database, [bounce(1, at=5)], day(5))
-        hear(database, [bounce(2, at=3, heard=6)], day(6))
+        apply_batch(database, [bounce(1, at=5)], day(5))
+        apply_batch(database, [bounce(2, at=3, received=6)], day(6))
         [entry] = entries(database)
         assert entry.since == day(3)
         assert steps(database) == ["added"]
 
     def test_that_make_a_suppression_longer_announce_that(self, database):
-        hear(database, [bounce(1, at=1)], day(1), BRIEF)
-        hear(database, [bounce(2, at=2)], day(2), BRIEF)
+        apply_batch(database, [bounce(1, at=1)], day(1), BRIEF)
+        apply_batch(database, [bounce(2, at=2)], day(2), BRIEF)
         assert [data["expires_at"] for _, data in changes(database)] == [
             "2026-01-05T00:00:00.000000Z",
             "2026-01-06T00:00:00.000000Z",
         ]
 
     def test_end_an_unsubscription_when_the_recipient_subscribes_again(self, database):
-        hear(database, [said(1, E.UNSUBSCRIBED, 1), bounce(2)], day(2))
-        hear(database, [said(3, E.SUBSCRIBED, 3)], day(3))
+        apply_batch(database, [event(1, E.UNSUBSCRIBED, 1), bounce(2)], day(2))
+        apply_batch(database, [event(3, E.SUBSCRIBED, 3)], day(3))
         assert [entry.reason for entry in entries(database)] == ["hard_bounce"]
         assert [kind for kind, _ in changes(database)] == ["suppression.added"] * 2 + ["suppression.removed"]
-        hear(database, [said(4, E.UNSUBSCRIBED, 2, heard=4)], day(4))
+        apply_batch(database, [event(4, E.UNSUBSCRIBED, 2, received=4)], day(4))
         assert len(entries(database)) == 1
-        hear(database, [said(5, E.UNSUBSCRIBED, 5)], day(5))
+        apply_batch(database, [event(5, E.UNSUBSCRIBED, 5)], day(5))
         assert len(entries(database)) == 2
 
     def test_of_a_clock_that_is_ahead_are_not_believed_beyond_ours(self, database):
-        hear(database, [bounce(1, at=9, heard=1)], day(1))
+        apply_batch(database, [bounce(1, at=9, received=1)], day(1))
         [entry] = entries(database)
         assert entry.since == day(1)
 
 
 class TestALift:
     def test_takes_the_entry_off_and_keeps_older_events_from_putting_it_back(self, database):
-        hear(database, [bounce(1)], day(2))
+        apply_batch(database, [bounce(1)], day(2))
         [lifted] = lift(database, Lifted(at=3))
         assert (lifted.address, lifted.reason) == (ANN, "hard_bounce")
-        hear(database, [bounce(2, at=2, heard=5), bounce(3, at=4, heard=2)], day(5))
+        apply_batch(database, [bounce(2, at=2, received=5), bounce(3, at=4, received=2)], day(5))
         assert entries(database) == []
         assert steps(database) == ["added", "lifted"]
         assert [kind for kind, _ in changes(database)] == ["suppression.added", "suppression.removed"]
 
     def test_does_not_keep_what_happens_afterwards_from_suppressing_anew(self, database):
         lift(database, Lifted(at=3))
-        hear(database, [bounce(1, at=4)], day(4))
+        apply_batch(database, [bounce(1, at=4)], day(4))
         assert len(entries(database)) == 1
 
-    def test_is_of_one_reason_and_tenant_if_that_is_said(self, database):
-        hear(database, [bounce(1), bounce(2, tenant="acme"), said(3, E.COMPLAINED, 1)], day(2))
+    def test_is_of_one_reason_and_tenant_if_given(self, database):
+        apply_batch(database, [bounce(1), bounce(2, tenant="acme"), event(3, E.COMPLAINED, 1)], day(2))
         lift(database, Lifted(at=3, tenant="", reason=SuppressionReason.HARD_BOUNCE))
         assert {(entry.tenant, entry.reason) for entry in entries(database)} == {
             ("acme", "hard_bounce"),
             ("", "complaint"),
         }
-        hear(database, [bounce(4), bounce(5, tenant="other")], day(4))
+        apply_batch(database, [bounce(4), bounce(5, tenant="other")], day(4))
         assert {entry.tenant for entry in entries(database)} == {"acme", "", "other"}
         assert [entry.reason for entry in entries(database) if entry.tenant == ""] == ["complaint"]
 
     def test_of_an_unsuppressed_address_is_stored_without_a_change(self, database):
         assert lift(database, Lifted(at=3)) == []
         assert changes(database) == []
-        assert hear(database, [bounce(1)], day(4)) == 0
+        assert apply_batch(database, [bounce(1)], day(4)) == 0
 
     def test_leaves_others_alone(self, database):
-        hear(database, [bounce(1), bounce(2, BOB)], day(2))
+        apply_batch(database, [bounce(1), bounce(2, BOB)], day(2))
         lift(database, Lifted(at=3))
         assert len(entries(database, BOB)) == 1
 
@@ -399,7 +399,9 @@ def new(
     **others: Any,
 ) -> NewEntry:
     fields = {"types": ALL_MAIL, "since": day(1), "actor": "eve", **others}
-    return NewEntry(key=KEYS.of_address(address), address=address, domain=None, reason=reason, origin=origin, **fields)
+    return NewEntry(
+        key=KEYS.hash_address(address), address=address, domain=None, reason=reason, origin=origin, **fields
+    )
 
 
 def add(database: Engine, *found: NewEntry, now: float = 2) -> list[Entry]:
@@ -409,8 +411,8 @@ def add(database: Engine, *found: NewEntry, now: float = 2) -> list[Entry]:
 
 def check(database: Engine, *addresses: str, now: float = 2, **others: Any) -> list[str]:
     """Those of these addresses that are suppressed."""
-    keys = {KEYS.of_address(address): address for address in addresses}
-    keys |= {KEYS.of_domain(address.rpartition("@")[2]): address for address in addresses}
+    keys = {KEYS.hash_address(address): address for address in addresses}
+    keys |= {KEYS.hash_domain(address.rpartition("@")[2]): address for address in addresses}
     with database.connect() as connection:
         found = suppressions.check(connection, list(keys), day(now), **others)
     return sorted(keys[key] for key in found)
@@ -429,7 +431,7 @@ class TestALiftThatMustWait:
         with database.begin() as batch:
             found = suppression_cases.rows([bounce(1)])
             suppression_cases.keep(batch, found)
-            suppression_evaluator.judge(batch, POLICY, KEYS, found, day(2))
+            suppression_evaluator.apply_events(batch, POLICY, KEYS, found, day(2))
             lifting = threading.Thread(target=lambda: lifted.extend(self.lift_now(database)))
             lifting.start()
             while not waits_for_a_lock(database):
@@ -438,30 +440,30 @@ class TestALiftThatMustWait:
         lifting.join()
         assert [entry.reason for entry in lifted] == ["hard_bounce"]
         with database.connect() as connection:
-            [found_lift] = suppression_lifts.find(connection, [KEYS.of_address(ANN)])
+            [found_lift] = suppression_queries.list_lifts(connection, [KEYS.hash_address(ANN)])
         assert found_lift.lifted_at > received_at
 
     def lift_now(self, database: Engine, address: str = ANN) -> list[Entry]:
         with database.begin() as connection:
-            keys = [KEYS.of_address(address)]
+            keys = [KEYS.hash_address(address)]
             return suppressions.lift(connection, keys=keys, tenant=None, reason=None, actor="eve", note=None)
 
     def test_does_not_for_an_import_and_neither_do_batches(self, database):
-        hear(database, [bounce(1, BOB)], day(2))
+        apply_batch(database, [bounce(1, BOB)], day(2))
         with database.begin() as importing:
             crowd = [new(f"c{number}@example.net", origin=SuppressionOrigin.IMPORT) for number in range(300)]
             suppressions.add(importing, crowd, day(2))
             assert [entry.address for entry in self.lift_now(database, BOB)] == [BOB]
-            assert hear(database, [bounce(2)], day(3)) == 1
+            assert apply_batch(database, [bounce(2)], day(3)) == 1
         assert len(check(database, "c1@example.net", ANN)) == 2
 
     def test_for_an_import_of_the_same_address_gives_up_and_says_why(self, database, monkeypatch):
-        monkeypatch.setattr(suppressions, "_IMPORT_WAIT_MS", 50)
+        monkeypatch.setattr(suppressions, "IMPORT_WAIT_MS", 50)
         imported = new(origin=SuppressionOrigin.IMPORT)
         add(database, imported)
         with database.begin() as importing:
             suppressions.add(importing, [imported], day(2))
-            with pytest.raises(suppressions.BeingImportedError, match="import"):
+            with pytest.raises(ConflictError, match="import"):
                 self.lift_now(database)
         assert check(database, ANN) == [ANN]
         assert len(self.lift_now(database)) == 1
@@ -495,7 +497,7 @@ class TestWhatIsImportedAgain:
 
 def add_united(database: Engine, *found: NewEntry) -> list[Entry]:
     with database.begin() as connection:
-        return suppressions.add(connection, found, day(4), united=True)
+        return suppressions.add(connection, found, day(4), merge=True)
 
 
 class TestWhatPeopleAdd:
@@ -504,10 +506,10 @@ class TestWhatPeopleAdd:
         assert (entry.address, entry.reason, entry.actor, entry.note) == (ANN, "manual", "eve", "asked by telephone")
         assert [kind for kind, _ in changes(database)] == ["suppression.added"]
         with database.connect() as connection:
-            [step] = history(connection, KEYS.of_address(ANN))
+            [step] = suppression_queries.list_history(connection, KEYS.hash_address(ANN))
         assert (step.action, step.actor, step.note, step.at) == ("added", "eve", "asked by telephone", day(2))
 
-    def test_again_is_no_news_and_otherwise_takes_the_place_of_what_they_said(self, database):
+    def test_again_is_no_news_and_otherwise_replaces_what_they_added(self, database):
         add(database, new())
         assert add(database, new()) == []
         [entry] = add(database, new(types=frozenset({MailType.NON_TRANSACTIONAL}), until=day(9)))
@@ -516,7 +518,7 @@ class TestWhatPeopleAdd:
 
     def test_stands_beside_what_events_say_and_is_not_changed_by_it(self, database):
         add(database, new(reason=SuppressionReason.HARD_BOUNCE, until=day(9)))
-        hear(database, [bounce(1)], day(2))
+        apply_batch(database, [bounce(1)], day(2))
         assert {(entry.origin, entry.expires_at) for entry in entries(database)} == {
             ("person", day(9)),
             ("event", None),
@@ -526,7 +528,7 @@ class TestWhatPeopleAdd:
         lift(database, Lifted(at=3))
         assert len(add(database, new(since=day(1)), now=4)) == 1
 
-    def test_twice_at_once_holds_as_it_was_said_last(self, database):
+    def test_twice_at_once_keeps_the_last(self, database):
         [entry] = add(database, new(note="first"), new(note="last"))
         assert entry.note == "last"
 
@@ -547,13 +549,13 @@ class TestAProvidersList:
 
 class TestACheck:
     def test_finds_the_address_however_it_is_written(self, database):
-        hear(database, [bounce(1)], day(2))
+        apply_batch(database, [bounce(1)], day(2))
         assert check(database, "Ann <ANN@Example.NET> ") == ["Ann <ANN@Example.NET> "]
         assert check(database, BOB, "ann+news@example.net") == []
 
     def test_finds_the_domain_but_no_other_below_it(self, database):
         domain = NewEntry(
-            key=KEYS.of_domain("Example.NET"),
+            key=KEYS.hash_domain("Example.NET"),
             address=None,
             domain="example.net",
             reason=SuppressionReason.MANUAL,
@@ -565,13 +567,13 @@ class TestACheck:
         assert check(database, ANN, "eve@sub.example.net") == [ANN]
 
     def test_is_about_a_type_of_mail(self, database):
-        hear(database, [said(1, E.UNSUBSCRIBED, 1)], day(2))
+        apply_batch(database, [event(1, E.UNSUBSCRIBED, 1)], day(2))
         assert check(database, ANN, type=MailType.NON_TRANSACTIONAL) == [ANN]
         assert check(database, ANN, type=MailType.TRANSACTIONAL) == []
 
     def test_without_a_tenant_takes_every_tenants_entries(self, database):
-        hear(database, [bounce(1, tenant="acme")], day(2))
-        hear(database, [bounce(2, BOB)], day(2))
+        apply_batch(database, [bounce(1, tenant="acme")], day(2))
+        apply_batch(database, [bounce(2, BOB)], day(2))
         assert check(database, ANN, BOB) == [ANN, BOB]
         assert check(database, ANN, BOB, tenant="acme") == [ANN, BOB]
         assert check(database, ANN, BOB, tenant="other") == [BOB]
@@ -584,9 +586,9 @@ class TestACheck:
 
     def test_lists_the_longest_lasting_entry_first(self, database):
         add(database, new(until=day(9)), new(reason=SuppressionReason.COMPLAINT, until=day(8)))
-        hear(database, [bounce(1)], day(2))
+        apply_batch(database, [bounce(1)], day(2))
         with database.connect() as connection:
-            found = suppressions.check(connection, [KEYS.of_address(ANN)], day(2))
+            found = suppressions.check(connection, [KEYS.hash_address(ANN)], day(2))
         [held] = found.values()
         assert [entry.reason for entry in held] == ["hard_bounce", "manual", "complaint"]
 
@@ -617,7 +619,7 @@ class TestAnEnd:
         assert lift(database, Lifted(at=10)) == []
         assert [kind for kind, _ in changes(database)] == ["suppression.added", "suppression.expired"]
 
-    def test_is_no_end_if_it_is_said_again(self, database):
+    def test_is_no_end_if_it_is_added_again(self, database):
         add(database, new(until=day(9)))
         with database.begin() as connection:
             suppressions.expire(connection, day(9))
@@ -628,7 +630,7 @@ class TestAnEnd:
 class TestTheList:
     def page(self, database: Engine, now: float = 2, **wanted: Any) -> list[str | None]:
         with database.connect() as connection:
-            found = suppression_pages.listed(connection, day(now), Wanted(**wanted))
+            found = suppression_queries.list_newest(connection, day(now), SuppressionFilters(**wanted))
         return [entry.address for entry in found.items]
 
     def test_can_be_asked_by_anything_that_an_entry_has(self, database):
@@ -639,7 +641,7 @@ class TestTheList:
         add(database, of_tenant, now=2.1)
         add(database, new("eve@other.example", origin=SuppressionOrigin.IMPORT), now=2.2)
         assert self.page(database) == ["eve@other.example", BOB, ANN]
-        assert self.page(database, key=KEYS.of_address(ANN)) == [ANN]
+        assert self.page(database, key=KEYS.hash_address(ANN)) == [ANN]
         assert self.page(database, domain="other.example") == ["eve@other.example"]
         assert self.page(database, reason=SuppressionReason.COMPLAINT) == [BOB]
         assert self.page(database, origin=SuppressionOrigin.IMPORT) == ["eve@other.example"]
@@ -652,16 +654,18 @@ class TestTheList:
         for name in ("a", "b", "c"):
             add(database, new(f"{name}@example.net"))
         with database.connect() as connection:
-            first = suppression_pages.listed(connection, day(2), Wanted(), limit=2)
-            second = suppression_pages.listed(connection, day(2), Wanted(), after=first.next, limit=2)
+            first = suppression_queries.list_newest(connection, day(2), SuppressionFilters(), limit=2)
+            second = suppression_queries.list_newest(
+                connection, day(2), SuppressionFilters(), after=first.next, limit=2
+            )
         assert [len(first.items), len(second.items)] == [2, 1]
         assert second.next is None
 
 
 class TestSoftBounces:
-    def story(self, database: Engine, *told: Said, now: float = 10) -> list[Entry]:
-        hear(database, told, day(now))
-        judge_soft_bounces(database, day(now))
+    def story(self, database: Engine, *timeline: CaseEvent, now: float = 10) -> list[Entry]:
+        apply_batch(database, timeline, day(now))
+        evaluate_soft_bounces(database, day(now))
         return entries(database)
 
     def test_of_five_messages_suppress_and_say_with_which_event(self, database):
@@ -677,30 +681,30 @@ class TestSoftBounces:
         assert self.story(database, *(replace(one, message=1) for one in tries)) == []
 
     def test_of_greylisted_mail_that_was_delivered_never_suppress(self, database):
-        told = [one for number in range(1, 9) for one in greylisted(number)]
-        assert self.story(database, *told) == []
+        timeline = [one for number in range(1, 9) for one in greylisted(number)]
+        assert self.story(database, *timeline) == []
         assert self.story(database, *(soft(100 + number, 9 + number / 10) for number in range(4))) == []
 
     def test_do_not_suppress_if_the_mailbox_took_other_mail_meanwhile(self, database):
-        told = [soft(number, number) for number in range(1, 6)]
-        assert self.story(database, *told, said(9, E.DELIVERED, 3.5, message=9)) == []
+        timeline = [soft(number, number) for number in range(1, 6)]
+        assert self.story(database, *timeline, event(9, E.DELIVERED, 3.5, message=9)) == []
 
     def test_disproved_by_a_delivery_received_late_are_withdrawn(self, database):
         self.story(database, *(soft(number, number) for number in range(1, 6)))
-        assert self.story(database, said(9, E.DELIVERED, 3.5, message=9, heard=11), now=11) == []
+        assert self.story(database, event(9, E.DELIVERED, 3.5, message=9, received=11), now=11) == []
         assert steps(database) == ["added", "withdrawn"]
         assert changes(database)[-1][0] == "suppression.removed"
 
     @pytest.mark.parametrize("recipient", [ANN, None])
     def test_suppress_no_longer_when_mail_is_delivered_after_all(self, database, recipient):
         self.story(database, *(soft(number, number) for number in range(1, 6)))
-        told = [said(8, E.QUEUED, 11, message=9), said(9, E.DELIVERED, 11, message=9, recipient=recipient)]
-        assert self.story(database, *told, now=11) == []
+        timeline = [event(8, E.QUEUED, 11, message=9), event(9, E.DELIVERED, 11, message=9, recipient=recipient)]
+        assert self.story(database, *timeline, now=11) == []
         assert steps(database) == ["added", "lifted"]
 
     def test_that_became_known_late_suppress_all_the_same(self, database):
-        self.story(database, *(soft(number, number, heard=10) for number in (1, 2, 4, 5)))
-        [entry] = self.story(database, soft(3, 3, heard=20), now=20)
+        self.story(database, *(soft(number, number, received=10) for number in (1, 2, 4, 5)))
+        [entry] = self.story(database, soft(3, 3, received=20), now=20)
         assert entry.since == day(5)
 
     def test_suppress_the_second_time_for_ninety_days(self, database):
@@ -718,7 +722,7 @@ class TestSoftBounces:
         [entry] = self.story(database, *(soft(number, 13) for number in range(7, 11)), now=13)
         assert (entry.level, entry.since) == (1, day(13))
 
-    def test_of_a_term_that_was_over_before_it_was_known_make_the_next_longer_silently(self, database):
+    def test_of_a_period_that_was_over_before_it_was_known_make_the_next_longer_silently(self, database):
         [entry] = self.story(database, *(soft(number, number) for number in range(1, 6)), now=50)
         assert not entry.is_active(day(50))
         assert changes(database) == []
@@ -726,21 +730,21 @@ class TestSoftBounces:
         assert entry.level == 2
 
     def test_of_one_tenant_do_not_count_for_another(self, database):
-        told = [soft(number, number, tenant=("acme" if number % 2 else "other")) for number in range(1, 9)]
-        assert self.story(database, *told) == []
+        timeline = [soft(number, number, tenant=("acme" if number % 2 else "other")) for number in range(1, 9)]
+        assert self.story(database, *timeline) == []
 
     def test_are_deleted_when_old_unless_they_suppress_an_address(self, database):
         self.story(database, *(soft(number, number) for number in range(1, 6)))
-        hear(database, [soft(9, 5, recipient=BOB)], day(10))
+        apply_batch(database, [soft(9, 5, recipient=BOB)], day(10))
         with database.begin() as connection:
-            assert soft_bounce_store.trim(connection, day(20)) == 1
+            assert soft_bounce_store.delete_old(connection, day(20)) == 1
         with database.connect() as connection:
-            assert set(soft_bounce_store.bounces(connection, [(ANN, ""), (BOB, "")])) == {(ANN, "")}
+            assert set(soft_bounce_store.list_bounces(connection, [(ANN, ""), (BOB, "")])) == {(ANN, "")}
 
-    def test_are_judged_by_one_at_a_time(self, database):
+    def test_are_evaluated_by_one_at_a_time(self, database):
         with database.begin() as one, database.begin() as other:
-            assert soft_bounce_store.alone(one)
-            assert not soft_bounce_store.alone(other)
+            assert soft_bounce_store.try_lock(one)
+            assert not soft_bounce_store.try_lock(other)
 
     def test_of_somebody_erased_neither_lift_nor_renew_what_there_is(self, database):
         self.story(database, *(soft(number, number) for number in range(1, 6)))
@@ -751,16 +755,16 @@ class TestSoftBounces:
         assert (entry.address, entry.expires_at) == (None, day(35))
 
 
-def greylisted(number: int) -> tuple[Said, Said]:
-    return soft(number, number), said(100 + number, E.DELIVERED, number + 0.1, message=number)
+def greylisted(number: int) -> tuple[CaseEvent, CaseEvent]:
+    return soft(number, number), event(100 + number, E.DELIVERED, number + 0.1, message=number)
 
 
 def test_events_of_one_address_never_suppress_another(database):
     """One recipient's events never touch another's, though they share a message."""
     kinds = [(E.BOUNCED, C.INVALID_RECIPIENT), (E.COMPLAINED, None), (E.UNSUBSCRIBED, None)]
-    told = [said(number, kind, 1, classification=why) for number, (kind, why) in enumerate(kinds, start=1)]
-    told += [said(20, E.DELIVERED, 1, recipient=BOB)]
-    hear(database, [*told, *(soft(number, number) for number in range(4, 10))], day(10))
-    judge_soft_bounces(database, day(10))
+    timeline = [event(number, kind, 1, classification=why) for number, (kind, why) in enumerate(kinds, start=1)]
+    timeline += [event(20, E.DELIVERED, 1, recipient=BOB)]
+    apply_batch(database, [*timeline, *(soft(number, number) for number in range(4, 10))], day(10))
+    evaluate_soft_bounces(database, day(10))
     assert len(entries(database)) == 4
     assert entries(database, BOB) == []

@@ -8,13 +8,14 @@ from uuid import UUID
 
 import pytest
 
+from shared.errors import InvalidFieldError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import store as suppressions
-from shared.suppression.csv_files import Defaults, ListError
-from shared.suppression.queries import Wanted
+from shared.suppression.csv_files import Defaults
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionOrigin, SuppressionReason
 from tests.support.system import System
@@ -28,7 +29,7 @@ FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
 def ask(system: System, text: str | bytes, *, skip: bool = False, replace: bool = False, **defaults: Any) -> UUID:
     content = text.encode() if isinstance(text, str) else text
     with system.ctx.engine.begin() as connection:
-        return suppression_jobs.ask_import_of_csv(
+        return suppression_jobs.create_csv_import(
             connection,
             content,
             Defaults(**defaults),
@@ -117,7 +118,7 @@ class TestAFile:
         [b"", b"name\nann\n", b"ann@example.net\n", "email\n".encode("utf-16"), b"email,recipient\n", b"\xff,\n"],
     )
     def test_without_a_header_is_refused_at_once(self, system: System, text: bytes) -> None:
-        with pytest.raises(ListError):
+        with pytest.raises(InvalidFieldError):
             ask(system, text)
 
     def test_that_names_one_twice_has_the_last_word(self, system: System) -> None:
@@ -164,7 +165,7 @@ class TestAFile:
             {"domain": "x.org"},
         ]
         with system.ctx.engine.begin() as connection:
-            job_id = suppression_jobs.ask_import_of_rows(
+            job_id = suppression_jobs.create_row_import(
                 connection, rows, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
             )
         working.work(system.ctx)
@@ -238,9 +239,9 @@ def long_file(lines: int) -> str:
 
 class TestALongFile:
     def test_is_read_in_turns_however_they_fall(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(suppression_jobs, "_PART_BYTES", 100)
-        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 7)
-        monkeypatch.setattr(import_suppressions, "_WRITTEN_AT_ONCE", 10)
+        monkeypatch.setattr(suppression_jobs, "PART_BYTES", 100)
+        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 7)
+        monkeypatch.setattr(import_suppressions, "ENTRIES_PER_BATCH", 10)
         job_id = ask(system, long_file(60))
         turns = 0
         while not found(system, job_id).state.is_over:
@@ -255,7 +256,7 @@ class TestALongFile:
     def test_whose_worker_dies_at_any_moment_is_imported_once_and_whole(
         self, system: System, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 10)
+        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
         deaths = iter(range(1, 8))
         original = Progress.note
@@ -276,7 +277,7 @@ class TestALongFile:
         assert system.rows("SELECT count(*) FROM staged_suppressions") == [(0,)]
 
     def test_that_is_cancelled_leaves_nothing(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(import_suppressions, "_RECORDS_AT_ONCE", 10)
+        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
         working.work(system.ctx, slice_seconds=0.0001)
         assert system.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
@@ -299,7 +300,7 @@ class TestALongFile:
             with pytest.raises(CancelledError):
                 working.work(system.ctx)
         with system.ctx.engine.begin() as connection:
-            lifted = [system.ctx.keys.of_address("a@x.net")]
+            lifted = [system.ctx.hasher.hash_address("a@x.net")]
             now = datetime.now(UTC)
             suppressions.lift(connection, keys=lifted, tenant=None, reason=None, actor="p", note=None, now=now)
         system.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
@@ -311,7 +312,9 @@ class TestALongFile:
 
 def exported(system: System, **wanted: Any) -> str:
     with system.ctx.engine.begin() as connection:
-        job_id = suppression_jobs.ask_export(connection, Wanted(**wanted), asked_by="ann", now=datetime.now(UTC))
+        job_id = suppression_jobs.create_export(
+            connection, SuppressionFilters(**wanted), asked_by="ann", now=datetime.now(UTC)
+        )
     while not found(system, job_id).state.is_over:
         working.work(system.ctx, slice_seconds=0.0001)
     job = found(system, job_id)
@@ -332,7 +335,7 @@ FULL = (
 
 class TestAnExport:
     def test_imported_again_gives_the_same_list(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(export_suppressions, "_ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(export_suppressions, "ENTRIES_PER_BATCH", 2)
         done(system, FULL)
         before = listed(system)
         text = exported(system)
@@ -347,7 +350,7 @@ class TestAnExport:
         rare = ('"john doe"@x.net', "joe@[192.0.2.1]", "=1+1@x.net", "'@x.net")
         new = [
             NewEntry(
-                key=system.ctx.keys.of_address(address), address=address, domain=None,
+                key=system.ctx.hasher.hash_address(address), address=address, domain=None,
                 reason=SuppressionReason.HARD_BOUNCE,
                 types=ALL_MAIL, origin=SuppressionOrigin.EVENT, since=now,
             )
