@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "rules": Entry(
         "cli.commands.rules:rules", "Check the rules about suppression and alerts, and show those in force."
     ),
-    "alerts": Entry("cli.commands.alerts:alerts", "Look at alerts, and say where people are told of them."),
+    "alerts": Entry("cli.commands.alerts:alerts", "Show and acknowledge alerts, and manage notification channels."),
     "suppressions": Entry(
         "cli.commands.suppressions:suppressions",
         "Manage the suppression list: add, lift, check, explain, import, export.",

@@ -204,3 +204,13 @@ class JobState(StrEnum):
     def is_over(self) -> bool:
         """Whether the state is final."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class Per(StrEnum):
+    """The scope within which an alert rule counts events together."""
+
+    ALL = "all"
+    SOURCE = "source"
+    TENANT = "tenant"
+    SENDER_DOMAIN = "sender_domain"
+    RECIPIENT_DOMAIN = "recipient_domain"

@@ -19,7 +19,7 @@ PURE = sorted(
     {
         *SHARED.glob("**/policy.py"), *SHARED.glob("**/model.py"), *SHARED.glob("classification/*.py"),
         *SHARED.glob("domain/*.py"), *SHARED.glob("events/*.py"), *(SHARED / name for name in (
-            "addresses.py", "errors.py", "targets.py", "vocabulary.py", "alerts/rules.py", "alerts/summaries.py",
+            "addresses.py", "errors.py", "targets.py", "vocabulary.py", "alerts/rules.py",
             "changes/filters.py", "diagnosis/diagnose.py", "diagnosis/event_missing.py", "diagnosis/facts.py",
             "diagnosis/finding.py", "diagnosis/not_received.py", "diagnosis/support_report.py", "diagnosis/verdicts.py",
             "messages/state.py",

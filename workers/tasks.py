@@ -55,7 +55,7 @@ def tell() -> None:
     """Tell people what they have yet to be told."""
     with _TELLING.taken() as is_mine:
         if is_mine:
-            notify.tell_due(context.current())
+            notify.send_due(context.current())
 
 
 @app.task(name="tidings.judge_alerts")
@@ -67,7 +67,7 @@ def judge_alerts() -> None:
 @app.task(name="tidings.tidy_counts")
 def tidy_counts() -> None:
     """Add old counts up, and let go of the oldest."""
-    evaluate.tidy(context.current())
+    evaluate.maintain_counters(context.current())
 
 
 @app.task(name="tidings.judge_soft_bounces")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from shared.encryption import SecretsError
-from shared.errors import ConflictError, GoneError, InvalidFieldError, TidingsError
+from shared.errors import ConflictError, GoneError, InvalidFieldError, NotFoundError, TidingsError
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 5
@@ -68,6 +68,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(ConflictError, lambda error: _answer(ProblemError(409, str(error))))
     app.register_error_handler(SecretsError, lambda error: _answer(ProblemError(409, str(error))))
     app.register_error_handler(GoneError, lambda error: _answer(ProblemError(410, str(error))))
+    app.register_error_handler(NotFoundError, lambda error: _answer(ProblemError(404, str(error))))
     app.register_error_handler(HTTPException, _of_http)
     for unreachable in (OperationalError, InterfaceError, PoolTimeoutError):
         app.register_error_handler(unreachable, _of_storage)

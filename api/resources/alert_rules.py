@@ -205,7 +205,7 @@ class OneAlertRule(Resource):
     def delete(self, name: str) -> None:
         """Delete a rule. Its alerts are resolved within a minute."""
         with self.deps.engine.begin() as connection:
-            if not alerts.remove_rule(connection, name):
+            if not alerts.delete_rule(connection, name):
                 _refuse_rule_of_file(_get_overview(connection), name)
                 raise not_found(f"rule called {name!r}")
             self.audit(connection, "alert_rule.removed", f"alert_rule:{name}")
@@ -230,7 +230,7 @@ def _store(connection: Connection, definition: Mapping[str, Any], actor: str) ->
     _refuse_rule_of_file(found, name)
     if len(found.of_api) >= MAX_ALERT_RULES and all(rule.name != name for rule in found.of_api):
         raise ProblemError(409, f"The API has {MAX_ALERT_RULES} rules, which is the limit. Delete one first.")
-    is_new = alerts.put_rule(connection, name, definition, actor, datetime.now(UTC))
+    is_new = alerts.save_rule(connection, name, definition, actor, datetime.now(UTC))
     return _get_rule(_get_overview(connection), name), is_new
 
 

@@ -1,11 +1,11 @@
-"""Alerts: what a person must be told, and what came of telling."""
+"""Alerts, their history, and the notifications that were sent about them."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from marshmallow import Schema, fields, validate
+from sqlalchemy import Row
 
 from api.core import pagination
 from api.core.auth import TenantAccess
@@ -13,61 +13,60 @@ from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, PageQuery, asked, identifier, instant, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources import alert_channels, alert_rules
+from shared.alerts import kinds
 from shared.alerts import store as alerts
 from shared.alerts.policy import Step
-from shared.alerts.store import AlertFacts
 from shared.notifications import rendering
 from shared.notifications import store as notifications
-from shared.notifications.store import NoticeFacts
 from shared.vocabulary import AlertKind, Severity
 
 _STATES = ("firing", "resolved")
 
 
 class AlertQuery(PageQuery):
-    """Which alerts."""
+    """Filters of alerts."""
 
     state = fields.String(validate=validate.OneOf(_STATES))
     severity = fields.Enum(Severity, by_value=True)
-    rule = asked("Of the rule of this name.")
-    source = asked("About this source.")
+    rule = asked("Alerts of the rule with this name.")
+    source = asked("Alerts about this source.")
 
 
 class Alert(Schema):
-    """An alert: something that a rule found, from when it fired until it is over."""
+    """An alert: one episode in which a rule's condition holds for one subject."""
 
     id = identifier()
-    rule = fields.String(metadata={"description": "The name of the rule that found it."})
+    rule = fields.String(metadata={"description": "The name of its rule."})
     kind = fields.String(metadata={"enum": [str(kind) for kind in AlertKind]})
-    subject = fields.String(metadata={"description": "What tells it from others of its rule: a source, a domain …"})
+    subject = fields.String(metadata={"description": "What it is about: a source, a domain, a subscription …"})
     severity = fields.String(metadata={"enum": [str(severity) for severity in Severity]})
     state = fields.String(metadata={"enum": list(_STATES)})
-    source = text("The source that it is about, if it is about one.")
+    source = text("The source that it is about; null if it is not about one source.")
     tenant = text()
-    summary = fields.String(metadata={"description": "What is wrong, in a sentence."})
-    numbers = fields.Dict(keys=fields.String(), metadata={"description": "What it was last judged by."})
-    evidence_event_id = identifier("An event that shows it.", allow_none=True)
+    summary = fields.String(metadata={"description": "The condition in a sentence, as it was when it held last."})
+    numbers = fields.Dict(keys=fields.String(), metadata={"description": "The measured numbers of that time."})
+    evidence_event_id = identifier("An event given as evidence.", allow_none=True)
     started_at = Instant()
-    judged_at = Instant(metadata={"description": "For the last time."})
+    judged_at = Instant(metadata={"description": "When its condition was evaluated last."})
     resolved_at = instant()
     acknowledged_at = instant()
-    acknowledged_by = text("The name of the key, or the user on the command line.")
+    acknowledged_by = text("The name of the API key, or of the user of the command line.")
 
 
 class AlertStep(Schema):
-    """Something that happened to an alert."""
+    """An entry in the history of an alert."""
 
     id = fields.Integer()
     at = Instant()
     step = fields.String(metadata={"enum": [str(step) for step in Step]})
     severity = fields.String()
     summary = fields.String()
-    numbers = fields.Dict(keys=fields.String(), metadata={"description": "What it was judged by at that moment."})
-    actor = text("Who did it, where it was a person.")
+    numbers = fields.Dict(keys=fields.String(), metadata={"description": "The measured numbers of that moment."})
+    actor = text("Who acknowledged it; null for other steps.")
 
 
 class AlertNotice(Schema):
-    """What one channel was told of one step, or has yet to be."""
+    """The notification of one channel about one step, sent or pending."""
 
     channel = fields.String()
     step_id = fields.Integer()
@@ -76,13 +75,13 @@ class AlertNotice(Schema):
     attempts = fields.Integer()
     enqueued_at = Instant()
     sent_at = instant()
-    next_attempt_at = instant("Not before this.")
+    next_attempt_at = instant("The earliest time of the next attempt.")
     last_error = text()
-    message_id = text("The message that it was told in, perhaps with others.")
+    message_id = text("The message that it was sent in, perhaps with others.")
 
 
 class WholeAlert(Alert):
-    """An alert with its history."""
+    """An alert with its history and notifications."""
 
     next_step = fields.String(metadata={"description": "What to do about it."})
     steps = fields.List(fields.Nested(AlertStep))
@@ -98,10 +97,10 @@ class Alerts(Resource):
     @takes(AlertQuery, location="query")
     @answers(200, page_of(Alert, "AlertPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List alerts, the newest first."""
+        """List alerts, newest first."""
         after = pagination.decode(query.pop("cursor", None), pagination.BY_ID)
         with self.deps.engine.begin() as connection:
-            page = alerts.listed(connection, after=after, **query)
+            page = alerts.list_alerts(connection, after=after, **query)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
 
@@ -113,17 +112,15 @@ class OneAlert(Resource):
 
     @answers(200, WholeAlert)
     def get(self, alert_id: UUID) -> dict[str, Any]:
-        """Show an alert: its history with the numbers of each step, and who was told of it."""
+        """Get an alert with its history and notifications."""
         with self.deps.engine.begin() as connection:
-            alert = _known(alerts.find(connection, alert_id), alert_id)
-            steps = alerts.steps(connection, alert_id)
-            told = notifications.of_alert(connection, alert_id)
-        return {
-            **asdict(alert),
-            "next_step": rendering.next_step(alert.kind),
-            "steps": steps,
-            "notices": [_shown(notice) for notice in told],
-        }
+            alert = _found(alerts.get(connection, alert_id), alert_id)
+            steps = alerts.list_steps(connection, alert_id)
+            notices = [
+                {**notice._asdict(), "message_id": notice.telling and rendering.message_id(notice.telling)}
+                for notice in notifications.list_notices(connection, alert_id)
+            ]
+        return {**alert._asdict(), "next_step": kinds.next_step(alert.kind), "steps": steps, "notices": notices}
 
 
 class Acknowledgement(Resource):
@@ -133,23 +130,19 @@ class Acknowledgement(Resource):
     tenancy = TenantAccess.CLOSED
 
     @answers(200, Alert)
-    def post(self, alert_id: UUID) -> AlertFacts:
-        """Say that somebody knows of an alert. Idempotent: who said so first stays."""
+    def post(self, alert_id: UUID) -> Row[Any]:
+        """Record that somebody handles an alert. Idempotent: the first acknowledgement stays."""
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            alert = _known(alerts.acknowledge(connection, alert_id, self.caller.name, now), alert_id)
+            alert = _found(alerts.acknowledge(connection, alert_id, self.caller.name, now), alert_id)
             if alert.acknowledged_at is None:
-                raise ProblemError(409, "The alert is over; there is nothing left to acknowledge.")
+                raise ProblemError(409, f"Alert {alert_id} is resolved, so it cannot be acknowledged.")
             if alert.acknowledged_at == now:
                 self.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
         return alert
 
 
-def _shown(notice: NoticeFacts) -> dict[str, Any]:
-    return {**asdict(notice), "message_id": rendering.id_of(notice.telling) if notice.telling else None}
-
-
-def _known(alert: AlertFacts | None, alert_id: UUID) -> AlertFacts:
+def _found(alert: Row[Any] | None, alert_id: UUID) -> Row[Any]:
     if alert is None:
         raise not_found(f"alert {alert_id}")
     return alert

@@ -1,10 +1,10 @@
-"""`tidings alerts`: what fires, what to do about it, and that somebody is at it."""
+"""`tidings alerts`: alerts, what to do about them, and their acknowledgement."""
 
 import getpass
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
@@ -12,48 +12,47 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Row
 
 from cli import context
 from cli.commands.alert_channels import channels
 from cli.formatting import pages
+from shared.alerts import formatting, kinds
 from shared.alerts import store as stored
 from shared.alerts.policy import AlertRule
-from shared.alerts.store import AlertFacts, StepFacts
-from shared.errors import TidingsError
-from shared.notifications import rendering
+from shared.errors import ConflictError, NotFoundError
 from shared.notifications import store as notifications
-from shared.notifications.store import NoticeFacts
 from shared.rules import document, store
 from shared.vocabulary import Severity
 
-_COLOURS = {"critical": "red", "warning": "yellow", "resolved": "green", "dead": "red", "sent": "green"}
-_MOST = 100
+_COLORS = {"critical": "red", "warning": "yellow", "resolved": "green", "dead": "red", "sent": "green"}
+_MAX_LISTED = 100
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group
 def alerts() -> None:
-    """Look at alerts, acknowledge them, and say where people are told of them."""
+    """Show and acknowledge alerts, and manage notification channels."""
 
 
 alerts.add_command(channels)
 
 
 @alerts.command("list")
-@click.option("--all", "with_resolved", is_flag=True, help="Also those that are over.")
+@click.option("--all", "with_resolved", is_flag=True, help="Include resolved alerts.")
 @click.option("--severity", type=click.Choice([str(severity) for severity in Severity]))
-@click.option("--rule", help="Only those of this rule.")
-@click.option("--source", help="Only those about this source.")
+@click.option("--rule", help="Only alerts of this rule.")
+@click.option("--source", help="Only alerts about this source.")
 @_json_option
 @context.data_option
 def list_alerts(
     with_resolved: bool, severity: str | None, rule: str | None, source: str | None, as_json: bool, data: Path
 ) -> None:
-    """List the alerts that fire, the newest first."""
+    """List the alerts that fire, newest first."""
     with context.opened(data) as bench, bench.engine.begin() as connection:
         page = pages.read(
-            lambda after, limit: stored.listed(
+            lambda after, limit: stored.list_alerts(
                 connection,
                 state=None if with_resolved else "firing",
                 severity=severity,
@@ -62,20 +61,20 @@ def list_alerts(
                 after=after,
                 limit=limit,
             ),
-            _MOST,
+            _MAX_LISTED,
         )
     if as_json:
-        click.echo(msgspec.json.encode([asdict(alert) for alert in page.items]).decode())
+        click.echo(msgspec.json.encode([alert._asdict() for alert in page.items]).decode())
         return
     if not page.items:
         click.echo(
-            "There are no such alerts." if with_resolved else "No such alert fires; --all lists those of before."
+            "No matching alerts." if with_resolved else "No matching alert fires. --all lists resolved alerts, too."
         )
         return
     console = context.console()
-    console.print(_listed(page.items))
+    console.print(_alert_table(page.items))
     if page.next is not None:
-        console.print(f"… and older ones; these are the newest {len(page.items)}.")
+        console.print(f"There are older alerts; these are the newest {len(page.items)}.")
 
 
 @alerts.command
@@ -83,32 +82,36 @@ def list_alerts(
 @_json_option
 @context.data_option
 def show(alert_id: UUID, as_json: bool, data: Path) -> None:
-    """Show an alert: what it is judged by, what to do, what happened to it, and who was told."""
+    """Show an alert: its numbers, what to do, its history, and who was notified."""
     with context.opened(data) as bench, bench.engine.begin() as connection:
-        alert = stored.find(connection, alert_id)
-        steps = stored.steps(connection, alert_id)
-        told = notifications.of_alert(connection, alert_id)
+        alert = stored.get(connection, alert_id)
+        steps = stored.list_steps(connection, alert_id)
+        notices = notifications.list_notices(connection, alert_id)
     if alert is None:
-        raise _unknown(alert_id)
+        raise _not_found(alert_id)
     if as_json:
-        whole = {**asdict(alert), "steps": steps, "notices": told}
+        whole = {
+            **alert._asdict(),
+            "steps": [step._asdict() for step in steps],
+            "notices": [notice._asdict() for notice in notices],
+        }
         click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
         return
-    _tell(context.console(), alert, steps, told)
+    _print_alert(context.console(), alert, steps, notices)
 
 
 @alerts.command
 @click.argument("alert_id", metavar="ID", type=click.UUID)
 @context.data_option
 def ack(alert_id: UUID, data: Path) -> None:
-    """Say that somebody knows of an alert and is at it."""
+    """Acknowledge an alert: record that you are handling it."""
     now = datetime.now(UTC)
     with context.opened(data) as bench, bench.engine.begin() as connection:
         alert = stored.acknowledge(connection, alert_id, _user(), now)
         if alert is None:
-            raise _unknown(alert_id)
+            raise _not_found(alert_id)
         if alert.acknowledged_at is None:
-            raise TidingsError("The alert is over; there is nothing left to acknowledge.")
+            raise ConflictError(f"Alert {alert_id} is resolved, so it cannot be acknowledged.")
         if alert.acknowledged_at == now:
             context.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
     click.echo(f"Acknowledged by {alert.acknowledged_by} at {alert.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC.")
@@ -117,7 +120,7 @@ def ack(alert_id: UUID, data: Path) -> None:
 @alerts.command
 @context.data_option
 def rules(data: Path) -> None:
-    """List the rules by which alerts fire; `tidings rules show` has all of them."""
+    """List the alert rules. `tidings rules show` prints them in full."""
     with context.opened(data) as bench, bench.engine.begin() as connection:
         found = store.overview(connection)
     table = Table("rule", "kind", "warning", "critical", "from", "")
@@ -139,13 +142,12 @@ def _threshold(rule: AlertRule, severity: Severity) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _listed(found: Sequence[AlertFacts]) -> Table:
-    table = Table("since", "severity", "rule", "what", "acknowledged", "id", box=None, pad_edge=False)
-    for alert in found:
-        word = alert.severity if alert.state == "firing" else alert.state
+def _alert_table(alerts: Sequence[Row[Any]]) -> Table:
+    table = Table("since", "severity", "rule", "summary", "acknowledged", "id", box=None, pad_edge=False)
+    for alert in alerts:
         table.add_row(
             f"{alert.started_at:%Y-%m-%d %H:%M}",
-            _coloured(word),
+            _colored(alert.severity if alert.state == "firing" else alert.state),
             escape(alert.rule),
             escape(alert.summary),
             escape(alert.acknowledged_by or ""),
@@ -154,72 +156,56 @@ def _listed(found: Sequence[AlertFacts]) -> Table:
     return table
 
 
-def _tell(console: Console, alert: AlertFacts, steps: Sequence[StepFacts], told: Sequence[NoticeFacts]) -> None:
-    word = alert.severity if alert.state == "firing" else f"{alert.state}, was {alert.severity}"
+def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], notices: Sequence[Row[Any]]) -> None:
     console.print(f"[bold]{escape(alert.summary)}[/]", highlight=False)
     facts = {
-        "state": word,
+        "state": alert.severity if alert.state == "firing" else f"{alert.state}, was {alert.severity}",
         "rule": alert.rule,
         "source": alert.source,
         "tenant": alert.tenant,
-        "since": _moment(alert.started_at),
-        "resolved": alert.resolved_at and _moment(alert.resolved_at),
-        "acknowledged": alert.acknowledged_at and f"{_moment(alert.acknowledged_at)} by {alert.acknowledged_by}",
-        "numbers": rendering.in_words(alert.numbers),
+        "since": _time(alert.started_at),
+        "resolved": alert.resolved_at and _time(alert.resolved_at),
+        "acknowledged": alert.acknowledged_at and f"{_time(alert.acknowledged_at)} by {alert.acknowledged_by}",
+        "numbers": formatting.numbers(alert.numbers),
         "evidence": alert.evidence_event_id and f"event {alert.evidence_event_id}",
     }
     for name, value in facts.items():
         if value:
             console.print(f"[bold]{name:>14}[/]  {escape(str(value))}", highlight=False)
     if alert.state == "firing":
-        console.print(f"\nWhat to do: {escape(rendering.next_step(alert.kind))}\n", highlight=False)
-    console.print(_history(steps))
-    console.print(
-        _told(told) if told else "Nobody was told: there was no channel for it. See `tidings alerts channels`."
-    )
-
-
-def _history(steps: Sequence[StepFacts]) -> Table:
-    table = Table("when", "step", "severity", "numbers", "by", box=None, pad_edge=False, header_style="dim")
+        console.print(f"\nWhat to do: {escape(kinds.next_step(alert.kind))}\n", highlight=False)
+    history = Table("when", "step", "severity", "numbers", "by", box=None, pad_edge=False, header_style="dim")
     for step in steps:
-        words = rendering.in_words(step.numbers)
-        table.add_row(_moment(step.at), step.step, _coloured(step.severity), escape(words), escape(step.actor or ""))
-    return table
+        numbers = escape(formatting.numbers(step.numbers))
+        history.add_row(_time(step.at), step.step, _colored(step.severity), numbers, escape(step.actor or ""))
+    console.print(history)
+    if not notices:
+        console.print("Nobody was notified: no channel is set up for it. See `tidings alerts channels`.")
+        return
+    sent = Table("channel", "step", "state", "when", "attempts", "error", box=None, pad_edge=False, header_style="dim")
+    for notice in notices:
+        at = notice.sent_at or notice.next_attempt_at
+        when, error = _time(at) if at else "", escape(notice.last_error or "")
+        sent.add_row(notice.channel, notice.step, _colored(notice.state), when, str(notice.attempts), error)
+    console.print(sent)
 
 
-def _told(told: Sequence[NoticeFacts]) -> Table:
-    table = Table(
-        "channel", "told of", "state", "when", "attempts", "error", box=None, pad_edge=False, header_style="dim"
-    )
-    for notice in told:
-        when = notice.sent_at or notice.next_attempt_at
-        table.add_row(
-            notice.channel,
-            notice.step,
-            _coloured(notice.state),
-            _moment(when) if when else "",
-            str(notice.attempts),
-            escape(notice.last_error or ""),
-        )
-    return table
+def _colored(word: str) -> str:
+    color = _COLORS.get(word, "cyan")
+    return f"[{color}]{word}[/]"
 
 
-def _coloured(word: str) -> str:
-    colour = _COLOURS.get(word, "cyan")
-    return f"[{colour}]{word}[/]"
-
-
-def _moment(at: datetime) -> str:
+def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _user() -> str:
-    """Who is at the keyboard, as far as the machine knows."""
+    """Return the name of the person at the keyboard, if the operating system knows it."""
     try:
         return f"{getpass.getuser()} on the command line"
     except (OSError, KeyError, ImportError):
         return "the command line"
 
 
-def _unknown(alert_id: UUID) -> TidingsError:
-    return TidingsError(f"There is no alert {alert_id}; `tidings alerts list --all` shows those there are.")
+def _not_found(alert_id: UUID) -> NotFoundError:
+    return NotFoundError(f"There is no alert {alert_id}; `tidings alerts list --all` lists the alerts.")

@@ -1,7 +1,8 @@
-"""Alerts: when a person is told, when again, and when it is over. Decided here; `workers.alerts.evaluate` performs it.
+"""When an alert fires, escalates and is resolved. `workers.alerts.evaluate` carries the decisions out.
 
-A condition is measured (a `Reading`), and compared with the thresholds of its rule. An alert fires once, rises from
-warning to critical and never back while it fires, and is resolved when its condition has not held for a while.
+A rule's condition is measured for each subject (a `Measurement`) and compared with the rule's thresholds. An alert
+fires once. While it fires it may escalate from warning to critical, but never goes back. It is resolved once its
+condition has been false for `resolve_after_minutes`, as `keep_firing_for` in Prometheus.
 """
 
 from collections.abc import Mapping
@@ -12,16 +13,17 @@ from typing import ClassVar
 
 from shared.vocabulary import AlertKind, Severity
 
-FORGOTTEN_AFTER = timedelta(days=1)
-"""So long an alert stays as it is while too little is known to judge its condition; then it is resolved."""
+STALE_AFTER = timedelta(days=1)
+"""An alert whose condition has been unknown for this long is resolved; until then it stays as it is."""
 
+MAX_EVALUATION_GAP = timedelta(minutes=5)
+"""After a longer gap without evaluation, the time for which a condition was false starts again."""
 
-LONGEST_BREAK = timedelta(minutes=5)
-"""A condition that was not judged for longer was not calm meanwhile: nobody knows how it was."""
+Number = int | float | str
 
 
 class Step(StrEnum):
-    """What can happen to an alert: the entries of its history."""
+    """An entry in the history of an alert."""
 
     FIRED = "fired"
     ESCALATED = "escalated"
@@ -29,24 +31,12 @@ class Step(StrEnum):
     RESOLVED = "resolved"
 
 
-class Ending(StrEnum):
-    """Why an alert is resolved."""
-
-    CALM = "calm"
-    """Its condition has not held for a while."""
-    FORGOTTEN = "forgotten"
-    """There was too little to judge it by for a day."""
-    WITHDRAWN = "withdrawn"
-    """Its rule is in force no more."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """What all rules have: from which values on a person is told. At least one of the two thresholds is set.
+    """The fields of every rule. At least one of the two thresholds is set.
 
-    Their unit is that of the kind's reading: percent, events, minutes, seconds. An alert is resolved when its value
-    has been below the lower threshold for `resolve_after_minutes`; for `cool_down_minutes` after that it fires again
-    only if it has become worse.
+    Thresholds have the unit of the kind's measured value: percent, events, minutes or seconds. For `cool_down_minutes`
+    after an alert was resolved, it fires again only with a higher severity.
     """
 
     kind: ClassVar[AlertKind]
@@ -59,26 +49,26 @@ class AlertRule:
     cool_down_minutes: int = 15
 
     @property
-    def least(self) -> float:
-        """The lower of its thresholds."""
+    def min_threshold(self) -> float:
+        """The lower of the thresholds."""
         return min(threshold for threshold in (self.warning, self.critical) if threshold is not None)
 
     def threshold(self, severity: Severity) -> float | None:
-        """From which value on it is so urgent; None if it never is."""
+        """Return the value from which on alerts have this severity; None if they never have it."""
         return self.critical if severity is Severity.CRITICAL else self.warning
 
-    def severity_of(self, value: float) -> Severity | None:
-        """How urgent this value is; None if its condition does not hold."""
+    def severity_of(self, value: float | None) -> Severity | None:
+        """Return the severity of a measured value; None if it is unknown or below the thresholds."""
         for severity in reversed(Severity):
             threshold = self.threshold(severity)
-            if threshold is not None and value >= threshold:
+            if value is not None and threshold is not None and value >= threshold:
                 return severity
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What an alert is about. `name` tells it from the others of its rule; '' where there is only one."""
+    """What an alert is about. `name` is unique among the subjects of a rule; '' if the rule has only one."""
 
     name: str = ""
     source_id: int | None = None
@@ -86,15 +76,9 @@ class Subject:
     tenant: str | None = None
 
 
-Number = int | float | str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """A condition as it was measured. `value` is None where there is too little to judge it by.
-
-    `evidence` is the id of an event.
-    """
+class Measurement:
+    """The measured condition of one subject. `value` is None if there is too little data; `evidence` is an event id."""
 
     subject: Subject
     value: float | None
@@ -103,10 +87,10 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Firing:
-    """An alert that fires. `judged_at` is when its condition was judged last, `calm_since` since when it fails.
+class FiringAlert:
+    """An alert that fires. `keep_firing_since` is the time since when its condition has been false.
 
-    `kind` is that of its rule when it began; a version that is older than the alert may not know it.
+    `kind` is the kind of its rule when it began. An older version of Tidings may not know that kind.
     """
 
     id: str
@@ -115,80 +99,69 @@ class Firing:
     subject: Subject
     severity: Severity
     started_at: datetime
-    judged_at: datetime
-    calm_since: datetime | None = None
+    evaluated_at: datetime
+    keep_firing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """The last alert about the same that was resolved."""
+class ResolvedAlert:
+    """The alert about a subject that was resolved last."""
 
     severity: Severity
     resolved_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """All stays as it is."""
-
-
-@dataclass(frozen=True, slots=True)
 class Fire:
-    """A person is told."""
+    """A new alert fires; notify people."""
 
     severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Escalate:
-    """It has become worse: a person is told again, whether they knew or not."""
+    """The alert has become more severe; notify people again, even if somebody has acknowledged it."""
 
     severity: Severity
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """It goes on firing, judged anew."""
+class KeepFiring:
+    """The alert goes on firing. `since` is set while its condition is false."""
 
-    calm_since: datetime | None
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """It is over."""
+    """The alert is over. `stale`: because its condition has been unknown for `STALE_AFTER`."""
 
-    ending: Ending
-
-
-Decision = Nothing | Fire | Escalate | Hold | Resolve
+    stale: bool = False
 
 
-def decide(rule: AlertRule, reading: Reading, current: Firing | None, past: Past | None, now: datetime) -> Decision:
-    """What follows from a reading, given the alert that fires about the same and the last one that did."""
+Decision = Fire | Escalate | KeepFiring | Resolve
+
+
+def decide(
+    rule: AlertRule, measurement: Measurement, current: FiringAlert | None, last: ResolvedAlert | None, now: datetime
+) -> Decision | None:
+    """Return what follows from a measurement; None if nothing changes.
+
+    `current` is the alert that fires about the subject, `last` the one that was resolved last.
+    """
+    severity = rule.severity_of(measurement.value)
     if current is None:
-        return _begin(rule, reading, past, now)
-    if reading.value is None:
-        forgotten = now - current.judged_at >= FORGOTTEN_AFTER
-        return Resolve(Ending.FORGOTTEN) if forgotten else Nothing()
-    severity = rule.severity_of(reading.value)
-    if severity is None:
-        calm_since = _calm_since(current, now)
-        is_over = now - calm_since >= timedelta(minutes=rule.resolve_after_minutes)
-        return Resolve(Ending.CALM) if is_over else Hold(calm_since)
-    return Escalate(severity) if severity.exceeds(current.severity) else Hold(None)
-
-
-def _calm_since(current: Firing, now: datetime) -> datetime:
-    """Since when it has been judged to be calm without a break."""
-    is_unbroken = now - current.judged_at <= LONGEST_BREAK
-    return current.calm_since if current.calm_since is not None and is_unbroken else now
-
-
-def _begin(rule: AlertRule, reading: Reading, past: Past | None, now: datetime) -> Decision:
-    severity = None if reading.value is None else rule.severity_of(reading.value)
-    if severity is None:
-        return Nothing()
-    if past is not None and now - past.resolved_at < timedelta(minutes=rule.cool_down_minutes):
-        # Flapping is one episode to whoever is woken by it; that it became worse is news all the same.
-        return Fire(severity) if severity.exceeds(past.severity) else Nothing()
-    return Fire(severity)
+        if severity is None:
+            return None
+        is_cooling_down = last is not None and now - last.resolved_at < timedelta(minutes=rule.cool_down_minutes)
+        # People see a flapping alert as one incident. A higher severity is news all the same.
+        return None if last and is_cooling_down and not severity.exceeds(last.severity) else Fire(severity)
+    since_evaluation = now - current.evaluated_at
+    if measurement.value is None:
+        return Resolve(stale=True) if since_evaluation >= STALE_AFTER else None
+    if severity is not None:
+        return Escalate(severity) if severity.exceeds(current.severity) else KeepFiring(None)
+    since = current.keep_firing_since
+    if since is None or since_evaluation > MAX_EVALUATION_GAP:
+        since = now
+    return Resolve() if now - since >= timedelta(minutes=rule.resolve_after_minutes) else KeepFiring(since)

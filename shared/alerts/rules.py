@@ -6,17 +6,7 @@ from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
 from shared.alerts.policy import AlertRule
-from shared.vocabulary import AlertKind, EventType, RefusalReason
-
-
-class Per(StrEnum):
-    """Whose events are taken together."""
-
-    ALL = "all"
-    SOURCE = "source"
-    TENANT = "tenant"
-    SENDER_DOMAIN = "sender_domain"
-    RECIPIENT_DOMAIN = "recipient_domain"
+from shared.vocabulary import AlertKind, EventType, Per, RefusalReason
 
 
 class Rate(StrEnum):

@@ -1,73 +1,75 @@
-"""Alerts, their history, and the rules about them that were made over the API."""
+"""Alerts, their history, and the rules that were created over the API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    column,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlalchemy.types import TypeEngine
 
-from shared.alerts.policy import Firing, Past, Step, Subject
-from shared.postgres.pagination import Page, Position, Walk
+from shared.alerts.policy import FiringAlert, ResolvedAlert, Step, Subject
+from shared.alerts.tables import alert_rules, alert_steps, alerts
+from shared.postgres.metadata import Timestamp
+from shared.postgres.pagination import KeysetQuery, Page, Position
+from shared.sources.tables import sources
 from shared.vocabulary import Severity
 
 _LOCK = 0x71D1467
 
+_IS_FIRING = alerts.c.state == literal_column("'firing'")
+"""A literal, by which PostgreSQL can choose the partial indexes."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertFacts:
-    """One alert, as the API shows it. `subject` tells it from the others of its rule; `source` is a name.
+_ALERT: Select[Any] = (
+    select(
+        *alerts.c["id", "rule", "kind", "subject", "severity", "state"],
+        sources.c.slug.label("source"),
+        *alerts.c[
+            "tenant", "summary", "numbers", "evidence_event_id", "started_at", "judged_at", "resolved_at",
+            "acknowledged_at", "acknowledged_by",
+        ],
+    )
+    .select_from(alerts.outerjoin(sources, sources.c.id == alerts.c.source_id))
+    .order_by(alerts.c.id.desc())
+)  # fmt: skip
+"""An alert, as the API shows it. `summary` and `numbers` are of the last time at which its condition held."""
 
-    `summary` and `numbers` are of the last time at which its condition held.
-    """
-
-    id: UUID
-    rule: str
-    kind: str
-    subject: str
-    severity: str
-    state: str
-    source: str | None
-    tenant: str | None
-    summary: str
-    numbers: Mapping[str, Any]
-    evidence_event_id: UUID | None
-    started_at: datetime
-    judged_at: datetime
-    resolved_at: datetime | None
-    acknowledged_at: datetime | None
-    acknowledged_by: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepFacts:
-    """One entry of an alert's history, with the numbers of that moment."""
-
-    id: int
-    at: datetime
-    step: str
-    severity: str
-    summary: str
-    numbers: Mapping[str, Any]
-    actor: str | None
+# Text: `shared.alerts` does not import the feature that reads the log.
+_LOG_CHANGES = """
+INSERT INTO state_changes (type, source_id, event_id, data)
+SELECT CASE state WHEN 'resolved' THEN 'alert.resolved' ELSE 'alert.firing' END, source_id, evidence_event_id,
+    given.data::jsonb
+FROM unnest(%(ids)s::uuid[], %(data)s::text[]) AS given (id, data) JOIN alerts USING (id) ORDER BY id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiRule:
-    """A rule that was made over the API; `definition` is what `shared.rules.document.load_alert_rule` reads."""
-
-    name: str
-    definition: Mapping[str, Any]
-    created_at: datetime
-    updated_at: datetime
-    created_by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A step that an alert takes: it fires, escalates or is resolved."""
+class Transition:
+    """An alert fires, escalates or is resolved."""
 
     alert_id: str
     step: Step
@@ -80,129 +82,152 @@ class Taken:
     evidence_event_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """An alert that goes on firing, judged anew. Without `summary` and `numbers` it keeps those it has."""
-
-    alert_id: str
-    calm_since: datetime | None
-    summary: str | None = None
-    numbers: Mapping[str, Any] | None = None
+def try_lock(connection: Connection) -> bool:
+    """Keep other workers from evaluating until the transaction ends. Return False if one is evaluating now."""
+    return bool(connection.execute(select(func.pg_try_advisory_xact_lock(_LOCK))).scalar_one())
 
 
-_FACTS = """
-SELECT a.id, rule, kind, subject, severity, state, s.slug AS source, tenant, summary, numbers, evidence_event_id,
-    started_at, judged_at, resolved_at, acknowledged_at, acknowledged_by
-FROM alerts AS a LEFT JOIN sources AS s ON s.id = a.source_id
-WHERE a.id = ANY(%(ids)s) ORDER BY a.id DESC
-"""
-
-_TAKEN = """jsonb_to_recordset(%(taken)s::jsonb) AS t (alert_id uuid, step text, rule text, kind text, subject jsonb,
-    severity text, summary text, numbers jsonb, evidence_event_id uuid)"""
-
-_FIRE = f"""
-INSERT INTO alerts (id, rule, kind, subject, severity, state, source_id, tenant, summary, numbers, evidence_event_id,
-    started_at, judged_at)
-SELECT alert_id, rule, kind, subject->>'name', severity, 'firing', (subject->>'source_id')::bigint,
-    subject->>'tenant', summary, numbers, evidence_event_id, %(now)s, %(now)s
-FROM {_TAKEN} WHERE step = '{Step.FIRED}'
-"""
-
-_GO_ON = f"""
-UPDATE alerts AS a SET severity = t.severity, judged_at = %(now)s,
-    numbers = CASE step WHEN '{Step.ESCALATED}' THEN t.numbers ELSE a.numbers END,
-    evidence_event_id = coalesce(t.evidence_event_id, a.evidence_event_id),
-    summary = CASE step WHEN '{Step.ESCALATED}' THEN t.summary ELSE a.summary END,
-    state = CASE step WHEN '{Step.RESOLVED}' THEN 'resolved' ELSE 'firing' END,
-    calm_since = CASE step WHEN '{Step.RESOLVED}' THEN calm_since END,
-    resolved_at = CASE step WHEN '{Step.RESOLVED}' THEN %(now)s::timestamptz END
-FROM {_TAKEN} WHERE a.id = t.alert_id AND step <> '{Step.FIRED}'
-"""
-
-_KEEP_STEPS = f"""
-INSERT INTO alert_steps (alert_id, at, step, severity, summary, numbers)
-SELECT alert_id, %(now)s, step, severity, summary, numbers FROM {_TAKEN} RETURNING id
-"""
-
-_LOG = """
-INSERT INTO state_changes (type, source_id, event_id, data)
-SELECT CASE state WHEN 'resolved' THEN 'alert.resolved' ELSE 'alert.firing' END, source_id, evidence_event_id,
-    given.data::jsonb
-FROM unnest(%(ids)s::uuid[], %(data)s::text[]) AS given (id, data) JOIN alerts USING (id) ORDER BY id
-"""
-
-
-def be_the_only_one(connection: Connection) -> bool:
-    """Keep others from judging until the transaction ends. False if another is at it."""
-    return bool(connection.exec_driver_sql("SELECT pg_try_advisory_xact_lock(%(lock)s)", {"lock": _LOCK}).scalar())
-
-
-def firing(connection: Connection) -> list[Firing]:
-    """Every alert that fires."""
-    rows = connection.exec_driver_sql(
-        "SELECT a.id, rule, kind, subject, source_id, s.slug, tenant, severity, started_at, judged_at, calm_since"
-        " FROM alerts AS a LEFT JOIN sources AS s ON s.id = a.source_id WHERE state = 'firing' ORDER BY a.id"
+def list_firing(connection: Connection) -> list[FiringAlert]:
+    """Return every alert that fires."""
+    rows = connection.execute(
+        select(alerts, sources.c.slug)
+        .select_from(alerts.outerjoin(sources, sources.c.id == alerts.c.source_id))
+        .where(_IS_FIRING)
+        .order_by(alerts.c.id)
     )
     return [
-        Firing(
-            id=str(row[0]),
-            rule=row[1],
-            kind=row[2],
-            subject=Subject(name=row[3], source_id=row[4], source=row[5], tenant=row[6]),
-            severity=Severity(row[7]),
-            started_at=row[8],
-            judged_at=row[9],
-            calm_since=row[10],
+        FiringAlert(
+            id=str(row.id),
+            rule=row.rule,
+            kind=row.kind,
+            subject=Subject(name=row.subject, source_id=row.source_id, source=row.slug, tenant=row.tenant),
+            severity=Severity(row.severity),
+            started_at=row.started_at,
+            evaluated_at=row.judged_at,
+            keep_firing_since=row.calm_since,
         )
         for row in rows
     ]
 
 
-def past(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Past]:
-    """The last alert that was resolved, of each of these rules and subjects."""
-    pairs = sorted(set(wanted))
-    if not pairs:
+def list_last_resolved(
+    connection: Connection, subjects: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], ResolvedAlert]:
+    """Return the alert that was resolved last, for each of these pairs of a rule and a subject that has one."""
+    if not subjects:
         return {}
-    rows = connection.exec_driver_sql(
-        "SELECT w.rule, w.subject, severity, resolved_at"
-        " FROM unnest(%(rules)s::text[], %(subjects)s::text[]) AS w (rule, subject) CROSS JOIN LATERAL ("
-        " SELECT severity, resolved_at FROM alerts AS a WHERE a.rule = w.rule AND a.subject = w.subject"
-        " AND state = 'resolved' ORDER BY id DESC LIMIT 1) AS last",
-        {"rules": [rule for rule, _ in pairs], "subjects": [subject for _, subject in pairs]},
-    )
-    return {(row[0], row[1]): Past(severity=Severity(row[2]), resolved_at=row[3]) for row in rows}
-
-
-def take(connection: Connection, steps: Sequence[Taken], now: datetime) -> list[int]:
-    """Have alerts take these steps, and log what changed; return the ids of the steps, in their order.
-
-    Raises IntegrityError if one fires about what another fires about already.
-    """
-    if not steps:
-        return []
-    values = {"taken": msgspec.json.encode(steps).decode(), "now": now}
-    connection.exec_driver_sql(_FIRE, values)
-    connection.exec_driver_sql(_GO_ON, values)
-    taken = [row[0] for row in connection.exec_driver_sql(_KEEP_STEPS, values)]
-    changed = _facts(connection, [UUID(step.alert_id) for step in steps])
-    data = [msgspec.json.encode(alert).decode() for alert in changed]
-    connection.exec_driver_sql(_LOG, {"ids": [alert.id for alert in changed], "data": data})
-    return taken
-
-
-def hold(connection: Connection, held: Sequence[Held], now: datetime) -> None:
-    """Note that these alerts were judged, and how it stands."""
-    if held:
-        connection.exec_driver_sql(
-            "UPDATE alerts AS a SET judged_at = %(now)s, calm_since = h.calm_since,"
-            " summary = coalesce(h.summary, a.summary), numbers = coalesce(h.numbers, a.numbers)"
-            " FROM jsonb_to_recordset(%(held)s::jsonb)"
-            " AS h (alert_id uuid, calm_since timestamptz, summary text, numbers jsonb) WHERE a.id = h.alert_id",
-            {"held": msgspec.json.encode(held).decode(), "now": now},
+    pairs = (
+        func.unnest(
+            bindparam("rules", [rule for rule, _ in subjects], type_=ARRAY(Text)),
+            bindparam("subjects", [subject for _, subject in subjects], type_=ARRAY(Text)),
         )
+        .table_valued("rule", "subject")
+        .render_derived(name="pairs")
+    )
+    last = (
+        select(alerts.c.severity, alerts.c.resolved_at)
+        .where(alerts.c.rule == pairs.c.rule, alerts.c.subject == pairs.c.subject, alerts.c.state == "resolved")
+        .order_by(alerts.c.id.desc())
+        .limit(1)
+        .lateral("last")
+    )
+    rows = connection.execute(
+        select(pairs.c.rule, pairs.c.subject, last.c.severity, last.c.resolved_at).join_from(pairs, last, true())
+    )
+    return {
+        (row.rule, row.subject): ResolvedAlert(severity=Severity(row.severity), resolved_at=row.resolved_at)
+        for row in rows
+    }
 
 
-def listed(
+def record(connection: Connection, transitions: Sequence[Transition], now: datetime) -> list[int]:
+    """Store these transitions and log them as changes; return the ids of the steps, in their order.
+
+    Raises IntegrityError if an alert fires about a subject for which another one fires.
+    """
+    if not transitions:
+        return []
+    fired = [
+        {
+            "id": UUID(one.alert_id),
+            "rule": one.rule,
+            "kind": one.kind,
+            "subject": one.subject.name,
+            "severity": one.severity,
+            "state": "firing",
+            "source_id": one.subject.source_id,
+            "tenant": one.subject.tenant,
+            "summary": one.summary,
+            "numbers": one.numbers,
+            "evidence_event_id": one.evidence_event_id and UUID(one.evidence_event_id),
+            "started_at": now,
+            "judged_at": now,
+        }
+        for one in transitions
+        if one.step is Step.FIRED
+    ]
+    given = _recordset(
+        transitions, alert_id=Uuid, step=Text, severity=Text, summary=Text, numbers=JSONB, evidence_event_id=Uuid
+    )
+    is_over = given.c.step == Step.RESOLVED
+    connection.execute(
+        update(alerts)
+        .where(alerts.c.id == given.c.alert_id, given.c.step != Step.FIRED)
+        .values(
+            severity=given.c.severity,
+            judged_at=now,
+            summary=case((is_over, alerts.c.summary), else_=given.c.summary),
+            numbers=case((is_over, alerts.c.numbers), else_=given.c.numbers),
+            evidence_event_id=func.coalesce(given.c.evidence_event_id, alerts.c.evidence_event_id),
+            state=case((is_over, "resolved"), else_="firing"),
+            calm_since=case((is_over, alerts.c.calm_since)),
+            resolved_at=case((is_over, literal(now, Timestamp))),
+        )
+    )
+    if fired:
+        connection.execute(insert(alerts).values(fired))
+    steps = [
+        {
+            "alert_id": UUID(one.alert_id),
+            "at": now,
+            "step": one.step,
+            "severity": one.severity,
+            "summary": one.summary,
+            "numbers": one.numbers,
+        }
+        for one in transitions
+    ]
+    ordered = insert(alert_steps).returning(alert_steps.c.id, sort_by_parameter_order=True)
+    step_ids = connection.execute(ordered, steps).scalars().all()
+    changes = [row._asdict() for row in _get_all(connection, [UUID(one.alert_id) for one in transitions])]
+    connection.exec_driver_sql(
+        _LOG_CHANGES,
+        {"ids": [change["id"] for change in changes], "data": [msgspec.json.encode(c).decode() for c in changes]},
+    )
+    return list(step_ids)
+
+
+def keep_firing(connection: Connection, kept: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    """Store that these alerts were evaluated and go on firing.
+
+    Each has `id` and `calm_since`; `summary` and `numbers` are missing where they stay.
+    """
+    if not kept:
+        return
+    given = _recordset(kept, id=Uuid, calm_since=Timestamp, summary=Text, numbers=JSONB)
+    connection.execute(
+        update(alerts)
+        .where(alerts.c.id == given.c.id)
+        .values(
+            judged_at=now,
+            calm_since=given.c.calm_since,
+            summary=func.coalesce(given.c.summary, alerts.c.summary),
+            numbers=func.coalesce(given.c.numbers, alerts.c.numbers),
+        )
+    )
+
+
+def list_alerts(
     connection: Connection,
     *,
     state: str | None = None,
@@ -211,80 +236,77 @@ def listed(
     severity: str | None = None,
     after: Position | None = None,
     limit: int = 50,
-) -> Page[AlertFacts]:
-    """Alerts, the newest first. `source` is a name; `state` is `firing` or `resolved`."""
-    walk = Walk(table="alerts", keys=("id",))
+) -> Page[Row[Any]]:
+    """Return alerts, newest first. `source` is a name; `state` is `firing` or `resolved`."""
+    query = KeysetQuery(alerts.c.id)
     if state == "firing":
-        walk.bound("state = 'firing'")
+        query.where(_IS_FIRING)
     elif state is not None:
-        walk.pick("state = %(state)s", state=state)
-    for name, value in (("rule", rule), ("severity", severity)):
-        if value is not None:
-            walk.pick(f"{name} = %({name})s", **{name: value})
+        query.filter(alerts.c.state == state)
+    if rule is not None:
+        query.filter(alerts.c.rule == rule)
+    if severity is not None:
+        query.filter(alerts.c.severity == severity)
     if source is not None:
-        walk.pick("source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=source)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(_facts(connection, [position[0] for position in found.items]), found.next)
+        query.filter(alerts.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(_get_all(connection, [position[0] for position in page.items]), page.next)
 
 
-def find(connection: Connection, alert_id: UUID) -> AlertFacts | None:
-    """One alert."""
-    found = _facts(connection, [alert_id])
-    return found[0] if found else None
+def get(connection: Connection, alert_id: UUID) -> Row[Any] | None:
+    """Return one alert; None if there is none with this id."""
+    return connection.execute(_ALERT.where(alerts.c.id == alert_id)).one_or_none()
 
 
-def steps(connection: Connection, alert_id: UUID) -> list[StepFacts]:
-    """What has happened to an alert, in its order."""
-    rows = connection.exec_driver_sql(
-        "SELECT id, at, step, severity, summary, numbers, actor FROM alert_steps WHERE alert_id = %(id)s ORDER BY id",
-        {"id": alert_id},
-    ).mappings()
-    return [StepFacts(**row) for row in rows]
+def list_steps(connection: Connection, alert_id: UUID) -> Sequence[Row[Any]]:
+    """Return the history of an alert, each step with its numbers, oldest first."""
+    steps = select(*alert_steps.c["id", "at", "step", "severity", "summary", "numbers", "actor"])
+    return connection.execute(steps.where(alert_steps.c.alert_id == alert_id).order_by(alert_steps.c.id)).all()
 
 
-def acknowledge(connection: Connection, alert_id: UUID, actor: str, now: datetime) -> AlertFacts | None:
-    """Note that somebody knows of an alert that fires; None if there is no such alert.
+def acknowledge(connection: Connection, alert_id: UUID, actor: str, now: datetime) -> Row[Any] | None:
+    """Store who handles an alert that fires, and return the alert; None if there is none with this id.
 
-    The first one stays; of what is resolved nothing is noted.
+    The first acknowledgement stays. A resolved alert is not acknowledged.
     """
-    connection.exec_driver_sql(
-        "WITH known AS ("
-        " UPDATE alerts SET acknowledged_at = %(now)s, acknowledged_by = %(actor)s"
-        " WHERE id = %(id)s AND state = 'firing' AND acknowledged_at IS NULL RETURNING *"
-        ") INSERT INTO alert_steps (alert_id, at, step, severity, summary, numbers, actor)"
-        f" SELECT id, %(now)s, '{Step.ACKNOWLEDGED}', severity, summary, numbers, %(actor)s FROM known",
-        {"id": alert_id, "actor": actor, "now": now},
-    )
-    return find(connection, alert_id)
+    known = connection.execute(
+        update(alerts)
+        .where(alerts.c.id == alert_id, _IS_FIRING, alerts.c.acknowledged_at.is_(None))
+        .values(acknowledged_at=now, acknowledged_by=actor)
+        .returning(*alerts.c["severity", "summary", "numbers"])
+    ).one_or_none()
+    if known is not None:
+        step = {"alert_id": alert_id, "at": now, "step": Step.ACKNOWLEDGED, "actor": actor, **known._asdict()}
+        connection.execute(insert(alert_steps).values(step))
+    return get(connection, alert_id)
 
 
-def rules_of_api(connection: Connection) -> list[ApiRule]:
-    """The rules that were made over the API, by name."""
-    rows = connection.exec_driver_sql(
-        "SELECT name, definition, created_at, updated_at, created_by FROM alert_rules ORDER BY name"
-    ).mappings()
-    return [ApiRule(**row) for row in rows]
+def list_rules(connection: Connection) -> Sequence[Row[Any]]:
+    """Return the rules that were created over the API, by name. `shared.rules.document` loads their `definition`."""
+    return connection.execute(select(alert_rules).order_by(alert_rules.c.name)).all()
 
 
-def put_rule(connection: Connection, name: str, definition: Mapping[str, Any], actor: str, now: datetime) -> bool:
-    """Make a rule, or change it; whether it is new. The definition must have been read by `shared.rules`."""
-    return bool(
-        connection.exec_driver_sql(
-            "INSERT INTO alert_rules (name, definition, created_at, updated_at, created_by)"
-            " VALUES (%(name)s, %(definition)s::jsonb, %(now)s, %(now)s, %(actor)s)"
-            " ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, updated_at = excluded.updated_at"
-            " RETURNING xmax = 0",
-            {"name": name, "definition": msgspec.json.encode(definition).decode(), "now": now, "actor": actor},
-        ).scalar_one()
-    )
+def save_rule(connection: Connection, name: str, definition: Mapping[str, Any], actor: str, now: datetime) -> bool:
+    """Create or replace a rule; return whether it is new. `shared.rules` must have read the definition before."""
+    created = {"definition": definition, "created_at": now, "updated_at": now, "created_by": actor}
+    statement = upsert(alert_rules).values(name=name, **created)
+    changed = {"definition": statement.excluded.definition, "updated_at": statement.excluded.updated_at}
+    is_new: ColumnElement[bool] = literal_column("xmax = 0", Boolean)
+    statement = statement.on_conflict_do_update(index_elements=["name"], set_=changed)
+    return bool(connection.execute(statement.returning(is_new)).scalar_one())
 
 
-def remove_rule(connection: Connection, name: str) -> bool:
-    """Remove a rule that was made over the API; False if there is none. What it fires is resolved soon."""
-    return bool(connection.exec_driver_sql("DELETE FROM alert_rules WHERE name = %(name)s", {"name": name}).rowcount)
+def delete_rule(connection: Connection, name: str) -> bool:
+    """Delete a rule that was created over the API; return False if there is none. Its alerts are resolved soon."""
+    return bool(connection.execute(delete(alert_rules).where(alert_rules.c.name == name)).rowcount)
 
 
-def _facts(connection: Connection, ids: Sequence[UUID]) -> list[AlertFacts]:
-    rows = connection.exec_driver_sql(_FACTS, {"ids": list(ids)}).mappings()
-    return [AlertFacts(**row) for row in rows]
+def _recordset(rows: Sequence[Any], **types: TypeEngine[Any] | type[TypeEngine[Any]]) -> TableValuedAlias:
+    """Return rows as a table, passed as one JSON parameter, so that their number is not limited."""
+    given = func.jsonb_to_recordset(literal(msgspec.to_builtins(rows), JSONB))
+    columns = [column(name, type_) for name, type_ in types.items()]
+    return given.table_valued(*columns).render_derived(name="given", with_types=True)
+
+
+def _get_all(connection: Connection, ids: Sequence[UUID]) -> Sequence[Row[Any]]:
+    return connection.execute(_ALERT.where(alerts.c.id.in_(ids))).all()

@@ -1,41 +1,42 @@
-"""Events counted by the minute in which they happened: what alert rules are judged by, instead of the events.
+"""Counters of events by minute, which alert rules read instead of the events.
 
-They are counted in the statement that keeps the events (`shared.messages.store`), so that each counts once, whatever is
-repeated. What is processed again is not counted again: it goes another way.
+The statement that stores events counts them (`shared.messages.store`), so each event counts once even if repeated.
+Reprocessed events are not counted again.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, func, select
 
 from shared import ids
-from shared.alerts.rules import Per
-from shared.rules.model import Tally
-from shared.vocabulary import EventType
+from shared.counters.model import Tally
+from shared.counters.tables import minute_counts
+from shared.vocabulary import EventType, Per
 
 REFUSALS = "refusals"
-"""The dimension of requests that were refused, or rejected later, counted by reason."""
+"""The dimension of requests that were refused, or rejected from quarantine later. `type` is the reason."""
 
 PER_MINUTE_FOR = timedelta(hours=2)
-"""So long events are counted by the minute; what is older is by the hour."""
+"""Older counters are merged into hours."""
 
-KEPT_FOR = timedelta(days=8)
-"""So long counts are kept at all: a day more than the longest window."""
+RETENTION = timedelta(days=8)
+"""Older counters are deleted: a day longer than the longest window."""
 
-_LONGEST_GAP = timedelta(hours=1)
-_LISTED_LATE = timedelta(minutes=2)
+_MAX_LOOKBACK = timedelta(hours=1)
+_STORE_DELAY = timedelta(minutes=2)
+"""Receivers store a refusal some moments after it happened, so the last minutes are counted again."""
 
 _SHARDS = 64
-"""A worker's connection writes rows of its own, as far as this goes, so that none waits for another."""
+"""Connections write to different rows, as far as this number allows, so that workers do not wait for each other."""
 
 _REFUSED, _REJECTED = 0, 1
-"""Of the dimension of refusals these two shards are written: what is counted anew, and what is added."""
+"""The two shards of refusals: one is counted again and replaced, the other is added to."""
 
 _DOMAIN_OF = "CASE WHEN strpos({name}, '@') > 0 THEN nullif(lower(split_part({name}, '@', -1)), '') END"
 
-# The domain that a DNS error is about is one that mail is sent from, although no message is named.
+# The domain of a DNS error is a sender domain, although the event names no message.
 _VALUES = {
     Per.TENANT: "tenant",
     Per.SENDER_DOMAIN: f"CASE type WHEN '{EventType.DOMAIN_DNS_ERROR}'"
@@ -49,9 +50,10 @@ _ADD_UP = """
         count = c.count + excluded.count, last_event_id = greatest(c.last_event_id, excluded.last_event_id)
 """
 GREATEST = 'max({name}::text COLLATE "C")::uuid'
-"""The greatest of ids; PostgreSQL has no max() of them."""
+"""The greatest UUID; PostgreSQL has no max() of UUIDs."""
 
-# Counts the rows of `new` as far as the parameters say. Their order keeps workers that share a shard from deadlocks.
+# Counts the rows of `new`. Text: a part of the hot statement that applies events. Inserting in one order prevents
+# deadlocks of workers that share a shard.
 TALLIED = f"""
 tallied AS (
     INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
@@ -70,7 +72,7 @@ tallied AS (
     {_ADD_UP}
 )"""
 
-# A row that a worker adds to an hour that was merged is merged the next time.
+# Text: one statement moves the rows. A row that a worker adds to a merged hour is merged the next time.
 _MERGE = f"""
 WITH old AS (
     DELETE FROM minute_counts
@@ -85,7 +87,7 @@ FROM old GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 {_ADD_UP}
 """
 
-# Refusals are not counted as they happen, but looked up; so the same minute can be counted again.
+# Refusals are counted from their table, not as they happen. So the same minute can be counted again.
 _COUNT_REFUSALS = f"""
 INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
 SELECT %(refusals)s, date_trunc('minute', refused_at), coalesce(s.id, 0), '', reason, {_REFUSED}, sum(count),
@@ -105,14 +107,14 @@ VALUES (%(refusals)s, date_trunc('minute', now()), %(source_id)s, '', %(reason)s
 _DIMENSIONS = ["", *_VALUES, REFUSALS]
 
 
-def begin(now: datetime, window_minutes: int) -> datetime:
-    """From which count on a window reaches until now. A long one begins at a full hour: up to an hour earlier."""
+def window_start(now: datetime, window_minutes: int) -> datetime:
+    """Return where a window that ends now begins. A long one begins at a full hour, up to an hour earlier."""
     since = (now - timedelta(minutes=window_minutes)).replace(second=0, microsecond=0)
     return since if timedelta(minutes=window_minutes) <= PER_MINUTE_FOR else since.replace(minute=0)
 
 
 def parameters(tallies: Sequence[Tally]) -> dict[str, list[str]]:
-    """What the statement that counts has to be told."""
+    """Return the parameters of `TALLIED`."""
     return {
         "tally_dimensions": [tally.dimension for tally in tallies],
         "tally_types": [tally.type for tally in tallies],
@@ -120,36 +122,34 @@ def parameters(tallies: Sequence[Tally]) -> dict[str, list[str]]:
 
 
 def count_refusals(connection: Connection, now: datetime) -> None:
-    """Count what was refused since it was counted last, at most an hour back.
-
-    The last minutes are counted anew each time: receivers list a refusal some moments after it happened.
-    """
-    last = connection.exec_driver_sql(
-        "SELECT max(minute) FROM minute_counts WHERE dimension = %(refusals)s AND minute > %(oldest)s"
-        f" AND shard = {_REFUSED}",
-        {"refusals": REFUSALS, "oldest": now - _LONGEST_GAP},
-    ).scalar()
-    begin = (last or now - _LONGEST_GAP) - _LISTED_LATE
-    begin = begin.replace(second=0, microsecond=0)
+    """Count the refusals since the last time, at most of the last hour."""
+    last = connection.execute(
+        select(func.max(minute_counts.c.minute)).where(
+            minute_counts.c.dimension == REFUSALS,
+            minute_counts.c.minute > now - _MAX_LOOKBACK,
+            minute_counts.c.shard == _REFUSED,
+        )
+    ).scalar_one()
+    begin = ((last or now - _MAX_LOOKBACK) - _STORE_DELAY).replace(second=0, microsecond=0)
     connection.exec_driver_sql(_COUNT_REFUSALS, {"refusals": REFUSALS, "first": ids.first_at(begin)})
 
 
 def count_rejection(connection: Connection, source_id: int, receipt_id: UUID, reason: str) -> None:
-    """Count a request that was kept apart, and turned out not to be its provider's, as one that was refused now."""
+    """Count a request that was rejected from quarantine as one that was refused now."""
     connection.exec_driver_sql(
         _COUNT_REJECTION, {"refusals": REFUSALS, "source_id": source_id, "id": receipt_id, "reason": reason}
     )
 
 
 def merge(connection: Connection, now: datetime) -> int:
-    """Add up by the hour what is older than two hours; return how many rows were left of what was added up."""
+    """Merge counters that are older than two hours into hours; return the number of rows written."""
     before = (now - PER_MINUTE_FOR).replace(minute=0, second=0, microsecond=0)
     return connection.exec_driver_sql(_MERGE, {"dimensions": _DIMENSIONS, "before": before}).rowcount
 
 
-def forget(connection: Connection, now: datetime) -> int:
-    """Let go of what no rule looks at any more; return how many rows went."""
-    return connection.exec_driver_sql(
-        "DELETE FROM minute_counts WHERE dimension = ANY(%(dimensions)s) AND minute < %(oldest)s",
-        {"dimensions": _DIMENSIONS, "oldest": now - KEPT_FOR},
-    ).rowcount
+def delete_expired(connection: Connection, now: datetime) -> int:
+    """Delete counters that no rule reads any more; return the number of rows deleted."""
+    expired = delete(minute_counts).where(
+        minute_counts.c.dimension.in_(_DIMENSIONS), minute_counts.c.minute < now - RETENTION
+    )
+    return connection.execute(expired).rowcount

@@ -13,8 +13,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.counters import store as counts
+from shared.counters.model import Tally
 from shared.messages.state import Weight
-from shared.rules.model import Tally
 
 
 class NewEvent(NamedTuple):

@@ -1,7 +1,6 @@
-"""What every kind of channel is: how its target is read, shown and told."""
+"""The interface of a channel kind: how it validates, redacts and uses a target."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,15 +10,14 @@ from shared.notifications.rendering import Message
 HIDDEN = "••••"
 
 Target = Mapping[str, Any]
-"""Where a channel goes, with its secrets: what is kept sealed. `url` is always there."""
+"""Where a channel sends to, with its secrets; stored encrypted. Every kind has `url`."""
 
 
-class TargetError(TidingsError):
-    """A target that cannot be used; the message says what it should be."""
+class NotificationError(TidingsError):
+    """A message that a channel did not take.
 
-
-class TellingError(TidingsError):
-    """A message that was not taken. `permanent`: asking again is no use; else, maybe, when to (in seconds)."""
+    If the failure is `permanent`, a retry is no use. `retry_after_seconds` is the delay that the channel asked for.
+    """
 
     def __init__(self, message: str, *, permanent: bool = False, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -27,22 +25,14 @@ class TellingError(TidingsError):
         self.retry_after_seconds = retry_after_seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What a channel works under: the time of the attempt, and how long it may take."""
-
-    at: datetime
-    deadline_seconds: float
-
-
 class ChannelKind(Protocol):
     """A kind of channel."""
 
-    def check(self, url: str) -> None:
-        """Raise TargetError unless this is a URL that this kind can tell."""
+    def validate_url(self, url: str) -> None:
+        """Raise InvalidFieldError if this kind cannot send to this URL."""
 
-    def shown(self, url: str) -> str:
-        """The URL without anything that must not be seen."""
+    def redact_url(self, url: str) -> str:
+        """Return the URL without secrets."""
 
-    def tell(self, target: Target, message: Message, attempt: Attempt) -> str:
-        """Tell, and return what came back in a few words. Raises TellingError within the deadline."""
+    def send(self, target: Target, message: Message, *, now: datetime, deadline_seconds: float) -> str:
+        """Send a message, and return the response in a few words. Raises NotificationError within the deadline."""

@@ -1,35 +1,35 @@
-"""Channels: made, changed, shown without their secrets, told, and tried."""
+"""Notification channels: created, changed, shown without their secrets, and sent to."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import ModuleType
-from typing import Any, Final, NewType, cast
+from typing import Any, Final, NamedTuple, NewType, cast
 from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from shared.encryption import SecretsError, Vault
-from shared.errors import TidingsError
+from shared.errors import ConflictError, InvalidFieldError, NotFoundError
 from shared.http import standard_webhooks
 from shared.http.standard_webhooks import SigningSecretError
-from shared.notifications import apprise, channel_store, rendering, webhook
-from shared.notifications.apprise import NoAppriseError
-from shared.notifications.base import Attempt, ChannelKind, TargetError, TellingError
-from shared.notifications.channel_store import ChannelRow
+from shared.notifications import apprise, rendering, store, webhook
+from shared.notifications.base import ChannelKind, NotificationError
 from shared.notifications.rendering import Message
 from shared.vocabulary import Severity
 
 OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
-"""How long what is posted bears the signature by the secret before, too, so that its receiver has time to change."""
+"""After a rotation, messages are signed by the old secret, too, so that receivers have time to change it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_SHOWN = (
+    "name", "kind", "least_severity", "created_at", "updated_at", "told_at", "failing_since", "failures", "last_error",
+)  # fmt: skip
 
 
 class Kind(StrEnum):
-    """How a channel is told."""
+    """How a channel is sent to."""
 
     WEBHOOK = "webhook"
     APPRISE = "apprise"
@@ -38,65 +38,27 @@ class Kind(StrEnum):
 _KINDS: Final[Mapping[Kind, ModuleType]] = {Kind.WEBHOOK: webhook, Kind.APPRISE: apprise}
 
 DEADLINES_SECONDS: Final[Mapping[str, float]] = {Kind.WEBHOOK: 10.0, Kind.APPRISE: 20.0}
-"""How long an attempt may take at most, by kind. Apprise takes a second to start, and mail servers take their time."""
+"""The deadline of an attempt, by kind. Apprise takes a second to start, and mail servers are slow."""
 
 
-CheckedUrl = NewType("CheckedUrl", str)
-"""A URL that a channel can be told by."""
+ValidUrl = NewType("ValidUrl", str)
+"""A URL that `validate_url` has returned."""
 
 
-class ChannelError(TidingsError):
-    """Something in a channel that cannot be used; `field` is where."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelFacts:
-    """A channel as it is shown. `problem` says why it cannot be used, `last_error` why it was not told last."""
-
-    name: str
-    kind: str
-    url: str
-    least_severity: str
-    created_at: datetime
-    updated_at: datetime
-    told_at: datetime | None
-    failing_since: datetime | None
-    failures: int
-    last_error: str | None
-    problem: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewSecret:
-    """A channel whose secret was just made: `secret` is known now and never again. None for kinds without one."""
-
-    row: ChannelRow
-    secret: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """What came of telling a channel something."""
+class TestResult(NamedTuple):
+    """The result of a test message. `detail` is the response, or the error."""
 
     ok: bool
     detail: str
 
 
-def checked_url(kind: Kind, url: str) -> CheckedUrl:
-    """The URL, if a channel of this kind can be told by it. Raises ChannelError. May take a second: no transaction
-    should wait for it.
+def validate_url(kind: Kind, url: str) -> ValidUrl:
+    """Return the URL. Raises InvalidFieldError if a channel of this kind cannot use it.
+
+    May take a second: call it outside of transactions.
     """
-    try:
-        _module(kind).check(url)
-    except NoAppriseError as error:
-        raise ChannelError("kind", str(error)) from None
-    except TargetError as error:
-        raise ChannelError("url", str(error)) from None
-    return CheckedUrl(url)
+    _module(kind).validate_url(url)
+    return ValidUrl(url)
 
 
 def create(
@@ -105,24 +67,37 @@ def create(
     *,
     name: str,
     kind: Kind,
-    url: CheckedUrl,
-    least_severity: Severity,
+    url: ValidUrl,
+    min_severity: Severity,
     secret: str | None = None,
-) -> NewSecret:
-    """Add a channel; a webhook's secret is made unless one is given. Raises ChannelError, or NameTakenError."""
+) -> tuple[Row[Any], str | None]:
+    """Create a channel; return it with its secret, which is never shown again. Channels of apprise have no secret.
+
+    A webhook gets a new secret unless one is given. Raises InvalidFieldError, or ConflictError if the name is taken.
+    """
     if not _NAME.fullmatch(name):
-        raise ChannelError("name", "must be 1 to 63 of a-z, 0-9 and -, and must not begin with -")
+        raise InvalidFieldError("name", name, "name must be 1 to 63 of a-z, 0-9 and -, and must not begin with -.")
     target: dict[str, Any] = {"url": url}
     if kind is Kind.WEBHOOK:
         secret = secret or standard_webhooks.new_secret()
-        _check_secret(secret)
+        try:
+            standard_webhooks.check_secret(secret)
+        except SigningSecretError as error:
+            raise InvalidFieldError("secret", None, str(error)) from None
         target["secrets"] = [{"secret": secret, "until": None}]
     elif secret is not None:
-        raise ChannelError("secret", "is for webhooks only")
-    row = channel_store.create(
-        connection, name=name, kind=kind, target=vault.seal(target), least_severity=least_severity
-    )
-    return NewSecret(row, secret)
+        raise InvalidFieldError("secret", None, f"secret is for webhooks only; a channel of kind {kind} has none.")
+    sealed = vault.seal(target)
+    return store.create_channel(connection, name=name, kind=kind, target=sealed, min_severity=min_severity), secret
+
+
+def get(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
+    """Return a channel. Raises NotFoundError."""
+    row = store.get_channel(connection, name, lock=lock)
+    if row is None:
+        listing = "`tidings alerts channels list` or GET /v1/alert-channels lists the channels"
+        raise NotFoundError(f"There is no channel called {name!r}; {listing}.")
+    return row
 
 
 def change(
@@ -130,91 +105,65 @@ def change(
     vault: Vault,
     name: str,
     *,
-    url: CheckedUrl | None = None,
-    least_severity: Severity | None = None,
-) -> ChannelRow | None:
-    """Change a channel, and tell it soon what it could not be told. None if there is none of this name.
-
-    Raises SecretsError.
-    """
-    row = channel_store.find(connection, name, lock=True)
-    if row is None:
-        return None
-    changed = channel_store.update(
+    url: ValidUrl | None = None,
+    min_severity: Severity | None = None,
+) -> Row[Any]:
+    """Change a channel, and make its pending notices due. Raises NotFoundError or SecretsError."""
+    row = get(connection, name, lock=True)
+    changed = store.update_channel(
         connection,
         name,
         target=row.target if url is None else vault.seal({**vault.open(row.target), "url": url}),
-        least_severity=least_severity or row.least_severity,
+        min_severity=min_severity or row.least_severity,
     )
-    channel_store.wake(connection, name)
+    store.end_rest(connection, name)
     return changed
 
 
-def rotate_secret(connection: Connection, vault: Vault, name: str, now: datetime) -> NewSecret | None:
-    """Give a webhook a new secret; the old one signs, too, for a day. None if there is no channel of this name.
+def rotate_secret(connection: Connection, vault: Vault, name: str, now: datetime) -> tuple[Row[Any], str]:
+    """Give a webhook a new secret and return both. The old secret signs, too, for `OLD_SECRET_SIGNS_FOR`.
 
-    Raises ChannelError for a channel that has no secret, or SecretsError.
+    Raises NotFoundError, ConflictError if the channel has no secret, or SecretsError.
     """
-    row = channel_store.find(connection, name, lock=True)
-    if row is None:
-        return None
+    row = get(connection, name, lock=True)
     if row.kind != Kind.WEBHOOK:
-        raise ChannelError("name", f"{name} is no webhook: only what webhooks are sent is signed")
+        raise ConflictError(f"The channel {name} is not a webhook: only webhooks have a secret.")
     target = vault.open(row.target)
     secret, until = standard_webhooks.new_secret(), (now + OLD_SECRET_SIGNS_FOR).isoformat()
-    # Of those before, the newest only: two changes within a day must not leave a secret that leaked in use.
+    # Only the newest of the old secrets stays: after two rotations within a day, a leaked secret must be out of use.
     old = {**target["secrets"][0], "until": until}
     sealed = vault.seal({**target, "secrets": [{"secret": secret, "until": None}, old]})
-    return NewSecret(channel_store.update(connection, name, target=sealed, least_severity=row.least_severity), secret)
+    return store.update_channel(connection, name, target=sealed, min_severity=row.least_severity), secret
 
 
-def shown(row: ChannelRow, vault: Vault) -> ChannelFacts:
-    """A channel without its secrets."""
+def describe(row: Row[Any], vault: Vault) -> dict[str, Any]:
+    """Return a channel without its secrets. `problem` says why it cannot be used; None if it can."""
     url, problem = "", None
     try:
-        url = _module(row.kind).shown(vault.open(row.target)["url"])
+        url = _module(row.kind).redact_url(vault.open(row.target)["url"])
     except SecretsError as error:
         problem = str(error)
-    return ChannelFacts(
-        name=row.name,
-        kind=row.kind,
-        url=url,
-        least_severity=row.least_severity,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        told_at=row.told_at,
-        failing_since=row.failing_since,
-        failures=row.failures,
-        last_error=row.last_error,
-        problem=problem,
-    )
+    return {**{name: getattr(row, name) for name in _SHOWN}, "url": url, "problem": problem}
 
 
-def tell(row: ChannelRow, vault: Vault, message: Message, attempt: Attempt) -> str:
-    """Tell a channel, and return what came back in a few words. Raises TellingError within the deadline."""
+def send(row: Row[Any], vault: Vault, message: Message, *, now: datetime, deadline_seconds: float) -> str:
+    """Send a message, and return the response in a few words. Raises NotificationError within the deadline."""
     try:
         target = vault.open(row.target)
     except SecretsError as error:
-        raise TellingError(str(error)) from None
-    return _module(row.kind).tell(target, message, attempt)
+        raise NotificationError(str(error)) from None
+    return _module(row.kind).send(target, message, now=now, deadline_seconds=deadline_seconds)
 
 
-def try_out(row: ChannelRow, vault: Vault, now: datetime) -> Tried:
-    """Send a channel a message that says that it is a test."""
-    message = rendering.trial(row.name, message_id=uuid4().hex, now=now)
+def send_test(row: Row[Any], vault: Vault, now: datetime) -> TestResult:
+    """Send a test message to a channel."""
+    message = rendering.render_test(row.name, message_id=uuid4().hex, now=now)
     try:
-        said = tell(row, vault, message, Attempt(at=now, deadline_seconds=DEADLINES_SECONDS[row.kind]))
-    except TellingError as error:
-        return Tried(ok=False, detail=str(error))
-    return Tried(ok=True, detail=said)
+        detail = send(row, vault, message, now=now, deadline_seconds=DEADLINES_SECONDS[row.kind])
+    except NotificationError as error:
+        return TestResult(ok=False, detail=str(error))
+    return TestResult(ok=True, detail=detail)
 
 
 def _module(kind: str) -> ChannelKind:
     return cast("ChannelKind", _KINDS[Kind(kind)])
-
-
-def _check_secret(secret: str) -> None:
-    try:
-        standard_webhooks.check_secret(secret)
-    except SigningSecretError as error:
-        raise ChannelError("secret", str(error)) from None

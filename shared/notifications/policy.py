@@ -1,4 +1,4 @@
-"""How people are told of alerts: what is told together, and what follows when a channel fails. Decided, not done."""
+"""Which notices are sent together, and the delays after success and failure. Pure decisions."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,21 @@ from shared import backoff
 from shared.alerts.policy import Step
 from shared.vocabulary import Severity
 
-MOST_ALONE = 3
-"""So many alerts are told one by one; when more are due for a channel at once they are told as one digest."""
+MAX_SEPARATE = 3
+"""If more alerts than this are due for a channel at once, they are sent as one digest."""
 
-GIVEN_UP_AFTER = timedelta(hours=24)
-"""What a channel could not be told for so long is told no more: a person has looked by then, or nobody is there."""
+GIVE_UP_AFTER = timedelta(hours=24)
+"""A notice that a channel has not taken for this long is dead."""
 
-TOLD = frozenset({Step.FIRED, Step.ESCALATED, Step.RESOLVED})
-"""The steps of an alert that people are told of; that somebody acknowledged it is to be looked up."""
+NOTIFIED_STEPS = frozenset({Step.FIRED, Step.ESCALATED, Step.RESOLVED})
+"""The steps of an alert that people are notified of. Acknowledgements are only in the history."""
 
-_LONGEST_REST_SECONDS = 60.0
+_MAX_REST_SECONDS = 60.0
 _REST_AFTER_ONE_SECONDS = 10.0
 
 
-class TellingType(StrEnum):
-    """What a message is about."""
+class NotificationType(StrEnum):
+    """What a notification is about."""
 
     FIRING = "alert.firing"
     ESCALATED = "alert.escalated"
@@ -37,7 +37,7 @@ class TellingType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """What is told of an alert. `source` is the name of its source, `numbers` what it was judged by."""
+    """An alert as notifications show it. `source` is the name of its source."""
 
     id: str
     rule: str
@@ -58,139 +58,133 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A step of an alert that one channel has yet to be told; the alert is as it was at that step.
+    """A step of an alert that is pending for one channel; `alert` is the alert at that step.
 
-    `telling` is the message it was put into by a worker of which nothing was heard since.
+    `notification` is the id of the notification that a worker began to send and did not finish.
     """
 
     id: int
     step: Step
     at: datetime
     alert: Alert
-    telling: str | None = None
+    notification: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """All that one alert has to tell at once, in its order: at the end it may be over already."""
+class AlertUpdate:
+    """All pending notices of one alert, in order. The last may already be its end."""
 
     notices: tuple[Notice, ...]
 
     @property
     def last(self) -> Notice:
-        """How it stands."""
+        """The latest step."""
         return self.notices[-1]
 
     @property
-    def type(self) -> TellingType:
-        """An alert of which nothing was told is firing, or resolved, whatever happened between."""
+    def type(self) -> NotificationType:
+        """The type. An alert about which nothing was sent yet is firing or resolved, not escalated."""
         if self.last.step is Step.RESOLVED:
-            return TellingType.RESOLVED
+            return NotificationType.RESOLVED
         if self.notices[0].step is Step.FIRED:
-            return TellingType.FIRING
-        return TellingType.ESCALATED
+            return NotificationType.FIRING
+        return NotificationType.ESCALATED
 
     @property
     def order(self) -> tuple[bool, int, datetime]:
-        """What is most urgent comes first: what still fires, the severest of it, the oldest of that."""
-        return self.type is TellingType.RESOLVED, -list(Severity).index(self.last.alert.severity), self.notices[0].at
+        """The sort key: firing alerts first, then by severity, then the oldest first."""
+        severity = list(Severity).index(self.last.alert.severity)
+        return self.type is NotificationType.RESOLVED, -severity, self.notices[0].at
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The items of a digest that are alike: of one rule and severity, and firing all or over all."""
+    """The updates of a digest with the same rule and severity, all firing or all resolved."""
 
     rule: str
     severity: Severity
     resolved: bool
-    items: tuple[Item, ...]
+    updates: tuple[AlertUpdate, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class Notification:
     """One message to a channel."""
 
-    items: tuple[Item, ...]
+    updates: tuple[AlertUpdate, ...]
 
     @property
     def id(self) -> str:
-        """32 hex digits that follow from what is told: the same notices, told again, are the same message."""
+        """32 hex digits that depend on the notices only: the same notices are always the same notification."""
         text = ",".join(map(str, self.notice_ids))
         return sha256(f"notices {text}".encode()).hexdigest()[:32]
 
     @property
     def notice_ids(self) -> Sequence[int]:
-        """The notices that are told by it."""
-        return sorted(notice.id for item in self.items for notice in item.notices)
+        """The ids of its notices."""
+        return sorted(notice.id for update in self.updates for notice in update.notices)
 
     @property
-    def type(self) -> TellingType:
+    def type(self) -> NotificationType:
         """What it is about."""
-        return self.items[0].type if len(self.items) == 1 else TellingType.DIGEST
+        return self.updates[0].type if len(self.updates) == 1 else NotificationType.DIGEST
 
     @property
     def at(self) -> datetime:
-        """When the last of what it tells happened."""
-        return max(notice.at for item in self.items for notice in item.notices)
+        """The time of its latest step."""
+        return max(notice.at for update in self.updates for notice in update.notices)
 
     @property
     def groups(self) -> Sequence[Group]:
-        """Its items, those that are alike together, the most urgent first."""
-        alike: dict[tuple[bool, Severity, str], list[Item]] = defaultdict(list)
-        for item in sorted(self.items, key=lambda item: item.order):
-            alert = item.last.alert
-            alike[item.type is TellingType.RESOLVED, alert.severity, alert.rule].append(item)
-        return [Group(rule, severity, resolved, tuple(items)) for (resolved, severity, rule), items in alike.items()]
+        """Its updates in groups, the most urgent first."""
+        alike: dict[tuple[bool, Severity, str], list[AlertUpdate]] = defaultdict(list)
+        for update in sorted(self.updates, key=lambda update: update.order):
+            alert = update.last.alert
+            alike[update.type is NotificationType.RESOLVED, alert.severity, alert.rule].append(update)
+        return [Group(rule, severity, over, tuple(updates)) for (over, severity, rule), updates in alike.items()]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
-    """How long, in seconds, until what was tried is tried again, and until the channel is told anything new."""
+def compose(notices: Sequence[Notice]) -> Sequence[Notification]:
+    """Return the notifications for these pending notices of a channel, the most urgent first.
 
-    retry_seconds: float
-    rest_seconds: float
-
-
-def compose(notices: Sequence[Notice]) -> Sequence[Telling]:
-    """What to tell a channel for which these notices wait, the most urgent first.
-
-    What a worker had put together and perhaps told comes first, and alone, in the same messages: so whoever got one
-    of them twice can tell that by its id.
+    Notifications that a worker began come first and alone, unchanged, so that their receiver can recognize a
+    duplicate by its id.
     """
     begun: dict[str, list[Notice]] = defaultdict(list)
     for notice in notices:
-        if notice.telling is not None:
-            begun[notice.telling].append(notice)
+        if notice.notification is not None:
+            begun[notice.notification].append(notice)
     if begun:
-        return [Telling(_items(told)) for told in begun.values()]
-    items = _items(notices)
-    if len(items) > MOST_ALONE:
-        return [Telling(items)]
-    return [Telling((item,)) for item in items]
+        return [Notification(_updates(found)) for found in begun.values()]
+    updates = _updates(notices)
+    if len(updates) > MAX_SEPARATE:
+        return [Notification(updates)]
+    return [Notification((update,)) for update in updates]
 
 
-def after_failure(failures: int, *, retry_after_seconds: float | None, jitter: float) -> Pause:
-    """What follows the how manyeth failure of a channel in a row; `jitter` is from -1 to 1.
+def delays_after_failure(failures: int, *, retry_after_seconds: float | None, jitter: float) -> tuple[float, float]:
+    """Return in how many seconds what failed is retried, and how long the channel rests, after failures in a row.
 
-    A new alert tries a failing channel again sooner than what failed would, but at most once a minute, and not
-    before the channel itself asked to be asked again (Retry-After, of which an hour is believed).
+    A new alert may use a failing channel sooner than the retry, but at most once a minute, and not before the
+    channel's own Retry-After (of at most an hour). `jitter` is random, from -1 to 1.
     """
     if retry_after_seconds is not None:
-        seconds = min(max(retry_after_seconds, backoff.NOTIFICATIONS.delay_seconds(1)), backoff.MAX_RETRY_AFTER_SECONDS)
-        return Pause(retry_seconds=seconds, rest_seconds=seconds)
+        shortest = backoff.NOTIFICATIONS.delay_seconds(1)
+        seconds = min(max(retry_after_seconds, shortest), backoff.MAX_RETRY_AFTER_SECONDS)
+        return seconds, seconds
     delay = backoff.NOTIFICATIONS.delay_seconds(failures, jitter=jitter)
-    return Pause(retry_seconds=delay, rest_seconds=min(delay, _LONGEST_REST_SECONDS))
+    return delay, min(delay, _MAX_REST_SECONDS)
 
 
-def after_success(tellings: Sequence[Telling]) -> float:
-    """For how many seconds a channel that was told this is left in peace, so that what a storm brings next gathers."""
-    if any(telling.type is TellingType.DIGEST for telling in tellings):
-        return _LONGEST_REST_SECONDS
-    return _REST_AFTER_ONE_SECONDS * len(tellings)
+def rest_after_success(notifications: Sequence[Notification]) -> float:
+    """Return for how many seconds a channel rests after these notifications, so that further alerts are collected."""
+    if any(notification.type is NotificationType.DIGEST for notification in notifications):
+        return _MAX_REST_SECONDS
+    return _REST_AFTER_ONE_SECONDS * len(notifications)
 
 
-def _items(notices: Sequence[Notice]) -> tuple[Item, ...]:
+def _updates(notices: Sequence[Notice]) -> tuple[AlertUpdate, ...]:
     of_alert: dict[str, list[Notice]] = defaultdict(list)
     for notice in sorted(notices, key=lambda notice: notice.id):
         of_alert[notice.alert.id].append(notice)
-    return tuple(sorted((Item(tuple(found)) for found in of_alert.values()), key=lambda item: item.order))
+    return tuple(sorted((AlertUpdate(tuple(found)) for found in of_alert.values()), key=lambda update: update.order))

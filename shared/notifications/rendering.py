@@ -1,72 +1,29 @@
-"""What a message says: JSON for programs, a title and a text for people."""
+"""The contents of notifications: JSON for programs, a title and a text for people."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
+from shared.alerts import formatting, kinds
 from shared.alerts.policy import Step
-from shared.notifications.policy import Alert, Group, Item, Telling, TellingType
-from shared.vocabulary import AlertKind, Severity
+from shared.notifications.policy import AlertUpdate, Group, Notification, NotificationType
+from shared.vocabulary import Severity
 
-MOST_GROUPS = 20
-MOST_OF_GROUP = 5
-LONGEST_TITLE = 150
-LONGEST_SUMMARY = 500
-"""Bounds on a message, so that a storm of any size makes one that every service takes."""
-
-NEXT_STEPS: Final[Mapping[str, str]] = {
-    AlertKind.RATE: "Look at what was said of the messages concerned (`GET /v1/events`, `tidings trace`): a "
-    "classification "
-    "or a recipient domain that prevails names the cause. Stop sending to that list or domain until it is known; "
-    "providers suspend senders for such rates.",
-    AlertKind.EVENT: "Look at the event that is the evidence, and do at the provider what it asks for: mend the DNS "
-    "records "
-    "of the domain, have the limit raised, or send less.",
-    AlertKind.SILENCE: "Ask whether anything was sent. If so, run `tidings sources check` and `tidings reconcile`: the "
-    "webhook may have been switched off at the provider, or its posts may not reach the receiver.",
-    AlertKind.ANNOUNCED: "Run `tidings diagnose` for one of the messages; if many are missing, run `tidings "
-    "reconcile`.",
-    AlertKind.VERIFICATION_FAILURES: "Look at the reasons in `GET /v1/refusals` and `GET "
-    "/v1/receipts?state=rejected`. If a "
-    "secret was rotated, give the new one with `tidings sources rotate`, and until then keep what comes with `tidings "
-    "sources quarantine`.",
-    AlertKind.PENDING_AGE: "See that workers run and what their log says; if they are busy, start more of them.",
-    AlertKind.UNVERIFIED_AGE: "Look at the errors with `GET /v1/receipts?state=unverified` and run `tidings sources "
-    "check`: "
-    "the provider's keys may not be reachable, or a secret is wrong. Mend it before these requests are rejected; what "
-    "was rejected wrongly is let in with `tidings reprocess`.",
-    AlertKind.DEAD_RECEIPTS: "Look at their errors with `GET /v1/receipts?state=dead`; once the cause is mended, "
-    "have them "
-    "done again with `tidings reprocess`.",
-    AlertKind.RECONCILED: "Nothing is missing any more; find out why it did not arrive by itself: an outage of the "
-    "receiver, its address, or a proxy in front of it.",
-    AlertKind.RECONCILIATION_FAILURES: "Mend what the error names: give the source an `api_key` that is valid with "
-    "`tidings "
-    "sources rotate`, or see that the provider's API can be reached. Then run `tidings reconcile`: providers forget "
-    "what they could not deliver after some days.",
-    AlertKind.GIVEN_UP: "Look at the reasons with `GET /v1/sources/<source>/failed-deliveries`, mend their cause, "
-    "and run "
-    "`tidings reconcile --given-up`. What the provider has no more cannot be had that way: ask its support for it.",
-    AlertKind.DEAD_DELIVERIES: "Look at the latest attempts with `tidings diagnose --delivery`; once the receiver is "
-    "mended, replay the deliveries.",
-    AlertKind.SUBSCRIPTION_DISABLED: "Mend the endpoint, resume the subscription, and recover what changed meanwhile.",
-    AlertKind.RULES_REFUSED: "Run `tidings rules check`: it names the line that is wrong. Until that is mended the "
-    "rules "
-    "before it stay in force.",
-}
-"""What whoever reads of an alert should do now, by the kind of its rule."""
-
-_ANY_NEXT_STEP = "Look at what the alert was judged by, and at the log of the workers."
+MAX_GROUPS = 20
+MAX_UPDATES_OF_GROUP = 5
+MAX_TITLE_LENGTH = 150
+MAX_SUMMARY_LENGTH = 500
+"""Limits of a message, so that every service takes it, however many alerts it is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What a channel is told. `id` stays the same when it is told again; `is_over` is whether all it tells is past."""
+    """What a channel is sent. `id` is the same for every attempt; `is_over` if all its alerts are resolved."""
 
     id: str
-    type: TellingType
+    type: NotificationType
     at: datetime
     severity: Severity
     is_over: bool
@@ -76,34 +33,40 @@ class Message:
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """The message for programs, as Standard Webhooks has it."""
+        """The message for programs, in the form of Standard Webhooks."""
         return {"type": self.type, "timestamp": self.at, "data": self.data}
 
 
-def render(telling: Telling) -> Message:
-    """What a telling says."""
-    if telling.type is TellingType.DIGEST:
-        return _of_digest(telling)
-    (item,) = telling.items
-    alert = item.last.alert
+def render(notification: Notification) -> Message:
+    """Return the message of a notification."""
+    if notification.type is NotificationType.DIGEST:
+        return _digest(notification)
+    (update,) = notification.updates
+    alert, is_over = update.last.alert, notification.type is NotificationType.RESOLVED
     return Message(
-        id=id_of(telling.id),
-        type=telling.type,
-        at=telling.at,
+        id=message_id(notification.id),
+        type=notification.type,
+        at=notification.at,
         severity=alert.severity,
-        is_over=telling.type is TellingType.RESOLVED,
-        title=_title(item),
-        text="\n".join(_lines(item)),
-        data=_data(item),
+        is_over=is_over,
+        title=_shorten(f"{'RESOLVED' if is_over else alert.severity.upper()}: {alert.summary}", MAX_TITLE_LENGTH),
+        text="\n".join(_lines(update)),
+        data={
+            **asdict(alert),
+            "summary": _shorten(alert.summary, MAX_SUMMARY_LENGTH),
+            "steps": [{"id": notice.id, "step": notice.step, "at": notice.at} for notice in update.notices],
+            "next_step": kinds.next_step(alert.kind),
+            "path": alert_path(alert.id),
+        },
     )
 
 
-def trial(channel: str, *, message_id: str, now: datetime) -> Message:
-    """What a channel is told to see whether it works."""
-    sentence = f"This is a test of the channel {channel}. Alerts will look like this one, and come by this way."
+def render_test(channel: str, *, message_id: str, now: datetime) -> Message:
+    """Return the message that tests a channel."""
+    sentence = f"This is a test of the channel {channel}. Alerts will look like this message."
     return Message(
         id=f"test_{message_id}",
-        type=TellingType.TEST,
+        type=NotificationType.TEST,
         at=now,
         severity=Severity.WARNING,
         is_over=False,
@@ -113,148 +76,114 @@ def trial(channel: str, *, message_id: str, now: datetime) -> Message:
     )
 
 
-def id_of(telling: UUID | str) -> str:
-    """The id of the message that a telling is."""
-    return f"alert_{UUID(str(telling)).hex}"
+def message_id(notification_id: UUID | str) -> str:
+    """Return the message id of a notification."""
+    return f"alert_{UUID(str(notification_id)).hex}"
 
 
-def next_step(kind: str) -> str:
-    """What to do about an alert of this kind."""
-    return NEXT_STEPS.get(kind, _ANY_NEXT_STEP)
-
-
-def path_of(alert_id: str) -> str:
-    """Where the API tells all of an alert."""
+def alert_path(alert_id: str) -> str:
+    """Return the path of an alert in the API."""
     return f"/v1/alerts/{alert_id}"
 
 
-def in_words(numbers: Mapping[str, Any]) -> str:
-    """Numbers as people read them."""
-    return ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in numbers.items())
-
-
-def _title(item: Item) -> str:
-    alert = item.last.alert
-    word = alert.severity.upper() if item.type is not TellingType.RESOLVED else "RESOLVED"
-    return _cut(f"{word}: {alert.summary}", LONGEST_TITLE)
-
-
-def _lines(item: Item) -> Iterator[str]:
-    alert, last = item.last.alert, item.last
-    yield _cut(alert.summary, LONGEST_SUMMARY)
+def _lines(update: AlertUpdate) -> Iterator[str]:
+    alert, last = update.last.alert, update.last
+    is_escalated = update.type is NotificationType.ESCALATED
+    yield _shorten(alert.summary, MAX_SUMMARY_LENGTH)
     yield ""
-    yield f"Severity: {alert.severity}" + (", more urgent than before" if item.type is TellingType.ESCALATED else "")
+    yield f"Severity: {alert.severity}" + (", more severe than before" if is_escalated else "")
     yield f"Since: {_time(alert.started_at)}"
     if last.step is Step.RESOLVED:
-        yield f"Resolved: {_time(last.at)}, after {_length(last.at - alert.started_at)}{_untold(item)}"
+        is_late = update.notices[0].step is not Step.RESOLVED
+        late = "; the channel could not be notified before" if is_late else ""
+        yield f"Resolved: {_time(last.at)}, after {_duration(last.at - alert.started_at)}{late}"
     yield f"Rule: {alert.rule}"
     for name, value in (("Source", alert.source), ("Tenant", alert.tenant)):
         if value:
             yield f"{name}: {value}"
     if alert.numbers:
-        yield f"Numbers: {in_words(alert.numbers)}"
+        yield f"Numbers: {formatting.numbers(alert.numbers)}"
     if alert.acknowledged_at:
         yield f"Acknowledged: {_time(alert.acknowledged_at)} by {alert.acknowledged_by}"
     yield ""
-    if item.type is not TellingType.RESOLVED:
-        yield f"What to do: {next_step(alert.kind)}"
-    yield f"All of it: {path_of(alert.id)} of the API, or `tidings alerts show {alert.id}`."
+    if update.type is not NotificationType.RESOLVED:
+        yield f"What to do: {kinds.next_step(alert.kind)}"
+    yield f"Details: {alert_path(alert.id)} of the API, or `tidings alerts show {alert.id}`."
 
 
-def _untold(item: Item) -> str:
-    return "; it could not be told while it lasted" if item.notices[0].step is not Step.RESOLVED else ""
-
-
-def _data(item: Item) -> Mapping[str, Any]:
-    alert = item.last.alert
-    return {
-        **asdict(alert),
-        "summary": _cut(alert.summary, LONGEST_SUMMARY),
-        "steps": [{"id": notice.id, "step": notice.step, "at": notice.at} for notice in item.notices],
-        "next_step": next_step(alert.kind),
-        "path": path_of(alert.id),
-    }
-
-
-def _of_digest(telling: Telling) -> Message:
-    groups = telling.groups
-    over = sum(len(group.items) for group in groups if group.resolved)
-    firing = len(telling.items) - over
+def _digest(notification: Notification) -> Message:
+    groups = notification.groups
+    over = sum(len(group.updates) for group in groups if group.resolved)
+    firing = len(notification.updates) - over
     severity = next((group.severity for group in groups if not group.resolved), groups[0].severity)
     title = ", ".join(f"{number} alerts {word}" for number, word in ((firing, "firing"), (over, "resolved")) if number)
     return Message(
-        id=id_of(telling.id),
-        type=TellingType.DIGEST,
-        at=telling.at,
+        id=message_id(notification.id),
+        type=NotificationType.DIGEST,
+        at=notification.at,
         severity=severity,
         is_over=not firing,
         title=f"{severity.upper()}: {title}" if firing else f"RESOLVED: {title}",
         text="\n".join(_digest_lines(groups, title)),
         data={
-            "count": len(telling.items),
+            "count": len(notification.updates),
             "firing": firing,
             "resolved": over,
-            "groups": [_group(group) for group in groups[:MOST_GROUPS]],
-            "more_groups": max(0, len(groups) - MOST_GROUPS),
+            "groups": [_group(group) for group in groups[:MAX_GROUPS]],
+            "more_groups": max(0, len(groups) - MAX_GROUPS),
         },
     )
 
 
 def _digest_lines(groups: Sequence[Group], title: str) -> Iterator[str]:
     yield f"{title}:"
-    for group in groups[:MOST_GROUPS]:
+    for group in groups[:MAX_GROUPS]:
         yield ""
-        yield f"{'resolved' if group.resolved else group.severity}: {group.rule}, {len(group.items)}"
-        for item in group.items[:MOST_OF_GROUP]:
-            yield f"- {_time(item.notices[0].at)} {_cut(item.last.alert.summary, LONGEST_TITLE)}"
-        if len(group.items) > MOST_OF_GROUP:
-            yield f"- and {len(group.items) - MOST_OF_GROUP} more"
+        yield f"{'resolved' if group.resolved else group.severity}: {group.rule}, {len(group.updates)}"
+        for update in group.updates[:MAX_UPDATES_OF_GROUP]:
+            yield f"- {_time(update.notices[0].at)} {_shorten(update.last.alert.summary, MAX_TITLE_LENGTH)}"
+        if len(group.updates) > MAX_UPDATES_OF_GROUP:
+            yield f"- and {len(group.updates) - MAX_UPDATES_OF_GROUP} more"
         if not group.resolved:
-            yield f"  What to do: {next_step(group.items[0].last.alert.kind)}"
-    if len(groups) > MOST_GROUPS:
+            yield f"  What to do: {kinds.next_step(group.updates[0].last.alert.kind)}"
+    if len(groups) > MAX_GROUPS:
         yield ""
-        yield f"and {len(groups) - MOST_GROUPS} more rules"
+        yield f"and {len(groups) - MAX_GROUPS} more rules"
     yield ""
-    yield "All of it: /v1/alerts of the API, or `tidings alerts list`."
+    yield "Details: /v1/alerts of the API, or `tidings alerts list`."
 
 
 def _group(group: Group) -> Mapping[str, Any]:
+    alerts = [update.last.alert for update in group.updates[:MAX_UPDATES_OF_GROUP]]
     return {
         "rule": group.rule,
         "severity": group.severity,
         "state": "resolved" if group.resolved else "firing",
-        "count": len(group.items),
-        "alerts": [_brief(item.last.alert) for item in group.items[:MOST_OF_GROUP]],
+        "count": len(group.updates),
+        "alerts": [
+            {
+                "id": alert.id,
+                "source": alert.source,
+                "summary": _shorten(alert.summary, MAX_TITLE_LENGTH),
+                "started_at": alert.started_at,
+                "resolved_at": alert.resolved_at,
+                "path": alert_path(alert.id),
+            }
+            for alert in alerts
+        ],
     }
 
 
-def _brief(alert: Alert) -> Mapping[str, Any]:
-    return {
-        "id": alert.id,
-        "source": alert.source,
-        "summary": _cut(alert.summary, LONGEST_TITLE),
-        "started_at": alert.started_at,
-        "resolved_at": alert.resolved_at,
-        "path": path_of(alert.id),
-    }
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _cut(text: str, longest: int) -> str:
+def _shorten(text: str, max_length: int) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
 def _time(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _length(span: timedelta) -> str:
+def _duration(span: timedelta) -> str:
     minutes = round(span.total_seconds() / 60)
     if minutes < 120:
         return f"{minutes} min"

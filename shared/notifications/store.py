@@ -1,26 +1,62 @@
-"""What each channel still has to be told of alerts, and was told."""
+"""Notification channels, and the notices of alert steps that each channel is or was sent.
+
+A channel is the unit of sending: one worker at a time leases it. A notice is one step of an alert for one channel;
+notices that are sent together are one notification, whose id is their `telling`.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection, Row, Select, case, delete, func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.alerts.policy import Step
-from shared.notifications.policy import TOLD, Alert, Notice, Telling
+from shared.alerts.tables import alert_steps, alerts
+from shared.errors import ConflictError
+from shared.notifications.policy import NOTIFIED_STEPS, Alert, Notice, Notification
+from shared.notifications.tables import alert_channels as channels
+from shared.notifications.tables import alert_notices as notices
+from shared.sources.tables import sources
 from shared.vocabulary import Severity
 
-# Whoever was told of an alert is told of its end, whatever its severity is by then; nobody else is. The channels
-# are kept from being removed meanwhile, so that no notice is left over from one that is gone.
+_CHANNEL = channels.c[
+    "name", "kind", "target", "least_severity", "created_at", "updated_at", "told_at", "failures", "failing_since",
+    "last_error", "rests_until",
+]  # fmt: skip
+"""A channel as it is stored: `target` is encrypted, `failures` are those in a row, since `failing_since`."""
+
+_IS_PENDING = notices.c.state == literal_column("'pending'")
+"""A literal, by which PostgreSQL can choose the partial index."""
+
+# Text: one statement leases several rows with SKIP LOCKED, like the other queues. Enqueuing locks only the key of a
+# channel against deletion, so that claims and enqueuing never wait for each other.
+_CLAIM = f"""
+WITH due AS (
+    SELECT name FROM alert_channels AS c
+    WHERE (rests_until IS NULL OR rests_until <= now()) AND (lease_until IS NULL OR lease_until < now())
+        AND EXISTS (
+            SELECT 1 FROM alert_notices
+            WHERE channel = c.name AND state = 'pending' AND available_at <= now()
+        )
+    ORDER BY rests_until NULLS FIRST, name LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE alert_channels SET lease_token = %(token)s, lease_until = now() + make_interval(secs => %(lease_seconds)s)
+WHERE name IN (SELECT name FROM due) RETURNING {", ".join(column.name for column in _CHANNEL)}
+"""
+
+# Text: the conditions differ by step. A channel that was notified of an alert is notified of its end, whatever its
+# severity is by then; no other channel is. The lock keeps channels from being deleted meanwhile, which would leave
+# their notices behind.
 _ENQUEUE = """
 INSERT INTO alert_notices (channel, step_id, state, enqueued_at, available_at)
 SELECT c.name, s.id, 'pending', now(), now()
 FROM alert_steps AS s CROSS JOIN alert_channels AS c
 WHERE s.id = ANY(%(step_ids)s) AND s.step = ANY(%(steps)s) AND CASE s.step
     WHEN 'resolved' THEN EXISTS (
-        SELECT 1 FROM alert_steps AS earlier JOIN alert_notices AS told ON told.step_id = earlier.id
-        WHERE earlier.alert_id = s.alert_id AND earlier.id < s.id AND told.channel = c.name
+        SELECT 1 FROM alert_steps AS earlier JOIN alert_notices AS sent ON sent.step_id = earlier.id
+        WHERE earlier.alert_id = s.alert_id AND earlier.id < s.id AND sent.channel = c.name
     )
     ELSE array_position(%(severities)s, s.severity) >= array_position(%(severities)s, c.least_severity)
 END
@@ -29,157 +65,251 @@ FOR KEY SHARE OF c
 ON CONFLICT (channel, step_id) DO NOTHING
 """
 
-_WAITING = """
-SELECT n.id, s.step, s.at, n.telling, a.id AS alert_id, a.rule, a.kind, a.subject, s.severity, sources.slug AS source,
-    a.tenant, s.summary, s.numbers, a.evidence_event_id, a.started_at, a.acknowledged_at, a.acknowledged_by
-FROM alert_notices AS n JOIN alert_steps AS s ON s.id = n.step_id JOIN alerts AS a ON a.id = s.alert_id
-LEFT JOIN sources ON sources.id = a.source_id
-WHERE n.channel = %(channel)s AND n.state = 'pending' ORDER BY n.available_at, n.id LIMIT %(limit)s
-"""
 
-_AS_STORED = (
-    "rule", "kind", "subject", "source", "tenant", "summary", "numbers", "started_at", "acknowledged_at",
-    "acknowledged_by",
-)  # fmt: skip
-"""What of an alert is told as it is stored."""
-
-_FAILED = """
-WITH tried AS (
-    UPDATE alert_notices SET last_error = %(error)s, telling = NULL,
-        state = CASE WHEN enqueued_at <= now() - %(give_up_after)s::interval THEN 'dead' ELSE 'pending' END,
-        available_at = now() + make_interval(secs => %(retry_seconds)s)
-    WHERE id = ANY(%(ids)s) AND state = 'pending' RETURNING state
-)
-SELECT count(*) FROM tried WHERE state = 'dead'
-"""
-
-_OF_ALERT = """
-SELECT n.channel, n.step_id, s.step, n.state, n.attempts, n.enqueued_at, n.sent_at, n.last_error, n.telling,
-    CASE n.state WHEN 'pending' THEN greatest(n.available_at, c.rests_until) END AS next_attempt_at
-FROM alert_steps AS s JOIN alert_notices AS n ON n.step_id = s.id LEFT JOIN alert_channels AS c ON c.name = n.channel
-WHERE s.alert_id = %(alert_id)s ORDER BY n.id
-"""
+def list_channels(connection: Connection) -> Sequence[Row[Any]]:
+    """Return all channels, by name."""
+    return connection.execute(select(*_CHANNEL).order_by(channels.c.name)).all()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoticeFacts:
-    """What one channel was told of one step of an alert, or has yet to be.
+def get_channel(connection: Connection, name: str, *, lock: bool = False) -> Row[Any] | None:
+    """Return a channel; None if there is none. With `lock`, nobody else changes it until the transaction ends."""
+    found = select(*_CHANNEL).where(channels.c.name == name)
+    if lock:
+        found = found.with_for_update(key_share=True)
+    return connection.execute(found).one_or_none()
 
-    `telling` is the message it was told in last; other notices with the same one were told in it too.
+
+def create_channel(connection: Connection, *, name: str, kind: str, target: bytes, min_severity: str) -> Row[Any]:
+    """Create a channel. Raises ConflictError if the name is taken."""
+    created = upsert(channels).values(
+        name=name,
+        kind=kind,
+        target=target,
+        least_severity=min_severity,
+        created_at=func.now(),
+        updated_at=func.now(),
+    )
+    row = connection.execute(created.on_conflict_do_nothing().returning(*_CHANNEL)).one_or_none()
+    if row is None:
+        raise ConflictError(f"There is a channel called {name!r} already. Choose another name.")
+    return row
+
+
+def update_channel(connection: Connection, name: str, *, target: bytes, min_severity: str) -> Row[Any]:
+    """Change a channel that exists."""
+    changed = update(channels).where(channels.c.name == name)
+    changed = changed.values(target=target, least_severity=min_severity, updated_at=func.now())
+    return connection.execute(changed.returning(*_CHANNEL)).one()
+
+
+def delete_channel(connection: Connection, name: str) -> bool:
+    """Delete a channel, and give up its pending notices; return False if there is none.
+
+    Notices that were sent stay in the history of the alerts.
     """
+    deleted = connection.execute(delete(channels).where(channels.c.name == name)).rowcount
+    connection.execute(
+        update(notices)
+        .where(notices.c.channel == name, _IS_PENDING)
+        .values(state="dead", last_error="the channel was removed")
+    )
+    return bool(deleted)
 
-    channel: str
-    step_id: int
-    step: str
-    state: str
-    attempts: int
-    enqueued_at: datetime
-    sent_at: datetime | None
-    last_error: str | None
-    telling: UUID | None
-    next_attempt_at: datetime | None
+
+def claim_channels(connection: Connection, *, token: UUID, limit: int, lease_seconds: float) -> Sequence[Row[Any]]:
+    """Lease up to `limit` channels with due notices, those that have rested longest first.
+
+    Channels that another worker has leased are left to it.
+    """
+    return connection.exec_driver_sql(_CLAIM, {"token": token, "limit": limit, "lease_seconds": lease_seconds}).all()
+
+
+def release_channel(connection: Connection, name: str, token: UUID, *, rest_seconds: float) -> None:
+    """Release a channel that took what it was sent, and let it rest. Notices that waited for a retry become due."""
+    released = connection.execute(
+        update(channels)
+        .where(channels.c.name == name, channels.c.lease_token == token)
+        .values(
+            lease_until=None,
+            lease_token=None,
+            failures=0,
+            failing_since=None,
+            last_error=None,
+            told_at=func.now(),
+            rests_until=func.now() + timedelta(seconds=rest_seconds),
+        )
+    )
+    if released.rowcount:
+        _make_due(connection, name)
+
+
+def release_failing_channel(connection: Connection, name: str, token: UUID, *, error: str, rest_seconds: float) -> None:
+    """Release a channel that failed, and let it rest."""
+    connection.execute(
+        update(channels)
+        .where(channels.c.name == name, channels.c.lease_token == token)
+        .values(
+            lease_until=None,
+            lease_token=None,
+            failures=channels.c.failures + 1,
+            failing_since=func.coalesce(channels.c.failing_since, func.now()),
+            last_error=error,
+            rests_until=func.now() + timedelta(seconds=rest_seconds),
+        )
+    )
+
+
+def end_rest(connection: Connection, name: str) -> None:
+    """Make all pending notices of a channel due, because the channel works again."""
+    connection.execute(update(channels).where(channels.c.name == name).values(rests_until=None))
+    _make_due(connection, name)
 
 
 def enqueue(connection: Connection, step_ids: Sequence[int]) -> int:
-    """Have these steps told to every channel that wants them; return how many notices that makes.
+    """Store a notice of each step for every channel that is to be notified; return the number of notices.
 
-    In the transaction that takes the steps: what is decided is told, also if the process dies right after.
+    Call it in the transaction that stores the steps, so that they are sent even if the process dies after it.
     """
-    values = {"step_ids": list(step_ids), "steps": list(TOLD), "severities": list(Severity)}
+    values = {"step_ids": list(step_ids), "steps": list(NOTIFIED_STEPS), "severities": list(Severity)}
     return connection.exec_driver_sql(_ENQUEUE, values).rowcount if step_ids else 0
 
 
-def waiting(connection: Connection, channel: str, *, limit: int) -> Sequence[Notice]:
-    """Up to `limit` notices that a channel has yet to be told, whether or not their time has come."""
-    rows = connection.exec_driver_sql(_WAITING, {"channel": channel, "limit": limit})
-    return [_notice(row) for row in rows.mappings()]
+def list_pending(connection: Connection, channel: str, *, limit: int) -> Sequence[Notice]:
+    """Return up to `limit` pending notices of a channel, due or not."""
+    rows = connection.execute(
+        select(
+            *notices.c["id", "telling"],
+            *alert_steps.c["step", "at", "severity", "summary", "numbers"],
+            alerts.c.id.label("alert_id"),
+            *alerts.c["rule", "kind", "subject", "tenant", "evidence_event_id", "started_at"],
+            *alerts.c["acknowledged_at", "acknowledged_by"],
+            sources.c.slug.label("source"),
+        )
+        .select_from(
+            notices.join(alert_steps, alert_steps.c.id == notices.c.step_id)
+            .join(alerts, alerts.c.id == alert_steps.c.alert_id)
+            .outerjoin(sources, sources.c.id == alerts.c.source_id)
+        )
+        .where(notices.c.channel == channel, _IS_PENDING)
+        .order_by(notices.c.available_at, notices.c.id)
+        .limit(limit)
+    )
+    return [
+        Notice(
+            id=row.id,
+            step=Step(row.step),
+            at=row.at,
+            notification=row.telling and row.telling.hex,
+            alert=Alert(
+                id=str(row.alert_id),
+                rule=row.rule,
+                kind=row.kind,
+                subject=row.subject,
+                severity=Severity(row.severity),
+                state="resolved" if row.step == Step.RESOLVED else "firing",
+                source=row.source,
+                tenant=row.tenant,
+                summary=row.summary,
+                numbers=row.numbers,
+                evidence_event_id=row.evidence_event_id and str(row.evidence_event_id),
+                started_at=row.started_at,
+                resolved_at=row.at if row.step == Step.RESOLVED else None,
+                acknowledged_at=row.acknowledged_at,
+                acknowledged_by=row.acknowledged_by,
+            ),
+        )
+        for row in rows
+    ]
 
 
-def begin(connection: Connection, tellings: Sequence[Telling]) -> None:
-    """Keep what is told together, and count the attempt, before anything is told.
+def begin(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """Store which notices each notification has, and count the attempt, before anything is sent.
 
-    So a worker that takes over from one that died tells the same messages, by their ids.
+    A worker that takes over from one that died sends the same notifications, with the same ids.
     """
-    if not tellings:
-        return
-    pairs = [(notice_id, telling.id) for telling in tellings for notice_id in telling.notice_ids]
-    ids, messages = zip(*pairs, strict=True)
-    connection.exec_driver_sql(
-        "UPDATE alert_notices AS n SET telling = given.telling, attempts = n.attempts + 1"
-        " FROM unnest(%(ids)s::bigint[], %(messages)s::text[]::uuid[]) AS given (id, telling)"
-        " WHERE n.id = given.id AND n.state = 'pending'",
-        {"ids": list(ids), "messages": list(messages)},
+    for notification in notifications:
+        connection.execute(
+            update(notices)
+            .where(notices.c.id.in_(notification.notice_ids), _IS_PENDING)
+            .values(telling=UUID(notification.id), attempts=notices.c.attempts + 1)
+        )
+
+
+def finish(connection: Connection, notification: Notification) -> None:
+    """Store that a notification was sent, even if another worker has leased the channel meanwhile."""
+    connection.execute(
+        update(notices)
+        .where(notices.c.id.in_(notification.notice_ids), _IS_PENDING)
+        .values(state="sent", sent_at=func.now(), last_error=None)
     )
 
 
-def sent(connection: Connection, telling: Telling) -> None:
-    """Note that a message was told. It was, whoever has the channel by now."""
-    connection.exec_driver_sql(
-        "UPDATE alert_notices SET state = 'sent', sent_at = now(), last_error = NULL"
-        " WHERE id = ANY(%(ids)s) AND state = 'pending'",
-        {"ids": list(telling.notice_ids)},
-    )
-
-
-def failed(
+def fail(
     connection: Connection,
-    telling: Telling,
+    notification: Notification,
     *,
     error: str,
     permanent: bool,
     retry_seconds: float,
     give_up_after: timedelta,
 ) -> int:
-    """Note that a message could not be told; return how many of its notices are given up.
+    """Store that a notification failed; return how many of its notices are given up.
 
     That is all of them if the failure is `permanent`, and otherwise those that are older than `give_up_after`. The
-    rest are put together anew the next time, with what else is due then.
+    others are sent in a new notification, with what else is due then.
     """
-    dead: int = connection.exec_driver_sql(
-        _FAILED,
-        {
-            "error": error,
-            "give_up_after": timedelta(0) if permanent else give_up_after,
-            "retry_seconds": retry_seconds,
-            "ids": list(telling.notice_ids),
-        },
-    ).scalar_one()
-    return dead
+    is_dead = notices.c.enqueued_at <= func.now() - (timedelta(0) if permanent else give_up_after)
+    states = connection.execute(
+        update(notices)
+        .where(notices.c.id.in_(notification.notice_ids), _IS_PENDING)
+        .values(
+            last_error=error,
+            telling=None,
+            state=case((is_dead, "dead"), else_="pending"),
+            available_at=func.now() + timedelta(seconds=retry_seconds),
+        )
+        .returning(notices.c.state)
+    )
+    return sum(state == "dead" for state in states.scalars())
 
 
-def put_back(connection: Connection, tellings: Sequence[Telling], *, retry_seconds: float) -> None:
-    """Have what was put together but not tried tried later, and charge no attempt for it."""
-    connection.exec_driver_sql(
-        "UPDATE alert_notices SET telling = NULL, attempts = attempts - 1,"
-        " available_at = now() + make_interval(secs => %(retry_seconds)s)"
-        " WHERE id = ANY(%(ids)s) AND state = 'pending'",
-        {
-            "ids": [notice_id for telling in tellings for notice_id in telling.notice_ids],
-            "retry_seconds": retry_seconds,
-        },
+def postpone(connection: Connection, notifications: Sequence[Notification], *, retry_seconds: float) -> None:
+    """Return notifications that were not tried to the queue, without an attempt."""
+    connection.execute(
+        update(notices)
+        .where(notices.c.id.in_([id_ for one in notifications for id_ in one.notice_ids]), _IS_PENDING)
+        .values(
+            telling=None,
+            attempts=notices.c.attempts - 1,
+            available_at=func.now() + timedelta(seconds=retry_seconds),
+        )
     )
 
 
-def of_alert(connection: Connection, alert_id: UUID) -> Sequence[NoticeFacts]:
-    """Who was told what of an alert, and who has yet to be."""
-    rows = connection.exec_driver_sql(_OF_ALERT, {"alert_id": alert_id})
-    return [NoticeFacts(**row) for row in rows.mappings()]
+def list_notices(connection: Connection, alert_id: UUID) -> Sequence[Row[Any]]:
+    """Return the notices of all steps of an alert. Notices with the same `telling` were sent in one notification."""
+    next_attempt_at = func.greatest(notices.c.available_at, channels.c.rests_until)
+    found: Select[Any] = (
+        select(
+            *notices.c["channel", "step_id"],
+            alert_steps.c.step,
+            *notices.c["state", "attempts", "enqueued_at", "sent_at", "last_error", "telling"],
+            case((notices.c.state == "pending", next_attempt_at)).label("next_attempt_at"),
+        )
+        .select_from(
+            alert_steps.join(notices, notices.c.step_id == alert_steps.c.id).outerjoin(
+                channels, channels.c.name == notices.c.channel
+            )
+        )
+        .where(alert_steps.c.alert_id == alert_id)
+        .order_by(notices.c.id)
+    )
+    return connection.execute(found).all()
 
 
-def _notice(row: RowMapping) -> Notice:
-    step, telling, evidence = Step(row["step"]), row["telling"], row["evidence_event_id"]
-    is_over = step is Step.RESOLVED
-    return Notice(
-        id=row["id"],
-        step=step,
-        at=row["at"],
-        telling=None if telling is None else telling.hex,
-        alert=Alert(
-            id=str(row["alert_id"]),
-            severity=Severity(row["severity"]),
-            state="resolved" if is_over else "firing",
-            resolved_at=row["at"] if is_over else None,
-            evidence_event_id=None if evidence is None else str(evidence),
-            **{name: row[name] for name in _AS_STORED},
-        ),
+def _make_due(connection: Connection, name: str) -> None:
+    connection.execute(
+        update(notices)
+        .where(notices.c.channel == name, _IS_PENDING, notices.c.available_at > func.now())
+        .values(available_at=func.now())
     )

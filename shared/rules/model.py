@@ -2,22 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from shared.alerts.policy import AlertRule
-from shared.alerts.rules import RATES, EventRule, Per, RateRule
+from shared.alerts.rules import RATES, EventRule, RateRule
+from shared.counters.model import EVERYTHING, Tally, dimension_of
 from shared.suppression.policy import SuppressionPolicy
 from shared.vocabulary import EventType
-
-EVERYTHING = ""
-"""The dimension of all events of a source. They are always counted."""
-
-
-class Tally(NamedTuple):
-    """A counter: events of one type, for each value of a dimension ('' or one of `Per`)."""
-
-    dimension: str
-    type: EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +16,6 @@ class Rules:
 
     suppression: SuppressionPolicy = field(default_factory=SuppressionPolicy)
     alerts: tuple[AlertRule, ...] = ()
-
-
-def dimension_of(per: Per) -> str:
-    """Return the dimension by which events are counted for a rule."""
-    return EVERYTHING if per in (Per.ALL, Per.SOURCE) else str(per)
 
 
 def tallies(rules: Iterable[AlertRule]) -> tuple[Tally, ...]:

@@ -90,7 +90,7 @@ class RulesReloader:
         assert self._file_rules is not None  # noqa: S101 - the file was loaded before
         names = {rule.name for rule in self._file_rules.alerts}
         loaded: dict[str, tuple[object, AlertRule | None]] = {}
-        for stored in alerts.rules_of_api(connection):
+        for stored in alerts.list_rules(connection):
             version, rule = (stored.updated_at, stored.name in names), None
             if stored.name in self._api_rules and self._api_rules[stored.name][0] == version:
                 rule = self._api_rules[stored.name][1]

@@ -12,9 +12,9 @@ from typing import Any, Final
 from marshmallow import RAISE, Schema, ValidationError, fields, post_dump, post_load, validate, validates_schema
 
 from shared.alerts.policy import AlertRule
-from shared.alerts.rules import CLASSES, AnnouncedRule, Per, Rate, usual_rate
+from shared.alerts.rules import CLASSES, AnnouncedRule, Rate, usual_rate
 from shared.suppression.policy import NEVER, SuppressionPolicy, Tenants
-from shared.vocabulary import AlertKind, Classification, EventType, MailType
+from shared.vocabulary import AlertKind, Classification, EventType, MailType, Per
 
 MAX_ALERT_RULES: Final = 200
 FOR_GOOD: Final = "for good"

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.alerts import store as alerts
-from shared.alerts.store import ApiRule
 from shared.rules import document
 from shared.rules.model import Rules
 from shared.rules.tables import rules_in_force
@@ -25,7 +25,7 @@ class Overview:
     accepted_at: datetime | None
     text: str | None
     rules: Rules
-    of_api: Sequence[ApiRule]
+    of_api: Sequence[Row[Any]]
 
     @property
     def names(self) -> frozenset[str]:
@@ -41,7 +41,7 @@ def overview(connection: Connection) -> Overview:
         accepted_at=accepted.accepted_at if accepted else None,
         text=accepted.text if accepted else None,
         rules=document.load(accepted.text, accepted.path) if accepted else document.load_default(),
-        of_api=alerts.rules_of_api(connection),
+        of_api=alerts.list_rules(connection),
     )
 
 

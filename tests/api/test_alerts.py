@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
+from shared.alerts import kinds
 from shared.http import standard_webhooks
 from shared.notifications import apprise, channels, rendering
-from shared.notifications import channel_store as stored
-from shared.notifications.base import Attempt
+from shared.notifications import store as stored
 from shared.rules import store
 from shared.vocabulary import AlertKind
 from tests.api.test_openapi import agrees
@@ -84,7 +84,7 @@ def test_an_alert_is_shown_with_its_history_and_its_notifications(system: System
         "firing",
     )
     assert (found["source"], found["started_at"]) == ("shop", "2026-01-01T12:00:00Z")
-    assert found["next_step"] == rendering.NEXT_STEPS[AlertKind.RATE]
+    assert found["next_step"] == kinds.next_step(AlertKind.RATE)
     assert [(step["step"], step["severity"]) for step in found["steps"]] == [
         ("fired", "warning"),
         ("escalated", "critical"),
@@ -124,7 +124,7 @@ def test_what_is_over_and_was_not_acknowledged_never_is(system: System) -> None:
 
 @pytest.mark.parametrize("kind", AlertKind)
 def test_every_kind_of_rule_says_what_to_do(kind: AlertKind) -> None:
-    assert kind in rendering.NEXT_STEPS
+    assert kind in kinds.KINDS
 
 
 def test_answers_have_exactly_the_documented_fields(system: System, sink: HttpSink) -> None:
@@ -274,11 +274,11 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(system: System, sink: H
     assert request.headers["webhook-signature"].count("v1,") == 2
     assert old not in (new, newest)
     with system.engine.begin() as connection:
-        row = stored.find(connection, "ops")
+        row = stored.get_channel(connection, "ops")
     assert row is not None
-    message = rendering.trial("ops", message_id="x", now=alerts.BEGIN)
-    later = Attempt(at=alerts.BEGIN + timedelta(days=36500), deadline_seconds=5)
-    channels.tell(row, system.vault, message, later)
+    message = rendering.render_test("ops", message_id="x", now=alerts.BEGIN)
+    later = alerts.BEGIN + timedelta(days=36500)
+    channels.send(row, system.vault, message, now=later, deadline_seconds=5)
     assert sink.received[1].headers["webhook-signature"].count("v1,") == 1
 
 
@@ -393,7 +393,7 @@ def test_the_process_of_apprise_itself_cannot_read_files(tmp_path: Path) -> None
 def test_what_apprise_could_not_use_is_said_without_what_is_secret(shared_system: System) -> None:
     url = f"discord://{SECRET}/?x={SECRET}"
     answer = shared_system.call("POST", "/v1/alert-channels", {"name": "chat", "kind": "apprise", "url": url})
-    assert "none that apprise can use" in answer.get_json()["errors"]["url"][0]
+    assert "not one that apprise can use" in answer.get_json()["errors"]["url"][0]
     assert SECRET not in answer.text
 
 

@@ -25,7 +25,7 @@ def fire(commands: Commands, subject: str = "main", **more: str) -> UUID:
 
 
 def test_what_fires_is_listed_and_what_is_over_only_when_asked_for(commands: Commands) -> None:
-    assert "No such alert fires" in commands.run("alerts", "list")
+    assert "No matching alert fires" in commands.run("alerts", "list")
     firing, over = fire(commands, "one", severity="critical"), fire(commands, "two", rule="[odd] rule")
     with commands.system.engine.begin() as connection:
         alerts.resolve(connection, over)
@@ -37,7 +37,7 @@ def test_what_fires_is_listed_and_what_is_over_only_when_asked_for(commands: Com
     assert str(over) in both
     assert "[odd] rule" in both
     assert [alert["id"] for alert in json.loads(commands.run("alerts", "list", "--json"))] == [str(firing)]
-    assert "No such alert fires" in commands.run("alerts", "list", "--severity", "warning")
+    assert "No matching alert fires" in commands.run("alerts", "list", "--severity", "warning")
 
 
 def test_an_alert_is_shown_with_the_next_step_and_its_notifications(commands: Commands, sink: HttpSink) -> None:
@@ -52,7 +52,7 @@ def test_an_alert_is_shown_with_the_next_step_and_its_notifications(commands: Co
 
 
 def test_an_alert_without_notifications_says_so(commands: Commands) -> None:
-    assert "Nobody was told" in commands.run("alerts", "show", str(fire(commands)))
+    assert "Nobody was notified" in commands.run("alerts", "show", str(fire(commands)))
 
 
 def test_somebody_says_that_they_are_at_it(commands: Commands) -> None:
@@ -64,7 +64,7 @@ def test_somebody_says_that_they_are_at_it(commands: Commands) -> None:
     over = fire(commands, "two")
     with commands.system.engine.begin() as connection:
         alerts.resolve(connection, over)
-    assert "is over" in commands.run("alerts", "ack", str(over), code=2)
+    assert "is resolved" in commands.run("alerts", "ack", str(over), code=2)
     (entry,) = commands.system.get("/v1/audit", action="alert.acknowledged")["items"]
     assert entry["object"] == f"alert:{alert_id}"
 
@@ -87,7 +87,7 @@ def test_rules_are_listed_with_where_they_come_from(commands: Commands) -> None:
 
 
 def test_a_webhook_is_made_tried_rotated_and_removed(commands: Commands, sink: HttpSink) -> None:
-    assert "nobody is told" in commands.run("alerts", "channels", "list")
+    assert "nobody is notified" in commands.run("alerts", "channels", "list")
     made = commands.run("alerts", "channels", "add", "ops", f"{sink.url}/secret-path", "--least", "critical")
     old = made.splitlines()[0]
     listed = commands.run("alerts", "channels", "list")
@@ -127,8 +127,8 @@ def test_wrong_channels_are_refused_in_a_sentence(commands: Commands) -> None:
     def add(name: str, url: str, code: int = 2) -> str:
         return commands.run("alerts", "channels", "add", name, url, code=code)
 
-    assert "The url must not be a file:// URL" in add("x", "file:///etc/passwd")
-    assert "The name must be 1 to 63" in add("On Call", "https://example.com/")
+    assert "url must not be a file:// URL" in add("x", "file:///etc/passwd")
+    assert "name must be 1 to 63" in add("On Call", "https://example.com/")
     add("ops", "https://example.com/", code=0)
     assert "already" in add("ops", "https://example.com/")
     for words in (("remove", "x", "--yes"), ("test", "x"), ("rotate-secret", "x")):

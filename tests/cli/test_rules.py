@@ -94,7 +94,7 @@ class TestShowing:
         with commands.system.engine.begin() as connection:
             for name in ("mine", "silence"):
                 definition = {"name": name, "kind": "silence", "warning": 60}
-                alerts.put_rule(connection, name, definition, "ann", datetime.now(UTC))
+                alerts.save_rule(connection, name, definition, "ann", datetime.now(UTC))
         output = commands.run("rules", "show")
         assert "# In force too, created over the API by ann: mine" in output
         assert "a rule above has its name: silence" in output

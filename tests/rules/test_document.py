@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.alerts.policy import AlertRule
-from shared.alerts.rules import CLASSES, EventRule, Per, Rate, RateRule, usual_rate
+from shared.alerts.rules import CLASSES, EventRule, Rate, RateRule, usual_rate
 from shared.rules import document
 from shared.rules.document import MAX_BYTES, RulesError
 from shared.rules.model import Rules
 from shared.rules.schemas import ALERT_FIELDS, SuppressionSchema
 from shared.suppression.policy import Consequence, SuppressionPolicy, Tenants
-from shared.vocabulary import AlertKind, Classification, EventType, MailType
+from shared.vocabulary import AlertKind, Classification, EventType, MailType, Per
 
 RATE = "alerts:\n  - {name: a, kind: rate, rate: bounce, %s}\n"
 

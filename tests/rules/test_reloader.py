@@ -55,7 +55,7 @@ def rule(name: str, **more: Any) -> dict[str, Any]:
 
 
 def put(connection: Connection, name: str, **more: Any) -> None:
-    alerts.put_rule(connection, name, rule(name, **more), "ann", datetime.now(UTC))
+    alerts.save_rule(connection, name, rule(name, **more), "ann", datetime.now(UTC))
 
 
 def test_without_a_file_the_defaults_are_in_force(connection: Connection) -> None:
@@ -186,7 +186,7 @@ class TestRulesOfTheApi:
         reloader = RulesReloader(file, interval_seconds=0)
         put(connection, "of-api")
         assert [found.name for found in reloader.rules(connection).alerts] == ["of-file", "of-api"]
-        alerts.remove_rule(connection, "of-api")
+        alerts.delete_rule(connection, "of-api")
         assert [found.name for found in reloader.rules(connection).alerts] == ["of-file"]
 
     def test_change_when_they_are_changed(self, connection: Connection) -> None:

@@ -9,21 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.alerts import summaries
+from shared.alerts import kinds
 from shared.alerts.policy import (
-    FORGOTTEN_AFTER,
+    STALE_AFTER,
     AlertRule,
     Decision,
-    Ending,
     Escalate,
     Fire,
-    Firing,
-    Hold,
-    Nothing,
+    FiringAlert,
+    KeepFiring,
+    Measurement,
     Number,
-    Past,
-    Reading,
     Resolve,
+    ResolvedAlert,
     Subject,
     decide,
 )
@@ -36,7 +34,6 @@ from shared.alerts.rules import (
     EventRule,
     GivenUpRule,
     PendingAgeRule,
-    Per,
     Rate,
     ReconciledRule,
     ReconciliationFailuresRule,
@@ -47,8 +44,9 @@ from shared.alerts.rules import (
     VerificationRule,
     usual_rate,
 )
-from shared.rules.model import Tally, tallies
-from shared.vocabulary import AlertKind, EventType, Severity
+from shared.counters.model import Tally
+from shared.rules.model import tallies
+from shared.vocabulary import AlertKind, EventType, Per, Severity
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MAIN = Subject(name="main", source_id=1, source="main")
@@ -59,67 +57,67 @@ def minutes(number: float) -> timedelta:
     return timedelta(minutes=number)
 
 
-def reading(value: float | None) -> Reading:
-    return Reading(subject=MAIN, value=value)
+def reading(value: float | None) -> Measurement:
+    return Measurement(subject=MAIN, value=value)
 
 
 def firing(
     severity: Severity = Severity.WARNING, *, calm_minutes: float | None = None, judged: timedelta = timedelta(0)
-) -> Firing:
-    return Firing(
+) -> FiringAlert:
+    return FiringAlert(
         id="one",
         rule=RULE.name,
         kind=AlertKind.RATE,
         subject=MAIN,
         severity=severity,
         started_at=NOW - minutes(30),
-        judged_at=NOW - judged,
-        calm_since=None if calm_minutes is None else NOW - minutes(calm_minutes),
+        evaluated_at=NOW - judged,
+        keep_firing_since=None if calm_minutes is None else NOW - minutes(calm_minutes),
     )
 
 
-def past(severity: Severity, minutes_ago: float) -> Past:
-    return Past(severity=severity, resolved_at=NOW - minutes(minutes_ago))
+def past(severity: Severity, minutes_ago: float) -> ResolvedAlert:
+    return ResolvedAlert(severity=severity, resolved_at=NOW - minutes(minutes_ago))
 
 
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 
-CASES: list[tuple[str, float | None, Firing | None, Past | None, Decision]] = [
-    ("nothing begins below the threshold", 4.99, None, None, Nothing()),
+CASES: list[tuple[str, float | None, FiringAlert | None, ResolvedAlert | None, Decision | None]] = [
+    ("nothing begins below the threshold", 4.99, None, None, None),
     ("it fires at the threshold", 5.0, None, None, Fire(WARNING)),
     ("it fires as critical at once", 10.0, None, None, Fire(CRITICAL)),
-    ("too little volume begins nothing", None, None, None, Nothing()),
-    ("it fires once", 7.0, firing(), None, Hold(None)),
+    ("too little volume begins nothing", None, None, None, None),
+    ("it fires once", 7.0, firing(), None, KeepFiring(None)),
     ("a warning becomes critical", 10.0, firing(), None, Escalate(CRITICAL)),
-    ("it goes on as critical", 10.0, firing(CRITICAL), None, Hold(None)),
-    ("critical never becomes a warning again", 6.0, firing(CRITICAL), None, Hold(None)),
-    ("calm begins below the threshold", 4.0, firing(), None, Hold(NOW)),
-    ("calm goes on", 4.0, firing(calm_minutes=4), None, Hold(NOW - minutes(4))),
-    ("calm ends when it is above again", 6.0, firing(calm_minutes=4), None, Hold(None)),
-    ("calm begins anew after a break", 4.0, firing(calm_minutes=50, judged=minutes(6)), None, Hold(NOW)),
-    ("calm goes on when judging was slow", 4.0, firing(calm_minutes=5, judged=minutes(5)), None, Resolve(Ending.CALM)),
-    ("calm of five minutes is the end", 4.0, firing(calm_minutes=5), None, Resolve(Ending.CALM)),
-    ("too little volume is no calm", None, firing(), None, Nothing()),
-    ("too little volume does not end what is calm", None, firing(calm_minutes=50), None, Nothing()),
-    ("too little volume for a day is the end", None, firing(judged=FORGOTTEN_AFTER), None, Resolve(Ending.FORGOTTEN)),
-    ("after a warning the same is no news for an hour", 7.0, None, past(WARNING, 59), Nothing()),
+    ("it goes on as critical", 10.0, firing(CRITICAL), None, KeepFiring(None)),
+    ("critical never becomes a warning again", 6.0, firing(CRITICAL), None, KeepFiring(None)),
+    ("calm begins below the threshold", 4.0, firing(), None, KeepFiring(NOW)),
+    ("calm goes on", 4.0, firing(calm_minutes=4), None, KeepFiring(NOW - minutes(4))),
+    ("calm ends when it is above again", 6.0, firing(calm_minutes=4), None, KeepFiring(None)),
+    ("calm begins anew after a break", 4.0, firing(calm_minutes=50, judged=minutes(6)), None, KeepFiring(NOW)),
+    ("calm goes on when judging was slow", 4.0, firing(calm_minutes=5, judged=minutes(5)), None, Resolve()),
+    ("calm of five minutes is the end", 4.0, firing(calm_minutes=5), None, Resolve()),
+    ("too little volume is no calm", None, firing(), None, None),
+    ("too little volume does not end what is calm", None, firing(calm_minutes=50), None, None),
+    ("too little volume for a day is the end", None, firing(judged=STALE_AFTER), None, Resolve(stale=True)),
+    ("after a warning the same is no news for an hour", 7.0, None, past(WARNING, 59), None),
     ("after an hour it is news", 7.0, None, past(WARNING, 60), Fire(WARNING)),
     ("that it became worse is news at once", 10.0, None, past(WARNING, 1), Fire(CRITICAL)),
-    ("after critical critical is no news for an hour", 12.0, None, past(CRITICAL, 1), Nothing()),
-    ("after critical a warning is no news for an hour", 6.0, None, past(CRITICAL, 1), Nothing()),
+    ("after critical critical is no news for an hour", 12.0, None, past(CRITICAL, 1), None),
+    ("after critical a warning is no news for an hour", 6.0, None, past(CRITICAL, 1), None),
 ]
 
 
 @pytest.mark.parametrize(("value", "current", "last", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_what_follows_from_a_reading(
-    value: float | None, current: Firing | None, last: Past | None, expected: Decision
+    value: float | None, current: FiringAlert | None, last: ResolvedAlert | None, expected: Decision | None
 ) -> None:
     assert decide(RULE, reading(value), current, last, NOW) == expected
 
 
 def test_a_rule_with_one_threshold_knows_one_severity() -> None:
     critical = replace(RULE, warning=None, critical=10)
-    assert decide(critical, reading(9.99), None, None, NOW) == Nothing()
+    assert decide(critical, reading(9.99), None, None, NOW) is None
     assert decide(critical, reading(10), None, None, NOW) == Fire(CRITICAL)
     warning = replace(RULE, warning=5, critical=None)
     assert decide(warning, reading(100), None, None, NOW) == Fire(WARNING)
@@ -127,15 +125,15 @@ def test_a_rule_with_one_threshold_knows_one_severity() -> None:
 
 def test_an_alert_can_be_over_at_once_where_the_rule_says_so() -> None:
     rule = replace(RULE, resolve_after_minutes=0)
-    assert decide(rule, reading(0), firing(), None, NOW) == Resolve(Ending.CALM)
+    assert decide(rule, reading(0), firing(), None, NOW) == Resolve()
 
 
 @given(st.lists(st.tuples(st.one_of(st.none(), st.floats(0, 20)), st.floats(0.1, 90)), max_size=60))
 def test_whatever_comes_it_fires_before_it_escalates_or_ends_and_never_twice(
     story: list[tuple[float | None, float]],
 ) -> None:
-    current: Firing | None = None
-    last: Past | None = None
+    current: FiringAlert | None = None
+    last: ResolvedAlert | None = None
     now = NOW
     for value, pause in story:
         now += minutes(pause)
@@ -144,19 +142,19 @@ def test_whatever_comes_it_fires_before_it_escalates_or_ends_and_never_twice(
                 assert current is None
                 if last is not None and now - last.resolved_at < minutes(RULE.cool_down_minutes):
                     assert severity.exceeds(last.severity)
-                current = replace(firing(severity), started_at=now, judged_at=now)
+                current = replace(firing(severity), started_at=now, evaluated_at=now)
             case Escalate(severity):
                 assert current is not None
                 assert severity.exceeds(current.severity)
-                current = replace(current, severity=severity, judged_at=now, calm_since=None)
-            case Hold(calm_since):
+                current = replace(current, severity=severity, evaluated_at=now, keep_firing_since=None)
+            case KeepFiring(calm_since):
                 assert current is not None
-                current = replace(current, judged_at=now, calm_since=calm_since)
+                current = replace(current, evaluated_at=now, keep_firing_since=calm_since)
             case Resolve():
                 assert current is not None
-                last, current = Past(severity=current.severity, resolved_at=now), None
+                last, current = ResolvedAlert(severity=current.severity, resolved_at=now), None
         if current is None and last is None and value is not None:
-            assert value < RULE.least
+            assert value < RULE.min_threshold
 
 
 def test_a_severity_exceeds_only_those_before_it() -> None:
@@ -213,16 +211,13 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         SilenceRule(name="s"),
         MAIN,
         {"silent_minutes": 400, "events_before": 12345},
-        (
-            "Source main has brought nothing for 6.7 hours, after 12,345 events in the 24 hours before;"
-            " warning at 6 hours."
-        ),
+        ("No events of source main for 6.7 hours, after 12,345 in the 24 hours before; warning at 6 hours."),
     ),
     (
         SilenceRule(name="s"),
         MAIN,
         {"silent_minutes": 9 * 24 * 60},
-        "Source main has brought nothing for 9 days; warning at 6 hours.",
+        "No events of source main for 9 days; warning at 6 hours.",
     ),
     (
         AnnouncedRule(name="a"),
@@ -237,7 +232,7 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         VerificationRule(name="v"),
         MAIN,
         {"requests": 120, "usual": 1.5},
-        "120 requests to source main failed verification in 15 minutes, 1.5 would be usual; warning at 20.",
+        "120 requests to source main failed verification in 15 minutes (usual: 1.5); warning at 20.",
     ),
     (
         PendingAgeRule(name="p"),
@@ -255,20 +250,20 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         DeadReceiptsRule(name="d"),
         MAIN,
         {"receipts": 1, "last_receipt": str(uuid4())},
-        "1 receipt of source main set aside as dead in 60 minutes; warning at 1.",
+        "1 receipt of source main became dead in 60 minutes; warning at 1.",
     ),
     (
         ReconciledRule(name="r"),
         MAIN,
         {"events": 42, "last_receipt": str(uuid4())},
-        "Reconciliation brought in 42 events of source main that had been missing, in 60 minutes; warning at 1.",
+        "Reconciliation recovered 42 missing events of source main in 60 minutes; warning at 1.",
     ),
     (
         ReconciliationFailuresRule(name="k"),
         MAIN,
         {"failures": 3, "error": "MailChannels does not take the `api_key`."},
         (
-            "Asking the provider of source main what it could not deliver has failed 3 times in a row:"
+            "Fetching failed deliveries from the provider of source main failed 3 times in a row:"
             " MailChannels does not take the `api_key`; warning at 3."
         ),
     ),
@@ -285,7 +280,7 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         DeadDeliveriesRule(name="l"),
         Subject(name="01a2"),
         {"deliveries": 3, "subscription": "shop"},
-        "3 deliveries to subscription shop (01a2) ended as dead in 60 minutes; warning at 1.",
+        "3 deliveries to subscription shop (01a2) became dead in 60 minutes; warning at 1.",
     ),
     (
         SubscriptionDisabledRule(name="s", warning=1),
@@ -298,7 +293,7 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         Subject(),
         {"errors": 2, "first": "rules.yaml:3:4: alerts: expected a list, found 5"},
         (
-            "The rules file has 2 errors, and the rules before it stay in force:"
+            "The rules file has 2 errors, and the previous rules stay in force:"
             " rules.yaml:3:4: alerts: expected a list, found 5; warning at 1."
         ),
     ),
@@ -309,7 +304,7 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
 def test_an_alert_says_in_a_sentence_what_it_was_judged_by(
     rule: AlertRule, subject: Subject, numbers: Mapping[str, Number], sentence: str
 ) -> None:
-    assert summaries.firing(rule, Reading(subject=subject, value=1, numbers=numbers), WARNING) == sentence
+    assert kinds.summarize_firing(rule, Measurement(subject=subject, value=1, numbers=numbers), WARNING) == sentence
 
 
 def test_every_kind_of_rule_has_a_sentence() -> None:
@@ -317,14 +312,14 @@ def test_every_kind_of_rule_has_a_sentence() -> None:
 
 
 def test_the_end_of_an_alert_says_since_when_it_is_calm_or_why_it_is_not_judged_any_more() -> None:
-    calm = Reading(subject=MAIN, value=1, numbers={"percent": 1.0, "events": 10, "volume": 1000})
-    assert summaries.resolved(RULE, calm, Ending.CALM, NOW) == (
+    calm = Measurement(subject=MAIN, value=1, numbers={"percent": 1.0, "events": 10, "volume": 1000})
+    assert kinds.summarize_resolved(RULE, calm, below_since=NOW) == (
         "The bounce rate of source main is 1 % (10 of 1,000 in 60 minutes); below 5 % since 2026-01-01 12:00 UTC."
     )
     unknown = reading(None)
-    assert "too little to judge bounce-rate by for a day: source main" in summaries.resolved(
-        RULE, unknown, Ending.FORGOTTEN, None
+    assert "too little data to evaluate bounce-rate for a day: source main" in kinds.summarize_resolved(
+        RULE, unknown, below_since=None, stale=True
     )
-    back = Reading(subject=MAIN, value=0, numbers={"silent_minutes": 0, "events_before": 0})
-    assert summaries.resolved(SilenceRule(name="s"), back, Ending.CALM, NOW) == "Source main brings events again."
-    assert summaries.withdrawn("bounce-rate") == "The rule bounce-rate is not in force any more."
+    back = Measurement(subject=MAIN, value=0, numbers={"silent_minutes": 0, "events_before": 0})
+    assert kinds.summarize_resolved(SilenceRule(name="s"), back, below_since=NOW) == "Source main has events again."
+    assert kinds.summarize_withdrawn("bounce-rate") == "The rule bounce-rate is no longer in force."

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared import ids
-from shared.alerts import count_conditions
-from shared.alerts.count_conditions import AskedRefusals, AskedShare
+from shared.alerts.kinds import events, receipts
 from shared.counters import store as counts
+from shared.counters.model import Tally
 from shared.messages import rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STANDINGS
@@ -23,7 +23,7 @@ from shared.messages.store import NewEvent
 from shared.postgres import engine
 from shared.receipts import refusals
 from shared.receipts.refusals import Refusal
-from shared.rules.model import Tally, tallies
+from shared.rules.model import tallies
 from shared.sources import store as sources
 from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.support.threads import run_together
@@ -263,16 +263,16 @@ def test_old_counts_are_deleted(database):
     apply(database, receipts_of([[happening(1), happening(2, seconds_ago=6 * DAY)]])[0], EVERYTHING)
     with database.begin() as connection:
         counts.merge(connection, NOW)
-        assert counts.forget(connection, NOW) == 0
-        assert counts.forget(connection, NOW + timedelta(days=3)) == 1
+        assert counts.delete_expired(connection, NOW) == 0
+        assert counts.delete_expired(connection, NOW + timedelta(days=3)) == 1
     assert sum(counted(database).values()) == 1
 
 
 def test_a_long_window_begins_at_a_full_hour_because_older_counts_do(database):
     noon = datetime(2026, 1, 1, 12, 34, 56, tzinfo=UTC)
-    assert counts.begin(noon, 60) == datetime(2026, 1, 1, 11, 34, tzinfo=UTC)
-    assert counts.begin(noon, 120) == datetime(2026, 1, 1, 10, 34, tzinfo=UTC)
-    assert counts.begin(noon, 121) == datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
+    assert counts.window_start(noon, 60) == datetime(2026, 1, 1, 11, 34, tzinfo=UTC)
+    assert counts.window_start(noon, 120) == datetime(2026, 1, 1, 10, 34, tzinfo=UTC)
+    assert counts.window_start(noon, 121) == datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
 
 
 def test_what_crosses_no_threshold_is_not_even_read_but_for_what_fires(database):
@@ -280,19 +280,19 @@ def test_what_crosses_no_threshold_is_not_even_read_but_for_what_fires(database)
     with database.begin() as connection:
         sources.create(connection, slug="main", provider="cloudmailin", credentials=b"", settings={})
     apply(database, receipts_of([story])[0])
-    asked = AskedShare(
-        number=0,
-        since=NOW - timedelta(hours=1),
-        per="recipient_domain",
-        dimension="recipient_domain",
-        events=["bounced"],
-        volume=["bounced", "delivered"],
-        least_events=3,
-        least_percent=5,
-        firing=["d2.example", "gone.example"],
-    )
+    asked = {
+        "number": 0,
+        "since": NOW - timedelta(hours=1),
+        "per": "recipient_domain",
+        "dimension": "recipient_domain",
+        "events": ["bounced"],
+        "volume": ["bounced", "delivered"],
+        "min_events": 3,
+        "min_percent": 5,
+        "firing": ["d2.example", "gone.example"],
+    }
     with database.begin() as connection:
-        found = count_conditions.shares(connection, [asked])
+        found = events.find_shares(connection, [asked])
     assert [(share.subject, share.events, share.volume) for share in found] == [
         ("d0.example", 3, 3),
         ("d2.example", 2, 2),
@@ -330,11 +330,11 @@ class TestRefusals:
         earlier = (at + timedelta(minutes=1)).replace(second=0, microsecond=0)
         windows = [({}, 15), ({}, 2), ({"main": earlier}, 2), ({"other": earlier}, 2)]
         asked = [
-            AskedRefusals(number=number, since=NOW - timedelta(minutes=minutes), usual_until=usual_until)
+            {"number": number, "since": NOW - timedelta(minutes=minutes), "usual_until": usual_until}
             for number, (usual_until, minutes) in enumerate(windows)
         ]
         with database.begin() as connection:
-            found = count_conditions.refused(connection, asked, ["stale"])
+            found = receipts.find_refused(connection, asked, ["stale"])
         assert [tuple(one)[3:] for one in found] == [(7, 0), (0, 7), (0, 3), (0, 7)]
         assert {tuple(one)[1:3] for one in found} == {(made.id, "main")}
 
@@ -346,11 +346,11 @@ class TestRefusals:
         with database.begin() as connection:
             for _ in range(2):
                 counts.count_rejection(connection, made.id, ids.receipt_id(now), "stale")
-        asked = [AskedRefusals(number=0, since=now - timedelta(minutes=30), usual_until={})]
+        asked = [{"number": 0, "since": now - timedelta(minutes=30), "usual_until": {}}]
         for _ in range(2):
             self.count(database, now)
             with database.begin() as connection:
-                assert [one.requests for one in count_conditions.refused(connection, asked, ["stale"])] == [5]
+                assert [one.requests for one in receipts.find_refused(connection, asked, ["stale"])] == [5]
 
     def count(self, database: Engine, now: datetime) -> None:
         with database.begin() as connection:

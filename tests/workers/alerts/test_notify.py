@@ -16,12 +16,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from standardwebhooks import Webhook
 
 from shared.doorbell import TELL, Doorbell
 from shared.encryption import Vault, new_key
-from shared.notifications import channel_store as stored
 from shared.notifications import channels
 from shared.notifications import store as table
 from shared.notifications.channels import Kind
@@ -51,10 +50,10 @@ class NotificationEnv:
     ) -> str:
         """A channel, by default a webhook to the sink; its secret."""
         ctx = self.system.ctx
-        checked = channels.checked_url(kind, url or f"{self.sink.url}/{name}")
+        checked = channels.validate_url(kind, url or f"{self.sink.url}/{name}")
         with ctx.engine.begin() as connection:
-            made = channels.create(connection, ctx.vault, name=name, kind=kind, url=checked, least_severity=least)
-        return made.secret or ""
+            _, secret = channels.create(connection, ctx.vault, name=name, kind=kind, url=checked, min_severity=least)
+        return secret or ""
 
     def fire(self, subject: str = "main", **more: Any) -> UUID:
         return self.do(lambda connection: alerts.fire(connection, subject, **more))
@@ -71,7 +70,7 @@ class NotificationEnv:
 
     def send_due(self, ctx: WorkerContext | None = None) -> int:
         """What the clock has done every few seconds."""
-        return notify.tell_due(ctx or self.system.ctx, deadlines_seconds=SHORT)
+        return notify.send_due(ctx or self.system.ctx, deadlines_seconds=SHORT)
 
     def send_after_pause(self) -> int:
         """The same after all rests and delays have passed."""
@@ -94,9 +93,9 @@ class NotificationEnv:
     def messages(self, path: str = "/ops") -> list[dict[str, Any]]:
         return [request.json for request in self.sink.received if request.path == path]
 
-    def channel_row(self, name: str = "ops") -> stored.ChannelRow:
+    def channel_row(self, name: str = "ops") -> Row[Any]:
         with self.system.ctx.engine.begin() as connection:
-            row = stored.find(connection, name)
+            row = table.get_channel(connection, name)
         assert row is not None
         return row
 
@@ -366,7 +365,7 @@ def test_a_hanging_channel_holds_up_no_other(env: NotificationEnv) -> None:
         env.fire()
         one, other = env.system.ctx, env.system.add_worker()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(notify.tell_due, one)
+            waiting = pool.submit(notify.send_due, one)
             assert begun.wait(10)
             # What comes up while one worker waits is told by another, which does not touch what hangs.
             env.channel("ops")
@@ -389,7 +388,7 @@ def test_channels_that_hang_together_are_waited_for_together(env: NotificationEn
     for name in ("a", "b", "c", "d"):
         env.channel(name)
     env.fire()
-    assert notify.tell_due(env.system.ctx) == 4
+    assert notify.send_due(env.system.ctx) == 4
     assert sum((env.states(name) for name in "abcd"), Counter()) == {"sent": 4}
 
 
@@ -535,8 +534,8 @@ def test_a_bug_in_one_channel_is_its_own(env: NotificationEnv) -> None:
 def test_a_removed_channel_receives_nothing_more(env: NotificationEnv) -> None:
     env.channel()
     env.fire()
-    assert env.do(lambda connection: stored.delete(connection, "ops"))
-    assert not env.do(lambda connection: stored.delete(connection, "ops"))
+    assert env.do(lambda connection: table.delete_channel(connection, "ops"))
+    assert not env.do(lambda connection: table.delete_channel(connection, "ops"))
     env.channel()
     assert env.send_due() == 0
     assert env.states() == {"dead": 1}
@@ -548,7 +547,7 @@ def test_no_notice_is_left_over_by_a_channel_that_is_removed_meanwhile(env: Noti
     with ThreadPoolExecutor(1) as pool:
         with engine.begin() as connection:
             alerts.fire(connection)
-            removed = pool.submit(env.do, lambda other: stored.delete(other, "ops"))
+            removed = pool.submit(env.do, lambda other: table.delete_channel(other, "ops"))
             with pytest.raises(TimeoutError):
                 removed.result(0.3)
         assert removed.result(10)
@@ -574,7 +573,7 @@ from shared.encryption import Vault
 from shared.settings import Settings
 from tests.support.worker_env import RecordingNotifier, build_worker_context
 from workers.alerts import notify
-notify.tell_due(build_worker_context(sys.argv[1], Settings(), Vault([sys.argv[2]]), RecordingNotifier()))
+notify.send_due(build_worker_context(sys.argv[1], Settings(), Vault([sys.argv[2]]), RecordingNotifier()))
 """
 
 
@@ -638,7 +637,7 @@ def test_many_workers_send_everything_once(env: NotificationEnv) -> None:
 
     def work(ctx: WorkerContext) -> None:
         while not stop.is_set():
-            notify.tell_due(ctx)
+            notify.send_due(ctx)
 
     with ThreadPoolExecutor(len(contexts)) as pool:
         done = [pool.submit(work, ctx) for ctx in contexts]
@@ -727,7 +726,7 @@ def test_apprise_sends_mail(env: NotificationEnv, mail: MailSink) -> None:
     assert "ops@example.com" in message["To"]
     body = message.get_body(("plain", "html"))
     assert body is not None
-    assert "after 30 min; it could not be told while it lasted" in body.get_content()
+    assert "after 30 min; the channel could not be notified before" in body.get_content()
 
 
 def test_mail_that_is_refused_is_sent_again(env: NotificationEnv, mail: MailSink) -> None:
@@ -738,7 +737,7 @@ def test_mail_that_is_refused_is_sent_again(env: NotificationEnv, mail: MailSink
     env.send_due()
     assert env.states("mail") == {"pending": 1}
     error = str(env.channel_row("mail").last_error)
-    assert "mailto://•••• was not told" in error
+    assert "mailto://•••• failed" in error
     assert "very-secret" not in error
     mail.refusal = None
     env.send_after_pause()
@@ -751,9 +750,9 @@ def test_apprise_is_ended_when_its_time_is_up(env: NotificationEnv, behaviour: h
     env.channel("chat", url=env.sink.url.replace("http", "json") + "/chat?rto=600", kind=Kind.APPRISE)
     env.fire()
     env.sink.always = behaviour
-    notify.tell_due(env.system.ctx, deadlines_seconds={Kind.APPRISE: 3.0})
+    notify.send_due(env.system.ctx, deadlines_seconds={Kind.APPRISE: 3.0})
     assert env.states("chat") == {"pending": 1}
-    assert "was not told" in str(env.channel_row("chat").last_error)
+    assert "failed" in str(env.channel_row("chat").last_error)
 
 
 def test_apprise_that_is_not_installed_is_said_so(

@@ -1,0 +1,76 @@
+"""Alert kinds about subscriptions and their deliveries."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from shared.alerts import formatting
+from shared.alerts.kinds.base import Kind, Numbers, Snapshot, select
+from shared.alerts.policy import Measurement, Subject
+from shared.alerts.rules import DeadDeliveriesRule, SubscriptionDisabledRule
+from shared.counters.store import window_start
+from shared.vocabulary import AlertKind
+
+_DEAD = """
+SELECT s.id, s.name, s.tenant, count(*) AS deliveries
+FROM deliveries AS d JOIN subscriptions AS s ON s.id = d.subscription_id AND s.deleted_at IS NULL
+WHERE d.status = 'dead' AND d.dead_at >= %(since)s GROUP BY s.id
+"""
+
+_DISABLED = """
+SELECT id, name, tenant, state_reason FROM subscriptions WHERE state = 'disabled' AND deleted_at IS NULL
+"""
+
+
+class DeadDeliveries(Kind[DeadDeliveriesRule]):
+    """Deliveries to a subscription that became dead in the window, and still are."""
+
+    kind = AlertKind.DEAD_DELIVERIES
+    next_step = (
+        "Check the latest attempts with `tidings diagnose --delivery`. Once the endpoint is fixed, replay the "
+        "deliveries."
+    )
+    counted = "deliveries"
+
+    def measure(
+        self, snapshot: Snapshot, rules: Sequence[DeadDeliveriesRule]
+    ) -> Iterator[tuple[DeadDeliveriesRule, Measurement]]:
+        """Yield the number of dead deliveries of every subscription that has any."""
+        for rule in rules:
+            for row in select(snapshot.connection, _DEAD, since=window_start(snapshot.now, rule.window_minutes)):
+                yield rule, self.count(_subject(row), row.deliveries, subscription=row.name)
+
+    def summarize(self, rule: DeadDeliveriesRule, subject: Subject, numbers: Numbers) -> str:
+        """Return the number of dead deliveries."""
+        count = formatting.count(numbers["deliveries"], "delivery", "deliveries")
+        return f"{count} to {_words(subject, numbers)} became dead in {formatting.minutes(rule.window_minutes)}"
+
+
+class SubscriptionDisabled(Kind[SubscriptionDisabledRule]):
+    """A subscription that was disabled because its endpoint kept failing."""
+
+    kind = AlertKind.SUBSCRIPTION_DISABLED
+    next_step = "Fix the endpoint, resume the subscription, and recover the changes that it missed."
+    counted = "subscriptions"
+    resolved = "Subscription {} is no longer disabled."
+
+    def measure(
+        self, snapshot: Snapshot, rules: Sequence[SubscriptionDisabledRule]
+    ) -> Iterator[tuple[SubscriptionDisabledRule, Measurement]]:
+        """Yield a count of 1 for every disabled subscription."""
+        for row in select(snapshot.connection, _DISABLED):
+            for rule in rules:
+                yield rule, self.count(_subject(row), 1, subscription=row.name, reason=row.state_reason or "")
+
+    def summarize(self, rule: SubscriptionDisabledRule, subject: Subject, numbers: Numbers) -> str:  # noqa: ARG002
+        """Return why the subscription is disabled."""
+        return f"The {_words(subject, numbers)} is disabled: {numbers['reason']}"
+
+
+def _subject(row: Row[Any]) -> Subject:
+    return Subject(name=str(row.id), tenant=row.tenant)
+
+
+def _words(subject: Subject, numbers: Numbers) -> str:
+    return f"subscription {numbers['subscription']} ({subject.name})" if "subscription" in numbers else subject.name
