@@ -1,4 +1,4 @@
-"""The private door: everything that is known, for operators and applications, behind a key."""
+"""The JSON API for operators and applications, as a WSGI application."""
 
 import time
 from importlib import metadata
@@ -33,33 +33,34 @@ from api.resources import (
     subscriptions,
     suppressions,
 )
+from shared.http.request_body import BodyRequest
 
-_MOST_BODY_BYTES = 1024 * 1024
+_MAX_BODY_BYTES = 1024 * 1024
 
 _RESOURCES = {
-    "sources": (sources, "Who may post webhooks, and by which provider's rules."),
+    "sources": (sources, "Where webhooks come from, and how they are verified."),
     "receipts": (receipts, "Every request that was stored, byte for byte, and those that were refused."),
-    "messages": (messages, "What became of each message, for every recipient."),
-    "reports": (reports, "Why a message is where it is, and what to do next."),
-    "events": (events, "What the providers said, in our words."),
-    "changes": (changes, "The log that other applications follow."),
-    "subscriptions": (subscriptions, "Who is told of which changes, where, and how."),
-    "deliveries": (deliveries, "What became of every change for every subscriber."),
-    "reconciliation": (reconciliation, "What providers could not deliver, and having it sent again."),
-    "suppressions": (suppressions, "Addresses and domains that must not get mail, and why."),
-    "erasures": (erasures, "Erasing an address from everything that is kept."),
-    "alerts": (alerts, "What a person must be told, by which rules, and where."),
-    "jobs": (jobs, "Work that takes longer than an answer may."),
+    "messages": (messages, "The status of each message for every recipient."),
+    "reports": (reports, "Why a message has its status, and what to do next."),
+    "events": (events, "Normalized events of the providers."),
+    "changes": (changes, "The change log, for other applications."),
+    "subscriptions": (subscriptions, "Endpoints that receive changes as signed webhooks."),
+    "deliveries": (deliveries, "The webhooks that were sent to subscriptions, and their attempts."),
+    "reconciliation": (reconciliation, "Webhooks that providers could not deliver, and their recovery."),
+    "suppressions": (suppressions, "Recipients that must not get mail, and why."),
+    "erasures": (erasures, "Deletion of an address from all stored data."),
+    "alerts": (alerts, "Conditions that need attention, their rules and notification channels."),
+    "jobs": (jobs, "Work that takes longer than a request may."),
     "keys": (keys, "Keys to this API."),
     "audit": (audit, "Who changed what."),
     "overview": (overview, "Figures."),
 }
 
 _DESCRIPTION = """\
-What became of every email. Send `Authorization: Bearer <key>`. Times are RFC 3339 in UTC. Lists answer
-`{"items": [...], "next_cursor": ...}`: give `next_cursor` as `cursor` for the next page, until it is null; a page
-that reads much and finds little may be short. Errors are problem details (RFC 9457). `Server-Timing` says how many
-milliseconds an answer took here (W3C Server Timing)."""
+The status of every email. Send `Authorization: Bearer <key>`. Times are RFC 3339 in UTC. Lists return
+`{"items": [...], "next_cursor": ...}`: send `next_cursor` as `cursor` for the next page, until it is null. A page
+may be short although more follow. Errors are problem details (RFC 9457). `Server-Timing` is the time that the
+request took here, in milliseconds (W3C Server Timing)."""
 
 
 class _Documented(Api):  # type: ignore[misc]
@@ -77,10 +78,11 @@ class _Documented(Api):  # type: ignore[misc]
 
 
 def create_app(deps: Deps) -> Flask:
-    """The WSGI application of the API."""
+    """Return the WSGI application of the API."""
     app = Flask("api", static_folder=None)
+    app.request_class = BodyRequest
     app.json = Encoding(app)
-    app.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.url_map.converters["identifier"] = IdentifierConverter
     errors.register(app)
     overview.register(app, deps)
@@ -111,7 +113,7 @@ def create_app(deps: Deps) -> Flask:
 
 
 def _document(app: Flask, deps: Deps) -> dict[str, Any]:
-    """Add the resources to the application; return the document that describes them."""
+    """Add the resources to the application, and return the document that describes them."""
     options = {
         "info": {"description": _DESCRIPTION},
         "security": [{"key": []}],

@@ -1,13 +1,13 @@
-"""What the server runs: `api.asgi:app`. Everything the API needs is put together here, once."""
+"""The API's ASGI application, `api.asgi:app`. Everything that it needs is put together here."""
 
 from api.app import create_app
 from api.core.resource import Deps
-from api.streaming import sockets
-from api.streaming.door import READING_THREADS, Door
-from api.streaming.reader import LogReader
+from api.streaming.app import READING_THREADS, ApiApp
+from api.streaming.log_reader import LogReader
 from shared import logs, settings
-from shared.doorbell import Doorbell
+from shared.broker import TaskNotifier
 from shared.encryption import Vault
+from shared.file_limit import raise_file_limit
 from shared.postgres import engine
 
 _STATEMENT_TIMEOUT_MS = 10_000
@@ -16,9 +16,9 @@ _CONNECTIONS = 8
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
 logs.configure(configuration.log_level)
-sockets.allow_many()
+raise_file_limit()
 
-_doorbell = Doorbell(configuration.broker_url)
+_notifier = TaskNotifier(configuration.broker_url)
 _deps = Deps(
     settings=configuration,
     engine=engine.create(
@@ -28,9 +28,9 @@ _deps = Deps(
         statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
     ),
     vault=Vault(configuration.secret_keys),
-    doorbell=_doorbell,
+    notifier=_notifier,
 )
-# Of its own, so that neither those who listen nor those who ask ever wait for the others' connections.
+# An engine of its own, so that streams and requests never wait for each other's connections.
 _log = LogReader(
     engine.create(
         configuration.database_url,
@@ -40,4 +40,4 @@ _log = LogReader(
     )
 )
 
-app = Door(create_app(_deps), _log, at_the_end=_doorbell.close)
+app = ApiApp(create_app(_deps), _log, on_shutdown=_notifier.close)

@@ -1,4 +1,4 @@
-"""What commands work with: the database, the vault and the doorbell of the Tidings that is meant.
+"""What commands work with: the database, the vault and the notifier of the Tidings that is meant.
 
 It is the one that the settings name. Where they name none it is the one that `tidings up` runs with its data in
 `--data`: its ready file, kept there as `ready.json`, says where its servers are.
@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from cli.supervisor.data_dir import READY_FILE
 from shared import settings
 from shared.auth import audit as audit_log
-from shared.doorbell import DRAIN, Doorbell
+from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.settings import Settings, SettingsError
@@ -62,11 +62,11 @@ data_option = click.option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """What a command needs. Without a broker nothing is rung: the sweep finds the work within seconds."""
+    """What a command needs. Without a broker no worker is woken: the sweep finds the work within seconds."""
 
     engine: Engine
     secret_keys: Sequence[str]
-    doorbell: Doorbell | None
+    notifier: TaskNotifier | None
     settings: Settings
 
     @property
@@ -74,10 +74,10 @@ class Workbench:
         """What opens credentials. Raises SecretsError where no keys are known."""
         return Vault(self.secret_keys)
 
-    def ring(self, task: str = DRAIN) -> None:
+    def notify(self, task: str = PROCESS_RECEIPTS) -> None:
         """Tell the workers that there is something to do."""
-        if self.doorbell is not None:
-            self.doorbell.ring(task)
+        if self.notifier is not None:
+            self.notifier.notify(task)
 
 
 @contextmanager
@@ -85,16 +85,16 @@ def opened(data: Path) -> Iterator[Workbench]:
     """The workbench, until it is left. Raises SettingsError where no Tidings is found or its database is away."""
     configuration = _configuration(data)
     made = engine.create(configuration.database_url, application="command", pool_size=2)
-    doorbell = Doorbell(configuration.broker_url) if configuration.broker_url else None
+    notifier = TaskNotifier(configuration.broker_url) if configuration.broker_url else None
     try:
-        yield Workbench(engine=made, secret_keys=configuration.secret_keys, doorbell=doorbell, settings=configuration)
+        yield Workbench(engine=made, secret_keys=configuration.secret_keys, notifier=notifier, settings=configuration)
     except OperationalError as error:
         reason = " ".join(str(error.orig).split())
         raise SettingsError(f"The database cannot be reached, or did not answer: {reason}") from None
     finally:
         made.dispose()
-        if doorbell is not None:
-            doorbell.close()
+        if notifier is not None:
+            notifier.close()
 
 
 def _configuration(data: Path) -> Settings:

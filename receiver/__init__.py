@@ -1,1 +1,1 @@
-"""The public door: verify, keep the bytes, ring, answer."""
+"""The public endpoint: verifies, stores and acknowledges webhooks."""

@@ -59,3 +59,12 @@ class PayloadError(TidingsError):
 
 class CredentialsError(TidingsError):
     """Credentials or settings of a source that its provider's adapter cannot use."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, of the driver's where SQLAlchemy wraps it.
+
+    The lines that follow quote statements and values, which do not belong in logs.
+    """
+    cause = getattr(error, "orig", None) or error
+    return str(cause).partition("\n")[0]

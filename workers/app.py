@@ -7,15 +7,15 @@ from celery.signals import setup_logging, worker_init
 from kombu.entity import Queue
 
 from shared import logs, settings
-from shared.doorbell import ASK, DELIVER, JOBS, QUEUE, QUEUES, TELL, VERIFY
+from shared.broker import ASK_PROVIDERS, DELIVER, JOBS, QUEUE, QUEUES, SEND_NOTIFICATIONS, VERIFY
 from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
-from workers.bells import Bell
+from workers.coalescing import WakeUpTask
 
 _configuration = settings.read()
 _configuration.require("broker_url")
 
-app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"], task_cls=Bell)
+app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"], task_cls=WakeUpTask)
 app.conf.update(
     # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
     # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu
@@ -53,8 +53,8 @@ app.conf.update(
         "verify": {"task": VERIFY, "schedule": 5.0, "options": {"expires": 10}},
         "jobs": {"task": JOBS, "schedule": 5.0, "options": {"expires": 10}},
         "deliver": {"task": DELIVER, "schedule": 3.0, "options": {"expires": 10}},
-        "ask": {"task": ASK, "schedule": 5.0, "options": {"expires": 10}},
-        "tell": {"task": TELL, "schedule": 5.0, "options": {"expires": 10}},
+        "ask": {"task": ASK_PROVIDERS, "schedule": 5.0, "options": {"expires": 10}},
+        "tell": {"task": SEND_NOTIFICATIONS, "schedule": 5.0, "options": {"expires": 10}},
         "alerts": {"task": "tidings.judge_alerts", "schedule": 10.0, "options": {"expires": 20}},
         "soft bounces": {"task": "tidings.judge_soft_bounces", "schedule": 5.0, "options": {"expires": 10}},
         "expiry": {"task": "tidings.expire_suppressions", "schedule": 15.0, "options": {"expires": 30}},

@@ -6,7 +6,7 @@ from functools import cache
 from sqlalchemy import Engine
 
 from shared import settings
-from shared.doorbell import Doorbell
+from shared.broker import TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.postgres.connection import Plans
@@ -32,7 +32,7 @@ class WorkerContext:
     engine_sync_commit: Engine
     vault: Vault
     source_cache: SourceCache
-    doorbell: Doorbell
+    notifier: TaskNotifier
     hasher: RecipientHasher
     rules: RulesReloader
 
@@ -62,7 +62,7 @@ def build(configuration: Settings) -> WorkerContext:
         engine_sync_commit=engine_sync_commit,
         vault=vault,
         source_cache=SourceCache(vault),
-        doorbell=Doorbell(configuration.broker_url),
+        notifier=TaskNotifier(configuration.broker_url),
         hasher=hasher,
         rules=rules,
     )

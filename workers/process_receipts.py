@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from shared import backoff
-from shared.doorbell import DELIVER
+from shared.broker import DELIVER
 from shared.errors import PayloadError, TidingsError
 from shared.messages import store as state
 from shared.messages.store import Applied, NewEvent
@@ -87,7 +87,7 @@ def drain(ctx: WorkerContext, *, longest_run_seconds: float = _LONGEST_RUN_SECON
             return done
         _work(ctx, claimed, token, done)
         if time.monotonic() > until:
-            ctx.doorbell.ring()
+            ctx.notifier.notify()
             return done
 
 
@@ -149,7 +149,7 @@ def _finish_together(ctx: WorkerContext, batch: list[_Ready], token: UUID, done:
     except (*_UNWRITABLE, LeaseLostError) as error:
         if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
             raise  # the database is gone; the leases run out, and another try is made then
-        log.warning("a batch is worked on one by one", receipts=len(readable), error=_first_line(error))
+        log.warning("a batch is worked on one by one", receipts=len(readable), error=first_line(error))
         for ready in readable:
             _finish_alone(ctx, ready, token, done)
     for ready in batch:
@@ -175,9 +175,9 @@ def _finish_alone(ctx: WorkerContext, ready: _Ready, token: UUID, done: Drained)
         if isinstance(error, OperationalError | InterfaceError):
             if error.connection_invalidated:
                 raise
-            _wait_for_database(ctx, receipt, token, _first_line(error))
+            _wait_for_database(ctx, receipt, token, first_line(error))
         else:
-            _give_back(ctx, receipt, token, _first_line(error), done)
+            _give_back(ctx, receipt, token, first_line(error), done)
 
 
 def _wait_for_database(ctx: WorkerContext, receipt: Claimed, token: UUID, error: str) -> None:
@@ -218,7 +218,7 @@ def _write(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID, done: Drain
     done.receipts += len(batch)
     done.new_events += applied.new_events
     if applied.changes:
-        ctx.doorbell.ring(DELIVER)
+        ctx.notifier.notify(DELIVER)
 
 
 def _write_once(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID) -> Applied:
@@ -240,8 +240,3 @@ def _write_once(ctx: WorkerContext, batch: Sequence[_Ready], token: UUID) -> App
 def _engine(ctx: WorkerContext, batch: Sequence[_Ready]) -> Engine:
     is_small = sum(len(ready.rows) for ready in batch) <= _FEW_ROWS
     return ctx.engine_small_batches if is_small and not any(ready.claimed.reprocess for ready in batch) else ctx.engine
-
-
-def _first_line(error: Exception) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return str(cause).partition("\n")[0]

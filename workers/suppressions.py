@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from shared.doorbell import DELIVER
+from shared.broker import DELIVER
 from shared.suppression import soft_bounce_store, soft_bounces, store
 from workers.context import WorkerContext
 
@@ -34,7 +34,7 @@ def evaluate_soft_bounces(ctx: WorkerContext, now: datetime | None = None, *, ba
             break
     if changed:
         log.info("soft bounces evaluated", suppressions_changed=changed)
-        ctx.doorbell.ring(DELIVER)
+        ctx.notifier.notify(DELIVER)
     return changed
 
 
@@ -49,7 +49,7 @@ def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: i
             break
     if expired:
         log.info("suppressions expired", suppressions=expired)
-        ctx.doorbell.ring(DELIVER)
+        ctx.notifier.notify(DELIVER)
     return expired
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.signals import worker_shutting_down
 
-from shared.doorbell import ASK, DELIVER, DRAIN, JOBS, TELL, VERIFY
+from shared.broker import ASK_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, SEND_NOTIFICATIONS, VERIFY
 from workers import asking, context, maintenance, suppressions, sweep, verification
 from workers import process_receipts as draining
 from workers.alerts import evaluate, notify
@@ -18,7 +18,7 @@ from workers.jobs import runner as working
 _TELLING = ConcurrencyLimit(2)
 
 
-@app.task(name=DRAIN)
+@app.task(name=PROCESS_RECEIPTS)
 def drain() -> None:
     """Work on what is pending."""
     draining.drain(context.current())
@@ -44,13 +44,13 @@ def work_on_jobs() -> None:
     working.work(context.current())
 
 
-@app.task(name=ASK)
+@app.task(name=ASK_PROVIDERS)
 def ask() -> None:
     """Ask providers: get on with the jobs that need them, and with reconciling the sources that are due."""
     asking.ask_due(context.current())
 
 
-@app.task(name=TELL)
+@app.task(name=SEND_NOTIFICATIONS)
 def tell() -> None:
     """Tell people what they have yet to be told."""
     with _TELLING.taken() as is_mine:

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from shared import backoff
-from shared.doorbell import VERIFY
+from shared.broker import VERIFY
 from shared.errors import TidingsError, VerificationError
 from shared.http.client import OutboundError
 from shared.providers.webhooks.base import Request
@@ -39,10 +39,10 @@ def verify(ctx: WorkerContext) -> None:
             suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
         admitted = [_decide(ctx, suspect, fetched) for suspect in suspects]
         if any(admitted):
-            ctx.doorbell.ring()
+            ctx.notifier.notify()
         if len(suspects) < _BATCH:
             return
-    ctx.doorbell.ring(VERIFY)  # it is another task's turn
+    ctx.notifier.notify(VERIFY)  # it is another task's turn
 
 
 def _decide(ctx: WorkerContext, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:

@@ -11,9 +11,10 @@ from sqlalchemy import Engine
 
 from api.core.errors import ProblemError
 from api.core.rate_limit import Buckets, Verdict
-from api.streaming import handover
+from api.streaming import deferred
 from shared.auth import keys
 from shared.auth.keys import Caller, Scope
+from shared.http.wsgi import client_ip
 from shared.settings import Settings
 
 _FAILURES_PER_SECOND = 0.5
@@ -95,7 +96,7 @@ class Authenticator:
     def _count(self, caller: Caller) -> None:
         if not self._requests.rate:
             return
-        is_new = handover.of(request).again_after is None  # a view that is asked again answers the same request
+        is_new = deferred.of(request).again_after is None  # a view that is asked again answers the same request
         verdict = self._requests.take(caller.actor, time.monotonic(), cost=1 if is_new else 0)
         headers = self._limits(verdict)
 
@@ -120,8 +121,7 @@ class Authenticator:
 
     def _network(self) -> str:
         """Where the request came from; of IPv6 the network, because a host has as many addresses as it likes."""
-        chain, proxies = request.headers.get("X-Forwarded-For", "").split(","), self._settings.proxies
-        text = chain[-proxies].strip() if 0 < proxies <= len(chain) else request.remote_addr or ""
+        text = client_ip(request, self._settings.proxies)
         try:
             address = ip_address(text)
         except ValueError:

@@ -1,27 +1,29 @@
-"""Problem details (RFC 9457): every error of the API is one, says what is wrong, and nothing of the inside."""
+"""Errors of the API as problem details (RFC 9457). They say what is wrong, and nothing about the inside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 import structlog
 from flask import Flask, Response, request
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from shared.encryption import SecretsError
-from shared.errors import ConflictError, GoneError, InvalidFieldError, NotFoundError, TidingsError
+from shared.errors import ConflictError, GoneError, InvalidFieldError, NotFoundError, TidingsError, first_line
+from shared.http.errors import RETRY_AFTER_SECONDS, register_errors
+from shared.http.request_body import BodyFailure, RequestBodyError
 
 CONTENT_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = 5
+_RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 _SENTENCES = {
     404: "There is nothing at this path; GET /openapi.json lists the paths there are.",
     405: "This path does not answer to this method; Allow names those that it answers to.",
 }
-"""What is said instead of the framework's words."""
+"""Details that replace the framework's."""
 
 log = structlog.get_logger()
 
@@ -29,10 +31,7 @@ Errors = Mapping[str, Sequence[str]]
 
 
 class ProblemError(TidingsError):
-    """What the API answers instead of what was asked for. `errors` are sentences by the field they are about.
-
-    `extra` are members of the answer besides those of every problem.
-    """
+    """An error response. `errors` are messages by field, `extra` members besides those of every problem."""
 
     def __init__(
         self,
@@ -51,28 +50,19 @@ class ProblemError(TidingsError):
 
 
 def not_found(what: str) -> ProblemError:
-    """The answer where there is no such thing."""
+    """Return the problem for something that does not exist."""
     return ProblemError(404, f"There is no {what}.")
 
 
 def invalid(errors: Errors) -> ProblemError:
-    """The answer to values that cannot be used."""
+    """Return the problem for values that cannot be used."""
     detail = "; ".join(f"{field}: {' '.join(sentences)}" for field, sentences in errors.items())
     return ProblemError(422, detail, errors=errors)
 
 
 def register(app: Flask) -> None:
-    """Have every error of this application answered as a problem."""
-    app.register_error_handler(ProblemError, _answer)
-    app.register_error_handler(InvalidFieldError, lambda error: _answer(invalid({error.field: [str(error)]})))
-    app.register_error_handler(ConflictError, lambda error: _answer(ProblemError(409, str(error))))
-    app.register_error_handler(SecretsError, lambda error: _answer(ProblemError(409, str(error))))
-    app.register_error_handler(GoneError, lambda error: _answer(ProblemError(410, str(error))))
-    app.register_error_handler(NotFoundError, lambda error: _answer(ProblemError(404, str(error))))
-    app.register_error_handler(HTTPException, _of_http)
-    for unreachable in (OperationalError, InterfaceError, PoolTimeoutError):
-        app.register_error_handler(unreachable, _of_storage)
-    app.register_error_handler(Exception, _of_bug)
+    """Answer every error of this application with a problem."""
+    register_errors(app, _ERRORS, lambda row, error: row(error))
 
 
 def _answer(problem: ProblemError) -> Response:
@@ -108,7 +98,7 @@ def _too_large() -> str:
 
 
 def _by_field(messages: Mapping[str, Any]) -> Errors:
-    """Sentences by dotted field, from what the parser found in each part of the request."""
+    """Return messages by dotted field, from what the parser found in each part of the request."""
     found: dict[str, list[str]] = {}
 
     def collect(prefix: str, value: Any) -> None:
@@ -124,16 +114,38 @@ def _by_field(messages: Mapping[str, Any]) -> Errors:
 
 
 def _of_storage(error: Exception) -> Response:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    log.warning("storage unavailable", path=request.path, error=str(cause).partition("\n")[0])
-    problem = ProblemError(
-        503,
-        "The database cannot be reached, or took too long. Try again.",
-        headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
+    log.warning("storage unavailable", path=request.path, error=first_line(error))
+    return _answer(
+        ProblemError(503, "The database cannot be reached, or took too long. Try again.", headers=_RETRY_AFTER)
     )
-    return _answer(problem)
 
 
-def _of_bug(error: Exception) -> Response:
-    log.error("a request failed", method=request.method, path=request.path, exc_info=error)
-    return _answer(ProblemError(500, "Something failed here. The log has what it was."))
+def _of_body(error: RequestBodyError) -> Response:
+    match error.failure:
+        case BodyFailure.TOO_SLOW:
+            return _answer(ProblemError(408, str(error)))
+        case BodyFailure.TOO_MANY:
+            return _answer(ProblemError(503, str(error), headers=_RETRY_AFTER))
+        case BodyFailure.INCOMPLETE:
+            return _answer(ProblemError(400, str(error)))
+
+
+def _of_bug(_error: Exception) -> Response:
+    return _answer(ProblemError(500, "The request failed because of a bug; the log has the details."))
+
+
+_ERRORS: Mapping[type[Exception], Callable[[Any], Response]] = {
+    ProblemError: _answer,
+    InvalidFieldError: lambda error: _answer(invalid({error.field: [str(error)]})),
+    NotFoundError: lambda error: _answer(ProblemError(404, str(error))),
+    ConflictError: lambda error: _answer(ProblemError(409, str(error))),
+    SecretsError: lambda error: _answer(ProblemError(409, str(error))),
+    GoneError: lambda error: _answer(ProblemError(410, str(error))),
+    RequestBodyError: _of_body,
+    HTTPException: _of_http,
+    OperationalError: _of_storage,
+    InterfaceError: _of_storage,
+    PoolTimeoutError: _of_storage,
+    Exception: _of_bug,
+}
+"""How each class of exception is answered."""

@@ -22,7 +22,7 @@ from api.core.auth import Authenticator, TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
 from shared.auth import audit
 from shared.auth.keys import Caller, Scope
-from shared.doorbell import Doorbell
+from shared.broker import TaskNotifier
 from shared.encryption import Vault
 from shared.settings import Settings
 from shared.suppression import recipient_hashes
@@ -39,7 +39,7 @@ class Deps:
     settings: Settings
     engine: Engine
     vault: Vault
-    doorbell: Doorbell
+    notifier: TaskNotifier
 
     @cached_property
     def reading(self) -> Engine:

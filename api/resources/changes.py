@@ -14,8 +14,8 @@ from api.resources import change_queries
 from api.resources.change_queries import FilterQuery, Gone
 from api.resources.events import Event
 from api.resources.stream import Stream
-from api.streaming import handover
-from api.streaming.handover import Wait
+from api.streaming import deferred
+from api.streaming.deferred import Wait
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 
@@ -101,7 +101,7 @@ class Changes(Resource):
         A page that reads much and finds little may be empty although more follows: its `next_cursor` has moved on.
         """
         wanted = change_queries.wanted(query, self.own_tenant(query.get("tenant")))
-        loop = handover.of(request)
+        loop = deferred.of(request)
         try:
             with self.deps.engine.begin() as connection:
                 reading = change_log.read(
@@ -113,7 +113,7 @@ class Changes(Resource):
         if not items and query["wait"]:
             if loop.is_full:  # an empty page at once would be asked for again at once
                 raise change_queries.full()
-            loop.left = Wait(wanted=wanted, after=reading.next, seconds=query["wait"])
+            loop.action = Wait(wanted=wanted, after=reading.next, seconds=query["wait"])
         page = {"items": items, "next_cursor": change_payload.identifier(reading.next)}
         return Response(msgspec.json.encode(page), mimetype="application/json")
 

@@ -13,9 +13,9 @@ from api.core.fields import PageQuery, page_of
 from api.core.resource import Resource, answers, takes
 from api.resources.delivery_fields import Attempt, Delivery, DeliveryQuery, Replay, WholeDelivery
 from api.resources.jobs import Job, queued
+from shared.broker import DELIVER, JOBS
 from shared.deliveries import explain, jobs, queries
 from shared.deliveries.queries import DeliveryFilters
-from shared.doorbell import DELIVER, JOBS
 from shared.jobs.store import Job as JobRow
 
 
@@ -73,7 +73,7 @@ class Replays(_Resource):
             )
             self.audit(connection, "job.asked", f"job:{job_id}", **filters, dry_run=dry_run, kind=jobs.REPLAY)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 
@@ -125,7 +125,7 @@ class OneReplay(_Resource):
             explain.replay(connection, delivery, datetime.now(UTC))
             self.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
             shown = explain.render(self.find(connection, delivery_id))
-        self.deps.doorbell.ring(DELIVER)
+        self.deps.notifier.notify(DELIVER)
         return shown, 202
 
 

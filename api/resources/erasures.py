@@ -9,7 +9,7 @@ from api.core.fields import Strict, asked
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
 from shared.auth.keys import Scope
-from shared.doorbell import JOBS
+from shared.broker import JOBS
 from shared.erasure.matching import parse_address
 from shared.jobs.store import Job as JobRow
 from shared.suppression import jobs as suppression_jobs
@@ -57,7 +57,7 @@ class Erasures(Resource):
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 

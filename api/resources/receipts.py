@@ -180,7 +180,7 @@ class ReceiptReprocessing(Resource):
             if not queued:
                 raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
-        self.deps.doorbell.ring()
+        self.deps.notifier.notify()
         return {"queued": queued}, 202
 
     def _difference(self, receipt_id: UUID) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from api.core.errors import not_found
 from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, number, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
-from shared.doorbell import ASK, JOBS
+from shared.broker import ASK_PROVIDERS, JOBS
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
 from shared.providers.api.base import Span
@@ -154,8 +154,8 @@ class _Asking(Resource):
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(ASK)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(ASK_PROVIDERS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 

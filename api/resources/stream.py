@@ -10,8 +10,8 @@ from api.core.auth import TenantAccess
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import change_queries
 from api.resources.change_queries import FilterQuery, Gone
-from api.streaming import frames, handover
-from api.streaming.handover import Follow, Sight
+from api.streaming import deferred, sse
+from api.streaming.deferred import Follow, View
 from shared.changes import log as change_log
 
 
@@ -39,7 +39,7 @@ class Stream(Resource):
 
     @takes(StreamHeaders, location="headers")
     @takes(StreamQuery, location="query")
-    @answers(200, {"type": "string"}, content_type=frames.CONTENT_TYPE)
+    @answers(200, {"type": "string"}, content_type=sse.CONTENT_TYPE)
     @also_answers(410, schema=Gone, content_type=errors.CONTENT_TYPE, description=change_queries.GONE)
     def get(self, headers: dict[str, Any], query: dict[str, Any]) -> Response:
         """Follow the log: one server-sent event for each change.
@@ -48,7 +48,7 @@ class Stream(Resource):
         Whoever is too slow, or connected to a process that stops, is cut off, and goes on with `Last-Event-ID`.
         """
         given = headers.get("last_event_id") or query.get("cursor")
-        room = handover.of(request)
+        room = deferred.of(request)
         if room.is_full:
             raise change_queries.full()
         try:
@@ -61,9 +61,9 @@ class Stream(Resource):
         except change_log.GoneError as error:
             raise change_queries.gone(error) from None
         if request.method == "GET":
-            sight = Sight(
+            view = View(
                 wanted=change_queries.wanted(query, self.own_tenant(query.get("tenant"))), tenant=self.caller.tenant
             )
-            is_admitted = self.gate.later(self.caller)
-            room.left = Follow(sight=sight, after=after, caller=self.caller, is_admitted=is_admitted)
-        return Response(frames.beginning(after), content_type=frames.CONTENT_TYPE, headers=frames.HEADERS)
+            is_authorized = self.gate.later(self.caller)
+            room.action = Follow(view=view, after=after, caller=self.caller, is_authorized=is_authorized)
+        return Response(sse.beginning(after), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)

@@ -21,9 +21,9 @@ from api.resources.subscription_fields import (
     SubscriptionQuery,
     SubscriptionWithSecret,
 )
+from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs, test_delivery
 from shared.deliveries.test_delivery import BusyError
-from shared.doorbell import DELIVER, JOBS
 from shared.egress import captures
 from shared.jobs.store import Job as JobRow
 from shared.subscriptions import service, store, view
@@ -139,7 +139,7 @@ class OneSubscription(_Resource):
             row = _found(row, subscription_id)
             self.audit_change(connection, "removed", row)
             jobs.request_abandonment(connection, row, asked_by=self.caller.name, now=now)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
 
 
 class SecretRotation(_Resource):
@@ -203,7 +203,7 @@ class Resumption(_Resource):
             row = _found(row, subscription_id)
             self.audit_change(connection, "resumed", row)
             answer = self.render(connection, row)
-        self.deps.doorbell.ring(DELIVER)
+        self.deps.notifier.notify(DELIVER)
         return answer
 
 
@@ -249,7 +249,7 @@ class Recoveries(_Resource):
             job_id = jobs.request_recovery(connection, row, asked_by=self.caller.name, now=now, **body)
             self.audit_change(connection, "recovery_asked", row, job=job_id, **body)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 

@@ -17,7 +17,7 @@ from api.core.resource import Resource, answers, describes, takes
 from api.resources.jobs import Job, queued
 from shared import targets
 from shared.addresses import normalize
-from shared.doorbell import JOBS
+from shared.broker import JOBS
 from shared.errors import InvalidFieldError
 from shared.jobs.store import Job as JobRow
 from shared.suppression import csv_files
@@ -159,7 +159,7 @@ class Imports(Resource):
                 raise invalid({"body": [str(error)]}) from None
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 
@@ -198,7 +198,7 @@ class Exports(Resource):
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
             answer = queued(connection, job_id)
-        self.deps.doorbell.ring(JOBS)
+        self.deps.notifier.notify(JOBS)
         return answer
 
 

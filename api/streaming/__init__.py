@@ -1,1 +1,1 @@
-"""What lasts longer than an answer may: waiting for changes, and streams of them, on the event loop of the process."""
+"""Responses that take longer than a thread may wait: long polls and event streams, on the event loop."""

@@ -36,7 +36,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
             unit="requests/s",
             tidings=rates["tidings"],
             usual=rates["usual"],
-            at_least_times=5,
+            at_least_times=4,
         ),
         Figure(
             what="p99 of the answer while accepting that",

@@ -12,7 +12,7 @@ from bench.plan import Plan
 from bench.sides import Side, Tidings, Usual
 from bench.stage import Stage
 from bench.usual.deliveries import deliver_change
-from shared.doorbell import DELIVER, Doorbell
+from shared.broker import DELIVER, TaskNotifier
 
 _RATE: Final = 200
 _P99_MS: Final = 500.0
@@ -70,7 +70,7 @@ def _with_and_without(side: Tidings, plan: Plan) -> tuple[list[float], list[floa
 
 
 def _tidings(side: Tidings, deliveries: int, *, hanging: bool = False) -> float:
-    bell = Doorbell(side.place.broker_url)
+    bell = TaskNotifier(side.place.broker_url)
     try:
         return _timed(side, "deliverer", deliveries, lambda _logged, _tags: _ring(bell), hanging=hanging)
     finally:
@@ -109,7 +109,7 @@ def _timed(side: Side, process: str, deliveries: int, kick: Kick, *, hanging: bo
 def _latencies(side: Tidings, seconds: float) -> list[float]:
     """Milliseconds from logging a change to the arrival of its only delivery, each change in its own transaction."""
     audience = Audience(side)
-    bell = Doorbell(side.place.broker_url)
+    bell = TaskNotifier(side.place.broker_url)
     try:
         with side.connect() as connection:
             audience.gather(connection)
@@ -123,7 +123,7 @@ def _latencies(side: Tidings, seconds: float) -> list[float]:
                 time.sleep(max(0.0, begin + number / _RATE - time.perf_counter()))
                 ((transaction, id_, at),) = audience.log(connection, [f"one-{number % SUBSCRIPTIONS}"])
                 logged_at[f"{transaction}-{id_}"] = at
-                bell.ring(DELIVER)
+                bell.notify(DELIVER)
             arrived = audience.wait_for(len(logged_at), _PATIENCE_SECONDS)
             return [1000 * (at - logged_at[name]) for name, at in arrived]
     finally:
@@ -131,6 +131,6 @@ def _latencies(side: Tidings, seconds: float) -> list[float]:
         side.processes.stop()
 
 
-def _ring(bell: Doorbell) -> None:
+def _ring(bell: TaskNotifier) -> None:
     """Until the deliverer has connected to the broker, the bell waits there for it."""
-    bell.ring(DELIVER)
+    bell.notify(DELIVER)

@@ -15,11 +15,11 @@ from cli.context import Workbench
 from cli.formatting import deliveries as formatting_deliveries
 from cli.formatting import pages
 from cli.options import MOMENT, OneOf
+from shared.broker import DELIVER
 from shared.deliveries import explain, queries
 from shared.deliveries import jobs as delivery_jobs
 from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.queries import DeliveryFilters
-from shared.doorbell import DELIVER
 from shared.errors import TidingsError
 
 _ATTEMPTS_SHOWN = 20
@@ -139,7 +139,7 @@ def _replay(bench: Workbench, delivery_ids: tuple[UUID, ...]) -> None:
             delivery = _find(connection, delivery_id)
             explain.replay(connection, delivery, datetime.now(UTC))
             context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
-    bench.ring(DELIVER)
+    bench.notify(DELIVER)
     click.echo("Replaying the delivery." if len(delivery_ids) == 1 else f"Replaying {len(delivery_ids)} deliveries.")
 
 
@@ -152,7 +152,7 @@ def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes
             return
         click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
     job = jobs.work(console, bench, _ask(bench, filters, dry_run=False))
-    bench.ring(DELIVER)
+    bench.notify(DELIVER)
     jobs.finish(console, job)
 
 

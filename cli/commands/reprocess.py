@@ -108,7 +108,7 @@ def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
         with bench.engine.begin() as connection:
             queued += reprocessing.queue(connection, batch)
             context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
-        bench.ring()
+        bench.notify()
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if queued < len(chosen):
         with bench.engine.begin() as connection:

@@ -16,10 +16,10 @@ from cli.commands import jobs, subscription_options
 from cli.context import Workbench
 from cli.formatting import pages
 from cli.options import MOMENT, OneOf
+from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
 from shared.deliveries import test_delivery
 from shared.deliveries.policy import AttemptStatus
-from shared.doorbell import DELIVER, JOBS
 from shared.errors import TidingsError
 from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import service, store, view
@@ -132,7 +132,7 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
             )
             differences = view.difference(before, _found(row, subscription_id))
             context.audit(connection, "subscription.changed", f"subscription:{subscription_id}", **differences)
-        bench.ring(DELIVER)
+        bench.notify(DELIVER)
     click.echo(f"Changed: {', '.join(sorted(differences))}." if differences else "Nothing changed.")
 
 
@@ -159,7 +159,7 @@ def resume(subscription_id: UUID, data: Path) -> None:
             before = _find(connection, subscription_id)
             service.resume(connection, subscription_id, tenant=None, now=datetime.now(UTC))
             context.audit(connection, "subscription.resumed", f"subscription:{subscription_id}")
-        bench.ring(DELIVER)
+        bench.notify(DELIVER)
     click.echo("It is active.")
     if before.state == SubscriptionState.DISABLED:
         since = f"{before.state_since:%Y-%m-%dT%H:%M:%SZ}"
@@ -228,7 +228,7 @@ def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
             row = _found(service.delete(connection, subscription_id, tenant=None, now=now), subscription_id)
             delivery_jobs.request_abandonment(connection, row, asked_by=context.person(), now=now)
             context.audit(connection, "subscription.removed", f"subscription:{subscription_id}")
-        bench.ring(JOBS)
+        bench.notify(JOBS)
     click.echo(f"The subscription {subscription_id} was removed.")
 
 
@@ -263,7 +263,7 @@ def recover(
                 return
             click.confirm(f"Deliver {counted.report['to_deliver']} changes?", abort=True)
         job = jobs.work(console, bench, _ask_recovery(bench, subscription_id, dry_run=False, **options))
-        bench.ring(DELIVER)
+        bench.notify(DELIVER)
     jobs.finish(console, job)
 
 

@@ -13,7 +13,7 @@ from cli.commands import jobs
 from cli.context import Workbench
 from cli.options import OneOf
 from shared import targets
-from shared.doorbell import JOBS
+from shared.broker import JOBS
 from shared.erasure.matching import parse_address
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import recipient_hashes
@@ -150,7 +150,7 @@ def _run(bench: Workbench, job_id: UUID, *, no_wait: bool) -> None:
     """Run a job in this process and print its result, or leave it to the workers."""
     console = context.console()
     if no_wait:
-        bench.ring(JOBS)
+        bench.notify(JOBS)
         console.print(f"The job is queued; `tidings jobs wait {job_id}` waits for it.", highlight=False)
         return
     jobs.finish(console, jobs.work(console, bench, job_id))

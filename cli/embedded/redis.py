@@ -19,7 +19,7 @@ bind 127.0.0.1
 port {port}
 requirepass {password}
 dir "{directory}"
-# What it holds is disposable: PostgreSQL is the queue, this is the doorbell.
+# What it holds is disposable: PostgreSQL is the queue, this carries only wake-ups.
 save ""
 appendonly no
 # An eviction would take whole queues with it.

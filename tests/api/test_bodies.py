@@ -3,16 +3,16 @@
 import asyncio
 import select
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from werkzeug.exceptions import ClientDisconnected
 
-from api.core.errors import ProblemError
-from api.streaming.bodies import Bodies, Bounds
+from api.streaming.wsgi import BODY_LIMITS
 from shared.auth.keys import Scope, create_key
+from shared.http.request_body import BodyFailure, BodyLimits, RequestBodyBudget, RequestBodyError
 from tests.support.api_server import Served, served
 from tests.support.databases import DatabaseServer
 from tests.support.servers import PATIENCE_SECONDS
@@ -128,7 +128,7 @@ def test_slow_bodies_hold_no_thread_and_no_connection(kept: House, api: Served, 
 
 
 def test_of_large_bodies_only_a_few_are_read_at_once(api: Served, clients: ExitStack) -> None:
-    slow = [begin(api, clients, b"address\n", length=LARGE) for _ in range(Bounds().most_large + 1)]
+    slow = [begin(api, clients, b"address\n", length=LARGE) for _ in range((BODY_LIMITS.max_streams or 0) + 1)]
     answered, _, _ = select.select(slow, [], [], PATIENCE_SECONDS)
     (answer,) = [client.recv(1000) for client in answered]
     assert answer.startswith(b"HTTP/1.1 503")
@@ -139,6 +139,15 @@ def test_of_large_bodies_only_a_few_are_read_at_once(api: Served, clients: ExitS
         client.close()
     while not is_taken(api, clients, lines(LARGE)):
         pass  # until it was noticed that they have gone
+
+
+def test_a_chunked_body_over_the_limit_is_refused_and_not_cut_off(api: Served, clients: ExitStack) -> None:
+    client = clients.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE_SECONDS))
+    head = f"POST /v1/sources HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+    client.sendall(f"{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    body = b'{"slug": "s"' + b" " * (1 << 20) + b"}"
+    client.sendall(b"%x\r\n%b\r\n" % (len(body), body))
+    assert client.recv(1000).startswith(b"HTTP/1.1 413")
 
 
 def is_taken(api: Served, clients: ExitStack, body: bytes) -> bool:
@@ -165,10 +174,13 @@ def test_while_all_threads_are_busy_the_process_says_that_it_is_alive(
         assert api.call("GET", "/healthz")[0].status == 200
 
 
+LIMITS = replace(BODY_LIMITS, small_bytes=10)
+
+
 def read(
-    bounds: Bounds, *messages: dict[str, Any], length: int | None = None, of: Bodies | None = None
+    limits: BodyLimits, *messages: dict[str, Any], length: int | None = None, budget: RequestBodyBudget | None = None
 ) -> tuple[bytes, int]:
-    """What an application reads of a body that comes like this and then no more; and how much of it was held."""
+    """What an application reads of a body that arrives like this and then stops; and how much of it was held."""
 
     async def serve() -> tuple[bytes, int]:
         coming = iter(messages)
@@ -180,14 +192,20 @@ def read(
             return message or {}
 
         headers = [(b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)]
-        bodies = of or Bodies(bounds)
-        body = await bodies.begin({"headers": headers}, receive)
+        body = await (budget or RequestBodyBudget(limits)).open({"headers": headers}, receive)
         try:
-            return await asyncio.to_thread(lambda: body.stream.read() or b""), body.held
+            return await asyncio.to_thread(lambda: body.input.read() or b""), body.held_bytes
         finally:
-            bodies.end(body)
+            body.close()
 
     return asyncio.run(serve())
+
+
+def failure(*arguments: Any, **options: Any) -> BodyFailure:
+    """Why a body cannot be read."""
+    with pytest.raises(RequestBodyError) as caught:
+        read(*arguments, **options)
+    return caught.value.failure
 
 
 def piece(content: bytes, *, more: bool = True) -> dict[str, Any]:
@@ -198,52 +216,46 @@ GONE = {"type": "http.disconnect"}
 
 
 class TestABody:
-    quick = Bounds(small_bytes=10, grace_seconds=0.01)
+    quick = replace(LIMITS, grace_seconds=0.01)
 
     def test_is_what_was_sent(self) -> None:
-        assert read(Bounds(), piece(b"ab"), piece(b""), piece(b"cd", more=False)) == (b"abcd", 4)
-        assert read(Bounds(), piece(b"abcd", more=False), length=4) == (b"abcd", 4)
+        assert read(BODY_LIMITS, piece(b"ab"), piece(b""), piece(b"cd", more=False)) == (b"abcd", 4)
+        assert read(BODY_LIMITS, piece(b"abcd", more=False), length=4) == (b"abcd", 4)
 
-    def test_whose_length_is_not_told_is_held_as_far_as_it_is_small(self) -> None:
-        content, held = read(Bounds(small_bytes=10), *[piece(b"abcd")] * 20, piece(b"", more=False))
+    def test_of_unknown_length_is_held_as_far_as_it_is_small(self) -> None:
+        content, held = read(LIMITS, *[piece(b"abcd")] * 20, piece(b"", more=False))
         assert len(content) == 80
         assert held == 12
 
     @pytest.mark.parametrize("length", [None, 5, 50])
-    def test_that_stops_coming_has_taken_too_long(self, length: int | None) -> None:
-        with pytest.raises(ProblemError) as caught:
-            read(self.quick, piece(b"abcd"), length=length)
-        assert caught.value.status == 408
+    def test_that_stops_arriving_is_too_slow(self, length: int | None) -> None:
+        assert failure(self.quick, piece(b"abcd"), length=length) is BodyFailure.TOO_SLOW
 
-    def test_that_trickles_has_taken_too_long(self) -> None:
-        bounds = Bounds(grace_seconds=0.01, bytes_per_second=10_000)
+    def test_that_trickles_is_too_slow(self) -> None:
+        limits = replace(BODY_LIMITS, grace_seconds=0.01, bytes_per_second=10_000)
 
         async def trickle() -> dict[str, Any]:
             await asyncio.sleep(0.005)
             return piece(b"a")
 
-        with pytest.raises(ProblemError) as caught:
-            asyncio.run(_read_all(Bodies(bounds), trickle))
-        assert caught.value.status == 408
+        async def read_all() -> bytes:
+            scope = {"headers": [(b"transfer-encoding", b"chunked")]}
+            body = await RequestBodyBudget(limits).open(scope, trickle)
+            return body.input.read()
+
+        with pytest.raises(RequestBodyError) as caught:
+            asyncio.run(read_all())
+        assert caught.value.failure is BodyFailure.TOO_SLOW
 
     @pytest.mark.parametrize("length", [None, 5, 50])
-    def test_whose_sender_has_gone_is_none(self, length: int | None) -> None:
-        with pytest.raises(ClientDisconnected):
-            read(Bounds(small_bytes=10), piece(b"abcd"), GONE, length=length)
+    def test_whose_sender_has_gone_is_incomplete(self, length: int | None) -> None:
+        assert failure(LIMITS, piece(b"abcd"), GONE, length=length) is BodyFailure.INCOMPLETE
 
     @pytest.mark.parametrize("length", [5, 50])
-    def test_that_is_shorter_than_was_said_is_none(self, length: int) -> None:
-        with pytest.raises(ClientDisconnected):
-            read(Bounds(small_bytes=10), piece(b"abcd", more=False), length=length)
+    def test_that_is_shorter_than_announced_is_incomplete(self, length: int) -> None:
+        assert failure(LIMITS, piece(b"abcd", more=False), length=length) is BodyFailure.INCOMPLETE
 
     def test_is_not_held_where_too_many_are(self) -> None:
-        bodies = Bodies(Bounds(most_held_bytes=5))
-        with pytest.raises(ProblemError) as caught:
-            read(Bounds(), piece(b"abcd"), piece(b"ef", more=False), of=bodies)
-        assert caught.value.status == 503
-        assert read(Bounds(), piece(b"abcd", more=False), of=bodies) == (b"abcd", 4)
-
-
-async def _read_all(bodies: Bodies, receive: Callable[[], Awaitable[dict[str, Any]]]) -> bytes:
-    body = await bodies.begin({"headers": [(b"transfer-encoding", b"chunked")]}, receive)
-    return body.stream.read() or b""
+        budget = RequestBodyBudget(replace(BODY_LIMITS, max_held_bytes=5))
+        assert failure(BODY_LIMITS, piece(b"abcd"), piece(b"ef", more=False), budget=budget) is BodyFailure.TOO_MANY
+        assert read(BODY_LIMITS, piece(b"abcd", more=False), budget=budget) == (b"abcd", 4)

@@ -138,7 +138,7 @@ def test_a_repetition_is_answered_with_409_while_the_first_is_in_progress(system
 
     def first() -> None:
         deps = Deps(
-            settings=Settings(admin_key=ADMIN_KEY), engine=system.engine, vault=system.vault, doorbell=system.notifier
+            settings=Settings(admin_key=ADMIN_KEY), engine=system.engine, vault=system.vault, notifier=system.notifier
         )
         client = create_app(deps).test_client()
         headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "k-1"}

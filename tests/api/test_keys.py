@@ -157,7 +157,7 @@ def test_an_empty_admin_key_opens_nothing(system: System) -> None:
     from api.core.resource import Deps
     from shared.settings import Settings
 
-    deps = Deps(settings=Settings(admin_key=""), engine=system.engine, vault=system.vault, doorbell=system.notifier)
+    deps = Deps(settings=Settings(admin_key=""), engine=system.engine, vault=system.vault, notifier=system.notifier)
     answer = create_app(deps).test_client().get("/v1/sources", headers={"Authorization": "Bearer "})
     assert answer.status_code == 401
 

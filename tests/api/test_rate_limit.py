@@ -18,7 +18,7 @@ PATH = "/v1/keys"
 def client_of(system: System, **settings: object) -> FlaskClient:
     configured = Settings(**{"admin_key": ADMIN_KEY, "api_rate": 0.01, "api_burst": 3, **settings})  # type: ignore[arg-type]
     return create_app(
-        Deps(settings=configured, engine=system.engine, vault=system.vault, doorbell=system.notifier)
+        Deps(settings=configured, engine=system.engine, vault=system.vault, notifier=system.notifier)
     ).test_client()
 
 

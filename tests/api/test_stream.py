@@ -17,10 +17,10 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.core.resource import Deps
-from api.streaming.audience import Patience
-from api.streaming.door import Door
-from api.streaming.reader import LogReader
-from api.streaming.tail import Pace
+from api.streaming.app import ApiApp
+from api.streaming.connections import ConnectionLimits
+from api.streaming.live_log import PollingTimes
+from api.streaming.log_reader import LogReader
 from cli import embedded
 from shared.auth import keys
 from shared.auth.keys import Scope
@@ -33,7 +33,7 @@ from tests.support.system import ADMIN_KEY, BEGIN, System, mailchannels_event, o
 
 ANN, BOB = "ann@example.net", "bob@example.org"
 INSERT = "INSERT INTO state_changes (type, source_id, recipient) VALUES (%(type)s, 1, %(recipient)s)"
-QUICK = Pace(look_seconds=0.01, recover_seconds=0.05)
+QUICK = PollingTimes(poll_seconds=0.01, retry_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -391,22 +391,22 @@ class TestFlaskBehindTheLoop:
                 take_until(client, b"alive")
 
 
-class TestWithoutPatience:
+class TestWithLowLimits:
     """What takes long, made short; in this process."""
 
     @asynccontextmanager
     async def open(
-        self, system: System, pace: Pace = QUICK, app: Flask | None = None, **patience: float
-    ) -> AsyncIterator[Door]:
+        self, system: System, pace: PollingTimes = QUICK, app: Flask | None = None, **limits: float
+    ) -> AsyncIterator[ApiApp]:
         reading = engine.create(url(system.engine), application="test log")
-        door = Door(
+        door = ApiApp(
             app or system.client.application,
             LogReader(reading),
-            pace=pace,
-            patience=Patience(**{"look_seconds": 0.05, **patience}),  # type: ignore[arg-type]
-            at_the_end=reading.dispose,
+            times=pace,
+            limits=ConnectionLimits(**{"check_seconds": 0.05, **limits}),  # type: ignore[arg-type]
+            on_shutdown=reading.dispose,
         )
-        door.begin()
+        door.start()
         try:
             yield door
         finally:
@@ -463,7 +463,7 @@ class TestWithoutPatience:
     def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, Pace(look_seconds=0.01, keep_seconds=0.05)) as door,
+                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.05)) as door,
                 calling(door, "/v1/changes/stream") as slow,
                 calling(door, "/v1/changes/stream") as quick,
             ):
@@ -482,7 +482,7 @@ class TestWithoutPatience:
     def test_who_waits_for_something_rare_gets_it_however_much_else_happens(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, Pace(look_seconds=0.01, keep_seconds=0.02)) as door,
+                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.02)) as door,
                 calling(door, "/v1/changes/stream") as other,
                 calling(door, "/v1/changes?wait=20&types=rare") as call,
             ):
@@ -501,10 +501,10 @@ class TestWithoutPatience:
         async def scenario() -> None:
             async with self.open(system) as door:
                 async with calling(door, "/v1/changes?wait=60") as call:
-                    while not door._audience._staying:  # noqa: ASYNC110, SLF001
+                    while not door.connections.count:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 assert call.sent == []
-                assert door._audience._staying == 0  # noqa: SLF001
+                assert door.connections.count == 0
 
         asyncio.run(scenario())
 
@@ -530,7 +530,7 @@ class TestWithoutPatience:
 
     def test_a_client_over_the_limit_is_answered_with_retry_after(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(system, most=1) as door, calling(door, "/v1/changes/stream") as first:
+            async with self.open(system, max_connections=1) as door, calling(door, "/v1/changes/stream") as first:
                 await first.until(b"id: ")
                 async with calling(door, "/v1/changes/stream") as second:
                     await second.end()
@@ -543,14 +543,14 @@ class TestWithoutPatience:
                 async with calling(door, "/v1/changes") as page:
                     await page.end()
                     assert page.status == 200
-            async with self.open(system, most=1) as door, calling(door, "/v1/changes/stream") as next_one:
+            async with self.open(system, max_connections=1) as door, calling(door, "/v1/changes/stream") as next_one:
                 await next_one.until(b"id: ")
 
         asyncio.run(scenario())
 
     def test_who_waits_is_counted_once(self, system: System) -> None:
         settings = Settings(admin_key=ADMIN_KEY, api_rate=0.001, api_burst=3)
-        app = create_app(Deps(settings=settings, engine=system.engine, vault=system.vault, doorbell=system.notifier))
+        app = create_app(Deps(settings=settings, engine=system.engine, vault=system.vault, notifier=system.notifier))
 
         async def scenario() -> None:
             async with self.open(system, app=app) as door:
@@ -572,10 +572,10 @@ class TestWithoutPatience:
                 await asyncio.to_thread(write, system, "one")
                 await call.until(b"event: one")
                 while b"connect again" not in call.body:
-                    door._tail._end = (10**15, 1)  # unless it is just being read  # noqa: SLF001
+                    door.log._end = (10**15, 1)  # unless it is just being read  # noqa: SLF001
                     await asyncio.sleep(0.01)
                 await call.end()
-                assert b": the log is not what it was" in call.body
+                assert b": the log was replaced" in call.body
 
         asyncio.run(scenario())
 
@@ -584,10 +584,10 @@ class TestWithoutPatience:
             async with self.open(system) as door:
                 async with calling(door, "/v1/changes/stream") as call:
                     await call.until(b"id: ")
-                    assert door._tail._task is not None  # noqa: SLF001
+                    assert door.log._task is not None  # noqa: SLF001
                 async with asyncio.timeout(5):
-                    await door._tail._task  # noqa: SLF001
-                assert not door._tail._entries  # noqa: SLF001
+                    await door.log._task  # noqa: SLF001
+                assert not door.log._entries  # noqa: SLF001
                 async with calling(door, "/v1/changes/stream") as again:
                     await again.until(b"id: ")
                     await asyncio.to_thread(write, system, "one")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from shared.doorbell import JOBS, Doorbell
+from shared.broker import JOBS, TaskNotifier
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression import recipient_hashes
 from shared.suppression.csv_files import Defaults
@@ -27,9 +27,9 @@ def ask(cluster: Cluster, prefix: str) -> UUID:
             asked_by="test",
             now=datetime.now(UTC),
         )
-    bell = Doorbell(cluster.redis.url)
-    bell.ring(JOBS)
-    bell.close()
+    notifier = TaskNotifier(cluster.redis.url)
+    notifier.notify(JOBS)
+    notifier.close()
     return job_id
 
 

@@ -1,24 +1,25 @@
-"""A receiver put together as in production, on a database of the test's own; its bell only notes that it rang."""
+"""A receiver as in production, on a database of the test's own. It records wake-ups instead of sending them."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from sqlalchemy import Engine
 from werkzeug.test import Client
 
-from receiver.directory import Directory
-from receiver.refusals import RefusalBook
-from receiver.writer import Writer
-from shared.doorbell import DRAIN, VERIFY
+from receiver.group_commit import GroupCommitWriter
+from receiver.rejection_log import RejectionLog
+from receiver.source_cache import SourceCache
+from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.encryption import Vault, new_key
 from shared.postgres import engine
 from shared.settings import Settings
 from shared.sources import store as sources
-from tests.receiving import Received, receiving
+from tests.support.receiver import Received, receiving
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -29,27 +30,27 @@ class Receiver:
     database: Engine
     vault: Vault
     parts: Received
-    rings: list[str] = field(default_factory=list)
+    wakeups: list[str] = field(default_factory=list)
 
     @property
     def client(self) -> Client:
         return Client(self.parts.app)
 
     @property
-    def writer(self) -> Writer:
-        return self.parts.door.writer
+    def writer(self) -> GroupCommitWriter:
+        return self.parts.deps.writer
 
     @property
-    def directory(self) -> Directory:
-        return self.parts.door.directory
+    def sources(self) -> SourceCache:
+        return self.parts.deps.sources
 
     @property
-    def refusals(self) -> RefusalBook:
-        return self.parts.door.refusals
+    def rejections(self) -> RejectionLog:
+        return self.parts.deps.rejections
 
-    def run(self, asked: Coroutine[Any, Any, T]) -> T:
-        """What comes of it, on the receiver's event loop."""
-        return self.parts.loop.run(asked)
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on the receiver's event loop, as a request does."""
+        return self.parts.loop.call(function, *args, **kwargs)
 
     def add_source(self, slug: str, provider: str, credentials: dict[str, Any], **settings: str) -> int:
         with self.database.begin() as connection:
@@ -66,7 +67,7 @@ class Receiver:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def refused(self) -> list[tuple[Any, ...]]:
-        self.refusals.close()  # which writes what is noted
+        self.rejections.close()  # which writes what is recorded
         return self.rows("SELECT source, status_code, reason, count FROM refusals ORDER BY id")
 
 
@@ -74,13 +75,21 @@ class Receiver:
 def make_receiver(database_url: str) -> Iterator[Callable[..., Receiver]]:
     with ExitStack() as stack:
 
-        def make(**settings: Any) -> Receiver:
-            vault, rings = Vault([new_key()]), list[str]()
-            bell = {"on_queued": lambda: rings.append(DRAIN), "on_parked": lambda: rings.append(VERIFY)}
-            parts = stack.enter_context(receiving(database_url, vault, Settings(**settings), **bell))
+        def make(max_age_seconds: float = 2.0, **settings: Any) -> Receiver:
+            vault, wakeups = Vault([new_key()]), list[str]()
+            parts = stack.enter_context(
+                receiving(
+                    database_url,
+                    vault,
+                    Settings(**settings),
+                    on_queued=lambda _receipts: wakeups.append(PROCESS_RECEIPTS),
+                    on_quarantined=lambda: wakeups.append(VERIFY),
+                    max_age_seconds=max_age_seconds,
+                )
+            )
             behind = engine.create(database_url, application="test")
             stack.callback(behind.dispose)
-            return Receiver(behind, vault, parts, rings)
+            return Receiver(behind, vault, parts, wakeups)
 
         yield make
 

@@ -1,12 +1,13 @@
-"""Whoever sends a body slowly, or much of it, does nobody else any harm."""
+"""Slow, large or broken request bodies do not disturb other requests."""
 
 import asyncio
 import json
 import signal
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.embedded.server import eventually
-from receiver.bodies import Bodies, Bounds
-from receiver.refused import Refused
 from shared.encryption import Vault, new_key
+from shared.http.greenlets import GreenletPool
+from shared.http.request_body import BodyFailure, BodyLimits, RequestBody, RequestBodyBudget, RequestBodyError
 from shared.postgres import engine
-from shared.providers.webhooks.base import StatusCodes
 from shared.sources import store as sources
-from shared.vocabulary import RefusalReason
 from tests.conftest import DatabaseServer, new_database
-from tests.receiver.test_door import BASIC, BODY, CLOUDMAILIN
+from tests.receiver.test_app import BASIC, BODY, CLOUDMAILIN
 from tests.support.servers import PATIENCE_SECONDS, Server, serving
 
 LIMIT = 1 << 20
-CODES = StatusCodes()
+LIMITS = BodyLimits(small_bytes=50, grace_seconds=10, bytes_per_second=64 * 1024, holds_streams=True)
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -56,37 +55,44 @@ def halting(piece: bytes = b"") -> Receive:
     return receive
 
 
-async def read(bodies: Bodies, receive: Receive, length: int | None = None, limit: int = LIMIT) -> bytes:
-    with bodies.one(CODES, limit) as body:
-        return await body.read(receive, length)
+@asynccontextmanager
+async def opened(budget: RequestBodyBudget, receive: Receive, length: int | None = None) -> AsyncIterator[RequestBody]:
+    header = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", b"%d" % length)
+    body = await budget.open({"headers": [header]}, receive)
+    try:
+        yield body
+    finally:
+        body.close()
 
 
-def refusal(bodies: Bodies, receive: Receive, length: int | None = None, limit: int = LIMIT) -> tuple[int, str]:
-    with pytest.raises(Refused) as caught:
-        asyncio.run(read(bodies, receive, length, limit))
-    return caught.value.status_code, caught.value.reason
+async def read(budget: RequestBodyBudget, receive: Receive, length: int | None = None) -> bytes:
+    """The body, as a view on the event loop reads it."""
+    async with opened(budget, receive, length) as body:
+        return await GreenletPool().run(body.input.read)
+
+
+def failure(budget: RequestBodyBudget, receive: Receive, length: int | None = None) -> BodyFailure:
+    with pytest.raises(RequestBodyError) as caught:
+        asyncio.run(read(budget, receive, length))
+    return caught.value.failure
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.booleans())
-def test_a_body_is_what_its_pieces_are_up_to_the_limit(pieces: list[bytes], is_announced: bool) -> None:
-    bodies, whole = Bodies(), b"".join(pieces)
-    length = len(whole) if is_announced else None
-    if len(whole) <= 100:
-        assert asyncio.run(read(bodies, coming(pieces), length, limit=100)) == whole
-    else:
-        assert refusal(bodies, coming(pieces), length, limit=100) == (413, RefusalReason.TOO_LARGE)
-    assert bodies.held == 0
+def test_a_body_is_the_sum_of_its_chunks(pieces: list[bytes], is_announced: bool) -> None:
+    budget, whole = RequestBodyBudget(LIMITS), b"".join(pieces)
+    assert asyncio.run(read(budget, coming(pieces), len(whole) if is_announced else None)) == whole
+    assert budget.held_bytes == 0
 
 
 @pytest.mark.parametrize("piece", [b"", b"half of it", b"x" * 100_000])
-def test_a_body_that_does_not_come_is_waited_for_so_long_and_no_longer(piece: bytes) -> None:
-    bodies = Bodies(Bounds(grace_seconds=0.01, bytes_per_second=1 << 30))
-    assert refusal(bodies, halting(piece)) == (503, RefusalReason.UNREADABLE)
-    assert bodies.held == 0
+def test_a_body_that_stops_arriving_is_waited_for_so_long_and_no_longer(piece: bytes) -> None:
+    budget = RequestBodyBudget(replace(LIMITS, grace_seconds=0.01, bytes_per_second=1 << 30))
+    assert failure(budget, halting(piece)) is BodyFailure.TOO_SLOW
+    assert budget.held_bytes == 0
 
 
-def test_who_sends_steadily_has_the_time_that_it_takes() -> None:
-    bodies = Bodies(Bounds(grace_seconds=0.6, bytes_per_second=10))
+def test_a_steady_sender_has_the_time_that_its_body_takes() -> None:
+    budget = RequestBodyBudget(replace(LIMITS, grace_seconds=0.6, bytes_per_second=10))
 
     async def receive() -> Mapping[str, Any]:
         await asyncio.sleep(0.5)
@@ -94,14 +100,14 @@ def test_who_sends_steadily_has_the_time_that_it_takes() -> None:
         return {"type": "http.request", "body": sent[-1], "more_body": len(sent) < 4}
 
     sent: list[bytes] = []
-    assert asyncio.run(read(bodies, receive)) == b"0123456789" * 4
+    assert asyncio.run(read(budget, receive)) == b"0123456789" * 4
 
 
 def test_the_task_of_a_body_that_was_late_goes_on() -> None:
     async def scene() -> int:
-        bodies = Bodies(Bounds(grace_seconds=0.01))
-        with pytest.raises(Refused):
-            await read(bodies, halting())
+        budget = RequestBodyBudget(replace(LIMITS, grace_seconds=0.01))
+        with pytest.raises(RequestBodyError):
+            await read(budget, halting())
         await asyncio.sleep(0)
         task = asyncio.current_task()
         return task.cancelling() if task else -1
@@ -109,9 +115,10 @@ def test_the_task_of_a_body_that_was_late_goes_on() -> None:
     assert asyncio.run(scene()) == 0
 
 
-def test_a_request_that_the_server_cancels_is_not_late() -> None:
+@pytest.mark.parametrize("piece", [b"", b"x" * 100])
+def test_a_request_that_the_server_cancels_is_not_late(piece: bytes) -> None:
     async def scene() -> None:
-        reading = asyncio.create_task(read(Bodies(), halting()))
+        reading = asyncio.create_task(read(RequestBodyBudget(LIMITS), halting(piece)))
         await asyncio.sleep(0.01)
         reading.cancel()
         await reading
@@ -120,46 +127,47 @@ def test_a_request_that_the_server_cancels_is_not_late() -> None:
         asyncio.run(scene())
 
 
-def test_bodies_that_wait_for_their_commit_are_held_up_to_a_bound() -> None:
-    body = b"x" * 100
+@pytest.mark.parametrize("size", [100, 20])
+def test_bodies_that_wait_for_their_commit_are_held_up_to_a_limit(size: int) -> None:
+    body = b"x" * size
 
-    async def scene() -> tuple[int, int]:
-        bodies = Bodies(Bounds(most_held_bytes=250))
-        with ExitStack() as stack:
-            for _ in range(2):
-                await stack.enter_context(bodies.one(CODES, LIMIT)).read(coming([body]), None)
-            with pytest.raises(Refused) as caught:
-                await read(bodies, coming([body]))
-        assert await read(bodies, coming([body])) == body
-        return caught.value.status_code, bodies.held
+    async def scene() -> int:
+        budget = RequestBodyBudget(replace(LIMITS, max_held_bytes=2 * size + size // 2))
+        async with opened(budget, coming([body])) as first, opened(budget, coming([body])) as second:
+            for held in (first, second):
+                assert await GreenletPool().run(held.input.read) == body
+            with pytest.raises(RequestBodyError, match="in flight"):
+                await read(budget, coming([body]))
+        assert await read(budget, coming([body])) == body
+        return budget.held_bytes
 
-    assert asyncio.run(scene()) == (503, 0)
+    assert asyncio.run(scene()) == 0
 
 
-def test_who_comes_slowest_makes_room_for_who_comes() -> None:
+def test_the_slowest_sender_makes_room_for_others() -> None:
     body = b"x" * 100
 
     async def scene() -> tuple[list[BaseException | None], bytes, int]:
-        bodies = Bodies(Bounds(most_held_bytes=250))
-        slow = [asyncio.create_task(read(bodies, halting(body[:size]))) for size in (100, 90)]
+        budget = RequestBodyBudget(replace(LIMITS, max_held_bytes=250))
+        slow = [asyncio.create_task(read(budget, halting(body[:size]))) for size in (100, 90)]
         await asyncio.sleep(0.02)
-        taken = await read(bodies, coming([body]))
+        taken = await read(budget, coming([body]))
         await asyncio.sleep(0.02)
-        given_up = [task.exception() for task in slow if task.done()]
-        bodies.end()
-        return given_up, taken, len(await asyncio.gather(*slow, return_exceptions=True))
+        evicted = [task.exception() for task in slow if task.done()]
+        budget.shut_down()
+        return evicted, taken, len(await asyncio.gather(*slow, return_exceptions=True))
 
-    given_up, taken, ended = asyncio.run(scene())
-    assert [str(one).partition(" in ")[0] for one in given_up] == ["the body took too long to come: 90 bytes"]
+    evicted, taken, ended = asyncio.run(scene())
+    assert [str(one).partition(" in ")[0] for one in evicted] == ["The request body arrived too slowly: 90 bytes"]
     assert (taken, ended) == (body, 2)
 
 
-def test_a_body_that_ends_early_is_none() -> None:
+def test_a_body_that_ends_early_is_incomplete() -> None:
     async def gone() -> Mapping[str, Any]:
         return {"type": "http.disconnect"}
 
-    assert refusal(Bodies(), gone, length=10) == (400, RefusalReason.UNREADABLE)
-    assert refusal(Bodies(), coming([b"123"]), length=10) == (400, RefusalReason.UNREADABLE)
+    assert failure(RequestBodyBudget(LIMITS), gone, length=10) is BodyFailure.INCOMPLETE
+    assert failure(RequestBodyBudget(LIMITS), coming([b"123"]), length=10) is BodyFailure.INCOMPLETE
 
 
 @pytest.fixture(scope="module")
@@ -191,20 +199,20 @@ def listens(served: Server) -> bool:
     return True
 
 
-def test_a_hundred_who_send_slowly_keep_nobody_waiting(served: Server) -> None:
+def test_a_hundred_slow_senders_delay_no_one_else(served: Server) -> None:
     with ExitStack() as stack:
         slow = [begin(served, stack, f"Content-Length: {len(BODY)}", body=BODY[:9]) for _ in range(100)]
-        response, told = served.call("POST", "/webhooks/cm", BODY, BASIC)
+        response, stored = served.call("POST", "/webhooks/cm", BODY, BASIC)
         assert response.status == 200
         for client in slow:
             client.sendall(BODY[9:])
             answer = client.recv(4096)
             assert answer.startswith(b"HTTP/1.1 200")
-            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == json.loads(told)
+            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == json.loads(stored)
 
 
 @pytest.mark.parametrize("length", [f"Content-Length: {LIMIT + 1}", "Transfer-Encoding: chunked"])
-def test_what_is_too_large_is_refused_before_its_end(served: Server, length: str) -> None:
+def test_a_body_that_is_too_large_is_refused_before_its_end(served: Server, length: str) -> None:
     with ExitStack() as stack:
         client = begin(served, stack, length, body=b"%x\r\n" % (2 * LIMIT) if "chunked" in length else b"")
         if "chunked" in length:
@@ -219,7 +227,7 @@ def test_a_body_in_chunks_is_taken(served: Server) -> None:
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(served: Server) -> None:
+def test_a_client_that_expects_100_continue_gets_it(served: Server) -> None:
     with ExitStack() as stack:
         client = begin(served, stack, f"Content-Length: {len(BODY)}", "Expect: 100-continue")
         assert client.recv(4096).startswith(b"HTTP/1.1 100")
@@ -239,7 +247,7 @@ def test_headers_that_are_too_large_are_refused_unread(served: Server) -> None:
         assert begin(served, stack, f"Signature: {'x' * 100_000}").recv(4096).startswith(b"HTTP/1.1 431")
 
 
-def test_what_is_committed_is_told_so_although_it_cannot_be_counted(served: Server) -> None:
+def test_a_stored_webhook_is_200_although_it_cannot_be_counted(served: Server) -> None:
     counts = Path(tempfile.gettempdir(), f"tidings-receiver-{served.process.pid}")
     away = counts.rename(counts.with_name(f"away-{counts.name}"))
     try:
@@ -249,7 +257,7 @@ def test_what_is_committed_is_told_so_although_it_cannot_be_counted(served: Serv
         away.rename(counts)
 
 
-def test_when_it_is_told_to_end_it_waits_for_who_is_about_to_and_for_nobody_else(served: Server) -> None:
+def test_a_receiver_that_stops_waits_two_seconds_for_bodies_that_still_arrive(served: Server) -> None:
     with ExitStack() as stack:
         about_to, never = (begin(served, stack, f"Content-Length: {len(BODY)}", body=BODY[:9]) for _ in range(2))
         assert served.call("POST", "/webhooks/cm", BODY, BASIC)[0].status == 200  # so those are under way

@@ -5,18 +5,14 @@ import sys
 import time
 from datetime import UTC, datetime
 
-import pytest
-
-from receiver import directory as directory_module
-from receiver.database import Database
 from shared import ids
 from shared.encryption import Vault, new_key
 from shared.postgres import engine, migrate
 from shared.receipts.refusals import Refusal
 from shared.sources import store as sources
 from simulator.providers.mailchannels.webhooks import MailChannels
-from tests.receiving import receiving
 from tests.support.cluster import frozen
+from tests.support.receiver import receiving
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 
@@ -36,24 +32,16 @@ def add_source(url, vault, slug, provider, credentials):
 
 
 def test_a_receiver_loads_no_library_that_it_has_no_use_for():
-    unwanted = ("sqlalchemy", "alembic", "celery", "marshmallow", "pycurl")
-    code = f"import sys, receiver.app, receiver.bell; print([name for name in {unwanted} if name in sys.modules])"
+    unwanted = ("sqlalchemy.orm", "alembic", "marshmallow", "pycurl")
+    code = f"import sys, receiver.app, receiver.notifier; print([name for name in {unwanted} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
-
-
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
-def test_a_url_may_name_the_driver(database_url, scheme):
-    url = database_url.replace("postgresql", scheme, 1)
-    connection = Database(url=url, application="test", statement_timeout_ms=1000).connect()
-    assert connection.exec_driver_sql("SELECT 1").scalar() == 1
-    connection.close()
 
 
 def test_what_is_refused_at_once_is_listed_in_one_commit(receiver):
     now = datetime.now(UTC)
     for number in range(20):
-        receiver.refusals.note(
+        receiver.rejections.record(
             Refusal(
                 id=ids.receipt_id(now),
                 source=f"source-{number}",
@@ -71,13 +59,12 @@ def test_what_is_refused_at_once_is_listed_in_one_commit(receiver):
     assert commits <= 2  # the book may have been at its work in the middle
 
 
-def test_a_new_source_is_known_by_notification_alone(make_receiver, monkeypatch):
-    monkeypatch.setattr(directory_module, "_LIFE_SECONDS", 3600)
-    receiver = make_receiver()
+def test_a_new_source_is_known_by_notification_alone(make_receiver):
+    receiver = make_receiver(max_age_seconds=3600)
     receiver.add_source("first", "cloudmailin", CLOUDMAILIN)
-    eventually(lambda: receiver.directory.get("first"))
+    eventually(lambda: receiver.sources.find("first"))
     receiver.add_source("second", "cloudmailin", CLOUDMAILIN)
-    eventually(lambda: receiver.directory.get("second"))
+    eventually(lambda: receiver.sources.find("second"))
 
 
 def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
@@ -85,12 +72,12 @@ def test_sources_are_kept_up_with_after_the_database_was_away(make_postgres):
     migrate.upgrade(server.url)
     vault = Vault([new_key()])
     with receiving(server.url, vault) as parts:
-        directory = parts.door.directory
-        eventually(lambda: parts.loop.run(directory.refresh()))
+        source_cache = parts.deps.sources
+        eventually(lambda: parts.loop.call(source_cache.refresh))
         server.kill()
         server.start()
         add_source(server.url, vault, "late", "cloudmailin", CLOUDMAILIN)
-        eventually(lambda: directory.get("late"))
+        eventually(lambda: source_cache.find("late"))
 
 
 def test_what_cannot_be_looked_up_is_to_be_tried_again_and_not_refused_for_good(make_postgres):
@@ -99,9 +86,9 @@ def test_what_cannot_be_looked_up_is_to_be_tried_again_and_not_refused_for_good(
     vault, dialect = Vault([new_key()]), MailChannels(seed=1)
     add_source(server.url, vault, "mc", "mailchannels", dialect.credentials())
     with receiving(server.url, vault) as parts:
-        eventually(lambda: parts.door.directory.get("mc"))
+        eventually(lambda: parts.deps.sources.find("mc"))
         dialect.rotate()
         with frozen(server):
-            eventually(lambda: parts.door.directory.age_seconds > 1)
+            eventually(lambda: parts.deps.sources.age_seconds > 1)
             sent = {"data": b"[]", "headers": dialect.sign(b"[]", datetime.now(UTC))}
             assert parts.app.at_once([("/webhooks/mc", sent)]) == [503]

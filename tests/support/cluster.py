@@ -24,7 +24,7 @@ from cli.supervisor import environment as supervisor_environment
 from cli.supervisor import ports, process_groups, procfile, ready_file
 from cli.supervisor.ready_file import Address
 from cli.supervisor.watchdog import Watchdog
-from shared.doorbell import Doorbell
+from shared.broker import TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.postgres import migrate
 from shared.sources import store as sources
@@ -280,8 +280,8 @@ class Cluster:
         return [name for name in self.processes if name.partition(" ")[0] == group]
 
     def _ring(self) -> None:
-        bell = Doorbell(self.redis.url)
-        bell.ring()
+        bell = TaskNotifier(self.redis.url)
+        bell.notify()
         bell.close()
 
     def wait_for(self, condition: Callable[[], bool], *names: str) -> None:

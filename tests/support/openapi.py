@@ -4,7 +4,7 @@ from typing import Any
 
 from api.app import create_app
 from api.core.resource import Deps
-from shared.doorbell import Doorbell
+from shared.broker import TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.postgres import engine
 from shared.settings import Settings
@@ -13,7 +13,9 @@ from shared.settings import Settings
 def document() -> dict[str, Any]:
     """Return the document of GET /openapi.json."""
     nowhere = engine.create("postgresql://nobody@127.0.0.1:9/none", application="test", pool_size=1)
-    deps = Deps(settings=Settings(), engine=nowhere, vault=Vault([new_key()]), doorbell=Doorbell("redis://127.0.0.1:9"))
+    deps = Deps(
+        settings=Settings(), engine=nowhere, vault=Vault([new_key()]), notifier=TaskNotifier("redis://127.0.0.1:9")
+    )
     found: dict[str, Any] = create_app(deps).test_client().get("/openapi.json").get_json()
     return found
 

@@ -26,8 +26,8 @@ from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import Play, stage
-from tests.receiving import receiving
 from tests.support import state_checks
+from tests.support.receiver import receiving
 from tests.support.system import System, open_system
 from workers import process_receipts, reconcile
 

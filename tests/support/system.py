@@ -69,7 +69,7 @@ class System:
     @cached_property
     def client(self) -> FlaskClient:
         """A client of the API's application."""
-        deps = Deps(settings=self.settings, engine=self.engine, vault=self.vault, doorbell=self.notifier)
+        deps = Deps(settings=self.settings, engine=self.engine, vault=self.vault, notifier=self.notifier)
         return create_app(deps).test_client()
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> TestResponse:

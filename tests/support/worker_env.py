@@ -1,6 +1,6 @@
 """What a worker runs with, on the database of a test."""
 
-from shared.doorbell import DRAIN, Doorbell
+from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.postgres.connection import Plans
@@ -11,13 +11,13 @@ from shared.suppression import recipient_hashes
 from workers.context import WorkerContext
 
 
-class RecordingNotifier(Doorbell):
+class RecordingNotifier(TaskNotifier):
     """Records the tasks that workers would be woken up for, and sends nothing."""
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
 
-    def ring(self, task: str = DRAIN) -> bool:
+    def notify(self, task: str = PROCESS_RECEIPTS) -> bool:
         self.tasks.append(task)
         return True
 
@@ -25,7 +25,7 @@ class RecordingNotifier(Doorbell):
         """Nothing is open."""
 
 
-def build_worker_context(database_url: str, settings: Settings, vault: Vault, notifier: Doorbell) -> WorkerContext:
+def build_worker_context(database_url: str, settings: Settings, vault: Vault, notifier: TaskNotifier) -> WorkerContext:
     """Build a context as `workers.context.build` does, with a notifier of the test's own."""
     engine_sync_commit = engine.create(database_url, application="test worker durable", pool_size=1)
     with engine_sync_commit.begin() as connection:
@@ -39,7 +39,7 @@ def build_worker_context(database_url: str, settings: Settings, vault: Vault, no
         engine_sync_commit=engine_sync_commit,
         vault=vault,
         source_cache=SourceCache(vault),
-        doorbell=notifier,
+        notifier=notifier,
         hasher=keys,
         rules=RulesReloader(settings.rules, interval_seconds=0),
     )

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from shared.doorbell import DRAIN
+from shared.broker import PROCESS_RECEIPTS
 from shared.events.event import Event
 from shared.messages import store as state
 from shared.receipts import store as receipts
@@ -108,9 +108,9 @@ class TestWhatIsPending:
     ) -> None:
         system.store_receipt(source, delivery("ann"))
         assert draining.drain(system.ctx, longest_run_seconds=-1).receipts == 1
-        assert system.notifier.tasks.count(DRAIN) == 1
+        assert system.notifier.tasks.count(PROCESS_RECEIPTS) == 1
         assert draining.drain(system.ctx).receipts == 0
-        assert system.notifier.tasks.count(DRAIN) == 1
+        assert system.notifier.tasks.count(PROCESS_RECEIPTS) == 1
 
     def test_is_found_by_the_sweep_without_a_wake_up(self, system: System, source: Source) -> None:
         system.store_receipt(source, delivery("ann"))

@@ -16,8 +16,8 @@ from shared.alerts import store as alerts
 from shared.alerts.kinds import Snapshot
 from shared.alerts.policy import AlertRule, Escalate, Fire, FiringAlert, KeepFiring, Measurement, Resolve, Step, decide
 from shared.alerts.store import Transition
+from shared.broker import SEND_NOTIFICATIONS
 from shared.counters import store as counters
-from shared.doorbell import TELL
 from shared.notifications import store as notifications
 from workers.context import WorkerContext
 
@@ -50,7 +50,7 @@ def evaluate(ctx: WorkerContext, now: datetime | None = None, *, max_new_alerts:
     for one in transitions:
         log.warning("alert", step=one.step, rule=one.rule, severity=one.severity, summary=one.summary)
     if enqueued:
-        ctx.doorbell.ring(TELL)
+        ctx.notifier.notify(SEND_NOTIFICATIONS)
     return len(transitions)
 
 

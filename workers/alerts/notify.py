@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy import Connection, Row
 
-from shared.doorbell import TELL
+from shared.broker import SEND_NOTIFICATIONS
 from shared.notifications import channels, policy, rendering, store
 from shared.notifications.base import NotificationError
 from shared.notifications.channels import DEADLINES_SECONDS
@@ -52,7 +52,7 @@ def send_due(ctx: WorkerContext, *, deadlines_seconds: Mapping[str, float] = DEA
     for future in futures:
         future.result()
     if len(claimed) == _MAX_CHANNELS:
-        ctx.doorbell.ring(TELL)
+        ctx.notifier.notify(SEND_NOTIFICATIONS)
     return len(claimed)
 
 

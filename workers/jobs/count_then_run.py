@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from shared.doorbell import DELIVER
+from shared.broker import DELIVER
 from shared.jobs.store import Job
 from workers.context import WorkerContext
 from workers.jobs.progress import Progress
@@ -55,7 +55,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress, take: Take, *, dry_run
             done = found[TO_DELIVER] if place.sending else 0
             progress.note(connection, done, total, asdict(place), dict(found))
         if place.sending:
-            ctx.doorbell.ring(DELIVER)
+            ctx.notifier.notify(DELIVER)
         progress.give_way()
     return dict(found)
 

@@ -13,8 +13,8 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from shared import backoff
+from shared.broker import ASK_PROVIDERS, JOBS
 from shared.deliveries import jobs as delivery_jobs
-from shared.doorbell import ASK, JOBS
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
 from shared.suppression import jobs as suppression_jobs
@@ -68,7 +68,7 @@ def work(ctx: WorkerContext, *, slice_seconds: float = SLICE_SECONDS, at_provide
     with ctx.engine.begin() as connection:
         more = jobs.is_due(connection, kinds)
     if more:
-        ctx.doorbell.ring(ASK if at_providers else JOBS)
+        ctx.notifier.notify(ASK_PROVIDERS if at_providers else JOBS)
 
 
 def work_on(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) -> bool:

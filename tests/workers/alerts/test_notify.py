@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, Row
 from standardwebhooks import Webhook
 
-from shared.doorbell import TELL, Doorbell
+from shared.broker import SEND_NOTIFICATIONS, TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.notifications import channels
 from shared.notifications import store as table
@@ -568,7 +568,7 @@ def test_settled_notifications_are_deleted_with_retention_and_pending_ones_are_n
 
 _TELL = """
 import sys
-from shared.doorbell import TELL, Doorbell
+from shared.broker import SEND_NOTIFICATIONS, TaskNotifier
 from shared.encryption import Vault
 from shared.settings import Settings
 from tests.support.worker_env import RecordingNotifier, build_worker_context
@@ -674,9 +674,9 @@ def test_a_real_worker_receives_the_wake_up_and_sends(database_url: str, broker_
     settings = {"TIDINGS_DATABASE_URL": database_url, "TIDINGS_BROKER_URL": broker_url, "TIDINGS_SECRET_KEYS": key}
     command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-c", "1", "-l", "warning"]
     worker = subprocess.Popen(command, env={**os.environ, **settings})
-    bell = Doorbell(broker_url)
+    bell = TaskNotifier(broker_url)
     try:
-        assert bell.ring(TELL)
+        assert bell.notify(SEND_NOTIFICATIONS)
         for name in ("ops", "chat"):
             wait_until(lambda name=name: env.states(name) == {"sent": 1})  # type: ignore[misc]
     finally:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.doorbell import JOBS
+from shared.broker import JOBS
 from shared.errors import ConflictError, TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs

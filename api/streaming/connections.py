@@ -1,0 +1,111 @@
+"""Tracks open streams and long polls. Closes streams that are slow or no longer authorized."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.streaming.live_log import LiveLog
+from api.streaming.stream import Stream
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """How many connections may wait, and when streams are closed; in seconds.
+
+    A stream is too slow if a part of the log (64 KiB at most, or one change) takes it longer than `send_seconds`.
+    Streams are checked every `check_seconds`, and their keys every `key_seconds`.
+    """
+
+    max_connections: int = 5000
+    heartbeat_seconds: float = 15.0
+    send_seconds: float = 30.0
+    key_seconds: float = 30.0
+    check_seconds: float = 1.0
+
+
+class ConnectionManager:
+    """All connections that wait on the event loop."""
+
+    def __init__(self, live_log: LiveLog, threads: Executor, limits: ConnectionLimits | None = None) -> None:
+        self.limits = limits or ConnectionLimits()
+        self.is_stopping = False
+        self._log = live_log
+        self._threads = threads
+        self._streams: set[Stream] = set()
+        self.count = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more connections may wait."""
+        return self.is_stopping or self.count >= self.limits.max_connections
+
+    @contextmanager
+    def track(self, stream: Stream | None = None) -> Iterator[None]:
+        """Count a connection, and watch it if it is a stream."""
+        self.count += 1
+        if stream is not None:
+            self._streams.add(stream)
+        try:
+            yield
+        finally:
+            self.count -= 1
+            if stream is not None:
+                self._streams.discard(stream)
+
+    def start(self) -> None:
+        """Start to watch the streams."""
+        self._task = asyncio.create_task(self._reap())
+
+    def stop(self) -> None:
+        """Close all connections: the process stops."""
+        self.is_stopping = True
+        for stream in self._streams:
+            stream.disconnect("this process stops")
+        self._log.wake()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _reap(self) -> None:
+        keys_checked_at = time.monotonic()
+        while True:
+            await asyncio.sleep(self.limits.check_seconds)
+            now = time.monotonic()
+            for stream in self._streams:
+                if stream.sending_since is not None and now - stream.sending_since > self.limits.send_seconds:
+                    self._disconnect(stream, "too slow")
+            if now - keys_checked_at > self.limits.key_seconds:
+                await self._check_keys()
+                keys_checked_at = now
+            self._log.wake()  # so that streams notice their disconnection, and that a heartbeat is due
+
+    async def _check_keys(self) -> None:
+        """Close the streams whose key was revoked, or grants something else than before."""
+        loop = asyncio.get_running_loop()
+        checks = {stream.follow.caller: stream.follow.is_authorized for stream in self._streams}
+        for caller, is_authorized in checks.items():
+            try:
+                if await loop.run_in_executor(self._threads, is_authorized):
+                    continue
+            except SQLAlchemyError:
+                continue
+            for stream in self._streams:
+                if stream.follow.caller == caller:
+                    self._disconnect(stream, "the key was revoked")
+
+    @staticmethod
+    def _disconnect(stream: Stream, reason: str) -> None:
+        if stream.disconnect(reason):
+            log.info("stream disconnected", caller=stream.follow.caller.actor, reason=reason)

@@ -1,0 +1,277 @@
+"""Group commit: one INSERT and one fsync store all requests that wait at that moment.
+
+Requests submit receipts to one writer thread. It takes all that wait, stores them with one statement, and wakes their
+requests together. If the batch fails for its data, the writer tries its rows one by one, so that a bad row fails alone.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from receiver import metrics
+from receiver.errors import QuarantineFullError, StorageUnavailableError
+from shared.errors import first_line
+from shared.http import greenlets
+from shared.http.greenlets import Completion
+from shared.http.timeouts import TimeoutWheel
+from shared.postgres import partitions
+from shared.receipts import store as receipts
+from shared.receipts.store import Parking, Receipt
+
+WAIT_SECONDS = 1.2
+"""How long a request waits for its commit before the provider is told to try again."""
+
+STALLED_SECONDS = 0.8
+"""A commit that takes longer means that the database has stopped: new requests are rejected at once."""
+
+_CHECK_SECONDS = 0.05
+_MAX_BATCH_ROWS = 500
+_MAX_BATCH_BYTES = 8 * 1024 * 1024
+_MAX_WAITING = 5000
+_CONNECTION_LOST = (OperationalError, InterfaceError, PoolTimeoutError)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReceipt:
+    """The receipt that represents a request: its own, or the first one's if the request is a repetition."""
+
+    receipt_id: UUID
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """Why an unverified receipt is set aside, and the limits of its source."""
+
+    parking: Parking
+    max_rows: int
+    max_bytes: int
+
+
+_Outcome = StoredReceipt | Exception | None
+
+
+class _PendingWrite:
+    """A request that waits for its commit. Without a receipt, it only asks whether a commit is possible."""
+
+    __slots__ = ("completion", "quarantine", "receipt")
+
+    def __init__(
+        self, receipt: Receipt | None, quarantine: Quarantine | None, timeouts: TimeoutWheel[Completion[Any]]
+    ) -> None:
+        self.receipt = receipt
+        self.quarantine = quarantine
+        self.completion: Completion[StoredReceipt | None] = Completion(timeouts)
+
+
+_Write = Callable[[Connection, list[_PendingWrite]], Sequence[_Outcome]]
+
+
+class GroupCommitWriter:
+    """Stores receipts of requests that run on an event loop or in threads.
+
+    `on_queued` is called with the number of receipts after each commit that queued some, and `on_quarantined` after
+    each receipt that was set aside. Quarantined receipts are written one by one, so they get a writer of their own:
+    forged requests then delay no genuine ones.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        on_queued: Callable[[int], None] = lambda _receipts: None,
+        on_quarantined: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._connection: Connection | None = None
+        self._on_queued = on_queued
+        self._on_quarantined = on_quarantined
+        self._timeouts: TimeoutWheel[Completion[Any]] = TimeoutWheel(_CHECK_SECONDS)
+        self._busy_since: float | None = None
+        self._waiting: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="group commit", daemon=True)
+        self._thread.start()
+
+    def store(self, receipt: Receipt, quarantine: Quarantine | None = None) -> StoredReceipt:
+        """Store a receipt, and return when it is committed.
+
+        Raises StorageUnavailableError; with `quarantine` also QuarantineFullError.
+        """
+        stored = self._submit(receipt, quarantine)
+        if stored is None:
+            raise StorageUnavailableError("The request could not be stored.")
+        return stored
+
+    def check(self) -> None:
+        """Return if a commit is possible now. Raises StorageUnavailableError."""
+        self._submit(None, None)
+
+    def close(self) -> None:
+        """Store what is waiting, then stop."""
+        self._waiting.put(None)
+        self._thread.join(timeout=2 * WAIT_SECONDS)
+
+    def _submit(self, receipt: Receipt | None, quarantine: Quarantine | None) -> StoredReceipt | None:
+        if self._waiting.qsize() >= _MAX_WAITING:
+            raise StorageUnavailableError("Too many requests are waiting for the database.")
+        busy_since = self._busy_since
+        if busy_since is not None and time.monotonic() - busy_since > STALLED_SECONDS:
+            raise StorageUnavailableError("The database does not respond.")
+        pending = _PendingWrite(receipt, quarantine, self._timeouts)
+        self._waiting.put(pending)
+        try:
+            return pending.completion.wait(WAIT_SECONDS)
+        except TimeoutError:
+            # If it is committed all the same, the provider's next try counts as a repetition.
+            raise StorageUnavailableError(f"The database did not commit within {WAIT_SECONDS} seconds.") from None
+
+    def _run(self) -> None:
+        while self._write_next():
+            pass  # _write_next keeps no reference to what it wrote while it waits for more
+        self._disconnect()
+        self._engine.dispose()
+
+    def _write_next(self) -> bool:
+        """Wait for requests and write them. Return False after the last ones."""
+        first = self._waiting.get()
+        if first is None:
+            return False
+        batch, is_last = self._collect(first)
+        self._busy_since = time.monotonic()
+        try:
+            self._write_batch(batch)
+        except Exception:  # a bug must not end the thread
+            log.exception("group commit failed; its requests time out and are sent again")
+            self._disconnect()
+        self._busy_since = None
+        return not is_last
+
+    def _collect(self, first: _PendingWrite) -> tuple[list[_PendingWrite], bool]:
+        """Take all that wait, up to the limits of a batch. Return whether the writer is to stop afterwards."""
+        batch = [first]
+        size = len(first.receipt.body) if first.receipt else 0
+        while len(batch) < _MAX_BATCH_ROWS and size < _MAX_BATCH_BYTES:
+            try:
+                pending = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if pending is None:
+                return batch, True
+            batch.append(pending)
+            size += len(pending.receipt.body) if pending.receipt else 0
+        return batch, False
+
+    def _write_batch(self, batch: list[_PendingWrite]) -> None:
+        plain: list[_PendingWrite] = []
+        for pending in batch:
+            if pending.completion.is_abandoned:
+                continue
+            if pending.receipt is None:
+                self._write([pending], _ping)
+            elif pending.quarantine is not None:
+                self._write([pending], self._quarantine)
+            else:
+                plain.append(pending)
+        if plain:
+            metrics.count_commit(len(plain))
+            self._write(plain, self._record)
+
+    def _write(self, batch: list[_PendingWrite], write: _Write) -> None:
+        """Write a batch: again if the connection was lost, row by row if the data is bad. Completes each request."""
+        outcomes: Sequence[_Outcome]
+        try:
+            try:
+                outcomes = write(self._connect(), batch)
+            except _CONNECTION_LOST:
+                self._disconnect()
+                outcomes = write(self._connect(), batch)
+        except _CONNECTION_LOST as error:
+            self._disconnect()
+            log.warning("storage unavailable", requests=len(batch), error=first_line(error))
+            outcomes = [StorageUnavailableError("The database cannot be reached.") for _ in batch]
+        except DBAPIError as error:
+            self._disconnect()
+            if isinstance(error, IntegrityError) and "no partition" in str(error):
+                self._write(batch, _after_partitions(write))
+                return
+            if len(batch) > 1:
+                for pending in batch:
+                    self._write([pending], write)
+                return
+            log.warning("a request could not be stored", error=first_line(error))
+            outcomes = [StorageUnavailableError("The request could not be stored.")]
+        greenlets.complete((pending.completion, outcome) for pending, outcome in zip(batch, outcomes, strict=True))
+
+    def _connect(self) -> Connection:
+        """Return the one connection of the writer. To check one out of the pool for each batch costs twice as much."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def _record(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+        by_key: dict[str, Receipt] = {}
+        for pending in batch:
+            if pending.receipt:
+                by_key.setdefault(pending.receipt.key, pending.receipt)
+        new_ids = receipts.record(connection, list(by_key.values()))
+        if new_ids:
+            self._on_queued(len(new_ids))
+        repeated = [key for key, receipt in by_key.items() if receipt.id not in new_ids]
+        earlier = receipts.ids_by_key(connection, repeated) if repeated else {}
+        return [_stored(pending.receipt, by_key, earlier) for pending in batch]
+
+    def _quarantine(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+        outcomes: list[_Outcome] = []
+        for pending in batch:
+            receipt, quarantine = pending.receipt, pending.quarantine
+            if receipt is None or quarantine is None:
+                outcomes.append(None)
+                continue
+            is_new = receipts.park_new(
+                connection, receipt, quarantine.parking, rows=quarantine.max_rows, size=quarantine.max_bytes
+            )
+            if is_new is None:
+                outcomes.append(QuarantineFullError("This source has too many unverified requests already."))
+                continue
+            if is_new:
+                self._on_quarantined()
+            outcomes.append(StoredReceipt(receipt.id, is_repeated=not is_new))
+        return outcomes
+
+
+def _ping(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+    connection.exec_driver_sql("SELECT pg_current_xact_id()")  # assigns an id, so that there is something to commit
+    return [None] * len(batch)
+
+
+def _after_partitions(write: _Write) -> _Write:
+    def ensure_and_write(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+        partitions.ensure(connection)
+        return write(connection, batch)
+
+    return ensure_and_write
+
+
+def _stored(receipt: Receipt | None, by_key: dict[str, Receipt], earlier: dict[str, UUID]) -> StoredReceipt | None:
+    if receipt is None:
+        return None
+    first = by_key[receipt.key]
+    earlier_id = earlier.get(receipt.key)
+    return StoredReceipt(earlier_id or first.id, is_repeated=earlier_id is not None or receipt is not first)

@@ -1,0 +1,64 @@
+"""Wakes workers after commits, in a thread of its own, so that no request waits for the broker."""
+
+import threading
+
+from receiver import metrics
+from shared.broker import PROCESS_RECEIPTS, TaskNotifier
+
+_INTERVAL_SECONDS = 0.01
+_BUSY_INTERVAL_SECONDS = 0.05
+_BUSY_RECEIPTS = 5
+"""This many receipts in one interval, 500 a second, keep workers busy: they need few wake-ups."""
+
+_MIN_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 5.0
+
+
+class Notifier:
+    """Sends wake-ups: the first at once, then one per task and interval. `notify` only sets a flag."""
+
+    def __init__(self, tasks: TaskNotifier) -> None:
+        self._tasks = tasks
+        self._due: set[str] = set()
+        self._receipts = 0
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._thread.start()
+
+    def notify(self, task: str = PROCESS_RECEIPTS, receipts: int = 1) -> None:
+        """Wake the workers of a task soon, for so many new receipts."""
+        self._due.add(task)
+        self._receipts += receipts
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def close(self) -> None:
+        """Send the last wake-up if one is due, then stop."""
+        self._stopping.set()
+        self._wanted.set()
+        self._thread.join(timeout=2)
+        self._tasks.close()
+
+    def _run(self) -> None:
+        pause = _MIN_PAUSE_SECONDS
+        while not self._stopping.is_set():
+            self._wanted.wait()
+            self._wanted.clear()
+            receipts, self._receipts = self._receipts, 0
+            if self._send():
+                pause = _MIN_PAUSE_SECONDS
+                is_busy = receipts >= _BUSY_RECEIPTS
+                self._stopping.wait(_BUSY_INTERVAL_SECONDS if is_busy else _INTERVAL_SECONDS)
+            else:  # the broker is away; the workers' sweep finds the receipts meanwhile
+                self._stopping.wait(pause)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+        if self._due:
+            self._send()
+
+    def _send(self) -> bool:
+        due, self._due = self._due, set()
+        results = [self._tasks.notify(task) for task in due]
+        is_sent = all(results)
+        metrics.count_wakeup(is_sent)
+        return is_sent

@@ -1,0 +1,73 @@
+"""Lists rejected requests, without delaying the response, and without letting a flood fill the database."""
+
+import threading
+from dataclasses import replace
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.errors import first_line
+from shared.receipts import refusals
+from shared.receipts.refusals import Refusal
+
+_INTERVAL_SECONDS = 0.2
+_MAX_ROWS_PER_INTERVAL = 50
+
+log = structlog.get_logger()
+
+_Kind = tuple[str, int, str]
+
+
+class RejectionLog:
+    """A thread that writes rejections. Beyond 50 rows in 200 ms, it counts equal ones, whatever their source."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._recorded: list[Refusal] = []
+        self._repetitions: dict[_Kind, int] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rejection log", daemon=True)
+        self._thread.start()
+
+    def record(self, refusal: Refusal) -> None:
+        """Write a rejection soon."""
+        with self._lock:
+            is_full = len(self._recorded) >= _MAX_ROWS_PER_INTERVAL
+            if is_full and _kind(refusal) not in self._repetitions:
+                refusal = replace(refusal, source="")  # anybody can make up any number of names
+            if is_full and _kind(refusal) in self._repetitions:
+                self._repetitions[_kind(refusal)] += 1
+            else:
+                self._recorded.append(refusal)
+                self._repetitions.setdefault(_kind(refusal), 0)
+
+    def close(self) -> None:
+        """Write what is left, then stop."""
+        self._stopping.set()
+        self._thread.join(timeout=2)
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_INTERVAL_SECONDS):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            recorded, repetitions = self._recorded, self._repetitions
+            self._recorded, self._repetitions = [], {}
+        if not recorded:
+            return
+        # The last row of each kind carries the count of those without a row.
+        rows = [replace(one, count=1 + repetitions.pop(_kind(one), 0)) for one in reversed(recorded)]
+        try:
+            with self._engine.begin() as connection:
+                refusals.record(connection, rows)
+        except SQLAlchemyError as error:
+            log.warning("rejections could not be listed", rejections=len(rows), error=first_line(error))
+
+
+def _kind(refusal: Refusal) -> _Kind:
+    return refusal.source, refusal.status_code, refusal.reason

@@ -1,0 +1,123 @@
+"""The steps between an HTTP request and a receipt: read, verify, and decide where to store it."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from flask import Request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from receiver.errors import StorageUnavailableError
+from receiver.group_commit import Quarantine
+from receiver.source_cache import SourceCache
+from shared import ids
+from shared.encryption import Vault
+from shared.errors import VerificationError
+from shared.http import greenlets, wsgi
+from shared.providers.webhooks.base import Request as Webhook
+from shared.receipts import dedup
+from shared.receipts import headers as stored_headers
+from shared.receipts.refusals import Refusal
+from shared.receipts.store import Parking, Receipt
+from shared.settings import Settings
+from shared.sources.source import Source
+from shared.vocabulary import ReceiptState
+
+_MAX_KEY_LENGTH = 255
+_MAX_SLUG_LENGTH = 100
+_MAX_INTEGER = 2**31 - 1  # the column's; a header may announce any length
+_TRUSTED_AGE_SECONDS = 0.25
+_LARGE_BYTES = 64 * 1024
+
+_T = TypeVar("_T")
+
+
+def read(request: Request) -> Webhook:
+    """Read a request. Raises UnsupportedMediaType, RequestEntityTooLarge, RequestBodyError, ClientDisconnected."""
+    headers = wsgi.lower_case_headers(request.environ)
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType
+    return Webhook(headers=headers, body=request.get_data())
+
+
+def verify(
+    source: Source, webhook: Webhook, now: datetime, sources: SourceCache, settings: Settings
+) -> tuple[Source, Quarantine | None]:
+    """Verify the signature of a webhook. Return its source, and a quarantine if a worker has to verify it later.
+
+    Raises VerificationError for a forgery; StorageUnavailableError where that cannot be decided now.
+    """
+    try:
+        _in_thread_if_large(webhook, lambda: source.provider.verify(webhook, source.credentials, now))
+    except VerificationError as error:
+        # The credentials may have changed since they were loaded.
+        if sources.age_seconds > _TRUSTED_AGE_SECONDS:
+            if not sources.refresh():
+                raise StorageUnavailableError("The source cannot be loaded now; try again.") from None
+            current = sources.find(source.slug)
+            if current is not None and current.version != source.version:
+                return verify(current, webhook, now, sources, settings)
+        is_key_fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
+        quarantine_until = source.settings.quarantine_until
+        if not is_key_fetchable and (quarantine_until is None or now >= quarantine_until):
+            raise
+        parking = Parking(
+            state=ReceiptState.UNVERIFIED,
+            reason=error.reason,
+            detail=str(error),
+            key_id=error.key_id,
+            available_at=now,
+        )
+        return source, Quarantine(
+            parking=parking, max_rows=settings.quarantine_rows, max_bytes=settings.quarantine_bytes
+        )
+    return source, None
+
+
+def make_receipt(
+    source: Source, webhook: Webhook, now: datetime, *, remote_ip: str, is_verified: bool, vault: Vault
+) -> Receipt:
+    """Return what is stored of a webhook. Credentials in headers are left out, or sealed to verify them later."""
+
+    def make() -> Receipt:
+        idempotency_key = source.provider.idempotency_key(webhook)
+        return Receipt(
+            id=ids.receipt_id(now),
+            source_id=source.id,
+            received_at=now,
+            key=dedup.key(source, webhook, unverified=not is_verified),
+            key_expires_at=dedup.expires_at(source, now),
+            idempotency_key=idempotency_key[:_MAX_KEY_LENGTH] if idempotency_key else None,
+            remote_ip=remote_ip or None,
+            headers=_headers_json(webhook.headers, None if is_verified else vault),
+            body=webhook.body,
+        )
+
+    return _in_thread_if_large(webhook, make)
+
+
+def make_refusal(
+    request: Request, now: datetime, *, slug: str, status: int, reason: str, message: str, proxies: int
+) -> Refusal:
+    """Return what is listed of a rejected request."""
+    return Refusal(
+        id=ids.receipt_id(now),
+        source=slug[:_MAX_SLUG_LENGTH].replace("\0", ""),
+        refused_at=now,
+        status_code=status,
+        reason=reason,
+        detail=message,
+        remote_ip=wsgi.client_ip(request, proxies) or None,
+        headers=_headers_json(wsgi.lower_case_headers(request.environ), None),
+        bytes=min(request.content_length or 0, _MAX_INTEGER),
+    )
+
+
+def _headers_json(headers: Mapping[str, str], vault: Vault | None) -> str:
+    return msgspec.json.encode(stored_headers.kept(headers, vault)).decode()
+
+
+def _in_thread_if_large(webhook: Webhook, work: Callable[[], _T]) -> _T:
+    """Do work that takes as long as the body is large, so that it delays no other request."""
+    return greenlets.run_in_thread(work) if len(webhook.body) > _LARGE_BYTES else work()

@@ -1,1 +1,0 @@
-"""What all doors need to stand on an event loop: ASGI, and Flask behind it."""

@@ -1,0 +1,127 @@
+"""Wake-ups: Celery tasks that say that there is work, without saying what.
+
+PostgreSQL is the queue. A lost wake-up costs a few seconds, until the periodic sweep; nothing else depends on it.
+"""
+
+import threading
+from contextlib import suppress
+from typing import Any, Final
+
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import ChannelError, KombuError
+from kombu.messaging import Producer
+
+QUEUE: Final = "tidings"
+JOBS_QUEUE: Final = "tidings.jobs"
+"""Separate: workers take from both queues in turn, so that many jobs delay nothing else."""
+DELIVERIES_QUEUE: Final = "tidings.deliveries"
+"""Separate: a deliverer is busy for as long as a request is in flight."""
+PROCESS_RECEIPTS: Final = "tidings.drain"
+VERIFY: Final = "tidings.verify"
+SEND_NOTIFICATIONS: Final = "tidings.tell"
+JOBS: Final = "tidings.jobs"
+DELIVER: Final = "tidings.deliver"
+ASK_PROVIDERS: Final = "tidings.ask_providers"
+# Notifications and questions to providers wait for other people's servers, as deliveries do. No worker waits for them.
+QUEUES: Final = {
+    JOBS: JOBS_QUEUE,
+    DELIVER: DELIVERIES_QUEUE,
+    SEND_NOTIFICATIONS: DELIVERIES_QUEUE,
+    ASK_PROVIDERS: DELIVERIES_QUEUE,
+}
+"""By task; all other tasks are in `QUEUE`."""
+
+EXPIRY_SECONDS: Final = 30.0
+"""By then the sweep has done what a wake-up was for."""
+
+_CHECK_EVERY = 100
+_MAX_WAITING = 1000
+_BROKER_TIMEOUT_SECONDS = 0.5
+
+
+class TaskNotifier:
+    """Sends wake-ups, and gives up at once when the broker does not respond."""
+
+    def __init__(self, broker_url: str, *, expiry_seconds: float = EXPIRY_SECONDS) -> None:
+        self._celery = Celery("tidings", broker=broker_url, set_as_current=False)
+        # Without every one of these a send to a dead broker blocks for seconds, and to a frozen one for ever.
+        self._celery.conf.update(
+            task_serializer="json",
+            task_ignore_result=True,
+            task_publish_retry=False,
+            task_default_delivery_mode="transient",
+            broker_connection_timeout=_BROKER_TIMEOUT_SECONDS,
+            broker_transport_options={
+                "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
+                "socket_timeout": _BROKER_TIMEOUT_SECONDS,
+                "socket_keepalive": True,
+                "max_retries": 0,
+                "interval_start": 0,
+                "interval_step": 0,
+                "interval_max": 0,
+            },
+        )
+        self._expiry_seconds = expiry_seconds
+        self._queues = {name: Queue(name, routing_key=name) for name in (QUEUE, *QUEUES.values())}
+        self._producer: Producer | None = None
+        self._sent = 0
+        self._full: set[str] = set()
+        self._lock = threading.Lock()
+
+    def notify(self, task: str = PROCESS_RECEIPTS) -> bool:
+        """Wake the workers of a task. Return False if the broker cannot be reached."""
+        queue = self._queues[QUEUES.get(task, QUEUE)]
+        with self._lock:
+            try:
+                producer = self._connect()
+                if self._has_room(producer, queue.name):
+                    self._celery.send_task(task, producer=producer, queue=queue, expires=self._expiry_seconds)
+            except _unreachable(self._celery):
+                self._disconnect()
+                return False
+        return True
+
+    def close(self) -> None:
+        """Close the connection to the broker."""
+        with self._lock:
+            self._disconnect()
+        self._celery.close()
+
+    def _connect(self) -> Producer:
+        if self._producer is None:
+            # A connection of its own: Celery's pool would hand out a broken one again.
+            self._producer = self._celery.amqp.Producer(self._celery.connection_for_write(), auto_declare=False)
+        return self._producer
+
+    def _disconnect(self) -> None:
+        if self._producer is not None:
+            with suppress(*_unreachable(self._celery)):
+                self._producer.connection.release()
+            self._producer = None
+
+    def _has_room(self, producer: Producer, queue: str) -> bool:
+        """Return whether fewer than 1000 wake-ups wait in the queue. Checked now and then, and always while it is full.
+
+        Otherwise wake-ups would pile up for as long as no worker runs.
+        """
+        self._sent += 1
+        if self._sent % _CHECK_EVERY == 0 or queue in self._full:
+            if _length(producer, queue) > _MAX_WAITING:
+                self._full.add(queue)
+            else:
+                self._full.discard(queue)
+        return queue not in self._full
+
+
+def _length(producer: Producer, queue: str) -> int:
+    try:
+        declared: Any = producer.channel.queue_declare(queue, passive=True)
+    except ChannelError:  # the queue does not exist
+        return 0
+    return int(declared.message_count)
+
+
+def _unreachable(app: Celery) -> tuple[type[Exception], ...]:
+    connection = app.connection_for_write()
+    return (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)

@@ -1,0 +1,54 @@
+"""Many timeouts behind one timer of the event loop."""
+
+import asyncio
+from typing import Generic, Protocol, TypeVar
+
+
+class Cancellable(Protocol):
+    """Something that can time out."""
+
+    def cancel(self) -> None:
+        """Stop waiting: the time is up."""
+
+
+_Waiting = TypeVar("_Waiting", bound=Cancellable)
+
+
+class TimeoutWheel(Generic[_Waiting]):
+    """Checks all deadlines every `interval_seconds`; a wait may overrun by up to that long.
+
+    A timer per request would nearly always be cancelled before it fires, and costs a twentieth of the whole request.
+    """
+
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._deadlines: dict[_Waiting, float] = {}
+        self._is_scheduled = False
+
+    @property
+    def waiting(self) -> list[_Waiting]:
+        """What has a deadline."""
+        return list(self._deadlines)
+
+    def set(self, waiting: _Waiting, at: float) -> None:
+        """Cancel `waiting` at this time of the loop, unless it is removed first. Replaces an earlier deadline."""
+        self._deadlines[waiting] = at
+        if not self._is_scheduled:
+            self._schedule()
+
+    def remove(self, waiting: _Waiting) -> None:
+        """Forget the deadline."""
+        self._deadlines.pop(waiting, None)
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_later(self._interval_seconds, self._check)
+
+    def _check(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for waiting in [waiting for waiting, at in self._deadlines.items() if at <= now]:
+            self.remove(waiting)
+            waiting.cancel()
+        self._is_scheduled = False
+        if self._deadlines:
+            self._schedule()

@@ -1,0 +1,119 @@
+"""Between ASGI servers and WSGI applications: the environment of a request, and the response."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+from flask import Request
+
+from shared.http.asgi import Scope, Send
+
+_MAX_CACHED_NAMES = 1024
+_MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one
+
+
+@dataclass(slots=True, kw_only=True)
+class WsgiResponse:
+    """A response. `rest` is the part of a body of unknown length that the application has not produced yet."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    rest: Iterator[bytes] | None = None
+    close: Callable[[], None] | None = None
+
+
+def environ(scope: Scope) -> WSGIEnvironment:
+    """Return the environment of a request (PEP 3333), without `wsgi.input`."""
+    host, port = scope.get("server") or ("localhost", 80)
+    result: WSGIEnvironment = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "REMOTE_ADDR": (scope.get("client") or ("",))[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,  # the stream ends with the body, even where no length was announced
+    }
+    for name, value in scope["headers"]:
+        key = _environ_key(name)
+        if key is not None:
+            text = value.decode("latin-1")
+            result[key] = f"{result[key]}, {text}" if key in result else text
+    return result
+
+
+def lower_case_headers(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the headers of a request by lower-case name."""
+    return {name: value for key, value in environ.items() if (name := _header_name(key)) is not None}
+
+
+def client_ip(request: Request, proxies: int) -> str:
+    """Return the address of the client, behind `proxies` trusted proxies that each append to X-Forwarded-For."""
+    if proxies:
+        chain = request.headers.get("X-Forwarded-For", "").split(",")
+        if len(chain) >= proxies:
+            return chain[-proxies].strip()[:_MAX_ADDRESS_LENGTH]
+    return request.remote_addr or ""
+
+
+def call(app: WSGIApplication, environ: WSGIEnvironment) -> WsgiResponse:
+    """Call the application. Collect the body if its length is known, otherwise leave it to be read."""
+    response = WsgiResponse(status=500, headers=[])
+
+    def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:
+        response.status = int(status[:3])
+        response.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        return _refuse_write
+
+    chunks: Iterable[bytes] = app(environ, start_response)
+    close: Callable[[], None] | None = getattr(chunks, "close", None)
+    if not any(name == b"content-length" for name, _ in response.headers):
+        response.rest, response.close = iter(chunks), close
+        return response
+    try:
+        response.body = b"".join(chunks)
+    finally:
+        if close is not None:
+            close()
+    return response
+
+
+async def send_whole(response: WsgiResponse, send: Send) -> None:
+    """Send a response that has no rest."""
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+@lru_cache(_MAX_CACHED_NAMES)
+def _environ_key(name: bytes) -> str | None:
+    """Return the key of a header; None for a name with an underscore, which would pass for one with a dash."""
+    key = name.decode("latin-1").upper()
+    if "_" in key:
+        return None
+    key = key.replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
+@lru_cache(_MAX_CACHED_NAMES)
+def _header_name(key: str) -> str | None:
+    if key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+        return key.replace("_", "-").lower()
+    return key[5:].replace("_", "-").lower() if key.startswith("HTTP_") else None
+
+
+def _refuse_write(_data: bytes) -> None:
+    """Refuse PEP 3333's `write`. It serves applications older than the PEP; Flask never calls it."""
+    raise RuntimeError("This gateway supports only applications that return an iterable, not write().")
