@@ -1,21 +1,21 @@
-"""What commands need that ask a source's provider: the source made ready, and a client of its API."""
+"""Look up sources for commands."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 
 from cli.context import Workbench
-from shared.errors import TidingsError
+from shared.errors import NotFoundError, TidingsError
 from shared.sources import store as stored
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
 
 
-def unknown(slug: str) -> TidingsError:
-    """The error for a source that there is not."""
-    return TidingsError(f"There is no source called {slug!r}; `tidings sources list` shows those there are.")
+def unknown(slug: str) -> NotFoundError:
+    """Return the error for a source that does not exist."""
+    return NotFoundError(f"There is no source called {slug!r}; `tidings sources list` lists all sources.")
 
 
 def find(bench: Workbench, slug: str) -> SourceRow:
-    """A source as it is stored. Raises TidingsError."""
+    """Return a source as it is stored. Raises NotFoundError."""
     with bench.engine.begin() as connection:
         row = stored.find(connection, slug)
     if row is None:
@@ -24,19 +24,20 @@ def find(bench: Workbench, slug: str) -> SourceRow:
 
 
 def ready(bench: Workbench, slug: str) -> Source:
-    """A source made ready for use. Raises TidingsError."""
+    """Open a source. Raises TidingsError."""
     return open_source(find(bench, slug), bench.vault)
 
 
-def all_ready(bench: Workbench) -> Sequence[Source]:
-    """Every source that can be used."""
+def find_all(bench: Workbench) -> list[SourceRow]:
+    """Return all sources as they are stored."""
     with bench.engine.begin() as connection:
-        rows = stored.listed(connection)
-    return [source for row in rows if (source := _if_usable(bench, row))]
+        return stored.listed(connection)
 
 
-def _if_usable(bench: Workbench, row: SourceRow) -> Source | None:
-    try:
-        return open_source(row, bench.vault)
-    except TidingsError:
-        return None
+def all_ready(bench: Workbench) -> list[Source]:
+    """Open every source that can be used."""
+    sources = []
+    for row in find_all(bench):
+        with suppress(TidingsError):
+            sources.append(open_source(row, bench.vault))
+    return sources

@@ -19,13 +19,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver import metrics
 from receiver.errors import QuarantineFullError, StorageUnavailableError
-from shared.errors import first_line
+from shared.errors import VerificationError, first_line
 from shared.http import greenlets
 from shared.http.greenlets import Completion
 from shared.http.timeouts import TimeoutWheel
 from shared.postgres import partitions
+from shared.receipts import quarantine as quarantined
 from shared.receipts import store as receipts
-from shared.receipts.store import Parking, Receipt
+from shared.receipts.store import Receipt
 
 WAIT_SECONDS = 1.2
 """How long a request waits for its commit before the provider is told to try again."""
@@ -54,7 +55,7 @@ class StoredReceipt:
 class Quarantine:
     """Why an unverified receipt is set aside, and the limits of its source."""
 
-    parking: Parking
+    error: VerificationError
     max_rows: int
     max_bytes: int
 
@@ -244,8 +245,8 @@ class GroupCommitWriter:
             if receipt is None or quarantine is None:
                 outcomes.append(None)
                 continue
-            is_new = receipts.park_new(
-                connection, receipt, quarantine.parking, rows=quarantine.max_rows, size=quarantine.max_bytes
+            is_new = quarantined.add(
+                connection, receipt, quarantine.error, max_rows=quarantine.max_rows, max_bytes=quarantine.max_bytes
             )
             if is_new is None:
                 outcomes.append(QuarantineFullError("This source has too many unverified requests already."))

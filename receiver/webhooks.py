@@ -19,10 +19,9 @@ from shared.providers.webhooks.base import Request as Webhook
 from shared.receipts import dedup
 from shared.receipts import headers as stored_headers
 from shared.receipts.refusals import Refusal
-from shared.receipts.store import Parking, Receipt
+from shared.receipts.store import Receipt
 from shared.settings import Settings
 from shared.sources.source import Source
-from shared.vocabulary import ReceiptState
 
 _MAX_KEY_LENGTH = 255
 _MAX_SLUG_LENGTH = 100
@@ -62,16 +61,7 @@ def verify(
         quarantine_until = source.settings.quarantine_until
         if not is_key_fetchable and (quarantine_until is None or now >= quarantine_until):
             raise
-        parking = Parking(
-            state=ReceiptState.UNVERIFIED,
-            reason=error.reason,
-            detail=str(error),
-            key_id=error.key_id,
-            available_at=now,
-        )
-        return source, Quarantine(
-            parking=parking, max_rows=settings.quarantine_rows, max_bytes=settings.quarantine_bytes
-        )
+        return source, Quarantine(error=error, max_rows=settings.quarantine_rows, max_bytes=settings.quarantine_bytes)
     return source, None
 
 
@@ -86,7 +76,7 @@ def make_receipt(
             id=ids.receipt_id(now),
             source_id=source.id,
             received_at=now,
-            key=dedup.key(source, webhook, unverified=not is_verified),
+            key=dedup.dedup_key(source, webhook, unverified=not is_verified),
             key_expires_at=dedup.expires_at(source, now),
             idempotency_key=idempotency_key[:_MAX_KEY_LENGTH] if idempotency_key else None,
             remote_ip=remote_ip or None,

@@ -17,9 +17,9 @@ _configuration.require("broker_url")
 
 app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"], task_cls=WakeUpTask)
 app.conf.update(
-    # Nothing is acknowledged: the rows are the queue, and a message that is lost is made up for by the sweep. Whereas
-    # an acknowledgement that fails because the broker is just away fills the prefetch window of one for ever: kombu
-    # then polls no more, never notices that the connection is gone, and the worker hears nothing until it is restarted.
+    # Nothing is acknowledged: the rows are the queue, and the sweep does the work of a lost message. An acknowledgement
+    # that fails while the broker is away would fill the prefetch window of one for ever: kombu then stops polling, does
+    # not notice that the connection is gone, and the worker receives nothing until it is restarted.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in (QUEUE, *QUEUES.values())],  # type: ignore[no-untyped-call]
     task_default_queue=QUEUE,
     task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
@@ -69,7 +69,7 @@ def _require_rules(**_: Any) -> None:
     try:
         require_rules(_configuration.rules, _configuration.database_url)
     except TidingsError as error:
-        raise SystemExit(f"Error: the rules file is wrong, and none was accepted before:\n{error}") from None
+        raise SystemExit(f"Error: the rules file is invalid, and no earlier version was accepted:\n{error}") from None
 
 
 @setup_logging.connect

@@ -1,7 +1,10 @@
-"""What a worker process stands on: its settings and its connections, made once after the fork."""
+"""The context of a worker process: its settings and connections, made once after the fork."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import Semaphore
 
 from sqlalchemy import Engine
 
@@ -12,18 +15,18 @@ from shared.postgres import engine
 from shared.postgres.connection import Plans
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
-from shared.sources.cache import SourceCache
+from shared.sources.source import SourceCache
 from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientHasher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """Everything a task needs.
+    """Everything that a task needs.
 
-    `engine` commits without waiting for the disk: what it commits has its effects in the database alone, and is
-    done again if the receipt comes back with it. So does `brisk`, which plans a statement once: that is for a few rows,
-    with which planning takes longer than running. `durable` is for what leaves the house.
+    `engine` commits without waiting for the disk: if the server crashes, the queue hands out the same work again.
+    `engine_small_batches` does so too, and plans each statement once: for few rows, planning takes longer than running.
+    `engine_sync_commit` waits for the disk: use it before any external side effect.
     """
 
     settings: Settings
@@ -37,13 +40,30 @@ class WorkerContext:
     rules: RulesReloader
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close all connections to the database."""
         for made in (self.engine, self.engine_small_batches, self.engine_sync_commit):
             made.dispose()
 
 
+class ConcurrencyLimit:
+    """A limit on concurrent runs of a task in this process. A run above the limit does not wait."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = Semaphore(limit)
+
+    @contextmanager
+    def try_acquire(self) -> Iterator[bool]:
+        """Take a slot for the duration of the context. Yields False if all are taken."""
+        is_acquired = self._free.acquire(blocking=False)
+        try:
+            yield is_acquired
+        finally:
+            if is_acquired:
+                self._free.release()
+
+
 def build(configuration: Settings) -> WorkerContext:
-    """Put a rim together. Raises SettingsError, SecretsError, or RulesError where there are no rules to work by."""
+    """Build a context. Raises SettingsError, SecretsError, or RulesError if no valid rules were ever loaded."""
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
     url = configuration.database_url
@@ -70,5 +90,5 @@ def build(configuration: Settings) -> WorkerContext:
 
 @cache
 def current() -> WorkerContext:
-    """The rim of this process; connections must not cross a fork, so the first task makes it."""
+    """Return this process's context. The first task builds it, because connections must not cross a fork."""
     return build(settings.read())

@@ -1,74 +1,75 @@
-"""Reconciling sources as they come due: what their providers could not deliver is asked for, and sent again."""
+"""Reconcile sources when they are due: ask their providers what they could not deliver, and to send it again."""
 
 import time
 from uuid import uuid4
 
 import structlog
 
-from shared.errors import TidingsError
+from shared.errors import LeaseLostError
 from shared.providers.api.base import WORKER_RETRIES
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
-from shared.reconciliation.run import Orders, Progress, Run, TakenOverError
+from shared.reconciliation.run import Orders, Run
 from shared.reconciliation.store import Lease
 from shared.sources import provider_api
 from shared.sources.provider_api import NoApiError
 from shared.sources.source import Source
-from workers.context import WorkerContext
+from workers.context import ConcurrencyLimit, WorkerContext
+from workers.jobs import runner
 
-_LONGEST_SECONDS = 8.0  # others wait for their turn
+_MAX_SECONDS = 8.0
+_ONE_AT_A_TIME = ConcurrencyLimit(1)
 
 log = structlog.get_logger()
 
 
-def reconcile_due(ctx: WorkerContext, *, longest_seconds: float = _LONGEST_SECONDS) -> None:
-    """Reconcile the sources that are due, each as far as there is time; what is left is gone on with the next time."""
-    until = time.monotonic() + longest_seconds
+def call_providers(ctx: WorkerContext) -> None:
+    """Do the work that calls providers' APIs: jobs, and due reconciliations. One thread of a process at a time.
+
+    So providers that hang leave the other threads to deliveries. Returns at once if another thread is at work.
+    """
+    with _ONE_AT_A_TIME.try_acquire() as is_acquired:
+        if is_acquired:
+            runner.run_due(ctx, at_providers=True)
+            reconcile_due(ctx)
+
+
+def reconcile_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> None:
+    """Reconcile due sources until the time is up; the next task continues from there."""
+    deadline = time.monotonic() + max_seconds
     with ctx.engine.begin() as connection:
         failed_deliveries.settle(connection)
         reconciliations.ensure_for(connection, provider_api.APIS)
-    while (left := until - time.monotonic()) > 0:
+    while (seconds_left := deadline - time.monotonic()) > 0:
         with ctx.engine.begin() as connection:
             lease = reconciliations.claim_due(connection, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS)
         if lease is None:
             return
-        _reconcile(ctx, lease, left)
+        _reconcile(ctx, lease, seconds_left)
 
 
-def _reconcile(ctx: WorkerContext, lease: Lease, longest_seconds: float) -> None:
+def _reconcile(ctx: WorkerContext, lease: Lease, max_seconds: float) -> None:
     with ctx.engine.connect() as connection:
         source = ctx.source_cache.of(connection, [lease.source_id])[lease.source_id]
-    if not isinstance(source, Source):
-        _leave(ctx, lease, source)
-        return
+    error = None if isinstance(source, Source) else str(source)
     try:
-        client = provider_api.open_client(source, WORKER_RETRIES)
-    except NoApiError:  # nothing to be done, and nothing that anybody need mend
-        _leave(ctx, lease, None)
+        client = provider_api.open_client(source, WORKER_RETRIES) if isinstance(source, Source) else None
+    except NoApiError:  # no error, because no action is needed
+        client = None
+    if not isinstance(source, Source) or client is None:
+        with ctx.engine.begin() as connection:
+            reconciliations.postpone(connection, lease, error=error)
         return
-    orders = Orders(longest_seconds=longest_seconds)
+    orders = Orders(max_seconds=max_seconds)
     try:
-        progress = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders).perform()
-    except TakenOverError as error:
-        log.info("a reconciliation was taken over", source=source.slug, error=str(error))
-    else:
-        _say(source, progress)
-
-
-def _leave(ctx: WorkerContext, lease: Lease, error: TidingsError | None) -> None:
-    with ctx.engine.begin() as connection:
-        reconciliations.postpone(connection, lease, error=None if error is None else str(error))
-
-
-def _say(source: Source, progress: Progress) -> None:
-    if progress.error is not None:
-        log.warning(
-            "a provider could not be asked what it failed to deliver", source=source.slug, error=str(progress.error)
-        )
-    if progress.stopped is not None:
-        log.warning("what is sent again does not arrive", source=source.slug, error=progress.stopped)
-    if progress.new or progress.resent:
-        log.info(
-            "reconciled", source=source.slug, new=progress.new, resent=progress.resent, recovered=progress.recovered
-        )
+        done = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders).perform()
+    except LeaseLostError as lost:
+        log.info("reconciliation taken over", source=source.slug, error=str(lost))
+        return
+    if done.error is not None:
+        log.warning("failed deliveries could not be listed or resent", source=source.slug, error=str(done.error))
+    if done.stopped is not None:
+        log.warning("resent deliveries do not arrive", source=source.slug, error=done.stopped)
+    if done.new or done.resent:
+        log.info("reconciled", source=source.slug, new=done.new, resent=done.resent, recovered=done.recovered)

@@ -1,4 +1,4 @@
-"""Verifying what receivers kept apart, once the key that its signature names has been fetched."""
+"""Verify quarantined requests again, once the key that their signature names has been fetched."""
 
 import time
 from datetime import UTC, datetime
@@ -22,83 +22,83 @@ from workers.context import WorkerContext
 
 _BATCH = 50
 _LEASE_SECONDS = 120
-_LONGEST_RUN_SECONDS = 5.0
-_MOST_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
-_MOST_ATTEMPTS = 50
-_UNTIL_MENDED_SECONDS = 30.0
+_MAX_SECONDS = 5.0
+_MAX_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
+_MAX_ATTEMPTS = 50
+_GRACE_DELAY_SECONDS = 30.0
+
+_Fetched = dict[tuple[int, str], OutboundError | None]
+"""The keys that this run has tried to fetch, by source and key id; the error if that failed."""
 
 log = structlog.get_logger()
 
 
-def verify(ctx: WorkerContext) -> None:
-    """Look at all that is due: admit it to the queue, reject it, or come back to it."""
-    fetched: dict[tuple[int, str], OutboundError | None] = {}
-    until = time.monotonic() + _LONGEST_RUN_SECONDS
-    while time.monotonic() < until:
+def verify_due(ctx: WorkerContext) -> None:
+    """Verify due requests again. Each is queued, rejected, or postponed."""
+    fetched: _Fetched = {}
+    deadline = time.monotonic() + _MAX_SECONDS
+    while time.monotonic() < deadline:
         with ctx.engine.begin() as connection:
             suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
-        admitted = [_decide(ctx, suspect, fetched) for suspect in suspects]
-        if any(admitted):
+        queued = [_verify(ctx, suspect, fetched) for suspect in suspects]
+        if any(queued):
             ctx.notifier.notify()
         if len(suspects) < _BATCH:
             return
-    ctx.notifier.notify(VERIFY)  # it is another task's turn
+    ctx.notifier.notify(VERIFY)  # another task continues, so that this one does not block others
 
 
-def _decide(ctx: WorkerContext, suspect: Suspect, fetched: dict[tuple[int, str], OutboundError | None]) -> bool:
+def _verify(ctx: WorkerContext, suspect: Suspect, fetched: _Fetched) -> bool:
+    """Verify one request again; return whether it was queued."""
     try:
-        source = _source(ctx, suspect.source_id)
+        source = _open_source(ctx, suspect.source_id)
         request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
-    except TidingsError as error:  # of this source only: the others' requests must not wait for its mending
-        _come_back(ctx, suspect, str(error))
+    except TidingsError as error:  # only this source has to be mended: other sources' requests must not wait for it
+        _retry(ctx, suspect, str(error))
         return False
     try:
-        source = _verified(ctx, source, request, suspect, fetched)
+        try:
+            source.provider.verify(request, source.credentials, suspect.received_at)
+        except VerificationError as error:
+            if error.key_id is None:
+                raise
+            source = _fetch_key(ctx, source, error.key_id, fetched)
+            source.provider.verify(request, source.credentials, suspect.received_at)
     except VerificationError as error:
-        _doubt(ctx, source, suspect, error)
+        # Credentials may still be corrected in the grace period that an operator set, and for some attempts after it.
+        until = source.settings.quarantine_until
+        if (
+            until is not None
+            and suspect.received_at < until
+            and (datetime.now(UTC) < until or suspect.attempts < _MAX_ATTEMPTS)
+        ):
+            with ctx.engine.begin() as connection:
+                quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_GRACE_DELAY_SECONDS)
+        else:
+            _reject(ctx, suspect, error.reason, str(error))
         return False
     except NoSuchKeyError as error:
         _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, str(error))
         return False
     except OutboundError as error:
-        _come_back(ctx, suspect, str(error))
+        _retry(ctx, suspect, str(error))
         return False
     with ctx.engine_sync_commit.begin() as connection:
         return quarantine.admit(
             connection,
             suspect.id,
-            key=dedup.key(source, request),
+            key=dedup.dedup_key(source, request),
             key_expires_at=dedup.expires_at(source, suspect.received_at),
             received_at=suspect.received_at,
         )
 
 
-def _verified(
-    ctx: WorkerContext,
-    source: Source,
-    request: Request,
-    suspect: Suspect,
-    fetched: dict[tuple[int, str], OutboundError | None],
-) -> Source:
-    """The source by whose keys the request is genuine. Raises VerificationError, or OutboundError."""
-    try:
-        source.provider.verify(request, source.credentials, suspect.received_at)
-    except VerificationError as error:
-        if error.key_id is None:
-            raise
-        source = _with_key(ctx, source, error.key_id, fetched)
-        source.provider.verify(request, source.credentials, suspect.received_at)
-    return source
-
-
-def _with_key(
-    ctx: WorkerContext, source: Source, key_id: str, fetched: dict[tuple[int, str], OutboundError | None]
-) -> Source:
-    """The source with that key added to it. Each key is asked for once in a run."""
+def _fetch_key(ctx: WorkerContext, source: Source, key_id: str, fetched: _Fetched) -> Source:
+    """Return the source with this key added. Each key is fetched once in a run. Raises OutboundError."""
     asked = (source.id, key_id)
     if asked not in fetched:
-        if len(fetched) >= _MOST_FETCHES_PER_RUN:
-            raise OutboundError("many unknown keys are waiting to be fetched; this one's turn comes")
+        if len(fetched) >= _MAX_FETCHES_PER_RUN:
+            raise OutboundError("Many unknown keys wait to be fetched; this one is fetched in a later run.")
         try:
             found = public_keys.fetch(source, key_id)
         except OutboundError as error:
@@ -107,43 +107,27 @@ def _with_key(
             fetched[asked] = None
             with ctx.engine_sync_commit.begin() as connection:
                 sources.add_keys(connection, source.id, {key_id: found[key_id]})
-            log.info("a key was fetched", source=source.slug, key_id=key_id)
+            log.info("public key fetched", source=source.slug, key_id=key_id)
     if (failure := fetched[asked]) is not None:
         raise failure
-    return _source(ctx, source.id)
+    return _open_source(ctx, source.id)
 
 
-def _source(ctx: WorkerContext, source_id: int) -> Source:
+def _open_source(ctx: WorkerContext, source_id: int) -> Source:
     with ctx.engine.connect() as connection:
         return open_source(sources.by_ids(connection, [source_id])[0], ctx.vault)
 
 
-def _doubt(ctx: WorkerContext, source: Source, suspect: Suspect, error: VerificationError) -> None:
-    """Not genuine by the credentials we hold. While these are being mended it may still become so."""
-    if _may_be_mended(source.settings.quarantine_until, suspect):
-        with ctx.engine.begin() as connection:
-            quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_UNTIL_MENDED_SECONDS)
-    else:
-        _reject(ctx, suspect, error.reason, str(error))
-
-
-def _may_be_mended(until: datetime | None, suspect: Suspect) -> bool:
-    """What came in the grace period waits until that is over, and some attempts longer."""
-    if until is None or suspect.received_at >= until:
-        return False
-    return datetime.now(UTC) < until or suspect.attempts < _MOST_ATTEMPTS
-
-
 def _reject(ctx: WorkerContext, suspect: Suspect, reason: str, detail: str) -> None:
-    log.warning("a quarantined request is rejected", receipt=str(suspect.id), reason=reason, detail=detail)
+    log.warning("quarantined request rejected", receipt=str(suspect.id), reason=reason, detail=detail)
     with ctx.engine.begin() as connection:
         quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
 
 
-def _come_back(ctx: WorkerContext, suspect: Suspect, detail: str) -> None:
-    if suspect.attempts >= _MOST_ATTEMPTS:
-        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"given up: {detail}")
+def _retry(ctx: WorkerContext, suspect: Suspect, detail: str) -> None:
+    if suspect.attempts >= _MAX_ATTEMPTS:
+        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"Gave up after {suspect.attempts} attempts: {detail}")
         return
-    delay = backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts)
     with ctx.engine.begin() as connection:
+        delay = backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts)
         quarantine.postpone(connection, suspect.id, detail=detail, delay_seconds=delay)

@@ -1,4 +1,4 @@
-"""Receipts: every request that was stored, byte for byte, and what became of it; and those that were refused."""
+"""Receipts: every stored request, byte for byte, and its state; and refused requests."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,77 +13,77 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import Instant, SpanQuery, Strict, Verbatim, asked, identifier, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
-from shared.errors import TidingsError
+from shared.broker import REPROCESS
+from shared.errors import NotFoundError, TidingsError
 from shared.postgres.pagination import Span
 from shared.receipts import queries as receipt_queries
-from shared.reprocessing import previews, reprocess
+from shared.receipts import store as receipts
+from shared.reprocessing import reprocess
 from shared.vocabulary import ReceiptState, RefusalReason
 
 
 class ReceiptQuery(SpanQuery):
-    """Which receipts."""
+    """Filters of receipts."""
 
-    source = asked("Of this source.")
+    source = asked("Only receipts of this source.")
     state = fields.Enum(ReceiptState, by_value=True)
 
 
 class Receipt(Schema):
-    """A request that was stored."""
+    """A stored request."""
 
     id = identifier()
     source = fields.String()
     state = fields.String(metadata={"enum": [str(state) for state in ReceiptState]})
     received_at = Instant()
-    idempotency_key = text("What the provider named the request by.")
+    idempotency_key = text("The provider's idempotency key of the request.")
     bytes = fields.Integer(metadata={"description": "Length of the body; 0 once it is erased."})
     attempts = fields.Integer()
     last_error = text("Why the last attempt to process it failed.")
-    reason = text("Why it is set aside.")
+    reason = text("Why it is set aside: unverified, rejected or dead.")
     detail = text()
-    key_id = text("The key that its signature named and that is not known.")
-    available_at = instant("When it is looked at again.")
+    key_id = text("The unknown key that its signature names.")
+    available_at = instant("When it is tried again.")
     remote_ip = text()
     headers = fields.Dict(keys=fields.String(), values=fields.String())
-    reconciled = fields.Boolean(metadata={"description": "It came because the provider was asked to send it again."})
+    reconciled = fields.Boolean(metadata={"description": "It arrived because we asked the provider to resend it."})
     erased_at = instant("When its body and headers were deleted, because they contained an erased address.")
 
 
 class ReceiptWithEvents(Receipt):
-    """A request that was stored, with the events that it brought."""
+    """A stored request with the ids of its events."""
 
     event_count = fields.Integer()
     event_ids = fields.List(identifier())
 
 
 class ReprocessQuery(Strict):
-    """How to process a receipt again."""
+    """How to reprocess a receipt."""
 
-    dry_run = fields.Boolean(
-        load_default=False, metadata={"description": "Only show the difference that it would make."}
-    )
+    dry_run = fields.Boolean(load_default=False, metadata={"description": "Change nothing; return what would change."})
 
 
 class Reprocessing(Schema):
-    """What was asked for: `queued` receipts, or with `dry_run` the difference that it would make."""
+    """The number of receipts queued, or with `dry_run` the difference that reprocessing would make."""
 
     queued = fields.Integer()
     difference = fields.Dict(keys=fields.String())
 
 
 class RefusalQuery(SpanQuery):
-    """Which refusals."""
+    """Filters of refusals."""
 
-    source = asked("To this name, whether or not there is such a source.")
+    source = asked("Only requests to this source name, whether or not it exists.")
     reason = fields.Enum(RefusalReason, by_value=True)
 
 
 class Refusal(Schema):
-    """A request that was not taken; `count` alike."""
+    """A refused request, or `count` similar ones."""
 
     id = identifier()
     source = fields.String()
     refused_at = Instant()
-    status_code = fields.Integer(metadata={"description": "What the provider was answered."})
+    status_code = fields.Integer(metadata={"description": "The HTTP status that the provider got."})
     reason = fields.String(metadata={"enum": [str(reason) for reason in RefusalReason]})
     detail = fields.String()
     remote_ip = text()
@@ -103,7 +103,7 @@ class Receipts(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List receipts, the newest first."""
         with self.deps.engine.begin() as connection:
-            page = receipt_queries.listed(
+            page = receipt_queries.list_receipts(
                 connection,
                 source=query.get("source"),
                 state=query.get("state"),
@@ -124,7 +124,7 @@ class OneReceipt(Resource):
     def get(self, receipt_id: UUID) -> dict[str, Any]:
         """Show a receipt and the ids of its events."""
         with self.deps.engine.begin() as connection:
-            found = receipt_queries.find(connection, receipt_id)
+            found = receipt_queries.get(connection, receipt_id)
             event_ids = receipt_queries.event_ids(connection, receipt_id)
         if found is None:
             raise not_found(f"receipt {receipt_id}")
@@ -141,12 +141,13 @@ class RawReceipt(Resource):
     def get(self, receipt_id: UUID) -> Response:
         """Return the body, byte for byte as it was received. Answers 410 once it is erased."""
         with self.deps.engine.begin() as connection:
-            body = receipt_queries.raw(connection, receipt_id)
-            if body is None:
-                erased = _erased(connection, receipt_id)
-                raise ProblemError(410, erased) if erased else not_found(f"receipt {receipt_id}")
+            found = receipts.get_body(connection, receipt_id)
+            if found is None:
+                raise not_found(f"receipt {receipt_id}")
+            if found.body is None:
+                raise ProblemError(410, _erased(connection, receipt_id) or "The body was deleted.")
         return Response(
-            body,
+            found.body,
             content_type="application/octet-stream",
             headers={
                 "Content-Disposition": f'attachment; filename="{receipt_id}.bin"',
@@ -156,42 +157,41 @@ class RawReceipt(Resource):
 
 
 class ReceiptReprocessing(Resource):
-    """Processing a receipt again."""
+    """Reprocessing of a receipt."""
 
     rule = "/v1/receipts/<identifier:receipt_id>/reprocess"
     tenancy = TenantAccess.CLOSED
 
     @takes(ReprocessQuery, location="query")
     @answers(202, Reprocessing)
-    @also_answers(200, schema=Reprocessing, description="The difference it would make, with `dry_run`")
+    @also_answers(200, schema=Reprocessing, description="With `dry_run`: what would change")
     def post(self, query: dict[str, Any], receipt_id: UUID) -> tuple[dict[str, Any], int]:
-        """Process a receipt again, whether it was processed, is dead or was rejected.
+        """Reprocess a receipt that was processed, is dead or was rejected.
 
         With `dry_run=true` nothing is changed. Answers 409 for a receipt whose body was erased.
         """
         if query["dry_run"]:
             return {"difference": self._difference(receipt_id)}, 200
         with self.deps.engine.begin() as connection:
-            if receipt_queries.source_of(connection, receipt_id) is None:
+            queued = receipts.queue_reprocessing(connection, [receipt_id])
+            if not queued and receipts.get_body(connection, receipt_id) is None:
                 raise not_found(f"receipt {receipt_id}")
-            queued = reprocess.queue(connection, [receipt_id])
             if not queued and (erased := _erased(connection, receipt_id)) is not None:
-                raise ProblemError(409, f"The receipt cannot be processed again. {erased}")
+                raise ProblemError(409, f"The receipt cannot be reprocessed. {erased}")
             if not queued:
-                raise ProblemError(409, "The receipt is unverified: only its provider's signature lets it in.")
+                raise ProblemError(409, "The receipt is unverified: only its provider's signature can admit it.")
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
-        self.deps.notifier.notify()
+        self.deps.notifier.notify(REPROCESS)
         return {"queued": queued}, 202
 
     def _difference(self, receipt_id: UUID) -> dict[str, Any]:
         with self.deps.engine.connect() as connection:  # and never commit
             try:
-                difference = previews.of_receipt(connection, receipt_id, self.deps.vault)
+                return reprocess.preview(connection, receipt_id, self.deps.vault).as_json()
+            except NotFoundError:
+                raise not_found(f"receipt {receipt_id}") from None
             except TidingsError as error:
-                raise ProblemError(409, f"The receipt cannot be processed: {error}") from None
-        if difference is None:
-            raise not_found(f"receipt {receipt_id}")
-        return difference.as_json()
+                raise ProblemError(409, f"The receipt cannot be reprocessed: {error}") from None
 
 
 class Refusals(Resource):
@@ -203,9 +203,9 @@ class Refusals(Resource):
     @takes(RefusalQuery, location="query")
     @answers(200, page_of(Refusal, "RefusalPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List requests that were refused, the newest first: why, when and from where."""
+        """List refused requests, the newest first, with reason, time and sender."""
         with self.deps.engine.begin() as connection:
-            page = receipt_queries.refused(
+            page = receipt_queries.list_refusals(
                 connection,
                 source=query.get("source"),
                 reason=query.get("reason"),
@@ -217,7 +217,7 @@ class Refusals(Resource):
 
 
 def _erased(connection: Connection, receipt_id: UUID) -> str | None:
-    """Return why there is no body any more; None unless it was erased."""
+    """Return the reason why there is no body; None unless it was erased."""
     erased_at = receipt_queries.erased(connection, [receipt_id]).get(receipt_id)
     if erased_at is None:
         return None
@@ -225,7 +225,7 @@ def _erased(connection: Connection, receipt_id: UUID) -> str | None:
 
 
 def span(query: dict[str, Any]) -> Span:
-    """The time that a query is about."""
+    """Return the time span of a query."""
     return Span(since=query.get("since"), until=query.get("until"))
 
 

@@ -1,7 +1,6 @@
-"""What providers could not deliver to a source, having it sent again, and their own suppression lists."""
+"""Failed deliveries of a source's provider, having them resent, and the provider's suppression list."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,19 +19,19 @@ from shared.providers.api.base import Span
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
-from shared.sources import names as source_names
+from shared.sources import store as sources
 from shared.suppression import provider_sync
 
 _BY_TIME_AND_NAME = tuple[datetime, str]
 _ALWAYS = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
-_FACTS_OF_NOBODY = dict.fromkeys(
+_NEVER_RECONCILED = dict.fromkeys(
     ("reconciled_until", "next_at", "last_started_at", "last_finished_at", "last_error", "enrolled", "validated",
      "checked_at", "validated_at")
 )  # fmt: skip
 
 
 class Webhook(Schema):
-    """A place that the provider posts to."""
+    """A webhook that is registered at the provider."""
 
     url = fields.String()
     enabled = fields.Boolean()
@@ -40,26 +39,29 @@ class Webhook(Schema):
 
 
 class Reconciliation(Schema):
-    """How far a source is reconciled, and what its provider tells of its webhooks. Null: not known."""
+    """How far a source is reconciled, and its provider's webhooks. Null: not known."""
 
-    reconciled_until = instant("Everything that the provider could not deliver before has been listed.")
-    next_at = instant()
+    reconciled_until = instant("Everything that the provider could not deliver before this time has been listed.")
+    next_at = instant("When the next run is due.")
     last_started_at = instant()
     last_finished_at = instant()
-    last_error = text("Why the last run did not get to its end.")
-    failures = fields.Integer(metadata={"description": "Runs in a row in which the provider could not be asked."})
-    still_open = fields.Integer(metadata={"description": "Failed deliveries that are still to be sent again."})
-    enrolled = fields.Boolean(allow_none=True, metadata={"description": "Whether the provider posts to us."})
-    validated = fields.Boolean(allow_none=True, metadata={"description": "Whether its test reached us."})
+    last_error = text("Why the last run did not finish.")
+    failures = fields.Integer(metadata={"description": "Consecutive runs that could not reach the provider's API."})
+    still_open = fields.Integer(metadata={"description": "Failed deliveries that are still to be resent."})
+    enrolled = fields.Boolean(
+        allow_none=True,
+        metadata={"description": "Whether one of our webhooks is registered and enabled at the provider."},
+    )
+    validated = fields.Boolean(allow_none=True, metadata={"description": "Whether the provider's test reached us."})
     webhooks = fields.List(fields.Nested(Webhook))
     checked_at = instant("When the webhooks were listed.")
-    validated_at = instant("When the test was made.")
+    validated_at = instant("When the provider last tested our webhook.")
 
 
 class FailedDelivery(Schema):
-    """What a provider could not deliver, and what came of having it sent again."""
+    """A request that a provider could not deliver, and the outcome of having it resent."""
 
-    reference = fields.String(metadata={"description": "The provider's id of it."})
+    reference = fields.String(metadata={"description": "The provider's id of the delivery."})
     failed_at = Instant()
     outcome = fields.String(metadata={"examples": ["5xx", "no_response"]})
     status_code = number()
@@ -70,30 +72,30 @@ class FailedDelivery(Schema):
     last_attempt_at = instant()
     next_attempt_at = instant()
     last_error = text()
-    receipt_id = identifier("What arrived; null if it was a repetition.", allow_none=True)
-    new_events = number("How many of its events had been missing; null while that is not known.")
+    receipt_id = identifier("The receipt that arrived; null if it was a duplicate.", allow_none=True)
+    new_events = number("How many of its events we did not have; null until that is known.")
     listed_at = Instant()
 
 
 class WhatToReconcile(Strict):
-    """What is to be asked for."""
+    """What to reconcile."""
 
-    since = Instant(metadata={"description": "What failed from this time on, instead of since the last time."})
-    until = Instant(metadata={"description": "What failed before this time."})
-    given_up = fields.Boolean(load_default=False, metadata={"description": "Try those again that were given up."})
+    since = Instant(metadata={"description": "Only what failed from this time on. Default: since the last run."})
+    until = Instant(metadata={"description": "Only what failed before this time."})
+    given_up = fields.Boolean(load_default=False, metadata={"description": "Also retry deliveries that were given up."})
 
 
 class WhatToPull(Strict):
-    """How to learn from the provider's list."""
+    """How to pull the provider's suppression list."""
 
-    dry_run = fields.Boolean(load_default=False, metadata={"description": "Only count how the lists differ."})
+    dry_run = fields.Boolean(load_default=False, metadata={"description": "Change nothing; count the differences."})
 
 
 class WhatToPush(WhatToPull):
-    """How to teach the provider our list."""
+    """How to push our suppression list to the provider."""
 
     delete = fields.Boolean(
-        load_default=False, metadata={"description": "Take off the provider's list what is not on ours."}
+        load_default=False, metadata={"description": "Remove entries from the provider's list that are not on ours."}
     )
 
 
@@ -107,18 +109,18 @@ class OneReconciliation(Resource):
     def get(self, slug: str) -> Mapping[str, Any]:
         """Show how far a source is reconciled, and whether its provider posts to us."""
         with self.deps.engine.begin() as connection:
-            source_id = source_names.id_of(connection, slug)
+            source_id = sources.id_of(connection, slug)
             if source_id is None:
                 raise not_found(f"source called {slug!r}")
-            standing = reconciliations.find(connection, source_id)
+            state = reconciliations.get(connection, source_id)
             still_open = failed_deliveries.count_open(connection, source_id)
-        if standing is None:
-            return {**_FACTS_OF_NOBODY, "failures": 0, "still_open": 0, "webhooks": []}
-        return {**asdict(standing), "still_open": still_open}
+        if state is None:
+            return {**_NEVER_RECONCILED, "failures": 0, "still_open": 0, "webhooks": []}
+        return {**state._asdict(), "still_open": still_open}
 
 
 class FailedDeliveries(Resource):
-    """What the provider of a source could not deliver."""
+    """Failed deliveries of a source's provider."""
 
     rule = "/v1/sources/<slug>/failed-deliveries"
     tenancy = TenantAccess.CLOSED
@@ -126,13 +128,13 @@ class FailedDeliveries(Resource):
     @takes(SpanQuery, location="query")
     @answers(200, page_of(FailedDelivery, "FailedDeliveryPage"))
     def get(self, query: dict[str, Any], slug: str) -> dict[str, Any]:
-        """List failed deliveries, those that failed last first; `since` and `until` are about when they did."""
+        """List failed deliveries, the newest first. `since` and `until` limit when they failed."""
         since, until = query.get("since", _ALWAYS[0]), query.get("until", _ALWAYS[1])
         with self.deps.engine.begin() as connection:
-            source_id = source_names.id_of(connection, slug)
+            source_id = sources.id_of(connection, slug)
             if source_id is None:
                 raise not_found(f"source called {slug!r}")
-            page = failed_deliveries.page(
+            page = failed_deliveries.list_page(
                 connection,
                 source_id,
                 span=Span(since=since, until=until),
@@ -142,14 +144,14 @@ class FailedDeliveries(Resource):
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
 
-class _Asking(Resource):
-    """What has workers ask a provider."""
+class _ProviderJobs(Resource):
+    """A resource that creates jobs which call a provider's API."""
 
-    def ask(self, slug: str, kind: str, wishes: Mapping[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Ask for a job about a source. Raises ProblemError (404)."""
-        parameters, now = {"source": slug, **wishes}, datetime.now(UTC)
+    def create_job(self, slug: str, kind: str, parameters: Mapping[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+        """Create a job for a source. Raises ProblemError (404)."""
+        parameters, now = {"source": slug, **parameters}, datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            if source_names.id_of(connection, slug) is None:
+            if sources.id_of(connection, slug) is None:
                 raise not_found(f"source called {slug!r}")
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
@@ -159,8 +161,8 @@ class _Asking(Resource):
         return answer
 
 
-class ReconciliationJobs(_Asking):
-    """Having a source reconciled."""
+class ReconciliationJobs(_ProviderJobs):
+    """Jobs that reconcile a source."""
 
     rule = "/v1/sources/<slug>/reconcile"
     tenancy = TenantAccess.CLOSED
@@ -168,16 +170,16 @@ class ReconciliationJobs(_Asking):
     @takes(WhatToReconcile)
     @answers(202, Job)
     def post(self, body: dict[str, Any], slug: str) -> tuple[JobRow, int, dict[str, str]]:
-        """Ask the provider what it could not deliver, and have it sent again; workers do so every 15 minutes.
+        """List what the provider could not deliver, and have it resent. Workers also do so every 15 minutes.
 
-        The job's report tells how many were found, resent, recovered and given up, and how many events were new.
+        The job's report counts what was found, resent, recovered and given up, and the new events.
         """
         moments: dict[str, Any] = {name: body[name].isoformat() for name in ("since", "until") if name in body}
-        return self.ask(slug, reconciliation.JOB, {**moments, "given_up": body["given_up"]})
+        return self.create_job(slug, reconciliation.JOB, {**moments, "given_up": body["given_up"]})
 
 
-class PushJobs(_Asking):
-    """Teaching the provider our suppression list."""
+class PushJobs(_ProviderJobs):
+    """Jobs that push our suppression list to the provider."""
 
     rule = "/v1/sources/<slug>/suppressions/push"
     tenancy = TenantAccess.CLOSED
@@ -185,12 +187,12 @@ class PushJobs(_Asking):
     @takes(WhatToPush)
     @answers(202, Job)
     def post(self, body: dict[str, Any], slug: str) -> tuple[JobRow, int, dict[str, str]]:
-        """Put on the provider's list what is on ours and not there. The job's report tells how the lists differ."""
-        return self.ask(slug, provider_sync.PUSH, body)
+        """Add our entries to the provider's suppression list. The job's report counts the differences."""
+        return self.create_job(slug, provider_sync.PUSH, body)
 
 
-class PullJobs(_Asking):
-    """Learning from the provider's suppression list."""
+class PullJobs(_ProviderJobs):
+    """Jobs that pull the provider's suppression list."""
 
     rule = "/v1/sources/<slug>/suppressions/pull"
     tenancy = TenantAccess.CLOSED
@@ -198,8 +200,8 @@ class PullJobs(_Asking):
     @takes(WhatToPull)
     @answers(202, Job)
     def post(self, body: dict[str, Any], slug: str) -> tuple[JobRow, int, dict[str, str]]:
-        """Put on our list what is on the provider's and not here. What a person has lifted since stays lifted."""
-        return self.ask(slug, provider_sync.PULL, body)
+        """Add the provider's entries to our suppression list. An entry that a person has lifted since stays lifted."""
+        return self.create_job(slug, provider_sync.PULL, body)
 
 
 RESOURCES = (OneReconciliation, FailedDeliveries, ReconciliationJobs, PushJobs, PullJobs)

@@ -1,4 +1,4 @@
-"""Sources: who may post webhooks, by which provider's rules."""
+"""Sources: the provider accounts that post webhooks."""
 
 from typing import Any, ClassVar
 
@@ -12,23 +12,22 @@ from api.core.resource import Resource, answers, takes
 from shared.auth import audit
 from shared.auth.keys import Scope
 from shared.encryption import SecretsError
+from shared.errors import ConflictError, InvalidFieldError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
 from shared.sources import service as source_service
 from shared.sources import store as sources
-from shared.sources.service import RegistrationError, SourceFacts
-from shared.sources.store import SlugTakenError
 
 _CREDENTIALS = "By provider, `?` marking optional fields:\n" + describe_credentials(PROVIDERS.values())
 _SETTINGS = (
-    "`api_base` and `keys_url` point the adapter's outward calls elsewhere; `webhook_url` is the public URL that the "
-    "provider posts to; until `quarantine_until` requests that fail verification are kept apart rather than refused."
+    "`api_base` and `keys_url` replace the provider's own URLs; `webhook_url` is the public URL that the provider "
+    "posts to; until `quarantine_until`, requests that fail verification go to quarantine instead of being refused."
 )
 _MERGED = "Merged (RFC 7396): what is given is set, null removes, what is not given stays."
 
 
 class NewSource(Strict):
-    """A source to be made."""
+    """A source to create."""
 
     slug = fields.String(
         required=True, metadata={"description": "Its name in URLs: `[a-z0-9][a-z0-9-]{0,62}`.", "examples": ["main"]}
@@ -39,7 +38,7 @@ class NewSource(Strict):
 
 
 class SourcePatch(Strict):
-    """What is to be changed of a source."""
+    """Changes to a source."""
 
     credentials = fields.Dict(keys=fields.String(), metadata={"description": f"{_CREDENTIALS}\n\n{_MERGED}"})
     settings = fields.Dict(keys=fields.String(), metadata={"description": f"{_SETTINGS} {_MERGED}"})
@@ -50,12 +49,12 @@ class Source(Schema):
 
     slug = fields.String()
     provider = fields.String()
-    credentials = fields.Dict(keys=fields.String(), metadata={"description": "With every secret hidden."})
+    credentials = fields.Dict(keys=fields.String(), metadata={"description": "With every secret masked."})
     fetched_keys = fields.Dict(
         keys=fields.String(), metadata={"description": "Public keys that were fetched from the provider, by id."}
     )
     settings = fields.Dict(keys=fields.String())
-    webhook_url = fields.String(metadata={"description": "Where the provider has to post: this path of the receiver."})
+    webhook_url = fields.String(metadata={"description": "The path of the receiver that the provider posts to."})
     version = fields.Integer()
     created_at = Instant()
     updated_at = Instant()
@@ -76,23 +75,23 @@ class Sources(Resource):
         (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
         with self.deps.engine.begin() as connection:
             rows = [row for row in sources.listed(connection) if row.slug > after]
-        shown = [source_service.shown(row, self.deps.vault) for row in rows[: query["limit"]]]
-        last = (shown[-1].slug,) if len(rows) > len(shown) else None
+        shown = [source_service.describe(row, self.deps.vault) for row in rows[: query["limit"]]]
+        last = (shown[-1]["slug"],) if len(rows) > len(shown) else None
         return {"items": shown, "next_cursor": pagination.encode(last)}
 
     @takes(NewSource)
     @answers(201, Source)
-    def post(self, body: dict[str, Any]) -> tuple[SourceFacts, int, dict[str, str]]:
-        """Make a source."""
+    def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
+        """Create a source."""
         try:
             with self.deps.engine.begin() as connection:
                 row = source_service.create(connection, self.deps.vault, **body)
                 self.audit(connection, "source.created", f"source:{row.slug}", provider=row.provider)
-        except RegistrationError as error:
+        except InvalidFieldError as error:
             raise invalid({error.field: [str(error)]}) from None
-        except SlugTakenError as error:
+        except ConflictError as error:
             raise ProblemError(409, str(error)) from None
-        return source_service.shown(row, self.deps.vault), 201, {"Location": f"/v1/sources/{row.slug}"}
+        return source_service.describe(row, self.deps.vault), 201, {"Location": f"/v1/sources/{row.slug}"}
 
 
 class OneSource(Resource):
@@ -103,17 +102,17 @@ class OneSource(Resource):
     scopes: ClassVar = {"PATCH": Scope.ADMIN, "DELETE": Scope.ADMIN}
 
     @answers(200, Source)
-    def get(self, slug: str) -> SourceFacts:
+    def get(self, slug: str) -> dict[str, Any]:
         """Show a source."""
         with self.deps.engine.begin() as connection:
             row = sources.find(connection, slug)
         if row is None:
             raise not_found(f"source called {slug!r}")
-        return source_service.shown(row, self.deps.vault)
+        return source_service.describe(row, self.deps.vault)
 
     @takes(SourcePatch)
     @answers(200, Source)
-    def patch(self, body: dict[str, Any], slug: str) -> SourceFacts:
+    def patch(self, body: dict[str, Any], slug: str) -> dict[str, Any]:
         """Change credentials or settings of a source.
 
         By JSON Merge Patch (RFC 7396): what is given is set, null removes, the rest stays. So a new signing
@@ -126,15 +125,15 @@ class OneSource(Resource):
                 if row is None:
                     raise not_found(f"source called {slug!r}")
                 self.audit(connection, "source.changed", f"source:{slug}", **audit.difference(before, row))
-        except RegistrationError as error:
+        except InvalidFieldError as error:
             raise invalid({error.field: [str(error)]}) from None
         except SecretsError as error:
             raise ProblemError(409, str(error)) from None
-        return source_service.shown(row, self.deps.vault)
+        return source_service.describe(row, self.deps.vault)
 
     @answers(204)
     def delete(self, slug: str) -> None:
-        """Take a source out of service. What it received stays, and keeps its name."""
+        """Delete a source. What it received stays, and keeps its slug."""
         with self.deps.engine.begin() as connection:
             if not sources.delete(connection, slug):
                 raise not_found(f"source called {slug!r}")

@@ -117,7 +117,7 @@ def _drain(worker: WorkerContext, bodies: int, switched_off: tuple[str, ...]) ->
         if "suppression" in switched_off:
             stack.enter_context(patch.object(suppression_evaluator, "apply_events", lambda *_: 0))
         before, own = sampling.cpu_seconds(_backends(worker)), time.process_time()
-        done = process_receipts.drain(worker, longest_run_seconds=600)
+        done = process_receipts.process_due(worker, max_seconds=600)
         own = time.process_time() - own
         backends = sampling.used_between(before, sampling.cpu_seconds(_backends(worker)))
     if done.receipts != bodies:

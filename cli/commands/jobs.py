@@ -175,7 +175,7 @@ def work(console: Console, bench: Workbench, job_id: UUID) -> Job:
     try:
         with bar(console, job) as update, _silence():
             while not (job := find(bench, job_id)).state.is_over:
-                if not working.work_on(made, job_id, update):
+                if not working.run_one(made, job_id, update):
                     update(Advance(done=job.done, total=job.total, position={}, report=job.report))
                     time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:

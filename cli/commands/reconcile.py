@@ -1,8 +1,8 @@
-"""`tidings reconcile`: ask the providers what they could not deliver, and have it sent again."""
+"""`tidings reconcile`: list what the providers could not deliver, and have it resent."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +11,14 @@ from uuid import uuid4
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from cli import context, source_lookup
 from cli.context import Workbench
 from cli.options import MOMENT
 from shared.errors import TidingsError
-from shared.providers.api.base import FailedDelivery, ProviderApi, ProviderApiError
+from shared.providers.api.base import ProviderApi, ProviderApiError
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
@@ -32,15 +32,15 @@ from shared.sources.provider_api import NoApiError
 from shared.sources.source import Source
 
 _SETTLE_SECONDS = 30.0
-_TURN_SECONDS = 2 * reconciliation.LEASE_SECONDS
+_MAX_WAIT_SECONDS = 2 * reconciliation.LEASE_SECONDS
 _PAUSE_SECONDS = 0.5
-_MOST_SHOWN = 20
-_MOST_REASONS = 3
+_MAX_SHOWN = 20
+_MAX_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one source: what the run says, and where those stand that it sent again."""
+    """The outcome for one source: what the run did, and the failures that it had resent."""
 
     source: Source
     done: Done
@@ -49,7 +49,7 @@ class Result:
 
     @property
     def given_up(self) -> list[KnownFailure]:
-        """Those that will not be sent again by themselves."""
+        """The failures that will not be retried."""
         return [failure for failure in self.touched if failure.state == "given_up"]
 
     @property
@@ -59,40 +59,40 @@ class Result:
 
 
 @click.command
-@click.option("--source", "slugs", multiple=True, help="This source; may be given several times. All, if not given.")
-@click.option("--since", type=MOMENT, help="What failed from this time on (UTC), instead of since the last time.")
-@click.option("--until", type=MOMENT, help="What failed before this time (UTC).")
-@click.option("--given-up", "again", is_flag=True, help="Try those again, too, that were given up.")
-@click.option("--dry-run", is_flag=True, help="Have nothing sent; show what the providers could not deliver.")
+@click.option("--source", "slugs", multiple=True, help="Reconcile this source; repeatable. Default: all.")
+@click.option("--since", type=MOMENT, help="Only what failed from this time on (UTC). Default: since the last run.")
+@click.option("--until", type=MOMENT, help="Only what failed before this time (UTC).")
+@click.option("--given-up", "again", is_flag=True, help="Also retry what was given up.")
+@click.option("--dry-run", is_flag=True, help="Resend nothing; show what the providers could not deliver.")
 @context.data_option
 def reconcile(
     slugs: tuple[str, ...], since: datetime | None, until: datetime | None, again: bool, dry_run: bool, data: Path
 ) -> None:
-    """Ask the providers what they could not deliver to us, and have it sent again.
+    """List what the providers could not deliver to us, and have it resent.
 
-    Workers do the same every 15 minutes. What arrives that way is marked as reconciled. Exits with 1 if something
-    could not be recovered.
+    Workers do the same every 15 minutes. Receipts that arrive this way are marked as reconciled. Exits with 1 if
+    something could not be recovered.
     """
     console = context.console()
     orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
     with context.opened(data) as bench:
         clients = _clients(bench, slugs)
         if not clients:
-            console.print("There is no source whose provider has an API that could be asked, and an `api_key` to it.")
+            console.print("No source has an `api_key` for a provider with a management API.")
             return
         if dry_run:
             answered = [_preview(console, bench, source, client, orders) for source, client in clients]
             good = all(answered)
         else:
             results = [_reconcile(console, bench, source, orders) for source, _ in clients]
-            _tell(console, results)
+            _print_results(console, results)
             good = all(result.is_good for result in results)
     if not good:
         click.get_current_context().exit(1)
 
 
 def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
-    """Those that are named, or all that can be asked. Raises NoApiError where one that is named cannot."""
+    """Return the sources, by default all that have an API. Raises NoApiError if a named one has none."""
     if slugs:
         return [
             (source, provider_api.open_client(source))
@@ -108,8 +108,8 @@ def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, Provi
 
 
 def _reconcile(console: Console, bench: Workbench, source: Source, orders: Orders) -> Result:
-    lease = _take_turn(console, bench, source)
-    client = provider_api.open_client(source, sleep=reconciliation.holding(bench.engine, lease))
+    lease = _wait_for_lease(console, bench, source)
+    client = provider_api.open_client(source, sleep=reconciliation.sleep_and_renew(bench.engine, lease))
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -117,30 +117,34 @@ def _reconcile(console: Console, bench: Workbench, source: Source, orders: Order
         TextColumn("{task.fields[now]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(source.slug, total=None, now="asking the provider")
+        task = progress.add_task(source.slug, total=None, now="listing failures")
 
-        def tell(done: Done) -> None:
-            _advance(progress, task, done)
+        def show(done: Done) -> None:
+            if done.resent or done.waiting:
+                total = done.resent + done.waiting
+                progress.update(task, completed=done.resent, total=total, now=f"{done.recovered} recovered")
+            else:
+                progress.update(task, now=f"{done.found} found")
 
-        run = Run(engine=bench.engine, source=source, client=client, lease=lease, orders=orders, tell=tell)
+        run = Run(engine=bench.engine, source=source, client=client, lease=lease, orders=orders, on_progress=show)
         try:
             done = run.perform()
         except KeyboardInterrupt:
-            run.give_back()
+            run.release()
             raise
     with bench.engine.begin() as connection:
         return Result(
             source=source,
             done=done,
-            touched=failed_deliveries.touched(connection, source.id, since=lease.started_at),
+            touched=failed_deliveries.list_resent(connection, source.id, since=lease.started_at),
             still_open=failed_deliveries.count_open(connection, source.id, span=orders.span),
         )
 
 
-def _take_turn(console: Console, bench: Workbench, source: Source) -> Lease:
-    """The lease of a source, as soon as no worker has it. Raises TidingsError."""
-    until = time.monotonic() + _TURN_SECONDS
-    with console.status(f"waiting until the worker that reconciles {source.slug} has done …"):
+def _wait_for_lease(console: Console, bench: Workbench, source: Source) -> Lease:
+    """Lease a source as soon as no worker holds it. Raises TidingsError."""
+    until = time.monotonic() + _MAX_WAIT_SECONDS
+    with console.status(f"waiting for the worker that reconciles {source.slug} …"):
         while time.monotonic() < until:
             with bench.engine.begin() as connection:
                 reconciliations.ensure(connection, [source.id])
@@ -151,22 +155,22 @@ def _take_turn(console: Console, bench: Workbench, source: Source) -> Lease:
                     context.audit(connection, "source.reconciled", f"source:{source.slug}")
                     return lease
             time.sleep(_PAUSE_SECONDS)
-    raise TidingsError(f"A worker is reconciling {source.slug} all the time; try again later.")
+    raise TidingsError(
+        f"A worker has been reconciling {source.slug} for {_MAX_WAIT_SECONDS:.0f} seconds; try again later."
+    )
 
 
-def _advance(progress: Progress, task: TaskID, done: Done) -> None:
-    if done.resent or done.waiting:
-        total = done.resent + done.waiting
-        progress.update(task, completed=done.resent, total=total, now=f"{done.recovered} recovered")
-    else:
-        progress.update(task, now=f"{done.found} found")
-
-
-def _tell(console: Console, results: Sequence[Result]) -> None:
-    table = Table("source", "found", "sent again", "recovered", "new events", "still open", "given up", "why")
+def _print_results(console: Console, results: Sequence[Result]) -> None:
+    table = Table("source", "found", "resent", "recovered", "new events", "still open", "given up", "reasons")
     for result in results:
         recovered = [failure for failure in result.touched if failure.state == "recovered"]
         counts = [failure.new_events for failure in recovered]
+        errors = Counter(failure.last_error for failure in result.touched if failure.last_error)
+        reasons = [f"{count}: {reason}" for reason, count in errors.most_common(_MAX_REASONS)]
+        if result.done.stopped:
+            reasons.insert(0, f"stopped after {FAILURES_IN_A_ROW} in a row did not arrive")
+        if result.done.error:
+            reasons.insert(0, str(result.done.error))
         table.add_row(
             result.source.slug,
             str(result.done.found),
@@ -175,28 +179,18 @@ def _tell(console: Console, results: Sequence[Result]) -> None:
             str(sum(count or 0 for count in counts)) + (" so far" if None in counts else ""),
             str(result.still_open),
             str(len(result.given_up)),
-            escape(_why(result)),
+            escape("; ".join(reasons)),
         )
     console.print(table)
     if any(failure.new_events is None for result in results for failure in result.touched if failure.receipt_id):
-        console.print("Some of what arrived has not been processed yet; see whether a worker runs.")
-
-
-def _why(result: Result) -> str:
-    said = Counter(failure.last_error for failure in result.touched if failure.last_error)
-    reasons = [f"{count}: {reason}" for reason, count in said.most_common(_MOST_REASONS)]
-    if result.done.stopped:
-        reasons.insert(0, f"stopped after {FAILURES_IN_A_ROW} in a row that did not arrive")
-    if result.done.error:
-        reasons.insert(0, str(result.done.error))
-    return "; ".join(reasons)
+        console.print("Some resent requests have not been processed yet; check that a worker is running.")
 
 
 def _preview(console: Console, bench: Workbench, source: Source, client: ProviderApi, orders: Orders) -> bool:
-    """Show what a provider could not deliver; whether it could be asked."""
+    """Print what a provider could not deliver; return whether its API could be reached."""
     with bench.engine.begin() as connection:
-        standing = reconciliations.find(connection, source.id)
-    until = standing.reconciled_until if standing else None
+        state = reconciliations.get(connection, source.id)
+    until = state.reconciled_until if state else None
     span = span_to_list(until, datetime.now(UTC), since=orders.since, until=orders.until)
     try:
         found = {one.reference: one for step in steps(span) for page in client.failed(step) for one in page}
@@ -208,25 +202,21 @@ def _preview(console: Console, bench: Workbench, source: Source, client: Provide
     missing = [one for one in found.values() if states.get(one.reference) not in ("recovered", "ours")]
     events = sum(one.events for one in missing)
     console.print(
-        f"{source.slug}: {len(missing)} deliveries with {events} events failed and are not here, "
+        f"{source.slug}: {len(missing)} failed deliveries with {events} events are missing here, "
         f"from {span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC."
     )
     if missing:
-        console.print(_table_of(missing, states))
+        table = Table("failed at", "delivery", "outcome", "events", "here", "URL")
+        for one in sorted(missing, key=lambda one: one.failed_at)[:_MAX_SHOWN]:
+            table.add_row(
+                f"{one.failed_at:%Y-%m-%d %H:%M:%S}",
+                escape(one.reference),
+                one.outcome,
+                str(one.events),
+                states.get(one.reference, "new").replace("_", " "),
+                escape(one.url or ""),
+            )
+        if len(missing) > _MAX_SHOWN:
+            table.add_row(f"… and {len(missing) - _MAX_SHOWN} more")
+        console.print(table)
     return True
-
-
-def _table_of(found: Sequence[FailedDelivery], states: Mapping[str, str]) -> Table:
-    table = Table("failed at", "delivery", "outcome", "events", "here", "URL")
-    for one in sorted(found, key=lambda one: one.failed_at)[:_MOST_SHOWN]:
-        table.add_row(
-            f"{one.failed_at:%Y-%m-%d %H:%M:%S}",
-            escape(one.reference),
-            one.outcome,
-            str(one.events),
-            states.get(one.reference, "new").replace("_", " "),
-            escape(one.url or ""),
-        )
-    if len(found) > _MOST_SHOWN:
-        table.add_row(f"… and {len(found) - _MOST_SHOWN} more")
-    return table

@@ -1,4 +1,4 @@
-"""`tidings reprocess`: process again what was received."""
+"""`tidings reprocess`: process stored receipts again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,38 +11,39 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli import context
+from cli import context, source_lookup
 from cli.context import Workbench
 from cli.options import MOMENT
 from shared import ids
+from shared.broker import REPROCESS
 from shared.errors import TidingsError
 from shared.receipts import queries as receipt_queries
-from shared.reprocessing import previews
+from shared.receipts import store as receipts
 from shared.reprocessing import reprocess as reprocessing
 from shared.reprocessing.reprocess import Difference
-from shared.sources import names as source_names
+from shared.sources import store as sources
 from shared.vocabulary import ReceiptState
 
 _BATCH = 1000
-_SHOWN = 20
+_MAX_SHOWN = 20
 _ALL = "all"
 _STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL])
 
 
 @click.command
-@click.option("--receipt", "receipts", type=click.UUID, multiple=True, help="This one; may be given several times.")
-@click.option("--source", help="Those of this source.")
+@click.option("--receipt", "receipts", type=click.UUID, multiple=True, help="Reprocess this receipt; repeatable.")
+@click.option("--source", help="Only receipts of this source.")
 @click.option(
     "--state",
     type=_STATES,
     default="dead",
     show_default=True,
-    help="Those in this state; `all` also for those that were processed, but for none that was not verified.",
+    help="Only receipts in this state. `all` includes processed ones, but none that was not verified.",
 )
-@click.option("--since", type=MOMENT, help="Those received from this time on (UTC).")
-@click.option("--until", type=MOMENT, help="Those received before this time (UTC).")
-@click.option("--dry-run", is_flag=True, help="Change nothing; show the difference that it would make.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--since", type=MOMENT, help="Only receipts received from this time on (UTC).")
+@click.option("--until", type=MOMENT, help="Only receipts received before this time (UTC).")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @context.data_option
 def reprocess(
     receipts: tuple[UUID, ...],
@@ -54,23 +55,23 @@ def reprocess(
     yes: bool,
     data: Path,
 ) -> None:
-    """Process receipts again: those that are named, or all that fit.
+    """Process receipts again: those named, or all that match.
 
-    What a receipt said before is replaced by what it says now. Unverified receipts stay where they are.
+    The events of a receipt are replaced by those that it gives now. Unverified receipts stay in quarantine.
     """
     if not (receipts or source or since or until):
-        raise click.UsageError("Say which: --receipt, --source, --since or --until.")
+        raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")
     console = context.console()
     with context.opened(data) as bench:
         chosen = list(receipts) or _select(bench, source, state, since, until)
         if not chosen:
-            console.print("Nothing fits.")
+            console.print("No matching receipts.")
             return
         if dry_run:
             _preview(console, bench, chosen)
             return
         if not yes:
-            click.confirm(f"Process {len(chosen)} receipts again?", abort=True)
+            click.confirm(f"Reprocess {len(chosen)} receipts?", abort=True)
         _queue(console, bench, chosen)
 
 
@@ -78,12 +79,12 @@ def _select(
     bench: Workbench, source: str | None, state: str, since: datetime | None, until: datetime | None
 ) -> list[UUID]:
     with bench.engine.begin() as connection:
-        source_id = source_names.id_of(connection, source) if source else None
+        source_id = sources.id_of(connection, source) if source else None
         if source and source_id is None:
-            raise TidingsError(f"There is no source called {source!r}; `tidings sources list` shows those there are.")
+            raise source_lookup.unknown(source)
         found: dict[UUID, None] = {}
         while True:
-            part = reprocessing.select(
+            part = receipts.list_ids(
                 connection,
                 source_id=source_id,
                 state=None if state == _ALL else state,
@@ -95,10 +96,10 @@ def _select(
             found.update(dict.fromkeys(part))
             if len(part) < _BATCH or len(found) == known:
                 break
-            since = ids.made_at(part[-1])  # again from the last one on: some may be of the same millisecond
-        # Forgeries are let in one by one, by a person who has looked at them, or when they are asked for.
-        doubtful = receipt_queries.doubtful(connection, list(found)) if state == _ALL else set()
-        return [receipt_id for receipt_id in found if receipt_id not in doubtful]
+            since = ids.made_at(part[-1])  # starts at the last one again: others may be of the same millisecond
+        # A person accepts possible forgeries one by one, or asks for them by their state.
+        unverified = receipt_queries.unverified_or_rejected(connection, list(found)) if state == _ALL else set()
+        return [receipt_id for receipt_id in found if receipt_id not in unverified]
 
 
 def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
@@ -106,26 +107,26 @@ def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
     queued = 0
     for batch in track(batches, description="queueing", console=console):
         with bench.engine.begin() as connection:
-            queued += reprocessing.queue(connection, batch)
+            queued += receipts.queue_reprocessing(connection, batch)
             context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
-        bench.notify()
+        bench.notify(REPROCESS)
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if queued < len(chosen):
         with bench.engine.begin() as connection:
             erased = len(receipt_queries.erased(connection, chosen))
         if erased:
-            console.print(f"{erased} cannot be processed again: an erasure has deleted their bodies.")
+            console.print(f"{erased} cannot be reprocessed: an erasure has deleted their bodies.")
         if queued + erased < len(chosen):
-            console.print("The others are unknown, or unverified: only their provider's signature lets those in.")
+            console.print("The others do not exist, or are unverified: only their provider's signature lets those in.")
 
 
 def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
-    """Show what would change, one receipt at a time, each on its own."""
+    """Print what would change, for each receipt on its own."""
     before = after = 0
     changes: Counter[tuple[str, str]] = Counter()
     suppressions: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
-    for receipt_id in track(chosen, description="trying", console=console):
+    for receipt_id in track(chosen, description="comparing", console=console):
         found = _difference(bench, receipt_id)
         if isinstance(found, str):
             problems.append(f"{receipt_id}: {found}")
@@ -136,25 +137,25 @@ def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None
             (old.status or "nothing" if old else "nothing", new.status or "nothing" if new else "nothing")
             for old, new in found.states
         )
-        suppressions.update((told.action, told.entry["reason"]) for told in found.suppressions)
+        suppressions.update((change.action, change.entry["reason"]) for change in found.suppressions)
     console.print(f"{len(chosen)} receipts gave {before} events and would give {after}.")
     table = Table("recipients", "status now", "status then", title="States that would change")
     for (old, new), count in changes.most_common():
         table.add_row(str(count), old, new)
     console.print(table if changes else "No state would change.")
-    table = Table("suppressions", "what would happen", "reason", title="Suppressions that would come and go")
+    table = Table("suppressions", "change", "reason", title="Suppressions that would change")
     for (action, reason), count in suppressions.most_common():
         table.add_row(str(count), action, reason)
-    console.print(table if suppressions else "No suppression would come or go.")
-    for problem in problems[:_SHOWN]:
+    console.print(table if suppressions else "No suppression would change.")
+    for problem in problems[:_MAX_SHOWN]:
         console.print(f"[red]✗[/] {problem}", highlight=False)
-    if len(problems) > _SHOWN:
-        console.print(f"  … and {len(problems) - _SHOWN} more that cannot be processed")
+    if len(problems) > _MAX_SHOWN:
+        console.print(f"  … and {len(problems) - _MAX_SHOWN} more that cannot be processed")
 
 
 def _difference(bench: Workbench, receipt_id: UUID) -> Difference | str:
     with bench.engine.connect() as connection:  # and never commit
         try:
-            return previews.of_receipt(connection, receipt_id, bench.vault) or "there is no such receipt"
+            return reprocessing.preview(connection, receipt_id, bench.vault)
         except TidingsError as error:
             return str(error)

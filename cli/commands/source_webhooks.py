@@ -1,6 +1,5 @@
-"""`tidings sources enrol|webhooks|unenrol|validate`: where the provider posts to, by its own API."""
+"""`tidings sources enrol|webhooks|unenrol|validate`: manage the webhooks that are registered at the provider."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,23 +8,21 @@ from rich.table import Table
 
 from cli import context, source_lookup
 from shared.errors import TidingsError
-from shared.providers.api.base import Webhook
 from shared.reconciliation import webhook_registration
 from shared.sources import provider_api
 from shared.sources import service as source_service
-from shared.sources.source import Source
 
 _MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
 
 
 @click.command
 @click.argument("slug")
-@click.option("--url", help="The public URL of the receiver's /webhooks/SLUG; kept as the source's webhook_url.")
+@click.option("--url", help="The public URL of the receiver's /webhooks/SLUG; stored as the source's webhook_url.")
 @context.data_option
 def enrol(slug: str, url: str | None, data: Path) -> None:
-    """Have the provider post to us.
+    """Register our webhook at the provider.
 
-    The URL is that of --url, or the source's setting webhook_url.
+    The URL is --url, or else the source's setting webhook_url.
     """
     with context.opened(data) as bench:
         if url:
@@ -36,31 +33,30 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
         wanted = source.settings.webhook_url
         if wanted is None:
             raise TidingsError(
-                f"It is not known by which public URL the provider reaches {slug}: say it with --url "
-                f"https://<your host>/webhooks/{slug}."
+                f"The public URL of {slug} is unknown. Give it with --url https://<your host>/webhooks/{slug}."
             )
         client = provider_api.open_client(source)
         is_new = client.enrol(wanted)
         with bench.engine.begin() as connection:
             context.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
-        webhook_registration.look(bench.engine, source, client)
-    click.echo(f"{wanted} is enrolled." if is_new else f"{wanted} was enrolled already.")
+        webhook_registration.list_webhooks(bench.engine, source, client)
+    click.echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")
 
 
 @click.command
 @click.argument("slug")
 @context.data_option
 def webhooks(slug: str, data: Path) -> None:
-    """List where the provider posts to, and which of these is us. Exits with 1 if none is."""
+    """List the webhooks registered at the provider. Exits with 1 if none of them leads here."""
     with context.opened(data) as bench:
         source = source_lookup.ready(bench, slug)
-        found = webhook_registration.look(bench.engine, source, provider_api.open_client(source))
-    table = Table("webhook", "URL", "switched on", "ours")
+        found = webhook_registration.list_webhooks(bench.engine, source, provider_api.open_client(source))
+    table = Table("webhook", "URL", "enabled", "ours")
     for one in found:
         is_own = webhook_registration.is_own(source, one)
         name = one.id if one.id != one.url else ""
         table.add_row(escape(name), escape(one.url), "yes" if one.enabled else "no", "[green]yes[/]" if is_own else "")
-    context.console().print(table if found else "The provider posts nowhere.")
+    context.console().print(table if found else "No webhook is registered at the provider.")
     if not any(one.enabled for one in webhook_registration.own(source, found)):
         click.echo(f"None of them leads here: tidings sources enrol {slug}", err=True)
         click.get_current_context().exit(1)
@@ -68,14 +64,14 @@ def webhooks(slug: str, data: Path) -> None:
 
 @click.command
 @click.argument("slug")
-@click.option("--url", help="This one, and not the one that is ours.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--url", help="Remove this webhook instead of ours.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @context.data_option
 def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
-    """Have the provider post to us no more.
+    """Remove our webhook at the provider.
 
-    MailChannels can only remove all webhooks of the account at once: the others are enrolled again at once, and
-    what happens in the moment between is not posted to them.
+    MailChannels can only remove all webhooks of the account at once. The others are registered again at once, but
+    events in between are not posted to them.
     """
     with context.opened(data) as bench:
         source = source_lookup.ready(bench, slug)
@@ -85,39 +81,37 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
         if not going:
             raise TidingsError(f"The provider does not post to {url or slug}.")
         if not yes:
-            click.confirm(_question(source, found, going), abort=True)
+            question = f"Remove {', '.join(one.url for one in going)} at {source.provider.NAME}?"
+            staying = [one.url for one in found if one not in going]
+            if staying and source.provider.NAME == "mailchannels":
+                question += (
+                    " MailChannels removes all webhooks at once; these are registered again: "
+                    + ", ".join(staying)
+                    + "."
+                )
+            click.confirm(question, abort=True)
         client.remove(going)
         with bench.engine.begin() as connection:
             context.audit(connection, "source.unenrolled", f"source:{slug}", urls=[one.url for one in going])
-        webhook_registration.look(bench.engine, source, client)
+        webhook_registration.list_webhooks(bench.engine, source, client)
     click.echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
-
-
-def _question(source: Source, found: Sequence[Webhook], going: Sequence[Webhook]) -> str:
-    question = f"Have {source.provider.NAME} post no more to {', '.join(one.url for one in going)}?"
-    staying = [one.url for one in found if one not in going]
-    if staying and source.provider.NAME == "mailchannels":
-        question += (
-            f" MailChannels removes all webhooks at once; these are enrolled again at once: {', '.join(staying)}."
-        )
-    return question
 
 
 @click.command
 @click.argument("slug")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @context.data_option
 def validate(slug: str, yes: bool, data: Path) -> None:
-    """Have the provider post a test to us, and see whether it arrives. Exits with 1 if it does not."""
+    """Make the provider post a test to us. Exits with 1 if it does not arrive."""
     with context.opened(data) as bench:
         source = source_lookup.ready(bench, slug)
         client = provider_api.open_client(source)
-        ours = webhook_registration.own(source, webhook_registration.look(bench.engine, source, client))
+        ours = webhook_registration.own(source, webhook_registration.list_webhooks(bench.engine, source, client))
         if not ours:
             raise TidingsError(f"The provider does not post to {slug}: tidings sources enrol {slug}")
         if not (client.TEST_IS_HARMLESS or yes):
             click.confirm(
-                "The test looks like a real event, and makes a message that there never was. Go on?", abort=True
+                "The test looks like a real event and creates a message that was never sent. Continue?", abort=True
             )
         results = webhook_registration.validate(bench.engine, source, client, ours)
     console = context.console()

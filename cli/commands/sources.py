@@ -1,9 +1,8 @@
-"""`tidings sources`: who may post webhooks."""
+"""`tidings sources`: manage the provider accounts that post webhooks."""
 
 import json
 import sys
 import textwrap
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,16 @@ from rich.table import Table
 
 from cli import context, source_lookup
 from cli.commands import source_webhooks
+from shared.errors import InvalidFieldError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
 from shared.sources import checks as source_checks
 from shared.sources import service as source_service
 from shared.sources import store as stored
-from shared.sources.checks import Weight
-from shared.sources.service import RegistrationError
+from shared.sources.checks import Level
 from shared.sources.store import SourceRow
 
-_MARKS = {Weight.GOOD: "[green]✓[/]", Weight.DOUBT: "[yellow]![/]", Weight.FAULT: "[red]✗[/]"}
+_MARKS = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.ERROR: "[red]✗[/]"}
 _CREDENTIALS = "JSON, or @FILE to read it from a file, or - to read it from standard input."
 
 _CREDENTIALS_BY_PROVIDER = "\b\nCredentials, `?` marking optional fields:\n" + "\n".join(
@@ -38,7 +37,7 @@ _setting_option = click.option("--setting", "settings", multiple=True, metavar="
 
 @click.group
 def sources() -> None:
-    """Make, look at, check and change the sources of webhooks."""
+    """Create, show, check and change the sources of webhooks."""
 
 
 @sources.command(epilog=_CREDENTIALS_BY_PROVIDER)
@@ -48,14 +47,14 @@ def sources() -> None:
 @_setting_option
 @context.data_option
 def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], data: Path) -> None:
-    """Make a source: SLUG is its name in the webhook's URL."""
-    given = _read(credentials)
+    """Create a source. SLUG is its name in the webhook's URL."""
+    given = _read_credentials(credentials)
     with context.opened(data) as bench, bench.engine.begin() as connection:
         row = source_service.create(
-            connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_pairs(settings)
+            connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_parse_settings(settings)
         )
         context.audit(connection, "source.created", f"source:{slug}", provider=provider)
-    click.echo(f"The source {slug} is made. {_instructions(row)}")
+    click.echo(f"Created the source {slug}. {_instructions(row)}")
 
 
 @sources.command("list")
@@ -66,73 +65,75 @@ def list_sources(as_json: bool, data: Path) -> None:
     with context.opened(data) as bench:
         with bench.engine.begin() as connection:
             rows = stored.listed(connection)
-        found = [source_service.shown(row, bench.vault) for row in rows]
+        found = [source_service.describe(row, bench.vault) for row in rows]
     if as_json:
-        click.echo(msgspec.json.encode([asdict(facts) for facts in found]).decode())
+        click.echo(msgspec.json.encode(found).decode())
         return
-    table = Table("source", "provider", "URL", "made", "changed", "")
+    table = Table("source", "provider", "URL", "created", "changed", "problem")
     for facts in found:
         table.add_row(
-            facts.slug,
-            facts.provider,
-            facts.webhook_url,
-            f"{facts.created_at:%Y-%m-%d %H:%M}",
-            f"{facts.updated_at:%Y-%m-%d %H:%M}",
-            f"[red]{escape(facts.problem)}[/]" if facts.problem else "",
+            facts["slug"],
+            facts["provider"],
+            facts["webhook_url"],
+            f"{facts['created_at']:%Y-%m-%d %H:%M}",
+            f"{facts['updated_at']:%Y-%m-%d %H:%M}",
+            f"[red]{escape(facts['problem'])}[/]" if facts["problem"] else "",
         )
-    context.console().print(table if found else "There are no sources yet. Make one with `tidings sources add`.")
+    context.console().print(table if found else "There are no sources yet. Create one with `tidings sources add`.")
 
 
 @sources.command
 @click.argument("slug")
 @context.data_option
 def show(slug: str, data: Path) -> None:
-    """Show a source as JSON, its secrets hidden."""
+    """Show a source as JSON, with its secrets masked."""
     with context.opened(data) as bench:
-        facts = source_service.shown(source_lookup.find(bench, slug), bench.vault)
-    click.echo(msgspec.json.format(msgspec.json.encode(asdict(facts)), indent=2).decode())
+        facts = source_service.describe(source_lookup.find(bench, slug), bench.vault)
+    click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
 @sources.command
 @click.argument("slug")
-@click.option("--credentials", help=f"What is new. {_CREDENTIALS}")
-@click.option("--drop", multiple=True, metavar="FIELD", help="What is to go, such as signing_secrets.old or previous.")
+@click.option("--credentials", help=f"The new secrets or keys. {_CREDENTIALS}")
+@click.option(
+    "--drop", multiple=True, metavar="FIELD", help="A secret or key to remove, such as signing_secrets.old or previous."
+)
 @context.data_option
 def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path) -> None:
-    """Give a source new secrets or keys beside its old ones, or drop old ones.
+    """Add new secrets or keys to a source, or remove old ones.
 
-    First add the new secret here, then give it to the provider, then drop the old one here: in between both are
-    valid, and nothing is refused.
+    Add the new secret here, set it at the provider, then remove the old one here. Meanwhile both are valid, so that
+    no request is refused.
     """
     if not (credentials or drop):
-        raise click.UsageError("Say what is new with --credentials, or what is to go with --drop.")
-    given = _read(credentials) if credentials else {}
+        raise click.UsageError("Give the new secrets with --credentials, or the ones to remove with --drop.")
+    given = _read_credentials(credentials) if credentials else {}
     with context.opened(data) as bench, bench.engine.begin() as connection:
         if source_service.rotate(connection, bench.vault, slug, given, drop) is None:
             raise source_lookup.unknown(slug)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
-    click.echo(f"The credentials of {slug} are changed. Receivers know within two seconds.")
+    click.echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
 
 
 @sources.command
 @click.argument("slug", required=False)
 @context.data_option
 def check(slug: str | None, data: Path) -> None:
-    """Look for what is wrong with a source, or with all; say how to set its provider up.
+    """Check a source, or all, and show how to set up the provider.
 
-    Fetches the provider's public keys where it publishes them. Exits with 1 if something is wrong.
+    Fetches the provider's public keys if it publishes them. Exits with 1 if something is wrong.
     """
     console, good = context.console(), True
     with context.opened(data) as bench:
-        rows = [source_lookup.find(bench, slug)] if slug else _all(bench)
+        rows = [source_lookup.find(bench, slug)] if slug else source_lookup.find_all(bench)
         for row in rows:
             console.print(f"[bold]{row.slug}[/] ({row.provider})")
             for finding in source_checks.check(row, bench.vault, datetime.now(UTC)):
-                console.print(f"  {_MARKS[finding.weight]} {escape(finding.sentence)}", highlight=False)
-                good = good and finding.weight is not Weight.FAULT
+                console.print(f"  {_MARKS[finding.level]} {escape(finding.sentence)}", highlight=False)
+                good = good and finding.level is not Level.ERROR
             console.print(f"  → {escape(_instructions(row))}", highlight=False)
     if not rows:
-        console.print("There are no sources yet. Make one with `tidings sources add`.")
+        console.print("There are no sources yet. Create one with `tidings sources add`.")
     if not good:
         click.get_current_context().exit(1)
 
@@ -140,13 +141,13 @@ def check(slug: str | None, data: Path) -> None:
 @sources.command
 @click.argument("slug")
 @click.option("--hours", type=click.FloatRange(0, 24 * 30, min_open=True), default=24, show_default=True)
-@click.option("--off", is_flag=True, help="Refuse such requests again.")
+@click.option("--off", is_flag=True, help="End the quarantine: refuse such requests again.")
 @context.data_option
 def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
-    """For some time keep requests that fail verification apart instead of refusing them.
+    """Quarantine requests that fail verification for some time, instead of refusing them.
 
-    For a secret that was rotated too early: once the right one is given with `rotate`, what was kept apart is
-    verified again and processed.
+    For example after a secret was rotated too early: once the right one is set with `rotate`, the quarantined requests
+    are verified again and processed.
     """
     until = None if off else datetime.now(UTC) + timedelta(hours=hours)
     change = {"quarantine_until": until and until.isoformat()}
@@ -155,34 +156,29 @@ def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
             raise source_lookup.unknown(slug)
         context.audit(connection, "source.changed", f"source:{slug}", settings=change)
     click.echo(
-        f"Until {until:%Y-%m-%d %H:%M} UTC {slug} keeps apart what fails verification."
+        f"Until {until:%Y-%m-%d %H:%M} UTC {slug} quarantines requests that fail verification."
         if until
-        else f"{slug} refuses what fails verification."
+        else f"{slug} refuses requests that fail verification."
     )
 
 
 @sources.command
 @click.argument("slug")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @context.data_option
 def remove(slug: str, yes: bool, data: Path) -> None:
-    """Take a source out of service. What it received stays; its name cannot be used again."""
+    """Delete a source. What it received stays; its slug cannot be used again."""
     if not yes:
-        click.confirm(f"Take {slug} out of service, and refuse what its provider sends from now on?", abort=True)
+        click.confirm(f"Delete {slug}, and refuse all further requests of its provider?", abort=True)
     with context.opened(data) as bench, bench.engine.begin() as connection:
         if not stored.delete(connection, slug):
             raise source_lookup.unknown(slug)
         context.audit(connection, "source.removed", f"source:{slug}")
-    click.echo(f"The source {slug} is out of service.")
+    click.echo(f"Deleted the source {slug}.")
 
 
 for _command in source_webhooks.COMMANDS:
     sources.add_command(_command)
-
-
-def _all(bench: context.Workbench) -> list[SourceRow]:
-    with bench.engine.begin() as connection:
-        return stored.listed(connection)
 
 
 def _instructions(row: SourceRow) -> str:
@@ -191,8 +187,8 @@ def _instructions(row: SourceRow) -> str:
     return f"Its webhook is https://<your host>{path}. {how}".strip()
 
 
-def _read(text: str) -> dict[str, Any]:
-    """Credentials from where the option says."""
+def _read_credentials(text: str) -> dict[str, Any]:
+    """Return the credentials that the option names: JSON, a file, or standard input."""
     try:
         if text == "-":
             text = sys.stdin.read()
@@ -200,17 +196,17 @@ def _read(text: str) -> dict[str, Any]:
             text = Path(text[1:]).read_text()
         value = json.loads(text)
     except OSError as error:
-        raise RegistrationError("credentials", f"{error.filename} cannot be read: {error.strerror}") from None
+        raise InvalidFieldError("credentials", None, f"{error.filename} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise RegistrationError("credentials", f"--credentials is no JSON: {error}") from None
+        raise InvalidFieldError("credentials", None, f"--credentials is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise RegistrationError("credentials", "--credentials must be a JSON object")
+        raise InvalidFieldError("credentials", None, "--credentials must be a JSON object")
     return value
 
 
-def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+def _parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
     pairs = [setting.partition("=") for setting in settings]
     for name, separator, _ in pairs:
         if not separator:
-            raise RegistrationError("settings", f"--setting should be NAME=VALUE, not {name!r}")
+            raise InvalidFieldError("settings", name, f"--setting must be NAME=VALUE, not {name!r}")
     return {name: value for name, _, value in pairs}

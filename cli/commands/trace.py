@@ -105,11 +105,11 @@ def _story(connection: Connection, message: MessageFacts) -> Story:
 
 
 def _neighbours(connection: Connection, source: str | None, span: Span) -> Neighbours:
-    refusals = receipt_queries.refused(connection, source=source, span=span, limit=_MOST_NEIGHBOURS).items
+    refusals = receipt_queries.list_refusals(connection, source=source, span=span, limit=_MOST_NEIGHBOURS).items
     receipts = [
         receipt
         for state in _UNDECIDED
-        for receipt in receipt_queries.listed(
+        for receipt in receipt_queries.list_receipts(
             connection, source=source, state=state, span=span, limit=_MOST_NEIGHBOURS
         ).items
     ]

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from shared.addresses import normalize
 from shared.diagnosis.diagnose import Diagnosis, diagnose, is_incomplete
@@ -141,19 +142,21 @@ def _around(desk: Desk, facts: Facts, slug: str | None, *, since: datetime, unti
             Refused(
                 at=one.refused_at, status_code=one.status_code, reason=one.reason, detail=one.detail, count=one.count
             )
-            for one in receipt_queries.refused(desk.connection, source=slug, span=span, limit=_MOST_NEIGHBOURS).items
+            for one in receipt_queries.list_refusals(
+                desk.connection, source=slug, span=span, limit=_MOST_NEIGHBOURS
+            ).items
         ),
         undecided=tuple(
             Undecided(id=str(one.id), state=state, received_at=one.received_at, why=one.last_error or one.detail or "")
             for state in _UNDECIDED
-            for one in receipt_queries.listed(
+            for one in receipt_queries.list_receipts(
                 desk.connection, source=slug, state=state, span=span, limit=_MOST_NEIGHBOURS
             ).items
         ),
         failed=tuple(
             _failed(one, row.slug)
             for row in rows
-            for one in failed_deliveries.listed(
+            for one in failed_deliveries.list_failed(
                 desk.connection, row.id, span=FailureSpan(since=since, until=until), limit=_MOST_NEIGHBOURS
             )
         ),
@@ -182,7 +185,7 @@ def _candidates(connection: Connection, slug: str | None) -> list[SourceRow]:
 
 def _source(desk: Desk, row: SourceRow) -> SourceFacts:
     newest = event_queries.listed(desk.connection, source=row.slug, limit=1).items
-    known = reconciliations.find(desk.connection, row.id)
+    known = reconciliations.get(desk.connection, row.id)
     return SourceFacts(
         slug=row.slug,
         provider=row.provider,
@@ -193,7 +196,7 @@ def _source(desk: Desk, row: SourceRow) -> SourceFacts:
     )
 
 
-def _enrolment(known: reconciliations.Standing) -> Enrolment:
+def _enrolment(known: Row[Any]) -> Enrolment:
     return Enrolment(
         checked_at=known.checked_at,
         enrolled=known.enrolled,

@@ -37,8 +37,14 @@ _HISTORY: Final = {
     "alert_steps": f"DELETE FROM alert_steps WHERE alert_id IN ({_OLD_ALERTS})",
     "alerts": f"DELETE FROM alerts WHERE id IN ({_OLD_ALERTS})",
 }
+_MAINTENANCE_LOCK: Final = 0x71D1466
 _HISTORY_AT_LEAST: Final = timedelta(days=400)
 _HISTORY_FOR_RETENTIONS: Final = 12
+
+
+def lock_maintenance(connection: Connection) -> bool:
+    """Take the lock of maintenance until the transaction ends. Return False if another worker has it."""
+    return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MAINTENANCE_LOCK})").scalar())
 
 
 def trim(connection: Connection, oldest: datetime) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""By what a repeated request is recognised."""
+"""The key by which a duplicate request is recognized."""
 
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -7,13 +7,13 @@ from shared.events import event
 from shared.providers.webhooks.base import Request
 from shared.sources.source import Source
 
-_KEYS_LIVE = timedelta(days=30)
+_KEY_LIFETIME = timedelta(days=30)
 
 
-def key(source: Source, request: Request, *, unverified: bool = False) -> str:
-    """The key of a request: its provider's idempotency header, else its body.
+def dedup_key(source: Source, request: Request, *, unverified: bool = False) -> str:
+    """Return the key of a request: its provider's idempotency header, else a hash of its body.
 
-    The header of an unverified request proves nothing, so such a request is known by its body alone.
+    The header of an unverified request proves nothing, so such a request gets the hash of its body.
     """
     header = None if unverified else source.provider.idempotency_key(request)
     if header is not None:
@@ -22,6 +22,6 @@ def key(source: Source, request: Request, *, unverified: bool = False) -> str:
 
 
 def expires_at(source: Source, received_at: datetime) -> datetime:
-    """Until when a request with the same key is a repetition and not a new occurrence."""
+    """Return until when a request with the same key is a duplicate, and not a new occurrence."""
     window = source.provider.DEDUPE_WINDOW_SECONDS
-    return received_at + (_KEYS_LIVE if window is None else timedelta(seconds=window))
+    return received_at + (_KEY_LIFETIME if window is None else timedelta(seconds=window))

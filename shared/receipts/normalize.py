@@ -1,4 +1,4 @@
-"""From a stored receipt to the rows of its events."""
+"""Normalize a stored receipt: from its body to the rows of its events."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +9,6 @@ import msgspec
 from shared import ids
 from shared.events import bots
 from shared.events import event as events_event
-from shared.events.event import Event
 from shared.messages.state import RANKS, STANDINGS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent
 from shared.sources.source import Source
@@ -17,14 +16,14 @@ from shared.vocabulary import CHANGE_TYPES
 
 _encode = msgspec.json.Encoder().encode
 
-_MOST_AHEAD: Final = timedelta(days=1)
-"""No clock that is merely wrong about its time zone is further ahead."""
+_MAX_CLOCK_AHEAD: Final = timedelta(days=1)
+"""A clock with a wrong time zone is at most this far ahead."""
 
 _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
     for event_type, (weight, status) in STANDINGS.items()
 }
-_IN_DATA = (
+_DATA_FIELDS = (
     "sender",
     "subject",
     "request_id",
@@ -40,60 +39,55 @@ _IN_DATA = (
     "metadata",
     "problem",
 )
-"""The fields of an event that are kept as JSON, where they have a value; beside them `details` and `automated`."""
+"""The fields of an event that are stored as JSON if they have a value, beside `details` and `automated`."""
 
 
 def rows(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
-    """The events of a body, as they are stored. Raises PayloadError."""
-    parsed = source.provider.parse(body, source.credentials)
-    return [_row(source.id, receipt_id, received_at, position, event) for position, event in enumerate(parsed)]
-
-
-def _row(source_id: int, receipt_id: UUID, received_at: datetime, position: int, event: Event) -> NewEvent:
-    # Without an identity of its own an event is what stands at this position of this receipt.
-    identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
-    weight, rank, status = _EFFECTS[event.type]
-    message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
-    return NewEvent(
-        id=ids.event_id(receipt_id, position),
-        receipt_id=receipt_id,
-        source_id=source_id,
-        key=events_event.event_key(source_id, identity, event.recipient),
-        type=event.type,
-        message_id=None if message_key is None else events_event.message_id(source_id, message_key),
-        recipient=event.recipient,
-        occurred_at=_happened(event.occurred_at, received_at),
-        received_at=received_at,
-        sender=event.sender,
-        subject=event.subject,
-        provider_message_id=event.provider_message_id,
-        request_id=event.request_id,
-        smtp_id=event.smtp_id,
-        tenant=event.tenant,
-        tag=event.tag,
-        campaign=event.campaign,
-        classification=event.classification,
-        smtp_status=event.smtp_status,
-        enhanced_code=event.enhanced_code,
-        reason=event.reason,
-        data=_data(event),
-        provider_object=event.provider_object.decode(),
-        weight=weight,
-        rank=rank,
-        status=status,
-        change_type=CHANGE_TYPES[event.type],
-    )
-
-
-def _happened(stated: datetime | None, received_at: datetime) -> datetime:
-    """When it happened: a time far ahead would stand above everything that is told later, for years."""
-    return received_at if stated is None or stated - received_at > _MOST_AHEAD else stated
-
-
-def _data(event: Event) -> str:
-    data: dict[str, Any] = {name: value for name in _IN_DATA if (value := getattr(event, name)) is not None}
-    if event.details:
-        data["details"] = event.details
-    if sign := bots.detect(event.type, event.user_agent, event.ip):
-        data["automated"] = sign
-    return _encode(data).decode()
+    """Return the events of a body as they are stored. Raises PayloadError."""
+    found = []
+    for position, event in enumerate(source.provider.parse(body, source.credentials)):
+        # An event without an identity of its own is identified by its position in its receipt.
+        identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
+        weight, rank, status = _EFFECTS[event.type]
+        message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
+        # A time far ahead would outrank all later events for years.
+        occurred_at = event.occurred_at
+        if occurred_at is None or occurred_at - received_at > _MAX_CLOCK_AHEAD:
+            occurred_at = received_at
+        data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
+        if event.details:
+            data["details"] = event.details
+        if sign := bots.detect(event.type, event.user_agent, event.ip):
+            data["automated"] = sign
+        found.append(
+            NewEvent(
+                id=ids.event_id(receipt_id, position),
+                receipt_id=receipt_id,
+                source_id=source.id,
+                key=events_event.event_key(source.id, identity, event.recipient),
+                type=event.type,
+                message_id=None if message_key is None else events_event.message_id(source.id, message_key),
+                recipient=event.recipient,
+                occurred_at=occurred_at,
+                received_at=received_at,
+                sender=event.sender,
+                subject=event.subject,
+                provider_message_id=event.provider_message_id,
+                request_id=event.request_id,
+                smtp_id=event.smtp_id,
+                tenant=event.tenant,
+                tag=event.tag,
+                campaign=event.campaign,
+                classification=event.classification,
+                smtp_status=event.smtp_status,
+                enhanced_code=event.enhanced_code,
+                reason=event.reason,
+                data=_encode(data).decode(),
+                provider_object=event.provider_object.decode(),
+                weight=weight,
+                rank=rank,
+                status=status,
+                change_type=CHANGE_TYPES[event.type],
+            )
+        )
+    return found

@@ -1,13 +1,28 @@
-"""Requests that are kept apart until it is known whether their provider sent them."""
+"""The quarantine: requests that are kept until it is known whether their provider sent them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection
+import sqlalchemy
+from sqlalchemy import delete, func, update
 
 from shared.counters import store as counts
+from shared.errors import VerificationError
+from shared.postgres.connection import Connection
+from shared.receipts.store import INSERT_NEW, Receipt, columns_of
+from shared.receipts.tables import parked_receipts
+from shared.vocabulary import ReceiptState
 
+_ADD = f"""
+WITH {INSERT_NEW}
+INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at)
+SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at
+FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
+RETURNING receipt_id
+"""
+
+# Text, because it claims and counts the attempt in one statement.
 _CLAIM = """
 WITH due AS (
     SELECT receipt_id FROM parked_receipts WHERE state = 'unverified' AND available_at <= now()
@@ -24,7 +39,7 @@ FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A request that is to be verified again. `headers` is JSON; secrets in it are sealed."""
+    """A request to verify again. `headers` is JSON; secrets in it are sealed."""
 
     id: UUID
     source_id: int
@@ -34,8 +49,26 @@ class Suspect:
     body: bytes
 
 
-def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[Suspect]:
-    """Lease up to `limit` that are due, the longest-waiting first."""
+def add(
+    connection: Connection, receipt: Receipt, error: VerificationError, *, max_rows: int, max_bytes: int
+) -> bool | None:
+    """Store a request that failed verification, within the limits of its source's quarantine.
+
+    Returns True if it was stored, False if it is a duplicate, None if the quarantine is full.
+    """
+    rows, size = connection.exec_driver_sql(
+        "SELECT count(*), coalesce(sum(bytes), 0) FROM parked_receipts"
+        " WHERE source_id = %(id)s AND state = 'unverified'",
+        {"id": receipt.source_id},
+    ).one()
+    if rows >= max_rows or size + len(receipt.body) > max_bytes:
+        return None
+    values = {"state": ReceiptState.UNVERIFIED, "reason": error.reason, "detail": str(error), "key_id": error.key_id}
+    return bool(connection.exec_driver_sql(_ADD, {**columns_of([receipt]), **values}).all())
+
+
+def claim(connection: sqlalchemy.Connection, *, limit: int, lease_seconds: int) -> list[Suspect]:
+    """Lease up to `limit` due requests, those that have waited longest first."""
     rows = connection.exec_driver_sql(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
     return [
         Suspect(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5])
@@ -44,11 +77,11 @@ def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[Sus
 
 
 def admit(
-    connection: Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime, received_at: datetime
+    connection: sqlalchemy.Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime, received_at: datetime
 ) -> bool:
-    """Queue a request that turned out to be genuine; False if it repeats one that came by the straight way.
+    """Queue a request that was verified. Return False if it duplicates one that was accepted at once.
 
-    One whose key had expired when this was received is no repetition, as with `shared.receipts.store.record`.
+    A key that had expired when this request arrived makes no duplicate, as in `shared.receipts.store.record`.
     """
     fresh = connection.exec_driver_sql(
         "INSERT INTO receipt_keys AS known (key, receipt_id, expires_at) VALUES (%(key)s, %(id)s, %(expires_at)s)"
@@ -56,33 +89,36 @@ def admit(
         " WHERE known.expires_at <= %(received_at)s RETURNING 1",
         {"key": key, "id": receipt_id, "expires_at": key_expires_at, "received_at": received_at},
     ).all()
-    parked = "DELETE FROM parked_receipts WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING *"
     if not fresh:
-        connection.exec_driver_sql(parked, {"id": receipt_id})
+        connection.execute(delete(parked_receipts).where(*_is_unverified(receipt_id)))
         return False
     connection.exec_driver_sql(
-        f"WITH gone AS ({parked}) INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
+        "WITH gone AS (DELETE FROM parked_receipts WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING *)"
+        " INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
         " SELECT receipt_id, source_id, bytes, now() FROM gone ON CONFLICT DO NOTHING",
         {"id": receipt_id},
     )
     return True
 
 
-def reject(connection: Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
-    """Set a request aside for good, and count it with those that were refused: its provider did not send it."""
-    source_id = connection.exec_driver_sql(
-        "UPDATE parked_receipts SET state = 'rejected', reason = %(reason)s, detail = %(detail)s"
-        " WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING source_id",
-        {"id": receipt_id, "reason": reason, "detail": detail},
-    ).scalar()
+def reject(connection: sqlalchemy.Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
+    """Mark a request as rejected, and count it as a refusal: its provider did not send it."""
+    source_id = connection.scalar(
+        update(parked_receipts)
+        .where(*_is_unverified(receipt_id))
+        .values(state=ReceiptState.REJECTED, reason=reason, detail=detail)
+        .returning(parked_receipts.c.source_id)
+    )
     if source_id is not None:
         counts.count_rejection(connection, source_id, receipt_id, reason)
 
 
-def postpone(connection: Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:
-    """Look at a request again when the delay has passed."""
-    connection.exec_driver_sql(
-        "UPDATE parked_receipts SET detail = %(detail)s, available_at = now() + make_interval(secs => %(delay)s)"
-        " WHERE receipt_id = %(id)s AND state = 'unverified'",
-        {"id": receipt_id, "detail": detail, "delay": delay_seconds},
-    )
+def postpone(connection: sqlalchemy.Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:
+    """Verify a request again when the delay has passed."""
+    due_at = func.now() + timedelta(seconds=delay_seconds)
+    is_unverified = _is_unverified(receipt_id)
+    connection.execute(update(parked_receipts).where(*is_unverified).values(detail=detail, available_at=due_at))
+
+
+def _is_unverified(receipt_id: UUID) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
+    return parked_receipts.c.receipt_id == receipt_id, parked_receipts.c.state == ReceiptState.UNVERIFIED

@@ -1,17 +1,18 @@
-"""Receipts and refusals, as people look at them."""
+"""Receipts and refusals, for people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Text, cast, select
+from sqlalchemy import Connection, Text, cast, exists, select
 
 from shared import ids
-from shared.postgres.pagination import KeysetQuery, Page, Position, Span, Walk
+from shared.messages.tables import events
+from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.receipts.refusals import Refusal
-from shared.receipts.tables import refusals
+from shared.receipts.tables import parked_receipts, pending_receipts, receipts, refusals
+from shared.sources.tables import sources
 from shared.vocabulary import ReceiptState
 
 _SEALED = "sealed:"
@@ -20,10 +21,10 @@ _WITHHELD = "(withheld)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptFacts:
-    """One receipt and where it stands. Times are ours; `bytes` is the length of its body.
+    """One receipt and its state. Times are ours; `bytes` is the length of its body.
 
-    `attempts` and `last_error` are of the queue, `reason`, `detail` and `key_id` of what is set aside;
-    `available_at` is when it is looked at again. `reconciled`: it came because the provider was asked to send again.
+    A pending receipt has `attempts` and `last_error`, one that is set aside `reason`, `detail` and `key_id`;
+    `available_at` is when it is tried again. `reconciled`: it came because we asked the provider to resend it.
     `erased_at`: an erasure deleted its body and headers then, because they contained the address; `bytes` is 0.
     """
 
@@ -45,6 +46,7 @@ class ReceiptFacts:
     erased_at: datetime | None
 
 
+# Text, because it joins tables of features that build on this one.
 _FACTS = """
 SELECT r.id, s.slug AS source,
     CASE WHEN p.receipt_id IS NOT NULL THEN 'pending' ELSE coalesce(k.state, 'processed') END AS state,
@@ -60,7 +62,7 @@ WHERE r.id = ANY(%(ids)s) ORDER BY r.id DESC
 """
 
 
-def listed(
+def list_receipts(
     connection: Connection,
     *,
     source: str | None = None,
@@ -69,35 +71,30 @@ def listed(
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[ReceiptFacts]:
-    """Receipts, the newest first."""
-    walk = _walk_of(state)
-    (key,) = walk.keys
-    (span or Span()).cut(walk, key)
+    """Return receipts, the newest first."""
+    match state:
+        case None | ReceiptState.PROCESSED:
+            table, key = receipts, receipts.c.id
+        case ReceiptState.PENDING:
+            table, key = pending_receipts, pending_receipts.c.receipt_id
+        case _:
+            table, key = parked_receipts, parked_receipts.c.receipt_id
+    query = KeysetQuery(key)
+    query.where(*(span or Span()).of_ids(key))
+    if state is ReceiptState.PROCESSED:
+        query.filter(*(~exists().where(other.c.receipt_id == key) for other in (pending_receipts, parked_receipts)))
+    elif table is parked_receipts:
+        query.filter(parked_receipts.c.state == state)
     if source is not None:
-        walk.pick("source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=source)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(_facts(connection, [position[0] for position in found.items]), found.next)
+        query.filter(table.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(_get_all(connection, [key for (key,) in page.items]), page.next)
 
 
-def find(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
-    """One receipt."""
-    found = _facts(connection, [receipt_id])
+def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
+    """Return one receipt; None if there is no such receipt."""
+    found = _get_all(connection, [receipt_id])
     return found[0] if found else None
-
-
-def raw(connection: Connection, receipt_id: UUID) -> bytes | None:
-    """Return the body of a receipt, byte for byte; None if there is no such receipt, or its body was erased."""
-    body = connection.exec_driver_sql("SELECT body FROM receipts WHERE id = %(id)s", {"id": receipt_id}).scalar()
-    return None if body is None else bytes(body)
-
-
-def source_of(connection: Connection, receipt_id: UUID) -> int | None:
-    """The source that a receipt came through; None if there is no such receipt."""
-    found: int | None = connection.exec_driver_sql(
-        "SELECT source_id FROM receipts WHERE id = %(id)s", {"id": receipt_id}
-    ).scalar()
-    return found
 
 
 def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
@@ -108,26 +105,21 @@ def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, da
     return {row[0]: row[1] for row in rows}
 
 
-def doubtful(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
-    """Those of these receipts that are not known to come from their provider: unverified or rejected."""
-    rows = connection.exec_driver_sql(
-        "SELECT receipt_id FROM parked_receipts"
-        " WHERE receipt_id = ANY(%(ids)s) AND state IN ('unverified', 'rejected')",
-        {"ids": list(receipt_ids)},
-    )
-    return {row[0] for row in rows}
+def unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of these receipts are not known to come from their provider."""
+    columns = parked_receipts.c
+    in_doubt = columns.state.in_([ReceiptState.UNVERIFIED, ReceiptState.REJECTED])
+    return set(connection.scalars(select(columns.receipt_id).where(columns.receipt_id.in_(receipt_ids), in_doubt)))
 
 
 def event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:
-    """The ids of the events that a receipt brought, in the order of its body."""
-    rows = connection.exec_driver_sql(
-        "SELECT id FROM events WHERE id > %(first)s AND id < %(end)s ORDER BY id",
-        {"first": receipt_id, "end": UUID(int=receipt_id.int + (1 << ids.EVENTS_PER_RECEIPT_BITS))},
-    )
-    return [row[0] for row in rows]
+    """Return the ids of a receipt's events, in the order of its body."""
+    end = UUID(int=receipt_id.int + (1 << ids.EVENTS_PER_RECEIPT_BITS))
+    statement = select(events.c.id).where(events.c.id > receipt_id, events.c.id < end).order_by(events.c.id)
+    return list(connection.scalars(statement))
 
 
-def refused(
+def list_refusals(
     connection: Connection,
     *,
     source: str | None = None,
@@ -136,7 +128,7 @@ def refused(
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[Refusal]:
-    """Refusals, the newest first."""
+    """Return refusals, the newest first."""
     query = KeysetQuery(refusals.c.id)
     query.where(*(span or Span()).of_ids(refusals.c.id))
     if source is not None:
@@ -149,26 +141,9 @@ def refused(
     return Page([Refusal(**row) for row in connection.execute(statement).mappings()], page.next)
 
 
-def _walk_of(state: ReceiptState | None) -> Walk:
-    if state is None:
-        return Walk(table="receipts", keys=("id",))
-    if state is ReceiptState.PENDING:
-        return Walk(table="pending_receipts", keys=("receipt_id",))
-    if state is ReceiptState.PROCESSED:
-        walk = Walk(table="receipts AS r", keys=("id",))
-        for table in ("pending_receipts", "parked_receipts"):
-            walk.pick(f"NOT EXISTS (SELECT FROM {table} AS t WHERE t.receipt_id = r.id)")
-        return walk
-    walk = Walk(table="parked_receipts", keys=("receipt_id",))
-    walk.pick("state = %(state)s", state=state)
-    return walk
-
-
-def _facts(connection: Connection, receipt_ids: Sequence[UUID]) -> list[ReceiptFacts]:
-    rows = connection.exec_driver_sql(_FACTS, {"ids": list(receipt_ids)}).mappings()
-    return [ReceiptFacts(**{**row, "headers": _shown(row["headers"])}) for row in rows]
-
-
-def _shown(headers: Mapping[str, Any]) -> dict[str, str]:
-    """Headers without those that are kept sealed for another verification."""
-    return {name: _WITHHELD if str(text).startswith(_SEALED) else text for name, text in headers.items()}
+def _get_all(connection: Connection, receipt_ids: Sequence[UUID]) -> list[ReceiptFacts]:
+    found = []
+    for row in connection.exec_driver_sql(_FACTS, {"ids": list(receipt_ids)}).mappings():
+        headers = {name: _WITHHELD if str(text).startswith(_SEALED) else text for name, text in row["headers"].items()}
+        found.append(ReceiptFacts(**{**row, "headers": headers}))
+    return found

@@ -1,4 +1,4 @@
-"""What receivers refused: every refusal is an outcome, counted and listed with its reason."""
+"""Refusals: requests that a receiver did not accept, each with its reason."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +10,7 @@ from shared.postgres.connection import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One request that was not taken, or `count` alike of which this is the first."""
+    """A refused request, or `count` similar ones of which this is the first."""
 
     id: UUID
     source: str
@@ -33,5 +33,5 @@ _INSERT = (
 
 
 def record(connection: Connection, refusals: Sequence[Refusal]) -> None:
-    """List these refusals."""
+    """Store refusals."""
     connection.exec_driver_sql(_INSERT, [asdict(refusal) for refusal in refusals])

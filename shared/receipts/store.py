@@ -1,18 +1,24 @@
-"""Receipts, and where each stands: pending in the queue, set aside, or processed (in neither table)."""
+"""Receipts and their states: pending in the queue, set aside, or processed (in neither table)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+import sqlalchemy
+from sqlalchemy import Row, func, or_, select, update
+
 from shared import ids
+from shared.errors import LeaseLostError
 from shared.postgres.connection import Connection
-from shared.vocabulary import ReceiptState
+from shared.receipts.tables import parked_receipts, pending_receipts
+from shared.receipts.tables import receipts as receipts_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One request as it arrived. `key` is how a repetition of it is recognised, until `key_expires_at`."""
+    """One request as it arrived. Until `key_expires_at`, a request with the same `key` is a duplicate."""
 
     id: UUID
     source_id: int
@@ -33,19 +39,7 @@ class Claimed:
     source_id: int
     received_at: datetime
     attempts: int
-    reprocess: bool
     body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parking:
-    """Why a receipt is set aside, and until when it is left alone."""
-
-    state: ReceiptState
-    reason: str
-    detail: str
-    available_at: datetime
-    key_id: str | None = None
 
 
 _COLUMNS = """
@@ -56,8 +50,9 @@ _COLUMNS = """
     unnest(%(headers)b::text[]) AS headers, unnest(%(body)b::bytea[]) AS body
 """
 
-# A key whose time has passed is taken over by the newer receipt: then the same body is a new occurrence.
-_KEPT = f"""
+# Text, because every accepted request runs it: one statement for a whole group commit. An expired key passes to the
+# newer receipt, whose body is then a new occurrence.
+INSERT_NEW = f"""
     arrived AS MATERIALIZED (SELECT {_COLUMNS}),
     fresh AS (
         INSERT INTO receipt_keys AS known (key, receipt_id, expires_at)
@@ -66,7 +61,7 @@ _KEPT = f"""
             WHERE known.expires_at <= (SELECT min(received_at) FROM arrived)
         RETURNING receipt_id
     ),
-    kept AS (
+    stored AS (
         INSERT INTO receipts (id, source_id, received_at, idempotency_key, remote_ip, headers, body)
         SELECT id, source_id, received_at, idempotency_key, remote_ip, headers::json, body
         FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
@@ -74,160 +69,118 @@ _KEPT = f"""
 """
 
 _RECORD = f"""
-WITH {_KEPT}
+WITH {INSERT_NEW}
 INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)
 SELECT id, source_id, length(body), received_at FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
 
-_PARK_NEW = f"""
-WITH {_KEPT}
-INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at)
-SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at
-FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
-RETURNING receipt_id
-"""
-
-MOST_AGAIN = 20
-"""Of what is processed again, in one claim: a tenth of a second's work."""
-
-# Bounded by bytes as well as by rows, so that a batch of large bodies does not outlive its lease. What is processed
-# again is a few at a time beside what just came in, because it takes a transaction for each.
+# Text, because it is the queue's hottest statement. Bounded by bytes as well as by rows, so that a batch of large
+# bodies does not outlive its lease. `which` must read like the condition of a partial index.
 _CLAIM = """
-WITH live AS (
-    SELECT receipt_id, bytes, false AS again FROM pending_receipts
-    WHERE NOT reprocess AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
+WITH due AS (
+    SELECT receipt_id, bytes FROM pending_receipts
+    WHERE {which} AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
     ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-),
-again AS (
-    SELECT receipt_id, bytes, true AS again FROM pending_receipts
-    WHERE reprocess AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY receipt_id LIMIT least(%(limit)s, %(limit_again)s) FOR UPDATE SKIP LOCKED
 ),
 taken AS (
     SELECT receipt_id FROM (
-        SELECT receipt_id, bytes, sum(bytes) OVER (PARTITION BY again ORDER BY receipt_id) AS total
-        FROM (SELECT * FROM live UNION ALL SELECT * FROM again) AS due
+        SELECT receipt_id, bytes, sum(bytes) OVER (ORDER BY receipt_id) AS total FROM due
     ) AS summed
-    WHERE total - bytes < %(most_bytes)s
+    WHERE total - bytes < %(max_bytes)s
 ),
 claimed AS (
     UPDATE pending_receipts SET lease_until = now() + make_interval(secs => %(lease_seconds)s),
         lease_token = %(token)s, attempts = attempts + 1
     WHERE receipt_id IN (SELECT receipt_id FROM taken)
-    RETURNING receipt_id, attempts, reprocess
+    RETURNING receipt_id, attempts
 )
-SELECT id, source_id, received_at, attempts, reprocess, body
-FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
+SELECT id, source_id, received_at, attempts, body FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 """
+CLAIM = _CLAIM.format(which="NOT reprocess")
+CLAIM_REPROCESS = _CLAIM.format(which="reprocess")
 
 
 def record(connection: Connection, arrived: Sequence[Receipt]) -> set[UUID]:
-    """Store what arrived and queue it; return the ids of those that are not repetitions.
+    """Store and queue receipts; return the ids of those that are not duplicates.
 
-    Each key may occur once in `arrived`: one statement cannot meet the same row twice.
+    Each key may occur once in `arrived`, because one statement cannot insert the same row twice.
     """
-    rows = connection.exec_driver_sql(_RECORD, _arrays(arrived))
+    rows = connection.exec_driver_sql(_RECORD, columns_of(arrived))
     return {row[0] for row in rows}
 
 
-def park_new(connection: Connection, receipt: Receipt, parking: Parking, *, rows: int, size: int) -> bool | None:
-    """Keep an unverified request apart, if its source has fewer than `rows` and less than `size` bytes there.
-
-    True: kept. False: a repetition. None: no room left.
-    """
-    held_rows, held_bytes = connection.exec_driver_sql(
-        "SELECT count(*), coalesce(sum(bytes), 0) FROM parked_receipts"
-        " WHERE source_id = %(id)s AND state = 'unverified'",
-        {"id": receipt.source_id},
-    ).one()
-    if held_rows >= rows or held_bytes + len(receipt.body) > size:
-        return None
-    result = connection.exec_driver_sql(
-        _PARK_NEW,
-        {
-            **_arrays([receipt]),
-            "state": parking.state,
-            "reason": parking.reason,
-            "detail": parking.detail,
-            "key_id": parking.key_id,
-        },
-    )
-    return bool(result.all())
-
-
 def ids_by_key(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
-    """The receipts that these keys stand for now, by key (32 hex digits)."""
+    """Return the ids of the receipts with these keys (32 hex digits), by key."""
     rows = connection.exec_driver_sql(
         "SELECT key, receipt_id FROM receipt_keys WHERE key = ANY(%(keys)b::uuid[])", {"keys": list(keys)}
     )
     return {row[0].hex: row[1] for row in rows}
 
 
-def claim(connection: Connection, *, limit: int, most_bytes: int, token: UUID, lease_seconds: int) -> list[Claimed]:
-    """Lease pending receipts, the oldest first, and count the attempt: up to `limit`, or some over `most_bytes`.
+def claim(
+    connection: sqlalchemy.Connection,
+    *,
+    reprocess: bool = False,
+    limit: int,
+    max_bytes: int,
+    token: UUID,
+    lease_seconds: int,
+) -> list[Claimed]:
+    """Lease due receipts, the oldest first, and count the attempt: new ones, or those to reprocess.
 
-    Beside them up to `MOST_AGAIN`, and as many bytes, of what is to be processed again.
-
-    The claim has to be committed before the work: an attempt that kills its worker must count too.
+    Returns up to `limit`, and no more once they exceed `max_bytes`, but always one. Commit the claim before the work:
+    an attempt that crashes its worker must count too.
     """
     rows = connection.exec_driver_sql(
-        _CLAIM,
-        {
-            "limit": limit,
-            "limit_again": MOST_AGAIN,
-            "most_bytes": most_bytes,
-            "token": token,
-            "lease_seconds": lease_seconds,
-        },
+        CLAIM_REPROCESS if reprocess else CLAIM,
+        {"limit": limit, "max_bytes": max_bytes, "token": token, "lease_seconds": lease_seconds},
     )
-    return [
-        Claimed(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], reprocess=row[4], body=row[5])
-        for row in rows
-    ]
+    return [Claimed(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], body=row[4]) for row in rows]
 
 
-def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> int:
-    """Take receipts off the queue, as far as this lease still holds them; return how many it held."""
-    return connection.exec_driver_sql(
+def finish(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
+    """Take receipts off the queue. Raises LeaseLostError unless this lease still holds them all."""
+    # Text, because every batch runs it: building the expression would cost as much as the statement.
+    held = connection.exec_driver_sql(
         "DELETE FROM pending_receipts WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
         {"ids": list(receipt_ids), "token": token},
     ).rowcount
+    if held != len(receipt_ids):
+        raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")
 
 
-def retry(connection: Connection, receipt_id: UUID, token: UUID, *, error: str, delay_seconds: float) -> None:
-    """Give a lease back after a failure, to be claimed again when the delay has passed."""
-    connection.exec_driver_sql(
-        "UPDATE pending_receipts SET lease_until = NULL, lease_token = NULL, last_error = %(error)s,"
-        " available_at = now() + make_interval(secs => %(delay)s)"
-        " WHERE receipt_id = %(id)s AND lease_token = %(token)s",
-        {"id": receipt_id, "token": token, "error": error, "delay": delay_seconds},
-    )
+def retry(
+    connection: sqlalchemy.Connection, receipt_id: UUID, token: UUID, *, error: str, delay_seconds: float
+) -> None:
+    """Return a receipt to the queue after a failed attempt, due when the delay has passed."""
+    due_at = func.now() + timedelta(seconds=delay_seconds)
+    _return_to_queue(connection, [receipt_id], token, last_error=error, available_at=due_at)
 
 
-def release(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
-    """Give leases back untouched: as if these had not been claimed."""
-    connection.exec_driver_sql(
-        "UPDATE pending_receipts SET lease_until = NULL, lease_token = NULL, attempts = attempts - 1"
-        " WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
-        {"ids": list(receipt_ids), "token": token},
-    )
+def release(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
+    """Return receipts to the queue as if they had not been claimed."""
+    _return_to_queue(connection, receipt_ids, token, attempts=pending_receipts.c.attempts - 1)
 
 
 def postpone(
-    connection: Connection, receipt_ids: Sequence[UUID], token: UUID, *, error: str, delay_seconds: float
+    connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID, *, error: str, delay_seconds: float
 ) -> None:
-    """Give leases back to be claimed when the delay has passed, without charging the attempt."""
-    connection.exec_driver_sql(
-        "UPDATE pending_receipts SET lease_until = NULL, lease_token = NULL, attempts = attempts - 1,"
-        " last_error = %(error)s, available_at = now() + make_interval(secs => %(delay)s)"
-        " WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
-        {"ids": list(receipt_ids), "token": token, "error": error, "delay": delay_seconds},
-    )
+    """Return receipts to the queue, due when the delay has passed, without counting the attempt."""
+    due_at = func.now() + timedelta(seconds=delay_seconds)
+    attempts = pending_receipts.c.attempts - 1
+    _return_to_queue(connection, receipt_ids, token, attempts=attempts, last_error=error, available_at=due_at)
 
 
-def bury(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, detail: str) -> None:
-    """Set a receipt aside as dead, if this lease still holds it."""
+def _return_to_queue(
+    connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID, **values: Any
+) -> None:
+    is_held = pending_receipts.c.receipt_id.in_(receipt_ids) & (pending_receipts.c.lease_token == token)
+    connection.execute(update(pending_receipts).where(is_held).values(lease_until=None, lease_token=None, **values))
+
+
+def mark_dead(connection: sqlalchemy.Connection, receipt_id: UUID, token: UUID, *, reason: str, detail: str) -> None:
+    """Move a receipt from the queue to the dead ones, if this lease still holds it."""
     connection.exec_driver_sql(
         "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s AND lease_token = %(token)s"
         " RETURNING receipt_id, source_id, attempts, reprocess)"
@@ -239,11 +192,12 @@ def bury(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, 
     )
 
 
-def queue_again(connection: Connection, receipt_ids: Sequence[UUID]) -> int:
-    """Queue receipts that were processed, or set aside as dead or rejected; return how many there are.
+def queue_reprocessing(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID]) -> int:
+    """Queue receipts that were processed, are dead or were rejected; return how many were queued.
 
-    A rejected one is let in: a person has judged it. An unverified one stays where it is, and so does one whose body
-    an erasure has deleted; the lock keeps an erasure that runs at this moment from deleting it afterwards.
+    Queueing a rejected receipt accepts it, because a person has judged it. An unverified one stays in quarantine: only
+    its provider's signature lets it in. One whose body was erased is not queued; the lock keeps a concurrent erasure
+    from deleting the body afterwards.
     """
     return connection.exec_driver_sql(
         "WITH wanted AS (SELECT id, source_id, length(body) AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
@@ -258,52 +212,48 @@ def queue_again(connection: Connection, receipt_ids: Sequence[UUID]) -> int:
     ).rowcount
 
 
-def select_ids(
-    connection: Connection,
+def list_ids(
+    connection: sqlalchemy.Connection,
     *,
-    source_id: int | None,
-    state: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int,
+    source_id: int | None = None,
+    state: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 10_000,
 ) -> list[UUID]:
-    """The ids of the receipts that fit, the oldest first; `state` is one of those of parked_receipts, or None."""
-    table = "parked_receipts" if state else "receipts"
-    column = "receipt_id" if state else "id"
-    rows = connection.exec_driver_sql(
-        f"SELECT {column} FROM {table} WHERE {column} >= %(first)s AND {column} < %(last)s"
-        " AND (%(source_id)s::bigint IS NULL OR source_id = %(source_id)s)"
-        + (" AND state = %(state)s" if state else "")
-        + f" ORDER BY {column} LIMIT %(limit)s",
-        {
-            "first": ids.first_at(since) if since else UUID(int=0),
-            "last": ids.first_at(until) if until else UUID(int=(1 << 128) - 1),
-            "source_id": source_id,
-            "state": state,
-            "limit": limit,
-        },
-    )
-    return [row[0] for row in rows]
+    """Return the ids of matching receipts, the oldest first. `state` is one of those set aside; None means any."""
+    table = parked_receipts if state else receipts_table
+    key = parked_receipts.c.receipt_id if state else receipts_table.c.id
+    statement = select(key).order_by(key).limit(limit)
+    if state is not None:
+        statement = statement.where(parked_receipts.c.state == state)
+    if source_id is not None:
+        statement = statement.where(table.c.source_id == source_id)
+    if since is not None:
+        statement = statement.where(key >= ids.first_at(since))
+    if until is not None:
+        statement = statement.where(key < ids.first_at(until))
+    return list(connection.scalars(statement))
 
 
-def find_body(connection: Connection, receipt_id: UUID) -> tuple[datetime, bytes | None] | None:
-    """When a receipt arrived, and its bytes; None instead of these once an erasure has deleted them."""
-    row = connection.exec_driver_sql(
-        "SELECT received_at, body FROM receipts WHERE id = %(id)s", {"id": receipt_id}
-    ).one_or_none()
-    return (row[0], row[1]) if row else None
+def get_body(connection: sqlalchemy.Connection, receipt_id: UUID) -> Row[int, datetime, bytes | None] | None:
+    """Return a receipt's `source_id`, `received_at` and `body` (None once erased); None if there is no receipt."""
+    columns = receipts_table.c
+    statement = select(columns.source_id, columns.received_at, columns.body).where(columns.id == receipt_id)
+    return connection.execute(statement).one_or_none()
 
 
-def oldest_due_age(connection: Connection) -> float | None:
-    """How many seconds the longest-waiting receipt that nobody holds has been due; None when there is none."""
-    age = connection.exec_driver_sql(
-        "SELECT extract(epoch FROM now() - min(available_at)) FROM pending_receipts"
-        " WHERE available_at <= now() AND (lease_until IS NULL OR lease_until < now())"
-    ).scalar()
-    return None if age is None else float(age)
+def oldest_due_age(connection: sqlalchemy.Connection) -> float | None:
+    """Return how many seconds the oldest due receipt without a lease has been due; None if nothing is due."""
+    queue = pending_receipts.c
+    age = func.extract("epoch", func.now() - func.min(queue.available_at))
+    is_free = or_(queue.lease_until.is_(None), queue.lease_until < func.now())
+    seconds = connection.scalar(select(age).where(queue.available_at <= func.now(), is_free))
+    return None if seconds is None else float(seconds)
 
 
-def _arrays(arrived: Sequence[Receipt]) -> dict[str, list[object]]:
+def columns_of(arrived: Sequence[Receipt]) -> dict[str, list[object]]:
+    """Return the parameters of INSERT_NEW, one list a column."""
     return {
         "id": [receipt.id for receipt in arrived],
         "source_id": [receipt.source_id for receipt in arrived],

@@ -1,27 +1,31 @@
-"""What providers could not deliver to us, and what came of having it sent again."""
+"""Failed deliveries: webhooks that providers could not deliver to us, and the outcome of having them resent."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, select, union_all, update
+from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
-from shared.postgres.pagination import Page, Position, Walk
+from shared.messages.tables import event_keys
+from shared.postgres.pagination import KeysetQuery, Page, Position
 from shared.providers.api.base import FailedDelivery, Span
+from shared.receipts.tables import receipts
+from shared.reconciliation import tables
 
-_MOST_SETTLED = 1000
-_MOST_CANDIDATES = 2000
+_MAX_SETTLED = 1000
+_MAX_CANDIDATES = 2000
 _BODIES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFailure(FailedDelivery):
-    """A failed delivery, and where it stands: `listed`, `resent`, `recovered` or `given_up`.
+    """A failed delivery and its state: `listed`, `resent`, `recovered` or `given_up`.
 
-    `new_events` is how many of its events had been missing; None while that is not known.
+    `new_events` is the number of its events that we did not have; None until that is known.
     """
 
     state: str
@@ -34,13 +38,10 @@ class KnownFailure(FailedDelivery):
     listed_at: datetime
 
 
-_COLUMNS = ", ".join(entry.name for entry in fields(KnownFailure))
-_OPEN = "state IN ('listed', 'resent')"
-_IN_SPAN = (
-    "(%(since)s::timestamptz IS NULL OR failed_at >= %(since)s)"
-    " AND (%(until)s::timestamptz IS NULL OR failed_at < %(until)s)"
-)
+_columns = tables.failed_deliveries.c
+_is_open = _columns.state.in_(["listed", "resent"])
 
+# Text, because it inserts columns of arrays, and skips our own attempts, in one statement.
 _ADD = """
 INSERT INTO failed_deliveries (source_id, reference, failed_at, outcome, status_code, events, url, state, listed_at)
 SELECT %(source_id)s, reference, failed_at, outcome, status_code, events, url, 'listed', now() FROM (
@@ -54,119 +55,100 @@ WHERE NOT EXISTS (
 ORDER BY reference ON CONFLICT DO NOTHING
 """
 
-# How many of a receipt's events were new is known when it has been processed: neither pending, nor set aside.
+# Text, because it is one statement with two CTEs. How many of a receipt's events were new is known once it is
+# processed: neither pending nor set aside.
 _SETTLE = """
-WITH asked AS (SELECT unnest(%(ids)b::uuid[]) AS receipt_id, unnest(%(ends)b::uuid[]) AS last_id),
-told AS (
-    SELECT asked.receipt_id, k.state, k.detail,
-        (SELECT count(*) FROM events WHERE id > asked.receipt_id AND id < asked.last_id) AS new_events
-    FROM asked LEFT JOIN parked_receipts AS k ON k.receipt_id = asked.receipt_id
-    WHERE NOT EXISTS (SELECT FROM pending_receipts AS p WHERE p.receipt_id = asked.receipt_id)
+WITH waiting AS (SELECT unnest(%(ids)b::uuid[]) AS receipt_id, unnest(%(ends)b::uuid[]) AS last_id),
+outcome AS (
+    SELECT waiting.receipt_id, k.state, k.detail,
+        (SELECT count(*) FROM events WHERE id > waiting.receipt_id AND id < waiting.last_id) AS new_events
+    FROM waiting LEFT JOIN parked_receipts AS k ON k.receipt_id = waiting.receipt_id
+    WHERE NOT EXISTS (SELECT FROM pending_receipts AS p WHERE p.receipt_id = waiting.receipt_id)
         AND k.state IS DISTINCT FROM 'unverified'
 )
 UPDATE failed_deliveries AS f SET
-    new_events = CASE WHEN told.state IS NULL THEN told.new_events END,
-    state = CASE WHEN told.state IS NULL THEN 'recovered' ELSE 'given_up' END,
-    given_up_at = CASE WHEN told.state IS NOT NULL THEN now() END,
-    last_error = 'what was sent again is ' || told.state || ': ' || told.detail
-FROM told WHERE f.receipt_id = told.receipt_id AND f.state = 'recovered' AND f.new_events IS NULL
+    new_events = CASE WHEN outcome.state IS NULL THEN outcome.new_events END,
+    state = CASE WHEN outcome.state IS NULL THEN 'recovered' ELSE 'given_up' END,
+    given_up_at = CASE WHEN outcome.state IS NOT NULL THEN now() END,
+    last_error = 'the resent request is ' || outcome.state || ': ' || outcome.detail
+FROM outcome WHERE f.receipt_id = outcome.receipt_id AND f.state = 'recovered' AND f.new_events IS NULL
 """
 
 
 def add(connection: Connection, source_id: int, found: Sequence[FailedDelivery]) -> int:
-    """Keep those that are not known yet, and are no attempts of our own; return how many that were."""
+    """Store failed deliveries, unless they are known or are attempts of our own; return how many are new."""
     columns = {entry.name: [getattr(one, entry.name) for one in found] for entry in fields(FailedDelivery)}
     return connection.exec_driver_sql(_ADD, {"source_id": source_id, **columns}).rowcount
 
 
-def open_ones(
+def list_open(
     connection: Connection, source_id: int, *, span: Span | None, before: datetime, due_only: bool, limit: int
 ) -> list[KnownFailure]:
-    """What is to be sent again, least often tried and oldest first; none that was tried since `before`."""
-    rows = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM failed_deliveries WHERE source_id = %(source_id)s AND {_OPEN} AND {_IN_SPAN}"
-        " AND (last_attempt_at IS NULL OR last_attempt_at < %(before)s)"
-        " AND (NOT %(due_only)s OR next_attempt_at IS NULL OR next_attempt_at <= now())"
-        " ORDER BY attempts, failed_at LIMIT %(limit)s",
-        {"source_id": source_id, **_ends(span), "before": before, "due_only": due_only, "limit": limit},
-    )
-    return [KnownFailure(**row._asdict()) for row in rows]
+    """Return failures to be resent and not tried since `before`, with the fewest attempts and the oldest first."""
+    conditions = [_is_open, or_(_columns.last_attempt_at.is_(None), _columns.last_attempt_at < before)]
+    if due_only:
+        conditions.append(or_(_columns.next_attempt_at.is_(None), _columns.next_attempt_at <= func.now()))
+    statement = _select(source_id, span).where(*conditions).order_by(_columns.attempts, _columns.failed_at)
+    return _fetch(connection, statement.limit(limit))
 
 
 def count_open(connection: Connection, source_id: int, *, span: Span | None = None) -> int:
-    """How many are still to be sent again."""
-    return int(
-        connection.exec_driver_sql(
-            f"SELECT count(*) FROM failed_deliveries WHERE source_id = %(source_id)s AND {_OPEN} AND {_IN_SPAN}",
-            {"source_id": source_id, **_ends(span)},
-        ).scalar_one()
-    )
+    """Return how many failures are still to be resent."""
+    conditions = [_columns.source_id == source_id, _is_open, *_in_span(span)]
+    return connection.execute(
+        select(func.count()).select_from(tables.failed_deliveries).where(*conditions)
+    ).scalar_one()
 
 
-def listed(connection: Connection, source_id: int, *, span: Span, limit: int) -> list[KnownFailure]:
-    """Those that failed in that time, the newest first."""
-    rows = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM failed_deliveries WHERE source_id = %(source_id)s AND {_IN_SPAN}"
-        " ORDER BY failed_at DESC, reference LIMIT %(limit)s",
-        {"source_id": source_id, **_ends(span), "limit": limit},
-    )
-    return [KnownFailure(**row._asdict()) for row in rows]
+def list_failed(connection: Connection, source_id: int, *, span: Span, limit: int) -> list[KnownFailure]:
+    """Return what failed in that time, the newest first."""
+    statement = _select(source_id, span).order_by(_columns.failed_at.desc(), _columns.reference)
+    return _fetch(connection, statement.limit(limit))
 
 
-def page(
+def list_page(
     connection: Connection, source_id: int, *, span: Span | None, after: Position | None, limit: int
 ) -> Page[KnownFailure]:
-    """Those that failed in that time, the newest first, a page at a time."""
-    walk = Walk(table="failed_deliveries AS f", keys=("f.failed_at", "f.reference"))
-    walk.bound("f.source_id = %(source_id)s", source_id=source_id)
-    if span is not None:
-        walk.bound("f.failed_at >= %(since)s AND f.failed_at < %(until)s", since=span.since, until=span.until)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    rows = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM failed_deliveries WHERE source_id = %(source_id)s AND reference = ANY(%(references)s)"
-        " ORDER BY failed_at DESC, reference DESC",
-        {"source_id": source_id, "references": [position[1] for position in found.items]},
-    )
-    return Page([KnownFailure(**row._asdict()) for row in rows], found.next)
+    """Return a page of what failed in that time, the newest first."""
+    query = KeysetQuery(_columns.failed_at, _columns.reference)
+    query.where(_columns.source_id == source_id, *_in_span(span))
+    list_page = query.fetch(connection, after=after, limit=limit)
+    statement = _select(source_id).where(_columns.reference.in_([reference for _, reference in list_page.items]))
+    order = _columns.failed_at.desc(), _columns.reference.desc()
+    return Page(_fetch(connection, statement.order_by(*order)), list_page.next)
+
+
+def list_resent(connection: Connection, source_id: int, *, since: datetime) -> list[KnownFailure]:
+    """Return the failures that were resent since then, the oldest first."""
+    statement = _select(source_id).where(_columns.last_attempt_at >= since)
+    return _fetch(connection, statement.order_by(_columns.failed_at, _columns.reference))
 
 
 def states(connection: Connection, source_id: int, references: Collection[str]) -> dict[str, str]:
-    """Where those of these stand that are known, by reference; attempts of our own stand as `ours`."""
-    rows = connection.exec_driver_sql(
-        "SELECT reference, state FROM failed_deliveries"
-        " WHERE source_id = %(source_id)s AND reference = ANY(%(references)s)"
-        " UNION ALL SELECT reference, 'ours' FROM resend_records"
-        " WHERE source_id = %(source_id)s AND reference = ANY(%(references)s)",
-        {"source_id": source_id, "references": list(references)},
+    """Return the states of those that are known, by reference. The state of our own attempts is `ours`."""
+    records = tables.resend_records.c
+    failed = select(_columns.reference, _columns.state).where(
+        _columns.source_id == source_id, _columns.reference.in_(references)
     )
-    return {row[0]: row[1] for row in rows}
-
-
-def touched(connection: Connection, source_id: int, *, since: datetime) -> list[KnownFailure]:
-    """Those that were sent again since then, the oldest first."""
-    rows = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM failed_deliveries WHERE source_id = %(source_id)s AND last_attempt_at >= %(since)s"
-        " ORDER BY failed_at, reference",
-        {"source_id": source_id, "since": since},
+    ours = select(records.reference, literal("ours")).where(
+        records.source_id == source_id, records.reference.in_(references)
     )
-    return [KnownFailure(**row._asdict()) for row in rows]
+    return {row[0]: row[1] for row in connection.execute(union_all(failed, ours))}
 
 
 def reopen(connection: Connection, source_id: int, *, span: Span | None) -> int:
-    """Have those that were given up tried again; return how many."""
-    return connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET state = 'resent', attempts = 0, next_attempt_at = NULL"
-        f" WHERE source_id = %(source_id)s AND state = 'given_up' AND {_IN_SPAN}",
-        {"source_id": source_id, **_ends(span)},
-    ).rowcount
+    """Retry failures that were given up; return how many."""
+    conditions = [_columns.source_id == source_id, _columns.state == "given_up", *_in_span(span)]
+    values = {"state": "resent", "attempts": 0, "next_attempt_at": None}
+    return connection.execute(update(tables.failed_deliveries).where(*conditions).values(values)).rowcount
 
 
-def attempt(connection: Connection, source_id: int, reference: str) -> str:
-    """Write down that it is being sent again, before it is: who goes on after a crash knows that it may have been.
+def start_attempt(connection: Connection, source_id: int, reference: str) -> str:
+    """Record an attempt before it is made, so that a run after a crash knows of it.
 
     Returns the id of this transaction: what arrives because of the attempt is written by a later one.
     """
+    # Text, because transaction ids have no type in SQLAlchemy.
     return str(
         connection.exec_driver_sql(
             "UPDATE failed_deliveries SET state = 'resent', attempts = attempts + 1, last_error = NULL,"
@@ -177,107 +159,81 @@ def attempt(connection: Connection, source_id: int, reference: str) -> str:
     )
 
 
-def recovered(connection: Connection, source_id: int, reference: str, receipt_id: UUID | None) -> None:
-    """Our receiver took it: as this receipt, or None if it was a repetition and nothing had been missing."""
-    connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET state = 'recovered', last_error = NULL, next_attempt_at = NULL,"
-        " receipt_id = %(receipt_id)s, new_events = CASE WHEN %(receipt_id)s::uuid IS NULL THEN 0 END"
-        " WHERE source_id = %(source_id)s AND reference = %(reference)s",
-        {"source_id": source_id, "reference": reference, "receipt_id": receipt_id},
-    )
+def cancel_attempt(connection: Connection, source_id: int, reference: str, *, error: str) -> None:
+    """Do not count an attempt that could not be made."""
+    _update(connection, source_id, reference, attempts=_columns.attempts - 1, last_error=error)
+
+
+def mark_recovered(connection: Connection, source_id: int, reference: str, receipt_id: UUID | None) -> None:
+    """Record that our receiver accepted it: as this receipt, or None if it was a duplicate and nothing was missing."""
+    new_events = 0 if receipt_id is None else None
+    values = {"last_error": None, "next_attempt_at": None, "receipt_id": receipt_id, "new_events": new_events}
+    _update(connection, source_id, reference, state="recovered", **values)
     if receipt_id is not None:
-        connection.exec_driver_sql(
-            "INSERT INTO reconciled_receipts (receipt_id, source_id, reference, reconciled_at)"
-            " VALUES (%(receipt_id)s, %(source_id)s, %(reference)s, now()) ON CONFLICT DO NOTHING",
-            {"source_id": source_id, "reference": reference, "receipt_id": receipt_id},
-        )
+        row = {"receipt_id": receipt_id, "source_id": source_id, "reference": reference, "reconciled_at": func.now()}
+        connection.execute(insert(tables.reconciled_receipts).values(row).on_conflict_do_nothing())
 
 
 def retry(connection: Connection, source_id: int, reference: str, *, error: str, next_attempt_at: datetime) -> None:
-    """It did not work this time."""
-    connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET last_error = %(error)s, next_attempt_at = %(next_at)s"
-        " WHERE source_id = %(source_id)s AND reference = %(reference)s",
-        {"source_id": source_id, "reference": reference, "error": error, "next_at": next_attempt_at},
-    )
-
-
-def take_back(connection: Connection, source_id: int, reference: str, *, error: str) -> None:
-    """The attempt could not even be made: it is not charged."""
-    connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET attempts = attempts - 1, last_error = %(error)s"
-        " WHERE source_id = %(source_id)s AND reference = %(reference)s",
-        {"source_id": source_id, "reference": reference, "error": error},
-    )
+    """Record a failed attempt, and when to try again."""
+    _update(connection, source_id, reference, last_error=error, next_attempt_at=next_attempt_at)
 
 
 def give_up(connection: Connection, source_id: int, reference: str, *, reason: str) -> None:
-    """It is not tried again by itself."""
-    connection.exec_driver_sql(
-        "UPDATE failed_deliveries SET state = 'given_up', last_error = %(reason)s, next_attempt_at = NULL,"
-        " given_up_at = now()"
-        " WHERE source_id = %(source_id)s AND reference = %(reference)s",
-        {"source_id": source_id, "reference": reference, "reason": reason},
-    )
+    """Stop retrying; a person may reopen it."""
+    values = {"state": "given_up", "last_error": reason, "next_attempt_at": None, "given_up_at": func.now()}
+    _update(connection, source_id, reference, **values)
 
 
-def note_record(connection: Connection, source_id: int, record: str, resent: str) -> None:
-    """Remember what the provider calls an attempt of ours, so that it is not taken for a failure of its own."""
-    connection.exec_driver_sql(
-        "INSERT INTO resend_records (source_id, reference, resent, made_at)"
-        " VALUES (%(source_id)s, %(record)s, %(resent)s, now()) ON CONFLICT DO NOTHING",
-        {"source_id": source_id, "record": record, "resent": resent},
-    )
+def record_resend(connection: Connection, source_id: int, record: str, resent: str) -> None:
+    """Store the provider's id of an attempt of ours, so that it is not taken for a failure of the provider's own."""
+    row = {"source_id": source_id, "reference": record, "resent": resent, "made_at": func.now()}
+    connection.execute(insert(tables.resend_records).values(row).on_conflict_do_nothing())
 
 
 def settle(connection: Connection, source_id: int | None = None) -> int:
-    """Fill in how many events had been missing, where that is known by now; return how many are still to be told.
+    """Fill in how many events were new, where that is known by now; return how many are still waiting.
 
-    What was sent again and then could not be verified or processed is given up.
+    A resent request that could not be verified or processed is given up.
     """
-    rows = connection.exec_driver_sql(
-        "SELECT receipt_id FROM failed_deliveries WHERE state = 'recovered' AND new_events IS NULL"
-        " AND (%(source_id)s::bigint IS NULL OR source_id = %(source_id)s) LIMIT %(most)s",
-        {"source_id": source_id, "most": _MOST_SETTLED},
-    )
-    waiting = [row[0] for row in rows]
+    statement = select(_columns.receipt_id).where(_columns.state == "recovered", _columns.new_events.is_(None))
+    if source_id is not None:
+        statement = statement.where(_columns.source_id == source_id)
+    waiting = list(connection.scalars(statement.limit(_MAX_SETTLED)))
     if not waiting:
         return 0
     ends = [UUID(int=receipt_id.int + (1 << ids.EVENTS_PER_RECEIPT_BITS)) for receipt_id in waiting]
-    settled = connection.exec_driver_sql(_SETTLE, {"ids": waiting, "ends": ends}).rowcount
-    return len(waiting) - settled
+    return len(waiting) - connection.exec_driver_sql(_SETTLE, {"ids": waiting, "ends": ends}).rowcount
 
 
-def arrivals(
+def list_arrivals(
     connection: Connection, source_id: int, span: Span, transaction: str | None = None
 ) -> Iterator[tuple[UUID, bytes]]:
-    """Receipts of that time that nobody has asked for so far, oldest first, with their bodies: a bounded number.
+    """Yield receipts of that time that no resend accounts for, the oldest first, with their bodies: a bounded number.
 
-    With `transaction` only those that were written by a later one: clocks differ, the order of transactions does not.
+    With `transaction`, only those that a later transaction wrote: clocks differ, the order of transactions does not.
     """
     rows = connection.exec_driver_sql(
         "SELECT id FROM receipts AS r WHERE id >= %(first)s AND id < %(last)s AND source_id = %(source_id)s"
         " AND (%(transaction)s::text IS NULL OR age(r.xmin) < age(%(transaction)s::text::xid))"
-        " AND NOT EXISTS (SELECT FROM reconciled_receipts WHERE receipt_id = r.id) ORDER BY id LIMIT %(most)s",
+        " AND NOT EXISTS (SELECT FROM reconciled_receipts WHERE receipt_id = r.id) ORDER BY id LIMIT %(limit)s",
         {
             "transaction": transaction,
             "first": ids.first_at(span.since),
             "last": ids.first_at(span.until),
             "source_id": source_id,
-            "most": _MOST_CANDIDATES,
+            "limit": _MAX_CANDIDATES,
         },
     )
     found = [row[0] for row in rows]
     for first in range(0, len(found), _BODIES_AT_ONCE):
-        bodies = connection.exec_driver_sql(
-            "SELECT id, body FROM receipts WHERE id = ANY(%(ids)s) AND body IS NOT NULL ORDER BY id",
-            {"ids": found[first : first + _BODIES_AT_ONCE]},
-        )
-        yield from ((row[0], bytes(row[1])) for row in bodies)
+        part = found[first : first + _BODIES_AT_ONCE]
+        statement = select(receipts.c.id, receipts.c.body).where(receipts.c.id.in_(part), receipts.c.body.is_not(None))
+        yield from ((row.id, row.body) for row in connection.execute(statement.order_by(receipts.c.id)))
 
 
-def came_after(connection: Connection, source_id: int, receipt_id: UUID, transaction: str) -> bool | None:
-    """Whether a receipt was written by a later transaction; None if this source has no such receipt."""
+def is_written_later(connection: Connection, source_id: int, receipt_id: UUID, transaction: str) -> bool | None:
+    """Return whether a later transaction wrote this receipt; None if the source has no such receipt."""
     later: bool | None = connection.exec_driver_sql(
         "SELECT age(xmin) < age(%(transaction)s::text::xid) FROM receipts"
         " WHERE id = %(id)s AND source_id = %(source_id)s",
@@ -286,13 +242,26 @@ def came_after(connection: Connection, source_id: int, receipt_id: UUID, transac
     return later
 
 
-def receipts_of(connection: Connection, keys: Collection[str]) -> list[UUID] | None:
-    """The receipts that brought the events with these keys (32 hex digits each); None unless all are processed."""
-    rows = connection.exec_driver_sql(
-        "SELECT event_id FROM event_keys WHERE key = ANY(%(keys)b::uuid[])", {"keys": list(keys)}
-    ).all()
-    return [ids.receipt_of(row[0]) for row in rows] if len(rows) == len(keys) else None
+def receipts_by_event_keys(connection: Connection, keys: Collection[str]) -> list[UUID] | None:
+    """Return the receipts of the events with these keys (32 hex digits each); None unless all are processed."""
+    statement = select(event_keys.c.event_id).where(event_keys.c.key.in_([UUID(hex=key) for key in keys]))
+    found = connection.scalars(statement).all()
+    return [ids.receipt_of(event_id) for event_id in found] if len(found) == len(keys) else None
 
 
-def _ends(span: Span | None) -> Mapping[str, Any]:
-    return {"since": span and span.since, "until": span and span.until}
+def _select(source_id: int, span: Span | None = None) -> Select[Any]:
+    columns = [_columns[entry.name] for entry in fields(KnownFailure)]
+    return select(*columns).where(_columns.source_id == source_id, *_in_span(span))
+
+
+def _fetch(connection: Connection, statement: Select[Any]) -> list[KnownFailure]:
+    return [KnownFailure(**row) for row in connection.execute(statement).mappings()]
+
+
+def _in_span(span: Span | None) -> list[ColumnElement[bool]]:
+    return [] if span is None else [_columns.failed_at >= span.since, _columns.failed_at < span.until]
+
+
+def _update(connection: Connection, source_id: int, reference: str, **values: Any) -> None:
+    is_this = (_columns.source_id == source_id) & (_columns.reference == reference)
+    connection.execute(update(tables.failed_deliveries).where(is_this).values(values))

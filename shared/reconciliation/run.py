@@ -1,7 +1,7 @@
-"""Asking a provider what it could not deliver, and having it sent again: one run, for one source.
+"""One reconciliation run for one source: list what its provider could not deliver, and have it resent.
 
-Whoever runs it holds the source's lease. Every step is committed, so that a run that ends at any moment is gone on
-with by the next; that something is sent again twice does no harm, because a repetition changes nothing.
+A run holds the source's lease. It commits every step, so that the next run continues wherever this one ends.
+Having a request resent twice does no harm, because a duplicate changes nothing.
 """
 
 import time
@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Engine
 
-from shared.errors import TidingsError
+from shared.errors import LeaseLostError
 from shared.providers.api.base import (
     DeniedError,
     GoneError,
@@ -29,7 +28,7 @@ from shared.reconciliation import failed_deliveries, matching, webhook_registrat
 from shared.reconciliation import policy as reconciliation_policy
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.failed_deliveries import KnownFailure
-from shared.reconciliation.matching import Attempt, Here
+from shared.reconciliation.matching import Attempt
 from shared.reconciliation.policy import FAILURES_IN_A_ROW, GiveUp, TryLater
 from shared.reconciliation.store import Lease
 from shared.sources.source import Source
@@ -37,28 +36,24 @@ from shared.sources.source import Source
 JOB: Final = "reconcile"
 
 LEASE_SECONDS = 150.0
-"""Longer than a step of a worker's run takes, or a try of a person's; what was killed is gone on with after that."""
+"""Longer than one call of the API with its retries. After that, another run continues what a killed one began."""
 
-_AT_ONCE = 100
+_BATCH = 100
 _PAUSE_SECONDS = 0.1
-_LOOK_EVERY = timedelta(hours=1)
+_CHECK_WEBHOOKS_EVERY = timedelta(hours=1)
 _SETTLE_PAUSE_SECONDS = 0.2
 
 log = structlog.get_logger()
 
 
-class TakenOverError(TidingsError):
-    """Somebody else reconciles this source by now; what this run was about to write is not written."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a run is to do; as it stands, what a worker does.
+    """What a run does; the defaults are those of a worker.
 
-    `since` and `until` are what a person asked for, `due_only` false tries also what is to wait, and `again` what
-    was given up, but nothing that was tried since `began_at`. Without `listing` the provider is not asked what is new.
-    It sends nothing more after `longest_seconds`, and waits up to `settle_seconds` for the workers to process what
-    arrived.
+    A person may limit it to `since` and `until`. Unless `due_only`, it also tries failures that are not due yet, and
+    with `again` those that were given up, but nothing that was tried since `began_at`. Without `listing` it does not
+    ask the provider for new failures. It resends nothing after `max_seconds`, and waits up to `settle_seconds` until
+    workers have processed what arrived.
     """
 
     since: datetime | None = None
@@ -67,12 +62,12 @@ class Orders:
     again: bool = False
     began_at: datetime | None = None
     listing: bool = True
-    longest_seconds: float = float("inf")
+    max_seconds: float = float("inf")
     settle_seconds: float = 0.0
 
     @property
     def span(self) -> Span | None:
-        """What it is bounded to; None if it is about everything that is open."""
+        """The time that the run is limited to; None if it is not limited."""
         if self.since is None and self.until is None:
             return None
         return Span(
@@ -82,9 +77,9 @@ class Orders:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What a run has done so far: of those `found`, `new` were not known; `waiting` are still to be sent again.
+    """What a run has done so far. `new` of the failures `found` were not known; `waiting` are still to be resent.
 
-    `stopped` is why it did not try them all: so many in a row did not arrive.
+    `stopped` is the error that ended the resending, because too many in a row did not arrive.
     """
 
     found: int = 0
@@ -98,15 +93,17 @@ class Progress:
     error: ProviderApiError | None = None
 
 
-def holding(engine: Engine, lease: Lease, sleep: Callable[[float], None] = time.sleep) -> Callable[[float], None]:
-    """Waits between the tries of a call, as `sleep` does, and makes the lease outlast all of them.
+def sleep_and_renew(
+    engine: Engine, lease: Lease, sleep: Callable[[float], None] = time.sleep
+) -> Callable[[float], None]:
+    """Return a `sleep` that renews the lease first, for a client that retries for longer than the lease lasts.
 
-    For a client whose patience is longer than the lease. Raises TakenOverError.
+    It raises LeaseLostError.
     """
 
     def wait(seconds: float) -> None:
         with engine.begin() as connection:
-            _hold(connection, lease)
+            _renew(connection, lease)
         sleep(seconds)
 
     return wait
@@ -114,181 +111,40 @@ def holding(engine: Engine, lease: Lease, sleep: Callable[[float], None] = time.
 
 @dataclass(kw_only=True)
 class Run:
-    """One run; `tell` is called with its progress whenever that has changed."""
+    """One run. `on_progress` is called whenever the progress has changed."""
 
     engine: Engine
     source: Source
     client: ProviderApi
     lease: Lease
     orders: Orders = field(default_factory=Orders)
-    tell: Callable[[Progress], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
-        self._until = time.monotonic() + self.orders.longest_seconds
+        self._deadline = time.monotonic() + self.orders.max_seconds
 
     def perform(self) -> Progress:
-        """List, look, resend, count, and give the lease back. Raises TakenOverError."""
+        """List failures, check our webhooks, have the failures resent, and release the lease. Raises LeaseLostError."""
         try:
             self.progress.listed = self._list()
-            self._look_at_webhooks()
-            self.progress.finished = self._resend() and self.progress.listed
+            self._check_webhooks()
+            self.progress.finished = self._resend_open() and self.progress.listed
         except ProviderApiError as error:
             self.progress.error = error
-        self._settle()
-        self.give_back()
-        return self.progress
-
-    def _list(self) -> bool:
-        """Keep what the provider could not deliver; whether there was time for all of it."""
-        now = datetime.now(UTC)
-        until = self.lease.reconciled_until
-        if not self.orders.listing or (self.orders.due_only and reconciliation_policy.is_fresh(until, now)):
-            return True
-        span = reconciliation_policy.span_to_list(until, now, since=self.orders.since, until=self.orders.until)
-        for step in reconciliation_policy.steps(span):
-            for page in self.client.failed(step):
-                with self._holding() as connection:
-                    self.progress.new += failed_deliveries.add(connection, self.source.id, page)
-                self.progress.found += len(page)
-                self.tell(self.progress)
-            until = reconciliation_policy.listed_until(until, step, now)
-            with self._holding() as connection:
-                reconciliations.advance(connection, self.source.id, until)
-            if self.orders.due_only and self._is_late():  # it goes on from there the next time
-                return step.until == span.until
-        return True
-
-    def _look_at_webhooks(self) -> None:
-        """Now and then, and when something is amiss, see whether the provider posts to us at all."""
-        asked, failed = not self.orders.due_only, bool(self.progress.new)
-        is_in_doubt = failed or self.lease.validated is False
-        test_is_due = is_in_doubt and (asked or _is_past(self.lease.validated_at))
-        if not (asked or failed or test_is_due or _is_past(self.lease.checked_at)):
-            return
-        try:
-            webhooks = webhook_registration.look(self.engine, self.source, self.client)
-            ours = webhook_registration.own(self.source, webhooks)
-            if test_is_due and ours and self.client.TEST_IS_HARMLESS:
-                webhook_registration.validate(self.engine, self.source, self.client, ours)
-        except DeniedError:
-            raise
-        except ProviderApiError as error:  # it is for diagnosis only: what is missing can be had without it
-            log.warning("the enrolment could not be looked at", source=self.source.slug, error=str(error))
-
-    def _resend(self) -> bool:
-        """Have all that is open sent again, until our receiver is evidently down; whether there was time for it."""
-        if self.orders.again:
-            with self._holding() as connection:
-                failed_deliveries.reopen(connection, self.source.id, span=self.orders.span)
-        failures = 0
-        for failure in self._open_ones():
-            if self._is_late():
-                return False
-            sentence = self._resend_one(failure)
-            failures = failures + 1 if sentence else 0
-            self.progress.waiting -= 1
-            self.tell(self.progress)
-            if failures == FAILURES_IN_A_ROW:
-                self.progress.stopped = sentence
-                break
-            self.sleep(_PAUSE_SECONDS)
-        return True
-
-    def _open_ones(self) -> Iterator[KnownFailure]:
-        while True:
-            with self._holding() as connection:
-                found = failed_deliveries.open_ones(
-                    connection,
-                    self.source.id,
-                    span=self.orders.span,
-                    before=self.orders.began_at or self.lease.started_at,
-                    due_only=self.orders.due_only,
-                    limit=_AT_ONCE,
-                )
-                count = failed_deliveries.count_open(connection, self.source.id, span=self.orders.span)
-            self.progress.waiting = count
-            self.tell(self.progress)
-            if not found:
-                return
-            yield from found
-
-    def _resend_one(self, failure: KnownFailure) -> str | None:
-        """Have one sent again, unless it is here; what our receiver, or the provider, said if it did not work."""
-        source_id, reference = self.source.id, failure.reference
-        with self._holding() as connection:
-            transaction = failed_deliveries.attempt(connection, source_id, reference)
-        attempt = Attempt(began_at=datetime.now(UTC), transaction=transaction)
-        try:
-            if here := self._look_up(failure):
-                self._note_recovery(failure, here.receipt_id)
-                return None
-            self.progress.resent += 1
-            resent = self.client.resend(failure)
-        except GoneError as error:
-            with self._holding() as connection:
-                reason = f"the provider has it no more: {error}"
-                failed_deliveries.give_up(connection, source_id, reference, reason=reason)
-            return None
-        except (RateLimitedError, DeniedError) as error:
-            with self._holding() as connection:
-                failed_deliveries.take_back(connection, source_id, reference, error=str(error))
-            raise
-        except ProviderApiError as error:
-            return self._put_off(failure, str(error))
-        return self._decide(failure, resent, attempt)
-
-    def _look_up(self, failure: KnownFailure) -> Here | None:
-        sent = self.client.sent(failure)
-        if sent is None:
-            return None
-        with self.engine.connect() as connection:
-            return matching.look_up(connection, self.source, failure, sent)
-
-    def _note_recovery(self, failure: KnownFailure, receipt_id: UUID | None) -> None:
-        with self._holding() as connection:
-            failed_deliveries.recovered(connection, self.source.id, failure.reference, receipt_id)
-        self.progress.recovered += 1
-
-    def _decide(self, failure: KnownFailure, resent: ResendResult, attempt: Attempt) -> str | None:
-        source_id, reference = self.source.id, failure.reference
-        if resent.record is not None and resent.record != reference:
-            with self._holding() as connection:
-                failed_deliveries.note_record(connection, source_id, resent.record, reference)
-        if reconciliation_policy.was_taken(resent.status_code):
-            with self.engine.connect() as connection:
-                receipt_id = matching.find(connection, self.source, self.client, failure, resent, attempt)
-            self._note_recovery(failure, receipt_id)
-            return None
-        if resent.status_code is None:
-            return self._put_off(failure, "the provider got no answer from our receiver")
-        return self._put_off(failure, f"our receiver answered the provider with {resent.status_code}")
-
-    def _put_off(self, failure: KnownFailure, error: str) -> str:
-        source_id, reference, attempts = self.source.id, failure.reference, failure.attempts + 1
-        with self._holding() as connection:
-            match reconciliation_policy.after_failure(attempts):
-                case GiveUp():
-                    reason = f"after {attempts} attempts: {error}"
-                    failed_deliveries.give_up(connection, source_id, reference, reason=reason)
-                case TryLater(delay=delay):
-                    next_at = datetime.now(UTC) + delay
-                    failed_deliveries.retry(connection, source_id, reference, error=error, next_attempt_at=next_at)
-        return error
-
-    def _settle(self) -> None:
-        """Count what had been missing, as far as it is processed by now."""
-        until = time.monotonic() + self.orders.settle_seconds
+        settle_until = time.monotonic() + self.orders.settle_seconds
         while True:
             with self.engine.begin() as connection:
-                left = failed_deliveries.settle(connection, self.source.id)
-            if not left or time.monotonic() >= until:
-                return
+                waiting = failed_deliveries.settle(connection, self.source.id)
+            if not waiting or time.monotonic() >= settle_until:
+                break
             self.sleep(_SETTLE_PAUSE_SECONDS)
+        self.release()
+        return self.progress
 
-    def give_back(self) -> None:
-        """Let others have the source; for whoever interrupts a run."""
+    def release(self) -> None:
+        """Release the source for other runs, also after an interruption."""
         error, stopped = self.progress.error, self.progress.stopped
         failures = self.lease.failures + 1 if error else 0
         next_at = reconciliation_policy.next_run(
@@ -308,21 +164,150 @@ class Run:
                 finished=self.progress.finished,
             )
 
+    def _list(self) -> bool:
+        """Store what the provider could not deliver; return whether there was time for all of it."""
+        now = datetime.now(UTC)
+        until = self.lease.reconciled_until
+        if not self.orders.listing or (self.orders.due_only and reconciliation_policy.is_fresh(until, now)):
+            return True
+        span = reconciliation_policy.span_to_list(until, now, since=self.orders.since, until=self.orders.until)
+        for step in reconciliation_policy.steps(span):
+            for page in self.client.failed(step):
+                with self._transaction() as connection:
+                    self.progress.new += failed_deliveries.add(connection, self.source.id, page)
+                self.progress.found += len(page)
+                self.on_progress(self.progress)
+            until = reconciliation_policy.listed_until(until, step, now)
+            with self._transaction() as connection:
+                reconciliations.advance(connection, self.source.id, until)
+            if self.orders.due_only and time.monotonic() >= self._deadline:  # the next run continues from here
+                return step.until == span.until
+        return True
+
+    def _check_webhooks(self) -> None:
+        """Check, every hour and when something seems wrong, whether the provider posts to us at all."""
+        now = datetime.now(UTC)
+
+        def is_due(checked_at: datetime | None) -> bool:
+            return checked_at is None or now - checked_at > _CHECK_WEBHOOKS_EVERY
+
+        is_asked, has_failed = not self.orders.due_only, bool(self.progress.new)
+        is_in_doubt = has_failed or self.lease.validated is False
+        test_is_due = is_in_doubt and (is_asked or is_due(self.lease.validated_at))
+        if not (is_asked or has_failed or test_is_due or is_due(self.lease.checked_at)):
+            return
+        try:
+            webhooks = webhook_registration.list_webhooks(self.engine, self.source, self.client)
+            ours = webhook_registration.own(self.source, webhooks)
+            if test_is_due and ours and self.client.TEST_IS_HARMLESS:
+                webhook_registration.validate(self.engine, self.source, self.client, ours)
+        except DeniedError:
+            raise
+        except ProviderApiError as error:  # only diagnosis needs this: failures can be resent without it
+            log.warning("webhooks could not be checked", source=self.source.slug, error=str(error))
+
+    def _resend_open(self) -> bool:
+        """Have open failures resent until our receiver seems to be down; return whether there was time for all."""
+        if self.orders.again:
+            with self._transaction() as connection:
+                failed_deliveries.reopen(connection, self.source.id, span=self.orders.span)
+        failures = 0
+        while batch := self._next_batch():
+            for failure in batch:
+                if time.monotonic() >= self._deadline:
+                    return False
+                error = self._resend(failure)
+                failures = failures + 1 if error else 0
+                self.progress.waiting -= 1
+                self.on_progress(self.progress)
+                if failures == FAILURES_IN_A_ROW:
+                    self.progress.stopped = error
+                    return True
+                self.sleep(_PAUSE_SECONDS)
+        return True
+
+    def _next_batch(self) -> list[KnownFailure]:
+        with self._transaction() as connection:
+            batch = failed_deliveries.list_open(
+                connection,
+                self.source.id,
+                span=self.orders.span,
+                before=self.orders.began_at or self.lease.started_at,
+                due_only=self.orders.due_only,
+                limit=_BATCH,
+            )
+            self.progress.waiting = failed_deliveries.count_open(connection, self.source.id, span=self.orders.span)
+        self.on_progress(self.progress)
+        return batch
+
+    def _resend(self, failure: KnownFailure) -> str | None:
+        """Have one failure resent, unless we have it; return the error if it did not arrive."""
+        source_id, reference = self.source.id, failure.reference
+        with self._transaction() as connection:
+            transaction = failed_deliveries.start_attempt(connection, source_id, reference)
+        attempt = Attempt(began_at=datetime.now(UTC), transaction=transaction)
+        try:
+            sent = self.client.sent(failure)
+            if sent is not None:
+                with self.engine.connect() as connection:
+                    existing = matching.find_existing(connection, self.source, failure, sent)
+                if existing is not None:
+                    with self._transaction() as connection:
+                        failed_deliveries.mark_recovered(connection, source_id, reference, existing.receipt_id)
+                    self.progress.recovered += 1
+                    return None
+            self.progress.resent += 1
+            resent = self.client.resend(failure)
+        except GoneError as error:
+            with self._transaction() as connection:
+                reason = f"The provider no longer has it: {error}"
+                failed_deliveries.give_up(connection, source_id, reference, reason=reason)
+            return None
+        except (RateLimitedError, DeniedError) as error:
+            with self._transaction() as connection:
+                failed_deliveries.cancel_attempt(connection, source_id, reference, error=str(error))
+            raise
+        except ProviderApiError as error:
+            return self._retry_later(failure, str(error))
+        return self._record_answer(failure, resent, attempt)
+
+    def _record_answer(self, failure: KnownFailure, resent: ResendResult, attempt: Attempt) -> str | None:
+        """Record how our receiver answered the resent request; return the error if it was not accepted."""
+        source_id, reference = self.source.id, failure.reference
+        if resent.record is not None and resent.record != reference:
+            with self._transaction() as connection:
+                failed_deliveries.record_resend(connection, source_id, resent.record, reference)
+        if resent.status_code is None:
+            return self._retry_later(failure, "The provider got no answer from our receiver.")
+        if not reconciliation_policy.is_accepted(resent.status_code):
+            return self._retry_later(failure, f"Our receiver answered the provider with {resent.status_code}.")
+        with self.engine.connect() as connection:
+            receipt_id = matching.find_receipt(connection, self.source, self.client, failure, resent, attempt)
+        with self._transaction() as connection:
+            failed_deliveries.mark_recovered(connection, source_id, reference, receipt_id)
+        self.progress.recovered += 1
+        return None
+
+    def _retry_later(self, failure: KnownFailure, error: str) -> str:
+        source_id, reference, attempts = self.source.id, failure.reference, failure.attempts + 1
+        with self._transaction() as connection:
+            match reconciliation_policy.after_failure(attempts):
+                case GiveUp():
+                    reason = f"Gave up after {attempts} attempts: {error}"
+                    failed_deliveries.give_up(connection, source_id, reference, reason=reason)
+                case TryLater(delay=delay):
+                    next_at = datetime.now(UTC) + delay
+                    failed_deliveries.retry(connection, source_id, reference, error=error, next_attempt_at=next_at)
+        return error
+
     @contextmanager
-    def _holding(self) -> Iterator[Connection]:
-        """A transaction in which the lease is ours, and made to last. Raises TakenOverError."""
+    def _transaction(self) -> Iterator[Connection]:
+        """Begin a transaction that renews the lease. Raises LeaseLostError."""
         with self.engine.begin() as connection:
-            _hold(connection, self.lease)
+            _renew(connection, self.lease)
             yield connection
 
-    def _is_late(self) -> bool:
-        return time.monotonic() >= self._until
 
-
-def _hold(connection: Connection, lease: Lease) -> None:
-    if not reconciliations.hold(connection, lease, lease_seconds=LEASE_SECONDS):
-        raise TakenOverError("Somebody else reconciles this source by now.")
-
-
-def _is_past(moment: datetime | None) -> bool:
-    return moment is None or datetime.now(UTC) - moment > _LOOK_EVERY
+def _renew(connection: Connection, lease: Lease) -> None:
+    if not reconciliations.renew(connection, lease, lease_seconds=LEASE_SECONDS):
+        raise LeaseLostError("Another process reconciles this source now.")

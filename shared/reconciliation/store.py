@@ -1,18 +1,24 @@
-"""How far each source has been reconciled, and who is at it: a lease with a fencing token."""
+"""How far each source has been reconciled, and who reconciles it: a lease with a fencing token."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Row, case, exists, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.reconciliation.tables import reconciliations
+from shared.sources.tables import sources
+
+_POSTPONE_SECONDS = 300.0
+_MAX_FAILURES_COUNTED = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One source's reconciliation in the hands of whoever knows the token, and what was known when it began."""
+    """The right to reconcile a source, held by whoever knows the token, and what was known when it began."""
 
     source_id: int
     token: UUID
@@ -24,150 +30,132 @@ class Lease:
     failures: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How far a source has been reconciled, and what its provider told of its webhooks; None: not known.
-
-    `webhooks` are `{url, enabled, ours}`; `failures` are runs in a row.
-    """
-
-    reconciled_until: datetime | None
-    next_at: datetime
-    last_started_at: datetime | None
-    last_finished_at: datetime | None
-    last_error: str | None
-    failures: int
-    enrolled: bool | None
-    validated: bool | None
-    webhooks: Sequence[Mapping[str, Any]]
-    checked_at: datetime | None
-    validated_at: datetime | None
-
-
-_UNTIL_CHANGED_SECONDS = 300.0
-
-_STANDING = ", ".join(entry.name for entry in fields(Standing))
-_CLAIMED = (
-    "RETURNING source_id, lease_token AS token, last_started_at AS started_at, reconciled_until, checked_at,"
-    " validated_at, validated, failures"
-)
-_TAKE = "SET lease_until = now() + make_interval(secs => %(seconds)s), lease_token = %(token)s, last_started_at = now()"
-_FREE = "(lease_until IS NULL OR lease_until < now())"
+_columns = reconciliations.c
 
 
 def ensure(connection: Connection, source_ids: Iterable[int]) -> None:
-    """Make rows for the sources that have none; they are due at once."""
-    connection.exec_driver_sql(
-        "INSERT INTO reconciliations (source_id, next_at) SELECT id, now() FROM unnest(%(ids)b::bigint[]) AS id"
-        " ON CONFLICT DO NOTHING",
-        {"ids": list(source_ids)},
-    )
+    """Insert rows for the sources that have none; they are due at once."""
+    rows = [{"source_id": source_id, "next_at": func.now()} for source_id in source_ids]
+    connection.execute(insert(reconciliations).values(rows).on_conflict_do_nothing())
 
 
 def ensure_for(connection: Connection, providers: Iterable[str]) -> None:
-    """Make rows for the sources in service of these providers that have none."""
-    connection.exec_driver_sql(
-        "INSERT INTO reconciliations (source_id, next_at) SELECT id, now() FROM sources AS s"
-        " WHERE provider = ANY(%(providers)s) AND deleted_at IS NULL"
-        " AND NOT EXISTS (SELECT FROM reconciliations WHERE source_id = s.id) ON CONFLICT DO NOTHING",
-        {"providers": list(providers)},
+    """Insert rows for the sources of these providers that have none."""
+    without_row = select(sources.c.id, func.now()).where(
+        sources.c.provider.in_(list(providers)),
+        sources.c.deleted_at.is_(None),
+        ~exists().where(_columns.source_id == sources.c.id),
     )
+    statement = insert(reconciliations).from_select(["source_id", "next_at"], without_row)
+    connection.execute(statement.on_conflict_do_nothing())
 
 
 def claim_due(connection: Connection, *, token: UUID, lease_seconds: float) -> Lease | None:
-    """Lease the source in service that has been due for longest; None if there is none that nobody is at."""
-    row = connection.exec_driver_sql(
-        f"UPDATE reconciliations {_TAKE} WHERE source_id = (SELECT source_id FROM reconciliations AS r"
-        f" WHERE next_at <= now() AND {_FREE}"
-        " AND EXISTS (SELECT FROM sources WHERE id = r.source_id AND deleted_at IS NULL)"
-        f" ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED) {_CLAIMED}",
-        {"token": token, "seconds": lease_seconds},
-    ).one_or_none()
-    return Lease(**row._asdict()) if row else None
+    """Lease the source that has been due longest; None if none is due or all are leased."""
+    queue = reconciliations.alias()
+    due = (
+        select(queue.c.source_id)
+        .where(
+            queue.c.next_at <= func.now(),
+            or_(queue.c.lease_until.is_(None), queue.c.lease_until < func.now()),
+            exists().where(sources.c.id == queue.c.source_id, sources.c.deleted_at.is_(None)),
+        )
+        .order_by(queue.c.next_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    return _claim(connection, _columns.source_id == due.scalar_subquery(), token, lease_seconds)
 
 
 def claim(connection: Connection, source_id: int, *, token: UUID, lease_seconds: float) -> Lease | None:
-    """Lease this source, due or not; None if somebody is at it."""
-    row = connection.exec_driver_sql(
-        f"UPDATE reconciliations {_TAKE} WHERE source_id = %(id)s AND {_FREE} {_CLAIMED}",
-        {"id": source_id, "token": token, "seconds": lease_seconds},
-    ).one_or_none()
-    return Lease(**row._asdict()) if row else None
+    """Lease this source, due or not; None if it is leased."""
+    is_free = or_(_columns.lease_until.is_(None), _columns.lease_until < func.now())
+    return _claim(connection, (_columns.source_id == source_id) & is_free, token, lease_seconds)
 
 
-def hold(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool:
-    """Make a lease last longer; False if it is somebody else's by now, and nothing may be written."""
-    return bool(
-        connection.exec_driver_sql(
-            "UPDATE reconciliations SET lease_until = now() + make_interval(secs => %(seconds)s)"
-            " WHERE source_id = %(id)s AND lease_token = %(token)s",
-            {"id": lease.source_id, "token": lease.token, "seconds": lease_seconds},
-        ).rowcount
-    )
+def renew(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool:
+    """Extend a lease. Return False if it is lost, and nothing may be written."""
+    until = func.now() + timedelta(seconds=lease_seconds)
+    return bool(connection.execute(_update_held(lease).values(lease_until=until)).rowcount)
 
 
 def advance(connection: Connection, source_id: int, until: datetime | None) -> None:
-    """Remember up to when everything has been listed, in place of a time that has not come yet."""
-    connection.exec_driver_sql(
-        "UPDATE reconciliations SET reconciled_until = greatest("
-        "CASE WHEN reconciled_until <= now() THEN reconciled_until END, %(until)s::timestamptz)"
-        " WHERE source_id = %(id)s",
-        {"id": source_id, "until": until},
-    )
+    """Record up to when everything has been listed. It replaces a time in the future, which a wrong clock left."""
+    known = case((_columns.reconciled_until <= func.now(), _columns.reconciled_until))
+    latest = func.greatest(known, literal(until, _columns.reconciled_until.type))
+    connection.execute(_update_source(source_id).values(reconciled_until=latest))
 
 
 def release(
     connection: Connection, lease: Lease, *, next_at: datetime, error: str | None, failures: int, finished: bool
 ) -> None:
-    """Give a lease back, with what came of the run, if it is still ours."""
-    connection.exec_driver_sql(
-        "UPDATE reconciliations SET lease_until = NULL, lease_token = NULL, next_at = %(next_at)s,"
-        " last_error = %(error)s, failures = %(failures)s,"
-        " last_finished_at = CASE WHEN %(finished)s THEN now() ELSE last_finished_at END"
-        " WHERE source_id = %(id)s AND lease_token = %(token)s",
-        {
-            "id": lease.source_id,
-            "token": lease.token,
-            "next_at": next_at,
-            "error": error,
-            "failures": min(failures, 1000),
-            "finished": finished,
-        },
-    )
+    """Release a lease with the outcome of the run, if it is still held."""
+    values: dict[str, Any] = {
+        "lease_until": None,
+        "lease_token": None,
+        "next_at": next_at,
+        "last_error": error,
+        "failures": min(failures, _MAX_FAILURES_COUNTED),
+    }
+    if finished:
+        values["last_finished_at"] = func.now()
+    connection.execute(_update_held(lease).values(values))
 
 
 def postpone(connection: Connection, lease: Lease, *, error: str | None) -> None:
-    """Give back the lease of a source that cannot be reconciled as it is; somebody may change it."""
-    connection.exec_driver_sql(
-        "UPDATE reconciliations SET lease_until = NULL, lease_token = NULL, last_error = %(error)s,"
-        " next_at = now() + make_interval(secs => %(seconds)s)"
-        " WHERE source_id = %(id)s AND lease_token = %(token)s",
-        {"id": lease.source_id, "token": lease.token, "error": error, "seconds": _UNTIL_CHANGED_SECONDS},
-    )
+    """Release the lease of a source that cannot be reconciled now; somebody may change the source."""
+    next_at = func.now() + timedelta(seconds=_POSTPONE_SECONDS)
+    values = {"lease_until": None, "lease_token": None, "last_error": error, "next_at": next_at}
+    connection.execute(_update_held(lease).values(values))
 
 
-def note_webhooks(
+def record_webhooks(
     connection: Connection, source_id: int, webhooks: Sequence[Mapping[str, Any]], *, enrolled: bool
 ) -> None:
-    """Remember where the provider posts to, and whether that is to us."""
-    connection.exec_driver_sql(
-        "UPDATE reconciliations SET webhooks = %(webhooks)s::jsonb, enrolled = %(enrolled)s, checked_at = now()"
-        " WHERE source_id = %(id)s",
-        {"id": source_id, "webhooks": json.dumps(list(webhooks)), "enrolled": enrolled},
+    """Store the account's webhooks, each `{url, enabled, ours}`, and whether one of them leads to us."""
+    values = {"webhooks": list(webhooks), "enrolled": enrolled, "checked_at": func.now()}
+    connection.execute(_update_source(source_id).values(values))
+
+
+def record_validation(connection: Connection, source_id: int, *, validated: bool) -> None:
+    """Store whether the provider's test reached us."""
+    connection.execute(_update_source(source_id).values(validated=validated, validated_at=func.now()))
+
+
+def get(connection: Connection, source_id: int) -> Row[Any] | None:
+    """Return the state of a source's reconciliation; None if it was never reconciled.
+
+    `failures` counts runs in a row that could not ask the provider; `enrolled` and `validated` are None if not known.
+    """
+    hidden = {"source_id", "lease_until", "lease_token"}
+    columns = [column for column in _columns if column.name not in hidden]
+    return connection.execute(select(*columns).where(_columns.source_id == source_id)).one_or_none()
+
+
+def _claim(connection: Connection, which: ColumnElement[bool], token: UUID, lease_seconds: float) -> Lease | None:
+    until = func.now() + timedelta(seconds=lease_seconds)
+    statement = (
+        update(reconciliations)
+        .where(which)
+        .values(lease_until=until, lease_token=token, last_started_at=func.now())
+        .returning(
+            _columns.source_id,
+            _columns.lease_token.label("token"),
+            _columns.last_started_at.label("started_at"),
+            _columns.reconciled_until,
+            _columns.checked_at,
+            _columns.validated_at,
+            _columns.validated,
+            _columns.failures,
+        )
     )
+    row = connection.execute(statement).mappings().one_or_none()
+    return None if row is None else Lease(**row)
 
 
-def note_validation(connection: Connection, source_id: int, *, validated: bool) -> None:
-    """Remember whether the provider's test reached us."""
-    connection.exec_driver_sql(
-        "UPDATE reconciliations SET validated = %(validated)s, validated_at = now() WHERE source_id = %(id)s",
-        {"id": source_id, "validated": validated},
-    )
+def _update_source(source_id: int) -> Any:
+    return update(reconciliations).where(_columns.source_id == source_id)
 
 
-def find(connection: Connection, source_id: int) -> Standing | None:
-    """Where a source stands; None if it has never been looked at."""
-    row = connection.exec_driver_sql(
-        f"SELECT {_STANDING} FROM reconciliations WHERE source_id = %(id)s", {"id": source_id}
-    ).one_or_none()
-    return Standing(**row._asdict()) if row else None
+def _update_held(lease: Lease) -> Any:
+    return _update_source(lease.source_id).where(_columns.lease_token == lease.token)

@@ -12,34 +12,34 @@ _NOT_FOUND = 404
 
 
 class NoSuchKeyError(OutboundError):
-    """The provider answered, and knows no such key: the signature is a forgery, or of another account."""
+    """The provider has no such key: the signature is forged, or another account's."""
 
 
 def fetch(source: Source, key_id: str) -> Mapping[str, str]:
-    """The keys at the address where the provider publishes the one of that id; it is among them.
+    """Fetch the keys at the URL where the provider publishes this one; it is among them.
 
-    The address is the provider's fixed one, or what the operator set for this source; never one that a request
-    named. Raises NoSuchKeyError, or OutboundError where asking again may help.
+    The URL is the provider's or the one that the operator set for this source, never one that a request named.
+    Raises NoSuchKeyError, or OutboundError if a retry may help.
     """
     url = address(source, key_id)
     if url is None:
         raise NoSuchKeyError(f"{source.provider.NAME} publishes no keys")
     answer = http_client.get(url)
     if answer.status == _NOT_FOUND:
-        raise NoSuchKeyError(f"{url} knows no key {key_id!r}")
+        raise NoSuchKeyError(f"{url} has no key {key_id!r}")
     if answer.status != 200:
         raise OutboundError(f"{url} answered {answer.status}")
     try:
         keys = source.provider.read_keys(answer.body)
     except PayloadError as error:
-        raise OutboundError(f"{url} answered what is no key: {error}") from error
+        raise OutboundError(f"{url} answered with something that is not a key: {error}") from error
     if key_id not in keys:
-        raise NoSuchKeyError(f"{url} knows no key {key_id!r}")
+        raise NoSuchKeyError(f"{url} has no key {key_id!r}")
     return keys
 
 
 def address(source: Source, key_id: str) -> str | None:
-    """Where the key of that id is published for this source; None where keys are secrets."""
+    """Return the URL of this key for this source; None if the provider publishes no keys."""
     lookup = source.provider.key_lookup(key_id)
     if lookup is None:
         return None

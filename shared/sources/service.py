@@ -1,20 +1,15 @@
-"""Making and changing sources: what an operator gives is checked by its provider's adapter, stored sealed, and
-shown again only with its secrets hidden.
-"""
+"""Create and change sources. The provider's adapter checks credentials; they are stored encrypted and shown masked."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from shared.encryption import SecretsError, Vault
-from shared.errors import CredentialsError, TidingsError
+from shared.errors import CredentialsError, InvalidFieldError, TidingsError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider, secret_fields
-from shared.sources import names as source_names
 from shared.sources import store as sources
 from shared.sources.source import open_source, provider_called, read_settings
 from shared.sources.store import SourceRow
@@ -22,37 +17,13 @@ from shared.sources.store import SourceRow
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MASK = "••••"
 
-# What may be shown. A field that nobody knows may be a secret that was misspelled, so it is hidden as well.
+# Fields that may be shown. An unknown field is masked as well, because it may be a misspelled secret.
 _SHOWN = frozenset({"public_keys", "customer_handles", "jwks", "tenant_id", "username"})
 _SHOWN_OF_JWK = frozenset({"kty", "kid", "use", "alg", "n", "e", "crv", "x"})  # a private key has more
-_LONG_ENOUGH = 16
+_MIN_LENGTH_TO_SHOW_END = 16
 _FIELD = re.compile(r"`([a-z_]+)`|\bsettings\.([a-z_]+)")
 
 T = TypeVar("T")
-
-
-class RegistrationError(TidingsError):
-    """Something in a source that cannot be used; `field` is where, such as `credentials.jwks`."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFacts:
-    """A source as it is shown. `problem` says why it cannot be used, where it cannot."""
-
-    slug: str
-    provider: str
-    credentials: Mapping[str, Any]
-    fetched_keys: Mapping[str, str]
-    settings: Mapping[str, Any]
-    webhook_url: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    problem: str | None
 
 
 def create(
@@ -64,9 +35,9 @@ def create(
     credentials: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> SourceRow:
-    """Add a source. Raises RegistrationError, or SlugTakenError."""
+    """Create a source. Raises InvalidFieldError, or ConflictError if the slug is taken."""
     if not SLUG.fullmatch(slug):
-        raise RegistrationError("slug", "must be 1 to 63 of a-z, 0-9 and -, and must not begin with -")
+        raise InvalidFieldError("slug", slug, "must be 1 to 63 characters of a-z, 0-9 and -, and must not begin with -")
     adapter = _checked("provider", lambda: provider_called(provider))
     _check(adapter, credentials, {}, settings)
     return sources.create(
@@ -82,12 +53,11 @@ def change(
     credentials: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> SourceRow | None:
-    """Change a source by the rule of JSON Merge Patch (RFC 7396): what is given is set, null removes, the rest
-    stays; objects, such as secrets by their ids, are merged in the same way.
+    """Change a source by JSON Merge Patch (RFC 7396). Objects, such as secrets by their ids, are merged too.
 
-    None if there is no such source. Raises RegistrationError, or SecretsError.
+    Returns None if there is no such source. Raises InvalidFieldError or SecretsError.
     """
-    row = sources.find(connection, slug) if source_names.lock(connection, slug) else None
+    row = sources.find(connection, slug) if sources.lock(connection, slug) else None
     if row is None:
         return None
     stored = vault.open(row.credentials)
@@ -107,10 +77,10 @@ def rotate(
 ) -> SourceRow | None:
     """Add new secrets or keys to a source, and drop old ones, named as `field` or `field.id`.
 
-    Where a provider has but one pair of user and password, the old pair stays valid as `previous`.
-    None if there is no such source. Raises RegistrationError, or SecretsError.
+    If a provider has only one pair of username and password, the old pair stays valid as `previous`.
+    Returns None if there is no such source. Raises InvalidFieldError or SecretsError.
     """
-    row = sources.find(connection, slug) if source_names.lock(connection, slug) else None
+    row = sources.find(connection, slug) if sources.lock(connection, slug) else None
     if row is None:
         return None
     patch = dict(new)
@@ -125,7 +95,7 @@ def rotate(
 
 
 def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A patch that does what both do; unlike merging it keeps what is null."""
+    """Combine two patches. Unlike merging a patch, this keeps nulls."""
     merged = dict(one)
     for name, value in other.items():
         before = merged.get(name)
@@ -136,8 +106,11 @@ def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def shown(row: SourceRow, vault: Vault) -> SourceFacts:
-    """A source with its secrets hidden: of long ones the last four characters can be seen."""
+def describe(row: SourceRow, vault: Vault) -> dict[str, Any]:
+    """Return a source as it is shown: secrets are masked, long ones except for their last four characters.
+
+    `problem` is the reason why the source cannot be used, or None.
+    """
     provider = PROVIDERS.get(row.provider)
     problem = None
     try:
@@ -145,25 +118,25 @@ def shown(row: SourceRow, vault: Vault) -> SourceFacts:
     except TidingsError as error:
         problem = str(error)
     try:
-        credentials = hide(vault.open(row.credentials), secret_fields(provider) if provider else frozenset())
+        credentials = mask(vault.open(row.credentials), secret_fields(provider) if provider else frozenset())
     except SecretsError:
         credentials = {}
-    return SourceFacts(
-        slug=row.slug,
-        provider=row.provider,
-        credentials=credentials,
-        fetched_keys=row.fetched_keys,
-        settings=row.settings,
-        webhook_url=f"/webhooks/{row.slug}",
-        version=row.version,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        problem=problem,
-    )
+    return {
+        "slug": row.slug,
+        "provider": row.provider,
+        "credentials": credentials,
+        "fetched_keys": row.fetched_keys,
+        "settings": row.settings,
+        "webhook_url": f"/webhooks/{row.slug}",
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "problem": problem,
+    }
 
 
-def hide(credentials: Mapping[str, Any], secret_fields: frozenset[str]) -> dict[str, Any]:
-    """Credentials that can be shown."""
+def mask(credentials: Mapping[str, Any], secret_fields: frozenset[str]) -> dict[str, Any]:
+    """Return credentials with their secrets masked."""
 
     def value_of(name: str, value: Any) -> Any:
         if name in secret_fields or name not in _SHOWN:
@@ -178,7 +151,7 @@ def _hidden(value: Any) -> Any:
         return {name: _hidden(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [_hidden(entry) for entry in value]
-    if isinstance(value, str) and len(value) >= _LONG_ENOUGH:
+    if isinstance(value, str) and len(value) >= _MIN_LENGTH_TO_SHOW_END:
         return MASK + value[-4:]
     return MASK
 
@@ -214,9 +187,8 @@ def _check(
     settings: Mapping[str, Any],
 ) -> None:
     if _has_mask(credentials):
-        raise RegistrationError(
-            "credentials", f"must not hold {MASK}, which stands for a secret that is not shown; leave it out instead"
-        )
+        message = f"must not contain {MASK}, which stands for a masked secret; leave the field out to keep the secret"
+        raise InvalidFieldError("credentials", None, message)
     _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys))
     _checked("settings", lambda: read_settings(settings))
 
@@ -235,4 +207,4 @@ def _checked(part: str, check: Callable[[], T]) -> T:
     except CredentialsError as error:
         found = _FIELD.search(str(error))
         name = found and (found[1] or found[2])
-        raise RegistrationError(f"{part}.{name}" if name and part != "provider" else part, str(error)) from None
+        raise InvalidFieldError(f"{part}.{name}" if name and part != "provider" else part, None, str(error)) from None

@@ -1,35 +1,40 @@
-"""A source made ready for use: its provider's adapter, and credentials whose keys are parsed."""
+"""A source ready for use: its provider's adapter, and its credentials with parsed keys."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from sqlalchemy import Connection
+
 from shared.encryption import Vault
-from shared.errors import CredentialsError
+from shared.errors import CredentialsError, TidingsError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider
+from shared.sources import store
 from shared.sources.store import SourceRow
 
+_CACHED_SECONDS = 2.0
 _URLS = ("api_base", "keys_url", "webhook_url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:
-    """What can be set for one source besides its credentials."""
+    """The settings of one source, besides its credentials."""
 
     api_base: str | None = None
     keys_url: str | None = None
     webhook_url: str | None = None
-    """The public URL that the provider posts to: what is enrolled there, and told from others' webhooks by."""
+    """The public URL that the provider posts to. It is registered there, and distinguishes our webhook from others."""
     quarantine_until: datetime | None = None
-    """Until then requests that fail verification are kept apart rather than refused: while a secret is mended."""
+    """Until then, requests that fail verification go to quarantine instead of being refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Who posts, ready for use."""
+    """A configured provider account, ready for use."""
 
     id: int
     slug: str
@@ -40,34 +45,41 @@ class Source:
 
 
 def provider_called(name: str) -> Provider:
-    """The adapter of that name. Raises CredentialsError that lists the names there are."""
+    """Return the provider's adapter. Raises CredentialsError, which lists the known names."""
     if name not in PROVIDERS:
         raise CredentialsError(f"provider must be one of {', '.join(sorted(PROVIDERS))}, not {name!r}")
     return PROVIDERS[name]
 
 
 def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
-    """Check a source's settings. Raises CredentialsError with a sentence that names the field."""
+    """Parse and check a source's settings. Raises CredentialsError, which names the field."""
     known = SourceSettings.__dataclass_fields__
     for name, value in raw.items():
         if name not in known:
-            raise CredentialsError(f"settings.{name} is not known; there are {', '.join(known)}")
+            raise CredentialsError(f"settings.{name} is unknown; known settings are {', '.join(known)}")
         if value is not None and not isinstance(value, str):
             raise CredentialsError(f"settings.{name} must be text")
     for name in _URLS:
-        url = raw.get(name)
-        if url:
-            _check_url(f"settings.{name}", url)
+        if raw.get(name):
+            _check_url(f"settings.{name}", raw[name])
+    until = None
+    if (given := raw.get("quarantine_until")) is not None:
+        try:
+            until = datetime.fromisoformat(given)
+        except ValueError:
+            until = None
+        if until is None or until.tzinfo is None:
+            raise CredentialsError(f"settings.quarantine_until must be an RFC 3339 time with its zone, not {given!r}")
     return SourceSettings(
         api_base=raw.get("api_base"),
         keys_url=raw.get("keys_url"),
         webhook_url=raw.get("webhook_url"),
-        quarantine_until=_moment(raw.get("quarantine_until")),
+        quarantine_until=until,
     )
 
 
 def open_source(row: SourceRow, vault: Vault) -> Source:
-    """Make a stored source ready. Raises CredentialsError or SecretsError."""
+    """Open a stored source. Raises CredentialsError or SecretsError."""
     provider = provider_called(row.provider)
     return Source(
         id=row.id,
@@ -80,13 +92,13 @@ def open_source(row: SourceRow, vault: Vault) -> Source:
 
 
 def _check_url(name: str, url: str) -> None:
-    """Raise CredentialsError unless this is a URL that may be shown to whoever may read."""
+    """Raise CredentialsError unless this is a URL without secrets: settings are shown to everyone who may read."""
     if not url.startswith(("http://", "https://")):
         raise CredentialsError(f"{name} must be an http or https URL, not {url!r}")
     try:
         named = urlsplit(url).netloc
     except ValueError as error:
-        raise CredentialsError(f"{name} is no URL: {error}") from None
+        raise CredentialsError(f"{name} is not a valid URL: {error}") from None
     if "@" in named:
         raise CredentialsError(
             f"{name} must not hold a user name or password: settings are shown."
@@ -94,13 +106,25 @@ def _check_url(name: str, url: str) -> None:
         )
 
 
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise CredentialsError(f"settings.quarantine_until must be a time with its zone (RFC 3339), not {text!r}")
-    return moment
+class SourceCache:
+    """Opens sources by id, deleted ones included, and each again after two seconds."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._opened: dict[int, tuple[float, Source | TidingsError]] = {}
+
+    def of(self, connection: Connection, ids: Iterable[int]) -> Mapping[int, Source | TidingsError]:
+        """Return these sources; for one that cannot be opened, the error."""
+        wanted = set(ids)
+        now = time.monotonic()
+        missing = [id_ for id_ in wanted if id_ not in self._opened or now - self._opened[id_][0] > _CACHED_SECONDS]
+        for row in store.by_ids(connection, missing) if missing else ():
+            try:
+                self._opened[row.id] = (now, open_source(row, self._vault))
+            except TidingsError as error:
+                self._opened[row.id] = (now, error)
+        return {id_: self._opened[id_][1] for id_ in wanted if id_ in self._opened}
+
+    def forget(self, source_id: int) -> None:
+        """Open a source again the next time, because it has changed."""
+        self._opened.pop(source_id, None)

@@ -1,20 +1,21 @@
-"""Sources: who may post, by which provider's rules, with which credentials."""
+"""Sources: configured provider accounts, with their credentials and settings."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from shared.errors import TidingsError
+import sqlalchemy
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from shared.errors import ConflictError
 from shared.postgres.connection import Connection
+from shared.sources.tables import sources
 
 CHANNEL = "tidings_sources"
-"""What is notified when a source changes, so that receivers look again at once."""
-
-
-class SlugTakenError(TidingsError):
-    """A source of that name exists, or did: what it received keeps its name."""
+"""The PostgreSQL channel that is notified when a source changes, so that receivers reload at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,60 +34,55 @@ class SourceRow:
     deleted_at: datetime | None
 
 
+_columns = [column for column in sources.c if column.name in {entry.name for entry in fields(SourceRow)}]
 _COLUMNS = ", ".join(entry.name for entry in fields(SourceRow))
 
 
 def create(
-    connection: Connection, *, slug: str, provider: str, credentials: bytes, settings: Mapping[str, Any]
+    connection: sqlalchemy.Connection, *, slug: str, provider: str, credentials: bytes, settings: Mapping[str, Any]
 ) -> SourceRow:
-    """Add a source. Raises SlugTakenError."""
-    row = connection.exec_driver_sql(
-        "INSERT INTO sources (slug, provider, credentials, settings)"
-        " VALUES (%(slug)s, %(provider)s, %(credentials)s, %(settings)s::jsonb)"
-        f" ON CONFLICT (slug) DO NOTHING RETURNING {_COLUMNS}",
-        {"slug": slug, "provider": provider, "credentials": credentials, "settings": json.dumps(settings)},
-    ).one_or_none()
+    """Insert a source. Raises ConflictError if the slug is taken."""
+    values = {"slug": slug, "provider": provider, "credentials": credentials, "settings": dict(settings)}
+    statement = insert(sources).values(values).on_conflict_do_nothing(index_elements=["slug"]).returning(*_columns)
+    row = connection.execute(statement).mappings().one_or_none()
     if row is None:
-        raise SlugTakenError(f"there is, or was, a source called {slug!r}; choose another slug")
+        raise ConflictError(
+            f"The slug {slug!r} is taken; a deleted source keeps its slug, because receipts refer to it."
+        )
     _notify(connection)
-    return SourceRow(**row._asdict())
+    return SourceRow(**row)
 
 
 def update(
-    connection: Connection,
+    connection: sqlalchemy.Connection,
     source_id: int,
     *,
     credentials: bytes | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> SourceRow:
-    """Change credentials or settings of a source; None leaves them."""
-    row = connection.exec_driver_sql(
-        "UPDATE sources SET credentials = coalesce(%(credentials)s, credentials),"
-        " settings = coalesce(%(settings)s::jsonb, settings), version = version + 1, updated_at = clock_timestamp()"
-        f" WHERE id = %(id)s RETURNING {_COLUMNS}",
-        {
-            "id": source_id,
-            "credentials": credentials,
-            "settings": None if settings is None else json.dumps(settings),
-        },
-    ).one()
+    """Change credentials or settings of a source. None leaves them unchanged."""
+    values: dict[str, Any] = {"version": sources.c.version + 1, "updated_at": func.clock_timestamp()}
+    if credentials is not None:
+        values["credentials"] = credentials
+    if settings is not None:
+        values["settings"] = dict(settings)
+    statement = sqlalchemy.update(sources).where(sources.c.id == source_id).values(values).returning(*_columns)
+    row = connection.execute(statement).mappings().one()
     _notify(connection)
-    return SourceRow(**row._asdict())
+    return SourceRow(**row)
 
 
-def delete(connection: Connection, slug: str) -> bool:
-    """Take a source out of service; what it received stays. False if there is none."""
-    found = connection.exec_driver_sql(
-        "UPDATE sources SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), version = version + 1"
-        " WHERE slug = %(slug)s AND deleted_at IS NULL",
-        {"slug": slug},
-    ).rowcount
+def delete(connection: sqlalchemy.Connection, slug: str) -> bool:
+    """Mark a source as deleted; what it received stays. Return False if there is no such source."""
+    now = func.clock_timestamp()
+    values = {"deleted_at": now, "updated_at": now, "version": sources.c.version + 1}
+    found = connection.execute(sqlalchemy.update(sources).where(*_is_active(slug)).values(values)).rowcount
     _notify(connection)
     return bool(found)
 
 
-def add_keys(connection: Connection, source_id: int, keys: Mapping[str, str]) -> None:
-    """Remember public keys that were fetched for a source."""
+def add_keys(connection: sqlalchemy.Connection, source_id: int, keys: Mapping[str, str]) -> None:
+    """Store public keys that were fetched for a source."""
     connection.exec_driver_sql(
         "UPDATE sources SET fetched_keys = fetched_keys || %(keys)s::jsonb, version = version + 1,"
         " updated_at = clock_timestamp() WHERE id = %(id)s AND NOT fetched_keys @> %(keys)s::jsonb",
@@ -95,31 +91,49 @@ def add_keys(connection: Connection, source_id: int, keys: Mapping[str, str]) ->
     _notify(connection)
 
 
-def find(connection: Connection, slug: str) -> SourceRow | None:
-    """The source of that name, unless it was deleted."""
-    row = connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM sources WHERE slug = %(slug)s AND deleted_at IS NULL", {"slug": slug}
-    ).one_or_none()
-    return SourceRow(**row._asdict()) if row else None
+def find(connection: sqlalchemy.Connection, slug: str) -> SourceRow | None:
+    """Return the source with this slug, unless it was deleted."""
+    row = connection.execute(select(*_columns).where(*_is_active(slug))).mappings().one_or_none()
+    return SourceRow(**row) if row else None
+
+
+def lock(connection: sqlalchemy.Connection, slug: str) -> bool:
+    """Lock a source until the transaction ends. Return False if there is no such source."""
+    statement = select(sources.c.id).where(*_is_active(slug)).with_for_update()
+    return connection.scalar(statement) is not None
+
+
+def id_of(connection: sqlalchemy.Connection, slug: str) -> int | None:
+    """Return the id of the source with this slug, also of a deleted one."""
+    return connection.scalar(select(sources.c.id).where(sources.c.slug == slug))
+
+
+def known_slugs(connection: sqlalchemy.Connection, slugs: Sequence[str]) -> frozenset[str]:
+    """Return which of these slugs belong to a source, deleted ones included."""
+    return frozenset(connection.scalars(select(sources.c.slug).where(sources.c.slug.in_(slugs))))
 
 
 def listed(connection: Connection) -> list[SourceRow]:
-    """Every source that is in service, by name."""
+    """Return every source that is not deleted, by slug."""
     rows = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM sources WHERE deleted_at IS NULL ORDER BY slug")
     return [SourceRow(**row._asdict()) for row in rows]
 
 
-def by_ids(connection: Connection, ids: Sequence[int]) -> list[SourceRow]:
-    """These sources, deleted or not: what was received from one is processed all the same."""
+def by_ids(connection: Connection, ids: Iterable[int]) -> list[SourceRow]:
+    """Return the sources with these ids, deleted ones included: their receipts are processed all the same."""
     rows = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM sources WHERE id = ANY(%(ids)s)", {"ids": list(ids)})
     return [SourceRow(**row._asdict()) for row in rows]
 
 
 def versions(connection: Connection) -> dict[int, int]:
-    """The version of every source in service, by id: what a cache compares."""
+    """Return the version of every source that is not deleted, by id. Caches compare it."""
     rows = connection.exec_driver_sql("SELECT id, version FROM sources WHERE deleted_at IS NULL")
     return {row[0]: row[1] for row in rows}
 
 
-def _notify(connection: Connection) -> None:
+def _is_active(slug: str) -> tuple[ColumnElement[bool], ...]:
+    return sources.c.slug == slug, sources.c.deleted_at.is_(None)
+
+
+def _notify(connection: sqlalchemy.Connection) -> None:
     connection.exec_driver_sql(f"NOTIFY {CHANNEL}")

@@ -16,7 +16,7 @@ from shared.encryption import Vault
 from shared.errors import ConflictError, InvalidFieldError
 from shared.http import standard_webhooks
 from shared.http.standard_webhooks import Scheme, SigningSecretError
-from shared.sources import names as source_names
+from shared.sources import store as source_store
 from shared.subscriptions import endpoint_health, store, validation
 from shared.subscriptions.model import Payload, SigningSecret, SubscriptionState
 from shared.subscriptions.secrets import open_subscription, seal_secrets
@@ -199,7 +199,7 @@ def delete(connection: Connection, subscription_id: UUID, *, tenant: str | None,
 def _validate(connection: Connection, fields: Mapping[str, Any], may_know_sources: bool) -> dict[str, Any]:
     values = validation.validate(fields)
     sources = values.get("sources", ()) if may_know_sources else ()
-    known = source_names.known(connection, sources) if sources else frozenset()
+    known = source_store.known_slugs(connection, sources) if sources else frozenset()
     if missing := [slug for slug in sources if slug not in known]:
         raise InvalidFieldError("sources", missing, f"there is no source called {', '.join(map(repr, missing))}")
     return values

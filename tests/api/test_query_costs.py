@@ -78,8 +78,8 @@ LOOKUPS: dict[str, Callable[[Connection], Any]] = {
     "events of an unknown recipient": lambda c: event_queries.listed(c, recipient="x"),
     "events of a time": lambda c: event_queries.listed(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
     "events of a receipt": lambda c: receipt_queries.event_ids(c, ids.receipt_id(LATE)),
-    "newest receipts": receipt_queries.listed,
-    "dead receipts": lambda c: receipt_queries.listed(c, state=ReceiptState.DEAD),
+    "newest receipts": receipt_queries.list_receipts,
+    "dead receipts": lambda c: receipt_queries.list_receipts(c, state=ReceiptState.DEAD),
 }
 
 

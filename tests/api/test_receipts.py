@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared import ids
-from shared.receipts import headers, refusals
+from shared.errors import VerificationError
+from shared.receipts import headers, quarantine, refusals
 from shared.receipts import store as receipts
 from shared.receipts.refusals import Refusal
-from shared.receipts.store import Parking
-from shared.vocabulary import ReceiptState
+from shared.vocabulary import ReceiptState, RefusalReason
 from tests.support.system import System, mailchannels_event
 
 BODIES = [b"", b"\0\x01\xff\xfe", b'{"a": "\\u0000"}', bytes(range(256)) * 40, "schön\r\n".encode("latin-1")]
@@ -222,14 +222,14 @@ def test_an_unverified_receipt_shows_the_key_it_waits_for(system: System) -> Non
     at = datetime.now(UTC)
     with system.engine.begin() as connection:
         row = connection.exec_driver_sql("SELECT source_id FROM receipts").scalar_one()
-        receipts.park_new(
+        quarantine.add(
             connection,
             receipts.Receipt(
                 id=ids.receipt_id(at), source_id=row, received_at=at, key=uuid4().hex, key_expires_at=at,
                 idempotency_key=None, remote_ip=None, headers="{}", body=b"[]",
             ),
-            Parking(state=ReceiptState.UNVERIFIED, reason="unknown_key", detail="…", available_at=at, key_id="k9"),
-            rows=10, size=1000,
+            VerificationError(RefusalReason.UNKNOWN_KEY, "…", key_id="k9"),
+            max_rows=10, max_bytes=1000,
         )  # fmt: skip
     (found,) = system.get("/v1/receipts", state="unverified")["items"]
     assert found["key_id"] == "k9"

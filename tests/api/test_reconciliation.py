@@ -51,7 +51,7 @@ def test_a_source_shows_its_progress_and_the_webhooks_of_its_provider(system: Sy
     webhook = {"url": "https://hooks.example/webhooks/main", "enabled": True, "ours": True}
     with system.engine.begin() as connection:
         reconciliations.ensure(connection, [source_id])
-        reconciliations.note_webhooks(connection, source_id, [webhook], enrolled=True)
+        reconciliations.record_webhooks(connection, source_id, [webhook], enrolled=True)
         reconciliations.advance(connection, source_id, NOW)
         failed_deliveries.give_up(connection, source_id, "3", reason="the provider has it no more")
     found = system.get("/v1/sources/main/reconciliation")

@@ -82,7 +82,7 @@ class TestReconcile:
     def test_a_dry_run_asks_and_changes_nothing(self, env: ReconcileEnv) -> None:
         failed = env.provider.send_during_outage("mc", env.provider.make_play("mc"))
         output = env.run("reconcile", "--source", "mc", "--dry-run")
-        assert f"mc: {failed} deliveries" in output
+        assert f"mc: {failed} failed deliveries" in output
         assert "no_response" in output
         assert "5xx" in output
         assert env.provider.failures("mc") == []
@@ -93,7 +93,7 @@ class TestReconcile:
         env.mailchannels.faults.add(Fault(status=404), to="/resend")
         with env.provider.worker_running():
             output = env.run("reconcile", "--source", "mc", code=1)
-        assert "the provider has it no more" in output
+        assert "The provider no longer has it" in output
 
         env.provider.make_runs_due()
         with env.provider.worker_running():
@@ -131,7 +131,7 @@ class TestReconcile:
 
     def test_without_any_source_that_can_be_asked_it_says_so(self, env: ReconcileEnv) -> None:
         env.provider.system.execute("UPDATE sources SET deleted_at = now()")
-        assert "no source whose provider has an API" in env.run("reconcile")
+        assert "No source has an `api_key`" in env.run("reconcile")
 
     def test_killed_between_two_resends_it_is_gone_on_with(self, env: ReconcileEnv) -> None:
         play = env.provider.make_play("mc")
@@ -191,7 +191,7 @@ class TestEnrolment:
     def test_the_url_is_given_once_and_kept(self, env: ReconcileEnv, slug: str) -> None:
         url = f"https://hooks.example/webhooks/{slug}"
         assert "--url" in env.run("sources", "enrol", slug, code=2)
-        assert "is enrolled" in env.run("sources", "enrol", slug, "--url", url)
+        assert "Registered" in env.run("sources", "enrol", slug, "--url", url)
         assert "already" in env.run("sources", "enrol", slug)
         assert json.loads(env.run("sources", "show", slug))["settings"]["webhook_url"] == url
         assert url in env.run("sources", "webhooks", slug)

@@ -40,7 +40,7 @@ def test_credentials_come_from_a_file_or_from_standard_input(commands: Commands,
     ("provider", "credentials", "sentence"),
     [
         ("mailwebhook", "{}", "signing_secrets"),
-        ("mailwebhook", "{", "no JSON"),
+        ("mailwebhook", "{", "not valid JSON"),
         ("mailwebhook", "[]", "must be a JSON object"),
         ("mailwebhook", "@/nowhere/at/all", "cannot be read"),
         ("postal", "{}", "jwks"),
@@ -128,7 +128,7 @@ def test_a_check_reports_secrets_that_cannot_be_decrypted(commands: Commands) ->
 def test_a_quarantine_is_opened_and_closed(commands: Commands) -> None:
     add(commands)
     commands.run("sources", "quarantine", "main", "--hours", "2")
-    assert "kept apart, not refused" in commands.run("sources", "check", "main")
+    assert "go to quarantine instead of being refused" in commands.run("sources", "check", "main")
     commands.run("sources", "quarantine", "main", "--off")
     assert commands.system.get("/v1/sources/main")["settings"] == {}
 

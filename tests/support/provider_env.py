@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from shared.encryption import Vault
@@ -15,7 +16,6 @@ from shared.providers.api.base import Span
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.failed_deliveries import KnownFailure
-from shared.reconciliation.store import Standing
 from shared.sources.source import Source
 from simulator import outage
 from simulator.outage import Gate
@@ -79,7 +79,7 @@ class ProviderEnv:
 
     def work(self) -> None:
         """Process what is pending, and settle the failures that it fills."""
-        process_receipts.drain(self.system.ctx)
+        process_receipts.process_due(self.system.ctx)
         with self.system.ctx.engine.begin() as connection:
             failed_deliveries.settle(connection)
 
@@ -90,7 +90,7 @@ class ProviderEnv:
 
         def go_on() -> None:
             while not over.wait(0.05):
-                process_receipts.drain(self.system.ctx)
+                process_receipts.process_due(self.system.ctx)
 
         thread = threading.Thread(target=go_on)
         thread.start()
@@ -111,14 +111,14 @@ class ProviderEnv:
 
     def failures(self, slug: str) -> list[KnownFailure]:
         with self.system.ctx.engine.begin() as connection:
-            return failed_deliveries.listed(connection, self.sources[slug].id, span=ALWAYS, limit=10_000)
+            return failed_deliveries.list_failed(connection, self.sources[slug].id, span=ALWAYS, limit=10_000)
 
     def failure_states(self, slug: str) -> set[str]:
         return {failure.state for failure in self.failures(slug)}
 
-    def reconciliation(self, slug: str) -> Standing:
+    def reconciliation(self, slug: str) -> Row[Any]:
         with self.system.ctx.engine.begin() as connection:
-            found = reconciliations.find(connection, self.sources[slug].id)
+            found = reconciliations.get(connection, self.sources[slug].id)
         assert found is not None
         return found
 

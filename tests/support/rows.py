@@ -78,7 +78,7 @@ def build_receipt(
         id=ids.receipt_id(now),
         source_id=source.id,
         received_at=now,
-        key=dedup.key(source, request, unverified=vault_if_unverified is not None),
+        key=dedup.dedup_key(source, request, unverified=vault_if_unverified is not None),
         key_expires_at=dedup.expires_at(source, now),
         idempotency_key=None,
         remote_ip=None,

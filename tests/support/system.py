@@ -19,16 +19,17 @@ from werkzeug.test import TestResponse
 from api.app import create_app
 from api.core.resource import Deps
 from shared.encryption import Vault, new_key
+from shared.errors import VerificationError
 from shared.messages import store as messages
 from shared.postgres import engine, partitions
-from shared.receipts import normalize
+from shared.receipts import normalize, quarantine
 from shared.receipts import store as receipts
-from shared.receipts.store import Parking, Receipt
+from shared.receipts.store import Receipt
 from shared.settings import Settings
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
 from shared.suppression import recipient_hashes
-from shared.vocabulary import ReceiptState, RefusalReason
+from shared.vocabulary import RefusalReason
 from tests.support import rows, state_checks
 from tests.support.databases import Snapshot
 from tests.support.worker_env import RecordingNotifier, build_worker_context
@@ -131,7 +132,7 @@ class System:
 
     def run_jobs(self) -> None:
         """Work on jobs until none is left."""
-        runner.work(self.ctx, slice_seconds=60)
+        runner.run_due(self.ctx, slice_seconds=60)
 
     def run_job(self, method: str, path: str, body: Any) -> dict[str, Any]:
         """Create a job over the API, work on it, and return it as it is then."""
@@ -163,15 +164,11 @@ class System:
     def quarantine(self, source: Source, body: bytes, headers: Mapping[str, str], key_id: str | None = None) -> UUID:
         """Store a webhook whose signature names an unknown key, or failed its verification."""
         receipt = rows.build_receipt(source, body, headers, vault_if_unverified=self.vault)
-        parking = Parking(
-            state=ReceiptState.UNVERIFIED,
-            reason=RefusalReason.UNKNOWN_KEY if key_id else RefusalReason.BAD_CREDENTIALS,
-            detail="set aside by a test",
-            key_id=key_id,
-            available_at=receipt.received_at,
+        error = VerificationError(
+            RefusalReason.UNKNOWN_KEY if key_id else RefusalReason.BAD_CREDENTIALS, "set aside by a test", key_id=key_id
         )
         with self.engine.begin() as connection:
-            assert receipts.park_new(connection, receipt, parking, rows=1000, size=1 << 24)
+            assert quarantine.add(connection, receipt, error, max_rows=1000, max_bytes=1 << 24)
         return receipt.id
 
     def queue_body(self, body: bytes, slug: str = "main", at: datetime | None = None, **fields: Any) -> UUID:
@@ -194,7 +191,7 @@ class System:
             token = uuid4()
             (claimed,) = [
                 found
-                for found in receipts.claim(connection, limit=100, most_bytes=10**9, token=token, lease_seconds=60)
+                for found in receipts.claim(connection, limit=100, max_bytes=10**9, token=token, lease_seconds=60)
                 if found.id == receipt_id
             ]
             (row,) = sources.by_ids(connection, [claimed.source_id])

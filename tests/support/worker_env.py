@@ -6,7 +6,7 @@ from shared.postgres import engine
 from shared.postgres.connection import Plans
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
-from shared.sources.cache import SourceCache
+from shared.sources.source import SourceCache
 from shared.suppression import recipient_hashes
 from workers.context import WorkerContext
 

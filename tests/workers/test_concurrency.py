@@ -7,23 +7,23 @@ import pytest
 
 from simulator.providers.api import faults
 from tests.support.provider_env import ProviderEnv, open_provider_env
-from workers import asking
-from workers.concurrency import ConcurrencyLimit
+from workers import reconcile
+from workers.context import ConcurrencyLimit
 
 
 def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
     turns = ConcurrencyLimit(2)
-    with turns.taken() as first, turns.taken() as second, turns.taken() as third:
+    with turns.try_acquire() as first, turns.try_acquire() as second, turns.try_acquire() as third:
         assert (first, second, third) == (True, True, False)
-    with turns.taken() as again:
+    with turns.try_acquire() as again:
         assert again
 
 
 def test_a_turn_ends_with_what_fails_in_it() -> None:
     turns = ConcurrencyLimit(1)
-    with pytest.raises(ZeroDivisionError), turns.taken():
+    with pytest.raises(ZeroDivisionError), turns.try_acquire():
         raise ZeroDivisionError
-    with turns.taken() as again:
+    with turns.try_acquire() as again:
         assert again
 
 
@@ -42,15 +42,15 @@ def test_while_one_asks_a_provider_that_hangs_no_other_does(env: ProviderEnv) ->
 
     for account in env.accounts.values():
         account.faults.add(faults.interlude(hang))
-    thread = threading.Thread(target=asking.ask_due, args=(env.system.ctx,))
+    thread = threading.Thread(target=reconcile.call_providers, args=(env.system.ctx,))
     thread.start()
     try:
         assert asked.wait(30)
         before = env.server.requests
-        asking.ask_due(env.system.ctx)
+        reconcile.call_providers(env.system.ctx)
         assert env.server.requests == before
     finally:
         may_answer.set()
         thread.join()
-    asking.ask_due(env.system.ctx)
+    reconcile.call_providers(env.system.ctx)
     assert all(env.reconciliation(slug).last_finished_at for slug in env.sources)

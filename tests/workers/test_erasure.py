@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from shared.auth import idempotency as idempotent_answers
 from shared.encryption import SecretsError
 from shared.erasure import service, store
+from shared.errors import ConflictError
 from shared.events.event import Event
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
@@ -31,7 +32,7 @@ from shared.receipts import queries as receipt_queries
 from shared.receipts import refusals
 from shared.receipts import store as receipts
 from shared.receipts.refusals import Refusal
-from shared.reprocessing import previews, reprocess
+from shared.reprocessing import reprocess
 from shared.sources.source import Source
 from shared.suppression import csv_files, provider_sync
 from shared.suppression import jobs as suppression_jobs
@@ -47,12 +48,13 @@ from tests.support import transitional as workshops
 from tests.support.rows import build_receipt
 from tests.support.transitional import Workshop
 from workers import process_receipts as draining
+from workers import reprocess_receipts, verification
 from workers import suppressions as workers_suppressions
-from workers import verification
 from workers.deliveries import payload_cache as bodies
 from workers.jobs import erase as erasing
 from workers.jobs import runner as working
 from workers.jobs.progress import Progress
+from workers.receipt_batch import Processed
 
 ZAPHOD = "zaphod@betelgeuse.example"
 OTHERS = (
@@ -85,7 +87,9 @@ def item(kind: str, *recipients: str, second: int = 0, request_id: str = "r1", *
 
 def drain(workshop: Workshop) -> None:
     workshop.come_due()
-    draining.drain(workshop.ctx)
+    draining.process_due(workshop.ctx)
+    while reprocess_receipts.reprocess_due(workshop.ctx).receipts:
+        pass
 
 
 def told(workshop: Workshop, source: Source, *items: Mapping[str, Any]) -> UUID:
@@ -112,7 +116,7 @@ def found(workshop: Workshop, job_id: UUID) -> Job:
 def erase(workshop: Workshop, address: str = ZAPHOD, *, slice_seconds: float = 60) -> Job:
     job_id = ask(workshop, address)
     while not found(workshop, job_id).state.is_over:
-        working.work(workshop.ctx, slice_seconds=slice_seconds)
+        working.run_due(workshop.ctx, slice_seconds=slice_seconds)
         assert found(workshop, job_id).error is None
     job = found(workshop, job_id)
     assert job.state is JobState.DONE, job.error
@@ -244,7 +248,7 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
         for name in (ZAPHOD, OTHERS[0]):
             answer(workshop, connection, f'{{"address": "{name}"}}'.encode())
     while workshop.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
-        working.work(workshop.ctx)
+        working.run_due(workshop.ctx)
     with workshop.ctx.engine.begin() as connection:
         suppression_jobs.create_csv_import(
             connection, b"email\nzaphod@betelgeuse.example\n", Defaults(), skip_bad_lines=False, asked_by="ann",
@@ -313,10 +317,9 @@ def test_a_receipt_whose_body_was_deleted_says_so(crowded: Workshop, source: Sou
     other = told(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
     erase(crowded)
     with crowded.ctx.engine.begin() as connection:
-        facts = receipt_queries.listed(connection).items
-        assert [receipt_queries.raw(connection, fact.id) is None for fact in facts] == [
-            fact.id != other for fact in facts
-        ]
+        facts = receipt_queries.list_receipts(connection).items
+        bodies = [receipts.get_body(connection, fact.id) for fact in facts]
+    assert [found is not None and found.body is None for found in bodies] == [fact.id != other for fact in facts]
     assert [fact.id for fact in facts if fact.erased_at is None] == [other]
     assert {fact.bytes for fact in facts if fact.id != other} == {0}
     assert crowded.rows("SELECT DISTINCT bytes FROM parked_receipts") == [(0,)]
@@ -336,9 +339,9 @@ def test_a_receipt_without_its_body_cannot_be_processed_again(crowded: Workshop)
     before = [crowded.rows(query) for query in STATES]
     erased = [row[0] for row in crowded.rows("SELECT receipt_id FROM erased_receipts")]
     with crowded.ctx.engine.begin() as connection:
-        assert reprocess.queue(connection, erased) == 0
-        with pytest.raises(reprocess.NothingToReprocessError, match="deleted by an erasure"):
-            previews.of_receipt(connection, erased[0], crowded.ctx.vault)
+        assert receipts.queue_reprocessing(connection, erased) == 0
+        with pytest.raises(ConflictError, match="deleted by an erasure"):
+            reprocess.preview(connection, erased[0], crowded.ctx.vault)
     drain(crowded)
     assert [crowded.rows(query) for query in STATES] == before
     crowded.nothing_is_doubled()
@@ -353,7 +356,7 @@ def test_processing_others_of_the_same_messages_again_changes_and_announces_noth
     erase(workshop)
     before = [workshop.rows(query) for query in STATES]
     with workshop.ctx.engine.begin() as connection:
-        assert reprocess.queue(connection, others) == 2
+        assert receipts.queue_reprocessing(connection, others) == 2
     drain(workshop)
     assert [workshop.rows(query) for query in STATES] == before
     workshop.nothing_is_doubled()
@@ -385,12 +388,12 @@ def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(
     workshop.receive(source, json.dumps([item("delivered", ZAPHOD, OTHERS[0])]).encode())
     token = uuid4()
     with workshop.ctx.engine.begin() as connection:
-        claimed = receipts.claim(connection, limit=10, most_bytes=1 << 20, token=token, lease_seconds=60)
+        claimed = receipts.claim(connection, limit=10, max_bytes=1 << 20, token=token, lease_seconds=60)
     if late:  # and nobody else has taken it up yet
         workshop.run("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
     erase(workshop)
-    done = draining.Drained()
-    draining._work(workshop.ctx, claimed, token, done)
+    done = Processed()
+    draining.process_batch(workshop.ctx, claimed, token, done)
     assert done.receipts == 0
     drain(workshop)
     assert workshop.statuses() == {pseudonym(workshop): "delivered", OTHERS[0]: "delivered"}
@@ -439,10 +442,10 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
             return result
 
         monkeypatch.setattr(module, name, slow)
-        working.work(workshop.another_rim())
+        working.run_due(workshop.another_rim())
 
     erase_while(workshop, import_it)
-    working.work(workshop.ctx)
+    working.run_due(workshop.ctx)
     assert workshop.rows("SELECT state FROM jobs") == [("done",), ("done",)]
     assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
     assert places(workshop) == set()
@@ -464,10 +467,10 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
             original(*values)
 
         monkeypatch.setattr(job_files, "write", slow)
-        working.work(crowded.another_rim())
+        working.run_due(crowded.another_rim())
 
     erase_while(crowded, export)
-    working.work(crowded.ctx)
+    working.run_due(crowded.ctx)
     assert places(crowded) == set()
 
 
@@ -613,7 +616,7 @@ def test_a_worker_that_dies_is_followed_by_another(crowded: Workshop, monkeypatc
     monkeypatch.setattr(Progress, "note", note)
     while not found(crowded, job_id).state.is_over:
         crowded.run("UPDATE jobs SET available_at = now() - interval '1 s' WHERE id = %(id)s", id=job_id)
-        working.work(crowded.ctx)
+        working.run_due(crowded.ctx)
     assert found(crowded, job_id).state is JobState.DONE, found(crowded, job_id).error
     assert places(crowded) == set()
     crowded.nothing_is_doubled()
@@ -669,7 +672,7 @@ def test_an_international_address_is_erased_in_both_of_its_forms(workshop: Works
 def test_the_job_keeps_the_address_sealed_and_only_until_it_is_over(workshop: Workshop) -> None:
     job_id = ask(workshop)
     assert places(workshop) == set()
-    working.work(workshop.ctx)
+    working.run_due(workshop.ctx)
     assert found(workshop, job_id).parameters == {"key": workshop.ctx.hasher.hash_address(ZAPHOD)}
 
 
@@ -682,10 +685,10 @@ def test_an_import_that_was_asked_for_before_is_waited_for(workshop: Workshop, m
         )
     workshop.run("UPDATE jobs SET available_at = now() + interval '1 h'")
     erasure = ask(workshop)
-    working.work(workshop.ctx, slice_seconds=0.2)
+    working.run_due(workshop.ctx, slice_seconds=0.2)
     assert not found(workshop, erasure).state.is_over
     workshop.run("UPDATE jobs SET available_at = now() - interval '1 s'")
-    working.work(workshop.ctx)
+    working.run_due(workshop.ctx)
     assert workshop.rows("SELECT DISTINCT state FROM jobs") == [("done",)]
     assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
     assert places(workshop) == set()
@@ -696,7 +699,7 @@ def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pse
     assert crowded.rows("SELECT count(*) FROM job_files") == [(0,)]
     with crowded.ctx.engine.begin() as connection:
         suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
-    working.work(crowded.ctx)
+    working.run_due(crowded.ctx)
     with crowded.ctx.engine.begin() as connection:
         exported = b"".join(
             part
@@ -713,7 +716,7 @@ def test_what_is_said_of_others_before_it_is_processed_is_not_lost_with_the_body
     fresh = item("hard-bounced", ZAPHOD, OTHERS[1], request_id="r2", status="5.1.1", second=1)
     workshop.receive(source, json.dumps([fresh]).encode())
     with workshop.ctx.engine.begin() as connection:
-        assert reprocess.queue(connection, [first]) == 1
+        assert receipts.queue_reprocessing(connection, [first]) == 1
     changes = len(workshop.changes())
     erase(workshop)
     assert workshop.rows("SELECT recipient, status FROM recipient_states ORDER BY 2, 1") == sorted(
@@ -752,7 +755,7 @@ def test_a_request_that_waits_for_its_verification_is_dead(workshop: Workshop, s
     erase(workshop)
     assert workshop.standing(parked) == ("dead", "erased")
     workshop.come_due()
-    verification.verify(workshop.ctx)
+    verification.verify_due(workshop.ctx)
     assert workshop.standing(parked) == ("dead", "erased")
 
 

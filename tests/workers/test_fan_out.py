@@ -258,7 +258,7 @@ def test_what_a_message_is_known_by_decides(downstream: Downstream) -> None:
     downstream.subscribe(recipient_domains=["example.org"])
     body = {"events": [{"kind": "delivery", "recipient": "ann@example.net", "message_id": "m"}]}
     downstream.workshop.receive(source, json.dumps(body).encode())
-    draining.drain(downstream.workshop.ctx)
+    draining.process_due(downstream.workshop.ctx)
     assert "tidings.deliver" in downstream.workshop.bell.rings
     downstream.fan_out()
     assert [id_ for _, id_ in made(downstream)] == [fitting]

@@ -134,7 +134,7 @@ class TestWhatRetentionHasPassed:
         source = system.add_source("cm", "cloudmailin", {"username": "user", "password": "secret"})
         body = {"events": [{"kind": "delivery", "recipient": "ann@example.net", "message_id": "m"}]}
         system.store_receipt(source, json.dumps(body).encode())
-        assert draining.drain(system.ctx).new_events == 1
+        assert draining.process_due(system.ctx).new_events == 1
         assert system.rows("SELECT count(*) FROM receipts JOIN events ON receipt_id = receipts.id") == [(1,)]
 
 
@@ -163,7 +163,7 @@ class TestTheLogOfChanges:
         system.execute("UPDATE change_marks SET at = at - make_interval(days => %(days)s)", days=days)
 
     def test_is_deleted_when_retention_has_passed(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(maintenance, "_CHANGES_AT_ONCE", 2)
+        monkeypatch.setattr(maintenance, "CHANGES_PER_TRANSACTION", 2)
         system.execute("UPDATE fan_out SET transaction = '999999999', id = 1")
         self.write(system, *("old",) * 5)
         maintenance.maintain(system.ctx)
@@ -193,8 +193,8 @@ class TestTheLogOfChanges:
         self.days_pass(system, 31)
         with system.ctx.engine.connect() as other:
             other.exec_driver_sql(f"SELECT pg_advisory_lock({MAINTENANCE_LOCK})")
-            maintenance.let_go_of_changes(system.ctx, NOW - RETENTION)
+            maintenance.delete_old_changes(system.ctx, NOW - RETENTION)
             assert system.change_types() == ["old"]
             other.exec_driver_sql(f"SELECT pg_advisory_unlock({MAINTENANCE_LOCK})")
-        maintenance.let_go_of_changes(system.ctx, NOW - RETENTION)
+        maintenance.delete_old_changes(system.ctx, NOW - RETENTION)
         assert system.change_types() == []

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from shared.broker import PROCESS_RECEIPTS
+from shared.errors import LeaseLostError
 from shared.events.event import Event
 from shared.messages import store as state
 from shared.receipts import store as receipts
@@ -22,8 +23,7 @@ from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import state_checks
 from tests.support.system import System
 from workers import process_receipts as draining
-from workers import sweep
-from workers.process_receipts import Drained
+from workers.receipt_batch import Processed
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 LARGE = 1 << 30
@@ -40,13 +40,11 @@ def source(system: System) -> Source:
 
 
 def claim(
-    system: System, *, limit: int = 100, most_bytes: int = LARGE, lease_seconds: int = 30
+    system: System, *, limit: int = 100, max_bytes: int = LARGE, lease_seconds: int = 30
 ) -> tuple[UUID, list[Claimed]]:
     token = uuid4()
     with system.ctx.engine.begin() as connection:
-        claimed = receipts.claim(
-            connection, limit=limit, most_bytes=most_bytes, token=token, lease_seconds=lease_seconds
-        )
+        claimed = receipts.claim(connection, limit=limit, max_bytes=max_bytes, token=token, lease_seconds=lease_seconds)
     return token, claimed
 
 
@@ -64,9 +62,9 @@ def let_workers_die(system: System, times: int) -> None:
         system.make_receipts_due()
 
 
-def drain_when_due(system: System) -> Drained:
+def drain_when_due(system: System) -> Processed:
     system.make_receipts_due()
-    return draining.drain(system.ctx)
+    return draining.process_due(system.ctx)
 
 
 def poison(system: System, recipient: str) -> None:
@@ -83,12 +81,12 @@ class TestWhatIsPending:
         for kind, at in (("delivery", now + ahead), ("bounce", now + timedelta(hours=24))):
             event = {"kind": kind, "recipient": "ann@example.net", "message_id": "m", "timestamp": at.isoformat()}
             system.store_receipt(source, json.dumps({"events": [event]}).encode())
-            draining.drain(system.ctx)
+            draining.process_due(system.ctx)
         assert system.recipient_statuses() == {"ann@example.net": "bounced"}
 
     def test_becomes_events_and_states_and_leaves_the_queue(self, system: System, source: Source) -> None:
         ids = [system.store_receipt(source, delivery(name)) for name in ("ann", "bob")]
-        done = draining.drain(system.ctx)
+        done = draining.process_due(system.ctx)
         assert (done.receipts, done.new_events, done.dead) == (2, 2, 0)
         assert system.recipient_statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
         assert [system.receipt_state(id_) for id_ in ids] == [("processed", None)] * 2
@@ -96,25 +94,25 @@ class TestWhatIsPending:
     def test_is_worked_on_until_nothing_is_left_however_small_the_batches(self, system: System, source: Source) -> None:
         for number in range(5):
             system.store_receipt(source, delivery(f"n{number}"))
-        done = Drained()
+        done = Processed()
         while (token_and_claimed := claim(system, limit=2))[1]:
             token, claimed = token_and_claimed
             assert len(claimed) <= 2
-            draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+            draining.process_batch(system.ctx, claimed, token, done)
         assert done.receipts == 5
 
     def test_is_left_for_another_task_that_is_notified_when_the_time_is_over(
         self, system: System, source: Source
     ) -> None:
         system.store_receipt(source, delivery("ann"))
-        assert draining.drain(system.ctx, longest_run_seconds=-1).receipts == 1
+        assert draining.process_due(system.ctx, max_seconds=-1).receipts == 1
         assert system.notifier.tasks.count(PROCESS_RECEIPTS) == 1
-        assert draining.drain(system.ctx).receipts == 0
+        assert draining.process_due(system.ctx).receipts == 0
         assert system.notifier.tasks.count(PROCESS_RECEIPTS) == 1
 
     def test_is_found_by_the_sweep_without_a_wake_up(self, system: System, source: Source) -> None:
         system.store_receipt(source, delivery("ann"))
-        sweep.sweep(system.ctx)
+        draining.process_due(system.ctx)
         assert system.recipient_statuses() == {"ann@example.net": "delivered"}
 
     def test_of_a_source_that_was_deleted_meanwhile_is_worked_on_all_the_same(
@@ -122,7 +120,7 @@ class TestWhatIsPending:
     ) -> None:
         system.store_receipt(source, delivery("ann"))
         system.execute("UPDATE sources SET deleted_at = now()")
-        assert draining.drain(system.ctx).receipts == 1
+        assert draining.process_due(system.ctx).receipts == 1
 
 
 class TestClaims:
@@ -136,7 +134,7 @@ class TestClaims:
         for number in range(4):
             system.store_receipt(source, delivery(f"n{number}"))
         with system.ctx.engine.begin() as slow:
-            held = receipts.claim(slow, limit=3, most_bytes=LARGE, token=uuid4(), lease_seconds=30)
+            held = receipts.claim(slow, limit=3, max_bytes=LARGE, token=uuid4(), lease_seconds=30)
             _, others = claim(system)
         assert (len(held), len(others)) == (3, 1)
 
@@ -144,8 +142,8 @@ class TestClaims:
         body = delivery("ann")
         for number in range(4):
             system.store_receipt(source, body + b" " * number)
-        assert len(claim(system, most_bytes=1)[1]) == 1
-        assert len(claim(system, most_bytes=len(body) + 2)[1]) == 2
+        assert len(claim(system, max_bytes=1)[1]) == 1
+        assert len(claim(system, max_bytes=len(body) + 2)[1]) == 2
         assert len(claim(system)[1]) == 1
 
     def test_count_as_an_attempt_even_without_an_error(self, system: System, source: Source) -> None:
@@ -164,10 +162,10 @@ class TestLeases:
     def test_that_ran_out_are_taken_over_and_their_holder_writes_nothing(self, system: System, source: Source) -> None:
         ids = [system.store_receipt(source, delivery(name, "open")) for name in ("ann", "bob")]
         stale_token, stale = claim(system, lease_seconds=0)
-        assert draining.drain(system.ctx).receipts == 2
+        assert draining.process_due(system.ctx).receipts == 2
 
-        late = Drained()
-        draining._work(system.ctx, stale, stale_token, late)  # noqa: SLF001
+        late = Processed()
+        draining.process_batch(system.ctx, stale, stale_token, late)
 
         assert (late.receipts, late.new_events, late.dead) == (0, 0, 0)
         assert system.rows("SELECT opens FROM recipient_states") == [(1,), (1,)]
@@ -179,10 +177,11 @@ class TestLeases:
         stale_token, [stale] = claim(system, lease_seconds=0)
         token, _ = claim(system)
         with system.ctx.engine.begin() as connection:
-            receipts.bury(connection, receipt, stale_token, reason="unreadable", detail="")
+            receipts.mark_dead(connection, receipt, stale_token, reason="unreadable", detail="")
             receipts.retry(connection, receipt, stale_token, error="", delay_seconds=60)
             receipts.release(connection, [receipt], stale_token)
-            assert receipts.finish(connection, [receipt], stale_token) == 0
+            with pytest.raises(LeaseLostError):
+                receipts.finish(connection, [receipt], stale_token)
         assert system.rows("SELECT lease_token, attempts FROM pending_receipts") == [(token, 2)]
         assert stale.attempts == 1
 
@@ -192,8 +191,8 @@ class TestLeases:
         system.execute(
             "UPDATE pending_receipts SET lease_token = %(t)s WHERE receipt_id = %(id)s", t=uuid4(), id=ids[0]
         )
-        done = Drained()
-        draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+        done = Processed()
+        draining.process_batch(system.ctx, claimed, token, done)
         assert done.receipts == 1
         assert [system.receipt_state(id_)[0] for id_ in ids] == ["pending", "processed"]
 
@@ -203,7 +202,7 @@ class TestWhatFails:
         poison(system, "eve@example.net")
         for name in ("ann", "eve", "bob"):
             system.store_receipt(source, delivery(name))
-        done = draining.drain(system.ctx)
+        done = draining.process_due(system.ctx)
         assert done.receipts == 2
         assert system.recipient_statuses() == {"ann@example.net": "delivered", "bob@example.net": "delivered"}
         [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
@@ -234,7 +233,7 @@ class TestWhatFails:
     def test_once_is_done_the_next_time_if_the_reason_has_gone(self, system: System, source: Source) -> None:
         poison(system, "eve@example.net")
         system.store_receipt(source, delivery("eve"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         system.execute("ALTER TABLE events DROP CONSTRAINT poison")
         assert drain_when_due(system).receipts == 1
         assert system.recipient_statuses() == {"eve@example.net": "delivered"}
@@ -245,7 +244,7 @@ class TestWhatFails:
     ) -> None:
         receipt = system.store_receipt(source, body)
         system.store_receipt(source, delivery("ann"))
-        done = draining.drain(system.ctx)
+        done = draining.process_due(system.ctx)
         assert (done.receipts, done.dead) == (1, 1)
         assert system.receipt_state(receipt) == ("dead", "unreadable")
         [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
@@ -269,7 +268,7 @@ class TestWhatFails:
         receipt = system.store_receipt(source, delivery("eve"))
         system.store_receipt(source, delivery("ann"))
 
-        assert draining.drain(system.ctx).receipts == 1
+        assert draining.process_due(system.ctx).receipts == 1
         assert system.recipient_statuses() == {"ann@example.net": "delivered"}
         assert system.receipt_state(receipt) == ("pending", None)
         for _ in range(system.ctx.settings.max_attempts - 1):
@@ -289,8 +288,8 @@ class TestWhatKillsItsWorkers:
         token, claimed = claim(system)
         assert [receipt.attempts for receipt in claimed] == [3] * 4
 
-        done = Drained()
-        draining._work(system.ctx, claimed, token, done)  # noqa: SLF001
+        done = Processed()
+        draining.process_batch(system.ctx, claimed, token, done)
 
         assert done.receipts == 1
         assert system.receipt_state(ids[0])[0] == "processed"
@@ -308,12 +307,12 @@ class TestWhatKillsItsWorkers:
             alone = claimed[0].attempts >= 3
             if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
                 if alone and claimed[0].attempts > system.ctx.settings.max_attempts:
-                    draining._work(system.ctx, claimed, token, Drained())  # noqa: SLF001
+                    draining.process_batch(system.ctx, claimed, token, Processed())
                 elif alone:
                     with system.ctx.engine.begin() as connection:
                         receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
             else:
-                draining._work(system.ctx, claimed, token, Drained())  # noqa: SLF001
+                draining.process_batch(system.ctx, claimed, token, Processed())
             system.make_receipts_due()
         assert [system.receipt_state(id_) for id_ in ids] == [
             ("dead", "attempts_exhausted") if id_ == deadly else ("processed", None) for id_ in ids
@@ -328,7 +327,7 @@ class TestWhatKillsItsWorkers:
         monkeypatch.setattr(source.provider, "parse", kill)
         receipt = system.store_receipt(source, delivery("ann"))
         let_workers_die(system, system.ctx.settings.max_attempts)
-        assert draining.drain(system.ctx).dead == 1
+        assert draining.process_due(system.ctx).dead == 1
         assert system.receipt_state(receipt) == ("dead", "attempts_exhausted")
         assert system.recipient_statuses() == {}
 
@@ -352,10 +351,10 @@ def test_several_workers_at_once_do_each_thing_once(system: System) -> None:
             while True:
                 token = uuid4()
                 with ctx.engine.begin() as connection:
-                    claimed = receipts.claim(connection, limit=9, most_bytes=LARGE, token=token, lease_seconds=30)
+                    claimed = receipts.claim(connection, limit=9, max_bytes=LARGE, token=token, lease_seconds=30)
                 if not claimed:
                     return
-                draining._work(ctx, claimed, token, Drained())  # noqa: SLF001
+                draining.process_batch(ctx, claimed, token, Processed())
         except BaseException as error:  # noqa: BLE001 - shown to the test's own thread
             failures.append(error)
 
@@ -378,7 +377,7 @@ def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_sour
     receipt = system.store_receipt(source, delivery("ann"))
     mend(system, source, {"username": "user"})  # the password is gone
     for _ in range(system.ctx.settings.max_attempts + 1):
-        assert drain_when_due(system) == Drained()
+        assert drain_when_due(system) == Processed()
     [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
     assert attempts == 0
     assert "source cannot be used" in error
@@ -398,7 +397,7 @@ def test_a_database_that_refuses_for_a_while_charges_no_attempt(
     with monkeypatch.context() as patched:
         patched.setattr(state, "apply", full)
         for _ in range(system.ctx.settings.max_attempts + 1):
-            assert drain_when_due(system) == Drained()
+            assert drain_when_due(system) == Processed()
     [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
     assert (attempts, error) == (0, "No space left on device")
     assert drain_when_due(system).receipts == 1

@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from shared.errors import LeaseLostError
 from shared.providers.api.base import FailedDelivery, ProviderApi, ResendResult
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.policy import FAILURES_IN_A_ROW
-from shared.reconciliation.run import LEASE_SECONDS, Orders, Progress, Run, TakenOverError, holding
+from shared.reconciliation.run import LEASE_SECONDS, Orders, Progress, Run, sleep_and_renew
 from shared.sources import provider_api
 from simulator import post
 from simulator.connection import Exchange
@@ -200,7 +201,7 @@ class TestTheProvidersApi:
         mailchannels(env).faults.add(Fault(status=404), to="/resend")
         env.reconcile()
         (lost,) = [failure for failure in env.failures("mc") if failure.state == "given_up"]
-        assert "no more" in (lost.last_error or "")
+        assert "no longer" in (lost.last_error or "")
         assert env.failure_states("mc") == {"given_up", "recovered"}
 
     def test_may_list_more_than_a_page_that_grows_meanwhile(self, env: ProviderEnv) -> None:
@@ -254,7 +255,7 @@ class TestARun:
         play = env.make_play("mc")
         failed = env.send_during_outage("mc", play)
         with pytest.raises(KilledError):
-            run(env, tell=dies_after(2)).perform()
+            run(env, on_progress=dies_after(2)).perform()
         assert resends(env.server.requests) == 2
         env.reconcile()
         assert resends(env.server.requests) == 2, "its lease still holds"
@@ -302,7 +303,7 @@ class TestARun:
         late = run(env)
         env.make_runs_due()
         run(env)
-        with pytest.raises(TakenOverError):
+        with pytest.raises(LeaseLostError):
             late.perform()
         assert env.failures("mc") == []
         assert resends(env.server.requests) == 0
@@ -313,7 +314,7 @@ class TestARun:
         def wait(_seconds: float) -> None:
             left.append(env.system.rows("SELECT lease_until > now() + interval '90 s' FROM reconciliations")[0][0])
 
-        sleep = holding(patient.engine, patient.lease, wait)
+        sleep = sleep_and_renew(patient.engine, patient.lease, wait)
         patient.client = provider_api.open_client(patient.source, sleep=sleep)
         mailchannels(env).faults.add(faults.failing(), calls=4)
         env.system.execute("UPDATE reconciliations SET lease_until = now() + interval '1 s'")
@@ -322,18 +323,18 @@ class TestARun:
 
     def test_stops_when_another_run_took_over_while_it_waited(self, env: ProviderEnv) -> None:
         patient = run(env)
-        patient.client = provider_api.open_client(patient.source, sleep=holding(patient.engine, patient.lease))
+        patient.client = provider_api.open_client(patient.source, sleep=sleep_and_renew(patient.engine, patient.lease))
         mailchannels(env).faults.add(faults.failing(), calls=4)
         env.make_runs_due()
         run(env)
-        with pytest.raises(TakenOverError):
+        with pytest.raises(LeaseLostError):
             patient.perform()
         assert sum(env.server.requests.values()) == 1
 
     def test_whose_time_is_over_goes_on_the_next_time(self, env: ProviderEnv) -> None:
         play = env.make_play("mc")
         env.send_during_outage("mc", play)
-        done = run(env, Orders(longest_seconds=0)).perform()
+        done = run(env, Orders(max_seconds=0)).perform()
         assert not done.finished
         assert env.reconciliation("mc").next_at <= datetime.now(UTC)
         env.reconcile()
@@ -452,7 +453,7 @@ class TestWhatArrives:
         (failure,) = env.failures("mc")
         assert (failure.state, failure.new_events) == ("recovered", None)
 
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         env.work()
 
         (failure,) = env.failures("mc")
@@ -476,7 +477,10 @@ class TestWhatArrives:
 
 
 def run(
-    env: ProviderEnv, orders: Orders | None = None, tell: Callable[[Progress], None] | None = None, slug: str = "mc"
+    env: ProviderEnv,
+    orders: Orders | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    slug: str = "mc",
 ) -> Run:
     """A run that has begun."""
     source, engine = env.sources[slug], env.system.ctx.engine
@@ -490,7 +494,7 @@ def run(
         client=provider_api.open_client(source),
         lease=lease,
         orders=orders or Orders(),
-        tell=tell or (lambda _: None),
+        on_progress=on_progress or (lambda _: None),
         sleep=lambda _: None,
     )
 

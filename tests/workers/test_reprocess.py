@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy import event as sqlalchemy_event
 
+from shared.broker import REPROCESS
 from shared.errors import PayloadError
 from shared.events.event import Event
+from shared.receipts import store as receipt_store
 from shared.receipts import store as receipts
-from shared.reprocessing import previews, reprocess
+from shared.reprocessing import reprocess
 from shared.reprocessing.reprocess import Difference
 from shared.sources.source import Source
 from shared.vocabulary import EventType
@@ -22,6 +24,7 @@ from simulator.mail import Happening
 from simulator.providers.ark.webhooks import Ark
 from tests.support.system import System
 from workers import process_receipts as draining
+from workers import reprocess_receipts
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 TABLES = (
@@ -73,15 +76,14 @@ def parser(source: Source, monkeypatch: pytest.MonkeyPatch) -> Parser:
 
 def process_again(system: System, *receipts: UUID) -> None:
     with system.ctx.engine_sync_commit.begin() as connection:
-        assert reprocess.queue(connection, receipts) == len(receipts)
-    draining.drain(system.ctx)
+        assert receipt_store.queue_reprocessing(connection, receipts) == len(receipts)
+    reprocess_receipts.reprocess_due(system.ctx)
 
 
 def preview(system: System, receipt: UUID) -> Difference:
     with system.ctx.engine_sync_commit.connect() as connection, connection.begin() as transaction:
-        found = previews.of_receipt(connection, receipt, system.ctx.vault)
+        found = reprocess.preview(connection, receipt, system.ctx.vault)
         transaction.rollback()
-    assert found is not None
     return found
 
 
@@ -93,7 +95,7 @@ class TestADeadReceipt:
     def test_is_processed_after_the_parser_was_mended(self, system: System, source: Source, parser: Parser) -> None:
         parser.reads_nothing = True
         receipt = system.store_receipt(source, told("delivery", "open"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         assert system.receipt_state(receipt) == ("dead", "unreadable")
 
         parser.mend()
@@ -104,10 +106,10 @@ class TestADeadReceipt:
 
     def test_is_announced_as_it_would_have_been_at_first(self, system: System, source: Source, parser: Parser) -> None:
         system.store_receipt(source, told("delivery"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.reads_nothing = True
         receipt = system.store_receipt(source, told("open"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.mend()
         process_again(system, receipt)
         assert system.change_types() == ["message.delivered", "message.opened"]
@@ -122,21 +124,21 @@ class TestADeadReceipt:
         receipt = system.store_receipt(
             source, ark.body([Happening(kind=EventType.DOMAIN_DNS_ERROR, at=datetime.now(UTC))])
         )
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.mend()
         process_again(system, receipt)
         assert system.change_types() == ["domain.dns_error"]
 
     def test_is_dead_again_if_nothing_has_changed(self, system: System, source: Source) -> None:
         receipt = system.store_receipt(source, b"not JSON")
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         process_again(system, receipt)
         assert system.receipt_state(receipt) == ("dead", "unreadable")
 
     def test_has_all_its_attempts_again(self, system: System, source: Source) -> None:
         receipt = system.store_receipt(source, told("delivery"))
         system.execute("UPDATE pending_receipts SET attempts = 5")
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         assert system.receipt_state(receipt) == ("dead", "attempts_exhausted")
         process_again(system, receipt)
         assert system.receipt_state(receipt) == ("processed", None)
@@ -147,7 +149,7 @@ class TestAProcessedReceipt:
     def test_says_what_the_mended_parser_reads(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
         receipt = system.store_receipt(source, told("bounce"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         assert counters(system) == [("delivered", 0, 0, 0)]
 
         parser.mend()
@@ -167,7 +169,7 @@ class TestAProcessedReceipt:
         system.store_receipt(source, told("delivery", "open"))
         parser.takes = {EventType.CLICKED: EventType.OPENED}
         receipt = system.store_receipt(source, told("click", "open"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         assert counters(system) == [("delivered", 3, 0, 3)]
 
         parser.mend()
@@ -179,7 +181,7 @@ class TestAProcessedReceipt:
         self, system: System, source: Source, parser: Parser
     ) -> None:
         receipt = system.store_receipt(source, told("delivery"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.overlooks = {EventType.DELIVERED}
         process_again(system, receipt)
         assert counters(system) == []
@@ -187,7 +189,7 @@ class TestAProcessedReceipt:
 
     def test_logs_no_change_if_nothing_has_changed(self, system: System, source: Source) -> None:
         receipts = [system.store_receipt(source, told("registration", "delivery", "open", kind)) for kind in ("x", "y")]
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         said = "SELECT status, previous_status, opens, status_event_id FROM recipient_states"
         before, announced = system.rows(said), system.change_types()
         process_again(system, *receipts)
@@ -199,7 +201,7 @@ class TestAProcessedReceipt:
     def test_logs_only_what_is_new(self, system: System, source: Source, parser: Parser) -> None:
         parser.overlooks = {EventType.CLICKED}
         receipt = system.store_receipt(source, told("delivery", "open", "click"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.mend()
         process_again(system, receipt)
         assert counters(system) == [("delivered", 1, 1, 2)]
@@ -208,7 +210,7 @@ class TestAProcessedReceipt:
     def test_of_several_that_changed_each_is_replaced(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.OPENED: EventType.READ}
         receipts = [system.store_receipt(source, told("open") + b" " * number) for number in range(5)]
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         assert system.rows("SELECT reads, opens FROM recipient_states") == [(5, 0)]
         parser.mend()
         process_again(system, *receipts)
@@ -218,7 +220,7 @@ class TestAProcessedReceipt:
         self, system: System, source: Source, parser: Parser
     ) -> None:
         receipt = system.store_receipt(source, told("delivery"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.reads_nothing = True
         process_again(system, receipt)
         assert system.receipt_state(receipt) == ("dead", "unreadable")
@@ -233,7 +235,7 @@ class TestAPreview:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
         parser.overlooks = {EventType.OPENED}
         receipt = system.store_receipt(source, told("bounce", "open"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         parser.mend()
         before = self.contents(system)
 
@@ -250,7 +252,7 @@ class TestAPreview:
     def test_of_a_dead_receipt_shows_what_it_would_bring(self, system: System, source: Source, parser: Parser) -> None:
         parser.reads_nothing = True
         receipt = system.store_receipt(source, told("delivery"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         with pytest.raises(PayloadError):
             preview(system, receipt)
         parser.mend()
@@ -264,21 +266,26 @@ class TestAPreview:
 
     def test_of_what_would_not_change_shows_no_state(self, system: System, source: Source) -> None:
         receipt = system.store_receipt(source, told("delivery", "open"))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         found = preview(system, receipt)
         assert (found.events_before, found.events_after, list(found.states)) == (2, 2, [])
 
 
 def test_what_comes_in_meanwhile_does_not_wait_for_all_of_it(system: System, source: Source) -> None:
-    old = [system.store_receipt(source, told(*["delivery"] * count)) for count in range(1, 3 * receipts.MOST_AGAIN)]
-    while draining.drain(system.ctx).receipts:
+    old = [
+        system.store_receipt(source, told(*["delivery"] * count))
+        for count in range(1, 3 * reprocess_receipts.MAX_BATCH)
+    ]
+    while draining.process_due(system.ctx).receipts:
         pass
     with system.ctx.engine_sync_commit.begin() as connection:
-        reprocess.queue(connection, old)
+        receipt_store.queue_reprocessing(connection, old)
     system.store_receipt(source, told("bounce"))
-    draining.drain(system.ctx, longest_run_seconds=0.0)
+    reprocess_receipts.reprocess_due(system.ctx, max_seconds=0.0)
+    assert system.notifier.tasks[-1] == REPROCESS
+    draining.process_due(system.ctx)
     assert system.rows("SELECT reprocess, count(*) FROM pending_receipts GROUP BY 1") == [
-        (True, len(old) - receipts.MOST_AGAIN)
+        (True, len(old) - reprocess_receipts.MAX_BATCH)
     ]
 
 
@@ -299,7 +306,7 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(syste
 
     with system.ctx.engine.begin() as connection:
         sqlalchemy_event.listen(connection, "before_cursor_execute", explain, retval=True)
-        receipts.claim(connection, limit=400, most_bytes=1 << 20, token=UUID(int=1), lease_seconds=30)
+        receipts.claim(connection, limit=400, max_bytes=1 << 20, token=UUID(int=1), lease_seconds=30)
     (plan,) = explained
     assert "pending_receipts_live" in str(plan)
     assert not re.search(r"'Rows Removed by Filter': [1-9]", str(plan))
@@ -308,7 +315,7 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(syste
 def test_what_is_unverified_cannot_be_processed_this_way(system: System, source: Source) -> None:
     receipt = system.quarantine(source, told("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
     with system.ctx.engine_sync_commit.begin() as connection:
-        assert reprocess.queue(connection, [receipt]) == 0
+        assert receipt_store.queue_reprocessing(connection, [receipt]) == 0
     assert system.receipt_state(receipt)[0] == "unverified"
 
 
@@ -325,12 +332,12 @@ def test_receipts_are_selected_by_source_state_and_time(system: System, source: 
     dead = system.store_receipt(source, b"not JSON")
     fine = system.store_receipt(source, told("delivery"))
     elsewhere = system.store_receipt(other, told("delivery"))
-    draining.drain(system.ctx)
+    draining.process_due(system.ctx)
     with system.ctx.engine_sync_commit.connect() as connection:
-        assert reprocess.select(connection) == sorted([dead, fine, elsewhere])
-        assert reprocess.select(connection, source_id=source.id) == sorted([dead, fine])
-        assert reprocess.select(connection, state="dead") == [dead]
-        assert reprocess.select(connection, limit=1) == [min(dead, fine, elsewhere)]
+        assert receipt_store.list_ids(connection) == sorted([dead, fine, elsewhere])
+        assert receipt_store.list_ids(connection, source_id=source.id) == sorted([dead, fine])
+        assert receipt_store.list_ids(connection, state="dead") == [dead]
+        assert receipt_store.list_ids(connection, limit=1) == [min(dead, fine, elsewhere)]
         [(at,)] = system.rows("SELECT max(received_at) + interval '1 s' FROM receipts")
-        assert reprocess.select(connection, since=at) == []
-        assert reprocess.select(connection, until=at, source_id=other.id) == [elsewhere]
+        assert receipt_store.list_ids(connection, since=at) == []
+        assert receipt_store.list_ids(connection, until=at, source_id=other.id) == [elsewhere]

@@ -46,7 +46,7 @@ def receive(
 ) -> None:
     """Events of so many messages, one an hour, drained."""
     system.store_receipt(source, json.dumps([event(kind, number, recipient) for number in numbers]).encode())
-    draining.drain(system.ctx)
+    draining.process_due(system.ctx)
 
 
 def entries(system: System, recipient: str = ANN) -> list[Entry]:
@@ -85,7 +85,7 @@ class TestJudging:
             decided = soft_bounces.decide(
                 other, system.ctx.rules.rules(other).suppression, system.ctx.hasher, {(ANN, "acct")}, NOW
             )
-            draining.drain(system.ctx)
+            draining.process_due(system.ctx)
             soft_bounces.apply(other, decided, NOW)
         assert len(entries(system)) == 1
         workers_suppressions.evaluate_soft_bounces(system.ctx, NOW + timedelta(minutes=6))

@@ -78,11 +78,11 @@ def env(system: System) -> Iterator[QuarantineEnv]:
 class TestAnUnknownKey:
     def test_is_fetched_and_what_it_signed_is_admitted_announced_and_processed(self, env: QuarantineEnv) -> None:
         receipt = env.park(delivered("ann"))
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.system.receipt_state(receipt) == ("pending", None)
         assert env.system.notifier.tasks
 
-        draining.drain(env.system.ctx)
+        draining.process_due(env.system.ctx)
 
         assert env.system.recipient_statuses() == {"ann@example.net": "delivered"}
         [(keys, version)] = env.system.rows("SELECT fetched_keys, version FROM sources")
@@ -92,9 +92,9 @@ class TestAnUnknownKey:
     def test_is_asked_for_once_however_many_requests_name_it(self, env: QuarantineEnv) -> None:
         for number in range(5):
             env.park(delivered(f"n{number}"))
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         env.park(delivered("later"))
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.asked == 1
         assert env.system.rows("SELECT count(*) FROM pending_receipts") == [(6,)]
 
@@ -105,13 +105,13 @@ class TestAnUnknownKey:
             dialect.rotate()
             body = json.dumps({"event": "DomainDNSError", "timestamp": 1767225600, "payload": {"domain": "x"}}).encode()
             receipt = system.quarantine(source, body, dialect.sign(body, datetime.now(UTC)), dialect.key_id)
-            verification.verify(system.ctx)
+            verification.verify_due(system.ctx)
         assert system.receipt_state(receipt) == ("pending", None)
 
     def test_that_the_provider_does_not_know_is_a_forgery(self, env: QuarantineEnv) -> None:
         signed = env.dialect.forge(delivered("ann"), datetime.now(UTC), Forgery.UNKNOWN_KEY)
         receipt = env.system.quarantine(env.source, signed.body, signed.headers, key_id="nobody")
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.system.receipt_state(receipt) == ("rejected", "unknown_key")
         assert env.system.notifier.tasks == []
 
@@ -121,7 +121,7 @@ class TestAnUnknownKey:
         forger._keys = {env.dialect.key_id: Ed25519Key.make(env.dialect.key_id, b"f" * 32)}  # noqa: SLF001
         forged = env.park(body, dialect=forger)
         genuine = env.park(delivered("bob"))
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.system.receipt_state(forged) == ("rejected", "bad_signature")
         assert env.system.receipt_state(genuine) == ("pending", None)
 
@@ -134,7 +134,7 @@ class TestAnUnknownKey:
             at=an_hour_ago,
             headers=json.dumps({name.lower(): value for name, value in old.items()}),
         )
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.system.receipt_state(receipt) == ("pending", None)
 
     def test_costs_the_provider_little_even_in_a_flood_of_invented_names(self, env: QuarantineEnv) -> None:
@@ -142,7 +142,7 @@ class TestAnUnknownKey:
             body = delivered(f"n{number}")
             forger = MailChannels(seed=1000 + number)
             env.park(body, dialect=forger)
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         assert env.asked == 20
         states = dict(env.system.rows("SELECT state, count(*) FROM parked_receipts GROUP BY state"))
         assert states == {"rejected": 20, "unverified": 10}
@@ -159,19 +159,19 @@ def test_while_the_key_server_is_down_requests_wait_and_are_admitted_when_it_is_
 
     delays = []
     for _ in range(3):
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         assert system.receipt_state(receipt)[0] == "unverified"
         [(delay, detail)] = system.rows(
             "SELECT extract(epoch FROM available_at - now())::float, detail FROM parked_receipts"
         )
         delays.append(delay)
         assert keys_url in detail
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         system.make_receipts_due()
     assert delays == pytest.approx([10, 20, 40], abs=3)
 
     with ProviderServer({"mc": dialect}, port=port):
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
     assert system.receipt_state(receipt) == ("pending", None)
 
 
@@ -182,7 +182,7 @@ def test_an_answer_that_holds_no_key_is_asked_for_again_rather_than_taken_for_a_
         dialect.rotate()
         body = delivered("ann")
         receipt = system.quarantine(source, body, dialect.sign(body, datetime.now(UTC)), dialect.key_id)
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
     assert system.receipt_state(receipt)[0] == "unverified"
 
 
@@ -191,8 +191,8 @@ class TestARepetition:
         body = delivered("ann")
         env.system.store_receipt(env.source, body)
         again = env.park(body)
-        verification.verify(env.system.ctx)
-        draining.drain(env.system.ctx)
+        verification.verify_due(env.system.ctx)
+        draining.process_due(env.system.ctx)
         assert env.system.receipt_state(again) == ("processed", None)
         assert env.system.rows("SELECT count(*) FROM events") == [(1,)]
         env.system.assert_nothing_doubled()
@@ -200,7 +200,7 @@ class TestARepetition:
     def test_by_the_straight_way_of_what_was_admitted_is_recognised(self, env: QuarantineEnv) -> None:
         body = delivered("ann")
         env.park(body)
-        verification.verify(env.system.ctx)
+        verification.verify_due(env.system.ctx)
         repetition = env.system.build_receipt(env.source, body, {})
         with env.system.ctx.engine.begin() as connection:
             assert receipts.record(connection, [repetition]) == set()
@@ -211,7 +211,7 @@ class TestARepetition:
         system.store_receipt(source, body)
         system.execute("UPDATE receipt_keys SET expires_at = now() - interval '1 hour'")
         again = system.quarantine(source, body, BASIC)
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         assert system.receipt_state(again) == ("pending", None)
 
 
@@ -230,12 +230,12 @@ class TestWhileASecretIsMended:
 
     def test_requests_wait_and_are_admitted_afterwards(self, system: System, source: Source) -> None:
         receipt = system.quarantine(source, soft_bounce("ann"), BASIC)
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         assert system.receipt_state(receipt)[0] == "unverified"
 
         self.mend(system, source)
-        verification.verify(system.ctx)
-        draining.drain(system.ctx)
+        verification.verify_due(system.ctx)
+        draining.process_due(system.ctx)
 
         assert system.receipt_state(receipt) == ("processed", None)
         assert system.recipient_statuses() == {"ann@example.net": "deferred"}
@@ -253,13 +253,13 @@ class TestWhileASecretIsMended:
         self.mend(system, source)
         with system.ctx.engine.begin() as connection:
             sources.update(connection, source.id, settings={})
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         assert system.receipt_state(forged) == ("rejected", "bad_credentials")
 
     def test_nothing_is_given_up_before_the_time_is_over(self, system: System, source: Source) -> None:
         receipt = system.quarantine(source, soft_bounce("ann"), BASIC)
         system.execute("UPDATE parked_receipts SET attempts = 500")
-        verification.verify(system.ctx)
+        verification.verify_due(system.ctx)
         assert system.receipt_state(receipt)[0] == "unverified"
 
 
@@ -270,7 +270,7 @@ def test_a_source_that_cannot_be_opened_holds_no_other_source_up(env: Quarantine
     system.execute("UPDATE sources SET credentials = 'sealed with a key that is lost' WHERE slug = 'cm'")
     genuine = env.park(delivered("bob"))
 
-    verification.verify(system.ctx)
+    verification.verify_due(system.ctx)
 
     assert system.receipt_state(genuine) == ("pending", None)
     assert system.receipt_state(waiting)[0] == "unverified"
@@ -283,14 +283,14 @@ def test_a_header_that_only_looks_sealed_by_us_is_taken_as_it_came(env: Quaranti
     body = delivered("ann")
     headers = {**env.dialect.sign(body, datetime.now(UTC)), "X-Note": value}
     receipt = env.system.quarantine(env.source, body, headers, key_id=env.dialect.key_id)
-    verification.verify(env.system.ctx)
+    verification.verify_due(env.system.ctx)
     assert env.system.receipt_state(receipt) == ("pending", None)
 
 
 def test_two_workers_verify_each_request_once(env: QuarantineEnv) -> None:
     receipt = env.park(delivered("ann"))
     first, second = env.system.ctx, env.system.add_worker()
-    verification.verify(first)
-    verification.verify(second)
+    verification.verify_due(first)
+    verification.verify_due(second)
     assert env.system.rows("SELECT receipt_id, attempts FROM pending_receipts") == [(receipt, 0)]
     assert env.asked == 1

@@ -1,8 +1,8 @@
-"""Jobs that count what there is to do, then do it: each a piece at a time, along an order that does not change."""
+"""Jobs with two passes: the first counts the work, the second does it, both in chunks along a fixed order."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -13,54 +13,53 @@ from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 TO_DELIVER: Final = "to_deliver"
-"""What the progress is counted by, in the report of such a job."""
+"""The name in the job's report that its progress is measured by."""
 
 Position = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """What was found in a piece, by name, and where the next one begins; None at the end."""
+class Chunk:
+    """What was found in a chunk, by name, and the position after which the next one begins; None at the end."""
 
     found: Mapping[str, int]
     next: Position | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """How far a job has got: in which pass, where its next piece begins, or that there is none."""
+class JobPosition:
+    """Where a job continues: in which pass, and after which position; or that it is over."""
 
     sending: bool = False
     after: Position | None = None
     over: bool = False
 
 
-Take = Callable[[Connection, Position | None, bool], Piece]
-"""Looks at the piece that follows a position, and with True does what is to be done about it."""
+ProcessChunk = Callable[[Connection, Position | None, bool], Chunk]
+"""Counts the chunk after a position; with True, also does its work."""
 
 
-def run(ctx: WorkerContext, job: Job, progress: Progress, take: Take, *, dry_run: bool) -> Mapping[str, Any]:
-    """Count, and then do it all unless it is a dry run. A piece is done and noted at once: never twice, never not."""
-    place, found, total = Place(**job.position), Counter({TO_DELIVER: 0, **job.report}), job.total
-    while not place.over:
+def run(
+    ctx: WorkerContext, job: Job, progress: Progress, process_chunk: ProcessChunk, *, dry_run: bool
+) -> Mapping[str, Any]:
+    """Count, then do the work unless it is a dry run. A chunk and its progress commit together: exactly once."""
+    position, found, total = JobPosition(**job.position), Counter({TO_DELIVER: 0, **job.report}), job.total
+    while not position.over:
         with ctx.engine.begin() as connection:
-            piece = take(connection, place.after, place.sending)
-            found.update(piece.found)
-            is_counted = piece.next is None and not place.sending
+            chunk = process_chunk(connection, position.after, position.sending)
+            found.update(chunk.found)
+            is_counted = chunk.next is None and not position.sending
             if is_counted:
                 total = found[TO_DELIVER]
-            place = _next(place, piece, dry_run=dry_run)
-            if is_counted and not place.over:
+            if chunk.next is not None:
+                position = replace(position, after=chunk.next)
+            else:
+                position = JobPosition(sending=not dry_run, over=position.sending or dry_run)
+            if is_counted and not position.over:
                 found = Counter(dict.fromkeys(found, 0))
-            done = found[TO_DELIVER] if place.sending else 0
-            progress.note(connection, done, total, asdict(place), dict(found))
-        if place.sending:
+            done = found[TO_DELIVER] if position.sending else 0
+            progress.note(connection, done, total, asdict(position), dict(found))
+        if position.sending:
             ctx.notifier.notify(DELIVER)
         progress.give_way()
     return dict(found)
-
-
-def _next(place: Place, piece: Piece, *, dry_run: bool) -> Place:
-    if piece.next is not None:
-        return Place(sending=place.sending, after=piece.next)
-    return Place(sending=not dry_run, over=place.sending or dry_run)

@@ -1,4 +1,4 @@
-"""How a job tells how far it has got, and hears whether to go on."""
+"""A job's progress: it records its position, and learns whether to continue."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Advance
 
 LEASE_SECONDS = 60.0
-"""How long a job may go on without a word before another worker takes it up."""
+"""A job that records nothing for so long is claimed by another worker."""
 
 
 class JobError(TidingsError):
-    """Why a job cannot be done, however often it is tried; the message is for whoever asked for it.
+    """A job that cannot succeed, however often it is retried. Its user sees the message.
 
-    `report` is what it says of itself besides; None leaves what it said last.
+    `report` is the job's final report; None leaves the last one.
     """
 
     def __init__(self, message: str, report: Mapping[str, Any] | None = None) -> None:
@@ -28,15 +28,15 @@ class JobError(TidingsError):
 
 
 class InterruptionError(Exception):
-    """A job must stop here. None of our errors, so that nobody who handles those stops it."""
+    """A job must stop here. No TidingsError, so that a job's own error handling does not swallow it."""
 
 
 class TurnOverError(InterruptionError):
-    """It is others' turn; the job goes on from its position later."""
+    """The job's turn is over; it continues from its position later."""
 
 
 class CancelledError(InterruptionError):
-    """Somebody asked for it to be cancelled."""
+    """The job was cancelled."""
 
 
 class LeaseLostError(InterruptionError):
@@ -45,9 +45,9 @@ class LeaseLostError(InterruptionError):
 
 @dataclass(kw_only=True)
 class Progress:
-    """What a job calls whenever it has done a piece of its work, every few seconds at least.
+    """Records a job's progress. The job calls it after each part of its work, at least every few seconds.
 
-    `until` is when its turn is over, by the monotonic clock. `watch` sees every advance.
+    `until` is when the job's turn ends, by the monotonic clock. `watch` is called with every advance.
     """
 
     engine: Engine
@@ -63,7 +63,7 @@ class Progress:
         position: Mapping[str, Any] | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        """Commit how far the job has got, and the position from which it goes on. Raises InterruptionError."""
+        """Commit the progress, and the position to continue from. Raises InterruptionError."""
         with self.engine.begin() as connection:
             self.note(connection, done, total, position, report)
         self.give_way()
@@ -76,7 +76,7 @@ class Progress:
         position: Mapping[str, Any] | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> None:
-        """The same as part of the job's own transaction. From here to its end no other worker can take the job.
+        """Record the progress in the job's own transaction. Until that ends, no other worker can claim the job.
 
         Raises LeaseLostError or CancelledError.
         """
@@ -89,6 +89,6 @@ class Progress:
         self.watch(advance)
 
     def give_way(self) -> None:
-        """Raise TurnOverError if it is others' turn; what is to be kept has been noted before."""
+        """Raise TurnOverError if the job's turn is over. Record the progress before."""
         if time.monotonic() > self.until:
             raise TurnOverError

@@ -18,7 +18,7 @@ from shared.subscriptions.model import SubscriptionState, matches
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
 from workers.jobs import count_then_run
-from workers.jobs.count_then_run import TO_DELIVER, Piece, Position
+from workers.jobs.count_then_run import TO_DELIVER, Chunk, Position
 from workers.jobs.progress import JobError, Progress
 
 BATCH: Final = 1000
@@ -42,7 +42,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     with ctx.engine.begin() as connection:
         log_cursor.wait_for_cursor(connection)  # for a fan-out that began with the subscription as it was before
 
-    def take(connection: Connection, after: Position | None, sending: bool) -> Piece:
+    def take(connection: Connection, after: Position | None, sending: bool) -> Chunk:
         subscription = subscriptions.find(connection, subscription_id, lock=sending)
         if subscription is None:
             raise JobError("The subscription was removed.")
@@ -76,7 +76,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
             store.replay(connection, again, datetime.now(UTC))
         found = _count(missing, list(existing.values()), len(again))
         found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
-        return Piece(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
+        return Chunk(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
 
     report = count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:

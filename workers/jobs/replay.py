@@ -13,7 +13,7 @@ from shared.deliveries.queries import DeliveryFilters
 from shared.jobs.store import Job
 from workers.context import WorkerContext
 from workers.jobs import count_then_run
-from workers.jobs.count_then_run import TO_DELIVER, Piece, Position
+from workers.jobs.count_then_run import TO_DELIVER, Chunk, Position
 from workers.jobs.progress import Progress
 
 BATCH: Final = 1000
@@ -31,11 +31,11 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         until=datetime.fromisoformat(job.parameters["until"]),
     )
 
-    def take(connection: Connection, after: Position | None, sending: bool) -> Piece:
+    def take(connection: Connection, after: Position | None, sending: bool) -> Chunk:
         position = None if after is None else tuple(after)
         page = queries.get_replayable(connection, filters, after=position, limit=BATCH)
         if sending:
             store.replay(connection, [found[-1] for found in page.items], datetime.now(UTC))
-        return Piece(found={TO_DELIVER: len(page.items)}, next=page.next and [str(key) for key in page.next])
+        return Chunk(found={TO_DELIVER: len(page.items)}, next=page.next and [str(key) for key in page.next])
 
     return count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])

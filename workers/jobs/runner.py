@@ -1,7 +1,7 @@
-"""Working on jobs: each a slice at a time, so that nothing else has to wait for long work.
+"""Run jobs, each for a turn of a few seconds, so that nothing else has to wait for a long one.
 
-A job goes on from its last position after its worker was killed. What fails is tried again after a while; what
-keeps failing, or keeps killing its worker, without getting on ends as `failed`, with the reason.
+A job continues from its last position, also after its worker was killed. A failed job is retried later; one that keeps
+failing, or keeps crashing its worker, without progress ends as `failed` with the reason.
 """
 
 import time
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from shared import backoff
 from shared.broker import ASK_PROVIDERS, JOBS
 from shared.deliveries import jobs as delivery_jobs
+from shared.errors import first_line
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
 from shared.suppression import jobs as suppression_jobs
@@ -33,10 +34,10 @@ from workers.jobs import (
 )
 from workers.jobs.progress import LEASE_SECONDS, CancelledError, JobError, LeaseLostError, Progress, TurnOverError
 
-SLICE_SECONDS = 4.0
+TURN_SECONDS = 4.0
 
 Run = Callable[[WorkerContext, Job, Progress], Mapping[str, Any]]
-"""Does a job from its position on, calls the progress as it gets on, and returns the report. Raises JobError."""
+"""Runs a job from its position, reports progress, and returns the job's report. Raises JobError."""
 
 KINDS: dict[str, Run] = {
     suppression_jobs.IMPORT: import_suppressions.run,
@@ -51,35 +52,35 @@ KINDS: dict[str, Run] = {
 log = structlog.get_logger()
 
 
-def work(ctx: WorkerContext, *, slice_seconds: float = SLICE_SECONDS, at_providers: bool = False) -> None:
-    """Work on what has waited longest, until it is other tasks' turn; then ring again for what is left.
+def run_due(ctx: WorkerContext, *, slice_seconds: float = TURN_SECONDS, at_providers: bool = False) -> None:
+    """Run due jobs, those that have waited longest first, until the time is up; then wake another task for the rest.
 
-    What asks providers, and waits for their answers, is apart from what does not.
+    Jobs that call providers' APIs run apart from the others, because they wait for answers.
     """
-    until = time.monotonic() + slice_seconds
+    deadline = time.monotonic() + slice_seconds
     kinds = [kind for kind in KINDS if (kind in provider_jobs.KINDS) is at_providers]
-    while time.monotonic() < until:
+    while time.monotonic() < deadline:
         token = uuid4()
         with ctx.engine.begin() as connection:
             job = jobs.claim(connection, kinds=kinds, token=token, lease_seconds=LEASE_SECONDS)
         if job is None:
             return
-        _go_on(ctx, job, token, until)
+        run_claimed(ctx, job, token, deadline)
     with ctx.engine.begin() as connection:
-        more = jobs.is_due(connection, kinds)
-    if more:
+        is_due = jobs.is_due(connection, kinds)
+    if is_due:
         ctx.notifier.notify(ASK_PROVIDERS if at_providers else JOBS)
 
 
-def work_on(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) -> bool:
-    """Work on this job until it is over or waits for another try; False if somebody else holds it."""
+def run_one(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) -> bool:
+    """Run this job until it ends or has to be retried. Return False if another worker holds it."""
     token = uuid4()
     with ctx.engine.begin() as connection:
         job = jobs.claim_one(connection, job_id, token=token, lease_seconds=LEASE_SECONDS)
     if job is None:
         return False
     try:
-        _go_on(ctx, job, token, float("inf"), watch)
+        run_claimed(ctx, job, token, float("inf"), watch)
     except KeyboardInterrupt:
         with ctx.engine.begin() as connection:
             jobs.release(connection, job_id, token)
@@ -87,14 +88,18 @@ def work_on(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) 
     return True
 
 
-def _go_on(
-    ctx: WorkerContext, job: Job, token: UUID, until: float, watch: Callable[[Advance], None] = lambda _advance: None
+def run_claimed(
+    ctx: WorkerContext, job: Job, token: UUID, deadline: float, watch: Callable[[Advance], None] = lambda _advance: None
 ) -> None:
-    if job.attempts > ctx.settings.max_attempts:
-        error = f"{job.attempts - 1} attempts ended without a word: each may have killed its worker"
+    """Run a claimed job until it ends or its turn is over."""
+    max_attempts = ctx.settings.max_attempts
+    if job.attempts > max_attempts:
+        error = (
+            f"Gave up after {job.attempts - 1} attempts that ended without an error; each may have crashed its worker."
+        )
         _finish(ctx, job, token, JobState.FAILED, error=error)
         return
-    progress = Progress(engine=ctx.engine, job_id=job.id, token=token, until=until, watch=watch)
+    progress = Progress(engine=ctx.engine, job_id=job.id, token=token, until=deadline, watch=watch)
     try:
         report = KINDS[job.kind](ctx, job, progress)
     except TurnOverError:
@@ -103,12 +108,22 @@ def _go_on(
     except CancelledError:
         _finish(ctx, job, token, JobState.CANCELLED)
     except LeaseLostError:
-        log.info("a job was taken over", job=str(job.id), kind=job.kind)
+        log.info("job taken over", job=str(job.id), kind=job.kind)
     except JobError as error:
         _finish(ctx, job, token, JobState.FAILED, report=error.report, error=str(error))
-    except Exception as error:  # whatever it was: another try, and in the end a reason that can be read
-        log.exception("a job failed for now", job=str(job.id), kind=job.kind)
-        _give_back(ctx, job, token, error)
+    except Exception as error:  # retried, whatever it was; in the end the job shows it as the reason
+        log.exception("job failed, may be retried", job=str(job.id), kind=job.kind)
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = f"{type(cause).__name__}: {first_line(error)}"
+        with ctx.engine.begin() as connection:
+            current = jobs.find(connection, job.id)  # progress since the claim resets the attempts
+        attempts = job.attempts if current is None else max(1, current.attempts)
+        if attempts >= max_attempts:
+            _finish(ctx, job, token, JobState.FAILED, error=reason)
+            return
+        with ctx.engine.begin() as connection:
+            delay = backoff.JOBS.delay_seconds(attempts)
+            jobs.release(connection, job.id, token, delay_seconds=delay, error=reason)
     else:
         _finish(ctx, job, token, JobState.DONE, report=report)
 
@@ -123,23 +138,6 @@ def _finish(
     error: str | None = None,
 ) -> None:
     with ctx.engine.begin() as connection:
-        held = jobs.finish(connection, job.id, token, state, report=report, error=error)
-    if held:
-        log.info("a job is over", job=str(job.id), kind=job.kind, state=state, error=error)
-
-
-def _give_back(ctx: WorkerContext, job: Job, token: UUID, error: Exception) -> None:
-    reason = _sentence(error)
-    with ctx.engine.begin() as connection:
-        now = jobs.find(connection, job.id)  # it may have got on since it was claimed
-    attempts = job.attempts if now is None else max(1, now.attempts)
-    if attempts >= ctx.settings.max_attempts:
-        _finish(ctx, job, token, JobState.FAILED, error=reason)
-        return
-    with ctx.engine.begin() as connection:
-        jobs.release(connection, job.id, token, delay_seconds=backoff.JOBS.delay_seconds(attempts), error=reason)
-
-
-def _sentence(error: Exception) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return f"{type(cause).__name__}: {cause}".partition("\n")[0]
+        is_held = jobs.finish(connection, job.id, token, state, report=report, error=error)
+    if is_held:
+        log.info("job ended", job=str(job.id), kind=job.kind, state=state, error=error)

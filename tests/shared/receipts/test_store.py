@@ -9,10 +9,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared import ids
+from shared.errors import VerificationError
 from shared.postgres import engine
+from shared.receipts import quarantine
 from shared.receipts import store as receipts
-from shared.receipts.store import Parking, Receipt
-from shared.vocabulary import ReceiptState
+from shared.receipts.store import Receipt
+from shared.vocabulary import RefusalReason
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -53,24 +55,23 @@ def count(connection: Connection) -> dict[str, int]:
     return {table: rows for table, rows in counted.items() if rows}
 
 
-def unverified(state: ReceiptState = ReceiptState.UNVERIFIED) -> Parking:
-    return Parking(state=state, reason="unknown_key", detail="", available_at=NOW, key_id="k")
-
-
 def park(connection: Connection, receipt: Receipt, *, rows: int = 10, size: int = 100) -> bool | None:
-    return receipts.park_new(connection, receipt, unverified(), rows=rows, size=size)
+    error = VerificationError(RefusalReason.UNKNOWN_KEY, "", key_id="k")
+    return quarantine.add(connection, receipt, error, max_rows=rows, max_bytes=size)
 
 
 def set_aside(connection: Connection, receipt: Receipt, state: str) -> None:
     receipts.record(connection, [receipt])
     token = uuid4()
     claim(connection, token)
-    receipts.bury(connection, receipt.id, token, reason="failed", detail="")
+    receipts.mark_dead(connection, receipt.id, token, reason="failed", detail="")
     connection.exec_driver_sql("UPDATE parked_receipts SET state = %(state)s", {"state": state})
 
 
-def claim(connection: Connection, token: UUID | None = None) -> list[UUID]:
-    claimed = receipts.claim(connection, limit=10, most_bytes=1000, token=token or uuid4(), lease_seconds=30)
+def claim(connection: Connection, token: UUID | None = None, *, reprocess: bool = False) -> list[UUID]:
+    claimed = receipts.claim(
+        connection, reprocess=reprocess, limit=10, max_bytes=1000, token=token or uuid4(), lease_seconds=30
+    )
     return [receipt.id for receipt in claimed]
 
 
@@ -102,15 +103,15 @@ class TestRecording:
         receipts.record(connection, [first])
         token = uuid4()
         claim(connection, token)
-        assert receipts.finish(connection, [first.id], token) == 1
+        receipts.finish(connection, [first.id], token)
         assert receipts.record(connection, [arrived("a")]) == set()
 
     def test_keeps_every_byte(self, connection: Connection) -> None:
         body = bytes(range(256)) * 3
         receipt = arrived(body=body)
         receipts.record(connection, [receipt])
-        assert receipts.find_body(connection, receipt.id) == (NOW, body)
-        assert receipts.find_body(connection, uuid4()) is None
+        assert receipts.get_body(connection, receipt.id) == (1, NOW, body)
+        assert receipts.get_body(connection, uuid4()) is None
 
     def test_of_a_key_twice_in_one_batch_is_refused_whole(self, connection: Connection) -> None:
         with pytest.raises(DBAPIError):
@@ -160,7 +161,7 @@ class TestQueueingAgain:
     def test_brings_back_what_was_set_aside(self, connection: Connection, state: str) -> None:
         receipt = arrived()
         set_aside(connection, receipt, state)
-        assert receipts.queue_again(connection, [receipt.id]) == 1
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
         assert count(connection) == {"receipts": 1, "receipt_keys": 1, "pending_receipts": 1}
 
     def test_brings_back_what_was_processed(self, connection: Connection) -> None:
@@ -169,24 +170,24 @@ class TestQueueingAgain:
         token = uuid4()
         claim(connection, token)
         receipts.finish(connection, [receipt.id], token)
-        assert receipts.queue_again(connection, [receipt.id]) == 1
-        assert claim(connection) == [receipt.id]
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
+        assert claim(connection, reprocess=True) == [receipt.id]
 
     def test_leaves_what_is_unverified_where_it_is(self, connection: Connection) -> None:
         receipt = arrived()
         park(connection, receipt)
-        assert receipts.queue_again(connection, [receipt.id]) == 0
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 0
         assert "pending_receipts" not in count(connection)
 
     def test_passes_over_what_there_is_not(self, connection: Connection) -> None:
-        assert receipts.queue_again(connection, [uuid4()]) == 0
+        assert receipts.queue_reprocessing(connection, [uuid4()]) == 0
 
     def test_twice_queues_once(self, connection: Connection) -> None:
         receipt = arrived()
         receipts.record(connection, [receipt])
-        assert receipts.queue_again(connection, [receipt.id]) == 1
-        assert receipts.queue_again(connection, [receipt.id]) == 1
-        assert claim(connection) == [receipt.id]
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
+        assert claim(connection, reprocess=True) == [receipt.id]
 
 
 class TestTheOldestDue:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.providers.api.base import Contents, FailedDelivery, Span, is_ours
 from shared.reconciliation import policy as reconciliation_policy
-from shared.reconciliation.policy import GiveUp, TryLater, most_alike
+from shared.reconciliation.policy import GiveUp, TryLater, most_similar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -103,7 +103,7 @@ def test_our_webhooks_are_distinguished_from_others(url: str | None, webhook_url
 class TestAfterAFailure:
     def test_the_pauses_grow_to_half_a_day_and_end_after_a_week(self) -> None:
         decisions = [
-            reconciliation_policy.after_failure(attempts) for attempts in range(1, reconciliation_policy.MOST_ATTEMPTS)
+            reconciliation_policy.after_failure(attempts) for attempts in range(1, reconciliation_policy.MAX_ATTEMPTS)
         ]
         pauses = [decision.delay for decision in decisions if isinstance(decision, TryLater)]
         assert len(pauses) == len(decisions)
@@ -111,13 +111,13 @@ class TestAfterAFailure:
         assert pauses[0] == timedelta(minutes=15)
         assert pauses[-1] == DAY / 2
         assert 7 * DAY < sum(pauses, timedelta()) < 14 * DAY
-        assert isinstance(reconciliation_policy.after_failure(reconciliation_policy.MOST_ATTEMPTS), GiveUp)
+        assert isinstance(reconciliation_policy.after_failure(reconciliation_policy.MAX_ATTEMPTS), GiveUp)
 
     @pytest.mark.parametrize(
         ("code", "taken"), [(200, True), (204, True), (199, False), (302, False), (503, False), (None, False)]
     )
     def test_only_2xx_was_taken(self, code: int | None, taken: bool) -> None:
-        assert reconciliation_policy.was_taken(code) is taken
+        assert reconciliation_policy.is_accepted(code) is taken
 
 
 class TestTheNextRun:
@@ -147,21 +147,21 @@ class TestTheNextRun:
 
 class TestWhichRequestItIs:
     def test_has_as_many_events(self) -> None:
-        assert most_alike(delivery(), [("a", contents(1, events=3)), ("b", contents(500))]) == "b"
+        assert most_similar(delivery(), [("a", contents(1, events=3)), ("b", contents(500))]) == "b"
 
     def test_has_no_event_that_is_later_than_the_delivery(self) -> None:
-        assert most_alike(delivery(), [("live", contents(-3600)), ("b", contents(500))]) == "b"
+        assert most_similar(delivery(), [("live", contents(-3600)), ("b", contents(500))]) == "b"
 
     def test_may_come_from_a_provider_whose_clocks_differ_a_little(self) -> None:
-        assert most_alike(delivery(), [("a", contents(-30))]) == "a"
+        assert most_similar(delivery(), [("a", contents(-30))]) == "a"
 
     def test_of_several_is_that_whose_last_event_is_the_closest(self) -> None:
-        assert most_alike(delivery(), [("a", contents(86_400)), ("b", contents(5)), ("c", contents(60))]) == "b"
+        assert most_similar(delivery(), [("a", contents(86_400)), ("b", contents(5)), ("c", contents(60))]) == "b"
 
     def test_is_one_without_times_only_if_there_is_no_other(self) -> None:
-        assert most_alike(delivery(), [("a", contents(None)), ("b", contents(500))]) == "b"
-        assert most_alike(delivery(), [("a", contents(None))]) == "a"
+        assert most_similar(delivery(), [("a", contents(None)), ("b", contents(500))]) == "b"
+        assert most_similar(delivery(), [("a", contents(None))]) == "a"
 
     def test_may_be_none(self) -> None:
-        assert most_alike(delivery(), []) is None
-        assert most_alike(delivery(), [("a", contents(1, events=1))]) is None
+        assert most_similar(delivery(), []) is None
+        assert most_similar(delivery(), [("a", contents(1, events=1))]) is None

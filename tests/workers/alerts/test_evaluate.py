@@ -33,6 +33,7 @@ from tests.support.provider_env import ProviderEnv, open_provider_env
 from tests.support.signed_requests import read_payloads
 from tests.support.system import System
 from workers import process_receipts as draining
+from workers import reprocess_receipts
 from workers.alerts import evaluate
 from workers.context import WorkerContext
 
@@ -68,7 +69,7 @@ class Post:
         brought = [
             self.system.store_receipt(self.source, self.dialect.body(told[n : n + 100])) for n in range(0, count, 100)
         ]
-        draining.drain(self.system.ctx)
+        draining.process_due(self.system.ctx)
         return brought
 
 
@@ -277,9 +278,9 @@ class TestWhatIsOldNews:
         system.execute("DELETE FROM alert_steps")
         system.execute("DELETE FROM minute_counts")
         with system.ctx.engine.begin() as connection:
-            assert receipts.queue_again(connection, brought) == len(brought)
+            assert receipts.queue_reprocessing(connection, brought) == len(brought)
         evaluate.evaluate(system.ctx, now + timedelta(hours=1))  # nor does it look as if they waited for so long
-        draining.drain(system.ctx)
+        reprocess_receipts.reprocess_due(system.ctx)
         evaluate.evaluate(system.ctx, now)
         assert not alert_steps(system)
 
@@ -293,7 +294,7 @@ class TestEvents:
         for number in range(2):
             event = {"kind": "rate_limit", "recipient": f"{number}@example.net", "message_id": str(number)}
             system.store_receipt(source, json.dumps({"events": [event]}).encode())
-            draining.drain(system.ctx)
+            draining.process_due(system.ctx)
             evaluate.evaluate(system.ctx, now)
             assert len(alert_steps(system)) == number
         later = now + timedelta(minutes=12)
@@ -306,7 +307,7 @@ class TestEvents:
         body = read_payloads("ark")["dns"]
         event = json.loads(body) | {"dns_checked_at": now.timestamp()}
         system.store_receipt(source, json.dumps(event).encode())
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         evaluate.evaluate(system.ctx, now)
         assert alert_steps(system) == [("domain-dns-error", "shop.example", "fired", "warning")]
         assert system.rows("SELECT source_id FROM alerts") == [(source.id,)]
@@ -401,7 +402,7 @@ def test_an_announced_message_without_events_fires_until_the_first(
         kind=EventType.QUEUED, at=now, message=replace(message, request_id="r2"), recipients=("b@c.example",)
     )
     system.store_receipt(post.source, post.dialect.body([happening]))
-    draining.drain(system.ctx)
+    draining.process_due(system.ctx)
     evaluate.evaluate(system.ctx, now + timedelta(seconds=10))
     evaluate.evaluate(system.ctx, now + timedelta(seconds=10, minutes=5))
     assert [step[2] for step in alert_steps(system)] == ["fired", "resolved"]
@@ -511,7 +512,7 @@ class TestTheQueue:
         assert alert_steps(system) == [("late", "", "fired", "warning")]
         [(numbers,)] = system.rows("SELECT numbers FROM alerts")
         assert (numbers["source"], numbers["receipt"]) == ("main", str(receipt))
-        draining.drain(system.ctx)
+        draining.process_due(system.ctx)
         evaluate.evaluate(system.ctx, now + timedelta(seconds=80))
         evaluate.evaluate(system.ctx, now + timedelta(seconds=80, minutes=5))
         assert [step[2] for step in alert_steps(system)] == ["fired", "resolved"]
@@ -551,7 +552,7 @@ class TestTheQueue:
 def test_dead_receipts_fire(system: System, post: Post, rules: Any, now: datetime) -> None:
     rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
     receipt = system.store_receipt(post.source, b"no JSON")
-    draining.drain(system.ctx)
+    draining.process_due(system.ctx)
     evaluate.evaluate(system.ctx, now)
     assert alert_steps(system) == [("dead", "main", "fired", "warning")]
     assert system.rows("SELECT numbers FROM alerts") == [({"receipts": 1, "last_receipt": str(receipt)},)]
@@ -562,10 +563,10 @@ def test_receipts_that_are_dead_again_when_they_are_processed_again_do_not_fire(
 ) -> None:
     rules("alerts:\n  - {name: dead, kind: dead_receipts}\n")
     receipt = system.store_receipt(post.source, b"no JSON")
-    draining.drain(system.ctx)
+    draining.process_due(system.ctx)
     with system.ctx.engine.begin() as connection:
-        assert receipts.queue_again(connection, [receipt]) == 1
-    draining.drain(system.ctx)
+        assert receipts.queue_reprocessing(connection, [receipt]) == 1
+    reprocess_receipts.reprocess_due(system.ctx)
     assert system.receipt_state(receipt)[0] == "dead"
     evaluate.evaluate(system.ctx, now)
     assert not alert_steps(system)
@@ -659,7 +660,7 @@ class TestReconciliation:
         assert alert_steps(env.system) == [("given-up", "mc", "fired", "warning")]
         [(summary, numbers)] = env.system.rows("SELECT summary, numbers FROM alerts")
         assert numbers["deliveries"] == failed
-        assert "the provider has it no more" in summary
+        assert "The provider no longer has it" in summary
         for minutes in (62, 67):
             evaluate.evaluate(env.system.ctx, now + timedelta(minutes=minutes))
         assert [step[2] for step in alert_steps(env.system)] == ["fired", "resolved"]
@@ -674,8 +675,8 @@ class TestReconciliation:
         )
         with system.ctx.engine.begin() as connection:
             failed_deliveries.add(connection, post.source.id, [failure])
-            failed_deliveries.recovered(connection, post.source.id, "4711", receipt)
-        draining.drain(system.ctx)
+            failed_deliveries.mark_recovered(connection, post.source.id, "4711", receipt)
+        draining.process_due(system.ctx)
         with system.ctx.engine.begin() as connection:
             failed_deliveries.settle(connection)
         evaluate.evaluate(system.ctx, now)

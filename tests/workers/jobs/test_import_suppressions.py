@@ -49,7 +49,7 @@ def found(system: System, job_id: UUID) -> Job:
 
 def done(system: System, text: str | bytes, **wishes: Any) -> Job:
     job_id = ask(system, text, **wishes)
-    working.work(system.ctx)
+    working.run_due(system.ctx)
     return found(system, job_id)
 
 
@@ -168,7 +168,7 @@ class TestAFile:
             job_id = suppression_jobs.create_row_import(
                 connection, rows, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
             )
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.DONE, found(system, job_id).error
         assert addresses(system) == ["@x.org", "a@x.net"]
 
@@ -245,7 +245,7 @@ class TestALongFile:
         job_id = ask(system, long_file(60))
         turns = 0
         while not found(system, job_id).state.is_over:
-            working.work(system.ctx, slice_seconds=0.0001)
+            working.run_due(system.ctx, slice_seconds=0.0001)
             turns += 1
             if not found(system, job_id).state.is_over:
                 assert listed(system) == []
@@ -269,7 +269,7 @@ class TestALongFile:
         monkeypatch.setattr(Progress, "note", note)
         while not found(system, job_id).state.is_over:
             system.execute("UPDATE jobs SET available_at = now() - interval '1 s', attempts = 0")
-            working.work(system.ctx)
+            working.run_due(system.ctx)
             assert len(addresses(system)) in (0, 30)
         assert found(system, job_id).state is JobState.DONE
         assert len(addresses(system)) == 30
@@ -279,11 +279,11 @@ class TestALongFile:
     def test_that_is_cancelled_leaves_nothing(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
-        working.work(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, slice_seconds=0.0001)
         assert system.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
         with system.ctx.engine.begin() as connection:
             jobs.cancel(connection, job_id)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert listed(system) == []
         for table in ("staged_suppressions", "job_files"):
             assert system.rows(f"SELECT count(*) FROM {table}") == [(0,)]
@@ -298,13 +298,13 @@ class TestALongFile:
         with monkeypatch.context() as patch:
             patch.setattr(working, "_finish", die)
             with pytest.raises(CancelledError):
-                working.work(system.ctx)
+                working.run_due(system.ctx)
         with system.ctx.engine.begin() as connection:
             lifted = [system.ctx.hasher.hash_address("a@x.net")]
             now = datetime.now(UTC)
             suppressions.lift(connection, keys=lifted, tenant=None, reason=None, actor="p", note=None, now=now)
         system.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.DONE
         assert found(system, job_id).report["added"] == 1
         assert listed(system) == []
@@ -316,7 +316,7 @@ def exported(system: System, **wanted: Any) -> str:
             connection, SuppressionFilters(**wanted), asked_by="ann", now=datetime.now(UTC)
         )
     while not found(system, job_id).state.is_over:
-        working.work(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, slice_seconds=0.0001)
     job = found(system, job_id)
     assert job.state is JobState.DONE, job.error
     return file_of(system, job)

@@ -35,7 +35,7 @@ def account(env: ProviderEnv) -> MailChannelsAccount:
 def work_on(env: ProviderEnv) -> bool:
     """One slice; whether there is more to do."""
     env.system.notifier.tasks.clear()
-    working.work(env.system.ctx, at_providers=True)
+    working.run_due(env.system.ctx, at_providers=True)
     return ASK_PROVIDERS in env.system.notifier.tasks
 
 
@@ -85,7 +85,7 @@ class TestReconciling:
         assert "`api_key`" in (job.error or "")
 
     def test_takes_turns_with_other_work(self, env: ProviderEnv, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(provider_jobs, "_SLICE_SECONDS", 0.3)
+        monkeypatch.setattr(provider_jobs, "RUN_SECONDS", 0.3)
         play = env.make_play("mc")
         failed = env.send_during_outage("mc", play)
         job = done(env, reconciliation.JOB)
@@ -104,7 +104,7 @@ class TestReconciling:
     def test_tries_each_once_also_if_it_takes_several_turns(
         self, env: ProviderEnv, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(provider_jobs, "_SLICE_SECONDS", 0.3)
+        monkeypatch.setattr(provider_jobs, "RUN_SECONDS", 0.3)
         failed = env.send_during_outage("mc", env.make_play("mc"))
         mailchannels = env.server.account("mc", MailChannelsAccount)
         mailchannels.faults.add(faults.failing(409), calls=2, to="/resend")

@@ -420,7 +420,7 @@ def test_followers_and_recoverers_at_once_make_every_delivery_once(system: Syste
             system.fan_out(max_changes=7)
 
     def work() -> None:
-        working.work(system.add_worker(), slice_seconds=60)
+        working.run_due(system.add_worker(), slice_seconds=60)
 
     with running(follow):
         with running(write, write):

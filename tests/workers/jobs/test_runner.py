@@ -77,7 +77,7 @@ class TestAJob:
     def test_is_worked_on_to_its_end(self, system: System) -> None:
         job_id = ask(system, total=3)
         assert found(system, job_id).state is JobState.QUEUED
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         job = found(system, job_id)
         assert (job.state, job.done, job.total, job.report) == (JobState.DONE, 3, 3, {"counted": 3})
         assert job.started_at is not None
@@ -87,16 +87,16 @@ class TestAJob:
     def test_gives_others_their_turn_and_goes_on_where_it_was(self, system: System) -> None:
         job_id = ask(system, total=3)
         for number in (1, 2):
-            working.work(system.ctx, slice_seconds=0.0001)
+            working.run_due(system.ctx, slice_seconds=0.0001)
             assert (found(system, job_id).state, found(system, job_id).done) == (JobState.RUNNING, number)
         assert system.notifier.tasks == [JOBS, JOBS]
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.DONE
         assert counted(system) == [0, 1, 2]
 
     def test_that_waited_longest_comes_first(self, system: System) -> None:
         first, second = ask(system, total=3), ask(system, total=1)
-        working.work(system.ctx, slice_seconds=0.0001)  # the first one's turn is over
+        working.run_due(system.ctx, slice_seconds=0.0001)  # the first one's turn is over
         job, _ = claim(system)
         assert job is not None
         assert job.id == second
@@ -104,23 +104,23 @@ class TestAJob:
 
     def test_of_a_kind_that_is_not_known_here_is_left_to_who_knows_it(self, system: System) -> None:
         job_id = ask(system, kind="unheard of")
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.QUEUED
 
     def test_that_refuses_fails_at_once_with_its_reason_and_report(self, system: System) -> None:
         job_id = ask(system, total=3, refuses_at=1)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         job = found(system, job_id)
         assert (job.state, job.error, job.report) == (JobState.FAILED, "1 is none", {"counted": 1})
 
     def test_that_fails_without_getting_on_is_tried_again_and_ends_failed_with_the_reason(self, system: System) -> None:
         job_id = ask(system, total=3, fails_at=1)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.RUNNING
         assert claim(system)[0] is None, "it has to wait before the next try"
         for _ in range(5):
             come_due(system)
-            working.work(system.ctx)
+            working.run_due(system.ctx)
         job = found(system, job_id)
         assert (job.state, job.error) == (JobState.FAILED, "ValueError: 1 cannot be counted")
         assert counted(system) == [0]
@@ -131,7 +131,7 @@ class TestAJob:
             for name in (job_files.INPUT, job_files.OUTPUT):
                 job_files.write(connection, job_id, name, 0, b"x")
         assert not {"sealed"} & found(system, job_id).shown_parameters.keys()
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert system.rows("SELECT name FROM job_files") == [("output",)]
         assert found(system, job_id).parameters == {"total": 1}
 
@@ -139,20 +139,20 @@ class TestAJob:
 class TestAWorker:
     def test_that_was_killed_is_followed_by_another_when_its_lease_has_run_out(self, system: System) -> None:
         job_id = ask(system, total=3)
-        working.work(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, slice_seconds=0.0001)
         claim(system)  # and never says a word again
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert found(system, job_id).done == 1
         come_due(system)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert counted(system) == [0, 1, 2]
 
     def test_that_was_overtaken_writes_nothing(self, system: System) -> None:
         job_id = ask(system, total=2)
         job, token = claim(system, lease_seconds=0)
         assert job is not None
-        working.work(system.ctx)
-        working._go_on(system.ctx, job, token, float("inf"))  # noqa: SLF001
+        working.run_due(system.ctx)
+        working.run_claimed(system.ctx, job, token, float("inf"))
         with system.ctx.engine.begin() as connection:
             assert not jobs.release(connection, job_id, token)
             assert not jobs.finish(connection, job_id, token, JobState.FAILED)
@@ -163,7 +163,7 @@ class TestAWorker:
         for _ in range(20):
             ask(system, total=3)
         contexts = [system.add_worker() for _ in range(4)]
-        threads = [threading.Thread(target=working.work, args=(ctx,)) for ctx in contexts]
+        threads = [threading.Thread(target=working.run_due, args=(ctx,)) for ctx in contexts]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -176,11 +176,11 @@ class TestAWorker:
         for _ in range(5):
             assert claim(system)[0] is not None
             come_due(system)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         job = found(system, job_id)
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert "may have killed" in job.error
+        assert "may have crashed" in job.error
         assert counted(system) == []
 
     def test_that_is_writing_a_result_keeps_the_job_although_its_lease_runs_out(self, system: System) -> None:
@@ -201,7 +201,7 @@ class TestCancelling:
         with system.ctx.engine.begin() as connection:
             job_files.write(connection, job_id, job_files.INPUT, 0, b"x")
             assert jobs.cancel(connection, job_id).state is JobState.CANCELLED  # type: ignore[union-attr]
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         assert counted(system) == []
         assert system.rows("SELECT * FROM job_files") == []
 
@@ -211,13 +211,13 @@ class TestCancelling:
         assert job is not None
         with system.ctx.engine.begin() as connection:
             assert jobs.cancel(connection, job_id).state is JobState.RUNNING  # type: ignore[union-attr]
-        working._go_on(system.ctx, job, token, float("inf"))  # noqa: SLF001
+        working.run_claimed(system.ctx, job, token, float("inf"))
         assert found(system, job_id).state is JobState.CANCELLED
         assert counted(system) == [], "what is written together with the progress is not written"
 
     def test_what_is_over_changes_nothing(self, system: System) -> None:
         job_id = ask(system, total=1)
-        working.work(system.ctx)
+        working.run_due(system.ctx)
         with system.ctx.engine.begin() as connection:
             assert jobs.cancel(connection, job_id).state is JobState.DONE  # type: ignore[union-attr]
             assert jobs.cancel(connection, uuid4()) is None
@@ -264,7 +264,7 @@ def test_jobs_that_are_over_and_their_files_go_when_retention_has_passed(system:
     with system.ctx.engine.begin() as connection:
         for job_id in (old, waiting, young):
             job_files.write(connection, job_id, job_files.OUTPUT, 0, b"x")
-    working.work(system.ctx)
+    working.run_due(system.ctx)
     system.execute("UPDATE jobs SET finished_at = now() - interval '40 days' WHERE id = %(id)s", id=old)
     system.execute("UPDATE jobs SET state = 'queued', finished_at = NULL WHERE id = %(id)s", id=waiting)
     now = datetime.now(UTC)
