@@ -9,9 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis as redis_client
@@ -19,8 +17,6 @@ import redis as redis_client
 from cli import embedded
 from cli.supervisor.watchdog import Watchdog
 from tests.support.databases import DatabasePool, DatabaseServer
-
-__all__ = ["DatabaseServer", "new_database"]  # for tests/receiver
 
 
 @pytest.fixture(scope="session")
@@ -85,19 +81,6 @@ def database_url(databases: DatabasePool) -> Iterator[str]:
 def empty_database(databases: DatabasePool) -> Iterator[str]:
     """The URL of a database without tables."""
     with databases.unmigrated_database() as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def template(databases: DatabasePool) -> Any:
-    """The pool, under the name that tests/receiver and tests/api/test_bodies.py know."""
-    return databases
-
-
-@contextmanager
-def new_database(_server: DatabaseServer, pool: Any) -> Iterator[str]:
-    """Lend a database; for callers that know neither `databases` nor `database_url`."""
-    with pool.database() as url:
         yield url
 
 

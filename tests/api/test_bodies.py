@@ -14,10 +14,9 @@ from api.streaming.wsgi import BODY_LIMITS
 from shared.auth.keys import Scope, create_key
 from shared.http.request_body import BodyFailure, BodyLimits, RequestBodyBudget, RequestBodyError
 from tests.support.api_server import Served, served
-from tests.support.databases import DatabaseServer
+from tests.support.databases import DatabasePool
 from tests.support.servers import PATIENCE_SECONDS
-from tests.support.system import ADMIN_KEY
-from tests.support.transitional import House, in_database
+from tests.support.system import ADMIN_KEY, BEGIN, System, open_system
 
 IMPORT = "/v1/suppressions/import"
 LARGE = 2 << 20
@@ -25,13 +24,13 @@ THREADS = 32
 
 
 @pytest.fixture(scope="module")
-def kept(postgres: DatabaseServer, template: str) -> Iterator[House]:
-    with in_database(postgres, template) as house:
-        yield house
+def kept(databases: DatabasePool) -> Iterator[System]:
+    with databases.database() as url, open_system(url, begin=BEGIN) as system:
+        yield system
 
 
 @pytest.fixture(scope="module")
-def api(kept: House) -> Iterator[Served]:
+def api(kept: System) -> Iterator[Served]:
     with served(kept.engine.url.render_as_string(hide_password=False)) as made:
         yield made
 
@@ -43,7 +42,7 @@ def clients() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(autouse=True)
-def _emptied(kept: House) -> Iterator[None]:
+def _emptied(kept: System) -> Iterator[None]:
     yield
     kept.execute("DELETE FROM job_files; DELETE FROM jobs")
 
@@ -92,7 +91,7 @@ def test_a_whole_upload_is_one_however_large(api: Served, headers: dict[str, str
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
-def test_an_upload_need_not_say_how_long_it_is(kept: House, api: Served, clients: ExitStack, size: int) -> None:
+def test_an_upload_need_not_say_how_long_it_is(kept: System, api: Served, clients: ExitStack, size: int) -> None:
     client = clients.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE_SECONDS))
     head = f"POST {IMPORT} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {ADMIN_KEY}\r\nContent-Type: text/csv\r\n"
     client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
@@ -116,7 +115,7 @@ def test_who_asks_before_sending_is_told_to_go_on(api: Served, clients: ExitStac
     assert refused.recv(1000).startswith(b"HTTP/1.1 401")
 
 
-def test_slow_bodies_hold_no_thread_and_no_connection(kept: House, api: Served, clients: ExitStack) -> None:
+def test_slow_bodies_hold_no_thread_and_no_connection(kept: System, api: Served, clients: ExitStack) -> None:
     with kept.engine.begin() as connection:
         secret = create_key(connection, "reader", Scope.READ, "tenant-a").secret
     for _ in range(THREADS + 1):
@@ -165,7 +164,7 @@ def test_what_nobody_would_take_is_refused_unread(api: Served, clients: ExitStac
 
 
 def test_while_all_threads_are_busy_the_process_says_that_it_is_alive(
-    kept: House, api: Served, clients: ExitStack
+    kept: System, api: Served, clients: ExitStack
 ) -> None:
     with kept.engine.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")

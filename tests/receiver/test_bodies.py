@@ -21,8 +21,8 @@ from shared.http.greenlets import GreenletPool
 from shared.http.request_body import BodyFailure, BodyLimits, RequestBody, RequestBodyBudget, RequestBodyError
 from shared.postgres import engine
 from shared.sources import store as sources
-from tests.conftest import DatabaseServer, new_database
 from tests.receiver.test_app import BASIC, BODY, CLOUDMAILIN
+from tests.support.databases import DatabasePool
 from tests.support.servers import PATIENCE_SECONDS, Server, serving
 
 LIMIT = 1 << 20
@@ -171,10 +171,10 @@ def test_a_body_that_ends_early_is_incomplete() -> None:
 
 
 @pytest.fixture(scope="module")
-def served(postgres: DatabaseServer, template: str) -> Iterator[Server]:
+def served(databases: DatabasePool) -> Iterator[Server]:
     """A receiver as the Procfile starts it."""
     key = new_key()
-    with new_database(postgres, template) as url:
+    with databases.database() as url:
         database = engine.create(url, application="test")
         with database.begin() as connection:
             sealed = Vault([key]).seal(CLOUDMAILIN)

@@ -13,8 +13,8 @@ from cli.supervisor.ready_file import Address
 from shared.encryption import Vault, new_key
 from shared.postgres import engine
 from shared.sources import store as sources
-from tests.conftest import DatabaseServer, new_database
 from tests.receiver.test_app import BASIC, BODY, CLOUDMAILIN
+from tests.support.databases import DatabasePool
 from tests.support.servers import PATIENCE_SECONDS, Server
 
 COMMANDS = {
@@ -52,9 +52,9 @@ def running(command: str, database_url: str, secret_key: str) -> Iterator[Server
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
-def server(request: pytest.FixtureRequest, postgres: DatabaseServer, template: str) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, databases: DatabasePool) -> Iterator[Server]:
     secret_key = new_key()
-    with new_database(postgres, template) as url:
+    with databases.database() as url:
         database = engine.create(url, application="test")
         with database.begin() as connection:
             credentials = Vault([secret_key]).seal(CLOUDMAILIN)

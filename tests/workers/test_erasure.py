@@ -42,11 +42,9 @@ from shared.suppression.csv_files import Defaults
 from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, SuppressionOrigin, SuppressionReason
-from tests.support import http_sink as sinks
-from tests.support import transitional as downstreams
-from tests.support import transitional as workshops
+from tests.support import http_sink, rows
 from tests.support.rows import build_receipt
-from tests.support.transitional import Workshop
+from tests.support.system import System, open_system
 from workers import process_receipts as draining
 from workers import reprocess_receipts, verification
 from workers import suppressions as workers_suppressions
@@ -69,8 +67,8 @@ _HIS = re.compile(r"(?<![\w.])zaphod@betelgeuse\.example(?!\.?\w)")
 
 
 @pytest.fixture
-def source(workshop: Workshop) -> Source:
-    return workshop.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
+def source(system: System) -> Source:
+    return system.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
 
 
 def item(kind: str, *recipients: str, second: int = 0, request_id: str = "r1", **more: Any) -> dict[str, Any]:
@@ -85,53 +83,53 @@ def item(kind: str, *recipients: str, second: int = 0, request_id: str = "r1", *
     }
 
 
-def drain(workshop: Workshop) -> None:
-    workshop.come_due()
-    draining.process_due(workshop.ctx)
-    while reprocess_receipts.reprocess_due(workshop.ctx).receipts:
+def drain(system: System) -> None:
+    system.make_receipts_due()
+    draining.process_due(system.ctx)
+    while reprocess_receipts.reprocess_due(system.ctx).receipts:
         pass
 
 
-def told(workshop: Workshop, source: Source, *items: Mapping[str, Any]) -> UUID:
+def told(system: System, source: Source, *items: Mapping[str, Any]) -> UUID:
     """A batch, processed."""
-    receipt = workshop.receive(source, json.dumps(items).encode())
-    drain(workshop)
+    receipt = system.store_receipt(source, json.dumps(items).encode())
+    drain(system)
     return receipt
 
 
-def ask(workshop: Workshop, address: str = ZAPHOD) -> UUID:
-    with workshop.ctx.engine.begin() as connection:
+def ask(system: System, address: str = ZAPHOD) -> UUID:
+    with system.ctx.engine.begin() as connection:
         return suppression_jobs.create_erasure(
-            connection, address, workshop.ctx.hasher, workshop.ctx.vault, asked_by="ann", now=datetime.now(UTC)
+            connection, address, system.ctx.hasher, system.ctx.vault, asked_by="ann", now=datetime.now(UTC)
         )
 
 
-def found(workshop: Workshop, job_id: UUID) -> Job:
-    with workshop.ctx.engine.begin() as connection:
+def found(system: System, job_id: UUID) -> Job:
+    with system.ctx.engine.begin() as connection:
         job = jobs.find(connection, job_id)
     assert job is not None
     return job
 
 
-def erase(workshop: Workshop, address: str = ZAPHOD, *, slice_seconds: float = 60) -> Job:
-    job_id = ask(workshop, address)
-    while not found(workshop, job_id).state.is_over:
-        working.run_due(workshop.ctx, slice_seconds=slice_seconds)
-        assert found(workshop, job_id).error is None
-    job = found(workshop, job_id)
+def erase(system: System, address: str = ZAPHOD, *, slice_seconds: float = 60) -> Job:
+    job_id = ask(system, address)
+    while not found(system, job_id).state.is_over:
+        working.run_due(system.ctx, slice_seconds=slice_seconds)
+        assert found(system, job_id).error is None
+    job = found(system, job_id)
     assert job.state is JobState.DONE, job.error
     return job
 
 
-def pseudonym(workshop: Workshop, address: str = ZAPHOD) -> str:
-    return f"{workshop.ctx.hasher.hash_address(address)}@erased.invalid"
+def pseudonym(system: System, address: str = ZAPHOD) -> str:
+    return f"{system.ctx.hasher.hash_address(address)}@erased.invalid"
 
 
-def columns(workshop: Workshop) -> list[tuple[str, str]]:
+def columns(system: System) -> list[tuple[str, str]]:
     """Every column of every table that can hold a text."""
     return [
         (table, column)
-        for table, column in workshop.rows(
+        for table, column in system.rows(
             "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables"
             " USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
             " AND data_type IN ('text', 'json', 'jsonb', 'bytea', 'character varying', 'ARRAY') ORDER BY 1, 2"
@@ -148,27 +146,27 @@ def plain(value: Any) -> str:
     return text.lower()
 
 
-def opened(workshop: Workshop, value: Any) -> Any:
+def opened(system: System, value: Any) -> Any:
     """What is sealed in a value; the value itself where nothing is."""
     try:
-        return b64decode(workshop.ctx.vault.open(value)["body"]) if isinstance(value, bytes) else value
+        return b64decode(system.ctx.vault.open(value)["body"]) if isinstance(value, bytes) else value
     except (SecretsError, KeyError):
         return value
 
 
-def places(workshop: Workshop, his: re.Pattern[str] = _HIS) -> set[str]:
+def places(system: System, his: re.Pattern[str] = _HIS) -> set[str]:
     """Where the address stands."""
     return {
         f"{table}.{column}"
-        for table, column in columns(workshop)
-        for (value,) in workshop.rows(f"SELECT {column} FROM {table}")
-        if value is not None and his.search(plain(opened(workshop, value)))
+        for table, column in columns(system)
+        for (value,) in system.rows(f"SELECT {column} FROM {table}")
+        if value is not None and his.search(plain(opened(system, value)))
     }
 
 
-def suppressed(workshop: Workshop, *addresses: str) -> list[str]:
-    with workshop.ctx.engine.begin() as connection:
-        keys = {workshop.ctx.hasher.hash_address(address): address for address in addresses}
+def suppressed(system: System, *addresses: str) -> list[str]:
+    with system.ctx.engine.begin() as connection:
+        keys = {system.ctx.hasher.hash_address(address): address for address in addresses}
         return sorted(keys[key] for key in suppressions.check(connection, list(keys), datetime.now(UTC)))
 
 
@@ -179,19 +177,19 @@ ESCAPED = (
 ) % int(NOW.timestamp())
 
 
-def answer(workshop: Workshop, connection: Connection, body: bytes) -> None:
+def answer(system: System, connection: Connection, body: bytes) -> None:
     """Keep an answer to a request as the API does."""
     key, now = uuid4(), datetime.now(UTC)
     assert idempotent_answers.begin(connection, key, b"hash", now) is None
-    sealed = workshop.ctx.vault.seal({"body": body})
+    sealed = system.ctx.vault.seal({"body": body})
     idempotent_answers.finish(connection, key, now, 201, [("Location", "/v1/keys/1")], sealed)
 
 
 @pytest.fixture
-def crowded(workshop: Workshop, source: Source) -> Workshop:
+def crowded(system: System, source: Source) -> System:
     """A Tidings in which the address stands wherever it can."""
     told(
-        workshop,
+        system,
         source,
         item(
             "hard-bounced",
@@ -202,17 +200,17 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
         ),
         item("delivered", OTHERS[0], request_id="r2", reason="not about <Zaphod@betelgeuse.example>"),
     )
-    told(workshop, source, item("soft-bounced", ZAPHOD, *OTHERS, request_id="r3", status="4.2.2"))
-    workshop.receive(source, ESCAPED)
-    workshop.receive(source, b"no JSON, from zaphod@betelgeuse.example, nor from arthur@earth.example")
-    drain(workshop)
-    workshop.park(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
-    told(workshop, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
-    workshop.receive(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
-    with workshop.ctx.engine.begin() as connection:
+    told(system, source, item("soft-bounced", ZAPHOD, *OTHERS, request_id="r3", status="4.2.2"))
+    system.store_receipt(source, ESCAPED)
+    system.store_receipt(source, b"no JSON, from zaphod@betelgeuse.example, nor from arthur@earth.example")
+    drain(system)
+    system.quarantine(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
+    told(system, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
+    system.store_receipt(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
+    with system.ctx.engine.begin() as connection:
         send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
-        announcements.announce(connection, workshop.ctx.vault, send, NOW)
-        keys = workshop.ctx.hasher
+        announcements.announce(connection, system.ctx.vault, send, NOW)
+        keys = system.ctx.hasher
         for address in (ZAPHOD, OTHERS[0]):
             entry = NewEntry(
                 key=keys.hash_address(address),
@@ -246,18 +244,18 @@ def crowded(workshop: Workshop, source: Source) -> Workshop:
             )
         suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
         for name in (ZAPHOD, OTHERS[0]):
-            answer(workshop, connection, f'{{"address": "{name}"}}'.encode())
-    while workshop.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
-        working.run_due(workshop.ctx)
-    with workshop.ctx.engine.begin() as connection:
+            answer(system, connection, f'{{"address": "{name}"}}'.encode())
+    while system.rows("SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"):
+        working.run_due(system.ctx)
+    with system.ctx.engine.begin() as connection:
         suppression_jobs.create_csv_import(
             connection, b"email\nzaphod@betelgeuse.example\n", Defaults(), skip_bad_lines=False, asked_by="ann",
             now=datetime.now(UTC),
         )  # fmt: skip
-    return workshop
+    return system
 
 
-def test_the_address_stands_nowhere_any_more(crowded: Workshop) -> None:
+def test_the_address_stands_nowhere_any_more(crowded: System) -> None:
     before = places(crowded)
     assert {
         "receipts.body", "events.recipient", "events.reason", "events.data", "events.provider_object",
@@ -273,7 +271,7 @@ def test_the_address_stands_nowhere_any_more(crowded: Workshop) -> None:
     assert len(crowded.rows("SELECT key FROM idempotent_answers")) == 1, "that of somebody else is kept"
 
 
-def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded: Workshop) -> None:
+def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded: System) -> None:
     assert suppressed(crowded, ZAPHOD) == [ZAPHOD]
     erase(crowded)
     assert suppressed(crowded, ZAPHOD, "ZAPHOD@betelgeuse.example") != []
@@ -294,7 +292,7 @@ OF_OTHERS = (
 )
 
 
-def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_the_address(crowded: Workshop) -> None:
+def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_the_address(crowded: System) -> None:
     drain(crowded)
 
     def of_others() -> list[list[Any]]:
@@ -313,7 +311,7 @@ def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_t
     ]
 
 
-def test_a_receipt_whose_body_was_deleted_says_so(crowded: Workshop, source: Source) -> None:
+def test_a_receipt_whose_body_was_deleted_says_so(crowded: System, source: Source) -> None:
     other = told(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
     erase(crowded)
     with crowded.ctx.engine.begin() as connection:
@@ -334,7 +332,7 @@ STATES = (
 )
 
 
-def test_a_receipt_without_its_body_cannot_be_processed_again(crowded: Workshop) -> None:
+def test_a_receipt_without_its_body_cannot_be_processed_again(crowded: System) -> None:
     erase(crowded)
     before = [crowded.rows(query) for query in STATES]
     erased = [row[0] for row in crowded.rows("SELECT receipt_id FROM erased_receipts")]
@@ -344,77 +342,75 @@ def test_a_receipt_without_its_body_cannot_be_processed_again(crowded: Workshop)
             reprocess.preview(connection, erased[0], crowded.ctx.vault)
     drain(crowded)
     assert [crowded.rows(query) for query in STATES] == before
-    crowded.nothing_is_doubled()
+    crowded.assert_nothing_doubled()
 
 
 def test_processing_others_of_the_same_messages_again_changes_and_announces_nothing(
-    workshop: Workshop, source: Source
+    system: System, source: Source
 ) -> None:
-    told(workshop, source, item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1"))
-    told(workshop, source, item("soft-bounced", ZAPHOD, OTHERS[0], request_id="r2", status="4.2.2"))
-    others = [told(workshop, source, item("open", OTHERS[0], request_id=name, second=9)) for name in ("r1", "r2")]
-    erase(workshop)
-    before = [workshop.rows(query) for query in STATES]
-    with workshop.ctx.engine.begin() as connection:
+    told(system, source, item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1"))
+    told(system, source, item("soft-bounced", ZAPHOD, OTHERS[0], request_id="r2", status="4.2.2"))
+    others = [told(system, source, item("open", OTHERS[0], request_id=name, second=9)) for name in ("r1", "r2")]
+    erase(system)
+    before = [system.rows(query) for query in STATES]
+    with system.ctx.engine.begin() as connection:
         assert receipts.queue_reprocessing(connection, others) == 2
-    drain(workshop)
-    assert [workshop.rows(query) for query in STATES] == before
-    workshop.nothing_is_doubled()
+    drain(system)
+    assert [system.rows(query) for query in STATES] == before
+    system.assert_nothing_doubled()
 
 
-def test_what_the_provider_sends_again_is_a_repetition_still(workshop: Workshop, source: Source) -> None:
+def test_what_the_provider_sends_again_is_a_repetition_still(system: System, source: Source) -> None:
     happened = item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1")
-    told(workshop, source, happened)
-    erase(workshop)
-    events = workshop.rows("SELECT count(*) FROM events")
-    again = told(workshop, source, happened, item("delivered", OTHERS[1], request_id="r8"))
-    assert workshop.rows("SELECT count(*) FROM events WHERE receipt_id = %(id)s", id=again) == [(1,)]
-    assert workshop.rows("SELECT count(*) FROM events") == [(events[0][0] + 1,)]
+    told(system, source, happened)
+    erase(system)
+    events = system.rows("SELECT count(*) FROM events")
+    again = told(system, source, happened, item("delivered", OTHERS[1], request_id="r8"))
+    assert system.rows("SELECT count(*) FROM events WHERE receipt_id = %(id)s", id=again) == [(1,)]
+    assert system.rows("SELECT count(*) FROM events") == [(events[0][0] + 1,)]
 
 
-def test_the_same_request_is_a_repetition_still_although_its_body_is_gone(workshop: Workshop, source: Source) -> None:
+def test_the_same_request_is_a_repetition_still_although_its_body_is_gone(system: System, source: Source) -> None:
     body = json.dumps([item("hard-bounced", ZAPHOD, status="5.1.1")]).encode()
-    workshop.receive(source, body)
-    drain(workshop)
-    erase(workshop)
-    with workshop.ctx.engine.begin() as connection:
+    system.store_receipt(source, body)
+    drain(system)
+    erase(system)
+    with system.ctx.engine.begin() as connection:
         assert receipts.record(connection, [build_receipt(source, body, {})]) == set()
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(
-    workshop: Workshop, source: Source, *, late: bool
-) -> None:
-    workshop.receive(source, json.dumps([item("delivered", ZAPHOD, OTHERS[0])]).encode())
+def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(system: System, source: Source, *, late: bool) -> None:
+    system.store_receipt(source, json.dumps([item("delivered", ZAPHOD, OTHERS[0])]).encode())
     token = uuid4()
-    with workshop.ctx.engine.begin() as connection:
+    with system.ctx.engine.begin() as connection:
         claimed = receipts.claim(connection, limit=10, max_bytes=1 << 20, token=token, lease_seconds=60)
     if late:  # and nobody else has taken it up yet
-        workshop.run("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
-    erase(workshop)
+        system.execute("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
+    erase(system)
     done = Processed()
-    draining.process_batch(workshop.ctx, claimed, token, done)
+    draining.process_batch(system.ctx, claimed, token, done)
     assert done.receipts == 0
-    drain(workshop)
-    assert workshop.statuses() == {pseudonym(workshop): "delivered", OTHERS[0]: "delivered"}
-    assert places(workshop) == set()
+    drain(system)
+    assert system.recipient_statuses() == {pseudonym(system): "delivered", OTHERS[0]: "delivered"}
+    assert places(system) == set()
     assert claimed[0].attempts == 1
 
 
-def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading.Event], None]) -> None:
+def erase_while(system: System, others: Callable[[threading.Event, threading.Event], None]) -> None:
     """Erase while others have the address in their hands; they say when they do, and are told when to go on."""
     reached, go = threading.Event(), threading.Event()
     jobs_of_erasures = "SELECT state FROM jobs WHERE kind = 'erase'"
     other = threading.Thread(target=others, args=(reached, go))
     other.start()
     assert reached.wait(20)
-    erasure = threading.Thread(target=erase, args=(workshop,))
+    erasure = threading.Thread(target=erase, args=(system,))
     erasure.start()
     erasure.join(1)  # it either waits for them by now, or has made sure that they write nothing
     go.set()
     other.join()
     erasure.join()
-    assert workshop.rows(jobs_of_erasures) == [("done",)]
+    assert system.rows(jobs_of_erasures) == [("done",)]
 
 
 @pytest.mark.parametrize(
@@ -423,9 +419,9 @@ def erase_while(workshop: Workshop, others: Callable[[threading.Event, threading
     ids=["has read", "keeps what it has read", "writes"],
 )
 def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+    system: System, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
-    with workshop.ctx.engine.begin() as connection:
+    with system.ctx.engine.begin() as connection:
         content = f"email,note\n{ZAPHOD},x\narthur@earth.example,as {ZAPHOD} said\n".encode()
         suppression_jobs.create_csv_import(
             connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
@@ -442,18 +438,16 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
             return result
 
         monkeypatch.setattr(module, name, slow)
-        working.run_due(workshop.another_rim())
+        working.run_due(system.add_worker())
 
-    erase_while(workshop, import_it)
-    working.run_due(workshop.ctx)
-    assert workshop.rows("SELECT state FROM jobs") == [("done",), ("done",)]
-    assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
-    assert places(workshop) == set()
+    erase_while(system, import_it)
+    working.run_due(system.ctx)
+    assert system.rows("SELECT state FROM jobs") == [("done",), ("done",)]
+    assert suppressed(system, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
+    assert places(system) == set()
 
 
-def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
-    crowded: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_export_that_has_it_in_its_hands_does_not_keep_it(crowded: System, monkeypatch: pytest.MonkeyPatch) -> None:
     with crowded.ctx.engine.begin() as connection:
         suppression_jobs.create_export(connection, SuppressionFilters(), asked_by="ann", now=datetime.now(UTC))
 
@@ -467,16 +461,16 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(
             original(*values)
 
         monkeypatch.setattr(job_files, "write", slow)
-        working.run_due(crowded.another_rim())
+        working.run_due(crowded.add_worker())
 
     erase_while(crowded, export)
     working.run_due(crowded.ctx)
     assert places(crowded) == set()
 
 
-def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(workshop: Workshop) -> None:
+def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(system: System) -> None:
     entry = NewEntry(
-        key=workshop.ctx.hasher.hash_address(ZAPHOD),
+        key=system.ctx.hasher.hash_address(ZAPHOD),
         address=ZAPHOD,
         domain=None,
         reason=SuppressionReason.MANUAL,
@@ -486,14 +480,14 @@ def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for
     )
 
     def add(reached: threading.Event, go: threading.Event) -> None:
-        with workshop.another_rim().engine.begin() as connection:
+        with system.add_worker().engine.begin() as connection:
             suppressions.add(connection, [entry], NOW)
             reached.set()
             assert go.wait(20)
 
-    erase_while(workshop, add)
-    assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
-    assert places(workshop) == set()
+    erase_while(system, add)
+    assert suppressed(system, ZAPHOD) == [ZAPHOD]
+    assert places(system) == set()
 
 
 def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,34 +495,33 @@ def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pyte
     monkeypatch.setattr(service, "CACHED_SECONDS", 0.0)
     monkeypatch.setattr(erasing, "WAIT_SECONDS", 0.05)
     with (
-        sinks.http_sink() as sink,
-        workshops.opened(database_url, egress_allow=loopback) as workshop,
-        downstreams.opened(workshop) as downstream,
+        http_sink.http_sink() as sink,
+        open_system(database_url, egress_allow=loopback) as system,
     ):
-        downstream.subscribe(sink.url, timeout_s=20)
-        downstream.change(recipient=ZAPHOD, status="bounced")
+        system.insert_subscription(sink.url, timeout_s=20)
+        system.log_change(recipient=ZAPHOD, status="bounced")
 
         def deliver(reached: threading.Event, go: threading.Event) -> None:
             def echo(handler: BaseHTTPRequestHandler, _closing: threading.Event) -> None:
                 reached.set()
                 assert go.wait(20)
-                sinks.answer(200, ZAPHOD.encode())(handler, _closing)
+                http_sink.answer(200, ZAPHOD.encode())(handler, _closing)
 
             sink.then(echo)
-            downstream.deliver()
+            system.deliver()
 
-        erase_while(workshop, deliver)
-        assert downstream.statuses() == [("delivered", 1)]
-        [(_, _, _, asked, answered)] = downstream.attempts()
+        erase_while(system, deliver)
+        assert system.delivery_statuses() == [("delivered", 1)]
+        [(_, _, _, asked, answered)] = system.delivery_attempts()
         assert (asked, answered) == ({}, {})
-        assert places(workshop) == set()
+        assert places(system) == set()
 
 
-def test_an_erasure_waits_for_what_deliverers_remember(workshop: Workshop) -> None:
+def test_an_erasure_waits_for_what_deliverers_remember(system: System) -> None:
     assert service.CACHED_SECONDS > bodies.TTL_SECONDS
-    with workshop.ctx.engine.begin() as connection:
+    with system.ctx.engine.begin() as connection:
         assert store.cached_payloads_expire_at(connection, 60) is None
-        downstreams.subscribe(connection, workshop.ctx.vault, "http://127.0.0.1:1/")
+        rows.insert_subscription(connection, system.ctx.vault, "http://127.0.0.1:1/")
         moment = store.cached_payloads_expire_at(connection, 60)
         assert moment is not None
         assert store.has_calls_from_before(connection, moment.isoformat())
@@ -537,21 +530,21 @@ def test_an_erasure_waits_for_what_deliverers_remember(workshop: Workshop) -> No
 
 @pytest.mark.parametrize("kind", ["hard-bounced", "soft-bounced"])
 def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
-    workshop: Workshop, source: Source, kind: str
+    system: System, source: Source, kind: str
 ) -> None:
     for number in range(5):
         event = item(kind, ZAPHOD, request_id=f"r{number}", status="5.1.1" if kind == "hard-bounced" else "4.2.2")
-        workshop.receive(source, json.dumps([event]).encode())
-    erase(workshop)
-    drain(workshop)
-    workers_suppressions.evaluate_soft_bounces(workshop.ctx)
-    assert suppressed(workshop, ZAPHOD) == [ZAPHOD]
-    assert workshop.rows("SELECT address FROM suppressions") == [(None,)]
-    [(recipient, shown)] = workshop.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")
+        system.store_receipt(source, json.dumps([event]).encode())
+    erase(system)
+    drain(system)
+    workers_suppressions.evaluate_soft_bounces(system.ctx)
+    assert suppressed(system, ZAPHOD) == [ZAPHOD]
+    assert system.rows("SELECT address FROM suppressions") == [(None,)]
+    [(recipient, shown)] = system.rows("SELECT recipient, data FROM state_changes WHERE type = 'suppression.added'")
     assert (recipient, shown["address"], shown["domain"]) == (None, None, None)
-    assert workshop.rows("SELECT count(*) FROM soft_bounce_checks") == [(0,)]
+    assert system.rows("SELECT count(*) FROM soft_bounce_checks") == [(0,)]
     client = cast("ProviderApi", NothingThere())
-    found = provider_sync.compare(workshop.ctx.engine, source, client, workshop.ctx.hasher, NOW, lambda _: None)
+    found = provider_sync.compare(system.ctx.engine, source, client, system.ctx.hasher, NOW, lambda _: None)
     assert (found.to_push, found.kept_here) == ([], 1)
 
 
@@ -565,16 +558,16 @@ class NothingThere:
 
 
 @pytest.mark.parametrize("odd", ['"zaphod b."@betelgeuse.example', "zaphod@[192.0.2.1]"])
-def test_an_odd_address_is_erased_like_any_other(workshop: Workshop, source: Source, odd: str) -> None:
-    told(workshop, source, item("hard-bounced", odd, OTHERS[0], status="5.1.1", reason=f"no such user {odd}!"))
-    workshop.receive(source, f"no JSON, from {odd}, nor from {OTHERS[0]}".encode())
-    drain(workshop)
+def test_an_odd_address_is_erased_like_any_other(system: System, source: Source, odd: str) -> None:
+    told(system, source, item("hard-bounced", odd, OTHERS[0], status="5.1.1", reason=f"no such user {odd}!"))
+    system.store_receipt(source, f"no JSON, from {odd}, nor from {OTHERS[0]}".encode())
+    drain(system)
     his = re.compile(r'"?zaphod( b\."@b|@\[)')
-    assert places(workshop, his) >= {"receipts.body", "events.reason", "suppressions.address", "state_changes.data"}
-    erase(workshop, odd)
-    assert places(workshop, his) == set()
-    assert suppressed(workshop, odd, OTHERS[0]) == sorted([odd, OTHERS[0]])
-    assert set(workshop.statuses()) == {pseudonym(workshop, odd), OTHERS[0]}
+    assert places(system, his) >= {"receipts.body", "events.reason", "suppressions.address", "state_changes.data"}
+    erase(system, odd)
+    assert places(system, his) == set()
+    assert suppressed(system, odd, OTHERS[0]) == sorted([odd, OTHERS[0]])
+    assert set(system.recipient_statuses()) == {pseudonym(system, odd), OTHERS[0]}
 
 
 SWEPT = (*store.TABLES, *store.DELIVERY_TABLES)
@@ -598,14 +591,14 @@ def restored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restored", "hurried")
-def test_it_takes_turns_with_other_work(crowded: Workshop) -> None:
+def test_it_takes_turns_with_other_work(crowded: System) -> None:
     erase(crowded, slice_seconds=0.0001)
     assert places(crowded) == set()
-    assert len(crowded.bell.rings) > 20
+    assert len(crowded.notifier.tasks) > 20
 
 
 @pytest.mark.usefixtures("restored", "hurried")
-def test_a_worker_that_dies_is_followed_by_another(crowded: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_followed_by_another(crowded: System, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id, calls, original = ask(crowded), iter(range(10_000)), Progress.note
 
     def note(progress: Progress, *values: Any) -> None:
@@ -615,14 +608,14 @@ def test_a_worker_that_dies_is_followed_by_another(crowded: Workshop, monkeypatc
 
     monkeypatch.setattr(Progress, "note", note)
     while not found(crowded, job_id).state.is_over:
-        crowded.run("UPDATE jobs SET available_at = now() - interval '1 s' WHERE id = %(id)s", id=job_id)
+        crowded.execute("UPDATE jobs SET available_at = now() - interval '1 s' WHERE id = %(id)s", id=job_id)
         working.run_due(crowded.ctx)
     assert found(crowded, job_id).state is JobState.DONE, found(crowded, job_id).error
     assert places(crowded) == set()
-    crowded.nothing_is_doubled()
+    crowded.assert_nothing_doubled()
 
 
-def test_a_second_erasure_finds_nothing_to_do(crowded: Workshop) -> None:
+def test_a_second_erasure_finds_nothing_to_do(crowded: System) -> None:
     erase(crowded)
     state = crowded.rows("SELECT count(*) FROM suppression_history")
     report = erase(crowded).report
@@ -630,71 +623,65 @@ def test_a_second_erasure_finds_nothing_to_do(crowded: Workshop) -> None:
     assert crowded.rows("SELECT count(*) FROM suppression_history") == state
 
 
-def test_what_came_after_is_erased_by_another_and_joins_what_was_there(workshop: Workshop, source: Source) -> None:
-    told(workshop, source, item("delivered", ZAPHOD))
-    erase(workshop)
-    told(workshop, source, item("open", ZAPHOD, second=60))
-    assert set(workshop.statuses()) == {ZAPHOD, pseudonym(workshop)}
-    erase(workshop)
-    assert places(workshop) == set()
-    assert workshop.rows("SELECT recipient, status, opens FROM recipient_states") == [
-        (pseudonym(workshop), "delivered", 1)
-    ]
+def test_what_came_after_is_erased_by_another_and_joins_what_was_there(system: System, source: Source) -> None:
+    told(system, source, item("delivered", ZAPHOD))
+    erase(system)
+    told(system, source, item("open", ZAPHOD, second=60))
+    assert set(system.recipient_statuses()) == {ZAPHOD, pseudonym(system)}
+    erase(system)
+    assert places(system) == set()
+    assert system.rows("SELECT recipient, status, opens FROM recipient_states") == [(pseudonym(system), "delivered", 1)]
 
 
-def test_a_soft_bounce_after_it_counts_with_those_before_when_both_are_erased(
-    workshop: Workshop, source: Source
-) -> None:
+def test_a_soft_bounce_after_it_counts_with_those_before_when_both_are_erased(system: System, source: Source) -> None:
     for number in range(4):
-        told(workshop, source, item("soft-bounced", ZAPHOD, request_id=f"r{number}", status="4.2.2"))
-    erase(workshop)
-    assert workshop.rows("SELECT DISTINCT recipient, count(*) FROM soft_bounces GROUP BY 1") == [
-        (pseudonym(workshop), 4)
-    ]
+        told(system, source, item("soft-bounced", ZAPHOD, request_id=f"r{number}", status="4.2.2"))
+    erase(system)
+    assert system.rows("SELECT DISTINCT recipient, count(*) FROM soft_bounces GROUP BY 1") == [(pseudonym(system), 4)]
 
 
-def test_an_address_written_as_nobody_would_is_erased_too(workshop: Workshop, source: Source) -> None:
-    told(workshop, source, item("delivered", "zaphod (the second) @betelgeuse.example", OTHERS[0]))
-    assert set(workshop.statuses()) == {ZAPHOD, OTHERS[0]}
-    erase(workshop)
-    assert set(workshop.statuses()) == {pseudonym(workshop), OTHERS[0]}
-    assert workshop.rows("SELECT body FROM receipts") == [(None,)]
-    assert workshop.rows("SELECT count(*) FROM events WHERE provider_object::text ILIKE '%%zaphod%%'") == [(0,)]
+def test_an_address_written_as_nobody_would_is_erased_too(system: System, source: Source) -> None:
+    told(system, source, item("delivered", "zaphod (the second) @betelgeuse.example", OTHERS[0]))
+    assert set(system.recipient_statuses()) == {ZAPHOD, OTHERS[0]}
+    erase(system)
+    assert set(system.recipient_statuses()) == {pseudonym(system), OTHERS[0]}
+    assert system.rows("SELECT body FROM receipts") == [(None,)]
+    assert system.rows("SELECT count(*) FROM events WHERE provider_object::text ILIKE '%%zaphod%%'") == [(0,)]
 
 
-def test_an_international_address_is_erased_in_both_of_its_forms(workshop: Workshop, source: Source) -> None:
-    told(workshop, source, item("delivered", "zaphod@Bücher.example", OTHERS[0]))
-    told(workshop, source, item("open", "Zaphod@xn--bcher-kva.example", OTHERS[0]))
-    erase(workshop, "zaphod@bücher.example")
-    assert places(workshop, re.compile(r"zaphod@(b.?.?cher|xn--bcher-kva)\.example")) == set()
+def test_an_international_address_is_erased_in_both_of_its_forms(system: System, source: Source) -> None:
+    told(system, source, item("delivered", "zaphod@Bücher.example", OTHERS[0]))
+    told(system, source, item("open", "Zaphod@xn--bcher-kva.example", OTHERS[0]))
+    erase(system, "zaphod@bücher.example")
+    assert places(system, re.compile(r"zaphod@(b.?.?cher|xn--bcher-kva)\.example")) == set()
 
 
-def test_the_job_keeps_the_address_sealed_and_only_until_it_is_over(workshop: Workshop) -> None:
-    job_id = ask(workshop)
-    assert places(workshop) == set()
-    working.run_due(workshop.ctx)
-    assert found(workshop, job_id).parameters == {"key": workshop.ctx.hasher.hash_address(ZAPHOD)}
+def test_the_job_keeps_the_address_sealed_and_only_until_it_is_over(system: System) -> None:
+    job_id = ask(system)
+    assert places(system) == set()
+    working.run_due(system.ctx)
+    assert found(system, job_id).parameters == {"key": system.ctx.hasher.hash_address(ZAPHOD)}
 
 
-def test_an_import_that_was_asked_for_before_is_waited_for(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_was_asked_for_before_is_waited_for(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "WAIT_SECONDS", 0.01)
     content = b"email\nzaphod@betelgeuse.example\narthur@earth.example\n"
-    with workshop.ctx.engine.begin() as connection:
+    with system.ctx.engine.begin() as connection:
         suppression_jobs.create_csv_import(
             connection, content, Defaults(), skip_bad_lines=False, asked_by="ann", now=datetime.now(UTC)
         )
-    workshop.run("UPDATE jobs SET available_at = now() + interval '1 h'")
-    erasure = ask(workshop)
-    working.run_due(workshop.ctx, slice_seconds=0.2)
-    assert not found(workshop, erasure).state.is_over
-    workshop.run("UPDATE jobs SET available_at = now() - interval '1 s'")
-    working.run_due(workshop.ctx)
-    assert workshop.rows("SELECT DISTINCT state FROM jobs") == [("done",)]
-    assert suppressed(workshop, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
-    assert places(workshop) == set()
+    system.execute("UPDATE jobs SET available_at = now() + interval '1 h'")
+    erasure = ask(system)
+    working.run_due(system.ctx, slice_seconds=0.2)
+    assert not found(system, erasure).state.is_over
+    system.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
+    working.run_due(system.ctx)
+    assert system.rows("SELECT DISTINCT state FROM jobs") == [("done",)]
+    assert suppressed(system, ZAPHOD, OTHERS[3]) == [OTHERS[3], ZAPHOD]
+    assert places(system) == set()
 
 
-def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pseudonym(crowded: Workshop) -> None:
+def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pseudonym(crowded: System) -> None:
     erase(crowded)
     assert crowded.rows("SELECT count(*) FROM job_files") == [(0,)]
     with crowded.ctx.engine.begin() as connection:
@@ -710,27 +697,27 @@ def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pse
 
 
 def test_what_is_said_of_others_before_it_is_processed_is_not_lost_with_the_body(
-    workshop: Workshop, source: Source
+    system: System, source: Source
 ) -> None:
-    first = told(workshop, source, item("delivered", ZAPHOD, OTHERS[0]))
+    first = told(system, source, item("delivered", ZAPHOD, OTHERS[0]))
     fresh = item("hard-bounced", ZAPHOD, OTHERS[1], request_id="r2", status="5.1.1", second=1)
-    workshop.receive(source, json.dumps([fresh]).encode())
-    with workshop.ctx.engine.begin() as connection:
+    system.store_receipt(source, json.dumps([fresh]).encode())
+    with system.ctx.engine.begin() as connection:
         assert receipts.queue_reprocessing(connection, [first]) == 1
-    changes = len(workshop.changes())
-    erase(workshop)
-    assert workshop.rows("SELECT recipient, status FROM recipient_states ORDER BY 2, 1") == sorted(
-        [(pseudonym(workshop), "bounced"), (OTHERS[1], "bounced")]
-    ) + sorted([(pseudonym(workshop), "delivered"), (OTHERS[0], "delivered")])
-    assert suppressed(workshop, ZAPHOD, OTHERS[1]) == sorted([ZAPHOD, OTHERS[1]])
-    assert workshop.changes()[changes:] == ["message.bounced", "message.bounced", *["suppression.added"] * 2]
-    assert workshop.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
-    assert places(workshop) == set()
-    workshop.nothing_is_doubled()
+    changes = len(system.change_types())
+    erase(system)
+    assert system.rows("SELECT recipient, status FROM recipient_states ORDER BY 2, 1") == sorted(
+        [(pseudonym(system), "bounced"), (OTHERS[1], "bounced")]
+    ) + sorted([(pseudonym(system), "delivered"), (OTHERS[0], "delivered")])
+    assert suppressed(system, ZAPHOD, OTHERS[1]) == sorted([ZAPHOD, OTHERS[1]])
+    assert system.change_types()[changes:] == ["message.bounced", "message.bounced", *["suppression.added"] * 2]
+    assert system.rows("SELECT count(*) FROM pending_receipts") == [(0,)]
+    assert places(system) == set()
+    system.assert_nothing_doubled()
 
 
 def test_what_cannot_be_processed_before_its_body_is_deleted_is_dead(
-    workshop: Workshop, source: Source, monkeypatch: pytest.MonkeyPatch
+    system: System, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parse = source.provider.parse
 
@@ -741,36 +728,36 @@ def test_what_cannot_be_processed_before_its_body_is_deleted_is_dead(
         ]
 
     monkeypatch.setattr(source.provider, "parse", faulty)
-    unreadable = workshop.receive(source, b"no JSON, from zaphod@betelgeuse.example")
-    unstorable = workshop.receive(source, json.dumps([item("open", ZAPHOD, request_id="unstorable")]).encode())
-    good = workshop.receive(source, json.dumps([item("delivered", ZAPHOD)]).encode())
-    erase(workshop)
-    assert workshop.standing(unreadable) == workshop.standing(unstorable) == ("dead", "erased")
-    assert workshop.standing(good) == ("processed", None)
-    assert places(workshop) == set()
+    unreadable = system.store_receipt(source, b"no JSON, from zaphod@betelgeuse.example")
+    unstorable = system.store_receipt(source, json.dumps([item("open", ZAPHOD, request_id="unstorable")]).encode())
+    good = system.store_receipt(source, json.dumps([item("delivered", ZAPHOD)]).encode())
+    erase(system)
+    assert system.receipt_state(unreadable) == system.receipt_state(unstorable) == ("dead", "erased")
+    assert system.receipt_state(good) == ("processed", None)
+    assert places(system) == set()
 
 
-def test_a_request_that_waits_for_its_verification_is_dead(workshop: Workshop, source: Source) -> None:
-    parked = workshop.park(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
-    erase(workshop)
-    assert workshop.standing(parked) == ("dead", "erased")
-    workshop.come_due()
-    verification.verify_due(workshop.ctx)
-    assert workshop.standing(parked) == ("dead", "erased")
+def test_a_request_that_waits_for_its_verification_is_dead(system: System, source: Source) -> None:
+    parked = system.quarantine(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
+    erase(system)
+    assert system.receipt_state(parked) == ("dead", "erased")
+    system.make_receipts_due()
+    verification.verify_due(system.ctx)
+    assert system.receipt_state(parked) == ("dead", "erased")
 
 
-def test_another_person_of_the_same_request_can_be_erased_after_it_is_gone(workshop: Workshop, source: Source) -> None:
+def test_another_person_of_the_same_request_can_be_erased_after_it_is_gone(system: System, source: Source) -> None:
     told(
-        workshop,
+        system,
         source,
         item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1", reason=f"neither {ZAPHOD} nor arthur@earth.example"),
     )
-    erase(workshop)
+    erase(system)
     for other in (OTHERS[0], OTHERS[3]):
-        erase(workshop, other)
-        assert places(workshop, re.compile(re.escape(other))) == set()
-    assert set(workshop.statuses()) == {pseudonym(workshop), pseudonym(workshop, OTHERS[0])}
-    assert suppressed(workshop, ZAPHOD, OTHERS[0]) == sorted([ZAPHOD, OTHERS[0]])
+        erase(system, other)
+        assert places(system, re.compile(re.escape(other))) == set()
+    assert set(system.recipient_statuses()) == {pseudonym(system), pseudonym(system, OTHERS[0])}
+    assert suppressed(system, ZAPHOD, OTHERS[0]) == sorted([ZAPHOD, OTHERS[0]])
 
 
 CANNOT_HOLD_IT: Mapping[str, str] = {
@@ -816,11 +803,11 @@ HANDLED = {
 }  # fmt: skip
 
 
-def test_no_column_is_forgotten(workshop: Workshop) -> None:
+def test_no_column_is_forgotten(system: System) -> None:
     known = HANDLED | WORDS
     forgotten = [
         f"{table}.{column}"
-        for table, column in columns(workshop)
+        for table, column in columns(system)
         if f"{table}.{column}" not in known and f"{table}.*" not in CANNOT_HOLD_IT
     ]
     assert forgotten == [], "erase addresses from these, or say here why they hold none"
