@@ -1,14 +1,15 @@
 """Wakes workers after commits, in a thread of its own, so that no request waits for the broker."""
 
 import threading
+import time
 
 from receiver import metrics
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 
 _INTERVAL_SECONDS = 0.01
 _BUSY_INTERVAL_SECONDS = 0.05
-_BUSY_RECEIPTS = 5
-"""This many receipts in one interval, 500 a second, keep workers busy: they need few wake-ups."""
+_BUSY_RECEIPTS_PER_SECOND = 1000
+"""So many receipts of one process keep workers busy: they need few wake-ups."""
 
 _MIN_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 5.0
@@ -41,14 +42,16 @@ class Notifier:
         self._tasks.close()
 
     def _run(self) -> None:
-        pause = _MIN_PAUSE_SECONDS
+        pause, sent_at = _MIN_PAUSE_SECONDS, 0.0
         while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
             receipts, self._receipts = self._receipts, 0
+            now = time.monotonic()
+            is_busy = receipts > _BUSY_RECEIPTS_PER_SECOND * max(now - sent_at, _INTERVAL_SECONDS)
+            sent_at = now
             if self._send():
                 pause = _MIN_PAUSE_SECONDS
-                is_busy = receipts >= _BUSY_RECEIPTS
                 self._stopping.wait(_BUSY_INTERVAL_SECONDS if is_busy else _INTERVAL_SECONDS)
             else:  # the broker is away; the workers' sweep finds the receipts meanwhile
                 self._stopping.wait(pause)

@@ -173,7 +173,7 @@ CHANGE_TYPES: Mapping[EventType, str] = {
 
 
 class AlertKind(StrEnum):
-    """What a rule watches; each has a class of its own in `shared.alerts.rules`."""
+    """What an alert rule measures: see the rules in `shared.alerts.rules` and the classes in `shared.alerts.kinds`."""
 
     RATE = "rate"
     EVENT = "event"

@@ -138,14 +138,10 @@ class Imports(Resource):
         semicolons or tabs separate values. The job's report shows up to 20 bad lines and their problems; its file
         lists all of them.
         """
-        try:
-            types = csv_files.read_types(query.get("types", "")) or ALL_MAIL
-        except InvalidFieldError as error:
-            raise invalid({"types": [str(error)]}) from None
         defaults = Defaults(
             tenant=self.own_tenant(query["tenant"]) or "",
             reason=query["reason"],
-            types=types,
+            types=csv_files.read_types(query.get("types", "")) or ALL_MAIL,
             only_tenant=self.caller.tenant,
         )
         options = {name: query[name] for name in ("skip_bad_lines", "replace")}

@@ -24,9 +24,9 @@ from shared.vocabulary import Classification, MailType, SuppressionAction, Suppr
 _IMPORT_SECONDS = 30
 
 
-def _note() -> fields.String:
-    length = validate.Length(max=csv_files.MAX_NOTE_LENGTH)
-    return fields.String(validate=length, metadata={"description": "A remark for people."})
+_NOTE = fields.String(
+    validate=validate.Length(max=csv_files.MAX_NOTE_LENGTH), metadata={"description": "A remark for people."}
+)
 
 
 class SuppressionQuery(PageQuery, Filters):
@@ -75,7 +75,7 @@ class NewSuppression(Strict):
     reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
     classification = fields.Enum(Classification, by_value=True)
     expires_at = instant("When it ends; never if null or not given.")
-    note = _note()
+    note = _NOTE
 
 
 class LiftQuery(Strict):
@@ -83,7 +83,7 @@ class LiftQuery(Strict):
 
     reason = fields.Enum(SuppressionReason, by_value=True, metadata={"description": "Only this reason."})
     tenant = tenant_field("Only this tenant's entries; empty: only those for all tenants.")
-    note = _note()
+    note = _NOTE
 
 
 class DomainLiftQuery(LiftQuery):

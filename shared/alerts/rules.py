@@ -1,4 +1,4 @@
-"""The kinds of alert rules: what each watches, and what can be set."""
+"""The rule of each alert kind: its fields and their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from shared.vocabulary import AlertKind, EventType, Per, RefusalReason
 
 
 class Rate(StrEnum):
-    """Which share is watched."""
+    """The share of events that a rate rule measures."""
 
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
@@ -19,7 +19,7 @@ class Rate(StrEnum):
 
 
 class Share(NamedTuple):
-    """What a rate is made of (`events` among `volume`), and the defaults of its rules."""
+    """How a rate is computed (`events` among `volume`), and the defaults of its rules."""
 
     events: frozenset[EventType]
     volume: frozenset[EventType]
@@ -31,8 +31,9 @@ class Share(NamedTuple):
 
 _ENDED = frozenset({EventType.DELIVERED, EventType.BOUNCED, EventType.FAILED})
 
-# Bounces and complaints as Amazon SES counts them: what the provider dropped unsent (`rejected`) is no attempt, and
-# only who got a message can complain. Its account reviews begin at 5 % and 0.1 %, Gmail's limit for spam is 0.3 %.
+# Bounces and complaints as Amazon SES counts them: a message that the provider dropped unsent (`rejected`) is not an
+# attempt, and only recipients of a delivered message can complain. Amazon reviews accounts from 5 % and 0.1 % on;
+# Gmail's limit for spam is 0.3 %.
 RATES: Mapping[Rate, Share] = {
     Rate.BOUNCE: Share(
         events=frozenset({EventType.BOUNCED}),
@@ -47,10 +48,10 @@ RATES: Mapping[Rate, Share] = {
         volume=frozenset({EventType.DELIVERED}),
         warning=0.1,
         critical=0.3,
-        window_minutes=24 * 60,  # they are few, and come hours late
+        window_minutes=24 * 60,  # complaints are few, and arrive hours late
         minimum_events=3,
     ),
-    # Of attempts: a message that is put off three times counts three times.
+    # Of attempts: a message that is deferred three times counts three times.
     Rate.DEFERRAL: Share(
         events=frozenset({EventType.DEFERRED}),
         volume=_ENDED | {EventType.DEFERRED},
@@ -80,24 +81,24 @@ VERIFICATION_FAILURES = frozenset(
         RefusalReason.STALE,
         RefusalReason.UNKNOWN_KEY,
         RefusalReason.BAD_CREDENTIALS,
-        RefusalReason.QUARANTINE_FULL,  # so many could not be verified that there is no room for more
+        RefusalReason.QUARANTINE_FULL,  # more unverified requests than the quarantine holds
     }
 )
-"""Refusals of what the provider did not sign, or not so that we can tell."""
+"""Refusals of requests whose signature is missing, wrong, or cannot be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRule(AlertRule):
-    """A rule about sources. `sources` are the names of those it is about; none means all."""
+    """A rule about sources. `sources` are their names; empty means all."""
 
     sources: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateRule(SourceRule):
-    """Too large a share of what happened in the window. Thresholds in percent.
+    """The share of some events among others in the window. Thresholds in percent.
 
-    It is judged only by a volume of at least `minimum_volume`, and holds only with at least `minimum_events`.
+    The rate is unknown below a volume of `minimum_volume`, and 0 with fewer events than `minimum_events`.
     """
 
     kind: ClassVar[AlertKind] = AlertKind.RATE
@@ -113,7 +114,7 @@ class RateRule(SourceRule):
 
 
 def usual_rate(name: str, rate: Rate) -> RateRule:
-    """The rule about a rate, as it is unless something is said."""
+    """Return the rule about a rate with its default values."""
     share = RATES[rate]
     return RateRule(
         name=name,
@@ -127,7 +128,7 @@ def usual_rate(name: str, rate: Rate) -> RateRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule(SourceRule):
-    """Events of these types in the window. Thresholds in events."""
+    """The number of events of these types in the window. Thresholds in events."""
 
     kind: ClassVar[AlertKind] = AlertKind.EVENT
 
@@ -140,9 +141,9 @@ class EventRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceRule(SourceRule):
-    """Nothing comes any more. Thresholds in minutes.
+    """The time for which a source has had no events. Thresholds in minutes.
 
-    Only of a source that brought at least `minimum_events` in the 24 hours before it fell silent.
+    Only for a source that had at least `minimum_events` in the 24 hours before its silence.
     """
 
     kind: ClassVar[AlertKind] = AlertKind.SILENCE
@@ -154,9 +155,9 @@ class SilenceRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnouncedRule(SourceRule):
-    """Messages that were announced, and of which nothing was heard for `after_minutes`. Thresholds in messages.
+    """Announced messages without any event for `after_minutes`. Thresholds in messages.
 
-    Those that were submitted more than `within_hours` ago are counted no more.
+    Messages that were submitted more than `within_hours` ago do not count.
     """
 
     kind: ClassVar[AlertKind] = AlertKind.ANNOUNCED
@@ -169,10 +170,10 @@ class AnnouncedRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationRule(SourceRule):
-    """Requests that fail verification, many more than usual. Thresholds in requests in the window.
+    """Requests that failed verification in the window. Thresholds in requests.
 
-    It holds only if they are at least `factor` times what is usual: the average of the 24 hours before the window,
-    or, of an alert that fires, of those before it began.
+    They count only if there are at least `factor` times as many as usual. Usual is the average of the 24 hours before
+    the window, or before the alert began.
     """
 
     kind: ClassVar[AlertKind] = AlertKind.VERIFICATION_FAILURES
@@ -185,9 +186,9 @@ class VerificationRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingAgeRule(AlertRule):
-    """How long the receipt that has waited longest has waited. Thresholds in seconds.
+    """How long the oldest receipt has been waiting to be processed. Thresholds in seconds.
 
-    Receipts that are processed again do not count: they wait behind each other for as long as there are many.
+    Reprocessed receipts do not count: a long queue of them is normal.
     """
 
     kind: ClassVar[AlertKind] = AlertKind.PENDING_AGE
@@ -198,20 +199,17 @@ class PendingAgeRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedAgeRule(SourceRule):
-    """How long the oldest request to a source has waited to be verified. Thresholds in seconds."""
+    """How long the oldest request to a source has been waiting to be verified. Thresholds in seconds."""
 
     kind: ClassVar[AlertKind] = AlertKind.UNVERIFIED_AGE
 
     warning: float | None = 600
-    critical: float | None = 3600  # what cannot be verified for some hours is rejected
+    critical: float | None = 3600  # unverified requests are rejected after some hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadReceiptsRule(SourceRule):
-    """Receipts that were set aside as dead in the window. Thresholds in receipts.
-
-    Those that were processed again, and could not be, do not count.
-    """
+    """Receipts that became dead in the window. Thresholds in receipts. Reprocessed receipts do not count."""
 
     kind: ClassVar[AlertKind] = AlertKind.DEAD_RECEIPTS
 
@@ -222,7 +220,7 @@ class DeadReceiptsRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciledRule(SourceRule):
-    """Events that had been missing until reconciliation brought them in, in the window. Thresholds in events."""
+    """Missing events that reconciliation recovered in the window. Thresholds in events."""
 
     kind: ClassVar[AlertKind] = AlertKind.RECONCILED
 
@@ -232,7 +230,7 @@ class ReconciledRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciliationFailuresRule(SourceRule):
-    """A source's provider cannot be asked what it could not deliver. Thresholds in failures in a row."""
+    """Failed attempts to fetch a source's failed deliveries from its provider. Thresholds in failures in a row."""
 
     kind: ClassVar[AlertKind] = AlertKind.RECONCILIATION_FAILURES
 
@@ -242,7 +240,7 @@ class ReconciliationFailuresRule(SourceRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenUpRule(SourceRule):
-    """What a provider could not deliver, and reconciliation gave up in the window. Thresholds in failed deliveries."""
+    """Failed deliveries of a provider that were given up in the window. Thresholds in failed deliveries."""
 
     kind: ClassVar[AlertKind] = AlertKind.GIVEN_UP
 
@@ -264,7 +262,7 @@ class DeadDeliveriesRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionDisabledRule(AlertRule):
-    """A subscription that was disabled, because of what its endpoint answered. Thresholds in subscriptions."""
+    """A subscription that was disabled because of its endpoint's responses. Thresholds in subscriptions."""
 
     kind: ClassVar[AlertKind] = AlertKind.SUBSCRIPTION_DISABLED
 
@@ -274,7 +272,7 @@ class SubscriptionDisabledRule(AlertRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesRefusedRule(AlertRule):
-    """A rules file that is wrong, so that the rules before it stay in force. Thresholds in errors."""
+    """Errors of a rejected rules file; the previous rules stay in force. Thresholds in errors."""
 
     kind: ClassVar[AlertKind] = AlertKind.RULES_REFUSED
 

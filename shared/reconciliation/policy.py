@@ -1,7 +1,6 @@
 """Decisions about failed deliveries: what to list, when to have it resent, and when to give up."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -28,18 +27,6 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 _GOOD = range(200, 300)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class TryLater:
-    """Retry after the delay."""
-
-    delay: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Do not retry."""
 
 
 def span_to_list(
@@ -88,11 +75,11 @@ def is_accepted(status_code: int | None) -> bool:
     return status_code in _GOOD
 
 
-def after_failure(attempts: int) -> TryLater | GiveUp:
-    """Decide what to do after so many failed attempts to have a delivery resent."""
+def retry_delay(attempts: int) -> timedelta | None:
+    """Return how long to wait after this many failed attempts to have a delivery resent; None to give up."""
     if attempts >= MAX_ATTEMPTS:
-        return GiveUp()
-    return TryLater(timedelta(seconds=backoff.RESENDS.delay_seconds(attempts)))
+        return None
+    return timedelta(seconds=backoff.RESENDS.delay_seconds(attempts))
 
 
 def next_run(now: datetime, *, failures: int, stopped: bool, finished: bool, asked_seconds: float | None) -> datetime:

@@ -29,7 +29,7 @@ from shared.reconciliation import policy as reconciliation_policy
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.failed_deliveries import KnownFailure
 from shared.reconciliation.matching import Attempt
-from shared.reconciliation.policy import FAILURES_IN_A_ROW, GiveUp, TryLater
+from shared.reconciliation.policy import FAILURES_IN_A_ROW
 from shared.reconciliation.store import Lease
 from shared.sources.source import Source
 
@@ -290,14 +290,14 @@ class Run:
 
     def _retry_later(self, failure: KnownFailure, error: str) -> str:
         source_id, reference, attempts = self.source.id, failure.reference, failure.attempts + 1
+        delay = reconciliation_policy.retry_delay(attempts)
         with self._transaction() as connection:
-            match reconciliation_policy.after_failure(attempts):
-                case GiveUp():
-                    reason = f"Gave up after {attempts} attempts: {error}"
-                    failed_deliveries.give_up(connection, source_id, reference, reason=reason)
-                case TryLater(delay=delay):
-                    next_at = datetime.now(UTC) + delay
-                    failed_deliveries.retry(connection, source_id, reference, error=error, next_attempt_at=next_at)
+            if delay is None:
+                reason = f"Gave up after {attempts} attempts: {error}"
+                failed_deliveries.give_up(connection, source_id, reference, reason=reason)
+            else:
+                next_at = datetime.now(UTC) + delay
+                failed_deliveries.retry(connection, source_id, reference, error=error, next_attempt_at=next_at)
         return error
 
     @contextmanager

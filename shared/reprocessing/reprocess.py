@@ -79,8 +79,8 @@ def replace(
     differing = [(old, new) for old, new in pairs if (old and old[:-1]) != (new and new[:-1])]
     rebuild.log_changes(connection, _events_to_announce([row for row in rows if row.key not in removed], differing))
     changes, to_evaluate = suppression_evaluator.reapply_receipt(connection, policy, hasher, snapshot, rows, now)
-    counts = {"events_before": len(removed), "events_after": inserted}
-    return Difference(**counts, states=differing, suppressions=changes), to_evaluate
+    difference = Difference(events_before=len(removed), events_after=inserted, states=differing, suppressions=changes)
+    return difference, to_evaluate
 
 
 def preview(connection: Connection, receipt_id: UUID, vault: Vault) -> Difference:

@@ -211,9 +211,9 @@ def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
     note, tenant = given.get("note", ""), given.get("tenant") or defaults.tenant
     for name, text, limit in (("note", note, MAX_NOTE_LENGTH), ("tenant", tenant, MAX_TENANT_LENGTH)):
         if len(text) > limit:
-            raise InvalidFieldError(name, text, f"its {name} has {len(text)} characters; at most {limit} are allowed")
+            raise InvalidFieldError(name, text, f"{name} has {len(text)} characters; at most {limit} are allowed")
     if defaults.only_tenant not in (None, tenant):
-        message = f"its tenant is {tenant[:_MAX_VALUE_SHOWN]!r}, but your API key is for another tenant"
+        message = f"tenant is {tenant[:_MAX_VALUE_SHOWN]!r}, but your API key is for another tenant"
         raise InvalidFieldError("tenant", tenant, message)
     address, domain = given.get("address", ""), given.get("domain", "")
     if bool(address) is bool(domain):
@@ -269,7 +269,7 @@ def _convert(column: str, text: str, convert: Callable[[str], T], expected: str)
     try:
         return convert(text) if text else None
     except (ValueError, KeyError, OverflowError):
-        message = f"its {column} is {text[:_MAX_VALUE_SHOWN]!r}; {expected}"
+        message = f"{column} is {text[:_MAX_VALUE_SHOWN]!r}; {expected}"
         raise InvalidFieldError(column, text, message) from None
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.providers.api.base import Contents, FailedDelivery, Span, is_ours
 from shared.reconciliation import policy as reconciliation_policy
-from shared.reconciliation.policy import GiveUp, TryLater, most_similar
+from shared.reconciliation.policy import most_similar
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -102,16 +102,16 @@ def test_our_webhooks_are_distinguished_from_others(url: str | None, webhook_url
 
 class TestAfterAFailure:
     def test_the_pauses_grow_to_half_a_day_and_end_after_a_week(self) -> None:
-        decisions = [
-            reconciliation_policy.after_failure(attempts) for attempts in range(1, reconciliation_policy.MAX_ATTEMPTS)
+        delays = [
+            reconciliation_policy.retry_delay(attempts) for attempts in range(1, reconciliation_policy.MAX_ATTEMPTS)
         ]
-        pauses = [decision.delay for decision in decisions if isinstance(decision, TryLater)]
-        assert len(pauses) == len(decisions)
+        pauses = [delay for delay in delays if delay is not None]
+        assert len(pauses) == len(delays)
         assert pauses == sorted(pauses)
         assert pauses[0] == timedelta(minutes=15)
         assert pauses[-1] == DAY / 2
         assert 7 * DAY < sum(pauses, timedelta()) < 14 * DAY
-        assert isinstance(reconciliation_policy.after_failure(reconciliation_policy.MAX_ATTEMPTS), GiveUp)
+        assert reconciliation_policy.retry_delay(reconciliation_policy.MAX_ATTEMPTS) is None
 
     @pytest.mark.parametrize(
         ("code", "taken"), [(200, True), (204, True), (199, False), (302, False), (503, False), (None, False)]
