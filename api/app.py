@@ -11,9 +11,8 @@ from flask_smorest import Api
 from api import docs
 from api.core import errors, idempotency
 from api.core.auth import Authenticator
-from api.core.encoding import Encoding
 from api.core.fields import Problem
-from api.core.resource import Deps, IdentifierConverter, blueprint
+from api.core.resource import Deps, IdentifierConverter, JsonProvider, blueprint
 from api.resources import (
     alert_rules,
     alerts,
@@ -81,7 +80,7 @@ def create_app(deps: Deps) -> Flask:
     """Return the WSGI application of the API."""
     app = Flask("api", static_folder=None)
     app.request_class = BodyRequest
-    app.json = Encoding(app)
+    app.json = JsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.url_map.converters["identifier"] = IdentifierConverter
     errors.register(app)

@@ -21,7 +21,7 @@ raise_file_limit()
 _notifier = TaskNotifier(configuration.broker_url)
 _deps = Deps(
     settings=configuration,
-    engine=engine.create(
+    engine=engine.create_engine(
         configuration.database_url,
         application="api",
         pool_size=_CONNECTIONS,
@@ -32,7 +32,7 @@ _deps = Deps(
 )
 # An engine of its own, so that streams and requests never wait for each other's connections.
 _log = LogReader(
-    engine.create(
+    engine.create_engine(
         configuration.database_url,
         application="api log",
         pool_size=READING_THREADS + 1,

@@ -12,7 +12,7 @@ import psycopg
 from bench.processes import BenchError
 from bench.sides import Side
 from cli.supervisor import ports
-from cli.supervisor.ready_file import Address
+from cli.supervisor.ports import Address
 from shared import backoff, ids
 from shared.encryption import Vault
 from shared.http import standard_webhooks
@@ -52,7 +52,7 @@ class Audience:
     def __init__(self, side: Side) -> None:
         self._side = side
         self._vault = Vault([side.place.secret_key])
-        self.sink = Address(host="127.0.0.1", port=ports.free("127.0.0.1"))
+        self.sink = Address(host="127.0.0.1", port=ports.free_port("127.0.0.1"))
         side.processes.start("sink", f"{sys.executable} -m bench.sink {self.sink.port}")
         side.processes.wait_until(lambda: self.sink.answers("/arrivals"), "sink")
 

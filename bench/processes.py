@@ -9,7 +9,8 @@ from typing import Final
 
 from bench import sampling
 from cli.supervisor import environment as supervisor_environment
-from cli.supervisor import process_groups, procfile
+from cli.supervisor import process_groups
+from cli.supervisor.environment import ROOT
 from cli.supervisor.watchdog import Watchdog
 from shared.errors import TidingsError
 
@@ -27,7 +28,7 @@ class Processes:
 
     def __init__(self, logs: Path, environment: Mapping[str, str], watchdog: Watchdog) -> None:
         self._logs = logs
-        self._environment = supervisor_environment.environment_with(environment)
+        self._environment = supervisor_environment.merge_environment(environment)
         self._watchdog = watchdog
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -36,7 +37,7 @@ class Processes:
         with (self._logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
-                cwd=procfile.ROOT,
+                cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -12,8 +12,9 @@ import redis
 from bench import signing
 from bench.processes import Processes
 from bench.usual import QUEUE as USUAL_QUEUE
-from cli.supervisor import procfile, ready_file
-from cli.supervisor.ready_file import Address
+from cli.supervisor import ready_file
+from cli.supervisor.environment import read_procfile
+from cli.supervisor.ports import Address
 from shared.encryption import Vault
 from shared.postgres import engine, migrate
 from shared.sources import store as sources
@@ -101,11 +102,11 @@ class Side(abc.ABC):
     @contextmanager
     def working(self) -> Iterator[None]:
         """Have the workers run."""
-        before = ready_file.consumers(self.place.broker_url)
+        before = ready_file.count_workers(self.place.broker_url)
         for name in self.workers:
             self.start(name)
         worker = self._name("worker")
-        self.processes.wait_until(lambda: ready_file.consumers(self.place.broker_url) > before, worker)
+        self.processes.wait_until(lambda: ready_file.count_workers(self.place.broker_url) > before, worker)
         try:
             yield
         finally:
@@ -143,7 +144,7 @@ class Side(abc.ABC):
 
     def _add_source(self) -> None:
         vault = Vault([self.place.secret_key])
-        target = engine.create(self.place.database_url, application="bench", pool_size=1)
+        target = engine.create_engine(self.place.database_url, application="bench", pool_size=1)
         with target.begin() as connection:
             sources.create(
                 connection,
@@ -164,7 +165,7 @@ class Tidings(Side):
 
     def commands(self) -> Mapping[str, str]:
         """The Procfile's."""
-        return procfile.read()
+        return read_procfile()
 
     def most_pending(self, events: int) -> int:
         """The more in one body, the faster they are."""

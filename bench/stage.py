@@ -15,7 +15,7 @@ from bench.processes import Processes
 from bench.sides import Place, Side, Tidings, Usual
 from cli import embedded
 from cli.supervisor import ports
-from cli.supervisor.ready_file import Address
+from cli.supervisor.ports import Address
 from cli.supervisor.watchdog import Watchdog
 from shared.encryption import new_key
 
@@ -70,8 +70,8 @@ class Stage:
             database_url=self.postgres.url_of(database),
             broker_url=f"{self.redis.url.rpartition('/')[0]}/{broker_database}",
             secret_key=new_key(),
-            receiver=Address(host=_HOST, port=ports.free(_HOST)),
-            api=Address(host=_HOST, port=ports.free(_HOST)),
+            receiver=Address(host=_HOST, port=ports.free_port(_HOST)),
+            api=Address(host=_HOST, port=ports.free_port(_HOST)),
             admin_key=secrets.token_urlsafe(24),
         )
         logs = self.directory / "logs"

@@ -1,14 +1,14 @@
-"""What commands work with: the database, the vault and the notifier of the Tidings that is meant.
+"""What commands work with: the database, the secrets and the broker of one Tidings installation.
 
-It is the one that the settings name. Where they name none it is the one that `tidings up` runs with its data in
-`--data`: its ready file, kept there as `ready.json`, says where its servers are.
+The settings name it. If they do not, it is the one that `tidings up` runs with its data in `--data`: the file
+`ready.json` there contains its URLs.
 """
 
 import getpass
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,23 @@ from shared import settings
 from shared.auth import audit as audit_log
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
+from shared.errors import NotFoundError, TidingsError
 from shared.postgres import engine
 from shared.settings import Settings, SettingsError
+from shared.sources import store as source_store
+from shared.sources.source import Source, open_source
+from shared.sources.store import SourceRow
 
-_WIDE = 200
+_PIPE_WIDTH = 200
 
 
 def console() -> Console:
-    """Where tables are printed: as wide as the screen, and wide where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    """Return a console as wide as the terminal, or wide enough for tables where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
-def person() -> str:
-    """Who is at the keyboard, as far as the machine knows: for lists of who did what."""
+def current_user() -> str:
+    """Return the user at the keyboard, for lists of who did what."""
     try:
         return f"{getpass.getuser()} on the command line"
     except (OSError, KeyError, ImportError):
@@ -43,7 +47,7 @@ def person() -> str:
 
 
 def audit(connection: Connection, action: str, about: str, **details: Any) -> None:
-    """Note in the transaction of a change that whoever is at the keyboard made it. `details` hold no secrets."""
+    """Record in the transaction of a change that the user at the keyboard made it. `details` contain no secrets."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -56,13 +60,13 @@ data_option = click.option(
     default=".tidings",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Where `tidings up` keeps its data; only looked at if TIDINGS_DATABASE_URL is not set.",
+    help="The data directory of `tidings up`. Ignored if TIDINGS_DATABASE_URL is set.",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workbench:
-    """What a command needs. Without a broker no worker is woken: the sweep finds the work within seconds."""
+class CommandContext:
+    """What a command needs. Without a broker no wake-up is sent; the sweep finds the work within seconds."""
 
     engine: Engine
     secret_keys: Sequence[str]
@@ -71,26 +75,28 @@ class Workbench:
 
     @property
     def vault(self) -> Vault:
-        """What opens credentials. Raises SecretsError where no keys are known."""
+        """Return the vault that decrypts credentials. Raises SecretsError if no keys are known."""
         return Vault(self.secret_keys)
 
     def notify(self, task: str = PROCESS_RECEIPTS) -> None:
-        """Tell the workers that there is something to do."""
+        """Wake the workers for a task."""
         if self.notifier is not None:
             self.notifier.notify(task)
 
 
 @contextmanager
-def opened(data: Path) -> Iterator[Workbench]:
-    """The workbench, until it is left. Raises SettingsError where no Tidings is found or its database is away."""
+def open_context(data: Path) -> Iterator[CommandContext]:
+    """Yield the context. Raises SettingsError if no installation is found or its database is unreachable."""
     configuration = _configuration(data)
-    made = engine.create(configuration.database_url, application="command", pool_size=2)
+    made = engine.create_engine(configuration.database_url, application="command", pool_size=2)
     notifier = TaskNotifier(configuration.broker_url) if configuration.broker_url else None
     try:
-        yield Workbench(engine=made, secret_keys=configuration.secret_keys, notifier=notifier, settings=configuration)
+        yield CommandContext(
+            engine=made, secret_keys=configuration.secret_keys, notifier=notifier, settings=configuration
+        )
     except OperationalError as error:
         reason = " ".join(str(error.orig).split())
-        raise SettingsError(f"The database cannot be reached, or did not answer: {reason}") from None
+        raise SettingsError(f"The database cannot be reached: {reason}") from None
     finally:
         made.dispose()
         if notifier is not None:
@@ -106,14 +112,48 @@ def _configuration(data: Path) -> Settings:
         keys = tuple((data / "secret_keys").read_text().split(",")) if not configuration.secret_keys else ()
     except FileNotFoundError:
         raise SettingsError(
-            f"TIDINGS_DATABASE_URL is not set, and no `tidings up` is running with its data in {data}: set it, "
-            "start one, or say with --data where the one that runs has its data."
+            f"TIDINGS_DATABASE_URL is not set, and no `tidings up` is running with its data in {data}. "
+            "Set it, run `tidings up`, or name its data directory with --data."
         ) from None
     except (OSError, ValueError) as error:
-        raise SettingsError(f"What `tidings up` left in {data} cannot be read: {error}") from None
+        raise SettingsError(f"Cannot read {data / READY_FILE} of `tidings up`: {error}") from None
     return replace(
         configuration,
         database_url=facts["database_url"],
         broker_url=configuration.broker_url or facts["broker_url"],
         secret_keys=configuration.secret_keys or tuple(key.strip() for key in keys),
     )
+
+
+def source_not_found(slug: str) -> NotFoundError:
+    """Return the error for a source that does not exist."""
+    return NotFoundError(f"There is no source called {slug!r}. `tidings sources list` shows all sources.")
+
+
+def find_source(ctx: CommandContext, slug: str) -> SourceRow:
+    """Return the stored source. Raises NotFoundError."""
+    with ctx.engine.begin() as connection:
+        row = source_store.find(connection, slug)
+    if row is None:
+        raise source_not_found(slug)
+    return row
+
+
+def load_source(ctx: CommandContext, slug: str) -> Source:
+    """Return a source with decrypted credentials. Raises TidingsError."""
+    return open_source(find_source(ctx, slug), ctx.vault)
+
+
+def list_stored_sources(ctx: CommandContext) -> Sequence[SourceRow]:
+    """Return all sources as they are stored."""
+    with ctx.engine.begin() as connection:
+        return source_store.listed(connection)
+
+
+def list_usable_sources(ctx: CommandContext) -> Sequence[Source]:
+    """Return the sources whose credentials can be decrypted."""
+    usable = []
+    for row in list_stored_sources(ctx):
+        with suppress(TidingsError):
+            usable.append(open_source(row, ctx.vault))
+    return usable

@@ -1,4 +1,4 @@
-"""The `tidings` command. What it can do is a table; a command's module is imported when it is used."""
+"""The `tidings` command. Subcommands are listed in a table and imported when they are used."""
 
 import sys
 from importlib import import_module, metadata
@@ -10,7 +10,7 @@ from shared.errors import TidingsError
 
 
 class Entry(NamedTuple):
-    """Where a command is, as `module:attribute`, and what it does, in a line for `tidings --help`."""
+    """A subcommand: its location as `module:attribute`, and its line in `tidings --help`."""
 
     target: str
     summary: str
@@ -18,43 +18,38 @@ class Entry(NamedTuple):
 
 COMMANDS: Final = {
     "up": Entry("cli.commands.up:up", "Run everything: servers, receiver, workers, beat and API."),
-    "run": Entry("cli.commands.run:run", "Run one process of the Procfile, in place of this one."),
-    "migrate": Entry("cli.commands.migrate:migrate", "Bring the database to the tables that this version expects."),
-    "demo": Entry("cli.demo.command:demo", "Show all of it on throwaway data, with simulated providers."),
-    "sources": Entry("cli.commands.sources:sources", "Make, look at, check and change the sources of webhooks."),
-    "keys": Entry("cli.commands.keys:keys", "Make, list and revoke keys to the API; make keys that encrypt."),
-    "rules": Entry(
-        "cli.commands.rules:rules", "Check the rules about suppression and alerts, and show those in force."
-    ),
+    "run": Entry("cli.commands.up:run", "Run one process of the Procfile."),
+    "migrate": Entry("cli.commands.up:migrate", "Migrate the database to the schema of this version."),
+    "demo": Entry("cli.demo.command:demo", "Demonstrate everything with simulated providers and temporary data."),
+    "sources": Entry("cli.commands.sources:sources", "Manage and check the sources of webhooks."),
+    "keys": Entry("cli.commands.keys:keys", "Manage API keys; generate encryption keys."),
+    "rules": Entry("cli.commands.rules:rules", "Check the rules for suppression and alerts; show the rules in force."),
     "alerts": Entry("cli.commands.alerts:alerts", "Show and acknowledge alerts, and manage notification channels."),
     "suppressions": Entry(
-        "cli.commands.suppressions:suppressions",
-        "Manage the suppression list: add, lift, check, explain, import, export.",
+        "cli.commands.suppressions:suppressions", "Manage the suppression list and explain its entries."
     ),
     "subscriptions": Entry(
-        "cli.commands.subscriptions:subscriptions", "Say who is told of which changes, where, and how."
+        "cli.commands.subscriptions:subscriptions", "Manage the webhook subscriptions of applications."
     ),
-    "deliveries": Entry("cli.commands.deliveries:deliveries", "See what became of every change for every subscriber."),
-    "jobs": Entry("cli.commands.jobs:jobs", "Watch and cancel long work."),
-    "trace": Entry("cli.commands.trace:trace", "Tell what became of a message."),
-    "diagnose": Entry("cli.commands.diagnose:diagnose", "Say why a message is where it is, and what to do next."),
-    "reconcile": Entry(
-        "cli.commands.reconcile:reconcile", "Ask the providers what they could not deliver, and have it sent again."
-    ),
-    "reprocess": Entry("cli.commands.reprocess:reprocess", "Process again what was received."),
-    "simulate": Entry("cli.commands.simulate:simulate", "Play a provider against a running Tidings."),
+    "deliveries": Entry("cli.commands.deliveries:deliveries", "Show and replay the deliveries to subscriptions."),
+    "jobs": Entry("cli.commands.jobs:jobs", "Show and cancel background jobs."),
+    "trace": Entry("cli.commands.trace:trace", "Show the history of a message."),
+    "diagnose": Entry("cli.commands.diagnose:diagnose", "Explain the state of a message and what to do next."),
+    "reconcile": Entry("cli.commands.reconcile:reconcile", "Recover webhooks that a provider failed to deliver."),
+    "reprocess": Entry("cli.commands.reprocess:reprocess", "Process stored receipts again."),
+    "simulate": Entry("cli.commands.simulate:simulate", "Send simulated webhooks to a running Tidings."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used: help is quick, and a fault is one command's."""
+    """A group that imports commands when they are used: help is fast, and a broken command breaks no other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names, in the order of the table."""
+        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command; None if there is none of this name."""
+        """Import and return a command; None if the name is unknown."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -63,12 +58,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the table, without importing what is in it."""
+        """Write the table without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. What Tidings itself has to say is said in a sentence, with exit code 2."""
+        """Run a command. Print the message of a TidingsError and exit with code 2."""
         try:
             return super().invoke(ctx)
         except TidingsError as error:
@@ -86,7 +81,7 @@ def _version() -> str:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="tidings")
 def main() -> None:
-    """Knows what became of every email."""
+    """Receive, store and process the webhooks of email providers: one record of every message."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What commands can be given, beyond what click reads by itself: one of a few words, and an instant."""
+"""Parameter types of commands: the values of an enumeration, and a time."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ Word = TypeVar("Word", bound=StrEnum)
 
 
 class OneOf(click.ParamType[Word], Generic[Word]):
-    """One of the words of an enumeration."""
+    """A value of an enumeration."""
 
     name = "word"
 
@@ -19,22 +19,22 @@ class OneOf(click.ParamType[Word], Generic[Word]):
         self._choice = click.Choice([str(word) for word in words])
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """The words, as help shows them."""
+        """Return the allowed values for the help."""
         return self._choice.get_metavar(param, ctx)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Word:
-        """The word that was given."""
+        """Return the member for a value."""
         return self._words(self._choice.convert(value, param, ctx))
 
 
 class Moment(click.DateTime):
-    """An instant, written in UTC: a day, or a day and a time."""
+    """A time in UTC: a date, or a date and a time."""
 
     def __init__(self) -> None:
         super().__init__(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The instant that was given, which bears its zone."""
+        """Return the time with its zone."""
         return super().convert(value, param, ctx).replace(tzinfo=UTC)
 
 

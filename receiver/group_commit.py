@@ -264,7 +264,7 @@ def _ping(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outco
 
 def _after_partitions(write: _Write) -> _Write:
     def ensure_and_write(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
-        partitions.ensure(connection)
+        partitions.create_missing(connection)
         return write(connection, batch)
 
     return ensure_and_write

@@ -63,7 +63,7 @@ configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
 logs.configure(configuration.log_level)
 
-_engine = partial(engine.create, configuration.database_url, statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
+_engine = partial(engine.create_engine, configuration.database_url, statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
 _vault = Vault(configuration.secret_keys)
 _notifier = Notifier(TaskNotifier(configuration.broker_url))
 _deps = ReceiverDeps(

@@ -1,4 +1,4 @@
-"""UUIDs of version 7 (RFC 9562): ids that sort by the time they were made, so that inserts stay at the right edge."""
+"""UUIDs of version 7 (RFC 9562): ids that sort by time, so that inserts stay at the right edge of an index."""
 
 import secrets
 from datetime import UTC, datetime
@@ -12,14 +12,14 @@ _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 
 
 def receipt_id(now: datetime) -> UUID:
-    """A new id for what arrived at `now`, with room for the ids of its events above it."""
+    """Return a new id for a receipt that arrived at `now`; the following ids are reserved for its events."""
     random = secrets.randbits(74)
     low = (random & ((1 << 62) - 1)) >> EVENTS_PER_RECEIPT_BITS << EVENTS_PER_RECEIPT_BITS
     return UUID(int=first_at(now).int | _VERSION_AND_VARIANT | (random >> 62) << 64 | low)
 
 
 def event_id(receipt: UUID, position: int) -> UUID:
-    """The id of the event at `position` (from 0) of a receipt: the same however often it is processed."""
+    """Return the id of the event at `position` (from 0) of a receipt: the same each time it is processed."""
     return UUID(int=receipt.int + position + 1)
 
 
@@ -29,10 +29,10 @@ def receipt_of(event: UUID) -> UUID:
 
 
 def first_at(now: datetime) -> UUID:
-    """The least UUID that an id made at `now` can have; what partitions and time ranges are cut by."""
+    """Return the lowest id of that time: the bound of partitions and time ranges."""
     return UUID(int=int(now.timestamp() * 1000) << _TIME_SHIFT)
 
 
 def made_at(identifier: UUID) -> datetime:
-    """When an id of version 7 was made, to the millisecond."""
+    """Return the time of a version 7 id, in milliseconds precision."""
     return datetime.fromtimestamp((identifier.int >> _TIME_SHIFT) / 1000, tz=UTC)

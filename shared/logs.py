@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, for machines; short coloured lines where a person watches."""
+"""Logging: one JSON object per line, or short coloured lines on a terminal."""
 
 import logging
 import sys
@@ -9,9 +9,9 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def configure(level: str) -> None:
-    """Set this process's logs up. Bodies, signatures and credentials are never passed to a logger.
+    """Set up the logs of this process. Never pass bodies, signatures or credentials to a logger.
 
-    What libraries log comes out the same way, from warnings on: Celery tells of a failed task nowhere else.
+    Warnings and errors of libraries have the same format: Celery reports failed tasks only there.
     """
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()

@@ -1,4 +1,4 @@
-"""The settings: read once from the environment, complained about by name. The README lists every one."""
+"""Settings, read once from the environment. An error names the variable. The README lists all of them."""
 
 import math
 import os
@@ -14,7 +14,7 @@ PREFIX = "TIDINGS_"
 
 
 class SettingsError(TidingsError):
-    """A setting that is missing or cannot be read; the message names it and says what it should be."""
+    """A setting is missing or invalid; the message names the variable and says what is allowed."""
 
 
 def _integer(lowest: int, highest: int) -> Callable[[str], int]:
@@ -24,7 +24,7 @@ def _integer(lowest: int, highest: int) -> Callable[[str], int]:
         except ValueError:
             number = lowest - 1
         if not lowest <= number <= highest:
-            raise SettingsError(f"should be a whole number from {lowest} to {highest}, not {text!r}")
+            raise SettingsError(f"is {text!r}; it must be a whole number from {lowest} to {highest}.")
         return number
 
     return read
@@ -37,7 +37,7 @@ def _number(lowest: float, highest: float) -> Callable[[str], float]:
         except ValueError:
             number = math.nan
         if not lowest <= number <= highest:
-            raise SettingsError(f"should be a number from {lowest} to {highest}, not {text!r}")
+            raise SettingsError(f"is {text!r}; it must be a number from {lowest} to {highest}.")
         return number
 
     return read
@@ -51,7 +51,9 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         return tuple(ip_network(word) for word in _words(text))
     except ValueError as error:
-        raise SettingsError(f"should be networks such as 10.0.0.0/8, separated by commas: {error}") from None
+        raise SettingsError(
+            f"is {text!r}; it must be networks such as 10.0.0.0/8, separated by commas ({error})."
+        ) from None
 
 
 def _path(text: str) -> Path:
@@ -61,7 +63,7 @@ def _path(text: str) -> Path:
 def _level(text: str) -> str:
     levels = ("debug", "info", "warning", "error")
     if text.lower() not in levels:
-        raise SettingsError(f"should be one of {', '.join(levels)}, not {text!r}")
+        raise SettingsError(f"is {text!r}; it must be one of {', '.join(levels)}.")
     return text.lower()
 
 
@@ -71,7 +73,7 @@ def _setting(default: Any, read: Callable[[str], Any] = str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What can be set from outside. Durations are in seconds, sizes in bytes."""
+    """The settings of an installation. Durations are in seconds, sizes in bytes."""
 
     database_url: str = _setting("")
     broker_url: str = _setting("")
@@ -100,13 +102,13 @@ class Settings:
         missing = [PREFIX + name.upper() for name in names if not getattr(self, name)]
         if missing:
             raise SettingsError(
-                f"{' and '.join(missing)} must be set; `tidings up` sets them for you, "
-                "and the README has a table of all settings"
+                f"{' and '.join(missing)} must be set. `tidings up` sets them for you; "
+                "the README has a table of all settings."
             )
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process. Raises SettingsError, which names the variable that is wrong."""
+    """Return the settings of this process. Raises SettingsError, which names the invalid variable."""
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     for entry in fields(Settings):

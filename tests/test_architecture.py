@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import main as cli
-from cli.supervisor import procfile
+from cli.supervisor.environment import RELEASE, read_procfile
 from shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +107,7 @@ def test_every_variable_of_the_procfile_is_a_setting() -> None:
 
 def test_the_composition_runs_every_process_of_the_procfile() -> None:
     composition = (ROOT / "docker-compose.yml").read_text()
-    for name in set(procfile.read()) - {procfile.RELEASE}:
+    for name in set(read_procfile()) - {RELEASE}:
         assert f'["tidings", "run", "{name}"]' in composition
 
 

@@ -12,7 +12,7 @@ from shared import settings
 from shared.broker import TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
-from shared.postgres.connection import Plans
+from shared.postgres.connection import PlanCacheMode
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.source import SourceCache
@@ -67,7 +67,7 @@ def build(configuration: Settings) -> WorkerContext:
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
     url = configuration.database_url
-    engine_sync_commit = engine.create(url, application="worker durable", pool_size=1)
+    engine_sync_commit = engine.create_engine(url, application="worker durable", pool_size=1)
     rules = RulesReloader(configuration.rules)
     with engine_sync_commit.begin() as connection:
         hasher = recipient_hashes.load(connection, vault)
@@ -75,9 +75,15 @@ def build(configuration: Settings) -> WorkerContext:
         rules.record(connection)
     return WorkerContext(
         settings=configuration,
-        engine=engine.create(url, application="worker", pool_size=2, synchronous_commit=False, plans=Plans.EACH_TIME),
-        engine_small_batches=engine.create(
-            url, application="worker brisk", pool_size=1, synchronous_commit=False, plans=Plans.ONCE
+        engine=engine.create_engine(
+            url, application="worker", pool_size=2, synchronous_commit=False, plan_cache_mode=PlanCacheMode.CUSTOM
+        ),
+        engine_small_batches=engine.create_engine(
+            url,
+            application="worker brisk",
+            pool_size=1,
+            synchronous_commit=False,
+            plan_cache_mode=PlanCacheMode.GENERIC,
         ),
         engine_sync_commit=engine_sync_commit,
         vault=vault,

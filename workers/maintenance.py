@@ -28,7 +28,7 @@ def maintain(ctx: WorkerContext) -> None:
     with ctx.engine.begin() as connection:
         if not retention.lock_maintenance(connection):
             return
-        created = partitions.ensure(connection, now=now)
+        created = partitions.create_missing(connection, now=now)
     with ctx.engine.begin() as connection:  # a transaction of its own, so that no error here undoes the partitions
         if not retention.lock_maintenance(connection):
             return

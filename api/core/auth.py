@@ -10,7 +10,7 @@ from flask import Response, after_this_request, request
 from sqlalchemy import Engine
 
 from api.core.errors import ProblemError
-from api.core.rate_limit import Buckets, Verdict
+from api.core.rate_limit import RateLimitResult, TokenBuckets
 from api.streaming import deferred
 from shared.auth import keys
 from shared.auth.keys import Caller, Scope
@@ -39,8 +39,8 @@ class Authenticator:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
-        self._requests = Buckets(settings.api_rate, settings.api_burst)
-        self._failures = Buckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
+        self._requests = TokenBuckets(settings.api_rate, settings.api_burst)
+        self._failures = TokenBuckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     def admit(self, needed: Scope, tenancy: TenantAccess) -> Caller:
@@ -112,7 +112,7 @@ class Authenticator:
                 headers={"Retry-After": str(max(1, verdict.seconds))},
             )
 
-    def _limits(self, verdict: Verdict) -> dict[str, str]:
+    def _limits(self, verdict: RateLimitResult) -> dict[str, str]:
         """The header fields of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"key";q={self._requests.burst};w={self._requests.window_seconds}',

@@ -7,57 +7,57 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-LONGEST_TEXT = 1000
+MAX_TEXT_LENGTH = 1000
 
 
 class Instant(fields.DateTime):
-    """A time: RFC 3339, answered in UTC with a Z, taken with any zone."""
+    """A time in RFC 3339: written in UTC with a Z, read with any offset."""
 
     def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ARG002
         return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002
         try:
-            # A plus sign that was not escaped in a query has become a blank.
+            # An unescaped plus sign in a query arrives as a blank.
             moment = datetime.fromisoformat(value.replace(" ", "+")) if "T" in value else None
             moment = moment and moment.astimezone(UTC) if moment and moment.tzinfo else None
         except (ValueError, TypeError, OverflowError):
             moment = None
         if moment is None:
-            raise ValidationError("Must be a time with its zone (RFC 3339), such as 2026-01-31T12:00:00Z.")
+            raise ValidationError("Must be a time with an offset (RFC 3339), such as 2026-01-31T12:00:00Z.")
         return moment
 
 
-class Verbatim(fields.Raw):
-    """JSON text that is part of the answer as it stands."""
+class RawJson(fields.Raw):
+    """JSON text that is copied into the response."""
 
     def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> msgspec.Raw | None:  # noqa: ARG002
         return None if value is None else msgspec.Raw(value.encode())
 
 
 def text(description: str | None = None, **kwargs: Any) -> fields.String:
-    """A text that may be null in an answer."""
+    """Return a field for a text that may be null."""
     return fields.String(allow_none=True, metadata=_metadata(description), **kwargs)
 
 
-def number(description: str | None = None, **kwargs: Any) -> fields.Integer:
-    """A whole number that may be null in an answer."""
+def integer(description: str | None = None, **kwargs: Any) -> fields.Integer:
+    """Return a field for a whole number that may be null."""
     return fields.Integer(allow_none=True, metadata=_metadata(description), **kwargs)
 
 
 def instant(description: str | None = None) -> Instant:
-    """A time that may be null in an answer."""
+    """Return a field for a time that may be null."""
     return Instant(allow_none=True, metadata=_metadata(description))
 
 
 def identifier(description: str | None = None, **kwargs: Any) -> fields.UUID:
-    """An id."""
+    """Return a field for an id."""
     return fields.UUID(metadata=_metadata(description), **kwargs)
 
 
-def asked(description: str, **kwargs: Any) -> fields.String:
-    """A text in a query."""
-    length = validate.Length(min=1, max=LONGEST_TEXT)
+def query_text(description: str, **kwargs: Any) -> fields.String:
+    """Return a field for a text in a query."""
+    length = validate.Length(min=1, max=MAX_TEXT_LENGTH)
     return fields.String(validate=length, metadata=_metadata(description), **kwargs)
 
 
@@ -66,28 +66,28 @@ def _metadata(description: str | None) -> dict[str, str]:
 
 
 class Strict(Schema):
-    """What a request may hold: nothing that is not known."""
+    """The schema of a request: unknown fields are refused."""
 
     class Meta:
-        """Unknown fields are refused by name."""
+        """Refuse unknown fields by name."""
 
         unknown = RAISE
 
 
 class PageQuery(Strict):
-    """Which part of a list."""
+    """The page of a list."""
 
     limit = fields.Integer(
-        load_default=50, validate=validate.Range(1, 500), metadata={"description": "At most so many items."}
+        load_default=50, validate=validate.Range(1, 500), metadata={"description": "Maximum number of items per page."}
     )
-    cursor = fields.String(metadata={"description": "The next_cursor of the page before."})
+    cursor = fields.String(metadata={"description": "The next_cursor of the previous page."})
 
 
 class SpanQuery(PageQuery):
-    """A list that can be cut by time."""
+    """The page of a list with a time range."""
 
-    since = Instant(metadata={"description": "From this time on."})
-    until = Instant(metadata={"description": "Until before this time."})
+    since = Instant(metadata={"description": "Only items at or after this time."})
+    until = Instant(metadata={"description": "Only items before this time."})
 
 
 class Problem(Schema):
@@ -100,14 +100,14 @@ class Problem(Schema):
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),
-        metadata={"description": "Sentences by the field that they are about."},
+        metadata={"description": "Messages by field."},
     )
 
 
 def page_of(item: type[Schema], name: str) -> type[Schema]:
-    """The schema of a page of a list."""
+    """Return the schema of a page of a list."""
     members: dict[str, Any] = {
         "items": fields.List(fields.Nested(item)),
-        "next_cursor": text("Give it as `cursor` to get the next page; null at the end."),
+        "next_cursor": text("Send it as `cursor` to get the next page; null on the last page."),
     }
     return type(name, (Schema,), members)

@@ -1,4 +1,4 @@
-"""What every resource stands on: who may call it, how its requests are read, how it is documented."""
+"""Base of all resources: authentication, request parsing, JSON, documentation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from uuid import UUID
 
 import msgspec
 from flask import Request, request
+from flask.json.provider import JSONProvider
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
+from flask.wrappers import Response
 from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, RAISE, Schema
 from sqlalchemy import Connection, Engine
@@ -28,13 +30,12 @@ from shared.settings import Settings
 from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientHasher
 
-_NEEDED = {"GET": Scope.READ, "HEAD": Scope.READ}
-"""What a method needs; the others change something."""
+_READ_METHODS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deps:
-    """Everything the API works with."""
+    """The dependencies of the API."""
 
     settings: Settings
     engine: Engine
@@ -43,7 +44,7 @@ class Deps:
 
     @cached_property
     def reading(self) -> Engine:
-        """For what one statement answers: without a transaction it is one trip to the database instead of three."""
+        """Return an engine for single statements: without a transaction, one round trip instead of three."""
         return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
@@ -59,11 +60,11 @@ def _load_hasher(engine: Engine, vault: Vault) -> RecipientHasher:
 
 
 class Resource(MethodView):
-    """One path. Its methods open a transaction, call a function, and return what is to be shown.
+    """One path. A method opens a transaction, calls one function and returns the response.
 
-    `deps` and `gate` are set when the application is made. `tenancy` has no default: without it there is no
-    application. `tenancies` are for methods that are something else to a tenant's key than the resource, `scopes` for
-    those that need more than reading or writing, `most_bytes` for those that take a longer body than usual.
+    `blueprint` sets `deps` and `gate`. Every resource must set `tenancy`, the access of keys restricted to a tenant.
+    `tenancies`, `scopes` and `max_body_bytes` override, per method, that access, the scope (read or write) and the
+    size limit of the body.
     """
 
     rule: ClassVar[str]
@@ -72,37 +73,37 @@ class Resource(MethodView):
     tenancy: ClassVar[TenantAccess]
     tenancies: ClassVar[Mapping[str, TenantAccess]] = {}
     scopes: ClassVar[Mapping[str, Scope]] = {}
-    most_bytes: ClassVar[Mapping[str, int]] = {}
+    max_body_bytes: ClassVar[Mapping[str, int]] = {}
     caller: Caller
 
     def dispatch_request(self, **path: Any) -> ResponseReturnValue:
-        """Let the caller in, if it may; then do what it asks."""
-        self.caller = self.gate.admit(self.scope_of(request.method), self.tenancy_of(request.method))
-        if request.method in self.most_bytes:
-            request.max_content_length = self.most_bytes[request.method]
-        self._refuse_what_cannot_be_stored()
-        answer = partial(super().dispatch_request, **path)
-        if self.starts_something(request.method):
-            return idempotency.once(self.deps.engine, self.deps.vault, self.caller, answer)
-        return answer()
+        """Authenticate the caller, then call the method."""
+        self.caller = self.gate.admit(self.scope_of(request.method), self.tenant_access_of(request.method))
+        if request.method in self.max_body_bytes:
+            request.max_content_length = self.max_body_bytes[request.method]
+        self._check_path_and_query()
+        call = partial(super().dispatch_request, **path)
+        if self.is_deduplicated(request.method):
+            return idempotency.once(self.deps.engine, self.deps.vault, self.caller, call)
+        return call()
 
     @classmethod
     def scope_of(cls, method: str) -> Scope:
-        """What a method needs."""
-        return cls.scopes.get(method) or _NEEDED.get(method, Scope.WRITE)
+        """Return the scope that a method needs."""
+        return cls.scopes.get(method) or (Scope.READ if method in _READ_METHODS else Scope.WRITE)
 
     @classmethod
-    def tenancy_of(cls, method: str) -> TenantAccess:
-        """What a method is to a tenant's key."""
+    def tenant_access_of(cls, method: str) -> TenantAccess:
+        """Return the access of keys restricted to a tenant."""
         return cls.tenancies.get(method) or cls.tenancy
 
     @classmethod
-    def starts_something(cls, method: str) -> bool:
-        """Whether doing it twice could be more than doing it once."""
+    def is_deduplicated(cls, method: str) -> bool:
+        """Whether an Idempotency-Key applies: repeating the request could repeat its effect."""
         return method == "POST" and cls.scope_of(method) is not Scope.READ
 
     def audit(self, connection: Connection, action: str, about: str, **details: Any) -> None:
-        """Note in the transaction of a change that the caller made it. `details` hold no secrets."""
+        """Record in the transaction of a change that the caller made it. `details` contain no secrets."""
         audit.record(
             connection,
             actor=self.caller.actor,
@@ -112,30 +113,30 @@ class Resource(MethodView):
             details=details,
         )
 
-    def own_tenant(self, asked: str | None) -> str | None:
-        """The tenant that a request is about, given what it asks for: by a tenant's key always that tenant.
+    def resolve_tenant(self, requested: str | None) -> str | None:
+        """Return the tenant of a request: the requested one, or the tenant to which the key is restricted.
 
-        Raises ProblemError (403) where such a key asks for another's.
+        Raises ProblemError (403) if such a key requests another tenant.
         """
         own = self.caller.tenant
         if own is None:
-            return asked
-        if asked and asked != own:
-            raise ProblemError(403, f"Your key is for tenant {own!r} only.")
+            return requested
+        if requested and requested != own:
+            raise ProblemError(403, f"This key is restricted to tenant {own!r}.")
         return own
 
-    def _refuse_what_cannot_be_stored(self) -> None:
+    def _check_path_and_query(self) -> None:
         if "\0" in request.path:
             raise not_found("such path")
         method = getattr(self, "get" if request.method == "HEAD" else request.method.lower(), None)
         takes_query = any(part["in"] == "query" for part in _parameters(method))
-        wrong = {
+        problems = {
             name: ["Unknown field." if not takes_query else "Must not contain NUL."]
             for name, value in request.args.items(multi=True)
             if not takes_query or "\0" in name + value
         }
-        if wrong:
-            raise invalid(wrong)
+        if problems:
+            raise invalid(problems)
 
 
 def _parameters(method: Any) -> list[dict[str, Any]]:
@@ -144,7 +145,7 @@ def _parameters(method: Any) -> list[dict[str, Any]]:
 
 
 class Parser(FlaskParser):
-    """Reads requests: what is not known is refused, and so is what is no JSON or could not be stored."""
+    """Parses requests. Refuses unknown fields, invalid JSON, and NUL, which PostgreSQL cannot store."""
 
     DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {  # noqa: RUF012 - as its parent declares it
         "query": RAISE,
@@ -162,7 +163,7 @@ class Parser(FlaskParser):
             value = msgspec.json.decode(body)
             storable = b"\\u0000" not in body or not _has_nul(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise ProblemError(400, f"The body is no JSON: {error}.") from None
+            raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
         if not storable:
@@ -179,12 +180,12 @@ def _has_nul(value: Any) -> bool:
 
 
 class Resources(Blueprint):  # type: ignore[misc]
-    """The resources of one kind, and how they are documented."""
+    """The blueprint of some resources and their documentation."""
 
     ARGUMENTS_PARSER = Parser()
 
     def arguments(self, schema: type[Schema], **options: Any) -> Any:
-        """Have a method take what the schema says. The schema is made once, not for every request."""
+        """Declare the arguments of a method. The schema is instantiated once, not per request."""
         return super().arguments(schema(), **options)
 
 
@@ -198,23 +199,39 @@ describes = _documentation.doc
 def blueprint(
     name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, gate: Authenticator
 ) -> Resources:
-    """These resources with everything they need. Each says what it is to a tenant's key, or there is none of them."""
+    """Return the blueprint of these resources. Raises AttributeError if one does not set `tenancy`."""
     made = Resources(name, __name__, description=description)
     for resource in resources:
         resource.tenancy  # noqa: B018 - AttributeError
         own = {"deps": deps, "gate": gate, "__module__": resource.__module__}
-        if resource.starts_something("POST") and (post := getattr(resource, "post", None)):
+        if resource.is_deduplicated("POST") and (post := getattr(resource, "post", None)):
             own["post"] = describes(**{idempotency.MARK: True})(post)
         made.add_url_rule(resource.rule, resource.__name__, type(resource.__name__, (resource,), own))
     return made
 
 
 class IdentifierConverter(BaseConverter):
-    """An id in a path, with or without its dashes. What is none leads nowhere: 404."""
+    """An id in a path, with or without dashes. Any other text: 404."""
 
     def to_python(self, value: str) -> UUID:
-        """The id."""
+        """Return the id."""
         try:
             return UUID(value)
         except ValueError:
             raise ValidationError from None
+
+
+class JsonProvider(JSONProvider):
+    """JSON by msgspec, which encodes UUID and datetime; `msgspec.Raw` is inserted unchanged."""
+
+    def dumps(self, obj: Any, **_kwargs: Any) -> str:
+        """Return the JSON text of a value."""
+        return msgspec.json.encode(obj).decode()
+
+    def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
+        """Return the value of a JSON text."""
+        return msgspec.json.decode(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return a response with this value as its body."""
+        return Response(msgspec.json.encode(self._prepare_response_obj(args, kwargs)), mimetype="application/json")

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
-from api.core.fields import Instant, PageQuery, asked, identifier, instant, page_of, text
+from api.core.fields import Instant, PageQuery, identifier, instant, page_of, query_text, text
 from api.core.resource import Resource, answers, takes
 from api.resources import alert_channels, alert_rules
 from shared.alerts import kinds
@@ -28,8 +28,8 @@ class AlertQuery(PageQuery):
 
     state = fields.String(validate=validate.OneOf(_STATES))
     severity = fields.Enum(Severity, by_value=True)
-    rule = asked("Alerts of the rule with this name.")
-    source = asked("Alerts about this source.")
+    rule = query_text("Alerts of the rule with this name.")
+    source = query_text("Alerts about this source.")
 
 
 class Alert(Schema):

@@ -6,7 +6,7 @@ from marshmallow import Schema, fields
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.fields import Instant, SpanQuery, asked, identifier, page_of, text
+from api.core.fields import Instant, SpanQuery, identifier, page_of, query_text, text
 from api.core.resource import Resource, answers, takes
 from api.resources.receipts import span
 from shared.auth import audit
@@ -16,9 +16,9 @@ from shared.auth.keys import Scope
 class AuditQuery(SpanQuery):
     """Filters; all that are given must match."""
 
-    actor = asked("Who made the change: `key` or `command` for all of these, `key:7` for one key.")
-    action = asked("The action, such as `source.created`; `source` for all actions on sources.")
-    object = asked("The object, such as `source:main`; `source` for all sources.")
+    actor = query_text("Who made the change: `key` or `command` for all of these, `key:7` for one key.")
+    action = query_text("The action, such as `source.created`; `source` for all actions on sources.")
+    object = query_text("The object, such as `source:main`; `source` for all sources.")
 
 
 class AuditEntry(Schema):

@@ -8,7 +8,7 @@ from marshmallow import ValidationError, fields
 
 from api.core import pagination
 from api.core.errors import ProblemError
-from api.core.fields import Problem, Strict, asked
+from api.core.fields import Problem, Strict, query_text
 from shared import targets
 from shared.changes import payload as change_payload
 from shared.changes.filters import EVERYTHING, ChangeFilter
@@ -38,10 +38,10 @@ def _require_domain(text: str) -> None:
 class FilterQuery(Strict):
     """Which changes: all that is given must hold."""
 
-    types = asked("Only these types, separated by commas; `message.*` stands for all of its kind.")
-    sources = asked("Only of these sources, separated by commas.")
-    tags = asked("Only of messages with one of these tags, separated by commas.")
-    tenant = asked("Only of this tenant.")
+    types = query_text("Only these types, separated by commas; `message.*` stands for all of its kind.")
+    sources = query_text("Only of these sources, separated by commas.")
+    tags = query_text("Only of messages with one of these tags, separated by commas.")
+    tenant = query_text("Only of this tenant.")
     recipient_domain = fields.String(
         validate=_require_domain, metadata={"description": "Only where the recipient is of this domain."}
     )
@@ -70,7 +70,7 @@ def position(cursor: str) -> Cursor:
     """The place in the log that a cursor stands for. Raises ProblemError (400)."""
     match = _CURSOR.fullmatch(cursor)
     if match is None:
-        raise pagination.unreadable()
+        raise pagination.invalid_cursor()
     return int(match[1]), int(match[2])
 
 

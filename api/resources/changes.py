@@ -8,7 +8,7 @@ from marshmallow import Schema, fields, validate
 
 from api.core import errors
 from api.core.auth import TenantAccess
-from api.core.fields import Instant, PageQuery, identifier, number, text
+from api.core.fields import Instant, PageQuery, identifier, integer, text
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import change_queries
 from api.resources.change_queries import FilterQuery, Gone
@@ -64,7 +64,7 @@ class ChangeData(Schema):
     recipient = text()
     status = text()
     previous_status = text()
-    version = number("Of the recipient's state: a lesser one is older news.")
+    version = integer("Of the recipient's state: a lesser one is older news.")
     event = fields.Nested(ChangedEvent, allow_none=True, metadata={"description": "What made the change."})
     suppression = fields.Dict(allow_none=True, metadata={"description": "The entry, as the suppression list shows it."})
     alert = fields.Dict(allow_none=True, metadata={"description": "The alert, as the list of alerts shows it."})
@@ -100,7 +100,7 @@ class Changes(Resource):
 
         A page that reads much and finds little may be empty although more follows: its `next_cursor` has moved on.
         """
-        wanted = change_queries.wanted(query, self.own_tenant(query.get("tenant")))
+        wanted = change_queries.wanted(query, self.resolve_tenant(query.get("tenant")))
         loop = deferred.of(request)
         try:
             with self.deps.engine.begin() as connection:

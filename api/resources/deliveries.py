@@ -42,7 +42,7 @@ class Deliveries(_Resource):
         """List deliveries, the last first: those created last, or, to one subscription, those of the latest changes."""
         limit, cursor = query.pop("limit"), query.pop("cursor", None)
         filters = DeliveryFilters(**query, tenant=self.caller.tenant)
-        after = pagination.decode(cursor, pagination.BY_PLACE if filters.in_log_order else pagination.BY_ID)
+        after = pagination.decode(cursor, pagination.BY_LOG_POSITION if filters.in_log_order else pagination.BY_ID)
         with self.deps.engine.begin() as connection:
             page = queries.get_page(connection, filters, after=after, limit=limit)
         return {"items": list(map(explain.render, page.items)), "next_cursor": pagination.encode(page.next)}

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields
 
-from api.core.fields import Instant, SpanQuery, Strict, asked, identifier, instant, number, text
+from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, query_text, text
 from shared.deliveries.policy import AttemptStatus, DeliveryStatus
 
 _STATUSES = [str(status) for status in DeliveryStatus]
@@ -14,7 +14,7 @@ class DeliveryQuery(SpanQuery):
 
     status = fields.Enum(DeliveryStatus, by_value=True)
     subscription = identifier("To this subscription.")
-    type = asked("Of changes of this type, such as `message.bounced`.")
+    type = query_text("Of changes of this type, such as `message.bounced`.")
     message_id = identifier("Of changes of this message.")
 
 
@@ -23,7 +23,7 @@ class ReplayFilter(Strict):
 
     status = fields.Enum(DeliveryStatus, by_value=True, load_default=DeliveryStatus.DEAD)
     subscription = identifier("To this subscription.")
-    type = asked("Of changes of this type, such as `message.bounced`.")
+    type = query_text("Of changes of this type, such as `message.bounced`.")
     since = Instant(metadata={"description": "Created from this time on."})
     until = Instant(metadata={"description": "Created before this time; before now, if not given."})
 
@@ -58,7 +58,7 @@ class Delivery(Schema):
     message_id = identifier("The message that the change is about.", allow_none=True)
     status = fields.String(metadata={"enum": _STATUSES})
     attempts = fields.Integer()
-    last_http_status = number("0: no response; null: no attempt yet.")
+    last_http_status = integer("0: no response; null: no attempt yet.")
     last_error = text("Of the latest attempt; null if that was a success.")
     next_attempt_at = instant("Of a retry.")
     delivered_at = instant()
@@ -110,7 +110,7 @@ class Attempt(_AnyAttempt):
     """An attempt."""
 
     id = identifier()
-    number = fields.Integer(metadata={"description": "From 1, over replays."})
+    integer = fields.Integer(metadata={"description": "From 1, over replays."})
     request_capture = fields.Nested(RequestCapture)
     response_capture = fields.Nested(ResponseCapture)
 

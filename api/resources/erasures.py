@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from api.core.auth import TenantAccess
 from api.core.errors import invalid
-from api.core.fields import Strict, asked
+from api.core.fields import Strict, query_text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
 from shared.auth.keys import Scope
@@ -19,7 +19,7 @@ from shared.targets import TargetError
 class Erasure(Strict):
     """The address to erase."""
 
-    address = asked(
+    address = query_text(
         "One address, in any form. Write an unusual one (a quoted local part) exactly as it is shown.", required=True
     )
 

@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import not_found
-from api.core.fields import Instant, SpanQuery, Verbatim, asked, identifier, number, page_of, text
+from api.core.fields import Instant, RawJson, SpanQuery, identifier, integer, page_of, query_text, text
 from api.core.resource import Resource, answers, takes
 from api.resources.receipts import span
 from shared.addresses import normalize
@@ -21,8 +21,8 @@ class EventQuery(SpanQuery):
     """Which events."""
 
     type = fields.Enum(EventType, by_value=True)
-    source = asked("Of this source.")
-    recipient = asked("Of this recipient's messages; events that name no recipient apply to all of them.")
+    source = query_text("Of this source.")
+    recipient = query_text("Of this recipient's messages; events that name no recipient apply to all of them.")
 
 
 class Event(Schema):
@@ -37,7 +37,7 @@ class Event(Schema):
     occurred_at = Instant(metadata={"description": "The provider's time; ours where it gives none."})
     received_at = Instant()
     classification = text("Why it failed.")
-    classification_code = number("Ark's number of the classification.")
+    classification_code = integer("Ark's number of the classification.")
     smtp_status = text()
     enhanced_code = text()
     reason = text()
@@ -60,7 +60,7 @@ class Event(Schema):
     metadata = fields.Raw(metadata={"description": "What the sender attached to the message."})
     details = fields.Raw(metadata={"description": "What else the provider said."})
     problem = text("Why the event could not be understood.")
-    provider_object = Verbatim(
+    provider_object = RawJson(
         metadata={
             "description": "The provider's own object, as it was received; empty where it contained an erased address."
         }

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
-from api.core.fields import Instant, PageQuery, asked, identifier, instant, number, page_of, text
+from api.core.fields import Instant, PageQuery, identifier, instant, integer, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.auth.keys import Scope
 from shared.deliveries import jobs as delivery_jobs
@@ -25,7 +25,7 @@ from shared.vocabulary import JobState
 class JobQuery(PageQuery):
     """Which jobs."""
 
-    kind = asked("Of this kind, such as `import_suppressions`.")
+    kind = query_text("Of this kind, such as `import_suppressions`.")
     state = fields.Enum(JobState, by_value=True)
 
 
@@ -39,7 +39,7 @@ class Job(Schema):
         keys=fields.String(), attribute="shown_parameters", metadata={"description": "What was asked for."}
     )
     done = fields.Integer(metadata={"description": "How much of `total` is done."})
-    total = number("Null until it is known.")
+    total = integer("Null until it is known.")
     report = fields.Dict(keys=fields.String(), metadata={"description": "What it says of itself, by its kind."})
     error = text("Why it failed, or why its last try did.")
     asked_by = fields.String(metadata={"description": "The name of the key that asked for it."})

@@ -9,7 +9,18 @@ from marshmallow import Schema, fields, validate
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import invalid, not_found
-from api.core.fields import Instant, PageQuery, SpanQuery, Strict, asked, identifier, instant, number, page_of, text
+from api.core.fields import (
+    Instant,
+    PageQuery,
+    SpanQuery,
+    Strict,
+    identifier,
+    instant,
+    integer,
+    page_of,
+    query_text,
+    text,
+)
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources.events import Event
 from shared.messages import announcements, event_queries
@@ -25,12 +36,12 @@ _LONGEST_ID = 512
 class MessageQuery(SpanQuery):
     """Which messages: everything that is given must hold."""
 
-    source = asked("Of this source.")
-    request_id = asked("By what the provider answered when the message was sent.")
-    smtp_id = asked("By the Message-Id, with or without angle brackets.")
-    message_id = asked("By our id, or the provider's.")
-    recipient = asked("By one of its recipients.")
-    sender = asked("By its sender.")
+    source = query_text("Of this source.")
+    request_id = query_text("By what the provider answered when the message was sent.")
+    smtp_id = query_text("By the Message-Id, with or without angle brackets.")
+    message_id = query_text("By our id, or the provider's.")
+    recipient = query_text("By one of its recipients.")
+    sender = query_text("By its sender.")
     status = fields.Enum(Status, by_value=True, metadata={"description": "By the status of one of its recipients."})
 
 
@@ -66,7 +77,7 @@ class Recipient(Schema):
     status_event_id = identifier("The event that says so.", allow_none=True)
     previous_status = text()
     classification = text("Why it failed.")
-    classification_code = number()
+    classification_code = integer()
     smtp_status = text()
     enhanced_code = text()
     reason = text()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
-from api.core.fields import Instant, SpanQuery, Strict, Verbatim, asked, identifier, instant, page_of, text
+from api.core.fields import Instant, RawJson, SpanQuery, Strict, identifier, instant, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.broker import REPROCESS
 from shared.errors import NotFoundError, TidingsError
@@ -25,7 +25,7 @@ from shared.vocabulary import ReceiptState, RefusalReason
 class ReceiptQuery(SpanQuery):
     """Filters of receipts."""
 
-    source = asked("Only receipts of this source.")
+    source = query_text("Only receipts of this source.")
     state = fields.Enum(ReceiptState, by_value=True)
 
 
@@ -73,7 +73,7 @@ class Reprocessing(Schema):
 class RefusalQuery(SpanQuery):
     """Filters of refusals."""
 
-    source = asked("Only requests to this source name, whether or not it exists.")
+    source = query_text("Only requests to this source name, whether or not it exists.")
     reason = fields.Enum(RefusalReason, by_value=True)
 
 
@@ -87,7 +87,7 @@ class Refusal(Schema):
     reason = fields.String(metadata={"enum": [str(reason) for reason in RefusalReason]})
     detail = fields.String()
     remote_ip = text()
-    headers = Verbatim(metadata={"type": "object"})
+    headers = RawJson(metadata={"type": "object"})
     bytes = fields.Integer()
     count = fields.Integer()
 

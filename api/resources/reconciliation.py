@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import not_found
-from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, number, page_of, text
+from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
 from shared.broker import ASK_PROVIDERS, JOBS
@@ -64,7 +64,7 @@ class FailedDelivery(Schema):
     reference = fields.String(metadata={"description": "The provider's id of the delivery."})
     failed_at = Instant()
     outcome = fields.String(metadata={"examples": ["5xx", "no_response"]})
-    status_code = number()
+    status_code = integer()
     events = fields.Integer()
     url = text()
     state = fields.String(metadata={"enum": ["listed", "resent", "recovered", "given_up"]})
@@ -73,7 +73,7 @@ class FailedDelivery(Schema):
     next_attempt_at = instant()
     last_error = text()
     receipt_id = identifier("The receipt that arrived; null if it was a duplicate.", allow_none=True)
-    new_events = number("How many of its events we did not have; null until that is known.")
+    new_events = integer("How many of its events we did not have; null until that is known.")
     listed_at = Instant()
 
 

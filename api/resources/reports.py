@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
-from api.core.fields import Strict, asked, identifier, instant, text
+from api.core.fields import Strict, identifier, instant, query_text, text
 from api.core.resource import Deps, Resource, answers, takes
 from api.resources.events import Event
 from api.resources.messages import Message
@@ -22,11 +22,11 @@ from shared.messages.queries import Wanted
 class ReportQuery(Strict):
     """Which messages: everything that is given must hold."""
 
-    source = asked("Of this source.")
-    request_id = asked("By what the provider answered when the message was sent.")
-    smtp_id = asked("By the Message-Id, with or without angle brackets.")
-    message_id = asked("By our id, or the provider's.")
-    recipient = asked("By one of its recipients; beside an id, only this recipient is looked at.")
+    source = query_text("Of this source.")
+    request_id = query_text("By what the provider answered when the message was sent.")
+    smtp_id = query_text("By the Message-Id, with or without angle brackets.")
+    message_id = query_text("By our id, or the provider's.")
+    recipient = query_text("By one of its recipients; beside an id, only this recipient is looked at.")
 
 
 class Lot(Schema):

@@ -62,7 +62,7 @@ class Stream(Resource):
             raise change_queries.gone(error) from None
         if request.method == "GET":
             view = View(
-                wanted=change_queries.wanted(query, self.own_tenant(query.get("tenant"))), tenant=self.caller.tenant
+                wanted=change_queries.wanted(query, self.resolve_tenant(query.get("tenant"))), tenant=self.caller.tenant
             )
             is_authorized = self.gate.later(self.caller)
             room.action = Follow(view=view, after=after, caller=self.caller, is_authorized=is_authorized)

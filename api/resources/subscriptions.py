@@ -77,7 +77,7 @@ class Subscriptions(_Resource):
     @answers(201, SubscriptionWithSecret)
     def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Create a subscription. It gets changes from now on; `recover` delivers what came before."""
-        body["tenant"] = self.own_tenant(body.get("tenant"))
+        body["tenant"] = self.resolve_tenant(body.get("tenant"))
         secret, scheme = body.pop("secret", None), body.pop("scheme")
         url = service.check_url(body.pop("url"), self.deps.settings.egress_allow)
         with self.deps.engine.begin() as connection:
@@ -91,7 +91,9 @@ class Subscriptions(_Resource):
                 may_know_sources=self.caller.tenant is None,
                 now=datetime.now(UTC),
             )
-            self.audit_change(connection, "created", new.row, url=captures.shown(new.row.url), types=new.row.types)
+            self.audit_change(
+                connection, "created", new.row, url=captures.redact_query(new.row.url), types=new.row.types
+            )
             answer = self.render_with_secret(connection, new)
         return answer, 201, {"Location": f"/v1/subscriptions/{new.row.id}"}
 

@@ -8,7 +8,7 @@ from flask import Response
 from marshmallow import Schema, fields, validate
 
 from api.core.auth import TenantAccess
-from api.core.fields import LONGEST_TEXT, Strict, instant, text
+from api.core.fields import MAX_TEXT_LENGTH, Strict, instant, text
 from api.core.resource import Resource, answers, takes
 from api.resources.suppression_files import tenant_field
 from shared.auth.keys import Scope
@@ -24,7 +24,7 @@ class Check(Strict):
     """Addresses to check."""
 
     addresses = fields.List(
-        fields.String(validate=validate.Length(max=LONGEST_TEXT)),
+        fields.String(validate=validate.Length(max=MAX_TEXT_LENGTH)),
         required=True,
         validate=validate.Length(1, MAX_ADDRESSES),
         metadata={"description": f"In any form; at most {MAX_ADDRESSES:,}."},
@@ -62,14 +62,14 @@ class Checks(Resource):
     rule = "/v1/suppressions/check"
     tenancy = TenantAccess.OWN
     scopes: ClassVar = {"POST": Scope.READ}
-    most_bytes: ClassVar = {"POST": _MAX_BYTES}
+    max_body_bytes: ClassVar = {"POST": _MAX_BYTES}
 
     @takes(Check)
     @answers(200, Results)
     def post(self, body: dict[str, Any]) -> Response:
         """Check up to 10,000 addresses at once. The results are in the order of the addresses."""
         addresses, now = body["addresses"], datetime.now(UTC)
-        type_, tenant = body.get("type"), self.own_tenant(body.get("tenant"))
+        type_, tenant = body.get("type"), self.resolve_tenant(body.get("tenant"))
         with self.deps.reading.connect() as connection:
             found = queries.check_addresses(connection, addresses, self.deps.hasher, now, type=type_, tenant=tenant)
         results = [_result(address, entry) for address, entry in zip(addresses, found, strict=True)]

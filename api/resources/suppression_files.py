@@ -12,7 +12,7 @@ from marshmallow import fields, validate
 
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
-from api.core.fields import Strict, asked
+from api.core.fields import Strict, query_text
 from api.core.resource import Resource, answers, describes, takes
 from api.resources.jobs import Job, queued
 from shared import targets
@@ -76,12 +76,12 @@ def tenant_field(description: str, **kwargs: Any) -> fields.String:
 class Filters(Strict):
     """Which entries; all conditions that are given must hold."""
 
-    address = asked("Entries of this address; or of `@` and a domain.")
-    domain = asked("Entries of this domain, or of an address of it.")
+    address = query_text("Entries of this address; or of `@` and a domain.")
+    domain = query_text("Entries of this domain, or of an address of it.")
     reason = fields.Enum(SuppressionReason, by_value=True)
     origin = fields.Enum(SuppressionOrigin, by_value=True, metadata={"description": "What put them on the list."})
     tenant = tenant_field("Entries of this tenant; empty: those for all tenants.")
-    source = asked("Entries from events of this source, or from its provider's list.")
+    source = query_text("Entries from events of this source, or from its provider's list.")
     type = fields.Enum(MailType, by_value=True)
     active = fields.String(
         load_default="true",
@@ -104,7 +104,7 @@ def read_filters(query: Mapping[str, Any], hasher: RecipientHasher) -> Suppressi
 class ImportQuery(Strict):
     """Values for what a line leaves empty, and what to do with bad lines and earlier imports."""
 
-    types = asked("Types of mail, separated by commas; all if not given.")
+    types = query_text("Types of mail, separated by commas; all if not given.")
     tenant = tenant_field("All tenants if not given.", load_default="")
     reason = fields.Enum(SuppressionReason, by_value=True, load_default=SuppressionReason.MANUAL)
     skip_bad_lines = fields.Boolean(
@@ -125,7 +125,7 @@ class Imports(Resource):
 
     rule = "/v1/suppressions/import"
     tenancy = TenantAccess.OWN
-    most_bytes: ClassVar = {"POST": _MAX_BYTES}
+    max_body_bytes: ClassVar = {"POST": _MAX_BYTES}
 
     @takes(ImportQuery, location="query")
     @describes(requestBody=_BODY)
@@ -139,7 +139,7 @@ class Imports(Resource):
         lists all of them.
         """
         defaults = Defaults(
-            tenant=self.own_tenant(query["tenant"]) or "",
+            tenant=self.resolve_tenant(query["tenant"]) or "",
             reason=query["reason"],
             types=csv_files.read_types(query.get("types", "")) or ALL_MAIL,
             only_tenant=self.caller.tenant,
@@ -187,7 +187,7 @@ class Exports(Resource):
 
         A value that a spreadsheet would run as a formula is written with an apostrophe, which an import removes again.
         """
-        filters = read_filters({**body, "tenant": self.own_tenant(body.get("tenant"))}, self.deps.hasher)
+        filters = read_filters({**body, "tenant": self.resolve_tenant(body.get("tenant"))}, self.deps.hasher)
         with self.deps.engine.begin() as connection:
             job_id = suppression_jobs.create_export(
                 connection, filters, asked_by=self.caller.name, tenant=self.caller.tenant, now=datetime.now(UTC)

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, validate
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
-from api.core.fields import Instant, PageQuery, Strict, asked, identifier, instant, page_of, text
+from api.core.fields import Instant, PageQuery, Strict, identifier, instant, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import suppression_checks, suppression_files
 from api.resources.events import Event
@@ -63,8 +63,8 @@ class Suppression(Schema):
 class NewSuppression(Strict):
     """An address or a domain to suppress."""
 
-    address = asked("One address, in any form; or `@` and a domain.")
-    domain = asked("Suppresses all addresses of this domain, but not of its subdomains.")
+    address = query_text("One address, in any form; or `@` and a domain.")
+    domain = query_text("Suppresses all addresses of this domain, but not of its subdomains.")
     types = fields.List(
         fields.Enum(MailType, by_value=True),
         load_default=list(MailType),
@@ -89,7 +89,7 @@ class LiftQuery(Strict):
 class DomainLiftQuery(LiftQuery):
     """What to lift of a domain."""
 
-    domain = asked("The domain whose own entries are lifted.", required=True)
+    domain = query_text("The domain whose own entries are lifted.", required=True)
 
 
 class Lifted(Schema):
@@ -168,7 +168,7 @@ class _Lifting(Resource):
     def lift(self, target: Target, query: dict[str, Any]) -> dict[str, Any]:
         """Lift the entries that match. Raises ProblemError: 404 if there are none, 503 while an import writes them."""
         key, reason, tenant = self.deps.hasher.hash_target(target), query.get("reason"), query.get("tenant")
-        tenant, note = self.own_tenant(tenant), query.get("note")
+        tenant, note = self.resolve_tenant(tenant), query.get("note")
         try:
             with self.deps.engine.begin() as connection:
                 lifted = store.lift(
@@ -199,7 +199,7 @@ class Suppressions(_Lifting):
     @answers(200, page_of(Suppression, "SuppressionPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List suppressions, the most recently announced first."""
-        filters = read_filters({**query, "tenant": self.own_tenant(query.get("tenant"))}, self.deps.hasher)
+        filters = read_filters({**query, "tenant": self.resolve_tenant(query.get("tenant"))}, self.deps.hasher)
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
         with self.deps.engine.begin() as connection:
             page = queries.list_newest(connection, datetime.now(UTC), filters, after=after, limit=query["limit"])
@@ -221,7 +221,7 @@ class Suppressions(_Lifting):
             types=frozenset(body["types"]),
             origin=SuppressionOrigin.PERSON,
             since=now,
-            tenant=self.own_tenant(body["tenant"]) or "",
+            tenant=self.resolve_tenant(body["tenant"]) or "",
             until=body.get("expires_at"),
             classification=body.get("classification"),
             actor=self.caller.name,

@@ -59,7 +59,9 @@ def run(stage: Stage, plan: Plan) -> Findings:
 def _fill(side: Tidings, entries: int, listed: Sequence[str]) -> str:
     """Have so many entries on the list, among them these addresses; return a key to the API."""
     side.reset()
-    target = engine.create(side.place.database_url, application="bench", pool_size=1, statement_timeout_ms=600_000)
+    target = engine.create_engine(
+        side.place.database_url, application="bench", pool_size=1, statement_timeout_ms=600_000
+    )
     with target.begin() as connection:
         connection.exec_driver_sql(_FILL, {"entries": entries - len(listed)})
         _add(connection, recipient_hashes.load(connection, Vault([side.place.secret_key])), listed)

@@ -29,7 +29,7 @@ def channels() -> None:
 @context.data_option
 def list_channels(as_json: bool, data: Path) -> None:
     """List the channels, and whether they work."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             rows = store.list_channels(connection)
         found = [service.describe(row, bench.vault) for row in rows]
@@ -76,7 +76,7 @@ def add(name: str, url: str, kind: str | None, least: str, data: Path) -> None:
     url = sys.stdin.read().strip() if url == "-" else url
     chosen = Kind(kind) if kind else Kind.WEBHOOK if url.lower().startswith(("http://", "https://")) else Kind.APPRISE
     valid = service.validate_url(chosen, url)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         severity = Severity(least)
         _, secret = service.create(connection, bench.vault, name=name, kind=chosen, url=valid, min_severity=severity)
         context.audit(connection, "alert_channel.created", f"alert_channel:{name}", kind=chosen)
@@ -94,7 +94,7 @@ def remove(name: str, yes: bool, data: Path) -> None:
     """Delete a channel. Its pending notifications are not sent."""
     if not yes:
         click.confirm(f"Delete {name} and its pending notifications?", abort=True)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         service.get(connection, name, lock=True)
         store.delete_channel(connection, name)
         context.audit(connection, "alert_channel.removed", f"alert_channel:{name}")
@@ -106,7 +106,7 @@ def remove(name: str, yes: bool, data: Path) -> None:
 @context.data_option
 def test(name: str, data: Path) -> None:
     """Send a test message to a channel, and print the response. Exits with 1 if it fails."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             row = service.get(connection, name)
         result = service.send_test(row, bench.vault, datetime.now(UTC))
@@ -125,7 +125,7 @@ def test(name: str, data: Path) -> None:
 @context.data_option
 def rotate_secret(name: str, data: Path) -> None:
     """Generate a new secret for a webhook and print it. The old one signs, too, for a day."""
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         _, secret = service.rotate_secret(connection, bench.vault, name, datetime.now(UTC))
         context.audit(connection, "alert_channel.secret_rotated", f"alert_channel:{name}")
     click.echo(secret)

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row
 
 from cli import context
 from cli.commands import jobs
-from cli.context import Workbench
+from cli.context import CommandContext
 from cli.formatting import deliveries as formatting_deliveries
-from cli.formatting import pages
+from cli.formatting import read_page
 from cli.options import MOMENT, OneOf
 from shared.broker import DELIVER
 from shared.deliveries import explain, queries
@@ -62,8 +62,8 @@ def list_deliveries(
     filters = DeliveryFilters(
         subscription=subscription, status=status, type=type_, message_id=message_id, since=since, until=until
     )
-    with context.opened(data) as bench, bench.engine.begin() as connection:
-        page = pages.read(lambda after, most: queries.get_page(connection, filters, after=after, limit=most), limit)
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
+        page = read_page(lambda after, most: queries.get_page(connection, filters, after=after, limit=most), limit)
     if as_json:
         click.echo(msgspec.json.encode([delivery._asdict() for delivery in page.items]).decode())
         return
@@ -113,7 +113,7 @@ def replay(
         raise click.UsageError("Give ids of deliveries or filters, not both.")
     if not (delivery_ids or status or filters):
         raise click.UsageError("Give ids of deliveries, or --status, --subscription, --type, --since or --until.")
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         if delivery_ids:
             _replay(bench, delivery_ids)
         else:
@@ -122,7 +122,7 @@ def replay(
 
 def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
     """Print a delivery with its attempts, what they mean, and what to do next."""
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         delivery = _find(connection, delivery_id)
         attempts = queries.get_attempts(connection, delivery_id, limit=_ATTEMPTS_SHOWN).items
         whole = explain.render_whole(connection, delivery)
@@ -133,7 +133,7 @@ def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
         formatting_deliveries.tell(context.console(), whole, attempts)
 
 
-def _replay(bench: Workbench, delivery_ids: tuple[UUID, ...]) -> None:
+def _replay(bench: CommandContext, delivery_ids: tuple[UUID, ...]) -> None:
     with bench.engine.begin() as connection:
         for delivery_id in delivery_ids:
             delivery = _find(connection, delivery_id)
@@ -143,27 +143,27 @@ def _replay(bench: Workbench, delivery_ids: tuple[UUID, ...]) -> None:
     click.echo("Replaying the delivery." if len(delivery_ids) == 1 else f"Replaying {len(delivery_ids)} deliveries.")
 
 
-def _replay_all(bench: Workbench, filters: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
+def _replay_all(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
     console = context.console()
     if dry_run or not yes:
-        counted = jobs.work(console, bench, _ask(bench, filters, dry_run=True))
+        counted = jobs.run_job(console, bench, _ask(bench, filters, dry_run=True))
         if dry_run or not counted.report.get("to_deliver"):
             jobs.finish(console, counted)
             return
         click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
-    job = jobs.work(console, bench, _ask(bench, filters, dry_run=False))
+    job = jobs.run_job(console, bench, _ask(bench, filters, dry_run=False))
     bench.notify(DELIVER)
     jobs.finish(console, job)
 
 
-def _ask(bench: Workbench, filters: dict[str, Any], *, dry_run: bool) -> UUID:
+def _ask(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool) -> UUID:
     with bench.engine.begin() as connection:
         job_id = delivery_jobs.request_replay(
             connection,
             **filters,
             tenant=None,
             dry_run=dry_run,
-            asked_by=context.person(),
+            asked_by=context.current_user(),
             now=datetime.now(UTC),
         )
         context.audit(connection, "job.asked", f"job:{job_id}", **filters, dry_run=dry_run, kind=delivery_jobs.REPLAY)

@@ -55,7 +55,7 @@ def diagnose(
     if not (request_id or smtp_id or message_id or recipient):
         raise click.UsageError("Say which: --request-id, --smtp-id, --message-id, --recipient or --delivery.")
     asked = Wanted(source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         hasher = recipient_hashes.load(connection, bench.vault)
         desk = Desk(connection=connection, hasher=hasher, vault=bench.vault, now=datetime.now(UTC))
         found = diagnosis.wanted(desk, asked)

@@ -1,4 +1,4 @@
-"""`tidings jobs`: long work, watched and cancelled."""
+"""`tidings jobs`: show, watch and cancel background jobs."""
 
 import logging
 import os
@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from cli import context
-from cli.context import Workbench
-from cli.formatting import pages
+from cli.context import CommandContext
+from cli.formatting import read_page
 from shared.deliveries import jobs as delivery_jobs
 from shared.errors import TidingsError
 from shared.jobs import files as job_files
@@ -28,21 +28,21 @@ from shared.jobs import store as stored
 from shared.jobs.store import Advance, Job
 from shared.vocabulary import JobState
 
-_MOST = 50
-_LOOK_SECONDS = 0.3
-_NOBODY_CAME_SECONDS = 15.0
-_WITHOUT_BROKER = "memory://"
+_LIST_LIMIT = 50
+_POLL_SECONDS = 0.3
+_QUEUED_NOTICE_SECONDS = 15.0
+_NO_BROKER_URL = "memory://"
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
 def _writable(_context: click.Context, _parameter: click.Parameter, output: Path | None) -> Path | None:
-    """Known before the work is done, whose result it would lose."""
+    """Refuse an unwritable file before the work, whose result would be lost."""
     if (
         output is not None
         and str(output) != "-"
         and not os.access(output if output.exists() else output.parent, os.W_OK)
     ):
-        raise click.BadParameter(f"{str(output)!r} cannot be written.")
+        raise click.BadParameter(f"Cannot write to {str(output)!r}.")
     return output
 
 
@@ -51,41 +51,41 @@ output_option = click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_writable,
-    help="Where to; the screen if not.",
+    help="The file to write. Default: standard output.",
 )
 
 
 @click.group
 def jobs() -> None:
-    """Watch and cancel long work: imports, exports, erasures, and what providers are asked."""
+    """Show, watch and cancel background jobs: imports, exports, erasures, replays and provider updates."""
 
 
 @jobs.command("list")
-@click.option("--kind", help="Only those of this kind, such as import_suppressions.")
-@click.option("--state", type=click.Choice([str(state) for state in JobState]))
+@click.option("--kind", help="Only jobs of this kind, such as import_suppressions.")
+@click.option("--state", type=click.Choice([str(state) for state in JobState]), help="Only jobs in this state.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
 def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) -> None:
-    """List jobs, the newest first."""
-    wanted = JobState(state) if state else None
-    with context.opened(data) as bench, bench.engine.begin() as connection:
-        page = pages.read(
-            lambda after, limit: stored.listed(connection, kind=kind, state=wanted, after=after, limit=limit), _MOST
+    """List jobs, newest first."""
+    only = JobState(state) if state else None
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
+        page = read_page(
+            lambda after, limit: stored.listed(connection, kind=kind, state=only, after=after, limit=limit), _LIST_LIMIT
         )
     if as_json:
-        click.echo(msgspec.json.encode([_facts(job) for job in page.items]).decode())
+        click.echo(msgspec.json.encode([_dump_job(job) for job in page.items]).decode())
         return
-    table = Table("job", "kind", "state", "done", "asked for", "by", "")
+    table = Table("job", "kind", "state", "done", "created", "by", "error")
     for job in page.items:
-        asked_at = f"{job.created_at:%Y-%m-%d %H:%M}"
+        created_at = f"{job.created_at:%Y-%m-%d %H:%M}"
         table.add_row(
-            str(job.id), job.kind, _coloured(job.state), _share(job), asked_at, escape(job.asked_by),
+            str(job.id), job.kind, _format_state(job.state), _format_progress(job), created_at, escape(job.asked_by),
             escape(job.error or ""),
         )  # fmt: skip
     console = context.console()
-    console.print(table if page.items else "There are no such jobs.")
+    console.print(table if page.items else "No jobs match.")
     if page.next is not None:
-        console.print(f"… and older ones; these are the newest {len(page.items)}.")
+        console.print(f"These are the newest {len(page.items)}; there are older ones.")
 
 
 @jobs.command
@@ -93,22 +93,22 @@ def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) ->
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
 def show(job_id: UUID, as_json: bool, data: Path) -> None:
-    """Show a job: how far it has got, and what it says of itself."""
-    with context.opened(data) as bench:
-        job = find(bench, job_id)
+    """Show the state, progress and report of a job."""
+    with context.open_context(data) as bench:
+        job = find_job(bench, job_id)
     if as_json:
-        click.echo(msgspec.json.encode(_facts(job)).decode())
+        click.echo(msgspec.json.encode(_dump_job(job)).decode())
     else:
-        tell(context.console(), job)
+        print_job(context.console(), job)
 
 
 @jobs.command
 @click.argument("job_id", metavar="ID", type=click.UUID)
 @context.data_option
 def cancel(job_id: UUID, data: Path) -> None:
-    """Have a job stop. What it did before stays done; an import that has not ended has done nothing."""
-    with context.opened(data) as bench:
-        before = find(bench, job_id)
+    """Cancel a job. Its completed work stays; an unfinished import changes nothing."""
+    with context.open_context(data) as bench:
+        before = find_job(bench, job_id)
         if before.kind == delivery_jobs.ABANDON:
             raise TidingsError(delivery_jobs.NOT_CANCELLABLE)
         with bench.engine.begin() as connection:
@@ -116,27 +116,27 @@ def cancel(job_id: UUID, data: Path) -> None:
             if job is not None and job.is_cancelled and not before.is_cancelled:
                 context.audit(connection, "job.cancelled", f"job:{job_id}")
     if job is not None and not job.state.is_over:
-        click.echo("The worker that is at it has been asked to stop, and will within seconds.")
+        click.echo("The job is being cancelled; its worker stops within seconds.")
     else:
-        click.echo(f"The job is {job.state if job else 'gone'}.")
+        click.echo(f"The job is {job.state if job else 'deleted'}.")
 
 
 @jobs.command
 @click.argument("job_id", metavar="ID", type=click.UUID)
 @context.data_option
 def wait(job_id: UUID, data: Path) -> None:
-    """Wait until workers have done a job. Exits with 1 unless it is done."""
+    """Wait until a job has ended. Exits with 1 unless it succeeded."""
     console = context.console()
-    with context.opened(data) as bench:
-        job = find(bench, job_id)
-        with bar(console, job) as update:
+    with context.open_context(data) as bench:
+        job = find_job(bench, job_id)
+        with progress_bar(console, job) as update:
             since = time.monotonic()
-            while not (job := find(bench, job_id)).state.is_over:
+            while not (job := find_job(bench, job_id)).state.is_over:
                 update(Advance(done=job.done, total=job.total, position={}, report=job.report))
-                if job.state is JobState.QUEUED and time.monotonic() > since + _NOBODY_CAME_SECONDS:
-                    console.print("No worker has taken it up yet: is one running?")
+                if job.state is JobState.QUEUED and time.monotonic() > since + _QUEUED_NOTICE_SECONDS:
+                    console.print("No worker has started this job yet. Is a worker running?")
                     since = float("inf")
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
     finish(console, job)
 
 
@@ -145,50 +145,54 @@ def wait(job_id: UUID, data: Path) -> None:
 @output_option
 @context.data_option
 def file(job_id: UUID, output: Path | None, data: Path) -> None:
-    """Write what a job made to a file: what was exported, or the lines that could not be imported."""
-    with context.opened(data) as bench:
-        find(bench, job_id)
-        if not save(bench, job_id, output):
-            raise TidingsError("This job has made no file.")
+    """Write the output file of a job: the exported entries, or the lines that an import rejected."""
+    with context.open_context(data) as bench:
+        find_job(bench, job_id)
+        if not save_output(bench, job_id, output):
+            raise TidingsError("This job has no output file.")
 
 
-def find(bench: Workbench, job_id: UUID) -> Job:
-    """A job. Raises TidingsError."""
+def find_job(bench: CommandContext, job_id: UUID) -> Job:
+    """Return a job. Raises TidingsError if it does not exist."""
     with bench.engine.begin() as connection:
         job = stored.find(connection, job_id)
     if job is None:
-        raise TidingsError(f"There is no job {job_id}; `tidings jobs list` shows those there are.")
+        raise TidingsError(f"There is no job {job_id}. `tidings jobs list` shows all jobs.")
     return job
 
 
-def work(console: Console, bench: Workbench, job_id: UUID) -> Job:
-    """Do a job here and now, without a worker, or watch it where one was quicker; the job when it is over.
+def run_job(console: Console, bench: CommandContext, job_id: UUID) -> Job:
+    """Run a job in this process, or watch it if a worker already runs it; return the ended job.
 
-    Whoever gives up waiting leaves it to the workers.
+    After Ctrl-C the workers continue it.
     """
-    # Imported here: a command that does no such work need not load what workers stand on.
+    # Imported here, so that other commands need not load the workers' modules.
     from workers import context as workers_context
     from workers.jobs import runner as working
 
-    job = find(bench, job_id)
-    made = workers_context.build(replace(bench.settings, broker_url=bench.settings.broker_url or _WITHOUT_BROKER))
+    job = find_job(bench, job_id)
+    worker_context = workers_context.build(
+        replace(bench.settings, broker_url=bench.settings.broker_url or _NO_BROKER_URL)
+    )
     try:
-        with bar(console, job) as update, _silence():
-            while not (job := find(bench, job_id)).state.is_over:
-                if not working.run_one(made, job_id, update):
+        with progress_bar(console, job) as update, _mute_logs():
+            while not (job := find_job(bench, job_id)).state.is_over:
+                if not working.run_one(worker_context, job_id, update):
                     update(Advance(done=job.done, total=job.total, position={}, report=job.report))
-                    time.sleep(_LOOK_SECONDS)
+                    time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
-        console.print(f"The workers go on with it: `tidings jobs show {job_id}`, `tidings jobs cancel {job_id}`.")
+        console.print(
+            f"The workers continue this job. See `tidings jobs show {job_id}` and `tidings jobs cancel {job_id}`."
+        )
         raise
     finally:
-        made.close()
+        worker_context.close()
     return job
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """Nothing is logged meanwhile: what went wrong is in the job, and the screen may be the exported file."""
+def _mute_logs() -> Iterator[None]:
+    """Silence the logs: the job records its errors, and the exported file may go to the terminal."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
@@ -198,8 +202,8 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def bar(console: Console, job: Job) -> Iterator[Callable[[Advance], None]]:
-    """A progress bar, and what moves it."""
+def progress_bar(console: Console, job: Job) -> Iterator[Callable[[Advance], None]]:
+    """Show a progress bar; yield the function that updates it."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -213,78 +217,75 @@ def bar(console: Console, job: Job) -> Iterator[Callable[[Advance], None]]:
 
 
 def finish(console: Console, job: Job) -> None:
-    """Say what became of a job, and exit with 1 unless it is done."""
-    tell(console, job)
+    """Print the result of a job; exit with 1 unless it succeeded."""
+    print_job(console, job)
     if job.state is not JobState.DONE:
         click.get_current_context().exit(1)
 
 
-def save(bench: Workbench, job_id: UUID, output: Path | None) -> bool:
-    """Write what a job made; False if it made nothing. Raises TidingsError where it cannot be written."""
+def save_output(bench: CommandContext, job_id: UUID, output: Path | None) -> bool:
+    """Write the output of a job; return False if it has none. Raises TidingsError if the file cannot be written."""
     try:
-        return _save(bench, job_id, output)
+        with bench.engine.begin() as connection:
+            parts = job_files.parts(connection, job_id, job_files.OUTPUT)
+            first = next(parts, None)
+            if first is None:
+                return False
+            with click.open_file(str(output or "-"), "wb") as target:
+                target.write(first)
+                for part in parts:
+                    target.write(part)
     except OSError as error:
         if output is None:
             raise
         raise TidingsError(
-            f"It cannot be written: {error.strerror}. `tidings jobs file {job_id} -o FILE` writes it elsewhere."
+            f"Cannot write {output}: {error.strerror}. Choose another file with `tidings jobs file {job_id} -o FILE`."
         ) from None
-
-
-def _save(bench: Workbench, job_id: UUID, output: Path | None) -> bool:
-    with bench.engine.begin() as connection:
-        parts = job_files.parts(connection, job_id, job_files.OUTPUT)
-        first = next(parts, None)
-        if first is None:
-            return False
-        with click.open_file(str(output or "-"), "wb") as target:
-            target.write(first)
-            for part in parts:
-                target.write(part)
     return True
 
 
-def tell(console: Console, job: Job) -> None:
-    """A job, for people."""
-    console.print(f"{job.kind} {job.id}: {_coloured(job.state)}, {_share(job)}", highlight=False)
+def print_job(console: Console, job: Job) -> None:
+    """Print a job."""
+    console.print(f"{job.kind} {job.id}: {_format_state(job.state)}, {_format_progress(job)}", highlight=False)
     if job.error:
         console.print(f"  {escape(job.error)}", highlight=False)
     values = {**job.shown_parameters, **job.report}
     bad = values.pop("bad_lines", None)
     for name, value in values.items():
         if value not in (None, [], {}, ""):
-            console.print(f"  [bold]{name.replace('_', ' '):>16}[/]  {escape(_words(value))}", highlight=False)
+            console.print(f"  [bold]{name.replace('_', ' '):>16}[/]  {escape(_format_value(value))}", highlight=False)
     if bad:
-        _tell_bad_lines(console, job, bad)
+        _print_bad_lines(console, job, bad)
 
 
-def _tell_bad_lines(console: Console, job: Job, bad: list[Mapping[str, Any]]) -> None:
-    table = Table("line", "what is wrong", "what it says")
+def _print_bad_lines(console: Console, job: Job, bad: list[Mapping[str, Any]]) -> None:
+    table = Table("line", "problem", "text")
     for entry in bad:
         table.add_row(str(entry["line"]), escape(entry["problem"]), escape(entry["text"]))
     console.print(table)
     if job.report["bad"] > len(bad):
         console.print(
-            f"… and {job.report['bad'] - len(bad)} more; `tidings jobs file {job.id}` has all of them.", highlight=False
+            f"… and {job.report['bad'] - len(bad)} more. `tidings jobs file {job.id}` writes all of them.",
+            highlight=False,
         )
 
 
-def _words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
-def _share(job: Job) -> str:
+def _format_progress(job: Job) -> str:
     return f"{job.done:,} of {job.total:,}" if job.total is not None else f"{job.done:,}"
 
 
-def _coloured(state: JobState) -> str:
+def _format_state(state: JobState) -> str:
     colour = _COLOURS.get(state)
     return f"[{colour}]{state}[/]" if colour else str(state)
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _dump_job(job: Job) -> dict[str, Any]:
     facts = asdict(job)
     facts["parameters"] = job.shown_parameters
     del facts["position"]

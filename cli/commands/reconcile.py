@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from cli import context, source_lookup
-from cli.context import Workbench
+from cli import context
+from cli.context import CommandContext, list_usable_sources, load_source
 from cli.options import MOMENT
 from shared.errors import TidingsError
 from shared.providers.api.base import ProviderApi, ProviderApiError
@@ -75,7 +75,7 @@ def reconcile(
     """
     console = context.console()
     orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         clients = _clients(bench, slugs)
         if not clients:
             console.print("No source has an `api_key` for a provider with a management API.")
@@ -91,15 +91,12 @@ def reconcile(
         click.get_current_context().exit(1)
 
 
-def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
+def _clients(bench: CommandContext, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
     """Return the sources, by default all that have an API. Raises NoApiError if a named one has none."""
     if slugs:
-        return [
-            (source, provider_api.open_client(source))
-            for source in (source_lookup.ready(bench, slug) for slug in slugs)
-        ]
+        return [(source, provider_api.open_client(source)) for source in (load_source(bench, slug) for slug in slugs)]
     found = []
-    for source in source_lookup.all_ready(bench):
+    for source in list_usable_sources(bench):
         try:
             found.append((source, provider_api.open_client(source)))
         except NoApiError:
@@ -107,7 +104,7 @@ def _clients(bench: Workbench, slugs: Sequence[str]) -> list[tuple[Source, Provi
     return found
 
 
-def _reconcile(console: Console, bench: Workbench, source: Source, orders: Orders) -> Result:
+def _reconcile(console: Console, bench: CommandContext, source: Source, orders: Orders) -> Result:
     lease = _wait_for_lease(console, bench, source)
     client = provider_api.open_client(source, sleep=reconciliation.sleep_and_renew(bench.engine, lease))
     columns = (
@@ -141,7 +138,7 @@ def _reconcile(console: Console, bench: Workbench, source: Source, orders: Order
         )
 
 
-def _wait_for_lease(console: Console, bench: Workbench, source: Source) -> Lease:
+def _wait_for_lease(console: Console, bench: CommandContext, source: Source) -> Lease:
     """Lease a source as soon as no worker holds it. Raises TidingsError."""
     until = time.monotonic() + _MAX_WAIT_SECONDS
     with console.status(f"waiting for the worker that reconciles {source.slug} …"):
@@ -186,7 +183,7 @@ def _print_results(console: Console, results: Sequence[Result]) -> None:
         console.print("Some resent requests have not been processed yet; check that a worker is running.")
 
 
-def _preview(console: Console, bench: Workbench, source: Source, client: ProviderApi, orders: Orders) -> bool:
+def _preview(console: Console, bench: CommandContext, source: Source, client: ProviderApi, orders: Orders) -> bool:
     """Print what a provider could not deliver; return whether its API could be reached."""
     with bench.engine.begin() as connection:
         state = reconciliations.get(connection, source.id)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli import context, source_lookup
-from cli.context import Workbench
+from cli import context
+from cli.context import CommandContext, source_not_found
 from cli.options import MOMENT
 from shared import ids
 from shared.broker import REPROCESS
@@ -62,7 +62,7 @@ def reprocess(
     if not (receipts or source or since or until):
         raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")
     console = context.console()
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         chosen = list(receipts) or _select(bench, source, state, since, until)
         if not chosen:
             console.print("No matching receipts.")
@@ -76,12 +76,12 @@ def reprocess(
 
 
 def _select(
-    bench: Workbench, source: str | None, state: str, since: datetime | None, until: datetime | None
+    bench: CommandContext, source: str | None, state: str, since: datetime | None, until: datetime | None
 ) -> list[UUID]:
     with bench.engine.begin() as connection:
         source_id = sources.id_of(connection, source) if source else None
         if source and source_id is None:
-            raise source_lookup.unknown(source)
+            raise source_not_found(source)
         found: dict[UUID, None] = {}
         while True:
             part = receipts.list_ids(
@@ -102,7 +102,7 @@ def _select(
         return [receipt_id for receipt_id in found if receipt_id not in unverified]
 
 
-def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
+def _queue(console: Console, bench: CommandContext, chosen: Sequence[UUID]) -> None:
     batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
     queued = 0
     for batch in track(batches, description="queueing", console=console):
@@ -120,7 +120,7 @@ def _queue(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
             console.print("The others do not exist, or are unverified: only their provider's signature lets those in.")
 
 
-def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None:
+def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) -> None:
     """Print what would change, for each receipt on its own."""
     before = after = 0
     changes: Counter[tuple[str, str]] = Counter()
@@ -153,7 +153,7 @@ def _preview(console: Console, bench: Workbench, chosen: Sequence[UUID]) -> None
         console.print(f"  … and {len(problems) - _MAX_SHOWN} more that cannot be processed")
 
 
-def _difference(bench: Workbench, receipt_id: UUID) -> Difference | str:
+def _difference(bench: CommandContext, receipt_id: UUID) -> Difference | str:
     with bench.engine.connect() as connection:  # and never commit
         try:
             return reprocessing.preview(connection, receipt_id, bench.vault)

@@ -1,4 +1,4 @@
-"""`tidings simulate`: play a provider against a running Tidings, and check what became of it."""
+"""`tidings simulate`: send a provider's webhooks to a running Tidings and check the results."""
 
 import secrets
 import sys
@@ -27,7 +27,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The Tidings that is played to, and the source that the events come through."""
+    """The Tidings to send to, and the source of the events."""
 
     receiver_url: str
     api: Api
@@ -35,10 +35,10 @@ class Target:
 
 
 def list_scenarios(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Show the scenarios and who can play them, and leave."""
+    """List the scenarios and the providers that support them, and exit."""
     if not wanted:
         return
-    table = Table("scenario", "what happens", "played by", show_lines=True)
+    table = Table("scenario", "description", "providers", show_lines=True)
     for scenario in SCENARIOS.values():
         able = [name for name, make in DIALECTS.items() if not scenario.obstacle(make.TRAITS)]
         table.add_row(scenario.name, scenario.summary, ", ".join(able))
@@ -54,23 +54,33 @@ def list_scenarios(context: click.Context, _option: click.Parameter, wanted: boo
     expose_value=False,
     is_eager=True,
     callback=list_scenarios,
-    help="Show the scenarios and leave.",
+    help="List the scenarios and exit.",
 )
-@click.option("--provider", type=click.Choice(list(DIALECTS)), default="mailchannels", show_default=True)
-@click.option("--to", default="http://127.0.0.1:8080", show_default=True, help="The receiver's address.")
-@click.option("--api", default="http://127.0.0.1:8081", show_default=True, help="The API's address.")
+@click.option(
+    "--provider",
+    type=click.Choice(list(DIALECTS)),
+    default="mailchannels",
+    show_default=True,
+    help="The provider to simulate.",
+)
+@click.option("--to", default="http://127.0.0.1:8080", show_default=True, help="The URL of the receiver.")
+@click.option("--api", default="http://127.0.0.1:8081", show_default=True, help="The URL of the API.")
 @click.option("--key", required=True, envvar="TIDINGS_ADMIN_KEY", show_envvar=True, help="An API key.")
-@click.option("--source", help="The source's name, made if missing.  [default: simulated-PROVIDER]")
-@click.option("--count", type=click.IntRange(1), help="How many messages; each scenario has a number of its own.")
+@click.option("--source", help="The source; created if it is missing.  [default: simulated-PROVIDER]")
+@click.option("--count", type=click.IntRange(1), help="Number of messages. Default: the scenario's.")
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
-    help="Requests a second; as fast as possible if not given.",
+    help="Requests per second. Default: as fast as possible.",
 )
-@click.option("--connections", type=click.IntRange(1, 200), default=4, show_default=True)
-@click.option("--seed", type=int, help="The same seed tells the same stories; a new one if not given.")
-@click.option("--retry", is_flag=True, help="Try again like the provider, where its schedule is known.")
-@click.option("--within", type=float, default=60.0, show_default=True, help="Seconds for everything to settle.")
+@click.option(
+    "--connections", type=click.IntRange(1, 200), default=4, show_default=True, help="Concurrent connections."
+)
+@click.option("--seed", type=int, help="Repeats the traffic of an earlier run. Default: random.")
+@click.option("--retry", is_flag=True, help="Retry like the provider, if its schedule is known.")
+@click.option(
+    "--within", type=float, default=60.0, show_default=True, help="Seconds to wait until everything is processed."
+)
 def simulate(
     scenario: str,
     provider: str,
@@ -85,15 +95,15 @@ def simulate(
     retry: bool,
     within: float,
 ) -> None:
-    """Play SCENARIO as a provider, then check by the API what is known of every message.
+    """Send the webhooks of SCENARIO, then check the state of every message through the API.
 
-    Sends signed webhooks to the receiver and serves the keys that they are signed with. Exits with 1 if a
-    request was answered, or a message ended, otherwise than it should.
+    Serves the provider's signing keys while it runs. Exits with 1 if a response or the state of a message differs
+    from the expected one.
     """
     chosen, dialect = SCENARIOS[scenario], DIALECTS[provider]()
     obstacle = chosen.obstacle(dialect.TRAITS)
     if obstacle:
-        raise click.ClickException(f"{provider} cannot play {scenario}: it {obstacle}.")
+        raise click.ClickException(f"{provider} does not support the scenario {scenario}: it {obstacle}.")
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     target = Target(receiver_url=to, api=Api(api, key), slug=source or f"simulated-{provider}")
     console = Console()
@@ -104,10 +114,12 @@ def simulate(
             target.api.put_source(target.slug, provider, dialect.credentials(), server.settings(target.slug))
             outcomes = send(console, target, dialect, play, rate=rate, connections=connections, retry=retry)
             if set(outcomes.statuses) == {post.NO_ANSWER}:
-                raise click.ClickException(f"Nobody answers at {to}.")
+                raise click.ClickException(
+                    f"No response from {to}. Is the receiver running there? Name its URL with --to."
+                )
             found = examine(console, target, dialect, play, within)
     except (ApiError, OSError) as error:
-        raise click.ClickException(f"Is Tidings running at {to} and {api}? {error}") from error
+        raise click.ClickException(f"{error}. Is Tidings running at {to} and {api}?") from error
     console.print(summary(chosen, play, outcomes))
     sys.exit(0 if report(console, outcomes, found) else 1)
 
@@ -122,7 +134,7 @@ def send(
     connections: int = 4,
     retry: bool = False,
 ) -> Outcomes:
-    """Send the whole play, under a progress bar."""
+    """Send all requests and show a progress bar."""
     with _bar(console, "sending", len(play.postings)) as (progress, task):
         return post.send(
             play.postings,
@@ -136,7 +148,7 @@ def send(
 
 
 def examine(console: Console, target: Target, dialect: Dialect, play: Play, within: float) -> list[Finding]:
-    """Check all expectations, under a progress bar."""
+    """Check all expectations and show a progress bar."""
     checks = Examiner(target.api, dialect, target.slug).checks(play)
     with _bar(console, "checking", len(checks)) as (progress, task):
         return findings.settle(checks, within_seconds=within, on_held=lambda: progress.advance(task))
@@ -150,7 +162,7 @@ def _bar(console: Console, what: str, total: int) -> Iterator[tuple[Progress, Ta
 
 
 def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
-    """What was sent, and how it was answered."""
+    """Return a table of the requests and their responses."""
     table = Table("", "", title=scenario.name, show_header=False)
     events = sum(posting.events for posting in play.postings)
     statuses = ", ".join(f"{count} x {status or 'no answer'}" for status, count in sorted(outcomes.statuses.items()))
@@ -158,9 +170,9 @@ def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
     median, slowest = outcomes.quantile(0.5) * 1000, outcomes.quantile(0.99) * 1000
     rows = {
         "requests": f"{len(play.postings)} with {events} events, {outcomes.retries} retries",
-        "meant to be": ", ".join(f"{play.count(answer)} {answer}" for answer in Answer if play.count(answer)),
-        "answered with": statuses,
-        "took": f"{outcomes.seconds:.1f} s, {speed:,.0f} requests a second",
+        "expected": ", ".join(f"{play.count(answer)} {answer}" for answer in Answer if play.count(answer)),
+        "responses": statuses,
+        "duration": f"{outcomes.seconds:.1f} s, {speed:,.0f} requests per second",
         "latency": f"median {median:.1f} ms, p99 {slowest:.1f} ms",
         "recipients": str(len(play.expectations)),
     }
@@ -170,10 +182,10 @@ def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
 
 
 def report(console: Console, outcomes: Outcomes, found: list[Finding]) -> bool:
-    """Print what is not as it should be; whether everything is."""
+    """Print the failed expectations; return whether all hold."""
     for posting, status in outcomes.surprises[:_SHOWN]:
         what = f"forged ({posting.forgery})" if posting.forgery else "genuine"
-        console.print(f"[red]✗[/] a {what} request, to be {posting.answer}, was answered with {status or 'nothing'}")
+        console.print(f"[red]✗[/] a {what} request that should be {posting.answer} got {status or 'no response'}")
     failed = [finding for finding in found if not finding.held]
     for finding in failed[:_SHOWN]:
         console.print(f"[red]✗[/] {finding.about}: {finding.difference}")

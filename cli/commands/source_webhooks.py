@@ -6,7 +6,8 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from cli import context, source_lookup
+from cli import context
+from cli.context import load_source
 from shared.errors import TidingsError
 from shared.reconciliation import webhook_registration
 from shared.sources import provider_api
@@ -24,12 +25,12 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
 
     The URL is --url, or else the source's setting webhook_url.
     """
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         if url:
             with bench.engine.begin() as connection:
                 source_service.change(connection, bench.vault, slug, settings={"webhook_url": url})
                 context.audit(connection, "source.changed", f"source:{slug}", settings={"webhook_url": url})
-        source = source_lookup.ready(bench, slug)
+        source = load_source(bench, slug)
         wanted = source.settings.webhook_url
         if wanted is None:
             raise TidingsError(
@@ -48,8 +49,8 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
 @context.data_option
 def webhooks(slug: str, data: Path) -> None:
     """List the webhooks registered at the provider. Exits with 1 if none of them leads here."""
-    with context.opened(data) as bench:
-        source = source_lookup.ready(bench, slug)
+    with context.open_context(data) as bench:
+        source = load_source(bench, slug)
         found = webhook_registration.list_webhooks(bench.engine, source, provider_api.open_client(source))
     table = Table("webhook", "URL", "enabled", "ours")
     for one in found:
@@ -73,8 +74,8 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
     MailChannels can only remove all webhooks of the account at once. The others are registered again at once, but
     events in between are not posted to them.
     """
-    with context.opened(data) as bench:
-        source = source_lookup.ready(bench, slug)
+    with context.open_context(data) as bench:
+        source = load_source(bench, slug)
         client = provider_api.open_client(source)
         found = client.webhooks()
         going = [one for one in found if one.url == url] if url else webhook_registration.own(source, found)
@@ -103,8 +104,8 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
 @context.data_option
 def validate(slug: str, yes: bool, data: Path) -> None:
     """Make the provider post a test to us. Exits with 1 if it does not arrive."""
-    with context.opened(data) as bench:
-        source = source_lookup.ready(bench, slug)
+    with context.open_context(data) as bench:
+        source = load_source(bench, slug)
         client = provider_api.open_client(source)
         ours = webhook_registration.own(source, webhook_registration.list_webhooks(bench.engine, source, client))
         if not ours:

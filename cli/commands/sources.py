@@ -12,8 +12,9 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
-from cli import context, source_lookup
+from cli import context
 from cli.commands import source_webhooks
+from cli.context import find_source, list_stored_sources, source_not_found
 from shared.errors import InvalidFieldError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
@@ -49,7 +50,7 @@ def sources() -> None:
 def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], data: Path) -> None:
     """Create a source. SLUG is its name in the webhook's URL."""
     given = _read_credentials(credentials)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         row = source_service.create(
             connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_parse_settings(settings)
         )
@@ -62,7 +63,7 @@ def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], d
 @context.data_option
 def list_sources(as_json: bool, data: Path) -> None:
     """List the sources."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             rows = stored.listed(connection)
         found = [source_service.describe(row, bench.vault) for row in rows]
@@ -87,8 +88,8 @@ def list_sources(as_json: bool, data: Path) -> None:
 @context.data_option
 def show(slug: str, data: Path) -> None:
     """Show a source as JSON, with its secrets masked."""
-    with context.opened(data) as bench:
-        facts = source_service.describe(source_lookup.find(bench, slug), bench.vault)
+    with context.open_context(data) as bench:
+        facts = source_service.describe(find_source(bench, slug), bench.vault)
     click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
@@ -108,9 +109,9 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
     if not (credentials or drop):
         raise click.UsageError("Give the new secrets with --credentials, or the ones to remove with --drop.")
     given = _read_credentials(credentials) if credentials else {}
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         if source_service.rotate(connection, bench.vault, slug, given, drop) is None:
-            raise source_lookup.unknown(slug)
+            raise source_not_found(slug)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
     click.echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
 
@@ -124,8 +125,8 @@ def check(slug: str | None, data: Path) -> None:
     Fetches the provider's public keys if it publishes them. Exits with 1 if something is wrong.
     """
     console, good = context.console(), True
-    with context.opened(data) as bench:
-        rows = [source_lookup.find(bench, slug)] if slug else source_lookup.find_all(bench)
+    with context.open_context(data) as bench:
+        rows = [find_source(bench, slug)] if slug else list_stored_sources(bench)
         for row in rows:
             console.print(f"[bold]{row.slug}[/] ({row.provider})")
             for finding in source_checks.check(row, bench.vault, datetime.now(UTC)):
@@ -151,9 +152,9 @@ def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
     """
     until = None if off else datetime.now(UTC) + timedelta(hours=hours)
     change = {"quarantine_until": until and until.isoformat()}
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         if source_service.change(connection, bench.vault, slug, settings=change) is None:
-            raise source_lookup.unknown(slug)
+            raise source_not_found(slug)
         context.audit(connection, "source.changed", f"source:{slug}", settings=change)
     click.echo(
         f"Until {until:%Y-%m-%d %H:%M} UTC {slug} quarantines requests that fail verification."
@@ -170,9 +171,9 @@ def remove(slug: str, yes: bool, data: Path) -> None:
     """Delete a source. What it received stays; its slug cannot be used again."""
     if not yes:
         click.confirm(f"Delete {slug}, and refuse all further requests of its provider?", abort=True)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         if not stored.delete(connection, slug):
-            raise source_lookup.unknown(slug)
+            raise source_not_found(slug)
         context.audit(connection, "source.removed", f"source:{slug}")
     click.echo(f"Deleted the source {slug}.")
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row
 
 from cli import context
 from cli.commands import jobs, subscription_options
-from cli.context import Workbench
-from cli.formatting import pages
+from cli.context import CommandContext
+from cli.formatting import read_page
 from cli.options import MOMENT, OneOf
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
@@ -50,8 +50,8 @@ def subscriptions() -> None:
 @context.data_option
 def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Path) -> None:
     """List the subscriptions, the newest first."""
-    with context.opened(data) as bench, bench.engine.begin() as connection:
-        page = pages.read(
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
+        page = read_page(
             lambda after, limit: store.get_page(connection, state=state, after=after, limit=limit), _MAX_LISTED
         )
         found = view.render(connection, page.items, bench.vault, datetime.now(UTC))
@@ -87,7 +87,7 @@ def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Pat
 def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any) -> None:
     """Create a subscription whose changes are posted to URL, and print its secret."""
     fields = subscription_options.read(options)
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         checked = service.check_url(url, bench.settings.egress_allow)
         with bench.engine.begin() as connection:
             new = service.create(
@@ -103,7 +103,7 @@ def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any
 @context.data_option
 def show(subscription_id: UUID, data: Path) -> None:
     """Show a subscription as JSON, without its secrets, and the health of its endpoint."""
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         row = _find(connection, subscription_id)
         (shown,) = view.render(connection, [row], bench.vault, datetime.now(UTC))
     click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
@@ -123,7 +123,7 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
     fields = subscription_options.read_change(options)
     if url is None and not fields:
         raise click.UsageError("Give what to change, such as --url or --type.")
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         checked = None if url is None else service.check_url(url, bench.settings.egress_allow)
         with bench.engine.begin() as connection:
             before = _find(connection, subscription_id)
@@ -141,8 +141,8 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
 @context.data_option
 def pause(subscription_id: UUID, data: Path) -> None:
     """Suspend deliveries. Changes wait meanwhile."""
-    reason = f"paused by {context.person()}"
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    reason = f"paused by {context.current_user()}"
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         row = service.pause(connection, subscription_id, tenant=None, reason=reason, now=datetime.now(UTC))
         _found(row, subscription_id)
         context.audit(connection, "subscription.paused", f"subscription:{subscription_id}")
@@ -154,7 +154,7 @@ def pause(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def resume(subscription_id: UUID, data: Path) -> None:
     """Deliver again to a subscription that was paused or disabled; its failures are forgotten."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             before = _find(connection, subscription_id)
             service.resume(connection, subscription_id, tenant=None, now=datetime.now(UTC))
@@ -171,7 +171,7 @@ def resume(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def test(subscription_id: UUID, data: Path) -> None:
     """Send a `test` event now, and print the response. Exits with 1 unless it was accepted."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             row = _find(connection, subscription_id)
         result = test_delivery.send_test(row, bench.vault, bench.settings.egress_allow, datetime.now(UTC))
@@ -196,7 +196,7 @@ def test(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: float, data: Path) -> None:
     """Give a subscription another secret, and print it."""
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         new = service.rotate_secret(
             connection,
             bench.vault,
@@ -223,10 +223,10 @@ def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
     if not yes:
         click.confirm(f"Remove the subscription {subscription_id}?", abort=True)
     now = datetime.now(UTC)
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             row = _found(service.delete(connection, subscription_id, tenant=None, now=now), subscription_id)
-            delivery_jobs.request_abandonment(connection, row, asked_by=context.person(), now=now)
+            delivery_jobs.request_abandonment(connection, row, asked_by=context.current_user(), now=now)
             context.audit(connection, "subscription.removed", f"subscription:{subscription_id}")
         bench.notify(JOBS)
     click.echo(f"The subscription {subscription_id} was removed.")
@@ -255,23 +255,23 @@ def recover(
     """
     options = {"since": since, "until": until, "include_delivered": include_delivered}
     console = context.console()
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         if dry_run or not yes:
-            counted = jobs.work(console, bench, _ask_recovery(bench, subscription_id, dry_run=True, **options))
+            counted = jobs.run_job(console, bench, _ask_recovery(bench, subscription_id, dry_run=True, **options))
             if dry_run or not counted.report.get("to_deliver"):
                 jobs.finish(console, counted)
                 return
             click.confirm(f"Deliver {counted.report['to_deliver']} changes?", abort=True)
-        job = jobs.work(console, bench, _ask_recovery(bench, subscription_id, dry_run=False, **options))
+        job = jobs.run_job(console, bench, _ask_recovery(bench, subscription_id, dry_run=False, **options))
         bench.notify(DELIVER)
     jobs.finish(console, job)
 
 
-def _ask_recovery(bench: Workbench, subscription_id: UUID, **options: Any) -> UUID:
+def _ask_recovery(bench: CommandContext, subscription_id: UUID, **options: Any) -> UUID:
     with bench.engine.begin() as connection:
         row = _find(connection, subscription_id)
         job_id = delivery_jobs.request_recovery(
-            connection, row, asked_by=context.person(), now=datetime.now(UTC), **options
+            connection, row, asked_by=context.current_user(), now=datetime.now(UTC), **options
         )
         context.audit(connection, "subscription.recovery_asked", f"subscription:{row.id}", job=job_id, **options)
     return job_id

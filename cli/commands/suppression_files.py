@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli import context
 from cli.commands import jobs
-from cli.context import Workbench
+from cli.context import CommandContext
 from cli.options import OneOf
 from shared import targets
 from shared.broker import JOBS
@@ -70,7 +70,7 @@ def import_file(
     """
     defaults = Defaults(types=frozenset(types) or ALL_MAIL, reason=reason, tenant=tenant)
     content = file.read()
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             job_id = suppression_jobs.create_csv_import(
                 connection,
@@ -78,7 +78,7 @@ def import_file(
                 defaults,
                 skip_bad_lines=skip_bad_lines,
                 replace=replace,
-                asked_by=context.person(),
+                asked_by=context.current_user(),
                 now=datetime.now(UTC),
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
@@ -108,15 +108,15 @@ def export(
         active=None if ended else True,
     )
     console = Console(stderr=True)
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
             job_id = suppression_jobs.create_export(
-                connection, filters, asked_by=context.person(), now=datetime.now(UTC)
+                connection, filters, asked_by=context.current_user(), now=datetime.now(UTC)
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
-        job = jobs.work(console, bench, job_id)
+        job = jobs.run_job(console, bench, job_id)
         if job.state is JobState.DONE:
-            jobs.save(bench, job_id, output)
+            jobs.save_output(bench, job_id, output)
     if output is not None or job.state is not JobState.DONE:
         jobs.finish(console, job)
 
@@ -136,27 +136,27 @@ def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
         click.confirm(
             f"Erase {meant} everywhere? Stored requests that contain it are deleted. This cannot be undone.", abort=True
         )
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         hasher = load_hasher(bench)
         with bench.engine.begin() as connection:
             job_id = suppression_jobs.create_erasure(
-                connection, meant, hasher, bench.vault, asked_by=context.person(), now=datetime.now(UTC)
+                connection, meant, hasher, bench.vault, asked_by=context.current_user(), now=datetime.now(UTC)
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
         _run(bench, job_id, no_wait=no_wait)
 
 
-def _run(bench: Workbench, job_id: UUID, *, no_wait: bool) -> None:
+def _run(bench: CommandContext, job_id: UUID, *, no_wait: bool) -> None:
     """Run a job in this process and print its result, or leave it to the workers."""
     console = context.console()
     if no_wait:
         bench.notify(JOBS)
         console.print(f"The job is queued; `tidings jobs wait {job_id}` waits for it.", highlight=False)
         return
-    jobs.finish(console, jobs.work(console, bench, job_id))
+    jobs.finish(console, jobs.run_job(console, bench, job_id))
 
 
-def load_hasher(bench: Workbench) -> RecipientHasher:
+def load_hasher(bench: CommandContext) -> RecipientHasher:
     """Return the hasher of recipients, by whose hashes the list knows them."""
     with bench.engine.begin() as connection:
         return recipient_hashes.load(connection, bench.vault)

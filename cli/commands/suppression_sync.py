@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from cli import context, source_lookup
-from cli.context import Workbench
+from cli import context
+from cli.context import CommandContext, load_source
 from shared.providers.api.base import ProviderApi
 from shared.sources import provider_api
 from shared.sources.source import Source
@@ -42,7 +42,7 @@ def push(slug: str, dry_run: bool, with_deletion: bool, yes: bool, data: Path) -
     entries for some mail only if the provider does not distinguish types of mail.
     """
     console = context.console()
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         source, client, _, found = _compare(console, bench, slug)
         removals = found.only_there if with_deletion else []
         if dry_run or not (found.to_push or removals):
@@ -79,7 +79,7 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
     provider listed them stay lifted.
     """
     console = context.console()
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         source, _, hasher, found = _compare(console, bench, slug)
         if dry_run or not found.to_pull:
             return
@@ -98,9 +98,11 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
         console.print("The rest exist here already, or were lifted here by a person after the provider listed them.")
 
 
-def _compare(console: Console, bench: Workbench, slug: str) -> tuple[Source, ProviderApi, RecipientHasher, Difference]:
+def _compare(
+    console: Console, bench: CommandContext, slug: str
+) -> tuple[Source, ProviderApi, RecipientHasher, Difference]:
     """Compare the lists of a source's provider and ours, and print how they differ."""
-    source = source_lookup.ready(bench, slug)
+    source = load_source(bench, slug)
     client = provider_api.open_client(source)
     with bench.engine.begin() as connection:
         hasher = recipient_hashes.load(connection, bench.vault)

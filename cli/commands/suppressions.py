@@ -11,7 +11,7 @@ from rich.markup import escape
 from cli import context
 from cli.commands.suppression_files import erase, export, import_file, load_hasher, types_option
 from cli.commands.suppression_sync import pull, push
-from cli.formatting import pages
+from cli.formatting import read_page
 from cli.formatting import suppressions as formatting_suppressions
 from cli.options import MOMENT, OneOf
 from shared import targets
@@ -81,9 +81,9 @@ def list_suppressions(
         type=kind,
         active=not ended,
     )
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         now = datetime.now(UTC)
-        page = pages.read(
+        page = read_page(
             lambda after, limit: queries.list_newest(connection, now, filters, after=after, limit=limit), limit
         )
     if as_json:
@@ -116,7 +116,7 @@ def add(
     meant, now = targets.read(target), datetime.now(UTC)
     if until is not None and until <= now:
         raise click.UsageError("--until must be in the future.")
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         entry = NewEntry(
             key=load_hasher(bench).hash_target(meant),
             address=meant.address,
@@ -127,7 +127,7 @@ def add(
             since=now,
             tenant=tenant,
             until=until,
-            actor=context.person(),
+            actor=context.current_user(),
             note=note,
         )
         with bench.engine.begin() as connection:
@@ -150,11 +150,13 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
     suppressed it; the lift is remembered all the same.
     """
     meant = targets.named(target)
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         hasher = load_hasher(bench)
         key = hasher.hash_target(meant)
         with bench.engine.begin() as connection:
-            lifted = store.lift(connection, keys=[key], tenant=tenant, reason=reason, actor=context.person(), note=note)
+            lifted = store.lift(
+                connection, keys=[key], tenant=tenant, reason=reason, actor=context.current_user(), note=note
+            )
             context.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
             explanation = queries.explain(connection, meant, hasher, datetime.now(UTC))
     console = context.console()
@@ -181,7 +183,7 @@ def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None,
     """
     given = list(addresses) or [line.strip() for line in sys.stdin if line.strip()]
     found: list[Entry | None] = []
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         hasher, now = load_hasher(bench), datetime.now(UTC)
         for first in range(0, len(given), _ADDRESSES_PER_CHECK):
             part = given[first : first + _ADDRESSES_PER_CHECK]
@@ -205,7 +207,7 @@ def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None,
 @context.data_option
 def why(target: str, as_json: bool, data: Path) -> None:
     """Show why an address or a domain is suppressed, or is not: entries, history, and the events that caused them."""
-    with context.opened(data) as bench:
+    with context.open_context(data) as bench:
         hasher = load_hasher(bench)
         with bench.engine.begin() as connection:
             explanation = queries.explain(connection, targets.named(target), hasher, datetime.now(UTC))

@@ -83,7 +83,7 @@ def trace(
         raise click.UsageError("Say which: --request-id, --smtp-id, --message-id or --recipient.")
     wanted = Wanted(source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient)
     now = datetime.now(UTC)
-    with context.opened(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as bench, bench.engine.begin() as connection:
         page = messages.listed(connection, wanted, limit=_MOST_MESSAGES)
         stories = [_story(connection, message) for message in page.items]
         lately = Neighbours(refusals=(), receipts=())

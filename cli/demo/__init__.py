@@ -1,1 +1,1 @@
-"""`tidings demo`: the whole system on throwaway data, with simulated providers, explained as it goes."""
+"""`tidings demo`: the whole system with simulated providers and temporary data."""

@@ -1,4 +1,4 @@
-"""The command: three acts, what should have come of them, and what became of it downstream."""
+"""The command: send simulated traffic, show the results, and check them."""
 
 import signal
 import sys
@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from cli.demo import claims, diagnoses, downstream, outage, report, suppressions, system
-from cli.demo.downstream import Audience
-from cli.demo.report import Act
+from cli.demo import downstream, outage, report, suppressions, system
+from cli.demo.downstream import Applications
+from cli.demo.report import Act, check_diagnoses, print_checks
 from cli.demo.system import System
 from shared.settings import PREFIX
 from simulator import findings, post
@@ -34,11 +34,11 @@ _PAUSE_SECONDS = 0.1
 _SEED = 2026
 
 MESSAGES: Mapping[str, int] = {"mailchannels": 13, "ark": 9, "cloudmailin": 8, "mailwebhook": 3}
-"""Who plays, and how many messages each tells of."""
+"""The simulated providers, and the number of messages of each."""
 
 SCENARIO = Scenario(
     name="demo",
-    summary="Every story of each provider, out of order, repeated, with forgeries and new keys in between.",
+    summary="Every story of each provider: out of order, repeated, with forgeries and new keys.",
     bodies=(1, 4),
     shuffled=True,
     repeats=0.25,
@@ -51,14 +51,14 @@ SCENARIO = Scenario(
 
 
 @click.command
-@click.option("--once", is_flag=True, help="End when everything has settled: with 0 if all is as it should be.")
+@click.option("--once", is_flag=True, help="Exit when everything is processed: with 0 if every expectation holds.")
 def demo(once: bool) -> None:
-    """Run everything on throwaway data, let simulated providers post to it, and show what became of it.
+    """Run everything with temporary data, send webhooks of simulated providers, and show the results.
 
-    Stays up until Ctrl-C, so that you can look around.
+    Keeps running until Ctrl-C, so that you can look around.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, _raise_interrupt)
     console = Console(width=min(Console().width, _WIDTH) if sys.stdout.isatty() else _WIDTH)
     try:
         good = _run(console, once)
@@ -68,18 +68,18 @@ def demo(once: bool) -> None:
     sys.exit(0 if good else 1)
 
 
-def _interrupt(_number: int, _frame: object) -> None:
+def _raise_interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def _run(console: Console, once: bool) -> bool:
-    """Whether everything was as it should be."""
-    report.introduce(console)
+    """Run the demo; return whether every expectation holds."""
+    report.print_introduction(console)
     with ExitStack() as stack:
         directory = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-demo-", ignore_cleanup_errors=True))
         )
-        directory.chmod(0o711)  # PostgreSQL, started by root, runs as somebody else
+        directory.chmod(0o711)  # PostgreSQL, started by root, runs as another user
         rules = directory / "rules.yaml"
         rules.write_text(suppressions.RULES)
         settings = {f"{PREFIX}RULES": str(rules), f"{PREFIX}EGRESS_ALLOW": downstream.NETWORK}
@@ -88,10 +88,10 @@ def _run(console: Console, once: bool) -> bool:
         acts = _cast(datetime.now(UTC))
         server = stack.enter_context(ProviderServer({act.slug: act.dialect for act in acts}))
         gate = stack.enter_context(Gate(running.receiver_url))
-        audience = stack.enter_context(downstream.subscribed(api))
-        good = _perform(console, running, api, acts, server, gate, audience)
+        applications = stack.enter_context(downstream.subscribe_applications(api))
+        good = _perform(console, running, api, acts, server, gate, applications)
         if not once:
-            report.invite(console, running)
+            report.print_urls(console, running)
             _stay()
     return good
 
@@ -103,21 +103,21 @@ def _perform(
     acts: list[Act],
     server: ProviderServer,
     gate: Gate,
-    audience: Audience,
+    applications: Applications,
 ) -> bool:
     _put_sources(api, acts, server)
     _send(console, acts, running.receiver_url)
     _wait(console, api, acts)
-    report.show(console, api, acts)
-    made = report.claims(api, acts, server.requests)
+    report.print_results(console, api, acts)
+    made = report.check_providers(api, acts, server.requests)
     made += suppressions.show_suppressions(console, api, acts)
-    made += diagnoses.show(console, api, acts[0])
+    made += check_diagnoses(console, api, acts[0])
     made += suppressions.play_alert(console, api, acts[0], running.receiver_url)
-    made += outage.play(console, running, api, acts[0], server, gate)
+    made += outage.run_outage(console, running, api, acts[0], server, gate)
     made.append(suppressions.wait_for_alert(console, api, "reconciled"))
     suppressions.show_alerts(console, api)
-    made += downstream.play(console, api, audience)
-    return claims.conclude(console, made)
+    made += downstream.check_applications(console, api, applications)
+    return print_checks(console, made)
 
 
 def _cast(now: datetime) -> list[Act]:
@@ -153,9 +153,9 @@ def _advance(progress: Progress, task: TaskID, _posting: Posting, _status: int) 
 
 
 def _wait(console: Console, api: Api, acts: list[Act]) -> None:
-    """Until all expectations hold and no receipt waits for anything, or it has taken too long."""
+    """Wait until all expectations hold and no receipt is pending, or the time is over."""
     deadline = time.monotonic() + _SETTLE_SECONDS
-    with console.status("waiting until everything has settled …"):
+    with console.status("waiting until everything is processed …"):
         for act in acts:
             checks = Examiner(api, act.dialect, act.slug).checks(act.play)
             act.findings = findings.settle(checks, within_seconds=deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""The demo's audience: three applications that are told of everything that happens, and bear it differently."""
+"""The demo's subscribers: a healthy application, one that fails at times, and one that fails always."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.demo import patience
-from cli.demo.claims import Claim
-from cli.demo.report import table_of
+from cli.demo.report import Check, table_of
+from cli.demo.system import wait_until
 from simulator.api import Api
 from simulator.subscribing import behaviours
 from simulator.subscribing.behaviours import Behaviour
 from simulator.subscribing.subscriber import Subscriber
 
 NETWORK = "127.0.0.0/8"
-"""Where the applications are: TIDINGS_EGRESS_ALLOW must have it."""
+"""The network of the applications, for TIDINGS_EGRESS_ALLOW."""
 
 _RETRY_SCHEDULE = (0, 1, 1, 1, 1, 2, 2, 2, 3, 3)
 _WAIT_SECONDS = 20.0
@@ -30,8 +29,8 @@ _PAGE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """What an application is to be told of, and how it answers at first."""
+class Profile:
+    """The subscription of an application, and how it answers at first."""
 
     name: str
     about: str
@@ -40,15 +39,15 @@ class Part:
     ordered: bool = False
 
 
-_HEALTHY = Part(
-    name="healthy", about="takes everything, one by one", types=("*",), behaviour=behaviours.healthy(), ordered=True
+_HEALTHY = Profile(
+    name="healthy", about="accepts everything, in order", types=("*",), behaviour=behaviours.healthy(), ordered=True
 )
-_FLAPPING = Part(
+_FLAPPING = Profile(
     name="flapping", about="every third answer is 503", types=("message.*",), behaviour=behaviours.flapping(3)
 )
-_DEAD = Part(
+_DEAD = Profile(
     name="dead",
-    about="404, then mended",
+    about="404, then repaired",
     types=("message.*", "suppression.*"),
     behaviour=behaviours.answering(HTTPStatus.NOT_FOUND),
 )
@@ -56,9 +55,9 @@ _DEAD = Part(
 
 @dataclass(slots=True, kw_only=True)
 class Application:
-    """One that has subscribed. `log` is what it should have been told since then, read as far as `cursor`."""
+    """A subscribed application. `log` holds the changes it should have received, read up to `cursor`."""
 
-    part: Part
+    profile: Profile
     subscriber: Subscriber
     subscription_id: str
     cursor: str
@@ -66,19 +65,19 @@ class Application:
 
     @property
     def missed(self) -> list[str]:
-        """What was never taken."""
+        """Return the changes that it has not accepted."""
         return self.subscriber.tally.missed(self.log)
 
     def is_up_to_date(self, api: Api) -> bool:
-        """Read the log on; whether all of it was taken."""
-        self.cursor, more = _read_on(api, self.cursor, self.part.types)
+        """Read new changes; return whether the application has accepted all of them."""
+        self.cursor, more = _read_changes(api, self.cursor, self.profile.types)
         self.log += more
         return not self.missed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audience:
-    """The applications."""
+class Applications:
+    """The applications of the demo."""
 
     healthy: Application
     flapping: Application
@@ -86,72 +85,77 @@ class Audience:
 
 
 @contextmanager
-def subscribed(api: Api) -> Iterator[Audience]:
-    """The applications, which have just subscribed, and answer until this is left."""
+def subscribe_applications(api: Api) -> Iterator[Applications]:
+    """Start and subscribe the applications; stop them at the end."""
     with ExitStack() as stack:
         healthy, flapping, dead = (
-            _subscribe(api, part, stack.enter_context(Subscriber(part.behaviour)))
-            for part in (_HEALTHY, _FLAPPING, _DEAD)
+            _subscribe(api, profile, stack.enter_context(Subscriber(profile.behaviour)))
+            for profile in (_HEALTHY, _FLAPPING, _DEAD)
         )
-        yield Audience(healthy=healthy, flapping=flapping, dead=dead)
+        yield Applications(healthy=healthy, flapping=flapping, dead=dead)
 
 
-def _subscribe(api: Api, part: Part, subscriber: Subscriber) -> Application:
-    wishes = {
-        "name": part.name,
+def _subscribe(api: Api, profile: Profile, subscriber: Subscriber) -> Application:
+    subscription = {
+        "name": profile.name,
         "url": subscriber.endpoint,
-        "types": part.types,
+        "types": profile.types,
         "retry_schedule": _RETRY_SCHEDULE,
-        "ordered": part.ordered,
+        "ordered": profile.ordered,
     }
-    made = api.call("POST", "/v1/subscriptions", wishes)
+    made = api.call("POST", "/v1/subscriptions", subscription)
     subscriber.trust(made["secret"])
-    cursor, _ = _read_on(api, None, part.types)
-    return Application(part=part, subscriber=subscriber, subscription_id=made["id"], cursor=cursor)
+    cursor, _ = _read_changes(api, None, profile.types)
+    return Application(profile=profile, subscriber=subscriber, subscription_id=made["id"], cursor=cursor)
 
 
-def _read_on(api: Api, cursor: str | None, types: Sequence[str]) -> tuple[str, list[str]]:
-    """Where the log ends, and the ids of the changes of these types from the cursor up to there."""
+def _read_changes(api: Api, cursor: str | None, types: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the cursor at the end of the log, and the ids of the changes of these types up to it."""
     found: list[str] = []
     while True:
         query = {"types": ",".join(types), "limit": _PAGE, **({"cursor": cursor} if cursor else {})}
         page = api.call("GET", f"/v1/changes?{urlencode(query)}")
         found += [change["id"] for change in page["items"]]
-        if page["next_cursor"] == cursor:  # an empty page alone says nothing: it may have skipped other types
+        if page["next_cursor"] == cursor:  # an empty page alone is not the end: it may have skipped other types
             return page["next_cursor"], found
         cursor = page["next_cursor"]
 
 
-def play(console: Console, api: Api, audience: Audience, *, within_seconds: float = _WAIT_SECONDS) -> list[Claim]:
-    """Wait until all have been told, mend the dead one, replay what it missed; what should be so in the end."""
+def check_applications(
+    console: Console, api: Api, applications: Applications, *, within_seconds: float = _WAIT_SECONDS
+) -> list[Check]:
+    """Wait for all deliveries, repair the failing application, replay its deliveries; return the checks."""
     deadline = time.monotonic() + within_seconds
-    dead = _wait(console, api, audience, deadline)
+    dead = _wait(console, api, applications, deadline)
     table = _table()
-    for application in (audience.healthy, audience.flapping, audience.dead):
-        _add(table, application, application.part.about)
+    for application in (applications.healthy, applications.flapping, applications.dead):
+        _add(table, application, application.profile.about)
     advice = api.call("GET", f"/v1/deliveries/{dead[0]['id']}") if dead else None
-    replayed = _mend(console, api, audience.dead, deadline)
-    _add(table, audience.dead, "mended, and replayed")
+    replayed = _repair(console, api, applications.dead, deadline)
+    _add(table, applications.dead, "repaired, then replayed")
     console.print(table)
     if advice:
-        _show(console, advice)
+        _print_delivery(console, advice)
     return [
-        _told_all(audience.healthy),
-        _recovered(audience.flapping, api),
-        _revived(audience.dead, dead, replayed),
+        _check_healthy(applications.healthy),
+        _check_flapping(applications.flapping, api),
+        _check_replayed(applications.dead, dead, replayed),
     ]
 
 
-def _wait(console: Console, api: Api, audience: Audience, deadline: float) -> list[dict[str, Any]]:
-    """Until two have been told of everything, and what the third was told is dead; those deliveries."""
-    with console.status("waiting until every subscriber has been told …"):
-        for application in (audience.healthy, audience.flapping):
-            patience.until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
-        return patience.until(lambda: _deaths(api, audience.dead), within_seconds=deadline - time.monotonic()) or []
+def _wait(console: Console, api: Api, applications: Applications, deadline: float) -> list[dict[str, Any]]:
+    """Wait until two applications have everything and all deliveries to the third are dead; return the latter."""
+    with console.status("waiting for the deliveries to every subscriber …"):
+        for application in (applications.healthy, applications.flapping):
+            wait_until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
+        return (
+            wait_until(lambda: _dead_when_complete(api, applications.dead), within_seconds=deadline - time.monotonic())
+            or []
+        )
 
 
-def _deaths(api: Api, application: Application) -> list[dict[str, Any]]:
-    """The dead deliveries, as soon as there is one for everything that it missed."""
+def _dead_when_complete(api: Api, application: Application) -> list[dict[str, Any]]:
+    """Return the dead deliveries once there is one for each change that the application missed."""
     if application.is_up_to_date(api):
         return []
     dead = _dead(api, application)
@@ -162,25 +166,25 @@ def _dead(api: Api, application: Application) -> list[dict[str, Any]]:
     return api.items("/v1/deliveries", subscription=application.subscription_id, status="dead", limit=_PAGE)
 
 
-def _mend(console: Console, api: Api, application: Application, deadline: float) -> int:
-    """Have it answer as it should, and replay whatever is dead; how many deliveries that was."""
+def _repair(console: Console, api: Api, application: Application, deadline: float) -> int:
+    """Let the application answer 200 and replay its dead deliveries; return their number."""
     application.subscriber.behave(behaviours.healthy())
-    wanted = {"subscription": application.subscription_id, "status": "dead"}
-    job = api.call("POST", "/v1/deliveries/replay", {"filter": wanted})
-    with console.status("waiting until the dead deliveries are replayed …"):
-        over = patience.until(lambda: _over(api, job["id"]), within_seconds=deadline - time.monotonic())
-        patience.until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
-    return int(over["done"]) if over else 0
+    filters = {"subscription": application.subscription_id, "status": "dead"}
+    job = api.call("POST", "/v1/deliveries/replay", {"filter": filters})
+    with console.status("waiting for the replayed deliveries …"):
+        finished = wait_until(lambda: _finished_job(api, job["id"]), within_seconds=deadline - time.monotonic())
+        wait_until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
+    return int(finished["done"]) if finished else 0
 
 
-def _over(api: Api, job_id: str) -> dict[str, Any] | None:
+def _finished_job(api: Api, job_id: str) -> dict[str, Any] | None:
     job: dict[str, Any] = api.call("GET", f"/v1/jobs/{job_id}")
     return job if job["state"] == "done" else None
 
 
 def _table() -> Table:
     table = table_of(
-        "\nsubscribers", who=8, how=0, requests=8, refused=7, unsigned=8, log=5, taken=5, twice=5, missed=6
+        "\nsubscribers", name=8, behaviour=0, requests=8, failed=6, unsigned=8, log=5, accepted=8, twice=5, missed=6
     )
     for column in table.columns[2:]:
         column.justify = "right"
@@ -198,53 +202,53 @@ def _add(table: Table, application: Application, about: str) -> None:
         len(tally.doubled()),
         len(application.missed),
     )
-    table.add_row(application.part.name, about, *(str(figure or "·") for figure in figures))
+    table.add_row(application.profile.name, about, *(str(figure or "·") for figure in figures))
 
 
-def _show(console: Console, delivery: Mapping[str, Any]) -> None:
-    """Print what the API says of a delivery that failed."""
+def _print_delivery(console: Console, delivery: Mapping[str, Any]) -> None:
+    """Print what the API reports about a failed delivery."""
     console.print(f"[dim]$ GET /v1/deliveries/{delivery['id']}[/]")
-    said = (delivery["status"], delivery["last_error"], delivery["usually_means"], delivery["next_action"])
-    console.print(escape(" · ".join(said)), highlight=False)
+    parts = (delivery["status"], delivery["last_error"], delivery["usually_means"], delivery["next_action"])
+    console.print(escape(" · ".join(parts)), highlight=False)
 
 
-def _told_all(application: Application) -> Claim:
-    wrong = _faults(application)
+def _check_healthy(application: Application) -> Check:
+    wrong = _failures(application)
     if disordered := application.subscriber.tally.disordered:
-        wrong.append(f"{disordered} came after newer ones of the same recipient")
-    return Claim(
-        text=f"downstream: {len(application.log)} changes reached the healthy subscriber, signed and in their order",
+        wrong.append(f"{disordered} arrived after newer ones of the same recipient")
+    return Check(
+        text=f"downstream: {len(application.log)} changes reached the healthy subscriber, signed and in order",
         differences=tuple(wrong),
     )
 
 
-def _recovered(application: Application, api: Api) -> Claim:
+def _check_flapping(application: Application, api: Api) -> Check:
     failures = application.subscriber.tally.decided[HTTPStatus.SERVICE_UNAVAILABLE]
-    wrong = _faults(application)
+    wrong = _failures(application)
     if not failures:
         wrong.append("it never failed")
     if dead := _dead(api, application):
         wrong.append(f"{len(dead)} deliveries are dead")
-    return Claim(
-        text=f"downstream: the flapping one failed {failures} times, and got everything by retries",
+    return Check(
+        text=f"downstream: the flapping one failed {failures} times and got everything by retries",
         differences=tuple(wrong),
     )
 
 
-def _revived(application: Application, dead: Sequence[Mapping[str, Any]], replayed: int) -> Claim:
-    wrong = _faults(application)
+def _check_replayed(application: Application, dead: Sequence[Mapping[str, Any]], replayed: int) -> Check:
+    wrong = _failures(application)
     if not dead:
         wrong.append("not all of its deliveries were dead")
     if replayed != len(dead):
         wrong.append(f"{replayed} were replayed")
-    return Claim(
-        text=f"downstream: all {len(dead)} deliveries to the dead one were dead, and were replayed when it was mended",
+    return Check(
+        text=f"downstream: all {len(dead)} deliveries to the dead one were dead, and were replayed after its repair",
         differences=tuple(wrong),
     )
 
 
-def _faults(application: Application) -> list[str]:
-    """What must not be of any subscriber."""
+def _failures(application: Application) -> list[str]:
+    """Return the failures that no subscriber may have."""
     tally = application.subscriber.tally
     found = {
         "missed": len(application.missed),
@@ -252,4 +256,4 @@ def _faults(application: Application) -> list[str]:
         "under two names": tally.mislabelled,
     }
     wrong = [f"{count} {what}" for what, count in found.items() if count]
-    return wrong if application.log else [*wrong, "there was nothing to tell"]
+    return wrong if application.log else [*wrong, "there were no changes"]

@@ -1,8 +1,9 @@
-"""What the demo shows, and what it claims: each claim is checked against what the API answers."""
+"""The demo's output, and its checks of the API's responses."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from rich import box
 from rich.console import Console
@@ -10,7 +11,6 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from cli.demo.claims import Claim
 from cli.demo.system import System
 from shared.vocabulary import EventType, ReceiptState, Status
 from simulator.api import Api
@@ -36,9 +36,28 @@ _ABOUT = {
 _AFTERWARDS = {"opened": "open", "clicked": "click", "complained": "complaint", "unsubscribed": "opt-out"}
 
 
+_NEVER_SENT: Final = "an unknown request"
+_VERDICTS: Mapping[str, str] = {
+    "delivered": "delivered",
+    "hard bounce": "bounced",
+    "dropped": "suppressed",
+    "under way": "partly_seen",
+    _NEVER_SENT: "never_seen",
+}
+"""The story of each diagnosed message, and its expected verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One expectation of the demo. `differences` describe the failures; empty if it holds."""
+
+    text: str
+    differences: tuple[str, ...] = ()
+
+
 @dataclass(slots=True, kw_only=True)
 class Act:
-    """One provider's part in the demo: what it plays, how it was answered, what came of it."""
+    """One provider of the demo: its requests, their responses, and the results."""
 
     slug: str
     dialect: Dialect
@@ -47,47 +66,47 @@ class Act:
     findings: list[Finding] = field(default_factory=list)
 
 
-def introduce(console: Console) -> None:
-    """Say what is going to happen."""
+def print_introduction(console: Console) -> None:
+    """Print what the demo is about to do."""
     text = (
         "Simulated email providers post signed webhooks: out of order, repeated, some of them forged,\n"
-        "some signed with a key that Tidings has not seen. Tidings answers at once, keeps the bytes,\n"
-        "and works out what became of every message. Everything runs on this machine, on throwaway data."
+        "some signed with a key that is new to Tidings. Tidings answers at once, stores the bytes,\n"
+        "and derives the state of every message. Everything runs on this machine, with temporary data."
     )
     console.print(Panel(text, title="[bold]Tidings[/]", box=box.ROUNDED, width=console.width))
 
 
-def show(console: Console, api: Api, acts: list[Act]) -> None:
-    """Print what became of everything that was sent."""
+def print_results(console: Console, api: Api, acts: list[Act]) -> None:
+    """Print the results of everything that was sent."""
     for act in acts:
         console.print(_messages(api, act))
     console.print(_refusals(api, acts))
     console.print(_receipts(api, acts))
 
 
-def claims(api: Api, acts: list[Act], key_requests: Mapping[str, int]) -> list[Claim]:
-    """What should be so of it; `key_requests` counts how often each path of the providers was asked for."""
-    return [claim for act in acts for claim in _claims(api, act, key_requests)]
+def check_providers(api: Api, acts: list[Act], key_requests: Mapping[str, int]) -> list[Check]:
+    """Return the checks of all providers; `key_requests` counts the requests to each of their paths."""
+    return [check for act in acts for check in _provider_checks(api, act, key_requests)]
 
 
-def invite(console: Console, running: System) -> None:
-    """Say where to look around."""
+def print_urls(console: Console, running: System) -> None:
+    """Print the URLs for a look around."""
     bearer = f'-H "Authorization: Bearer {running.admin_key}"'
     text = (
-        f"API, with its documentation   {running.api_url}/docs\n"
-        f"webhooks are received at      {running.receiver_url}/webhooks/<source>\n\n"
+        f"API and its documentation     {running.api_url}/docs\n"
+        f"webhooks go to                {running.receiver_url}/webhooks/<source>\n\n"
         f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'"
     )
-    console.print(Panel(text, title="It stays up until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
+    console.print(Panel(text, title="Running until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
 
 
 def count_receipts(api: Api, slug: str, state: str) -> int:
-    """How many receipts of a source are in that state."""
+    """Return the number of receipts of a source in that state."""
     return len(api.items("/v1/receipts", source=slug, state=state))
 
 
 def table_of(title: str, **widths: int) -> Table:
-    """A table of columns of these widths; the one of width 0 gets what is left."""
+    """Return a table with columns of these widths; the column of width 0 takes the rest."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
     table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
     for name, width in widths.items():
@@ -116,7 +135,7 @@ def _cells(api: Api, examiner: Examiner, expectation: Expectation) -> tuple[str,
             count = sum(event["recipient"] in (expectation.recipient, None) for event in events)
             afterwards = ", ".join(word for name, word in _AFTERWARDS.items() if entry[name])
             return _status(entry["status"]), _why(entry), afterwards, str(count)
-    return "[red]not known[/]", "", "", "0"
+    return "[red]unknown[/]", "", "", "0"
 
 
 def _status(status: str | None) -> str:
@@ -144,17 +163,17 @@ def _refusals(api: Api, acts: list[Act]) -> Table:
 
 
 def _receipts(api: Api, acts: list[Act]) -> Table:
-    table = table_of("\nkept", source=17, **dict.fromkeys(ReceiptState, 10))
+    table = table_of("\nreceipts", source=17, **dict.fromkeys(ReceiptState, 10))
     for act in acts:
         counts = (count_receipts(api, act.slug, state) for state in ReceiptState)
         table.add_row(act.slug, *(str(count or "·") for count in counts))
     return table
 
 
-def _claims(api: Api, act: Act, key_requests: Mapping[str, int]) -> Iterator[Claim]:
+def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Iterator[Check]:
     name, play = act.dialect.NAME, act.play
     refused = play.count(Answer.REFUSED)
-    yield Claim(
+    yield Check(
         text=f"{name}: of {len(play.postings)} requests, {refused} forged ones were refused, all others got 200",
         differences=tuple(
             f"{posting.forgery or 'a genuine request'} was answered with {status}"
@@ -162,21 +181,21 @@ def _claims(api: Api, act: Act, key_requests: Mapping[str, int]) -> Iterator[Cla
         ),
     )
     recipients = len(play.expectations)
-    yield Claim(
-        text=f"{name}: all {recipients} recipients stand where their stories ended",
+    yield Check(
+        text=f"{name}: all {recipients} recipients have the expected status",
         differences=_wrong(act.findings[:recipients]),
     )
-    yield Claim(
-        text=f"{name}: forged requests left no trace, and every notice arrived",
+    yield Check(
+        text=f"{name}: forged requests changed nothing, and every notice arrived",
         differences=_wrong(act.findings[recipients:]),
     )
     if act.dialect.TRAITS.timed:
-        yield _told_once(api, act)
+        yield _check_events(api, act)
     if act.dialect.TRAITS.publishes_keys:
-        yield _new_key(api, act, key_requests)
+        yield _check_new_key(api, act, key_requests)
     left = {state: count_receipts(api, act.slug, state) for state in ("pending", "unverified", "dead")}
-    yield Claim(
-        text=f"{name}: nothing waits, nothing died",
+    yield Check(
+        text=f"{name}: no receipt is pending or dead",
         differences=tuple(f"{count} receipts are {state}" for state, count in left.items() if count),
     )
 
@@ -185,30 +204,63 @@ def _wrong(found: list[Finding]) -> tuple[str, ...]:
     return tuple(f"{finding.about}: {finding.difference}" for finding in found if not finding.held)
 
 
-def _told_once(api: Api, act: Act) -> Claim:
+def _check_events(api: Api, act: Act) -> Check:
     events = api.items("/v1/events", source=act.slug)
     known = sum(event["type"] != EventType.UNKNOWN for event in events)
-    return Claim(
-        text=f"{act.dialect.NAME}: {act.play.events} events are known, each once, however often it was told",
-        differences=() if known == act.play.events else (f"there are {known}",),
+    return Check(
+        text=f"{act.dialect.NAME}: {act.play.events} events are known, each once, although many were sent repeatedly",
+        differences=() if known == act.play.events else (f"{known} are known",),
     )
 
 
-def _new_key(api: Api, act: Act, key_requests: Mapping[str, int]) -> Claim:
+def _check_new_key(api: Api, act: Act, key_requests: Mapping[str, int]) -> Check:
     asked = key_requests.get(f"/{act.slug}{act.dialect.KEYS_PATH}", 0)
     rejected = count_receipts(api, act.slug, ReceiptState.REJECTED)
-    nobodys = _apart(act.play)
+    unknown_key = len({posting.body for posting in act.play.postings if posting.answer is Answer.KEPT_APART})
     differences = []
     if not asked:
         differences.append("no key was fetched")
-    if rejected != nobodys:
+    if rejected != unknown_key:
         differences.append(f"{rejected} were rejected")
-    return Claim(
-        text=f"{act.dialect.NAME}: a new key was fetched, and what bore nobody's key ({nobodys}) was rejected",
+    return Check(
+        text=f"{act.dialect.NAME}: a new key was fetched, and {unknown_key} requests with an unknown key were rejected",
         differences=tuple(differences),
     )
 
 
-def _apart(play: Play) -> int:
-    """How many different requests of a play are to be kept apart."""
-    return len({posting.body for posting in play.postings if posting.answer is Answer.KEPT_APART})
+def print_checks(console: Console, checks: Sequence[Check]) -> bool:
+    """Print the checks with their failures; return whether all hold."""
+    console.print("\n[bold]expectations[/]")
+    for check in checks:
+        console.print(f" {'[red]✗[/]' if check.differences else '[green]✓[/]'} {escape(check.text)}")
+        for difference in check.differences:
+            console.print(f"     [red]{escape(difference)}[/]")
+    held = sum(not check.differences for check in checks)
+    colour = "green" if held == len(checks) else "red"
+    console.print(f"\n[bold {colour}]{held} of {len(checks)} expectations held.[/]\n")
+    return held == len(checks)
+
+
+def check_diagnoses(console: Console, api: Api, act: Act) -> list[Check]:
+    """Print the diagnosis of one message of each story; check the verdicts."""
+    table = table_of("\ntidings diagnose", message=14, verdict=12, why=0)
+    differences = []
+    for story, verdict in _VERDICTS.items():
+        name, query = _query_for(act, story)
+        report = api.call("GET", f"/v1/diagnosis?{urlencode({**query, 'source': act.slug})}")["items"][0]
+        table.add_row(name, report["verdict"].replace("_", " "), escape(report["headline"]))
+        if report["verdict"] != verdict:
+            differences.append(f"{story}: the verdict is {report['verdict']}, not {verdict}")
+    table.columns[-1].no_wrap = False
+    console.print(table)
+    count = len(_VERDICTS)
+    text = f"diagnosis: {count} messages with different histories got the expected verdicts"
+    return [Check(text=text, differences=tuple(differences))]
+
+
+def _query_for(act: Act, story: str) -> tuple[str, Mapping[str, str]]:
+    """Return the subject and the look-up parameters of a message of that story."""
+    for expectation in act.play.expectations:
+        if expectation.story == story:
+            return expectation.message.subject, act.dialect.lookup(expectation.message)
+    return "", {"request_id": "unknown-request"}

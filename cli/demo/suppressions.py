@@ -1,4 +1,4 @@
-"""The demo's second act: what follows from what was received. Whom not to write to, and what a person is told."""
+"""The suppression list and the alerts of the demo."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.demo import patience
-from cli.demo.claims import Claim
-from cli.demo.report import Act, table_of
+from cli.demo.report import Act, Check, table_of
+from cli.demo.system import wait_until
 from shared.suppression.policy import HardBounce
 from shared.vocabulary import SuppressionReason
 from simulator import post, stories
@@ -20,7 +19,7 @@ from simulator.scenarios import Scenario
 from simulator.staging import stage
 
 RULES = """\
-# The rules of the demo: as by default, but that little is enough to be told of.
+# The rules of the demo: the defaults, but with thresholds that its few messages reach.
 alerts:
   - name: bounce-rate
     kind: rate
@@ -45,15 +44,19 @@ alerts:
 
 _RATE = "bounce-rate"
 _RECOVERY = Scenario(
-    name="recovery", summary="Delivered, all of it.", stories={stories.delivered: 1}, bodies=(50, 50), lenient=True
+    name="recovery",
+    summary="All messages are delivered.",
+    stories={stories.delivered: 1},
+    bodies=(50, 50),
+    lenient=True,
 )
 _RECOVERED_MESSAGES = 200
 _SEED = 77
 _WAIT_SECONDS = 60.0
 
 
-def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Claim]:
-    """Print the suppression list, with the events that are the evidence; what should be on it."""
+def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Check]:
+    """Print the suppression list with its evidence; check its entries."""
     found = api.items("/v1/suppressions")
     console.print(_suppressions(api, found))
     wanted = set(_expected(api, acts))
@@ -61,15 +64,15 @@ def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Claim
     differences = [f"{address} is not suppressed for {reason}" for address, reason in sorted(wanted - listed)]
     differences += [f"{address} is suppressed for {reason}" for address, reason in sorted(listed - wanted)]
     return [
-        Claim(
-            text=f"suppression: {len(wanted)} entries, for dead addresses, complaints and opt-outs, and nobody else",
+        Check(
+            text=f"suppression: {len(wanted)} entries, for hard bounces, complaints and unsubscribes, and no others",
             differences=tuple(differences),
         )
     ]
 
 
 def _expected(api: Api, acts: list[Act]) -> Iterator[tuple[str, str]]:
-    """Whom the list should have, and why, by where each message stands; that was compared with the stories."""
+    """Return the expected addresses and reasons, from the state of each message, which was checked before."""
     hard = HardBounce().classifications
     for act in acts:
         examiner = Examiner(api, act.dialect, act.slug)
@@ -87,35 +90,35 @@ def _suppressions(api: Api, found: list[dict[str, Any]]) -> Table:
     table = table_of("\nsuppressed", address=24, reason=12, mail=18, until=9, evidence=0)
     for entry in found:
         mail = "all" if len(entry["types"]) > 1 else str(entry["types"][0]).replace("_", "-")
-        until = entry["expires_at"][:10] if entry["expires_at"] else "for good"
+        until = entry["expires_at"][:10] if entry["expires_at"] else "permanent"
         event = api.call("GET", f"/v1/events/{entry['evidence_event_id']}") if entry["evidence_event_id"] else None
         said = f"{event['type']}: {event['reason'] or event['source']}" if event else ""
         table.add_row(entry["address"], entry["reason"].replace("_", " "), mail, until, escape(said))
     return table
 
 
-def play_alert(console: Console, api: Api, act: Act, receiver_url: str) -> list[Claim]:
-    """Wait until the bounce rate is told of, send mail that arrives until it is well again, and wait for that."""
-    with console.status("waiting until somebody is told of the bounce rate …"):
-        fired = patience.until(lambda: _alert(api, "firing"), within_seconds=_WAIT_SECONDS)
+def play_alert(console: Console, api: Api, act: Act, receiver_url: str) -> list[Check]:
+    """Wait for the bounce-rate alert, send mail that is delivered, and wait until the alert is resolved."""
+    with console.status("waiting for the bounce-rate alert …"):
+        fired = wait_until(lambda: _alert(api, "firing"), within_seconds=_WAIT_SECONDS)
     play = stage(_RECOVERY, act.dialect, count=_RECOVERED_MESSAGES, seed=_SEED, now=datetime.now(UTC))
     post.send(play.postings, act.dialect, f"{receiver_url}/webhooks/{act.slug}", connections=2)
-    with console.status("waiting until that is resolved …"):
-        resolved = patience.until(lambda: _alert(api, "resolved"), within_seconds=_WAIT_SECONDS)
+    with console.status("waiting until the alert is resolved …"):
+        resolved = wait_until(lambda: _alert(api, "resolved"), within_seconds=_WAIT_SECONDS)
     fires = [alert for alert in api.items("/v1/alerts") if alert["rule"] == _RATE]
     return [
-        Claim(text="alerts: the bounce rate was told of, once", differences=_once(fired, fires)),
-        Claim(
-            text=f"alerts: it was resolved when {_RECOVERED_MESSAGES} messages had been delivered",
-            differences=() if resolved else ("it was not",),
+        Check(text="alerts: the bounce-rate alert fired once", differences=_once(fired, fires)),
+        Check(
+            text=f"alerts: it was resolved after {_RECOVERED_MESSAGES} delivered messages",
+            differences=() if resolved else ("it is not resolved",),
         ),
     ]
 
 
 def _once(fired: object, fires: list[dict[str, Any]]) -> tuple[str, ...]:
     if not fired:
-        return ("it was not",)
-    return () if len(fires) == 1 else (f"{len(fires)} times",)
+        return ("it did not fire",)
+    return () if len(fires) == 1 else (f"it fired {len(fires)} times",)
 
 
 def _alert(api: Api, state: str) -> dict[str, Any] | None:
@@ -134,14 +137,14 @@ def show_alerts(console: Console, api: Api) -> None:
     console.print(table)
 
 
-def wait_for_alert(console: Console, api: Api, rule: str) -> Claim:
-    """The claim that a rule has fired, once."""
+def wait_for_alert(console: Console, api: Api, rule: str) -> Check:
+    """Wait for the alert of a rule; check that it fired once."""
     with console.status(f"waiting for the alert {rule} …"):
-        patience.until(
+        wait_until(
             lambda: any(alert["rule"] == rule for alert in api.items("/v1/alerts")), within_seconds=_WAIT_SECONDS
         )
     fires = [alert for alert in api.items("/v1/alerts") if alert["rule"] == rule]
-    return Claim(
-        text=f"alerts: {rule} was told of, once",
-        differences=() if len(fires) == 1 else (f"{len(fires)} alerts of the rule {rule}",),
+    return Check(
+        text=f"alerts: {rule} fired once",
+        differences=() if len(fires) == 1 else (f"it fired {len(fires)} times",),
     )

@@ -1,35 +1,32 @@
-"""A whole Tidings of the demo's own: on embedded servers, free ports and throwaway data."""
+"""A temporary Tidings for the demo: embedded servers, free ports, temporary data."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
+from cli.supervisor import StartError
 from cli.supervisor.watchdog import Watchdog
-from shared.errors import TidingsError
 from shared.settings import PREFIX
 
 _ROOT = Path(__file__).parents[2]  # where `cli` is found, installed or not
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _COMMAND_SECONDS = 120.0
-_PAUSE_SECONDS = 0.1
-
-
-class DemoError(TidingsError):
-    """The demo could not be started; the message holds what was said last."""
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """What runs: where it is reached, and where its data is."""
+    """The URLs, admin key and data directory of the running system."""
 
     receiver_url: str
     api_url: str
@@ -37,7 +34,7 @@ class System:
     data: Path
 
     def run(self, *words: str) -> tuple[str, int]:
-        """What a `tidings` command prints that works on this system, and the code it ends with."""
+        """Run a `tidings` command on this system; return its output and exit code."""
         ended = subprocess.run(
             _command(*words, "--data", str(self.data)),
             cwd=_ROOT,
@@ -52,7 +49,7 @@ class System:
 
 @contextmanager
 def running(console: Console, directory: Path, settings: Mapping[str, str]) -> Iterator[System]:
-    """A system with these settings, until it is left. Raises DemoError."""
+    """Start a system with these settings, and stop it at the end. Raises StartError."""
     ready_file, log, data = directory / "ready.json", directory / "up.log", directory / "data"
     command = _command("up", "--data", str(data), "--host", "127.0.0.1", "--ready-file", str(ready_file))
     with Watchdog() as watchdog, log.open("wb") as output:
@@ -63,12 +60,12 @@ def running(console: Console, directory: Path, settings: Mapping[str, str]) -> I
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us, who then stop it in order
+            start_new_session=True,  # Ctrl-C goes to this process only, which stops it in order
         )
         watchdog.watch(process.pid, gently=True)
         try:
             with console.status("starting PostgreSQL, Redis, the receiver, the workers, beat and the API …"):
-                ready = _wait_for(ready_file, process, log)
+                ready = _wait_until_ready(ready_file, process, log)
             yield System(**{name: ready[name] for name in ("receiver_url", "api_url", "admin_key")}, data=data)
         finally:
             with console.status("stopping …"):
@@ -81,17 +78,17 @@ def _command(*words: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    # Whatever Tidings is configured here must not be touched: a demo writes to servers of its own only.
+    # The demo must not touch the Tidings that this environment configures.
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
-def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
+def _wait_until_ready(ready_file: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
     deadline = time.monotonic() + _START_SECONDS
     while not ready_file.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            last_words = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise DemoError(f"`tidings up` did not become ready. It said last:\n{last_words}")
-        time.sleep(_PAUSE_SECONDS)
+            log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+            raise StartError(f"`tidings up` did not become ready. The end of its log:\n{log_tail}")
+        time.sleep(_POLL_SECONDS)
     ready: dict[str, str] = json.loads(ready_file.read_text())
     return ready
 
@@ -103,3 +100,19 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+_POLL_SECONDS = 0.2
+
+
+_Result = TypeVar("_Result")
+
+
+def wait_until(condition: Callable[[], _Result], *, within_seconds: float) -> _Result | None:
+    """Return the first true result of the condition; None after the timeout. Evaluates it at least once."""
+    deadline = time.monotonic() + within_seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return found

@@ -1,13 +1,13 @@
-"""Embedded servers: a PostgreSQL and a Redis-compatible server that come with the installation.
+"""Embedded servers: PostgreSQL and a Redis-compatible server from the installed wheels.
 
-`tidings up` and the tests start them; production uses servers of its own.
+`tidings up` and the tests start them. Production uses other servers.
 """
 
 from cli.embedded.postgresql import Postgres
 from cli.embedded.redis import Redis
-from cli.embedded.server import EmbeddedError, Server
+from cli.embedded.server import Server
 
 postgres = Postgres
 redis = Redis
 
-__all__ = ["EmbeddedError", "Postgres", "Redis", "Server", "postgres", "redis"]
+__all__ = ["Postgres", "Redis", "Server", "postgres", "redis"]

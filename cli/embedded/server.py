@@ -1,4 +1,4 @@
-"""What the embedded servers have in common: started, stopped, killed, started again where they were."""
+"""Base class of the embedded servers: start, stop, kill and restart."""
 
 import abc
 import contextlib
@@ -11,22 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from cli.supervisor import ports, process_groups
+from cli.supervisor import StartError, ports, process_groups
 from cli.supervisor.watchdog import Watchdog
-from shared.errors import TidingsError
 
-_LAST_WORDS = 15  # lines of the log that an error repeats
-
-
-class EmbeddedError(TidingsError):
-    """An embedded server that cannot be started; the message says what it said last."""
+_LOG_TAIL_LINES = 15
 
 
 class Server(abc.ABC):
-    """One server process, leader of its own session, listening on 127.0.0.1.
+    """One server process, the leader of a new session, on 127.0.0.1.
 
-    Also a context manager that starts and stops it. A watchdog stops it when the process that started it is
-    killed.
+    Also a context manager that starts and stops it. A watchdog stops it if this process is killed.
     """
 
     name: ClassVar[str]
@@ -41,10 +35,10 @@ class Server(abc.ABC):
         log: Path | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
-        """`data_dir` is made if missing, and kept; port 0 chooses a free one, which then stays the same."""
+        """Create `data_dir` if it is missing. Port 0 picks a free port, which restarts keep."""
         self.data_dir = Path(data_dir).absolute()
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self.port = port or ports.free()
+        self.port = port or ports.free_port()
         self.log = log or self.data_dir / f"{self.name}.log"
         self._own_watchdog = Watchdog() if watchdog is None else None
         self._watchdog = watchdog or self._own_watchdog
@@ -62,34 +56,34 @@ class Server(abc.ABC):
     @property
     @abc.abstractmethod
     def url(self) -> str:
-        """Where a client reaches it, with the password."""
+        """Return the URL for clients, with the password."""
 
     @property
     def pid(self) -> int:
-        """The main process. Raises EmbeddedError if it has not been started."""
+        """Return the main process id. Raises StartError if it has not been started."""
         if self.process is None:
-            raise EmbeddedError(f"The embedded {self.name} has not been started.")
+            raise StartError(f"The embedded {self.name} has not been started.")
         return self.process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether the main process lives, ready or not."""
+        """Whether the main process is running, ready or not."""
         return self.process is not None and self.process.poll() is None
 
     @abc.abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers a client now."""
+        """Whether it answers clients now."""
 
     @abc.abstractmethod
     def _prepare(self) -> None:
-        """Whatever must be there before the process is started, each time."""
+        """Prepare the data directory before each start."""
 
     @abc.abstractmethod
     def _command(self) -> list[str]:
-        """The command line of the process."""
+        """Return the command line of the process."""
 
     def _credentials(self) -> dict[str, Any]:
-        """As whom it runs, as arguments of Popen; empty for the user we are."""
+        """Return the user it runs as, in arguments of Popen; empty for the current user."""
         return {}
 
     def launch(self) -> subprocess.Popen[bytes]:
@@ -110,54 +104,54 @@ class Server(abc.ABC):
         return self.process
 
     def start(self, *, timeout_seconds: float = 120) -> None:
-        """Start it and wait until it answers. Raises EmbeddedError if it does not in time.
+        """Start it and wait until it answers. Raises StartError after the timeout.
 
-        The limit is generous because PostgreSQL may first have to recover from a crash.
+        The default timeout is long because PostgreSQL may have to recover from a crash.
         """
         deadline = time.monotonic() + timeout_seconds
         self.launch()
         while not self.is_ready():
             if time.monotonic() > deadline:
-                last_words = self.last_words()
+                log_tail = self.log_tail()
                 self.kill()
-                raise EmbeddedError(f"The embedded {self.name} was not ready in {timeout_seconds:g} s. {last_words}")
+                raise StartError(f"The embedded {self.name} was not ready within {timeout_seconds:g} s. {log_tail}")
             if not self.is_running:
                 self.reap()
-                if not self.may_try_again():
-                    raise EmbeddedError(f"The embedded {self.name} ended at once. {self.last_words()}")
+                if not self.is_retryable():
+                    raise StartError(f"The embedded {self.name} ended during its start. {self.log_tail()}")
                 time.sleep(0.2)
                 self.launch()
             time.sleep(0.02)
 
-    def may_try_again(self) -> bool:
-        """Whether its end was due to something that passes by itself."""
+    def is_retryable(self) -> bool:
+        """Whether it failed for a temporary reason."""
         return False
 
     def stop(self, *, timeout_seconds: float = 10) -> None:
-        """Stop it in an orderly way; kill it if that takes longer. No error if it is not running."""
+        """Stop it; kill it after the timeout. Do nothing if it is not running."""
         self.end(self.stop_signal, timeout_seconds=timeout_seconds)
         if self._own_watchdog is not None:
             self._own_watchdog.close()
 
     def kill(self) -> None:
-        """`kill -9`, as a crash would."""
+        """Kill it with SIGKILL, like a crash."""
         self.end(signal.SIGKILL, timeout_seconds=10)
 
     def restart(self) -> None:
-        """Stop it, and start it on the same port and data."""
+        """Stop it and start it on the same port and data."""
         self.end(self.stop_signal, timeout_seconds=30)
         self.start()
 
     def freeze(self) -> None:
-        """Let it accept connections but answer nothing, until `thaw`."""
+        """Suspend it until `thaw`: it accepts connections but does not answer."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """The end of `freeze`."""
+        """Resume it after `freeze`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def end(self, number: signal.Signals, *, timeout_seconds: float) -> None:
-        """Send this signal to the main process, wait, and kill the session if it takes longer."""
+        """Send this signal to the main process, wait for its end, and kill the session after the timeout."""
         if self.process is None:
             return
         process_groups.send(self.process.pid, number) if self.is_running else None
@@ -166,24 +160,24 @@ class Server(abc.ABC):
         self.reap()
 
     def reap(self) -> None:
-        """Remove what the main process left behind, and forget it."""
+        """Kill what is left of the session and stop watching it."""
         if self.process is not None:
             process_groups.kill(self.process.pid)
             self.process.wait()
             if self._watchdog is not None:
                 self._watchdog.forget(self.process.pid)
 
-    def last_words(self) -> str:
-        """The end of its log, for an error message."""
+    def log_tail(self) -> str:
+        """Return the end of its log for an error message."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
+            lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         except OSError:
             return ""
-        return "It said last:\n" + "\n".join(lines)
+        return "The end of its log:\n" + "\n".join(lines)
 
 
 def eventually(condition: Callable[[], bool], *, timeout_seconds: float) -> bool:
-    """Wait until the condition holds; False if it does not in time."""
+    """Wait until the condition holds; return False after the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What `tidings up` shows: few sentences of its own, and on request what the processes log."""
+"""The output of `tidings up`: its own messages and, with --verbose, the logs of the processes."""
 
 import itertools
 import sys
@@ -11,44 +11,44 @@ _COLOURS: Final = itertools.cycle(("cyan", "green", "yellow", "magenta", "blue",
 _WIDTH: Final = 10
 
 
-class Screen:
-    """Lines with the name of who says them in front, in a colour for each where the screen has colours."""
+class Console:
+    """Prints lines with the name of their process in front, in colour on a terminal."""
 
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
         self._logs: dict[str, tuple[Path, str]] = {}
-        self._shown: dict[str, int] = {}  # bytes of each log
+        self._offsets: dict[str, int] = {}  # bytes shown of each log
 
-    def say(self, sentence: str) -> None:
-        """A sentence of our own."""
-        self._write("tidings", "white", sentence)
+    def print(self, message: str) -> None:
+        """Print a message of the supervisor."""
+        self._write("tidings", "white", message)
 
-    def show(self, label: str, value: str) -> None:
-        """A fact, below the others."""
-        self.say(f"  {label:10} {value}")
+    def print_value(self, label: str, value: str) -> None:
+        """Print a labelled value."""
+        self.print(f"  {label:10} {value}")
 
     def add(self, name: str, log: Path) -> None:
-        """Follow a log from its present end."""
+        """Follow a log from its current end."""
         self._logs[name] = (log, next(_COLOURS))
-        self._shown[name] = log.stat().st_size if log.exists() else 0
+        self._offsets[name] = log.stat().st_size if log.exists() else 0
 
-    def follow(self) -> None:
-        """Show the lines that were logged since the last time."""
+    def print_logs(self) -> None:
+        """Print the lines that were logged since the last call, with --verbose."""
         if not self._verbose:
             return
         for name, (path, colour) in self._logs.items():
-            for line in self._news(name, path):
+            for line in self._read_new_lines(name, path):
                 self._write(name, colour, line)
 
-    def _news(self, name: str, path: Path) -> list[str]:
+    def _read_new_lines(self, name: str, path: Path) -> list[str]:
         try:
             with path.open("rb") as log:
-                log.seek(self._shown[name])
-                news = log.read()
+                log.seek(self._offsets[name])
+                added = log.read()
         except FileNotFoundError:
             return []
-        whole = news[: news.rfind(b"\n") + 1]
-        self._shown[name] += len(whole)
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offsets[name] += len(whole)
         return whole.decode(errors="replace").splitlines()
 
     def _write(self, name: str, colour: str, line: str) -> None:

@@ -2,74 +2,94 @@
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from cli.supervisor import process_groups, secret_files
-from shared.errors import TidingsError
+from cli.supervisor import StartError, process_groups
 
 READY_FILE = "ready.json"
-_LARGEST_LOG = 10 * 1024 * 1024
-_PATIENCE_SECONDS = 15.0
+_MAX_LOG_BYTES = 10 * 1024 * 1024
+_LOCK_TIMEOUT_SECONDS = 15.0
 
 
-class DataDirectoryError(TidingsError):
-    """A data directory that cannot be used, and what to do about it."""
+def new_secret() -> str:
+    """Return a random secret that needs no quoting in a URL."""
+    return secrets.token_urlsafe(24)
+
+
+def keep_secret(path: Path, make: Callable[[], str] = new_secret) -> str:
+    """Return the secret in this file. If the file is missing, generate one and store it with mode 0600."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        write_secret(draft, make())
+        with suppress(FileExistsError):
+            os.link(draft, path)  # atomic, and never replaces a secret that another process just stored
+        draft.unlink()
+    return path.read_text().strip()
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a secret to a file that only its owner can read; replace an existing file."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
 
 
 class DataDirectory:
-    """A directory that one `tidings up` at a time uses."""
+    """A data directory. The lock file lets one `tidings up` at a time use it. Raises StartError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         try:
-            # Others may pass through but not look: PostgreSQL, started by root, runs as somebody else.
+            # Other users may enter but not list it: PostgreSQL, started by root, runs as another user.
             self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
             (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
             self._lock = self._take_lock()
         except OSError as error:
-            raise DataDirectoryError(f"The data directory {path} cannot be used: {error.strerror}.") from None
+            raise StartError(
+                f"Cannot use the data directory {path}: {error.strerror}. Choose another with --data."
+            ) from None
 
     @property
     def ready_file(self) -> Path:
-        """Where commands of the same machine look for what runs on this directory."""
+        """Return the path of the ready file, from which commands on this machine read the URLs."""
         return self.path / READY_FILE
 
     @property
     def lock_descriptor(self) -> int:
-        """The lock lasts until every process that holds this file has closed it."""
+        """Return the descriptor of the lock file. The lock ends when every process that inherits it has closed it."""
         return self._lock.fileno()
 
-    def secret(self, name: str, make: Callable[[], str] = secret_files.new) -> str:
-        """A secret of this installation, made at its first start."""
-        return secret_files.keep(self.path / name, make)
+    def secret(self, name: str, make: Callable[[], str] = new_secret) -> str:
+        """Return a secret of this installation, generated at its first start."""
+        return keep_secret(self.path / name, make)
 
     def log(self, name: str) -> Path:
-        """The log file of a process. One that has grown too large is put aside, and one put aside before is
-        lost.
-        """
+        """Return the log file of a process. A file over 10 MiB becomes `.log.1`, which replaces the previous one."""
         path = self.path / "logs" / f"{name}.log"
-        if path.exists() and path.stat().st_size > _LARGEST_LOG:
+        if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return path
 
     def _take_lock(self) -> IO[str]:
         lock = (self.path / "lock").open("a+")
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
                 holder = lock.read().strip()
-                # The lock of one that was killed is held, for a moment, by the watchdog that clears up after
-                # it.
+                # After a kill, the watchdog of the killed `tidings up` holds the lock until it has cleaned up.
                 if time.monotonic() > deadline or (holder.isdecimal() and process_groups.alive(int(holder))):
-                    raise DataDirectoryError(
-                        f"Tidings is already running on {self.path}, as process {holder}: "
-                        "stop that one first, or choose another --data."
+                    raise StartError(
+                        f"Tidings is already running on {self.path}, as process {holder}. "
+                        "Stop it first, or choose another directory with --data."
                     ) from None
                 time.sleep(0.1)
             else:

@@ -1,6 +1,7 @@
-"""What every process is told by its environment: settings that were checked, and secrets that were made."""
+"""The Procfile's commands, and the environment that they run in."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,21 +9,46 @@ from typing import Final
 
 from kombu.transport import TRANSPORT_ALIASES
 
+from cli.supervisor import StartError
 from cli.supervisor.data_dir import DataDirectory
-from cli.supervisor.ready_file import Address
+from cli.supervisor.ports import Address
 from shared.encryption import Vault, new_key
 from shared.settings import Settings, SettingsError
 
-_DATABASES: Final = ("postgresql", "postgres", "postgresql+psycopg")
+ROOT = Path(__file__).parents[2]
+RELEASE = "release"  # runs once before all others, as on the hosts that read Procfiles
+_LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>.+)")
+_DATABASE_SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg")
 
 
-def settle(configuration: Settings, directory: DataDirectory, receiver: Address, api: Address) -> dict[str, str]:
-    """The settings of every process. Secrets that are not set are made once and kept in the data directory.
+def read_procfile(path: Path = ROOT / "Procfile") -> dict[str, str]:
+    """Return the shell commands by process name, in the order of the lines. Raises StartError."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise StartError(f"{path} does not exist. Run `tidings up` from a checkout of Tidings.") from None
+    commands: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise StartError(f"Line {number} of the Procfile is {line!r}; it must be `name: command`.")
+        commands[match["name"]] = match["command"]
+    return commands
 
-    Raises SettingsError or SecretsError, which name the setting that is wrong.
+
+def build_environment(
+    configuration: Settings, directory: DataDirectory, receiver: Address, api: Address
+) -> dict[str, str]:
+    """Return the settings of every process. Missing secrets are generated once and kept in the data directory.
+
+    Raises SettingsError or SecretsError, which name the invalid setting.
     """
-    _check_scheme("TIDINGS_DATABASE_URL", configuration.database_url, _DATABASES)
-    _check_scheme("TIDINGS_BROKER_URL", configuration.broker_url, TRANSPORT_ALIASES)
+    _check_scheme(
+        "TIDINGS_DATABASE_URL", configuration.database_url, _DATABASE_SCHEMES, "postgresql://user:password@host/name"
+    )
+    _check_scheme("TIDINGS_BROKER_URL", configuration.broker_url, TRANSPORT_ALIASES, "redis://host:6379/0")
     keys = configuration.secret_keys or (directory.secret("secret_keys", new_key),)
     Vault(keys)
     return {
@@ -37,14 +63,13 @@ def settle(configuration: Settings, directory: DataDirectory, receiver: Address,
     }
 
 
-def environment_with(changes: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with changes, and with our own installation's commands found first."""
+def merge_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with changes, and with this installation's commands first on PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **changes}
 
 
-def _check_scheme(name: str, url: str, known: Mapping[str, str] | tuple[str, ...]) -> None:
+def _check_scheme(name: str, url: str, known: Mapping[str, str] | tuple[str, ...], example: str) -> None:
     scheme, separator, _ = url.partition("://")
     if url and not (separator and scheme in known):
-        example = "postgresql://user:password@host/name" if known is _DATABASES else "redis://host:6379/0"
-        raise SettingsError(f"{name} should be like {example}, not {scheme!r} and something.")
+        raise SettingsError(f"{name} has the scheme {scheme!r}; it must be a URL such as {example}.")

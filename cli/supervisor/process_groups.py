@@ -1,8 +1,7 @@
-"""Sessions of processes: everything a process has started belongs to its session, however deep and however
-orphaned.
+"""Sessions of processes: all descendants of a process belong to its session, orphans included.
 
-Whatever Tidings starts, it starts as the leader of a session of its own. So the pool of a Celery worker and
-the workers of granian can be found, listed and killed also after the process that started them has died.
+Tidings starts each process as the leader of a new session. So it can find and kill the pool of a Celery worker, or
+the workers of granian, even after their parent has ended.
 """
 
 import contextlib
@@ -16,25 +15,25 @@ _HAS_PROC = (_PROC / "self" / "stat").exists()  # Linux; elsewhere there is `ps`
 
 
 def members(leader: int) -> list[int]:
-    """The living processes of the session that `leader` began; the leader first, if it lives."""
+    """Return the running processes of the session of `leader`; the leader first, if it still runs."""
     found = [pid for pid in _pids() if _session_of(pid) == leader and not _is_zombie(pid)]
     return sorted(found, key=lambda pid: (pid != leader, pid))
 
 
 def kill(leader: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to every process of the session. Those that have gone meanwhile are no error."""
+    """Send a signal to every process of the session; ignore those that have ended."""
     for pid in members(leader):
         send(pid, number)
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to one process, which may have gone meanwhile."""
+    """Send a signal to one process; do nothing if it has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Whether a process exists and has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -45,7 +44,7 @@ def alive(pid: int) -> bool:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, its arguments separated by blanks; empty if there is no such process."""
+    """Return the command line of a process, separated by blanks; empty if the process does not exist."""
     if _HAS_PROC:
         try:
             words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
@@ -67,7 +66,7 @@ def _pids() -> list[int]:
 def _session_of(pid: int) -> int | None:
     try:
         return os.getsid(pid)
-    except OSError:  # it has ended, or the system keeps other users' processes from us
+    except OSError:  # it has ended, or the system hides other users' processes
         return None
 
 
@@ -82,7 +81,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def by_leader() -> dict[int, list[int]]:
-    """The living processes of every session, by its leader; the leader first."""
+    """Return the running processes of every session by its leader; the leader first."""
     found: dict[int, list[int]] = {}
     for pid in _pids():
         leader = _session_of(pid)

@@ -1,6 +1,5 @@
-"""When is everything ready, and the file that says so."""
+"""The ready file, which tells other programs the URLs and process ids."""
 
-import http.client
 import json
 import math
 import os
@@ -12,47 +11,17 @@ from typing import Any
 import redis
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where one of our doors listens."""
+def count_workers(broker_url: str) -> float:
+    """Return how many workers wait for messages of this broker; infinity if the broker cannot tell.
 
-    host: str
-    port: int
-
-    @property
-    def reachable_host(self) -> str:
-        """The host to connect to: one that listens everywhere is reached on this machine."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-
-    @property
-    def url(self) -> str:
-        """Without a slash at the end."""
-        host = self.reachable_host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-
-    def answers(self, path: str) -> bool:
-        """Whether a GET of this path is answered with 200 now."""
-        connection = http.client.HTTPConnection(self.reachable_host, self.port, timeout=2)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-
-def consumers(broker_url: str) -> float:
-    """How many workers wait for messages of this broker now; infinitely many where it cannot be asked.
-
-    Celery's own `ping` would need every worker to listen for remote commands, for the sake of this question.
+    Celery's `ping` would need remote control in every worker, which is off.
     """
     if not broker_url.startswith(("redis://", "rediss://")):
         return math.inf
     connection = redis.Redis.from_url(broker_url, socket_timeout=2, socket_connect_timeout=2)
     try:
         return sum(client["cmd"] == "brpop" for client in connection.client_list())
-    except redis.ResponseError:  # a managed Redis may keep this command to itself
+    except redis.ResponseError:  # a managed Redis may forbid this command
         return math.inf
     except redis.RedisError:
         return 0
@@ -62,16 +31,14 @@ def consumers(broker_url: str) -> float:
 
 @dataclass(slots=True)
 class ReadyFile:
-    """The file that tells others where everything is, in one place or several. Written whole or not at all, for its
-    owner only.
-    """
+    """The ready file, at one or several paths. Written atomically, readable by its owner only."""
 
     paths: Sequence[Path]
     facts: Mapping[str, Any] = field(default_factory=dict)
     _written: Mapping[str, Any] | None = None
 
     def write(self, pids: Mapping[str, list[int]]) -> None:
-        """Write the file if what it says has changed."""
+        """Write the file if its content has changed."""
         content = {**self.facts, "pids": dict(pids)}
         if content == self._written:
             return
@@ -85,7 +52,7 @@ class ReadyFile:
         self._written = content
 
     def remove(self) -> None:
-        """Nothing is ready any more."""
+        """Remove the file."""
         for path in self.paths:
             path.unlink(missing_ok=True)
         self._written = None

@@ -1,4 +1,4 @@
-"""One process that is kept running: started, watched, and started again when it has died."""
+"""One process that is kept running: started, watched, and restarted when it ends."""
 
 import signal
 import subprocess
@@ -12,19 +12,18 @@ from cli.supervisor import process_groups
 from cli.supervisor.watchdog import Watchdog
 from shared import backoff
 
-_STEADY_SECONDS: Final = 30.0  # who ran as long as this was not in trouble
-_LAST_WORDS = 12  # lines of the log that an error repeats
+_STEADY_SECONDS: Final = 30.0  # a run of this length resets the failures
+_LOG_TAIL_LINES = 12
 
-# What a process starts for its own book-keeping, and what does no work of ours.
+# Processes that Python starts for its own bookkeeping.
 _HELPERS = ("multiprocessing.resource_tracker",)
 
 
 @dataclass(slots=True)
 class Service:
-    """A process with all that it starts, in a session of its own.
+    """A process and its descendants, in one session.
 
-    `launch` starts it and returns at once. `group` is the name that it has in the ready file: the workers are
-    several.
+    `launch` starts it and returns at once. `group` is its name in the ready file, which several workers share.
     """
 
     name: str
@@ -41,22 +40,22 @@ class Service:
 
     @property
     def is_running(self) -> bool:
-        """Whether its main process lives."""
+        """Whether its main process is running."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def is_due(self) -> bool:
-        """Whether it is not running, and has waited long enough to be started again."""
+        """Whether it has ended and its restart delay is over."""
         return self.process is None and time.monotonic() >= self._launch_at
 
     def start(self) -> None:
-        """Start it, without waiting for anything."""
+        """Start it without waiting until it is ready."""
         self.process = self.launch()
         self.watchdog.watch(self.process.pid, gently=self.holds_data)
         self._launched_at = time.monotonic()
 
-    def bury(self) -> str | None:
-        """If it has died, remove what it left behind and plan its next start; say how it died, else None."""
+    def handle_exit(self) -> str | None:
+        """If it has ended, kill its descendants, schedule its restart and return how it ended; else None."""
         if self.process is None or self.process.poll() is None:
             return None
         code = self.process.returncode
@@ -68,12 +67,12 @@ class Service:
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
     def ask_to_stop(self) -> None:
-        """Let it finish what it does; its main process tells the others."""
+        """Send the stop signal to the main process, which stops its children."""
         if self.process is not None:
             process_groups.send(self.process.pid, self.stop_signal)
 
-    def end(self) -> None:
-        """Whatever is left of it goes now."""
+    def kill(self) -> None:
+        """Kill everything that is left of it."""
         if self.process is not None:
             process_groups.kill(self.process.pid)
             self._remove()
@@ -86,18 +85,18 @@ class Service:
             self.process = None
 
     def pids(self, members: dict[int, list[int]]) -> list[int]:
-        """Its main process and those that do the work, given the processes of every session."""
+        """Return its main process and its workers, given the processes of every session."""
         if self.process is None:
             return []
-        if self.holds_data:  # a PostgreSQL's backends come and go with the connections
+        if self.holds_data:  # PostgreSQL's backends come and go with the connections
             return [self.process.pid]
         found = members.get(self.process.pid, [])
         return [pid for pid in found if not any(word in process_groups.command_of(pid) for word in _HELPERS)]
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log_tail(self) -> str:
+        """Return the end of its log."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
+            lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         except OSError:
             lines = []
         return "\n".join(lines)

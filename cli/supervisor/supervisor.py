@@ -1,4 +1,4 @@
-"""The supervisor: keeps a set of processes running, and leaves none behind when it stops."""
+"""The supervisor keeps a set of processes running and stops all of them at the end."""
 
 import ctypes
 import os
@@ -18,27 +18,27 @@ _PAUSE_SECONDS = 0.05
 
 
 class Supervisor:
-    """Services in the order they are started. It has no thread: somebody calls `tend` again and again."""
+    """Services in start order. It has no thread: the owner calls `restart_ended` repeatedly."""
 
     def __init__(self, report: Callable[[str], None], watchdog: Watchdog) -> None:
-        """`report` gets a sentence about whatever happens."""
+        """`report` receives a message about each event."""
         self.services: list[Service] = []
         self._report = report
         self._watchdog = watchdog
-        self._errands: set[int] = set()
+        self._one_offs: set[int] = set()
         adopt_orphans()
 
     def add(self, service: Service) -> None:
-        """Start a service, and keep it running from now on."""
+        """Start a service and keep it running."""
         self.services.append(service)
         service.start()
 
-    def tend(self) -> bool:
-        """Bury what has died, start what is due. Whether anything was started."""
+    def restart_ended(self) -> bool:
+        """Clean up after services that ended and start those that are due; return whether any was started."""
         started = False
         for service in self.services:
-            if death := service.bury():
-                self._report(f"{service.name} {death}, starting it again")
+            if ending := service.handle_exit():
+                self._report(f"{service.name} {ending}; restarting it")
             if service.is_due:
                 service.start()
                 started = True
@@ -46,24 +46,23 @@ class Supervisor:
         return started
 
     @contextmanager
-    def errand(self, launch: Callable[[], Popen[bytes]]) -> Iterator[Popen[bytes]]:
-        """A process that is run once; killed if it is still there at the end."""
+    def run_once(self, launch: Callable[[], Popen[bytes]]) -> Iterator[Popen[bytes]]:
+        """Start a process that is not restarted; kill it if it still runs at the end."""
         process = launch()
-        self._errands.add(process.pid)
+        self._one_offs.add(process.pid)
         self._watchdog.watch(process.pid)
         try:
             yield process
         finally:
             process_groups.kill(process.pid)
             process.wait()
-            self._errands.discard(process.pid)
+            self._one_offs.discard(process.pid)
             self._watchdog.forget(process.pid)
 
     def stop(self, stages: Sequence[Iterable[str]], *, hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop stage after stage, each a set of groups; who is not named belongs to none and is killed at the
-        end.
+        """Stop the services stage by stage; each stage is a set of groups. Kill the services of no stage at the end.
 
-        Each stage has 10 seconds, or until `hurry` says so.
+        Each stage has 10 seconds, or ends when `hurry` returns true.
         """
         for groups in stages:
             stopping = [service for service in self.services if service.group in groups]
@@ -74,14 +73,14 @@ class Supervisor:
                 time.sleep(_PAUSE_SECONDS)
             for service in stopping:
                 if service.is_running:
-                    self._report(f"{service.name} did not stop in time, killing it")
-                service.end()
+                    self._report(f"{service.name} did not stop in time; killing it")
+                service.kill()
         for service in self.services:
-            service.end()
+            service.kill()
         self._reap_orphans()
 
     def pids(self) -> dict[str, list[int]] | None:
-        """Every group's processes, the main ones first; None while a service is down."""
+        """Return the processes of every group, the main ones first; None while a service is down."""
         if any(not service.is_running for service in self.services):
             return None
         members = process_groups.by_leader()
@@ -91,20 +90,20 @@ class Supervisor:
         return found
 
     def _reap_orphans(self) -> None:
-        """Collect the exit status of processes that became ours when their parents died."""
-        known = self._errands | {service.process.pid for service in self.services if service.process is not None}
+        """Collect the exit status of processes that this one adopted when their parents ended."""
+        known = self._one_offs | {service.process.pid for service in self.services if service.process is not None}
         while (ended := _ended_child()) is not None and ended not in known:
             os.waitpid(ended, 0)
 
 
 def adopt_orphans() -> None:
-    """On Linux, let the orphans among our descendants become our children, so that none is out of sight."""
+    """On Linux, adopt orphaned descendants as children, so that none is missed."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _ended_child() -> int | None:
-    """A child that has ended and was not waited for, left as it is."""
+    """Return a child that has ended, without collecting its exit status."""
     try:
         info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

@@ -1,11 +1,9 @@
-"""The watchdog: takes away what a process has started when that process is killed without a chance to do so
-itself.
+"""The watchdog kills the processes that its owner started if the owner is killed before it can stop them.
 
-It holds the reading end of a pipe whose writing end only its owner has. Through the pipe it learns what to
-watch; when the pipe ends, the owner is gone, however it went, and so must everything else be.
+It reads from a pipe whose writing end only its owner has. The owner sends the sessions to watch. When the pipe closes,
+the owner has ended, and the watchdog ends the sessions.
 
-PR_SET_PDEATHSIG would do this for children only, not for theirs, and would kill a server whenever the
-*thread* that started it ends.
+PR_SET_PDEATHSIG covers direct children only, and would kill a server when the *thread* that started it ends.
 """
 
 import contextlib
@@ -20,14 +18,14 @@ from typing import IO, Final, Self
 
 from cli.supervisor import process_groups
 
-_PATIENCE_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 5.0
 
 
 class Watchdog:
-    """The owner's end: a child process, started with the first session that is to be watched."""
+    """The owner's side: a child process, started with the first session to watch."""
 
     def __init__(self, *, keep_open: tuple[int, ...] = ()) -> None:
-        """`keep_open` are files it shall hold while it lives: a lock, say, until all is gone."""
+        """`keep_open` are descriptors that it inherits, such as a lock that must last until everything has ended."""
         self._keep_open = keep_open
         self._watched: dict[int, bool] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,23 +41,23 @@ class Watchdog:
 
     @property
     def pid(self) -> int | None:
-        """The process that watches, if there is one."""
+        """Return the watchdog's process id, or None if it has not been started."""
         return self._process.pid if self._process else None
 
     def watch(self, leader: int, *, gently: bool = False) -> None:
-        """Have this session killed when this process dies; a server with data `gently`, asked first."""
+        """Kill this session if this process dies. With `gently`, for servers with data, try SIGINT first."""
         with self._lock:
             self._watched[leader] = gently
-            self._tell(f"watch {leader} {int(gently)}")
+            self._send(f"watch {leader} {int(gently)}")
 
     def forget(self, leader: int) -> None:
-        """The session has ended in an orderly way; its number may soon be another's."""
+        """Stop watching a session that has ended: its number may be reused."""
         with self._lock:
             if self._watched.pop(leader, None) is not None:
-                self._tell(f"forget {leader} 0")
+                self._send(f"forget {leader} 0")
 
     def close(self) -> None:
-        """Let the watchdog go; it takes with it what is still watched."""
+        """End the watchdog, which kills the sessions that are still watched."""
         with self._lock:
             if self._process is not None:
                 _pipe_to(self._process).close()
@@ -67,11 +65,11 @@ class Watchdog:
             self._process = None
             self._watched.clear()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         if self._process is None or self._process.poll() is not None:
-            self._start()  # which tells it everything, this line included
+            self._start()  # sends every watched session, this one included
             return
-        with contextlib.suppress(BrokenPipeError):  # it was killed just now; the next line starts another
+        with contextlib.suppress(BrokenPipeError):  # it was just killed; the next line starts another
             _pipe_to(self._process).write(f"{line}\n".encode())
 
     def _start(self) -> None:
@@ -79,12 +77,12 @@ class Watchdog:
             [sys.executable, "-m", "cli.supervisor.watchdog"],
             stdin=subprocess.PIPE,
             bufsize=0,
-            start_new_session=True,  # a Ctrl-C in the terminal is for its owner
+            start_new_session=True,  # Ctrl-C in the terminal goes to its owner only
             pass_fds=self._keep_open,
             cwd=Path(__file__).parents[2],  # where `cli` is found, installed or not
         )
         for leader, gently in self._watched.items():
-            self._tell(f"watch {leader} {int(gently)}")
+            self._send(f"watch {leader} {int(gently)}")
 
 
 def _pipe_to(process: subprocess.Popen[bytes]) -> IO[bytes]:
@@ -94,7 +92,7 @@ def _pipe_to(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 def _serve() -> None:
-    """Read what to watch until the owner is gone, then leave nothing behind."""
+    """Read the sessions to watch until the owner ends, then end them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     watched: dict[int, bool] = {}
@@ -106,13 +104,12 @@ def _serve() -> None:
             watched.pop(int(leader), None)
     for leader in [leader for leader, gently in watched.items() if not gently]:
         process_groups.kill(leader)
-    # The servers last, when nobody uses them any more: PostgreSQL then stops in no time, and needs no
-    # recovery.
-    for number, patience in ((signal.SIGINT, _PATIENCE_SECONDS), (signal.SIGKILL, 1.0)):
+    # Servers last, when they have no clients: PostgreSQL then stops at once and needs no recovery.
+    for number, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGKILL, 1.0)):
         left = [leader for leader in watched if process_groups.alive(leader)]
         for leader in left:
             process_groups.send(leader, number)
-        _wait_for(left, patience)
+        _wait_for(left, seconds)
     for leader in watched:
         process_groups.kill(leader)
 

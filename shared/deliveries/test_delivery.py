@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from shared.deliveries import policy, requests
 from shared.deliveries.policy import AttemptStatus, ResponseClass
 from shared.egress import captures
-from shared.egress.client import Sender
+from shared.egress.client import EgressClient
 from shared.egress.ssrf import Network
 from shared.egress.types import Outcome
 from shared.encryption import Vault
@@ -46,7 +46,7 @@ def send_test(row: Row[Any], vault: Vault, allow: Sequence[Network], now: dateti
     if not _turns.acquire(blocking=False):
         raise BusyError("Other subscriptions are being tested; try again in a moment.")
     try:
-        with closing(Sender(allow)) as sender:
+        with closing(EgressClient(allow)) as sender:
             sender.submit([call])
             outcomes = sender.collect(call.timeout_seconds + _SPARE_SECONDS)
     finally:

@@ -1,1 +1,1 @@
-"""Calling where others tell us to: only to addresses that are anybody's to reach, and never for longer than said."""
+"""HTTP calls to URLs that users enter: only to public addresses, each with a deadline."""

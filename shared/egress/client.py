@@ -1,4 +1,4 @@
-"""Makes hundreds of calls at once in one thread, on connections that are kept open."""
+"""Makes hundreds of HTTP calls at once in one thread, on connections that are kept open."""
 
 import queue
 import selectors
@@ -13,247 +13,229 @@ from functools import partial
 import pycurl
 
 from shared.egress import ssrf
-from shared.egress.dns import Found, Lookup, Resolver, look_up
-from shared.egress.handle import Line
-from shared.egress.pending_lookups import Waiting, WaitingRoom
+from shared.egress.dns import Lookup, LookupResult, PendingCall, PendingLookups, Resolver, look_up
+from shared.egress.handle import CurlHandle
 from shared.egress.ssrf import Network
 from shared.egress.types import Call, Outcome
 from shared.errors import TidingsError
 
-_KEPT_CONNECTIONS = 1000
-_KEPT_LINES = 500
-_LINGER_SECONDS = 0.004
-_FOLLOWED = {
+_MAX_OPEN_CONNECTIONS = 1000
+_MAX_IDLE_HANDLES = 500
+_BATCH_SECONDS = 0.004
+_SELECTOR_EVENTS = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
 }
 
 
-class SenderError(TidingsError):
-    """The thread that makes the calls has ended; what it had under way may or may not have arrived."""
+class EgressClientError(TidingsError):
+    """The thread that makes the calls has ended. Calls in flight may or may not have arrived."""
 
 
-class Sender:
-    """Takes calls, and gives back what came of them. A thread of its own makes them, with libcurl's multi interface."""
+class EgressClient:
+    """Accepts calls and returns their outcomes. A thread makes the calls with libcurl's multi interface."""
 
     def __init__(self, allow: Sequence[Network] = (), lookup: Lookup = look_up) -> None:
-        self._done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._wire = _Wire(allow, lookup, self._done)
-        self._wire.start()
+        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._thread = _CurlThread(allow, lookup, self._outcomes)
+        self._thread.start()
 
     def submit(self, calls: Sequence[Call]) -> None:
-        """Begin these calls. Raises SenderError."""
-        self._check()
-        self._wire.take(calls)
+        """Start these calls; their timeouts run from now. Raises EgressClientError."""
+        self._require_thread()
+        self._thread.start_calls(calls)
 
     def collect(self, timeout_seconds: float) -> list[Outcome]:
-        """What has ended since the last time; waits until something has, but not longer. Raises SenderError."""
-        found: list[Outcome] = []
+        """Return the outcomes since the last call; wait up to the timeout for the first. Raises EgressClientError."""
+        found: list[Outcome | None] = []
         with suppress(queue.Empty):
-            self._gather(found, self._done.get(timeout=timeout_seconds))
-            # What comes in the same moment is worked on together.
-            until = time.monotonic() + _LINGER_SECONDS
-            while found and (left := until - time.monotonic()) > 0:
-                self._gather(found, self._done.get(timeout=left))
+            found.append(self._outcomes.get(timeout=timeout_seconds))
+            # Outcomes that arrive at nearly the same time are returned together.
+            until = time.monotonic() + _BATCH_SECONDS
+            while any(found) and (left := until - time.monotonic()) > 0:
+                found.append(self._outcomes.get(timeout=left))
         with suppress(queue.Empty):
             while True:
-                self._gather(found, self._done.get_nowait())
-        self._check()
-        return found
+                found.append(self._outcomes.get_nowait())
+        self._require_thread()
+        return [outcome for outcome in found if outcome is not None]
 
     def wake(self) -> None:
-        """End the waiting of `collect`; from any thread."""
-        self._done.put(None)
+        """End the wait of `collect`; from any thread."""
+        self._outcomes.put(None)
 
     def abandon(self) -> None:
-        """Break off all that is under way; nothing more is told of it."""
-        self._wire.abandon()
+        """Cancel every call in flight; they have no outcome."""
+        self._thread.cancel_calls()
 
     def close(self) -> None:
-        """Break off, and end the thread."""
-        self._wire.stop()
+        """Cancel every call in flight and end the thread."""
+        self._thread.stop()
 
-    def _gather(self, found: list[Outcome], outcome: Outcome | None) -> None:
-        if outcome is not None:
-            found.append(outcome)
-
-    def _check(self) -> None:
-        if not self._wire.is_alive():
-            raise SenderError(f"the thread that sends has ended: {self._wire.fault}") from self._wire.fault
+    def _require_thread(self) -> None:
+        if not self._thread.is_alive():
+            raise EgressClientError(f"the sending thread has ended: {self._thread.fault}") from self._thread.fault
 
 
-class _Wire(threading.Thread):
-    """The thread: told by its selector which sockets have something for libcurl, and when libcurl's next time is."""
+class _CurlThread(threading.Thread):
+    """The event loop: the selector reports sockets that are ready, and libcurl says when its next timer is due."""
 
-    def __init__(self, allow: Sequence[Network], lookup: Lookup, done: queue.SimpleQueue[Outcome | None]) -> None:
+    def __init__(self, allow: Sequence[Network], lookup: Lookup, outcomes: queue.SimpleQueue[Outcome | None]) -> None:
         super().__init__(name="egress", daemon=True)
         self.fault: BaseException | None = None
         self._allow = allow
-        self._done = done
-        self._orders: deque[Callable[[], None]] = deque()
-        self._resolver = Resolver(self._hear_of, lookup)
-        self._waiting = WaitingRoom()
+        self._outcomes = outcomes
+        self._commands: deque[Callable[[], None]] = deque()
+        self._resolver = Resolver(lambda result: self._run_in_thread(partial(self._resume, result)), lookup)
+        self._pending = PendingLookups()
         self._stopping = False
-        self._busy: dict[pycurl.Curl, Line] = {}
-        self._idle: list[Line] = []
-        self._due: float | None = None
+        self._busy: dict[pycurl.Curl, CurlHandle] = {}
+        self._idle: list[CurlHandle] = []
+        self._timer_at: float | None = None
         self._selector = selectors.DefaultSelector()
-        self._ear, self._bell = socket.socketpair()
-        for end in (self._ear, self._bell):
+        self._wakeup_r, self._wakeup_w = socket.socketpair()
+        for end in (self._wakeup_r, self._wakeup_w):
             end.setblocking(False)
-        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._selector.register(self._wakeup_r, selectors.EVENT_READ)
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, _KEPT_CONNECTIONS)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._follow)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, _MAX_OPEN_CONNECTIONS)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
 
-    def take(self, calls: Sequence[Call]) -> None:
-        """Have these calls made; their time runs from now."""
-        self._order(partial(self._admit, calls, time.monotonic()))
+    def start_calls(self, calls: Sequence[Call]) -> None:
+        """Start these calls; their timeouts run from now."""
+        self._run_in_thread(partial(self._start_calls, calls, time.monotonic()))
 
-    def abandon(self) -> None:
-        """Have all that is under way broken off."""
-        self._order(self._break_off)
+    def cancel_calls(self) -> None:
+        """Cancel every call in flight."""
+        self._run_in_thread(self._cancel_calls)
 
     def stop(self) -> None:
-        """Have the thread end, and wait for it."""
+        """End the thread and wait for it."""
         self._stopping = True
-        self._ring()
+        self._wake()
         self.join()
 
     def run(self) -> None:
-        """Until told to stop."""
+        """Run until `stop` is called."""
         try:
             while not self._stopping:
-                self._turn()
-        except Exception as error:  # noqa: BLE001 - told to whoever comes for the outcomes
+                self._run_once()
+        except Exception as error:  # noqa: BLE001 - `collect` raises it
             self.fault = error
-            self._done.put(None)
+            self._outcomes.put(None)
         finally:
             self._resolver.close()
-            self._break_off()
+            self._cancel_calls()
             self._multi.close()
-            for line in self._idle:
-                line.close()
+            for handle in self._idle:
+                handle.close()
             self._selector.close()
-            self._ear.close()
-            self._bell.close()
+            self._wakeup_r.close()
+            self._wakeup_w.close()
 
-    def _turn(self) -> None:
-        for key, events in self._selector.select(self._patience()):
-            if key.fileobj is self._ear:
-                self._hear()
+    def _run_once(self) -> None:
+        due = [at for at in (self._timer_at, self._pending.next_deadline()) if at is not None]
+        for key, events in self._selector.select(max(0.0, min(due) - time.monotonic()) if due else None):
+            if key.fileobj is self._wakeup_r:
+                with suppress(BlockingIOError):
+                    while self._wakeup_r.recv(4096):
+                        pass
+                while self._commands:
+                    self._commands.popleft()()
             else:
                 flags = (events & selectors.EVENT_READ and pycurl.CSELECT_IN) | (
                     events & selectors.EVENT_WRITE and pycurl.CSELECT_OUT
                 )
                 self._multi.socket_action(key.fd, flags)
-        if self._due is not None and time.monotonic() >= self._due:
-            self._due = None
+        if self._timer_at is not None and time.monotonic() >= self._timer_at:
+            self._timer_at = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        for waiting in self._waiting.send_away(time.monotonic()):
-            self._give_up(waiting, f" within {waiting.call.timeout_seconds:g} s")
-        self._reap()
-
-    def _patience(self) -> float | None:
-        times = [due for due in (self._due, self._waiting.next_deadline()) if due is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
-
-    def _hear(self) -> None:
-        with suppress(BlockingIOError):
-            while self._ear.recv(4096):
-                pass
-        while self._orders:
-            self._orders.popleft()()
-
-    def _admit(self, calls: Sequence[Call], since: float) -> None:
-        for call in calls:
-            named = ssrf.name_in(call.url)
-            if named is None:
-                self._begin(call)
-                continue
-            waiting = Waiting(call=call, name=named[0], port=named[1], since=since)
-            found = self._resolver.find(waiting.name)
-            if found is None:
-                self._waiting.admit(waiting)
-            else:
-                self._let_go(waiting, found)
-
-    def _hear_of(self, found: Found) -> None:
-        """Called by the threads of the resolver."""
-        self._order(partial(self._call_in, found))
-
-    def _call_in(self, found: Found) -> None:
-        for waiting in self._waiting.call_in(found.name):
-            self._let_go(waiting, found)
-
-    def _let_go(self, waiting: Waiting, found: Found) -> None:
-        if found.addresses:
-            place = f"{waiting.name}:{waiting.port}:{','.join(found.addresses)}"
-            self._begin(waiting.call, place, time.monotonic() - waiting.since)
-        else:
-            self._give_up(waiting, f": {found.error}")
-
-    def _give_up(self, waiting: Waiting, why: str) -> None:
-        latency_ms = round((time.monotonic() - waiting.since) * 1000)
-        reason = f"the name {waiting.name} could not be resolved{why}"
-        self._done.put(Outcome(key=waiting.call.key, http_status=0, latency_ms=latency_ms, network_error=reason))
-
-    def _begin(self, call: Call, place: str = "", waited_seconds: float = 0) -> None:
-        line = self._idle.pop() if self._idle else Line(self._allow)
-        try:
-            line.begin(call, place, waited_seconds)
-            self._multi.add_handle(line.curl)
-        except (pycurl.error, ValueError) as error:
-            reason = f"the request cannot be made: {error}"
-            self._done.put(Outcome(key=call.key, http_status=0, latency_ms=0, network_error=reason))
-            line.close()
-        else:
-            self._busy[line.curl] = line
-
-    def _reap(self) -> None:
+        for waiting in self._pending.expire(time.monotonic()):
+            self._fail_lookup(waiting, f" within {waiting.call.timeout_seconds:g} s")
         more = 1
         while more:
-            more, good, bad = self._multi.info_read()
-            for curl in good:
-                self._end(curl, None)
-            for curl, number, words in bad:
-                self._end(curl, (number, words))
+            more, succeeded, failed = self._multi.info_read()
+            for curl in succeeded:
+                self._finish(curl, None)
+            for curl, number, message in failed:
+                self._finish(curl, (number, message))
 
-    def _end(self, curl: pycurl.Curl, error: tuple[int, str] | None) -> None:
-        line = self._busy.pop(curl)
-        self._multi.remove_handle(curl)
-        self._done.put(line.end(error))
-        if len(self._idle) < _KEPT_LINES:
-            self._idle.append(line)
+    def _start_calls(self, calls: Sequence[Call], since: float) -> None:
+        for call in calls:
+            target = ssrf.name_to_resolve(call.url)
+            if target is None:
+                self._begin(call)
+                continue
+            waiting = PendingCall(call=call, name=target[0], port=target[1], since=since)
+            result = self._resolver.find(waiting.name)
+            if result is None:
+                self._pending.add(waiting)
+            else:
+                self._begin_resolved(waiting, result)
+
+    def _resume(self, result: LookupResult) -> None:
+        for waiting in self._pending.resolve(result.name):
+            self._begin_resolved(waiting, result)
+
+    def _begin_resolved(self, waiting: PendingCall, result: LookupResult) -> None:
+        if result.addresses:
+            resolve = f"{waiting.name}:{waiting.port}:{','.join(result.addresses)}"
+            self._begin(waiting.call, resolve, time.monotonic() - waiting.since)
         else:
-            line.close()
+            self._fail_lookup(waiting, f": {result.error}")
 
-    def _break_off(self) -> None:
-        self._waiting.clear()
-        for line in self._busy.values():
-            self._multi.remove_handle(line.curl)
-            line.close()
+    def _fail_lookup(self, waiting: PendingCall, reason: str) -> None:
+        latency_ms = round((time.monotonic() - waiting.since) * 1000)
+        error = f"the name {waiting.name} could not be resolved{reason}"
+        self._outcomes.put(Outcome(key=waiting.call.key, http_status=0, latency_ms=latency_ms, network_error=error))
+
+    def _begin(self, call: Call, resolve: str = "", waited_seconds: float = 0) -> None:
+        handle = self._idle.pop() if self._idle else CurlHandle(self._allow)
+        try:
+            handle.prepare(call, resolve, waited_seconds)
+            self._multi.add_handle(handle.curl)
+        except (pycurl.error, ValueError) as error:
+            reason = f"the request cannot be made: {error}"
+            self._outcomes.put(Outcome(key=call.key, http_status=0, latency_ms=0, network_error=reason))
+            handle.close()
+        else:
+            self._busy[handle.curl] = handle
+
+    def _finish(self, curl: pycurl.Curl, error: tuple[int, str] | None) -> None:
+        handle = self._busy.pop(curl)
+        self._multi.remove_handle(curl)
+        self._outcomes.put(handle.finish(error))
+        if len(self._idle) < _MAX_IDLE_HANDLES:
+            self._idle.append(handle)
+        else:
+            handle.close()
+
+    def _cancel_calls(self) -> None:
+        self._pending.clear()
+        for handle in self._busy.values():
+            self._multi.remove_handle(handle.curl)
+            handle.close()
         self._busy.clear()
 
-    def _follow(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
-        known = descriptor in self._selector.get_map()
-        if what == pycurl.POLL_REMOVE:
-            if known:
+    def _on_socket(self, event: int, descriptor: int, _multi: object, _data: object) -> None:
+        registered = descriptor in self._selector.get_map()
+        if event == pycurl.POLL_REMOVE:
+            if registered:
                 self._selector.unregister(descriptor)
-        elif known:
-            self._selector.modify(descriptor, _FOLLOWED[what])
+        elif registered:
+            self._selector.modify(descriptor, _SELECTOR_EVENTS[event])
         else:
-            self._selector.register(descriptor, _FOLLOWED[what])
+            self._selector.register(descriptor, _SELECTOR_EVENTS[event])
 
-    def _set_timer(self, milliseconds: int) -> None:
-        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+    def _on_timer(self, milliseconds: int) -> None:
+        self._timer_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
-    def _order(self, order: Callable[[], None]) -> None:
-        self._orders.append(order)
-        self._ring()
+    def _run_in_thread(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._wake()
 
-    def _ring(self) -> None:
-        with suppress(OSError):  # it has been rung already, or nobody hears it any more
-            self._bell.send(b"!")
+    def _wake(self) -> None:
+        with suppress(OSError):  # the buffer is full of earlier wake-ups, or the thread has ended
+            self._wakeup_w.send(b"!")

@@ -1,4 +1,4 @@
-"""A libcurl handle that makes one call after another, with a bound on everything that could come back."""
+"""A libcurl handle that makes one call after another and bounds the size of every response."""
 
 import os
 from collections.abc import Sequence
@@ -11,73 +11,73 @@ import pycurl
 from shared.egress import ssrf
 from shared.egress.ssrf import Network
 from shared.egress.types import Call, Outcome
-from shared.http import authorities
+from shared.http.client import ca_options
 
-MOST_BODY_BYTES = 64 * 1024
-"""Read of a response; then the line is cut."""
+MAX_BODY_BYTES = 64 * 1024
+"""The connection is closed after this much of a response body."""
 
-_MOST_HEADER_BYTES = 32 * 1024
+_MAX_HEADER_BYTES = 32 * 1024
 _CONNECT_TIMEOUT_MS = 10_000
-_NAMES_KEPT_SECONDS = 60  # longer than any call, so that libcurl never looks a name up between two connections of one
-_CUT = -1  # what tells libcurl to stop
+_DNS_CACHE_SECONDS = 60  # longer than any call: libcurl must not look the name up itself during a call
+_ABORT = -1  # makes libcurl close the connection
 _SWITCHING_PROTOCOLS = 101
 
 
-class _Lent:
-    """A socket for pycurl, which makes itself a duplicate and lets go of this."""
+class _PassedSocket:
+    """A socket for pycurl, which duplicates it and drops this object."""
 
     def __init__(self, opened: socket) -> None:
         self._descriptor = opened.detach()
 
     def fileno(self) -> int:
-        """What is duplicated."""
+        """Return the descriptor to duplicate."""
         return self._descriptor
 
     def __del__(self) -> None:
         os.close(self._descriptor)
 
 
-class Line:
-    """A handle and what it hears. Used by one thread."""
+class CurlHandle:
+    """A curl handle and the response that it receives. For use by one thread."""
 
     def __init__(self, allow: Sequence[Network]) -> None:
         self._allow = allow
         self._call: Call | None = None
         self._refused = False
         self._waited_ms = 0
-        self._forget()
+        self._reset()
         self.curl = pycurl.Curl()
         for option, value in _options().items():
             self.curl.setopt(option, value)
-        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
-        self.curl.setopt(pycurl.HEADERFUNCTION, self._hear_header)
-        self.curl.setopt(pycurl.WRITEFUNCTION, self._hear_body)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
 
-    def begin(self, call: Call, place: str = "", waited_seconds: float = 0) -> None:
-        """Make ready for a call, which has waited for its name until now.
+    def prepare(self, call: Call, resolve: str = "", waited_seconds: float = 0) -> None:
+        """Set the handle up for a call whose lookup took `waited_seconds`.
 
-        `place` is `name:port:address,address…`: where the name is to be found, which is not looked up then.
-        Raises pycurl.error or ValueError for one that cannot even be begun.
+        `resolve` is `name:port:address,address…` (CURLOPT_RESOLVE); without it libcurl looks the name up.
+        Raises pycurl.error or ValueError if the request cannot be made.
         """
         self._call = call
         self._waited_ms = round(waited_seconds * 1000)
-        self._forget()
+        self._reset()
         left_ms = max(1, round(call.timeout_seconds * 1000) - self._waited_ms)
         self.curl.setopt(pycurl.URL, call.url)
         self.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(_CONNECT_TIMEOUT_MS, left_ms + 1))
-        if place:
-            self.curl.setopt(pycurl.RESOLVE, [f"+{place}"])  # takes the place of what libcurl remembers; + lets it age
+        if resolve:
+            self.curl.setopt(pycurl.RESOLVE, [f"+{resolve}"])  # replaces the cached entry; with + it expires
         else:
             self.curl.unsetopt(pycurl.RESOLVE)
-        # Without an `Expect:` of ours libcurl asks before it sends a large body.
+        # Without this empty `Expect:` libcurl sends `Expect: 100-continue` before a large body.
         self.curl.setopt(pycurl.HTTPHEADER, [*(f"{name}: {value}" for name, value in call.headers), "Expect:"])
         self.curl.setopt(pycurl.POSTFIELDS, call.body)
 
-    def end(self, error: tuple[int, str] | None = None) -> Outcome:
-        """What came of the call; `error` is libcurl's number and words."""
+    def finish(self, error: tuple[int, str] | None = None) -> Outcome:
+        """Return the outcome of the call; `error` is libcurl's error number and message."""
         if self._call is None:
-            raise ValueError("no call was begun")
+            raise ValueError("no call was prepared")
         key, self._call = self._call.key, None
         latency_ms = self._waited_ms + round(self.curl.getinfo(pycurl.TOTAL_TIME) * 1000)
         if not self._answered:
@@ -87,15 +87,15 @@ class Line:
             http_status=self._status,
             latency_ms=latency_ms,
             headers=self._headers,
-            body=bytes(self._body[:MOST_BODY_BYTES]),
+            body=bytes(self._body[:MAX_BODY_BYTES]),
             truncated=error is not None,
         )
 
     def close(self) -> None:
-        """Let go of the handle."""
+        """Release the handle."""
         self.curl.close()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._status = 0
         self._answered = False
         self._headers: dict[str, str] = {}
@@ -103,23 +103,23 @@ class Line:
         self._body = bytearray()
         self._refused = False
 
-    def _open(self, _purpose: int, address: Any) -> Any:
-        family, kind, protocol, place = address
-        dialled = str(place[0]) if isinstance(place, tuple) else "a local socket"
-        if not ssrf.is_allowed(dialled, self._allow):
+    def _open_socket(self, _purpose: int, address: Any) -> Any:
+        family, kind, protocol, endpoint = address
+        target = str(endpoint[0]) if isinstance(endpoint, tuple) else "a local socket"
+        if not ssrf.is_allowed(target, self._allow):
             self._refused = True
             return pycurl.SOCKET_BAD
-        return _Lent(socket(family, kind, protocol))
+        return _PassedSocket(socket(family, kind, protocol))
 
-    def _hear_header(self, line: bytes) -> int | None:
+    def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            return _CUT
+        if self._header_bytes > _MAX_HEADER_BYTES:
+            return _ABORT
         if self._answered:
             return None  # a trailer
         if line.startswith(b"HTTP/"):
             self._status = _status(line)
-            self._headers = {}  # what came before was an interim answer (1xx)
+            self._headers = {}  # an interim response (1xx) came before
         elif line in (b"\r\n", b"\n"):
             self._answered = self._status >= 200 or self._status == _SWITCHING_PROTOCOLS
         else:
@@ -127,24 +127,24 @@ class Line:
             self._headers[name.strip().lower()] = value.strip()
         return None
 
-    def _hear_body(self, chunk: bytes) -> int | None:
+    def _on_body(self, chunk: bytes) -> int | None:
         self._body += chunk
-        return _CUT if len(self._body) > MOST_BODY_BYTES else None
+        return _ABORT if len(self._body) > MAX_BODY_BYTES else None
 
     def _reason(self, error: tuple[int, str] | None) -> str:
         if self._refused:
-            # Without the address: a tenant reads this, and names of inside resolve here.
-            return "what it resolves to is not a public address, so nothing was sent to it"
+            # Without the address: tenants read this, and internal names resolve here.
+            return "the host is not a public address, or does not resolve to one; nothing was sent"
         if error is None:
-            return "the server said nothing that could be understood"
-        number, words = error
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            return f"the headers of the response are larger than {_MOST_HEADER_BYTES} bytes"
-        return words or f"libcurl gave up with error {number}"
+            return "the server sent no valid HTTP response"
+        number, message = error
+        if self._header_bytes > _MAX_HEADER_BYTES:
+            return f"the headers of the response are larger than {_MAX_HEADER_BYTES} bytes"
+        return message or f"libcurl reported error {number}"
 
 
 def _status(line: bytes) -> int:
-    """The status of a status line; 0 if it is none (RFC 9112, 4)."""
+    """Return the status code of a status line; 0 if the line is not one (RFC 9112, 4)."""
     words = line.split(None, 2)
     return int(words[1]) if len(words) > 1 and len(words[1]) == 3 and words[1].isdigit() else 0
 
@@ -153,7 +153,7 @@ def _status(line: bytes) -> int:
 def _options() -> dict[int, Any]:
     return {
         pycurl.NOSIGNAL: 1,
-        pycurl.PROXY: "",  # whatever the environment says
+        pycurl.PROXY: "",  # ignore the environment's proxy
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.FOLLOWLOCATION: 0,
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
@@ -162,6 +162,6 @@ def _options() -> dict[int, Any]:
         pycurl.SSL_VERIFYHOST: 2,
         pycurl.USERAGENT: "tidings",
         pycurl.POST: 1,
-        pycurl.DNS_CACHE_TIMEOUT: _NAMES_KEPT_SECONDS,
-        **authorities.options(),
+        pycurl.DNS_CACHE_TIMEOUT: _DNS_CACHE_SECONDS,
+        **ca_options(),
     }

@@ -1,8 +1,8 @@
-"""Where deliveries may go: public addresses, and those that the operator allows besides.
+"""Protection from server-side request forgery: only public addresses, and networks that the operator allows.
 
-A name is looked up again at every connection, so what it resolved to when the URL was registered proves nothing (DNS
-rebinding). What counts is `is_allowed`, asked about the very address that is dialled; `check_url` says early, and in
-words, what would be refused then anyway.
+A name can resolve to another address at every connection (DNS rebinding), so the address that it had when the URL was
+registered proves nothing. `is_allowed` decides about the address of each connection; `check_url` refuses early, with
+a message, what would fail then anyway.
 """
 
 import re
@@ -17,16 +17,16 @@ from shared.errors import TidingsError
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-_LONGEST_URL = 2048
-_URLS_READ = 4096
+_MAX_URL_LENGTH = 2048
+_MAX_CACHED_URLS = 4096
 _LOOKUP_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
 _LOCAL = "localhost"  # libcurl knows it and all below it (RFC 6761, 6.3)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.IGNORECASE)
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
-"""A last label that a resolver may take for a part of an IPv4 address, in whatever base."""
+"""A last label that resolvers may read as part of an IPv4 address, in any base."""
 
-# IANA's registries of special-purpose addresses (RFC 6890 and successors), and what clouds answer machines on.
+# IANA's registries of special-purpose addresses (RFC 6890 and successors), and the metadata addresses of clouds.
 _CLOSED_V4 = tuple(
     map(
         IPv4Network,
@@ -51,7 +51,7 @@ _CLOSED_V4 = tuple(
     )
 )
 _OPEN_V6 = IPv6Network("2000::/3")
-"""All that is given out as global unicast: loopback, mapped, NAT64, link-local and the like are outside."""
+"""Global unicast. Loopback, mapped, NAT64 and link-local addresses are outside it."""
 _CLOSED_V6 = tuple(
     map(
         IPv6Network,
@@ -66,11 +66,11 @@ _CLOSED_V6 = tuple(
 
 
 class EgressError(TidingsError):
-    """A URL that nothing is delivered to; the message says why, and what it should be."""
+    """A URL that deliveries may not use; the message gives the reason and the expected form."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody on the internet could reach this address, as far as its number tells."""
+    """Whether this address is reachable from the whole internet, by its number alone."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if isinstance(address, IPv4Address):
@@ -79,36 +79,39 @@ def is_public(address: Address) -> bool:
 
 
 def is_allowed(address: str, allow: Sequence[Network] = ()) -> bool:
-    """Whether this address may be dialled: it is public, or in one of the networks that the operator allows."""
+    """Whether a connection to this address is allowed: it is public, or in a network of `allow`."""
     try:
-        dialled = ip_address(address)
+        target = ip_address(address)
     except ValueError:
         return False
-    forms = {dialled, getattr(dialled, "ipv4_mapped", None) or dialled}
-    return is_public(dialled) or any(
+    forms = {target, getattr(target, "ipv4_mapped", None) or target}
+    return is_public(target) or any(
         form in network for form in forms for network in allow if form.version == network.version
     )
 
 
 def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up) -> None:
-    """Raise EgressError unless deliveries can be made to this URL: well-formed, resolved, and public or allowed.
+    """Raise EgressError unless deliveries may use this URL: well-formed, and resolved to public or allowed addresses.
 
-    Any port but 0 will do. Looks the name up, and waits some seconds for that.
+    Any port but 0 is accepted. The lookup blocks for up to 5 seconds.
     """
     parts = _split(url)
     host = str(parts.hostname)
     addresses = [host] if _literal(host) else _resolve(host, lookup)
     for address in addresses:
         if not is_allowed(address, allow):
-            # Without the address: whoever asks may be a tenant, and names of inside resolve here.
-            raise EgressError(f"{host} is not a public address, or not at one; see TIDINGS_EGRESS_ALLOW")
+            # Without the address: tenants read this, and internal names resolve here.
+            raise EgressError(
+                f"{host} is not a public address, or does not resolve to one. "
+                "The operator can allow a private network with TIDINGS_EGRESS_ALLOW."
+            )
 
 
-@lru_cache(maxsize=_URLS_READ)
-def name_in(url: str) -> tuple[str, int] | None:
-    """The name that has to be looked up before this URL can be called, and the port; None where there is nothing to.
+@lru_cache(maxsize=_MAX_CACHED_URLS)
+def name_to_resolve(url: str) -> tuple[str, int] | None:
+    """Return the host name and port to resolve before this URL can be called; None if no lookup is needed.
 
-    What `check_url` would refuse for its form is nothing either: libcurl has its own way with it.
+    None also for a URL whose form `check_url` refuses: libcurl reports what is wrong with it.
     """
     try:
         parts = urlsplit(url)
@@ -121,26 +124,29 @@ def name_in(url: str) -> tuple[str, int] | None:
 
 
 def _split(url: str) -> SplitResult:
-    if len(url) > _LONGEST_URL or not url.isascii() or any(sign <= " " or sign in '\x7f\\"<>^`{|}' for sign in url):
+    if len(url) > _MAX_URL_LENGTH or not url.isascii() or any(sign <= " " or sign in '\x7f\\"<>^`{|}' for sign in url):
         raise EgressError(
-            f"a URL has at most {_LONGEST_URL} printable ASCII characters: write other names as xn--…, quote the rest"
+            f"a URL may have up to {_MAX_URL_LENGTH} characters, all printable ASCII. "
+            "Write international host names as xn--… and percent-encode other characters."
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise EgressError(f"this is no URL: {error}") from None
+        raise EgressError(f"this is not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise EgressError("a URL should be such as https://hooks.example.com/mail")
+        raise EgressError(
+            "a URL must start with http:// or https:// and name a host, such as https://hooks.example.com/mail"
+        )
     if "@" in parts.netloc:
-        raise EgressError("a URL must not hold a user name or password; use a static header")
+        raise EgressError("a URL must not contain a user name or password. Use a static header instead.")
     if not _literal(parts.hostname) and not _is_name(parts.hostname):
-        raise EgressError(f"{parts.hostname} is neither the name of a host nor an address in its usual form")
+        raise EgressError(f"{parts.hostname} is neither a host name nor an IP address in its usual form")
     return parts
 
 
 def _literal(host: str) -> bool:
-    """Whether this is an address in its usual form: four decimal numbers, or IPv6 without a zone."""
+    """Whether this is an IP address in its usual form: four decimal numbers, or IPv6 without a zone."""
     try:
         return "%" not in host and bool(ip_address(host))
     except ValueError:
@@ -148,7 +154,7 @@ def _literal(host: str) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """A name, and not a number in disguise: those are resolvers' own business, and they differ."""
+    """Whether this is a host name. Not a number such as 0x7f000001, which resolvers interpret differently."""
     return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.rpartition(".")[2])
 
 

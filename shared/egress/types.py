@@ -1,4 +1,4 @@
-"""One request that leaves the house, and what came of it."""
+"""One outgoing request and its outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A POST to make. `key` is what its outcome is told by; the deadline is for all of it, looking up the name too."""
+    """A POST to make. Its outcome has the same `key`. The timeout covers the whole call, the DNS lookup included."""
 
     key: UUID
     url: str
@@ -18,10 +18,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a call.
+    """The outcome of a call.
 
-    `http_status` is 0 where no response came: then `network_error` says why. A response is there as soon as its
-    headers are; `truncated` says that more of it was to come, or did, than is kept. Names of headers are in lower case.
+    `http_status` is 0 without a response; then `network_error` gives the reason. Complete headers count as a response:
+    `truncated` means that its body did not end, or is longer than the part in `body`. Header names are in lower case.
     """
 
     key: UUID

@@ -1,21 +1,25 @@
-"""Calling out: one request with a hard deadline and a bound on what comes back. Redirects are not followed."""
+"""A client for single HTTP requests, with a deadline and a limit on the response. It follows no redirects."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
 
 import pycurl
 
 from shared.errors import TidingsError
-from shared.http import authorities
 
 _CONNECT_TIMEOUT_MS = 3000
 _TIMEOUT_SECONDS = 5.0
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; the names of headers are in lower case."""
+class Response:
+    """A response; header names are in lower case."""
 
     status: int
     body: bytes
@@ -23,13 +27,13 @@ class Answer:
 
 
 class OutboundError(TidingsError):
-    """No answer, or one that cannot be used; the message says which. `partial` is as much as came of one."""
+    """No complete response; the message gives the reason. `partial` is the part that was received, if any."""
 
-    partial: Answer | None = None
+    partial: Response | None = None
 
 
-def get(url: str) -> Answer:
-    """The answer to a GET of this URL. Raises OutboundError."""
+def get(url: str) -> Response:
+    """Return the response to a GET of this URL. Raises OutboundError."""
     return call("GET", url)
 
 
@@ -40,22 +44,22 @@ def call(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     timeout_seconds: float = _TIMEOUT_SECONDS,
-    most_bytes: int = _MOST_BYTES,
-) -> Answer:
-    """The answer to one request, whatever its status. Raises OutboundError, also for an answer that broke off."""
+    max_bytes: int = _MAX_BYTES,
+) -> Response:
+    """Return the response to one request, whatever its status. Raises OutboundError, also for a partial response."""
     received = bytearray()
-    answered: dict[str, str] = {}
+    received_headers: dict[str, str] = {}
 
-    def take(chunk: bytes) -> int | None:
+    def on_body(chunk: bytes) -> int | None:
         received.extend(chunk)
-        return -1 if len(received) > most_bytes else None
+        return -1 if len(received) > max_bytes else None
 
-    def take_header(line: bytes) -> None:
+    def on_header(line: bytes) -> None:
         name, colon, value = line.decode("latin-1").partition(":")
         if colon:
-            answered[name.strip().lower()] = value.strip()
+            received_headers[name.strip().lower()] = value.strip()
         elif line.startswith(b"HTTP/"):
-            answered.clear()  # what came before was an interim answer (1xx)
+            received_headers.clear()  # an interim response (1xx) came before
 
     handle = pycurl.Curl()
     try:
@@ -67,28 +71,42 @@ def call(
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS)
         handle.setopt(pycurl.TIMEOUT_MS, round(timeout_seconds * 1000))
         handle.setopt(pycurl.USERAGENT, "tidings")
-        for option, value in authorities.options().items():
+        for option, value in ca_options().items():
             handle.setopt(option, value)
-        handle.setopt(pycurl.HEADERFUNCTION, take_header)
-        handle.setopt(pycurl.WRITEFUNCTION, take)
-        _say(handle, method, headers or {}, body)
+        handle.setopt(pycurl.HEADERFUNCTION, on_header)
+        handle.setopt(pycurl.WRITEFUNCTION, on_body)
+        lines = [f"{name}: {value}".encode() for name, value in (headers or {}).items()]
+        if body is not None or method in ("POST", "PUT", "PATCH"):
+            handle.setopt(pycurl.POSTFIELDS, body or b"")
+            # libcurl would add the content type of a form, and `Expect: 100-continue` before a large body.
+            lines += [f"{name}:".encode() for name in ("Content-Type", "Expect") if name not in (headers or {})]
+        handle.setopt(pycurl.CUSTOMREQUEST, method)
+        handle.setopt(pycurl.HTTPHEADER, lines)
         handle.perform()
-        return Answer(handle.getinfo(pycurl.RESPONSE_CODE), bytes(received), answered)
+        return Response(handle.getinfo(pycurl.RESPONSE_CODE), bytes(received), received_headers)
     except pycurl.error as error:
-        reason = error.args[-1] if len(received) <= most_bytes else f"it answered more than {most_bytes} bytes"
-        failure = OutboundError(f"no answer from {url}: {reason}")
+        reason = error.args[-1] if len(received) <= max_bytes else f"the response is larger than {max_bytes} bytes"
+        failure = OutboundError(f"no response from {url}: {reason}")
         if status := handle.getinfo(pycurl.RESPONSE_CODE):
-            failure.partial = Answer(status, bytes(received), answered)
+            failure.partial = Response(status, bytes(received), received_headers)
         raise failure from None
     finally:
         handle.close()
 
 
-def _say(handle: pycurl.Curl, method: str, headers: Mapping[str, str], body: bytes | None) -> None:
-    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
-    if body is not None or method in ("POST", "PUT", "PATCH"):
-        handle.setopt(pycurl.POSTFIELDS, body or b"")
-        # What libcurl would add by itself: the type of a form, and a question before a large body.
-        lines += [f"{name}:".encode() for name in ("Content-Type", "Expect") if name not in headers]
-    handle.setopt(pycurl.CUSTOMREQUEST, method)
-    handle.setopt(pycurl.HTTPHEADER, lines)
+@cache
+def ca_options() -> dict[int, str]:
+    """Return the curl option for the CA file of this machine's OpenSSL: libcurl's own default may not exist here."""
+    file = ssl.get_default_verify_paths().cafile
+    return {pycurl.CAINFO: file} if file and Path(file).is_file() else {}
+
+
+def parse_retry_after(text: str, now: datetime) -> float | None:
+    """Return the seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3); None if it is neither."""
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        date = parsedate_to_datetime(text)
+        return (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
+    except (ValueError, OverflowError):
+        return None

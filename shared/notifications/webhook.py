@@ -7,8 +7,8 @@ import msgspec
 
 from shared.errors import InvalidFieldError
 from shared.http import client as http_client
-from shared.http import retry_after, standard_webhooks
-from shared.http.client import OutboundError
+from shared.http import standard_webhooks
+from shared.http.client import OutboundError, parse_retry_after
 from shared.notifications.base import HIDDEN, NotificationError, Target
 from shared.notifications.rendering import Message
 
@@ -54,7 +54,7 @@ def send(target: Target, message: Message, *, now: datetime, deadline_seconds: f
             headers={"Content-Type": "application/json", **signed},
             body=body,
             timeout_seconds=deadline_seconds,
-            most_bytes=_MAX_RESPONSE_BYTES,
+            max_bytes=_MAX_RESPONSE_BYTES,
         )
     except OutboundError as error:
         if error.partial is None:
@@ -65,5 +65,5 @@ def send(target: Target, message: Message, *, now: datetime, deadline_seconds: f
     raise NotificationError(
         f"{shown} answered {response.status}",
         permanent=response.status == _GONE,
-        retry_after_seconds=retry_after.read(response.headers.get("retry-after", ""), now),
+        retry_after_seconds=parse_retry_after(response.headers.get("retry-after", ""), now),
     )

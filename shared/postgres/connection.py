@@ -1,4 +1,4 @@
-"""Connections: what statements ask of one, and what PostgreSQL is asked for whenever one is made."""
+"""Database connections: the interface that statements use, and the parameters of every connection."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -8,63 +8,63 @@ CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""Values by name; or several of these, to run a statement with each."""
+"""Values by name; or a sequence of these, to run a statement once with each."""
 
 
-class Plans(StrEnum):
-    """When PostgreSQL plans a statement that is run again and again: its `plan_cache_mode`."""
+class PlanCacheMode(StrEnum):
+    """PostgreSQL's `plan_cache_mode`: when it plans a prepared statement."""
 
-    AS_IT_SEES_FIT = "auto"
-    EACH_TIME = "force_custom_plan"
-    ONCE = "force_generic_plan"
+    AUTO = "auto"
+    CUSTOM = "force_custom_plan"
+    GENERIC = "force_generic_plan"
 
 
 class Result(Protocol):
-    """What a statement returned: rows, which can be read once."""
+    """The result of a statement: rows, which can be read once."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows the statement changed or returned."""
+        """Return the number of rows that the statement changed or returned."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
     def all(self) -> Sequence[Any]:
-        """Every row."""
+        """Return every row."""
 
     def one(self) -> Any:
-        """The only row; raises if there is none, or another."""
+        """Return the only row; raise unless there is exactly one."""
 
     def one_or_none(self) -> Any:
-        """The only row, or None; raises if there is another."""
+        """Return the only row, or None; raise if there are several."""
 
     def scalar(self) -> Any:
-        """The first value of the first row, or None."""
+        """Return the first value of the first row, or None."""
 
 
 class Connection(Protocol):
-    """What a statement is run on: SQLAlchemy's connection, or a receiver's, which does without SQLAlchemy."""
+    """What statements run on: a connection of SQLAlchemy, or the receiver's, which uses psycopg alone."""
 
     def exec_driver_sql(self, statement: str, parameters: Parameters | None = None, /) -> Result:
-        """Run a statement as psycopg understands it."""
+        """Run a statement with psycopg's placeholders."""
 
 
-def arguments(
+def connect_args(
     application: str,
     *,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     synchronous_commit: bool = True,
-    plans: Plans = Plans.AS_IT_SEES_FIT,
+    plan_cache_mode: PlanCacheMode = PlanCacheMode.AUTO,
 ) -> dict[str, Any]:
-    """How psycopg is to connect, with a bound on everything that could make us wait. See `engine.create`."""
+    """Return psycopg's connect arguments, with a timeout on everything that can block. See `engine.create_engine`."""
     options = {
         "statement_timeout": statement_timeout_ms,
         "idle_in_transaction_session_timeout": 60_000,
         "synchronous_commit": "on" if synchronous_commit else "off",
-        "jit": "off",  # compiling costs more than any statement here takes
-        # The queue is empty at one moment and long at the next, so what statistics say of it is often wrong, and a
-        # scan that they make look cheap is not. Every statement here has an index to go by.
+        "jit": "off",  # compilation takes longer than any statement here
+        # The queue is empty at one moment and long at the next, so its statistics are often wrong and make a
+        # sequential scan look cheap. Every statement here has an index.
         "enable_seqscan": "off",
-        "plan_cache_mode": plans,
+        "plan_cache_mode": plan_cache_mode,
         "timezone": "UTC",
     }
     return {

@@ -1,4 +1,4 @@
-"""Bringing a database to the tables that this version of the code expects."""
+"""Migrates a database to the schema of this version."""
 
 from pathlib import Path
 
@@ -11,35 +11,35 @@ from sqlalchemy import Connection
 from shared.postgres import engine, partitions, transaction_ids
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 0x71D1465  # so that two instances that start at once do not both migrate
+_LOCK = 0x71D1465  # of two instances that start at once, one migrates
 
 
 def upgrade(database_url: str) -> str:
-    """Apply every migration that is missing, make the partitions of the coming weeks, return the revision.
+    """Apply the missing migrations, create the partitions of the coming weeks, and return the revision.
 
-    A database that was moved here from another server goes on numbering its log from where it was.
+    A database that was moved from another server continues the numbering of its change log.
     """
-    target = engine.create(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
+    target = engine.create_engine(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
     try:
         with target.begin() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            partitions.ensure(connection)
-            transaction_ids.go_on(connection)
+            partitions.create_missing(connection)
+            transaction_ids.continue_numbering(connection)
             return revision(connection) or ""
     finally:
         target.dispose()
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision the database is at; None before the first migration."""
+    """Return the database's revision; None before the first migration."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def head() -> str | None:
-    """The revision this code expects."""
+    """Return the revision that this code expects."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 

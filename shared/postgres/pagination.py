@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, false, func, literal, se
 from shared import ids
 
 MAX_ROWS_READ = 20_000
-"""Rows that one page may read. A page that ends here may be short; its cursor goes on from where it ended."""
+"""Rows that one page may read. A page that reaches this limit may be short; its cursor continues from there."""
 
 T = TypeVar("T")
 Position = tuple[Any, ...]
@@ -19,7 +19,7 @@ Position = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items of a list, and the position after which the next page begins; None at the end."""
+    """Some items of a list, and the position after which the next page begins; None on the last page."""
 
     items: Sequence[T]
     next: Position | None
@@ -172,7 +172,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """From `since` until before `until`; None leaves that side open."""
+    """From `since` (inclusive) to `until` (exclusive); None leaves that side open."""
 
     since: datetime | None = None
     until: datetime | None = None

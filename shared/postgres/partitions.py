@@ -1,6 +1,6 @@
-"""Partitions by time of the tables that grow: made ahead, dropped when retention has passed.
+"""Time partitions of the tables that grow: created ahead, dropped after the retention period.
 
-The tables are cut by id, whose first 48 bits are the time it was made (see `shared.ids`): a week each.
+The partition key is the id, whose first 48 bits are its time (see `shared.ids`). Each partition holds a week.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,13 +13,13 @@ _WEEK = timedelta(days=7)
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 
 
-def ensure(connection: Connection, *, now: datetime | None = None, weeks_ahead: int = 4) -> list[str]:
-    """Make the partitions from last week to `weeks_ahead` that are missing; return the names of the new ones."""
+def create_missing(connection: Connection, *, now: datetime | None = None, weeks_ahead: int = 4) -> list[str]:
+    """Create the missing partitions from last week to `weeks_ahead`; return the names of the new ones."""
     monday = _week_of(now or datetime.now(UTC))
     weeks = [monday + _WEEK * offset for offset in range(-1, weeks_ahead + 1)]
     wanted = [(table, week) for table in TABLES for week in weeks]
     existing = set(_existing(connection))
-    made = []
+    created = []
     for table, week in wanted:
         name = _name(table, week)
         if name not in existing:
@@ -27,13 +27,13 @@ def ensure(connection: Connection, *, now: datetime | None = None, weeks_ahead: 
                 f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
                 f" FOR VALUES FROM ('{ids.first_at(week)}') TO ('{ids.first_at(week + _WEEK)}')"
             )
-            made.append(name)
-    return made
+            created.append(name)
+    return created
 
 
 def drop_before(connection: Connection, oldest: datetime) -> list[str]:
-    """Drop the partitions that hold nothing younger than `oldest`; return their names."""
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")  # rather fail than queue up every insert behind us
+    """Drop the partitions whose rows are all older than `oldest`; return their names."""
+    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")  # a longer wait would block every insert behind it
     kept_from = f"{_week_of(oldest):%Y%m%d}"
     dropped = [name for name in _existing(connection) if name.rpartition("_")[2] < kept_from]
     for name in dropped:

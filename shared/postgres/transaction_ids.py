@@ -1,7 +1,7 @@
-"""The numbers of transactions in the log of changes, which must go on rising when the database moves to another server.
+"""Transaction ids in the change log, which must keep rising when the database moves to another server.
 
-A dump takes the log along, but not the server's own count of transactions. What the new server numbered would stand
-far in front of what is there, where nobody who follows the log looks any more.
+A dump contains the log, but not the server's transaction counter. Without a correction the new server would give new
+changes lower numbers than existing ones, and every cursor would skip them.
 """
 
 from sqlalchemy import Connection
@@ -28,10 +28,10 @@ _NUMBERS = {
 }
 
 
-def go_on(connection: Connection) -> bool:
-    """Have numbers rise from the greatest that the log knows, if the server's are behind it; whether they were.
+def continue_numbering(connection: Connection) -> bool:
+    """Continue from the greatest id in the log if the server's counter is behind it; return whether it was.
 
-    Nothing else may write meanwhile: it is part of a migration.
+    Nothing else may write at the same time: call it within a migration.
     """
     ahead = connection.exec_driver_sql(_AHEAD).scalar()
     if ahead is None:

@@ -117,7 +117,7 @@ def require_rules(path: Path | None, database_url: str) -> None:
     try:
         document.load_file(path)
     except RulesError as error:
-        database = engine.create(database_url, application="rules", pool_size=1)
+        database = engine.create_engine(database_url, application="rules", pool_size=1)
         try:
             with database.connect() as connection:
                 _load_accepted(connection, error)

@@ -27,7 +27,7 @@ def render(connection: Connection, rows: Sequence[Row[Any]], vault: Vault, now: 
 
 def _render(row: Row[Any], health: Mapping[str, Any], vault: Vault, now: datetime) -> dict[str, Any]:
     shown = {name: value for name, value in row._asdict().items() if name not in _HIDDEN_COLUMNS}
-    shown |= {"url": captures.shown(row.url), "headers": {}, "signing": [], "health": health, "problem": None}
+    shown |= {"url": captures.redact_query(row.url), "headers": {}, "signing": [], "health": health, "problem": None}
     try:
         opened = open_subscription(row, vault)
     except SecretsError as error:
@@ -49,5 +49,5 @@ def difference(before: Row[Any] | None, after: Row[Any]) -> dict[str, Any]:
     """Return what changed, as details for the audit log: without the queries of URLs, which may be secret."""
     found = audit.difference(before, after)
     if "url" in found:
-        found["url"] = {side: captures.shown(url) for side, url in found["url"].items()}
+        found["url"] = {side: captures.redact_query(url) for side, url in found["url"].items()}
     return found

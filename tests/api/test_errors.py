@@ -127,7 +127,7 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(shared_system: System) -> No
 
 
 def test_a_database_that_is_away_is_said_so(shared_system: System) -> None:
-    away = engine.create("postgresql://nobody@127.0.0.1:1/nothing", application="test")
+    away = engine.create_engine("postgresql://nobody@127.0.0.1:1/nothing", application="test")
     settings = Settings(admin_key=ADMIN_KEY)
     deps = Deps(settings=settings, engine=away, vault=shared_system.vault, notifier=shared_system.notifier)
     client = create_app(deps).test_client()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.app import create_app
-from api.core.rate_limit import Buckets
+from api.core.rate_limit import TokenBuckets
 from api.core.resource import Deps
 from shared.auth.keys import Scope, create_key
 from shared.settings import Settings
@@ -28,18 +28,18 @@ def bearer(key: str, **headers: str) -> dict[str, str]:
 
 class TestBuckets:
     def test_a_burst_is_let_through_and_then_the_rate(self) -> None:
-        buckets = Buckets(rate=2, burst=3)
+        buckets = TokenBuckets(rate=2, burst=3)
         assert [buckets.take("a", 10).allowed for _ in range(4)] == [True, True, True, False]
         assert buckets.take("a", 10.5).allowed
         assert not buckets.take("a", 10.5).allowed
 
     def test_each_name_has_its_own(self) -> None:
-        buckets = Buckets(rate=1, burst=1)
+        buckets = TokenBuckets(rate=1, burst=1)
         assert buckets.take("a", 0).allowed
         assert buckets.take("b", 0).allowed
 
     def test_it_says_how_many_are_left_and_when_to_come_back(self) -> None:
-        buckets = Buckets(rate=0.5, burst=2)
+        buckets = TokenBuckets(rate=0.5, burst=2)
         first = buckets.take("a", 0)
         assert (first.remaining, first.seconds) == (1, 2)
         buckets.take("a", 0)
@@ -47,11 +47,11 @@ class TestBuckets:
         assert (refused.allowed, refused.remaining, refused.seconds) == (False, 0, 2)
 
     def test_a_rate_of_zero_limits_no_key(self) -> None:
-        buckets = Buckets(rate=0, burst=1)
+        buckets = TokenBuckets(rate=0, burst=1)
         assert all(buckets.take("a", 0).allowed for _ in range(100))
 
     def test_it_remembers_a_bounded_number_of_names(self) -> None:
-        buckets = Buckets(rate=0.001, burst=1)
+        buckets = TokenBuckets(rate=0.001, burst=1)
         for number in range(20_000):
             buckets.take(str(number), number)
         assert not buckets.take("19999", 20_000).allowed
@@ -59,7 +59,7 @@ class TestBuckets:
 
     @given(st.lists(st.floats(0, 3), max_size=60), st.integers(1, 5), st.floats(0.5, 5))
     def test_never_more_than_the_burst_and_what_came_back(self, gaps: list[float], burst: int, rate: float) -> None:
-        buckets, now, taken = Buckets(rate=rate, burst=burst), 0.0, 0
+        buckets, now, taken = TokenBuckets(rate=rate, burst=burst), 0.0, 0
         for gap in gaps:
             now += gap
             taken += buckets.take("a", now).allowed

@@ -322,7 +322,7 @@ def test_a_process_that_stops_lets_all_go_and_they_go_on_with_the_next(lived_in:
 def test_listeners_outlast_the_database(make_postgres: Callable[[], embedded.Postgres]) -> None:
     server = make_postgres()
     migrate.upgrade(server.url)
-    made = engine.create(server.url, application="test")
+    made = engine.create_engine(server.url, application="test")
     with served(server.url) as api:
         reader = api.open_stream().wait_until_open()
         server.kill()
@@ -398,7 +398,7 @@ class TestWithLowLimits:
     async def open(
         self, system: System, pace: PollingTimes = QUICK, app: Flask | None = None, **limits: float
     ) -> AsyncIterator[ApiApp]:
-        reading = engine.create(url(system.engine), application="test log")
+        reading = engine.create_engine(url(system.engine), application="test log")
         door = ApiApp(
             app or system.client.application,
             LogReader(reading),

@@ -45,7 +45,7 @@ def story(count: int) -> list[list[NewEvent]]:
 
 def test_its_states_are_those_of_tidings(database_url: str, usual_url: str) -> None:
     bodies = story(40)
-    ours = engine.create(database_url, application="test")
+    ours = engine.create_engine(database_url, application="test")
     with ours.begin() as connection:
         for body in bodies:
             state.apply(connection, body, tallies([]))

@@ -9,8 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from cli.supervisor.environment import environment_with
-from cli.supervisor.procfile import ROOT
+from cli.supervisor.environment import ROOT, merge_environment
 from shared.sources import service as source_service
 from simulator import post
 from simulator.mail import Happening
@@ -86,7 +85,7 @@ def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "reconcile", "--source", outage.source.slug],
         cwd=ROOT,
-        env=environment_with({**cluster.environment, "COLUMNS": "200"}),
+        env=merge_environment({**cluster.environment, "COLUMNS": "200"}),
         capture_output=True,
         text=True,
         timeout=_COMMAND_SECONDS,

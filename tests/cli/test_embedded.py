@@ -16,7 +16,7 @@ from redis.retry import Retry
 from cli import embedded
 from cli.embedded import postgres_user
 from cli.embedded.server import eventually
-from cli.supervisor import process_groups
+from cli.supervisor import StartError, process_groups
 from cli.supervisor.watchdog import Watchdog
 
 MakePostgres = Callable[[], embedded.Postgres]
@@ -133,7 +133,7 @@ class TestStartedByRoot:
 
     def test_the_server_runs_as_somebody_else(self, make_postgres: MakePostgres) -> None:
         server = make_postgres()
-        assert Path(f"/proc/{server.pid}").stat().st_uid == postgres_user.tenant().uid != 0
+        assert Path(f"/proc/{server.pid}").stat().st_uid == postgres_user.server_user().uid != 0
 
     def test_a_directory_closed_to_others_stays_closed_and_is_found_again(
         self, closed_dir: Path, watchdog: Watchdog
@@ -153,7 +153,7 @@ class TestStartedByRoot:
 
     def test_a_cluster_that_is_gone_is_complained_about(self, closed_dir: Path) -> None:
         shutil.rmtree(embedded.postgres(closed_dir).home)
-        with pytest.raises(embedded.EmbeddedError, match="is gone"):
+        with pytest.raises(StartError, match="is gone"):
             embedded.postgres(closed_dir)
 
     def test_binaries_closed_to_others_are_copied(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

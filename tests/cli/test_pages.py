@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.formatting import pages
+from cli.formatting import read_page
 from shared.postgres.pagination import Page, Position
 
 STORED = {1: "a", 4: "b", 5: "c", 9: "d"}
@@ -22,5 +22,5 @@ def two_rows(after: Position | None, limit: int) -> Page[str]:
     [(1, "a", True), (2, "ab", True), (3, "abc", True), (4, "abcd", True), (5, "abcd", False), (99, "abcd", False)],
 )
 def test_a_list_is_read_until_it_is_long_enough_or_over(limit: int, items: str, goes_on: bool) -> None:
-    page = pages.read(two_rows, limit)
+    page = read_page(two_rows, limit)
     assert ("".join(page.items), page.next is not None) == (items, goes_on)

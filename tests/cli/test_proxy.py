@@ -44,7 +44,7 @@ class Upstream(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", ports.free()), UpstreamHandler)
+        super().__init__(("127.0.0.1", ports.free_port()), UpstreamHandler)
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
 
@@ -80,7 +80,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def proxy(upstream: Upstream, data_dir: Path) -> Iterator[int]:
     """The port of an nginx that runs the shipped file, with its 10 seconds cut to 1."""
-    port = ports.free()
+    port = ports.free_port()
     text = Template(SHIPPED.read_text()).safe_substitute(
         TIDINGS_LISTEN=f"127.0.0.1:{port}",
         TIDINGS_RECEIVER=f"127.0.0.1:{upstream.server_port}",

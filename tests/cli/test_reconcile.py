@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from cli.embedded.server import eventually
-from cli.supervisor.procfile import ROOT
+from cli.supervisor.environment import ROOT
 from simulator import post
 from simulator.providers.api import faults
 from simulator.providers.api.faults import Fault

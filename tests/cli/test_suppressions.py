@@ -117,7 +117,7 @@ def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: 
 
 
 def test_a_file_that_cannot_be_written_is_said_so_before_the_work(commands: Commands, tmp_path: Path) -> None:
-    assert "cannot be written" in run(commands, "export", "-o", str(tmp_path / "none" / "x.csv"), code=2)
+    assert "Cannot write to" in run(commands, "export", "-o", str(tmp_path / "none" / "x.csv"), code=2)
     assert json.loads(commands.run("jobs", "list", "--json")) == []
     told = run(commands, "export", "-o", "/dev/full", code=2)
     (job,) = json.loads(commands.run("jobs", "list", "--json"))
@@ -191,7 +191,7 @@ def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
     (job_id,) = re.findall(r"jobs wait ([0-9a-f-]{36})", told)
     assert "queued" in commands.run("jobs", "show", job_id)
     assert json.loads(commands.run("jobs", "show", job_id, "--json"))["kind"] == "import_suppressions"
-    monkeypatch.setattr(job_commands, "_NOBODY_CAME_SECONDS", 0.0)
+    monkeypatch.setattr(job_commands, "_QUEUED_NOTICE_SECONDS", 0.0)
     looks = iter(range(3))
     original = jobs.find
 
@@ -201,15 +201,15 @@ def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
         return original(*values)
 
     monkeypatch.setattr(jobs, "find", find)
-    assert "No worker has taken it up yet" in commands.run("jobs", "wait", job_id, code=1)
+    assert "No worker has started this job yet" in commands.run("jobs", "wait", job_id, code=1)
     monkeypatch.undo()
     commands.system.execute("UPDATE jobs SET state = 'queued'")
     assert "cancelled" in commands.run("jobs", "cancel", job_id)
     assert "cancelled" in commands.run("jobs", "cancel", job_id)
     assert len(commands.system.get("/v1/audit", action="job.cancelled")["items"]) == 1
     assert "cancelled" in commands.run("jobs", "list", "--state", "cancelled")
-    assert "no such jobs" in commands.run("jobs", "list", "--kind", "erase")
-    assert "made no file" in commands.run("jobs", "file", job_id, code=2)
+    assert "No jobs match" in commands.run("jobs", "list", "--kind", "erase")
+    assert "has no output file" in commands.run("jobs", "file", job_id, code=2)
 
 
 @pytest.mark.parametrize("command", ["show", "cancel", "wait", "file"])

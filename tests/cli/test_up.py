@@ -13,7 +13,7 @@ import pytest
 import redis as redis_client
 
 from cli.supervisor import ports, process_groups
-from cli.supervisor.ready_file import Address
+from cli.supervisor.ports import Address
 from tests.support.databases import DatabaseServer
 from tests.support.supervised_system import START_SECONDS, STOP_SECONDS, Up, command, environment, running, wait_until
 
@@ -180,7 +180,7 @@ def test_a_wrong_setting_is_named_in_a_sentence(data_dir: Path, setting: str, va
 
 
 def test_a_database_that_cannot_be_reached_is_named(data_dir: Path, broker_url: str) -> None:
-    nowhere = f"postgresql://tidings@127.0.0.1:{ports.free()}/tidings"
+    nowhere = f"postgresql://tidings@127.0.0.1:{ports.free_port()}/tidings"
     refused = run(
         *up_on_free_ports(data_dir), cwd=data_dir, TIDINGS_DATABASE_URL=nowhere, TIDINGS_BROKER_URL=broker_url
     )

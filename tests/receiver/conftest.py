@@ -87,7 +87,7 @@ def make_receiver(database_url: str) -> Iterator[Callable[..., Receiver]]:
                     max_age_seconds=max_age_seconds,
                 )
             )
-            behind = engine.create(database_url, application="test")
+            behind = engine.create_engine(database_url, application="test")
             stack.callback(behind.dispose)
             return Receiver(behind, vault, parts, wakeups)
 

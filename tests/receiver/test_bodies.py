@@ -175,7 +175,7 @@ def served(databases: DatabasePool) -> Iterator[Server]:
     """A receiver as the Procfile starts it."""
     key = new_key()
     with databases.database() as url:
-        database = engine.create(url, application="test")
+        database = engine.create_engine(url, application="test")
         with database.begin() as connection:
             sealed = Vault([key]).seal(CLOUDMAILIN)
             sources.create(connection, slug="cm", provider="cloudmailin", credentials=sealed, settings={})

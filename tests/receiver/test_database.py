@@ -25,7 +25,7 @@ def eventually(condition):
 
 
 def add_source(url, vault, slug, provider, credentials):
-    database = engine.create(url, application="test", pool_size=1)
+    database = engine.create_engine(url, application="test", pool_size=1)
     with database.begin() as connection:
         sources.create(connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings={})
     database.dispose()

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from cli.embedded.server import eventually
-from cli.supervisor import environment, ports, procfile
-from cli.supervisor.ready_file import Address
+from cli.supervisor import environment, ports
+from cli.supervisor.environment import ROOT, read_procfile
+from cli.supervisor.ports import Address
 from shared.encryption import Vault, new_key
 from shared.postgres import engine
 from shared.sources import store as sources
@@ -18,7 +19,7 @@ from tests.support.databases import DatabasePool
 from tests.support.servers import PATIENCE_SECONDS, Server
 
 COMMANDS = {
-    "event loop": procfile.read()["receiver"],
+    "event loop": read_procfile()["receiver"],
     "gunicorn": "gunicorn --bind $TIDINGS_HOST:$TIDINGS_RECEIVER_PORT --worker-class gthread --workers 2 --threads 8"
     " --no-control-socket --log-level warning receiver.wsgi:app",
 }
@@ -27,7 +28,7 @@ LIMIT = 10_000
 
 @contextmanager
 def running(command: str, database_url: str, secret_key: str) -> Iterator[Server]:
-    address = Address(host="127.0.0.1", port=ports.free())
+    address = Address(host="127.0.0.1", port=ports.free_port())
     settings = {
         "TIDINGS_HOST": address.host,
         "TIDINGS_RECEIVER_PORT": str(address.port),
@@ -38,8 +39,8 @@ def running(command: str, database_url: str, secret_key: str) -> Iterator[Server
     }
     process = subprocess.Popen(
         ["/bin/sh", "-c", f"exec {command}"],
-        cwd=procfile.ROOT,
-        env={**os.environ, **environment.environment_with(settings)},
+        cwd=ROOT,
+        env={**os.environ, **environment.merge_environment(settings)},
         start_new_session=True,
     )
     server = Server(address.port, process)
@@ -55,7 +56,7 @@ def running(command: str, database_url: str, secret_key: str) -> Iterator[Server
 def server(request: pytest.FixtureRequest, databases: DatabasePool) -> Iterator[Server]:
     secret_key = new_key()
     with databases.database() as url:
-        database = engine.create(url, application="test")
+        database = engine.create_engine(url, application="test")
         with database.begin() as connection:
             credentials = Vault([secret_key]).seal(CLOUDMAILIN)
             sources.create(connection, slug="cm", provider="cloudmailin", credentials=credentials, settings={})

@@ -12,8 +12,9 @@ from urllib.request import Request, urlopen
 import pytest
 from rich.console import Console
 
-from cli.demo import claims, downstream
-from cli.demo.downstream import Audience
+from cli.demo import downstream
+from cli.demo.downstream import Applications
+from cli.demo.report import print_checks
 from shared.http import standard_webhooks
 from simulator.api import Api
 
@@ -83,17 +84,17 @@ def tidings() -> Tidings:
 
 
 @pytest.fixture
-def audience(tidings: Tidings) -> Iterator[Audience]:
-    with downstream.subscribed(tidings) as audience:
+def audience(tidings: Tidings) -> Iterator[Applications]:
+    with downstream.subscribe_applications(tidings) as audience:
         yield audience
 
 
-def conclude(tidings: Tidings, audience: Audience) -> tuple[bool, str]:
+def conclude(tidings: Tidings, audience: Applications) -> tuple[bool, str]:
     """Whether everything was as it should be, and what was shown."""
     screen = io.StringIO()
     console = Console(file=screen, width=100)
-    made = downstream.play(console, tidings, audience, within_seconds=0)
-    return claims.conclude(console, made), screen.getvalue()
+    made = downstream.check_applications(console, tidings, audience, within_seconds=0)
+    return print_checks(console, made), screen.getvalue()
 
 
 def deliver(tidings: Tidings) -> None:
@@ -108,7 +109,7 @@ def deliver(tidings: Tidings) -> None:
 
 
 def test_it_holds_where_everything_was_delivered_and_what_was_dead_is_replayed(
-    tidings: Tidings, audience: Audience
+    tidings: Tidings, audience: Applications
 ) -> None:
     deliver(tidings)
     held, shown = conclude(tidings, audience)
@@ -118,13 +119,13 @@ def test_it_holds_where_everything_was_delivered_and_what_was_dead_is_replayed(
     assert "all 3 deliveries to the dead one were dead" in shown
 
 
-def test_it_does_not_hold_where_nothing_happened(tidings: Tidings, audience: Audience) -> None:
+def test_it_does_not_hold_where_nothing_happened(tidings: Tidings, audience: Applications) -> None:
     held, shown = conclude(tidings, audience)
     assert not held
     assert shown.count("there was nothing to tell") == 3
 
 
-def test_it_does_not_hold_where_one_change_is_missing(tidings: Tidings, audience: Audience) -> None:
+def test_it_does_not_hold_where_one_change_is_missing(tidings: Tidings, audience: Applications) -> None:
     deliver(tidings)
     tidings.log.append("2-2")
     held, shown = conclude(tidings, audience)
@@ -132,7 +133,7 @@ def test_it_does_not_hold_where_one_change_is_missing(tidings: Tidings, audience
     assert shown.count("1 missed") == 3
 
 
-def test_it_does_not_hold_where_a_signature_was_wrong(tidings: Tidings, audience: Audience) -> None:
+def test_it_does_not_hold_where_a_signature_was_wrong(tidings: Tidings, audience: Applications) -> None:
     deliver(tidings)
     assert tidings.tell("healthy", "1-1", standard_webhooks.new_secret()) == 401
     held, shown = conclude(tidings, audience)
@@ -140,7 +141,7 @@ def test_it_does_not_hold_where_a_signature_was_wrong(tidings: Tidings, audience
     assert "1 badly signed" in shown
 
 
-def test_it_does_not_hold_where_what_was_dead_is_not_replayed(tidings: Tidings, audience: Audience) -> None:
+def test_it_does_not_hold_where_what_was_dead_is_not_replayed(tidings: Tidings, audience: Applications) -> None:
     deliver(tidings)
     tidings.replays = False
     held, shown = conclude(tidings, audience)

@@ -21,8 +21,9 @@ from sqlalchemy import NullPool, create_engine, make_url
 from cli import embedded
 from cli.embedded.server import Server
 from cli.supervisor import environment as supervisor_environment
-from cli.supervisor import ports, process_groups, procfile, ready_file
-from cli.supervisor.ready_file import Address
+from cli.supervisor import ports, process_groups, ready_file
+from cli.supervisor.environment import ROOT, read_procfile
+from cli.supervisor.ports import Address
 from cli.supervisor.watchdog import Watchdog
 from shared.broker import TaskNotifier
 from shared.encryption import Vault, new_key
@@ -51,8 +52,8 @@ class Process:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {command}"],
-                cwd=procfile.ROOT,
-                env=supervisor_environment.environment_with(environment),
+                cwd=ROOT,
+                env=supervisor_environment.merge_environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -110,7 +111,7 @@ class Cluster:
         self.redis = redis
         self.vault = Vault([key])
         self.processes: dict[str, Process] = {}
-        self._commands = procfile.read()
+        self._commands = read_procfile()
         self._logs = logs
         self._watchdog = watchdog
         self._ports: dict[str, int] = {}
@@ -178,7 +179,7 @@ class Cluster:
         for name in self.names("receiver"):
             self.wait_for(partial(self._address(name).answers, "/readyz"), name)
         workers = self.names("worker")
-        self.wait_for(lambda: ready_file.consumers(self.redis.url) >= len(workers), *workers)
+        self.wait_for(lambda: ready_file.count_workers(self.redis.url) >= len(workers), *workers)
 
     def restore(self, *names: str) -> None:
         """Run the servers, these processes and no others, whatever a test did to them."""
@@ -289,7 +290,7 @@ class Cluster:
         assert eventually(condition), self.log_tails(*names)
 
     def _port(self, name: str) -> int:
-        return self._ports.setdefault(name, ports.free())
+        return self._ports.setdefault(name, ports.free_port())
 
     def _address(self, name: str) -> Address:
         return Address(host="127.0.0.1", port=self._port(name))

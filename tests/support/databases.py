@@ -54,7 +54,7 @@ _MAX_BYTES_TO_DELETE = 65536
 
 def program(name: str) -> str:
     """Return the path of a program of PostgreSQL, such as `pg_dump`."""
-    return str(postgres_user.installation(postgres_user.tenant()) / "bin" / name)
+    return str(postgres_user.installation(postgres_user.server_user()) / "bin" / name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from shared.egress.client import Sender
+from shared.egress.client import EgressClient
 from shared.egress.types import Call, Outcome
 
 _PATIENCE_SECONDS = 15
 
 
-def collect_outcomes(sender: Sender, calls: Sequence[Call]) -> list[Outcome]:
+def collect_outcomes(sender: EgressClient, calls: Sequence[Call]) -> list[Outcome]:
     """Submit these calls and return their outcomes; no other call may end meanwhile."""
     sender.submit(calls)
     found: list[Outcome] = []

@@ -12,7 +12,7 @@ from shared.settings import Settings
 
 def document() -> dict[str, Any]:
     """Return the document of GET /openapi.json."""
-    nowhere = engine.create("postgresql://nobody@127.0.0.1:9/none", application="test", pool_size=1)
+    nowhere = engine.create_engine("postgresql://nobody@127.0.0.1:9/none", application="test", pool_size=1)
     deps = Deps(
         settings=Settings(), engine=nowhere, vault=Vault([new_key()]), notifier=TaskNotifier("redis://127.0.0.1:9")
     )

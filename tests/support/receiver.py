@@ -121,7 +121,9 @@ def receiving(
     max_age_seconds: float = 2.0,
 ) -> Iterator[Received]:
     """A receiver as in production, except for the server that it runs on, and for wake-ups."""
-    make = partial(engine.create, database_url, application="test receiver", pool_size=2, statement_timeout_ms=1000)
+    make = partial(
+        engine.create_engine, database_url, application="test receiver", pool_size=2, statement_timeout_ms=1000
+    )
     deps = ReceiverDeps(
         settings=settings or Settings(),
         vault=vault,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from cli.embedded.server import eventually
 from cli.supervisor import environment as supervisor_environment
-from cli.supervisor import ports, procfile
-from cli.supervisor.ready_file import Address
+from cli.supervisor import ports
+from cli.supervisor.environment import ROOT, read_procfile
+from cli.supervisor.ports import Address
 from shared.encryption import new_key
 
 PATIENCE_SECONDS = 20
@@ -57,7 +58,7 @@ class Server:
 @contextmanager
 def serving(name: str, database_url: str, settings: Mapping[str, str]) -> Iterator[Server]:
     """Run a process of the Procfile, on this database and without a broker."""
-    port = ports.free()
+    port = ports.free_port()
     environment = {
         "TIDINGS_HOST": _HOST,
         f"TIDINGS_{name.upper()}_PORT": str(port),
@@ -66,9 +67,9 @@ def serving(name: str, database_url: str, settings: Mapping[str, str]) -> Iterat
         "TIDINGS_SECRET_KEYS": new_key(),
         **settings,
     }
-    command = ["/bin/sh", "-c", f"exec {procfile.read()[name]}"]
+    command = ["/bin/sh", "-c", f"exec {read_procfile()[name]}"]
     process = subprocess.Popen(
-        command, cwd=procfile.ROOT, env=supervisor_environment.environment_with(environment), start_new_session=True
+        command, cwd=ROOT, env=supervisor_environment.merge_environment(environment), start_new_session=True
     )
     try:
         address = Address(host=_HOST, port=port)

@@ -371,10 +371,10 @@ def open_system(
 ) -> Iterator[System]:
     """Open a system in this database. With `begin`, events of that week can be stored."""
     secret_key = secret_key or new_key()
-    made = engine.create(database_url, application="test", pool_size=4, synchronous_commit=False)
+    made = engine.create_engine(database_url, application="test", pool_size=4, synchronous_commit=False)
     if begin is not None:
         with made.begin() as connection:
-            partitions.ensure(connection, now=begin, weeks_ahead=0)
+            partitions.create_missing(connection, now=begin, weeks_ahead=0)
     system = System(
         database_url=database_url,
         settings=Settings(**{"admin_key": ADMIN_KEY, "api_rate": 0, **settings}),

@@ -3,7 +3,7 @@
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
-from shared.postgres.connection import Plans
+from shared.postgres.connection import PlanCacheMode
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.source import SourceCache
@@ -27,14 +27,18 @@ class RecordingNotifier(TaskNotifier):
 
 def build_worker_context(database_url: str, settings: Settings, vault: Vault, notifier: TaskNotifier) -> WorkerContext:
     """Build a context as `workers.context.build` does, with a notifier of the test's own."""
-    engine_sync_commit = engine.create(database_url, application="test worker durable", pool_size=1)
+    engine_sync_commit = engine.create_engine(database_url, application="test worker durable", pool_size=1)
     with engine_sync_commit.begin() as connection:
         keys = recipient_hashes.load(connection, vault)
     return WorkerContext(
         settings=settings,
-        engine=engine.create(database_url, application="test worker", pool_size=4, synchronous_commit=False),
-        engine_small_batches=engine.create(
-            database_url, application="test worker brisk", pool_size=4, synchronous_commit=False, plans=Plans.ONCE
+        engine=engine.create_engine(database_url, application="test worker", pool_size=4, synchronous_commit=False),
+        engine_small_batches=engine.create_engine(
+            database_url,
+            application="test worker brisk",
+            pool_size=4,
+            synchronous_commit=False,
+            plan_cache_mode=PlanCacheMode.GENERIC,
         ),
         engine_sync_commit=engine_sync_commit,
         vault=vault,

@@ -31,7 +31,7 @@ def partitions_of(system: System, table: str = "receipts") -> list[str]:
 
 def make_partitions(system: System, now: datetime) -> list[str]:
     with system.ctx.engine.begin() as connection:
-        return partitions.ensure(connection, now=now)
+        return partitions.create_missing(connection, now=now)
 
 
 def receive_at(system: System, moment: datetime) -> None:

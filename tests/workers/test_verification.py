@@ -150,7 +150,7 @@ class TestAnUnknownKey:
 
 def test_while_the_key_server_is_down_requests_wait_and_are_admitted_when_it_is_back(system: System) -> None:
     dialect = MailChannels(seed=3)
-    port = ports.free()
+    port = ports.free_port()
     keys_url = f"http://127.0.0.1:{port}{KEYS_PATH}"
     source = system.add_source("mc", "mailchannels", dialect.credentials(), keys_url=keys_url)
     dialect.rotate()

@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from shared.deliveries import store
-from shared.egress.client import SenderError
+from shared.egress.client import EgressClientError
 from workers import context
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
@@ -58,7 +58,7 @@ class Deliverer:
                 return
             try:
                 self._run_loop()
-            except SenderError:
+            except EgressClientError:
                 self._dispatcher.reset()
                 raise
             finally:

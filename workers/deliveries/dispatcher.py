@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from shared import ids
 from shared.changes import payload as change_payload
 from shared.deliveries import requests, store
-from shared.egress.client import Sender
+from shared.egress.client import EgressClient
 from shared.subscriptions.model import Subscription
 from workers.context import WorkerContext
 from workers.deliveries import outcomes
@@ -54,7 +54,7 @@ class Dispatcher:
         self._recorder = recorder
         self._suspect_delay_seconds = suspect_delay_seconds
         self._payloads = PayloadCache()
-        self._sender = Sender(ctx.settings.egress_allow)
+        self._sender = EgressClient(ctx.settings.egress_allow)
         self._in_flight: dict[UUID, InFlight] = {}
         self._max_in_flight = _max_in_flight()
 
@@ -151,7 +151,7 @@ class Dispatcher:
         """Start anew after a SenderError. The outcomes are unknown: the leases run out, and others send again."""
         self._in_flight.clear()
         self._sender.close()
-        self._sender = Sender(self._ctx.settings.egress_allow)
+        self._sender = EgressClient(self._ctx.settings.egress_allow)
 
     def close(self) -> None:
         """Close the connections to endpoints."""

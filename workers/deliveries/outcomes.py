@@ -18,7 +18,7 @@ from shared.deliveries import policy, store
 from shared.deliveries.policy import Decision, DeliveryStatus, ResponseClass
 from shared.egress import captures
 from shared.egress.types import Call, Outcome
-from shared.http import retry_after
+from shared.http.client import parse_retry_after
 from shared.subscriptions import circuit_breaker, endpoint_health
 from shared.subscriptions import store as subscriptions
 from shared.subscriptions.endpoint_health import HealthUpdate
@@ -63,7 +63,7 @@ def evaluate(request: InFlight, outcome: Outcome) -> DeliveryOutcome:
         outcome.http_status,
         attempts=request.claimed.attempts + 1,
         schedule=request.subscription.retry_schedule,
-        retry_after_seconds=retry_after.read(outcome.headers.get("retry-after", ""), datetime.now(UTC)),
+        retry_after_seconds=parse_retry_after(outcome.headers.get("retry-after", ""), datetime.now(UTC)),
         jitter=_jitter(),
     )
     response = policy.classify_response(outcome.http_status)

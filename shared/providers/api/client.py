@@ -13,8 +13,7 @@ import msgspec
 
 from shared import backoff
 from shared.http import client as http_client
-from shared.http import retry_after
-from shared.http.client import Answer, OutboundError
+from shared.http.client import OutboundError, Response, parse_retry_after
 from shared.providers.api.base import (
     DeniedError,
     GoneError,
@@ -103,13 +102,13 @@ class ApiClient:
                 headers=request.headers,
                 body=request.body,
                 timeout_seconds=request.timeout_seconds,
-                most_bytes=_MOST_BYTES,
+                max_bytes=_MOST_BYTES,
             )
         except OutboundError as error:
             raise UnreachableError(f"{self.provider} did not answer {request.what}: {error}") from None
         return self._read(request.what, answer, read)
 
-    def _read(self, what: str, answer: Answer, read: Callable[[bytes], T]) -> T:
+    def _read(self, what: str, answer: Response, read: Callable[[bytes], T]) -> T:
         if answer.status not in _GOOD:
             raise self._failure(what, answer)
         try:
@@ -119,7 +118,7 @@ class ApiClient:
                 f"{self.provider} answered {what} with what cannot be read ({error}): {quote(answer.body)}"
             ) from None
 
-    def _failure(self, what: str, answer: Answer) -> ProviderApiError:
+    def _failure(self, what: str, answer: Response) -> ProviderApiError:
         said = f"{self.provider} answered {what} with {answer.status}: {quote(answer.body)}"
         match answer.status:
             case 401 | 403:
@@ -158,6 +157,6 @@ def quote(body: bytes) -> str:
     return printable[:_LONGEST_QUOTE] or "(nothing)"
 
 
-def _retry_after(answer: Answer) -> float | None:
-    asked = retry_after.read(answer.headers.get("retry-after", ""), datetime.now(UTC))
+def _retry_after(answer: Response) -> float | None:
+    asked = parse_retry_after(answer.headers.get("retry-after", ""), datetime.now(UTC))
     return None if asked is None else max(0.0, asked)

@@ -30,7 +30,7 @@ no_deadline = settings(max_examples=60, deadline=None, suppress_health_check=[He
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
     """An empty log."""
-    made = engine.create(database_url, application="test", pool_size=8, synchronous_commit=False)
+    made = engine.create_engine(database_url, application="test", pool_size=8, synchronous_commit=False)
     yield made
     made.dispose()
 
@@ -130,8 +130,8 @@ class TestReadersBesideWriters:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
             connection.execute("SELECT pg_reload_conf()")
-        quick = engine.create(url, application="test", synchronous_commit=False)
-        reader = engine.create(url, application="test")
+        quick = engine.create_engine(url, application="test", synchronous_commit=False)
+        reader = engine.create_engine(url, application="test")
         told = write(quick, "first", "second")
         seen = follow(reader)
         assert seen == told

@@ -67,7 +67,7 @@ stories = st.lists(happenings, min_size=1, max_size=25, unique_by=lambda found: 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create(database_url, application="test", pool_size=8, synchronous_commit=False)
+    made = engine.create_engine(database_url, application="test", pool_size=8, synchronous_commit=False)
     yield made
     made.dispose()
 

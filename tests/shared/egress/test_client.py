@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from shared.egress.client import Sender, SenderError
-from shared.egress.handle import MOST_BODY_BYTES
+from shared.egress.client import EgressClient, EgressClientError
+from shared.egress.handle import MAX_BODY_BYTES
 from shared.egress.types import Call, Outcome
 from tests.support import http_sink
 from tests.support.egress import collect_outcomes
@@ -27,8 +27,8 @@ LOOPBACK = [ip_network("127.0.0.0/8")]
 
 
 @pytest.fixture
-def sender() -> Iterator[Sender]:
-    sender = Sender(LOOPBACK)
+def sender() -> Iterator[EgressClient]:
+    sender = EgressClient(LOOPBACK)
     yield sender
     sender.close()
 
@@ -43,14 +43,14 @@ def call(url: str, timeout_seconds: float = 5, body: bytes = b"{}") -> Call:
     return Call(key=uuid4(), url=url, headers=(("X-One", "1"),), body=body, timeout_seconds=timeout_seconds)
 
 
-def outcome_of(sender: Sender, made: Call) -> Outcome:
+def outcome_of(sender: EgressClient, made: Call) -> Outcome:
     sender.submit([made])
     (outcome,) = sender.collect(20)
     assert outcome.key == made.key
     return outcome
 
 
-def test_a_response_is_an_outcome_whatever_its_status(sender: Sender, sink: HttpSink) -> None:
+def test_a_response_is_an_outcome_whatever_its_status(sender: EgressClient, sink: HttpSink) -> None:
     for status in (200, 204, 302, 404, 503):
         sink.then(answer(status, b"" if status == 204 else b"body", X_Name="value", Location=sink.url))
         outcome = outcome_of(sender, call(sink.url))
@@ -60,7 +60,7 @@ def test_a_response_is_an_outcome_whatever_its_status(sender: Sender, sink: Http
     assert sink.received[0].headers["x-one"] == "1"
 
 
-def test_a_large_body_is_sent_without_asking(sender: Sender, sink: HttpSink) -> None:
+def test_a_large_body_is_sent_without_asking(sender: EgressClient, sink: HttpSink) -> None:
     body = b"a" * 2_000_000
     assert outcome_of(sender, call(sink.url, body=body)).http_status == 200
     assert sink.received[0].body == body
@@ -69,7 +69,7 @@ def test_a_large_body_is_sent_without_asking(sender: Sender, sink: HttpSink) -> 
 
 @pytest.mark.parametrize("behaviour", [http_sink.hang, http_sink.drip, http_sink.drip_headers])
 def test_what_does_not_answer_in_time_is_no_response(
-    sender: Sender, sink: HttpSink, behaviour: http_sink.Behaviour
+    sender: EgressClient, sink: HttpSink, behaviour: http_sink.Behaviour
 ) -> None:
     sink.then(behaviour)
     outcome = outcome_of(sender, call(sink.url, timeout_seconds=0.5))
@@ -78,19 +78,19 @@ def test_what_does_not_answer_in_time_is_no_response(
     assert outcome.latency_ms >= 400
 
 
-def test_a_body_that_drips_is_cut_at_the_deadline_and_its_status_counts(sender: Sender, sink: HttpSink) -> None:
+def test_a_body_that_drips_is_cut_at_the_deadline_and_its_status_counts(sender: EgressClient, sink: HttpSink) -> None:
     sink.then(http_sink.drip_body)
     outcome = outcome_of(sender, call(sink.url, timeout_seconds=0.5))
     assert (outcome.http_status, outcome.truncated, outcome.network_error) == (200, True, None)
 
 
-def test_a_body_without_an_end_is_read_up_to_a_limit(sender: Sender, sink: HttpSink) -> None:
+def test_a_body_without_an_end_is_read_up_to_a_limit(sender: EgressClient, sink: HttpSink) -> None:
     sink.then(http_sink.endless)
     outcome = outcome_of(sender, call(sink.url))
-    assert (outcome.http_status, outcome.truncated, len(outcome.body)) == (200, True, MOST_BODY_BYTES)
+    assert (outcome.http_status, outcome.truncated, len(outcome.body)) == (200, True, MAX_BODY_BYTES)
 
 
-def test_headers_without_an_end_are_read_up_to_a_limit(sender: Sender, sink: HttpSink) -> None:
+def test_headers_without_an_end_are_read_up_to_a_limit(sender: EgressClient, sink: HttpSink) -> None:
     def talk(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
         handler.send_response(200)
         for number in range(10_000):
@@ -105,13 +105,13 @@ def test_headers_without_an_end_are_read_up_to_a_limit(sender: Sender, sink: Htt
     )
 
 
-def test_a_closed_connection_is_no_response(sender: Sender, sink: HttpSink) -> None:
+def test_a_closed_connection_is_no_response(sender: EgressClient, sink: HttpSink) -> None:
     sink.then(http_sink.hang_up)
     assert outcome_of(sender, call(sink.url)).http_status == 0
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.1 100 Continue\r\n\r\n", b"hello\r\n", b"HTTP/1.1 twohundred\r\n\r\n", b""])
-def test_what_is_no_final_response_is_none(sender: Sender, sink: HttpSink, line: bytes) -> None:
+def test_what_is_no_final_response_is_none(sender: EgressClient, sink: HttpSink, line: bytes) -> None:
     def say(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
         handler.wfile.write(line)
 
@@ -121,7 +121,7 @@ def test_what_is_no_final_response_is_none(sender: Sender, sink: HttpSink, line:
     assert outcome.network_error
 
 
-def test_hundreds_are_under_way_at_once_and_those_that_hang_hold_up_none(sender: Sender, sink: HttpSink) -> None:
+def test_hundreds_are_under_way_at_once_and_those_that_hang_hold_up_none(sender: EgressClient, sink: HttpSink) -> None:
     with http_sink.http_sink() as hanging:
         hanging.always = http_sink.hang
         sender.submit([call(hanging.url, timeout_seconds=15) for _ in range(50)])
@@ -129,19 +129,19 @@ def test_hundreds_are_under_way_at_once_and_those_that_hang_hold_up_none(sender:
         assert {outcome.http_status for outcome in collect_outcomes(sender, quick)} == {200}
 
 
-def test_a_request_that_cannot_be_made_is_reported_as_such(sender: Sender) -> None:
+def test_a_request_that_cannot_be_made_is_reported_as_such(sender: EgressClient) -> None:
     assert outcome_of(sender, call("http://127.0.0.1:99999/")).http_status == 0
     assert "cannot be made" in (outcome_of(sender, call("http://127.0.0.1/\x00")).network_error or "")
 
 
-def test_waiting_can_be_ended_from_another_thread(sender: Sender) -> None:
+def test_waiting_can_be_ended_from_another_thread(sender: EgressClient) -> None:
     timer = threading.Timer(0.05, sender.wake)
     timer.start()
     assert sender.collect(60) == []
     timer.join()
 
 
-def test_an_abandoned_call_has_no_outcome(sender: Sender, sink: HttpSink) -> None:
+def test_an_abandoned_call_has_no_outcome(sender: EgressClient, sink: HttpSink) -> None:
     sink.then(http_sink.hang)
     sender.submit([call(sink.url)])
     while not sink.received:
@@ -151,13 +151,13 @@ def test_an_abandoned_call_has_no_outcome(sender: Sender, sink: HttpSink) -> Non
 
 
 def test_a_sender_that_was_closed_says_so(sink: HttpSink) -> None:
-    sender = Sender(LOOPBACK)
+    sender = EgressClient(LOOPBACK)
     sender.close()
-    with pytest.raises(SenderError):
+    with pytest.raises(EgressClientError):
         sender.submit([call(sink.url)])
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(sender: Sender, tmp_path: Path) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(sender: EgressClient, tmp_path: Path) -> None:
     class Handler(BaseHTTPRequestHandler):
         """Nobody gets as far as a request."""
 

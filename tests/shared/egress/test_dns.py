@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from shared.egress import dns, ssrf
-from shared.egress.client import Sender
-from shared.egress.dns import Found, Lookup, Resolver
+from shared.egress.client import EgressClient
+from shared.egress.dns import Lookup, LookupResult, Resolver
 from shared.egress.ssrf import EgressError
 from shared.egress.types import Call
 from tests.support import http_sink
@@ -55,8 +55,8 @@ def sink() -> Iterator[HttpSink]:
 
 
 @contextmanager
-def sender_with(lookup: Lookup) -> Iterator[Sender]:
-    with closing(Sender(LOOPBACK, lookup)) as sender:
+def sender_with(lookup: Lookup) -> Iterator[EgressClient]:
+    with closing(EgressClient(LOOPBACK, lookup)) as sender:
         yield sender
 
 
@@ -140,7 +140,7 @@ def test_an_address_that_does_not_answer_is_followed_by_the_next(names: Names, s
 
 
 def test_a_changed_address_is_taken_up(names: Names, sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns, "_KNOWN_SECONDS", 0)
+    monkeypatch.setattr(dns, "_RESOLVED_TTL_SECONDS", 0)
     with sender_with(names) as sender:
         for place, reached in (("127.0.0.2", False), ("127.0.0.1", True)):
             names.places = lambda _name, place=place: [place]  # type: ignore[misc]
@@ -156,7 +156,7 @@ def test_a_name_that_was_public_at_registration_is_refused_where_it_leads_inside
     names.places = lambda _name: ["1.1.1.1"]
     ssrf.check_url(one.url, lookup=names)
     names.places = lambda _name: ["127.0.0.1", "::1", "::ffff:127.0.0.1"]
-    with closing(Sender((), names)) as sender:
+    with closing(EgressClient((), names)) as sender:
         (outcome,) = collect_outcomes(sender, [one])
     assert outcome.http_status == 0
     assert "is not a public address" in (outcome.network_error or "")
@@ -206,8 +206,8 @@ class TestAResolver:
     def test_leaves_room_for_names_that_have_answered_before(
         self, names: Names, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(dns, "_KNOWN_SECONDS", 0)
-        told: queue.SimpleQueue[Found] = queue.SimpleQueue()
+        monkeypatch.setattr(dns, "_RESOLVED_TTL_SECONDS", 0)
+        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         assert resolving.find("good.example") is None
         assert told.get(timeout=10).addresses == HERE
@@ -215,11 +215,11 @@ class TestAResolver:
             resolving.find(f"dead{number}.example")
         assert resolving.find("good.example") is None
         assert told.get(timeout=10).name == "good.example"
-        assert len(names.asked) <= 2 + dns._MOST_STRANGERS_AT_ONCE  # noqa: SLF001
+        assert len(names.asked) <= 2 + dns._MAX_COLD_THREADS  # noqa: SLF001
         resolving.close()
 
     def test_comes_to_all_in_the_end(self, names: Names) -> None:
-        told: queue.SimpleQueue[Found] = queue.SimpleQueue()
+        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         wanted = {f"good{number}.example" for number in range(1000)}
         waited_for = {name for name in wanted if resolving.find(name) is None}
@@ -227,8 +227,8 @@ class TestAResolver:
         assert all(resolving.find(name) for name in wanted)
 
     def test_forgets_the_oldest(self, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dns, "_MOST_KEPT", 2)
-        told: queue.SimpleQueue[Found] = queue.SimpleQueue()
+        monkeypatch.setattr(dns, "_MAX_CACHED", 2)
+        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         for name in ("a.example", "b.example", "c.example"):
             resolving.find(name)
@@ -240,7 +240,7 @@ class TestAResolver:
         def start(_thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        told: queue.SimpleQueue[Found] = queue.SimpleQueue()
+        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(told.put, names)
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)

@@ -9,8 +9,8 @@ import pycurl
 import pytest
 
 from shared.egress import ssrf
-from shared.egress.client import Sender
-from shared.egress.handle import Line
+from shared.egress.client import EgressClient
+from shared.egress.handle import CurlHandle
 from shared.egress.ssrf import EgressError
 from shared.egress.types import Call, Outcome
 
@@ -106,13 +106,13 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def sender() -> Iterator[Sender]:
-    sender = Sender()
+def sender() -> Iterator[EgressClient]:
+    sender = EgressClient()
     yield sender
     sender.close()
 
 
-def outcome_of(sender: Sender, url: str) -> Outcome:
+def outcome_of(sender: EgressClient, url: str) -> Outcome:
     sender.submit([Call(key=uuid4(), url=url, headers=(), body=b"secret", timeout_seconds=5)])
     (outcome,) = sender.collect(10)
     return outcome
@@ -124,7 +124,7 @@ def outcome_of(sender: Sender, url: str) -> Outcome:
      "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "[0:0:0:0:0:ffff:127.0.0.1]", "%31%32%37.0.0.1"],
 )  # fmt: skip
 def test_whatever_resolves_to_a_private_address_is_not_dialled(
-    sender: Sender, listener: socket.socket, host: str
+    sender: EgressClient, listener: socket.socket, host: str
 ) -> None:
     outcome = outcome_of(sender, f"http://{host}:{listener.getsockname()[1]}/")
     assert outcome.http_status == 0
@@ -136,7 +136,7 @@ def test_whatever_resolves_to_a_private_address_is_not_dialled(
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "gopher://127.0.0.1:6379/_x", "dict://127.0.0.1/", "ftp://127.0.0.1/"]
 )
-def test_other_schemes_are_not_spoken(sender: Sender, url: str) -> None:
+def test_other_schemes_are_not_spoken(sender: EgressClient, url: str) -> None:
     outcome = outcome_of(sender, url)
     assert (outcome.http_status, outcome.body) == (0, b"")
 
@@ -144,16 +144,17 @@ def test_other_schemes_are_not_spoken(sender: Sender, url: str) -> None:
 def test_a_name_that_is_resolved_anew_to_a_private_address_is_refused_at_the_connection(
     listener: socket.socket,
 ) -> None:
-    """DNS rebinding: the name was public when the URL was registered; what is dialled is what is asked about."""
+    """DNS rebinding: the name was public when the URL was registered; the address that is connected to is checked."""
     port = listener.getsockname()[1]
     ssrf.check_url("http://1.1.1.1/")
-    line = Line(())
-    line.begin(Call(key=uuid4(), url=f"http://rebinds.example:{port}/", headers=(), body=b"secret", timeout_seconds=5))
-    line.curl.setopt(pycurl.RESOLVE, [f"rebinds.example:{port}:127.0.0.1,::1,169.254.169.254"])
+    handle = CurlHandle(())
+    url = f"http://rebinds.example:{port}/"
+    handle.prepare(Call(key=uuid4(), url=url, headers=(), body=b"secret", timeout_seconds=5))
+    handle.curl.setopt(pycurl.RESOLVE, [f"rebinds.example:{port}:127.0.0.1,::1,169.254.169.254"])
     with pytest.raises(pycurl.error) as caught:
-        line.curl.perform()
-    outcome = line.end((0, str(caught.value)))
-    line.close()
+        handle.curl.perform()
+    outcome = handle.finish((0, str(caught.value)))
+    handle.close()
     assert outcome.http_status == 0
     assert outcome.network_error is not None
     assert "is not a public address" in outcome.network_error
@@ -162,7 +163,7 @@ def test_a_name_that_is_resolved_anew_to_a_private_address_is_refused_at_the_con
 
 
 def test_a_proxy_of_the_environment_is_not_used(
-    sender: Sender, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    sender: EgressClient, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

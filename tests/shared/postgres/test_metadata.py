@@ -49,14 +49,14 @@ def import_tables() -> None:
 def migrated(database_url: str) -> Iterator[Engine]:
     import_tables()
     ischema_names["xid8"] = Xid8
-    made = engine.create(database_url, application="test")
+    made = engine.create_engine(database_url, application="test")
     yield made
     made.dispose()
 
 
 @pytest.fixture
 def empty(empty_database: str) -> Iterator[Engine]:
-    made = engine.create(empty_database, application="test")
+    made = engine.create_engine(empty_database, application="test")
     yield made
     made.dispose()
 

@@ -15,7 +15,7 @@ from tests.support.databases import program
 
 
 def opened(server: embedded.Postgres) -> Engine:
-    return engine.create(server.url, application="test", pool_size=1)
+    return engine.create_engine(server.url, application="test", pool_size=1)
 
 
 def change(database: Engine, type_: str) -> None:

@@ -23,7 +23,7 @@ TABLES = ("receipts", "receipt_keys", "pending_receipts", "parked_receipts")
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create(database_url, application="test", pool_size=4)
+    made = engine.create_engine(database_url, application="test", pool_size=4)
     yield made
     made.dispose()
 

@@ -23,7 +23,7 @@ WRONG = "suppression:\n  complaint:\n    days: soon\n"
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create(database_url, application="test")
+    made = engine.create_engine(database_url, application="test")
     yield made
     made.dispose()
 

@@ -16,7 +16,7 @@ KEYS = RecipientHasher(b"a pepper for tests, of 32 bytes.")
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create(database_url, application="test", pool_size=8)
+    made = engine.create_engine(database_url, application="test", pool_size=8)
     yield made
     made.dispose()
 

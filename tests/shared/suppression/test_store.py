@@ -50,7 +50,7 @@ no_deadline = settings(
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create(database_url, application="test", pool_size=10, synchronous_commit=False)
+    made = engine.create_engine(database_url, application="test", pool_size=10, synchronous_commit=False)
     yield made
     made.dispose()
 
