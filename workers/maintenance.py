@@ -32,10 +32,10 @@ def maintain(ctx: WorkerContext) -> None:
     with ctx.engine.begin() as connection:  # a transaction of its own, so that no error here undoes the partitions
         if not retention.lock_maintenance(connection):
             return
-        trimmed = retention.trim(connection, oldest)
+        trimmed = retention.delete_expired(connection, oldest)
         trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
-        log_retention.mark(connection, now)
-        log_retention.forget_marks(connection, oldest)
+        log_retention.add_mark(connection, now)
+        log_retention.delete_marks(connection, oldest)
     log.info("maintained", partitions_created=created, rows_deleted=trimmed)
     delete_old_history(ctx, now, now - oldest)
     abandon.give_up_old(ctx, oldest)
@@ -56,7 +56,7 @@ def delete_old_history(ctx: WorkerContext, now: datetime, retained: timedelta) -
         with ctx.engine.begin() as connection:
             if not retention.lock_maintenance(connection):
                 return
-            counts = retention.trim_history(connection, now, retained, most=_HISTORY_PER_TRANSACTION)
+            counts = retention.delete_old_history(connection, now, retained, limit=_HISTORY_PER_TRANSACTION)
         deleted.update(counts)
         if max(counts.values()) < _HISTORY_PER_TRANSACTION:
             break
@@ -67,17 +67,18 @@ def delete_old_changes(ctx: WorkerContext, oldest: datetime) -> None:
     """Delete old changes from the log, a few rows per transaction, so that no reader waits for it."""
     deadline, deleted = time.monotonic() + _MAX_SECONDS, 0
     with ctx.engine.begin() as connection:
-        reach = log_retention.reach(connection, oldest)
-    if reach is None:
+        found = log_retention.find_deletable(connection, oldest)
+    if found is None:
         return
+    before, held_by = found
     while time.monotonic() < deadline:
         with ctx.engine.begin() as connection:
             if not retention.lock_maintenance(connection):
                 return
-            count = log_retention.let_go(connection, reach.before, most=CHANGES_PER_TRANSACTION)
+            count = log_retention.delete_before(connection, before, limit=CHANGES_PER_TRANSACTION)
         deleted += count
         if count < CHANGES_PER_TRANSACTION:
             break
-    if reach.held_by:
-        log.warning("changes older than retention are still needed", held_by=reach.held_by)
+    if held_by:
+        log.warning("changes older than retention are still needed", held_by=held_by)
     log.info("old changes deleted", changes=deleted)

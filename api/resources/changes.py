@@ -1,34 +1,82 @@
-"""Changes: the log that other applications follow."""
+"""The change log: page by page, with long polling, and as a stream of server-sent events."""
 
+import re
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from flask import Response, request
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
-from api.core import errors
+from api.core import errors, pagination
 from api.core.auth import TenantAccess
-from api.core.fields import Instant, PageQuery, identifier, integer, text
+from api.core.errors import ProblemError
+from api.core.fields import Instant, PageQuery, Problem, Strict, identifier, integer, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
-from api.resources import change_queries
-from api.resources.change_queries import FilterQuery, Gone
 from api.resources.events import Event
-from api.resources.stream import Stream
-from api.streaming import deferred
-from api.streaming.deferred import Wait
+from api.streaming import deferred, sse
+from api.streaming.deferred import Follow, View, Wait
+from shared import targets
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
+from shared.changes.filters import EVERYTHING, ChangeFilter
+from shared.changes.log import Cursor, GoneError
+from shared.targets import TargetError
 
-_MOST_SECONDS = 60
+_MAX_WAIT_SECONDS = 60
+_RETRY_AFTER_SECONDS = 10
+_CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_GONE = "The changes after the cursor are no longer kept; reading can begin at `oldest_cursor`"
+
+
+class Gone(Problem):
+    """The error if reading cannot continue from a cursor."""
+
+    oldest_cursor = fields.String(metadata={"description": "The oldest cursor that reading can begin at."})
+
+
+def _require_domain(text: str) -> None:
+    try:
+        targets.read_domain(text)
+    except TargetError as error:
+        raise ValidationError(str(error)) from None
+
+
+class FilterQuery(Strict):
+    """Filters; all that are given must match."""
+
+    types = query_text("Types, separated by commas; `message.*` matches all types of that kind.")
+    sources = query_text("Sources, separated by commas.")
+    tags = query_text("Tags of the message, separated by commas; one must match.")
+    tenant = query_text("The tenant.")
+    recipient_domain = fields.String(validate=_require_domain, metadata={"description": "The domain of the recipient."})
+    message_id = fields.UUID(metadata={"description": "The message."})
 
 
 class ChangeQuery(FilterQuery, PageQuery):
-    """Which changes, and how long to wait for them."""
+    """Filters, the page, and how long to wait for changes."""
 
     wait = fields.Float(
         load_default=0.0,
-        validate=validate.Range(0, _MOST_SECONDS),
-        metadata={"description": "If there is nothing yet, answer as soon as there is; after so many seconds anyway."},
+        validate=validate.Range(0, _MAX_WAIT_SECONDS),
+        metadata={"description": "If no change matches yet, wait for one, but at most this many seconds."},
+    )
+
+
+class StreamQuery(FilterQuery):
+    """Filters, and where the stream begins."""
+
+    cursor = fields.String(
+        metadata={"description": "Begin after this change; `0-0` begins with the oldest one. Default: the present."}
+    )
+
+
+class StreamHeaders(Schema):
+    """The header that a client sends when it reconnects."""
+
+    last_event_id = fields.String(
+        data_key="Last-Event-ID",
+        metadata={"description": "Continue after this change; takes precedence over `cursor`."},
     )
 
 
@@ -48,78 +96,154 @@ class ChangedMessage(Schema):
 
 
 class ChangedEvent(Event):
-    """The event that made a change."""
+    """The event that caused a change."""
 
     class Meta(Event.Meta):
-        """Without what may be large."""
+        """Leaves out the provider's object, which may be large."""
 
         exclude = ("provider_object",)
 
 
 class ChangeData(Schema):
-    """What changed. Of `message`, `suppression` and `alert` that is not null which it is about."""
+    """The content of a change. It is about the one of `message`, `suppression` and `alert` that is not null."""
 
     source = text()
     message = fields.Nested(ChangedMessage, allow_none=True)
     recipient = text()
     status = text()
     previous_status = text()
-    version = integer("Of the recipient's state: a lesser one is older news.")
-    event = fields.Nested(ChangedEvent, allow_none=True, metadata={"description": "What made the change."})
-    suppression = fields.Dict(allow_none=True, metadata={"description": "The entry, as the suppression list shows it."})
+    version = integer("The version of the recipient's state; ignore a change with a lower version than the last one.")
+    event = fields.Nested(ChangedEvent, allow_none=True, metadata={"description": "The event that caused the change."})
+    suppression = fields.Dict(
+        allow_none=True, metadata={"description": "The suppression, as the suppression list shows it."}
+    )
     alert = fields.Dict(allow_none=True, metadata={"description": "The alert, as the list of alerts shows it."})
 
 
 class Change(Schema):
-    """A change, as subscribers get it."""
+    """A change, as subscribers receive it."""
 
-    id = fields.String(metadata={"description": "Its place in the log: as `cursor` it continues behind this change."})
+    id = fields.String(
+        metadata={"description": "The position in the log. Pass it as `cursor` to continue after this change."}
+    )
     type = fields.String(metadata={"examples": ["message.bounced"]})
     timestamp = Instant()
     data = fields.Nested(ChangeData)
 
 
 class ChangePage(Schema):
-    """A part of the log."""
+    """A page of the log."""
 
     items = fields.List(fields.Nested(Change))
-    next_cursor = fields.String(metadata={"description": "Where to go on: always there, also on an empty page."})
+    next_cursor = fields.String(metadata={"description": "The cursor to continue from; present on an empty page too."})
 
 
 class Changes(Resource):
-    """The log of changes."""
+    """The change log."""
 
     rule = "/v1/changes"
     tenancy = TenantAccess.OWN
 
     @takes(ChangeQuery, location="query")
     @answers(200, ChangePage)
-    @also_answers(410, schema=Gone, content_type=errors.CONTENT_TYPE, description=change_queries.GONE)
+    @also_answers(410, schema=Gone, content_type=errors.CONTENT_TYPE, description=_GONE)
     def get(self, query: dict[str, Any]) -> Response:
-        """Read the changes behind `cursor`, in order; without one from the oldest that is kept. None is ever skipped.
+        """Read the changes after `cursor`, in order; without a cursor from the oldest one. No change is ever skipped.
 
-        A page that reads much and finds little may be empty although more follows: its `next_cursor` has moved on.
+        The number of changes that a page reads is limited. A filtered page may therefore be empty although more
+        changes follow; its `next_cursor` has advanced.
         """
-        wanted = change_queries.wanted(query, self.resolve_tenant(query.get("tenant")))
-        loop = deferred.of(request)
+        wanted = _change_filter(query, self.resolve_tenant(query.get("tenant")))
+        response = deferred.of(request)
+        after = response.again_after or (_parse_cursor(query["cursor"]) if "cursor" in query else change_log.START)
         try:
             with self.deps.engine.begin() as connection:
-                reading = change_log.read(
-                    connection, after=loop.again_after or _after(query), wanted=wanted, limit=query["limit"]
-                )
-                items = change_payload.payloads(connection, reading.changes, tenant=self.caller.tenant)
-        except change_log.GoneError as error:
-            raise change_queries.gone(error) from None
+                page = change_log.read(connection, after=after, wanted=wanted, limit=query["limit"])
+                items = change_payload.build_payloads(connection, page.changes, tenant=self.caller.tenant)
+        except GoneError as error:
+            raise _gone(error) from None
         if not items and query["wait"]:
-            if loop.is_full:  # an empty page at once would be asked for again at once
-                raise change_queries.full()
-            loop.action = Wait(wanted=wanted, after=reading.next, seconds=query["wait"])
-        page = {"items": items, "next_cursor": change_payload.identifier(reading.next)}
-        return Response(msgspec.json.encode(page), mimetype="application/json")
+            if response.is_full:  # the client would repeat its request at once if it got an empty page
+                raise _too_many_waiting()
+            response.action = Wait(wanted=wanted, after=page.next, seconds=query["wait"])
+        body = {"items": items, "next_cursor": change_payload.format_cursor(page.next)}
+        return Response(msgspec.json.encode(body), mimetype="application/json")
 
 
-def _after(query: dict[str, Any]) -> change_log.Cursor:
-    return change_queries.position(query["cursor"]) if "cursor" in query else change_log.START
+class Stream(Resource):
+    """The change log as a stream."""
+
+    rule = "/v1/changes/stream"
+    tenancy = TenantAccess.OWN
+
+    @takes(StreamHeaders, location="headers")
+    @takes(StreamQuery, location="query")
+    @answers(200, {"type": "string"}, content_type=sse.CONTENT_TYPE)
+    @also_answers(410, schema=Gone, content_type=errors.CONTENT_TYPE, description=_GONE)
+    def get(self, headers: dict[str, Any], query: dict[str, Any]) -> Response:
+        """Follow the log: one server-sent event for each change.
+
+        `event` is the type, `id` the change's id, `data` the same object as in `GET /v1/changes`.
+        The server disconnects clients that are too slow, and all clients when it shuts down. A client then
+        reconnects with `Last-Event-ID`.
+        """
+        cursor = headers.get("last_event_id") or query.get("cursor")
+        response = deferred.of(request)
+        if response.is_full:
+            raise _too_many_waiting()
+        try:
+            with self.deps.engine.begin() as connection:
+                if cursor is None:
+                    after = change_log.get_end(connection)
+                else:
+                    after = _parse_cursor(cursor)
+                    change_log.require_readable(connection, after)
+        except GoneError as error:
+            raise _gone(error) from None
+        if request.method == "GET":
+            wanted = _change_filter(query, self.resolve_tenant(query.get("tenant")))
+            response.action = Follow(
+                view=View(wanted=wanted, tenant=self.caller.tenant),
+                after=after,
+                caller=self.caller,
+                is_authorized=self.gate.later(self.caller),
+            )
+        return Response(sse.beginning(after), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+
+
+def _change_filter(query: dict[str, Any], tenant: str | None) -> ChangeFilter:
+    """Return the filter that a query describes; `tenant` is the one that the caller may see."""
+
+    def split(name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in query.get(name, "").split(",") if word.strip())
+
+    domain = query.get("recipient_domain")
+    message_id: UUID | None = query.get("message_id")
+    return ChangeFilter(
+        types=split("types") or EVERYTHING.types,
+        sources=split("sources"),
+        tenant=tenant,
+        recipient_domains=(targets.read_domain(domain).domain or "",) if domain else (),
+        tags=split("tags"),
+        message_id=str(message_id) if message_id else None,
+    )
+
+
+def _parse_cursor(cursor: str) -> Cursor:
+    """Return the position in the log that a cursor names. Raises ProblemError (400)."""
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        raise pagination.invalid_cursor()
+    return int(match[1]), int(match[2])
+
+
+def _gone(error: GoneError) -> ProblemError:
+    return ProblemError(410, str(error), extra={"oldest_cursor": change_payload.format_cursor(error.oldest)})
+
+
+def _too_many_waiting() -> ProblemError:
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+    return ProblemError(503, "Too many clients are waiting for changes at this process; retry later.", headers=headers)
 
 
 RESOURCES = (Changes, Stream)

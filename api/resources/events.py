@@ -1,4 +1,4 @@
-"""Events: what the providers said, in our words."""
+"""Events, normalized from the providers' webhooks."""
 
 from typing import Any
 from uuid import UUID
@@ -13,16 +13,16 @@ from api.core.resource import Resource, answers, takes
 from api.resources.receipts import span
 from shared.addresses import normalize
 from shared.messages import event_queries
-from shared.messages.event_queries import EventFacts
+from shared.messages.event_queries import StoredEvent
 from shared.vocabulary import EventType
 
 
 class EventQuery(SpanQuery):
-    """Which events."""
+    """Filters; all that are given must match."""
 
     type = fields.Enum(EventType, by_value=True)
-    source = query_text("Of this source.")
-    recipient = query_text("Of this recipient's messages; events that name no recipient apply to all of them.")
+    source = query_text("The source.")
+    recipient = query_text("The recipient; events that name none apply to all recipients of their message.")
 
 
 class Event(Schema):
@@ -33,10 +33,12 @@ class Event(Schema):
     source = fields.String()
     type = fields.String(metadata={"enum": [str(kind) for kind in EventType]})
     message_id = identifier(allow_none=True)
-    recipient = text("Null where the event applies to all recipients of the message.")
-    occurred_at = Instant(metadata={"description": "The provider's time; ours where it gives none."})
+    recipient = text("Null if the event applies to all recipients of the message.")
+    occurred_at = Instant(
+        metadata={"description": "The provider's time, or when we received it if the provider gives none."}
+    )
     received_at = Instant()
-    classification = text("Why it failed.")
+    classification = text("The reason of the failure.")
     classification_code = integer("Ark's number of the classification.")
     smtp_status = text()
     enhanced_code = text()
@@ -54,19 +56,17 @@ class Event(Schema):
     ip = text()
     user_agent = text()
     automated = text(
-        "What opened or clicked instead of a person: `privacy_proxy` or `scanner`; null where there is no sign of it."
-        " It counts as an open or a click all the same."
+        "The kind of program that opened or clicked instead of a person: `privacy_proxy` or `scanner`; null if nothing"
+        " points to one. The event still counts as an open or a click."
     )
-    metadata = fields.Raw(metadata={"description": "What the sender attached to the message."})
-    details = fields.Raw(metadata={"description": "What else the provider said."})
-    problem = text("Why the event could not be understood.")
+    metadata = fields.Raw(metadata={"description": "Metadata that the sender attached to the message."})
+    details = fields.Raw(metadata={"description": "Further fields of the provider's event."})
+    problem = text("Why the event could not be parsed.")
     provider_object = RawJson(
-        metadata={
-            "description": "The provider's own object, as it was received; empty where it contained an erased address."
-        }
+        metadata={"description": "The provider's own object, as received; empty if it contained an erased address."}
     )
     reconciled = fields.Boolean(
-        metadata={"description": "It had been missing, and came because the provider was asked to send it again."}
+        metadata={"description": "It was missing and arrived after Tidings asked the provider to send it again."}
     )
 
 
@@ -79,10 +79,10 @@ class Events(Resource):
     @takes(EventQuery, location="query")
     @answers(200, page_of(Event, "EventPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List events, those received last first; `since` and `until` are about when they were received."""
+        """List events, those received last first. `since` and `until` refer to the time of receipt."""
         recipient = query.get("recipient")
         with self.deps.engine.begin() as connection:
-            page = event_queries.listed(
+            page = event_queries.list_events(
                 connection,
                 type=query.get("type"),
                 source=query.get("source"),
@@ -102,10 +102,10 @@ class OneEvent(Resource):
     tenancy = TenantAccess.OWN
 
     @answers(200, Event)
-    def get(self, event_id: UUID) -> EventFacts:
+    def get(self, event_id: UUID) -> StoredEvent:
         """Show an event."""
         with self.deps.engine.begin() as connection:
-            found = event_queries.by_ids(connection, [event_id], tenant=self.caller.tenant)
+            found = event_queries.list_by_ids(connection, [event_id], tenant=self.caller.tenant)
         if not found:
             raise not_found(f"event {event_id}")
         return found[0]

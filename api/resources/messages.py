@@ -1,4 +1,4 @@
-"""Messages: what became of each, for every recipient."""
+"""Messages and the state of each of their recipients."""
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -23,80 +23,81 @@ from api.core.fields import (
 )
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources.events import Event
+from shared.errors import InvalidFieldError
 from shared.messages import announcements, event_queries
 from shared.messages import queries as messages
-from shared.messages.announcements import AnnouncementError, Send
-from shared.messages.queries import MessageFacts, Wanted
+from shared.messages.announcements import Send
+from shared.messages.queries import MessageFilter
 from shared.vocabulary import Status
 
-_MOST_RECIPIENTS = 1000
-_LONGEST_ID = 512
+_MAX_RECIPIENTS = 1000
+_MAX_ID_CHARS = 512
 
 
 class MessageQuery(SpanQuery):
-    """Which messages: everything that is given must hold."""
+    """Filters; all that are given must match."""
 
-    source = query_text("Of this source.")
-    request_id = query_text("By what the provider answered when the message was sent.")
-    smtp_id = query_text("By the Message-Id, with or without angle brackets.")
-    message_id = query_text("By our id, or the provider's.")
-    recipient = query_text("By one of its recipients.")
-    sender = query_text("By its sender.")
-    status = fields.Enum(Status, by_value=True, metadata={"description": "By the status of one of its recipients."})
+    source = query_text("The source.")
+    request_id = query_text("The id that the provider returned when the message was sent.")
+    smtp_id = query_text("The Message-Id, with or without angle brackets.")
+    message_id = query_text("Our id of the message, or the provider's.")
+    recipient = query_text("The address of a recipient.")
+    sender = query_text("The address of the sender.")
+    status = fields.Enum(Status, by_value=True, metadata={"description": "The status of a recipient."})
 
 
 class Announcement(Strict):
-    """A send, told by who sent it, so that its silence can be noticed."""
+    """A send, announced by the application that sent it, so that missing events are noticed."""
 
-    source = fields.String(required=True, metadata={"description": "The source that will tell what became of it."})
-    request_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
-    smtp_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
-    provider_message_id = fields.String(validate=validate.Length(1, _LONGEST_ID))
+    source = fields.String(required=True, metadata={"description": "The source that will receive its events."})
+    request_id = fields.String(validate=validate.Length(1, _MAX_ID_CHARS))
+    smtp_id = fields.String(validate=validate.Length(1, _MAX_ID_CHARS))
+    provider_message_id = fields.String(validate=validate.Length(1, _MAX_ID_CHARS))
     tenant = fields.String(
-        validate=validate.Length(1, _LONGEST_ID),
+        validate=validate.Length(1, _MAX_ID_CHARS),
         metadata={
-            "description": "Whose it is, as its events will say. Needed with `smtp_id` where the source brings events"
-            " of several: a Message-Id is the sender's choice."
+            "description": "The tenant that its events will name. Required with `smtp_id` if the source has events of"
+            " several tenants: a Message-Id alone does not identify the tenant."
         },
     )
-    sender = fields.String(required=True, validate=validate.Length(1, _LONGEST_ID))
+    sender = fields.String(required=True, validate=validate.Length(1, _MAX_ID_CHARS))
     recipients = fields.List(
-        fields.String(validate=validate.Length(1, _LONGEST_ID)),
+        fields.String(validate=validate.Length(1, _MAX_ID_CHARS)),
         required=True,
-        validate=validate.Length(1, _MOST_RECIPIENTS),
+        validate=validate.Length(1, _MAX_RECIPIENTS),
     )
-    submitted_at = Instant(metadata={"description": "When it was sent; now, if not given."})
+    submitted_at = Instant(metadata={"description": "When it was sent; default: now."})
 
 
 class Recipient(Schema):
-    """Where a message stands for one recipient. Times are the provider's."""
+    """The state of one recipient. Times are the provider's."""
 
-    recipient = text("Null where no event has named one.")
-    status = text("One of the statuses; null where no event has said.")
+    recipient = text("Null if no event has named a recipient.")
+    status = text("The delivery status; null if no event has set one.")
     status_at = instant()
-    status_event_id = identifier("The event that says so.", allow_none=True)
+    status_event_id = identifier("The event that set the status.", allow_none=True)
     previous_status = text()
-    classification = text("Why it failed.")
+    classification = text("The reason of the failure.")
     classification_code = integer()
     smtp_status = text()
     enhanced_code = text()
     reason = text()
     smtp_id = text()
-    opened = fields.Boolean()
-    opened_at = instant("For the first time.")
+    open_context = fields.Boolean()
+    opened_at = instant("The first time.")
     opens = fields.Integer()
     clicked = fields.Boolean()
-    clicked_at = instant("For the first time.")
+    clicked_at = instant("The first time.")
     clicks = fields.Integer()
     read = fields.Boolean()
-    read_at = instant("For the first time.")
+    read_at = instant("The first time.")
     reads = fields.Integer()
     complained = fields.Boolean()
-    complained_at = instant("For the first time.")
+    complained_at = instant("The first time.")
     unsubscribed = fields.Boolean()
-    unsubscribed_at = instant("For the last time.")
-    subscribed_at = instant("For the last time.")
-    version = fields.Integer(metadata={"description": "Grows with every change."})
+    unsubscribed_at = instant("The last time.")
+    subscribed_at = instant("The last time.")
+    version = fields.Integer(metadata={"description": "Increases with every change."})
     updated_at = Instant()
 
 
@@ -107,15 +108,15 @@ class Message(Schema):
     source = fields.String()
     provider_message_id = text()
     request_id = text()
-    smtp_id = text("The Message-Id, without angle brackets; of several the least.")
+    smtp_id = text("The Message-Id, without angle brackets; the least one if there are several.")
     sender = text()
     subject = text()
     tag = text()
     campaign = text()
     tenant = text()
-    created_at = Instant(metadata={"description": "When it became known here."})
-    first_event_at = instant("Null while it has only been announced.")
-    submitted_at = instant("When it was sent, as far as that was announced.")
+    created_at = Instant(metadata={"description": "When Tidings first learned of it."})
+    first_event_at = instant("Null while the message is only announced.")
+    submitted_at = instant("When it was sent, if that was announced.")
     recipients = fields.List(fields.Nested(Recipient))
 
 
@@ -124,30 +125,31 @@ class Messages(Resource):
 
     rule = "/v1/messages"
     tenancy = TenantAccess.OWN
-    # A send is named by what the provider called it, and nothing proves that it is this tenant's.
+    # An announcement names a message by the provider's ids, which do not prove that it belongs to the caller's tenant.
     tenancies: ClassVar = {"POST": TenantAccess.CLOSED}
 
     @takes(MessageQuery, location="query")
     @answers(200, page_of(Message, "MessagePage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """Find messages, those that became known last first."""
+        """List messages, the newest first."""
         after = pagination.decode(query.pop("cursor", None), pagination.BY_TIME)
         limit = query.pop("limit")
         with self.deps.engine.begin() as connection:
-            page = messages.listed(connection, Wanted(**query, tenant=self.caller.tenant), after=after, limit=limit)
+            wanted = MessageFilter(**query, tenant=self.caller.tenant)
+            page = messages.list_messages(connection, wanted, after=after, limit=limit)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
     @takes(Announcement)
     @answers(201, Message)
-    @also_answers(200, schema=Message, description="It was known already")
-    def post(self, body: dict[str, Any]) -> tuple[MessageFacts | None, int, dict[str, str]]:
-        """Announce a send. Idempotent: of several announcements of a message the earliest time stays."""
+    @also_answers(200, schema=Message, description="The message was known already")
+    def post(self, body: dict[str, Any]) -> tuple[messages.Message | None, int, dict[str, str]]:
+        """Announce a send. Idempotent: the earliest announced time of a message is kept."""
         submitted_at = body.pop("submitted_at", None) or datetime.now(UTC)
         try:
             with self.deps.engine.begin() as connection:
                 message_id, is_new = announcements.announce(connection, self.deps.vault, Send(**body), submitted_at)
-                message = messages.find(connection, message_id)
-        except AnnouncementError as error:
+                message = messages.get_message(connection, message_id)
+        except InvalidFieldError as error:
             raise invalid({error.field: [str(error)]}) from None
         return message, 201 if is_new else 200, {"Location": f"/v1/messages/{message_id}"}
 
@@ -159,10 +161,10 @@ class OneMessage(Resource):
     tenancy = TenantAccess.OWN
 
     @answers(200, Message)
-    def get(self, message_id: UUID) -> MessageFacts:
-        """Show a message and where it stands for each recipient."""
+    def get(self, message_id: UUID) -> messages.Message:
+        """Show a message and the state of each recipient."""
         with self.deps.engine.begin() as connection:
-            found = messages.find(connection, message_id, tenant=self.caller.tenant)
+            found = messages.get_message(connection, message_id, tenant=self.caller.tenant)
         if found is None:
             raise not_found(f"message {message_id}")
         return found
@@ -180,9 +182,9 @@ class Timeline(Resource):
         """List the events of a message, in the order in which they happened."""
         after = pagination.decode(query.get("cursor"), pagination.BY_TIME)
         with self.deps.engine.begin() as connection:
-            if not messages.summaries(connection, [message_id], tenant=self.caller.tenant):
+            if not messages.list_without_recipients(connection, [message_id], tenant=self.caller.tenant):
                 raise not_found(f"message {message_id}")
-            page = event_queries.timeline(
+            page = event_queries.list_timeline(
                 connection, message_id, tenant=self.caller.tenant, after=after, limit=query["limit"]
             )
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}

@@ -1,4 +1,4 @@
-"""Figures: an overview for people, gauges for Prometheus, and whether this process can work."""
+"""Statistics for people, gauges for Prometheus, and the health checks of this process."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,27 +15,30 @@ from api.core.auth import TenantAccess
 from api.core.fields import Instant
 from api.core.resource import Deps, Resource, answers
 from shared.operations import stats
-from shared.operations.stats import Outgoing, Queue
 from shared.postgres import migrate
 
-_PASTS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
+_PERIODS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
 
 
 class RecentEvents(Schema):
-    """Events by type since a moment."""
+    """Events by type since a time."""
 
     since = Instant()
     complete = fields.Boolean(
-        metadata={"description": "False where there were too many to count: then only the newest were, since later."}
+        metadata={
+            "description": "False if there were too many; then only the newest are counted, from a later `since`."
+        }
     )
     by_type = fields.Dict(keys=fields.String(), values=fields.Integer())
 
 
 class Statistics(Schema):
-    """What the console shows."""
+    """The figures that the console shows."""
 
     receipts = fields.Dict(
-        keys=fields.String(), values=fields.Integer(), metadata={"description": "Those that wait, by state."}
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "Unprocessed receipts by state."},
     )
     oldest_pending_age_seconds = fields.Float()
     sources = fields.Integer()
@@ -43,18 +46,18 @@ class Statistics(Schema):
 
 
 class Overview(Resource):
-    """Figures for people."""
+    """Statistics for people."""
 
     rule = "/v1/stats"
     tenancy = TenantAccess.CLOSED
 
     @answers(200, Statistics)
     def get(self) -> dict[str, Any]:
-        """Show how much there is of what."""
+        """Show the numbers of waiting receipts, sources and recent events."""
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            queue = stats.queue(connection)
-            recent = {name: stats.recent_events(connection, now, past) for name, past in _PASTS.items()}
+            queue = stats.get_receipt_backlog(connection)
+            recent = {name: stats.count_recent_events(connection, now, period) for name, period in _PERIODS.items()}
         return {
             "receipts": {"pending": queue.pending, **queue.parked},
             "oldest_pending_age_seconds": queue.oldest_pending_age_seconds,
@@ -64,49 +67,41 @@ class Overview(Resource):
 
 
 class Gauges:
-    """Computed from the database when asked for, so that every process tells the same."""
+    """Gauges computed from the database on request, so that every process reports the same."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges, as Prometheus wants them."""
+        """Yield the gauges."""
         with self._engine.begin() as connection:
-            queue, outgoing = stats.queue(connection), stats.outgoing(connection)
-        yield from _gauges(queue)
-        yield from _gauges_of_deliveries(outgoing)
-
-
-def _gauges(queue: Queue) -> Iterator[GaugeMetricFamily]:
-    yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
-    yield GaugeMetricFamily(
-        "tidings_receipts_oldest_pending_age_seconds",
-        "How long the longest-waiting receipt has been due",
-        queue.oldest_pending_age_seconds,
-    )
-    parked = GaugeMetricFamily("tidings_receipts_parked", "Receipts that are set aside", labels=["state"])
-    for state, count in queue.parked.items():
-        parked.add_metric([state], count)
-    yield parked
-    yield GaugeMetricFamily("tidings_sources", "Sources in service", queue.sources)
-
-
-def _gauges_of_deliveries(outgoing: Outgoing) -> Iterator[GaugeMetricFamily]:
-    yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are yet to be made", outgoing.pending)
-    yield GaugeMetricFamily(
-        "tidings_deliveries_overdue_seconds",
-        "How long a delivery has been due that nothing holds back: no pause, breaker or rate",
-        outgoing.overdue_seconds,
-    )
-    yield GaugeMetricFamily(
-        "tidings_changes_not_followed",
-        "Changes of which no deliveries were made yet, counted up to 100,000",
-        outgoing.not_followed,
-    )
+            queue, outgoing = stats.get_receipt_backlog(connection), stats.get_delivery_backlog(connection)
+        yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
+        yield GaugeMetricFamily(
+            "tidings_receipts_oldest_pending_age_seconds",
+            "Seconds since the oldest waiting receipt became due",
+            queue.oldest_pending_age_seconds,
+        )
+        parked = GaugeMetricFamily("tidings_receipts_parked", "Receipts that are set aside", labels=["state"])
+        for state, count in queue.parked.items():
+            parked.add_metric([state], count)
+        yield parked
+        yield GaugeMetricFamily("tidings_sources", "Active sources", queue.sources)
+        yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are not finished", outgoing.pending)
+        yield GaugeMetricFamily(
+            "tidings_deliveries_overdue_seconds",
+            "Seconds since the oldest delivery became due that no pause, circuit breaker or rate limit holds back",
+            outgoing.overdue_seconds,
+        )
+        yield GaugeMetricFamily(
+            "tidings_changes_not_followed",
+            "Changes without deliveries yet, counted up to 100,000",
+            outgoing.not_followed,
+        )
 
 
 def register(app: Flask, deps: Deps) -> None:
-    """Add what whoever runs the API asks: /healthz, /readyz and /metrics. None of them needs a key."""
+    """Add /healthz, /readyz and /metrics. None of them needs an API key."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Gauges(deps.engine))
     expected = migrate.head()
@@ -117,23 +112,19 @@ def register(app: Flask, deps: Deps) -> None:
 
     @app.get("/readyz")
     def ready() -> Response:
-        problem = _unready(deps.engine, expected)
-        return Response(f"{problem or 'ready'}\n", status=503 if problem else 200, content_type="text/plain")
+        try:
+            with deps.engine.begin() as connection:
+                revision = migrate.revision(connection)
+        except SQLAlchemyError:
+            return Response("the database cannot be reached\n", status=503, content_type="text/plain")
+        if revision != expected:
+            problem = f"the database is at revision {revision}, not {expected}: run `tidings migrate`\n"
+            return Response(problem, status=503, content_type="text/plain")
+        return Response("ready\n", content_type="text/plain")
 
     @app.get("/metrics")
     def measured() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def _unready(engine: Engine, expected: str | None) -> str | None:
-    try:
-        with engine.begin() as connection:
-            revision = migrate.revision(connection)
-    except SQLAlchemyError:
-        return "the database cannot be reached"
-    if revision != expected:
-        return f"the database is at revision {revision}, not {expected}: run `tidings migrate`"
-    return None
 
 
 RESOURCES = (Overview,)

@@ -15,7 +15,7 @@ import structlog
 
 from api.streaming.deferred import View
 from api.streaming.log_reader import Entry, LogReader, Part
-from shared.changes.filters import ChangeFilter, fits
+from shared.changes.filters import ChangeFilter, matches
 from shared.changes.log import Cursor, GoneError
 
 _MAX_CHANGES_PER_READ = 500
@@ -107,7 +107,7 @@ class LiveLog:
         if self._begin is None or self._end is None or after < self._begin:
             return None
         for entry in self._following(after):
-            if fits(wanted, entry.subject, entry.message_id):
+            if matches(wanted, entry.subject, entry.message_id):
                 return True, after
         return False, max(after, self._end)
 
@@ -187,7 +187,7 @@ class LiveLog:
         events: list[bytes] = []
         size, end = 0, after
         for entry in self._following(after):
-            if fits(view.wanted, entry.subject, entry.message_id):
+            if matches(view.wanted, entry.subject, entry.message_id):
                 event = entry.events.get(view.tenant)
                 if event is None:  # no stream had this view when the change was read
                     return None

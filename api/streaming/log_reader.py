@@ -10,7 +10,7 @@ from api.streaming import sse
 from api.streaming.deferred import View
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
-from shared.changes.filters import fits
+from shared.changes.filters import matches
 from shared.changes.log import Change, Cursor
 from shared.subscriptions.model import ChangeSubject
 
@@ -47,13 +47,13 @@ class LogReader:
     def end(self) -> Cursor:
         """Return the cursor of the log's end."""
         with self._engine.begin() as connection:
-            return change_log.end(connection)
+            return change_log.get_end(connection)
 
     def part(self, after: Cursor, view: View) -> Part:
         """Return the next part of a view. Raises GoneError."""
         with self._engine.begin() as connection:
             reading = change_log.read(connection, after=after, wanted=view.wanted, limit=_MAX_CHANGES)
-            payloads = change_payload.payloads(connection, reading.changes, tenant=view.tenant)
+            payloads = change_payload.build_payloads(connection, reading.changes, tenant=view.tenant)
         return Part(data=b"".join(map(sse.change, payloads)), end=reading.next)
 
     def entries(self, after: Cursor, views: Collection[View], limit: int) -> tuple[list[Entry], Cursor]:
@@ -80,10 +80,12 @@ def _events(
     events: dict[Cursor, dict[str | None, bytes]] = defaultdict(dict)
     for tenant in {view.tenant for view in views}:
         filters = [view.wanted for view in views if view.tenant == tenant]
-        matching = [c for c in found if any(fits(each, c.subject, _message_id(c)) for each in filters)]
+        matching = [c for c in found if any(matches(each, c.subject, _message_id(c)) for each in filters)]
         if not matching:
             continue
-        for change, payload in zip(matching, change_payload.payloads(connection, matching, tenant=tenant), strict=True):
+        for change, payload in zip(
+            matching, change_payload.build_payloads(connection, matching, tenant=tenant), strict=True
+        ):
             events[change.cursor][tenant] = sse.change(payload)
     return events
 

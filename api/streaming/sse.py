@@ -34,7 +34,7 @@ def change(payload: Mapping[str, Any]) -> bytes:
 
 def cursor(at: Cursor) -> bytes:
     """Return the current cursor, which becomes the client's Last-Event-ID without an event."""
-    return f"id: {change_payload.identifier(at)}\n\n".encode()
+    return f"id: {change_payload.format_cursor(at)}\n\n".encode()
 
 
 def heartbeat(at: Cursor) -> bytes:

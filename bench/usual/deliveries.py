@@ -26,8 +26,8 @@ def deliver_change(transaction: int, number: int, tag: str) -> None:
     """Make a delivery of a change for each subscription that wants it, and send a task for each."""
     now = datetime.now(UTC)
     with Session(engine()) as session, session.begin():
-        (change,) = change_log.at(session.connection(), [(transaction, number)])
-        (payload,) = change_payload.payloads(session.connection(), [change])
+        (change,) = change_log.get_changes(session.connection(), [(transaction, number)])
+        (payload,) = change_payload.build_payloads(session.connection(), [change])
         made = []
         for subscription in _matcher().subscribers_for(ChangeSubject(type=change.type, tag=tag)):
             made.append((ids.receipt_id(now), UUID(subscription.id)))

@@ -1,34 +1,31 @@
-"""`tidings trace`: the story of a message, told from everything that was received about it."""
+"""`tidings trace`: shows a message with its events, states, and the requests refused around that time."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from cli import context
 from shared.messages import event_queries
 from shared.messages import queries as messages
-from shared.messages.event_queries import EventFacts
-from shared.messages.queries import MessageFacts, RecipientFacts, Wanted
+from shared.messages.queries import Message, MessageFilter
 from shared.postgres.pagination import Span
 from shared.receipts import queries as receipt_queries
-from shared.receipts.queries import ReceiptFacts
-from shared.receipts.refusals import Refusal
 from shared.vocabulary import ReceiptState
 
-_MOST_MESSAGES = 10
-_MOST_EVENTS = 500
-_MOST_NEIGHBOURS = 10
-_AROUND = timedelta(hours=1)
-_LATELY = timedelta(days=1)
-_UNDECIDED = (ReceiptState.PENDING, ReceiptState.UNVERIFIED, ReceiptState.DEAD, ReceiptState.REJECTED)
+_MAX_MESSAGES = 10
+_MAX_EVENTS = 500
+_MAX_AROUND = 10
+_MARGIN = timedelta(hours=1)
+_RECENT = timedelta(days=1)
+_UNPROCESSED = (ReceiptState.PENDING, ReceiptState.UNVERIFIED, ReceiptState.DEAD, ReceiptState.REJECTED)
 
 _COLOURS = {
     "delivered": "green",
@@ -41,28 +38,11 @@ _COLOURS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
-    """What else came at the time and did not become an event: it may be what is missing."""
-
-    refusals: Sequence[Refusal]
-    receipts: Sequence[ReceiptFacts]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """A message, its events in their order, and what else came at the time."""
-
-    message: MessageFacts
-    events: Sequence[EventFacts]
-    neighbours: Neighbours
-
-
 @click.command
-@click.option("--request-id", help="What the provider answered when the message was sent.")
+@click.option("--request-id", help="The id that the provider returned when the message was sent.")
 @click.option("--smtp-id", help="The Message-Id, with or without angle brackets.")
-@click.option("--message-id", help="Our id of the message, or the provider's.")
-@click.option("--recipient", help="An address that messages were sent to.")
+@click.option("--message-id", help="The id of the message in Tidings or at the provider.")
+@click.option("--recipient", help="The address of a recipient.")
 @click.option("--source", help="Only messages of this source.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
@@ -75,116 +55,106 @@ def trace(
     as_json: bool,
     data: Path,
 ) -> None:
-    """Tell what became of a message: every event, the state that followed, and what was refused meanwhile.
+    """Show a message: every event, the resulting states, and the requests refused around that time.
 
-    Exits with 1 if nothing is known of it.
+    Exits with 1 if no such message is known.
     """
     if not (request_id or smtp_id or message_id or recipient):
-        raise click.UsageError("Say which: --request-id, --smtp-id, --message-id or --recipient.")
-    wanted = Wanted(source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient)
-    now = datetime.now(UTC)
+        raise click.UsageError("One of these is required: --request-id, --smtp-id, --message-id, --recipient.")
+    wanted = MessageFilter(
+        source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient
+    )
     with context.open_context(data) as bench, bench.engine.begin() as connection:
-        page = messages.listed(connection, wanted, limit=_MOST_MESSAGES)
-        stories = [_story(connection, message) for message in page.items]
-        lately = Neighbours(refusals=(), receipts=())
-        if not stories:
-            lately = _neighbours(connection, source, Span(since=now - _LATELY))
+        page = messages.list_messages(connection, wanted, limit=_MAX_MESSAGES)
+        traces: list[dict[str, Any]] = []
+        for message in page.items:
+            events = event_queries.list_timeline(connection, message.id, limit=_MAX_EVENTS).items
+            times = [event.received_at for event in events] or [message.created_at]
+            span = Span(since=min(times) - _MARGIN, until=max(times) + _MARGIN)
+            around = _list_unprocessed(connection, message.source, span)
+            traces.append({"message": message, "events": events, "neighbours": around})
+        recent: dict[str, Any] = {"refusals": (), "receipts": ()}
+        if not traces:
+            recent = _list_unprocessed(connection, source, Span(since=datetime.now(UTC) - _RECENT))
     if as_json:
-        click.echo(_json(stories, lately))
+        click.echo(msgspec.json.encode({"messages": [_dump(one) for one in traces], "lately": recent}).decode())
     else:
-        _tell(context.console(), stories, lately, more=page.next is not None)
-    if not stories:
+        console = context.console()
+        for one in traces:
+            _print_message(console, one)
+        if page.next is not None:
+            console.print(f"… and more messages; these are the newest {len(traces)}.")
+        if not traces:
+            console.print(
+                "No such message is known: no processed event names it. Its provider has sent none, or a request was "
+                "refused or is waiting. Refused and waiting requests of the last 24 hours:"
+            )
+            console.print(_table_of_unprocessed(recent))
+    if not traces:
         click.get_current_context().exit(1)
 
 
-def _story(connection: Connection, message: MessageFacts) -> Story:
-    told = event_queries.timeline(connection, message.id, limit=_MOST_EVENTS).items
-    times = [event.received_at for event in told] or [message.created_at]
-    span = Span(since=min(times) - _AROUND, until=max(times) + _AROUND)
-    return Story(message=message, events=told, neighbours=_neighbours(connection, message.source, span))
-
-
-def _neighbours(connection: Connection, source: str | None, span: Span) -> Neighbours:
-    refusals = receipt_queries.list_refusals(connection, source=source, span=span, limit=_MOST_NEIGHBOURS).items
+def _list_unprocessed(connection: Connection, source: str | None, span: Span) -> dict[str, Any]:
+    """Return the requests of this time that were refused or have led to no event: a missing event may be among them."""
+    refusals = receipt_queries.list_refusals(connection, source=source, span=span, limit=_MAX_AROUND).items
     receipts = [
         receipt
-        for state in _UNDECIDED
+        for state in _UNPROCESSED
         for receipt in receipt_queries.list_receipts(
-            connection, source=source, state=state, span=span, limit=_MOST_NEIGHBOURS
+            connection, source=source, state=state, span=span, limit=_MAX_AROUND
         ).items
     ]
-    return Neighbours(refusals=refusals, receipts=receipts)
+    return {"refusals": refusals, "receipts": receipts}
 
 
-def _json(stories: Sequence[Story], lately: Neighbours) -> str:
-    told = [asdict(story) for story in stories]
-    for story in told:
-        for event in story["events"]:
-            event["provider_object"] = msgspec.Raw(event["provider_object"].encode())
-    return msgspec.json.encode({"messages": told, "lately": lately}).decode()
+def _dump(trace: dict[str, Any]) -> dict[str, Any]:
+    message: Message = trace["message"]
+    recipients = [row._asdict() for row in message.recipients]
+    events = [
+        asdict(event) | {"provider_object": msgspec.Raw(event.provider_object.encode())} for event in trace["events"]
+    ]
+    return trace | {"message": asdict(replace(message, recipients=())) | {"recipients": recipients}, "events": events}
 
 
-def _tell(console: Console, stories: Sequence[Story], lately: Neighbours, *, more: bool) -> None:
-    if not stories:
-        console.print(
-            "Nothing is known of such a message: no event that was processed names it. Either its provider has sent "
-            "none, or what it sent was refused, or waits; this is what was, in the last 24 hours:"
-        )
-        _tell_neighbours(console, lately)
-        return
-    for story in stories:
-        _tell_message(console, story)
-    if more:
-        console.print(f"… and more messages; these are the newest {len(stories)}.")
-
-
-def _tell_message(console: Console, story: Story) -> None:
-    message = story.message
+def _print_message(console: Console, trace: dict[str, Any]) -> None:
+    message: Message = trace["message"]
     console.rule(f"message {message.id}")
     for name in ("source", "sender", "subject", "request_id", "smtp_id", "provider_message_id", "submitted_at"):
         if value := getattr(message, name):
             console.print(f"[bold]{name.replace('_', ' '):>20}[/]  {escape(str(value))}", highlight=False)
-    table = _table("time", "type", "recipient", "what it said", "receipt")
-    for event in story.events:
+    table = _table("time", "type", "recipient", "details", "receipt")
+    for event in trace["events"]:
         colour = _COLOURS.get(event.type, "cyan")
+        codes = " ".join(filter(None, (event.smtp_status, event.enhanced_code)))
+        classification = event.classification and f"{event.classification} ({event.classification_code})"
+        details = filter(None, (codes, classification, event.reason, event.url, event.problem))
         table.add_row(
             f"{event.occurred_at:%Y-%m-%d %H:%M:%S}",
             f"[{colour}]{event.type}[/]",
             escape(event.recipient or "(all)"),
-            escape("; ".join(_said(event))),
+            escape("; ".join(details)),
             str(event.receipt_id),
         )
     console.print()
-    console.print(table if story.events else "No event has come yet: it has only been announced.")
+    console.print(table if trace["events"] else "No event has arrived yet: the message has only been announced.")
     console.print()
     for recipient in message.recipients:
-        console.print(_standing(recipient), highlight=False)
-    if story.neighbours.refusals or story.neighbours.receipts:
-        console.print("\nWhat else came from this source within an hour, and is in no message:")
-        _tell_neighbours(console, story.neighbours)
+        console.print(_describe(recipient), highlight=False)
+    if trace["neighbours"]["refusals"] or trace["neighbours"]["receipts"]:
+        console.print("\nOther requests of this source within an hour that led to no event:")
+        console.print(_table_of_unprocessed(trace["neighbours"]))
 
 
 def _table(*names: str) -> Table:
-    """A table whose times stay on one line, and whose other columns lose nothing."""
+    """Return a table whose times stay on one line; other columns wrap."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in names:
         table.add_column(name, no_wrap=name == "time", overflow="fold")
     return table
 
 
-def _said(event: EventFacts) -> Iterator[str]:
-    codes = " ".join(filter(None, (event.smtp_status, event.enhanced_code)))
-    if codes:
-        yield codes
-    if event.classification:
-        yield f"{event.classification} ({event.classification_code})"
-    for text in (event.reason, event.url, event.problem):
-        if text:
-            yield text
-
-
-def _standing(recipient: RecipientFacts) -> str:
-    """One recipient's state, and why it is so, in a sentence."""
+def _describe(recipient: Row[Any]) -> str:
+    """Return a sentence about one recipient's state and its cause."""
     status = recipient.status or "unknown"
     parts = [f"{escape(recipient.recipient or '(all recipients)')} is [bold {_COLOURS.get(status, 'cyan')}]{status}[/]"]
     if recipient.status_at:
@@ -204,14 +174,14 @@ def _standing(recipient: RecipientFacts) -> str:
     return ", ".join(parts) + (f"; {', '.join(remarks)}" if remarks else "") + "."
 
 
-def _tell_neighbours(console: Console, found: Neighbours) -> None:
-    table = _table("time", "source", "what", "why")
-    for receipt in found.receipts:
+def _table_of_unprocessed(found: dict[str, Any]) -> Table | str:
+    table = _table("time", "source", "request", "reason")
+    for receipt in found["receipts"]:
         why = receipt.last_error or "; ".join(filter(None, (receipt.reason, receipt.detail)))
         what = f"receipt {receipt.id} {receipt.state}"
         table.add_row(f"{receipt.received_at:%Y-%m-%d %H:%M:%S}", receipt.source, what, escape(why))
-    for refusal in found.refusals:
+    for refusal in found["refusals"]:
         what = f"{refusal.count} refused with {refusal.status_code}"
         why = escape(f"{refusal.reason}: {refusal.detail}")
         table.add_row(f"{refusal.refused_at:%Y-%m-%d %H:%M:%S}", escape(refusal.source), what, why)
-    console.print(table if table.row_count else "nothing")
+    return table if table.row_count else "none"

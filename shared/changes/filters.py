@@ -1,15 +1,16 @@
-"""Which changes a reader of the log is shown. One meaning for two ways of asking: of the database, and in memory."""
+"""Filters of the change log. `matches` applies one in memory; `shared.changes.log` applies the same one in SQL."""
 
 from dataclasses import dataclass
 
-from shared.subscriptions.model import ANY, ChangeSubject, matches
+from shared.subscriptions.model import ANY, ChangeSubject
+from shared.subscriptions.model import matches as subject_matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeFilter:
-    """What a reader asks for. What is empty or None lets everything through.
+    """The filter of a reader of the change log. An empty or None field matches everything.
 
-    `types` are such as `message.bounced`, `message.*` and `*`; `tenant` is the only one whose changes are shown.
+    `types` are, for example, `message.bounced`, `message.*` and `*`.
     """
 
     types: tuple[str, ...] = (ANY,)
@@ -23,6 +24,6 @@ class ChangeFilter:
 EVERYTHING = ChangeFilter()
 
 
-def fits(wanted: ChangeFilter, subject: ChangeSubject, message_id: str | None) -> bool:
-    """Whether a change is shown to who asks for this."""
-    return (wanted.message_id is None or wanted.message_id == message_id) and matches(wanted, subject)
+def matches(wanted: ChangeFilter, subject: ChangeSubject, message_id: str | None) -> bool:
+    """Return whether a change matches the filter."""
+    return (wanted.message_id is None or wanted.message_id == message_id) and subject_matches(wanted, subject)

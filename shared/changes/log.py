@@ -1,11 +1,13 @@
-"""The log of changes, as a feed.
+"""The change log, read in order and without gaps.
 
-Changes are read in the order of their transactions, and only as far as no transaction that is still open could
-come before: so a reader that follows the cursor misses none. (Ids alone are no order: they are drawn before
-their transaction commits.) Where a change stands in this order is what it is called by.
+Changes are ordered by transaction, then id. (Ids alone are no order: they are assigned before their transaction
+commits.) A read ends before the oldest transaction that is still open, so that a reader who follows the cursor misses
+none. The position in this order identifies a change.
 
-Nobody is told what a crash of the database could still undo: transactions would get the same numbers again, and a
-reader would look for the changes of the second ones behind the first.
+A change is returned only when a crash of the database can no longer undo it. Otherwise new transactions could get the
+same numbers again, and a reader would miss their changes because its cursor is already past them.
+
+The statements are SQL text: each takes the changes, the position read and the bounds of the log from one snapshot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +25,11 @@ from shared.subscriptions.model import ANY, ChangeSubject
 
 START = (0, 0)
 Cursor = tuple[int, int]
-"""Transaction and id of the last change that was read. START stands for the oldest that is kept."""
+"""Transaction and id of the last change that was read. START means the beginning of the log."""
 
 
 class GoneError(TidingsError):
-    """What follows a cursor is not there to be read; the message says why. `oldest` is where reading can begin."""
+    """The changes after a cursor cannot be read; the message says why. Reading can begin at `oldest`."""
 
     def __init__(self, message: str, oldest: Cursor) -> None:
         super().__init__(message)
@@ -36,10 +38,10 @@ class GoneError(TidingsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change of what is known. `source` is None where no single one is concerned.
+    """One change. `source` is None if the change concerns no single source.
 
-    `data` is what it is about, where that is not a message: an entry of the suppression list, an alert. `tenant` and
-    `tag` are those of its message, or of what it is about.
+    `data` describes the suppression or the alert if the change is not about a message. `tenant` and `tag` are those
+    of the message, the suppression or the alert.
     """
 
     id: int
@@ -59,12 +61,12 @@ class Change:
 
     @property
     def cursor(self) -> Cursor:
-        """Where it stands in the log."""
+        """The position in the log."""
         return (self.transaction, self.id)
 
     @property
     def subject(self) -> ChangeSubject:
-        """What it is about, as far as that decides who is told."""
+        """The fields that decide which subscribers receive it."""
         domain = self.recipient.rpartition("@")[2] if self.recipient and "@" in self.recipient else None
         return ChangeSubject(
             type=self.type, source=self.source, tenant=self.tenant, recipient_domain=domain, tag=self.tag
@@ -72,8 +74,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Changes in order, and the cursor to go on from: always there, also when there was nothing."""
+class LogPage:
+    """Changes in order, and the cursor to continue from, which an empty page has too."""
 
     changes: Sequence[Change]
     next: Cursor
@@ -88,7 +90,7 @@ _FIELDS = tuple(entry.name for entry in fields(Change))
 _MESSAGE = "LEFT JOIN messages AS m ON m.id = c.message_id"
 _ABOUT = f"LEFT JOIN sources AS s ON s.id = c.source_id {_MESSAGE}"
 
-_PICKS = {
+_CONDITIONS = {
     "types": "c.type LIKE ANY(%(types)s)",
     "sources": "c.source_id = ANY(ARRAY(SELECT id FROM sources WHERE slug = ANY(%(sources)s)))",
     "tenant": "coalesce(m.tenant, c.tenant) = %(tenant)s",
@@ -97,23 +99,23 @@ _PICKS = {
     "message_id": "c.message_id = %(message_id)s::uuid",
 }
 
-
-# Everything in one statement, that is to say of one moment: what is there, how far it was looked through, and how much
-# of the log there is. Every row tells of the log; where no change fits there is one row, without a change.
+# One statement, so that the changes, the position read and the bounds of the log belong to one snapshot. Every row has
+# the bounds; if no change matches there is one row without a change.
 _READ = """
 WITH settled AS MATERIALIZED (
     SELECT transaction, id, type, source_id, message_id, recipient, data ->> 'tenant' AS tenant FROM state_changes
     WHERE (transaction, id) > (%(transaction)s::text::xid8, %(id)s)
         AND transaction < log_horizon()
-    ORDER BY transaction, id LIMIT %(most)s
+    ORDER BY transaction, id LIMIT %(max_rows)s
 ),
-fitting AS (
-    SELECT c.transaction, c.id FROM settled AS c {joined} WHERE {fits} ORDER BY c.transaction, c.id LIMIT %(limit)s
+matching AS (
+    SELECT c.transaction, c.id FROM settled AS c {joined} WHERE {conditions}
+    ORDER BY c.transaction, c.id LIMIT %(limit)s
 ),
-looked AS (SELECT transaction, id FROM settled ORDER BY transaction DESC, id DESC LIMIT 1)
-SELECT {log}, looked.transaction::text::bigint AS looked_transaction, looked.id AS looked_id, change.*
-FROM {of_log} LEFT JOIN looked ON true LEFT JOIN (
-    SELECT {change} FROM fitting JOIN state_changes AS c ON c.transaction = fitting.transaction AND c.id = fitting.id
+scanned AS (SELECT transaction, id FROM settled ORDER BY transaction DESC, id DESC LIMIT 1)
+SELECT {log}, scanned.transaction::text::bigint AS scanned_transaction, scanned.id AS scanned_id, change.*
+FROM {of_log} LEFT JOIN scanned ON true LEFT JOIN (
+    SELECT {change} FROM matching JOIN state_changes AS c ON c.transaction = matching.transaction AND c.id = matching.id
     {about}
 ) AS change ON true
 ORDER BY change.transaction, change.id
@@ -125,11 +127,11 @@ _LOG = """log_horizon()::text::bigint AS horizon,
 _OF_LOG = "(SELECT) AS always LEFT JOIN change_floor AS floor ON floor.single"
 
 _END = f"""
-SELECT {_LOG}, looked.transaction::text::bigint AS looked_transaction, looked.id AS looked_id
+SELECT {_LOG}, scanned.transaction::text::bigint AS scanned_transaction, scanned.id AS scanned_id
 FROM {_OF_LOG} LEFT JOIN (
     SELECT transaction, id FROM state_changes WHERE transaction < log_horizon()
     ORDER BY transaction DESC, id DESC LIMIT 1
-) AS looked ON true
+) AS scanned ON true
 """
 
 _AT = f"""
@@ -138,60 +140,60 @@ FROM unnest(%(transactions)b::text[], %(ids)b::bigint[]) AS asked (transaction, 
 JOIN state_changes AS c ON c.transaction = asked.transaction::xid8 AND c.id = asked.id {_ABOUT}
 """
 
-# A commit waits until all that came before it is on disk, provided that it wrote something itself.
+# A commit waits until all earlier WAL is on disk, but only if its transaction wrote something.
 _FLUSH = "SELECT pg_logical_emit_message(true, 'tidings', '')"
 _FLUSH_IF_BEHIND = f"{_FLUSH} WHERE pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()"
 
 
 def read(
     connection: Connection, *, after: Cursor = START, wanted: ChangeFilter = EVERYTHING, limit: int = 50
-) -> Reading:
-    """The changes that follow `after`. They may be told once the transaction has committed, and no sooner.
+) -> LogPage:
+    """Return the changes after `after`. The caller must commit before it passes them on. Raises GoneError.
 
-    Where few fit, the reading may be short of `limit` or empty although more follows; its cursor goes on from how far
-    was looked. Raises GoneError.
+    A read is limited in rows. If few match, the page may have fewer than `limit` changes, or none, although more
+    follow; its cursor has then advanced to the last row read.
     """
     conditions, values = _conditions(wanted)
     values |= {
         "transaction": str(after[0]),
         "id": after[1],
         "limit": limit,
-        "most": MAX_ROWS_READ if conditions else limit,
+        "max_rows": MAX_ROWS_READ if conditions else limit,
     }
     statement = _READ.format(
         joined=_MESSAGE if {"tenant", "tags"} & values.keys() else "",
-        fits=" AND ".join(conditions) or "true",
+        conditions=" AND ".join(conditions) or "true",
         log=_LOG,
         of_log=_OF_LOG,
         change=_CHANGE,
         about=_ABOUT,
     )
     rows = connection.exec_driver_sql(statement, values).mappings().all()
-    _require(after, rows[0])
+    _require_kept(after, rows[0])
     found = [_change(row) for row in rows if row["id"] is not None]
-    following = found[-1].cursor if len(found) == limit else _looked(rows[0])
+    following = found[-1].cursor if len(found) == limit else _scanned(rows[0])
     if following is not None and following != after:
         connection.exec_driver_sql(_FLUSH_IF_BEHIND)
-    return Reading(found, following or (after if after != START else _bare_end(connection, rows[0])))
+    return LogPage(found, following or (after if after != START else _end_of_empty_log(connection, rows[0])))
 
 
-def end(connection: Connection) -> Cursor:
-    """Where the log ends now: who goes on from here gets what is yet to come, once the transaction has committed."""
+def get_end(connection: Connection) -> Cursor:
+    """Return the end of the log: a reader that continues from here gets all later changes. Commit before using it."""
     log = connection.exec_driver_sql(_END).mappings().one()
-    looked = _looked(log)
-    if looked is None:
-        return _bare_end(connection, log)
+    scanned = _scanned(log)
+    if scanned is None:
+        return _end_of_empty_log(connection, log)
     connection.exec_driver_sql(_FLUSH_IF_BEHIND)
-    return looked
+    return scanned
 
 
-def require(connection: Connection, cursor: Cursor) -> None:
-    """Raise GoneError unless one can go on from this cursor."""
-    _require(cursor, connection.exec_driver_sql(f"SELECT {_LOG} FROM {_OF_LOG}").mappings().one())
+def require_readable(connection: Connection, cursor: Cursor) -> None:
+    """Raise GoneError unless reading can continue from this cursor."""
+    _require_kept(cursor, connection.exec_driver_sql(f"SELECT {_LOG} FROM {_OF_LOG}").mappings().one())
 
 
-def at(connection: Connection, cursors: Sequence[Cursor]) -> list[Change]:
-    """The changes at these places of the log, as far as they are still kept; in no order."""
+def get_changes(connection: Connection, cursors: Sequence[Cursor]) -> list[Change]:
+    """Return the changes at these positions that are still kept, in any order."""
     values = {"transactions": [str(cursor[0]) for cursor in cursors], "ids": [cursor[1] for cursor in cursors]}
     return [_change(row) for row in connection.exec_driver_sql(_AT, values).mappings()]
 
@@ -200,36 +202,38 @@ def _change(row: RowMapping) -> Change:
     return Change(**{name: row[name] for name in _FIELDS})
 
 
-def _looked(row: RowMapping) -> Cursor | None:
-    return None if row["looked_id"] is None else (row["looked_transaction"], row["looked_id"])
+def _scanned(row: RowMapping) -> Cursor | None:
+    return None if row["scanned_id"] is None else (row["scanned_transaction"], row["scanned_id"])
 
 
-def _bare_end(connection: Connection, log: RowMapping) -> Cursor:
-    """The end of a log that nothing is in, for now or yet."""
+def _end_of_empty_log(connection: Connection, log: RowMapping) -> Cursor:
+    """Return the end of a log that has no changes, or none any more."""
     if log["floor_id"] is not None:
         connection.exec_driver_sql(_FLUSH_IF_BEHIND)
         return (log["floor_transaction"], log["floor_id"])
-    # That transactions have these numbers may be known to nobody but the memory of the database.
+    # Only the memory of the database may know that transaction numbers have come this far.
     connection.exec_driver_sql(_FLUSH)
     return (log["horizon"], 0)
 
 
-def _require(cursor: Cursor, log: RowMapping) -> None:
+def _require_kept(cursor: Cursor, log: RowMapping) -> None:
     floor = START if log["floor_id"] is None else (log["floor_transaction"], log["floor_id"])
     if START < cursor < floor:
         raise GoneError(
-            "What followed this cursor is no longer kept. Take stock anew, then go on from oldest_cursor.", floor
+            "The changes after this cursor are no longer kept."
+            " Reload the current state, then continue from oldest_cursor.",
+            floor,
         )
     if cursor[0] > log["beyond"]:
         raise GoneError(
-            "This cursor is ahead of the log: the database was set back since, or is another one."
-            " Take stock anew, then go on from oldest_cursor.",
+            "This cursor is ahead of the log: the database was restored from a backup or replaced."
+            " Reload the current state, then continue from oldest_cursor.",
             floor,
         )
 
 
 def _conditions(wanted: ChangeFilter) -> tuple[list[str], dict[str, Any]]:
-    """What `shared.changes.filters.fits` means, for the database; the values by name."""
+    """Return the SQL conditions of `shared.changes.filters.matches`, and their values."""
     values = {
         "types": None if ANY in wanted.types else [_pattern(name) for name in wanted.types],
         "sources": list(wanted.sources) or None,
@@ -239,10 +243,10 @@ def _conditions(wanted: ChangeFilter) -> tuple[list[str], dict[str, Any]]:
         "message_id": wanted.message_id,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    return [_PICKS[name] for name in given], given
+    return [_CONDITIONS[name] for name in given], given
 
 
 def _pattern(name: str) -> str:
-    """A LIKE pattern; only at the end does `*` stand for anything."""
+    """Return a LIKE pattern; `*` is a wildcard only at the end."""
     escaped = name.removesuffix(ANY).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"{escaped}%" if name.endswith(ANY) else escaped

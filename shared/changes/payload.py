@@ -1,4 +1,4 @@
-"""Changes as subscribers get them: the same object in the feed, in the stream and in webhooks."""
+"""Changes as subscribers receive them: the same object in the feed, the stream and webhooks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -10,68 +10,85 @@ from shared.changes.log import Change, Cursor
 from shared.messages import event_queries
 from shared.messages import queries as messages
 
-_OF_MESSAGE = ("id", "source", "provider_message_id", "request_id", "smtp_id", "sender", "subject", "tag", "campaign",
-               "tenant")  # fmt: skip
+_MESSAGE_FIELDS = (
+    "id",
+    "source",
+    "provider_message_id",
+    "request_id",
+    "smtp_id",
+    "sender",
+    "subject",
+    "tag",
+    "campaign",
+    "tenant",
+)
 
 
-def identifier(cursor: Cursor) -> str:
-    """What a change is called: its place in the log, so that whoever knows it can go on from there."""
+def format_cursor(cursor: Cursor) -> str:
+    """Return the id of the change at a position; it is also the cursor to continue after it."""
     return f"{cursor[0]}-{cursor[1]}"
 
 
-def payloads_for(
+def build_payloads_by_tenant(
     connection: Connection, asked: Collection[tuple[Change, str | None]]
 ) -> dict[tuple[Cursor, str | None], dict[str, Any]]:
-    """For many tenants at once what `payloads` gives for each of them: by the change and by who is told of it.
+    """Return for pairs of a change and a tenant what `build_payloads` returns for that tenant.
 
-    None is told everything; a change that is not a tenant's is left out.
+    Tenant None may see everything; changes of other tenants are left out.
     """
-    told = {(change.cursor, tenant): change for change, tenant in asked if tenant in (None, change.tenant)}
-    distinct = list({change.cursor: change for change in told.values()}.values())
-    whole = {change.cursor: found for change, found in zip(distinct, payloads(connection, distinct), strict=True)}
-    theirs = event_queries.of_tenants(
-        connection, {(c.event_id, tenant) for (_, tenant), c in told.items() if c.event_id and tenant is not None}
+    visible = {(change.cursor, tenant): change for change, tenant in asked if tenant in (None, change.tenant)}
+    distinct = list({change.cursor: change for change in visible.values()}.values())
+    whole = {change.cursor: found for change, found in zip(distinct, build_payloads(connection, distinct), strict=True)}
+    tenants_events = event_queries.filter_by_tenant(
+        connection, {(c.event_id, tenant) for (_, tenant), c in visible.items() if c.event_id and tenant is not None}
     )
     found = {}
-    for (cursor, tenant), change in told.items():
+    for (cursor, tenant), change in visible.items():
         payload = whole[cursor]
         message, hidden = payload["data"]["message"], dict[str, None]()
         if tenant is not None and message and message["tenant"] != tenant:
             hidden["message"] = None
-        if tenant is not None and change.event_id and (change.event_id, tenant) not in theirs:
+        if tenant is not None and change.event_id and (change.event_id, tenant) not in tenants_events:
             hidden["event"] = None
         found[cursor, tenant] = payload | {"data": payload["data"] | hidden} if hidden else payload
     return found
 
 
-def payloads(connection: Connection, changes: Sequence[Change], *, tenant: str | None = None) -> list[dict[str, Any]]:
-    """`{id, type, timestamp, data: {message, recipient, status, previous_status, version, event}}` of each.
+def build_payloads(
+    connection: Connection, changes: Sequence[Change], *, tenant: str | None = None
+) -> list[dict[str, Any]]:
+    """Return `{id, type, timestamp, data: {message, recipient, status, previous_status, version, event}}` for each.
 
-    What is about no message is in `data` under the first word of its type: `suppression`, `alert`.
+    If a change is about a suppression or an alert, `data` has it under that name.
     """
     message_ids = {change.message_id for change in changes if change.message_id}
     event_ids = {change.event_id for change in changes if change.event_id}
-    known = {message.id: message for message in messages.summaries(connection, list(message_ids), tenant=tenant)}
-    told = {event.id: asdict(event) for event in event_queries.by_ids(connection, list(event_ids), tenant=tenant)}
-    for event in told.values():
-        event.pop("provider_object")  # as large as its provider likes; GET /v1/events/{id} has it
+    known = {
+        message.id: message
+        for message in messages.list_without_recipients(connection, list(message_ids), tenant=tenant)
+    }
+    events = {
+        event.id: asdict(event) for event in event_queries.list_by_ids(connection, list(event_ids), tenant=tenant)
+    }
+    for event in events.values():
+        event.pop("provider_object")  # of any size; GET /v1/events/{id} has it
     found = []
     for change in changes:
         message = known.get(change.message_id) if change.message_id else None
         data: dict[str, Any] = {
             "source": change.source,
-            "message": {name: getattr(message, name) for name in _OF_MESSAGE} if message else None,
+            "message": {name: getattr(message, name) for name in _MESSAGE_FIELDS} if message else None,
             "recipient": change.recipient,
             "status": change.status,
             "previous_status": change.previous_status,
             "version": change.version,
-            "event": told.get(change.event_id) if change.event_id else None,
+            "event": events.get(change.event_id) if change.event_id else None,
             "suppression": None,
             "alert": None,
         }
         if change.data is not None:
             data[change.type.partition(".")[0]] = change.data
         found.append(
-            {"id": identifier(change.cursor), "type": change.type, "timestamp": change.changed_at, "data": data}
+            {"id": format_cursor(change.cursor), "type": change.type, "timestamp": change.changed_at, "data": data}
         )
     return found

@@ -1,4 +1,4 @@
-"""Why a delivery failed, and whether for good: the judgements of the tables, applied in their order."""
+"""Classifies delivery failures: applies the tables of codes and patterns in their order of precedence."""
 
 import re
 from collections.abc import Mapping
@@ -6,38 +6,38 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.classification import diagnostic_text
-from shared.classification.enhanced_codes import ENHANCED, SUBJECTS
-from shared.classification.patterns import CONDEMNING
-from shared.classification.provider_codes import REPLIES, WORDS, Judgement
+from shared.classification.enhanced_codes import ENHANCED_CODES, SUBJECTS
+from shared.classification.patterns import ADDRESS_INVALID
+from shared.classification.provider_codes import PROVIDER_WORDS, REPLY_CODES, Meaning
 from shared.vocabulary import Classification, ClassificationCode, EventType
 
 
 class Codes(NamedTuple):
-    """What a server answered: `smtp_status` is three digits, `enhanced_code` x.y.z; None if it gave none."""
+    """The codes of a server's reply: `smtp_status` is three digits, `enhanced_code` is x.y.z; None if absent."""
 
     smtp_status: str | None
     enhanced_code: str | None
 
 
 class Hardness(StrEnum):
-    """What a failure says of the address: hard ones last, soft ones may pass, the others are not its fault."""
+    """Whether a failure of an address is permanent (hard), temporary (soft), or not caused by the address (none)."""
 
     HARD = "hard"
     SOFT = "soft"
     NONE = "none"
 
 
-def _by_telling(judgements: Mapping[str, Judgement]) -> tuple[dict[str, Classification], dict[str, Classification]]:
-    """What tells enough by itself, and what is asked later; what says nothing is in neither."""
-    known = {key: row for key, row in judgements.items() if row.classification is not Classification.UNCLASSIFIED}
-    telling = {key: row.classification for key, row in known.items() if not row.vague}
-    return telling, {key: row.classification for key, row in known.items() if row.vague}
+def _split_vague(meanings: Mapping[str, Meaning]) -> tuple[dict[str, Classification], dict[str, Classification]]:
+    """Return the clear and the vague meanings; unclassified ones are in neither."""
+    known = {key: row for key, row in meanings.items() if row.classification is not Classification.UNCLASSIFIED}
+    clear = {key: row.classification for key, row in known.items() if not row.vague}
+    return clear, {key: row.classification for key, row in known.items() if row.vague}
 
 
-_WORDS, _VAGUE_WORDS = _by_telling(WORDS)
-_ENHANCED, _VAGUE_ENHANCED = _by_telling(ENHANCED)
-_SUBJECTS, _ = _by_telling(SUBJECTS)
-_REPLIES, _ = _by_telling(REPLIES)
+_WORDS, _VAGUE_WORDS = _split_vague(PROVIDER_WORDS)
+_ENHANCED, _VAGUE_ENHANCED = _split_vague(ENHANCED_CODES)
+_SUBJECTS, _ = _split_vague(SUBJECTS)
+_REPLIES, _ = _split_vague(REPLY_CODES)
 
 
 def classify(
@@ -47,12 +47,14 @@ def classify(
     smtp_status: str | None = None,
     text: str | None = None,
 ) -> Classification:
-    """The classification of a failure, by the most telling of what is known about it.
+    """Return the classification of a failure, by the first of these that gives one.
 
-    The provider's own word comes first, for it has read the whole conversation; then the enhanced code, unless
-    it is a vague one; then what the server wrote; then the vague code or the subject of an unknown one; then
-    the reply code; and last a vague word of the provider's. What says nothing, such as `unclassified`, is passed over.
-    A reply code condemns an address only where nothing stands beside it: what nobody can read is no proof.
+    1. The provider's word, because the provider has seen the whole SMTP conversation;
+    2. the enhanced code, unless it is vague;
+    3. the text of the server;
+    4. the vague enhanced code, or the subject of an unknown one;
+    5. the reply code; it means an invalid address only if it stands alone, because an unknown text may differ;
+    6. a vague word of the provider.
     """
     word = word.lower() if word else ""
     return (
@@ -61,34 +63,34 @@ def classify(
         or (
             diagnostic_text.find(text, temporary=(enhanced_code or smtp_status or "").startswith("4")) if text else None
         )
-        or (_judge_vaguely(enhanced_code) if enhanced_code else None)
-        or (_judge_reply(smtp_status, enhanced_code, text) if smtp_status else None)
+        or (_classify_vague_code(enhanced_code) if enhanced_code else None)
+        or (_classify_reply_code(smtp_status, enhanced_code, text) if smtp_status else None)
         or _VAGUE_WORDS.get(word)
         or Classification.UNCLASSIFIED
     )
 
 
-def _judge_vaguely(enhanced_code: str) -> Classification | None:
-    if enhanced_code in ENHANCED:
+def _classify_vague_code(enhanced_code: str) -> Classification | None:
+    if enhanced_code in ENHANCED_CODES:
         return _VAGUE_ENHANCED.get(enhanced_code)
     return _SUBJECTS.get(enhanced_code.rpartition(".")[0])
 
 
-def _judge_reply(smtp_status: str, enhanced_code: str | None, text: str | None) -> Classification | None:
+def _classify_reply_code(smtp_status: str, enhanced_code: str | None, text: str | None) -> Classification | None:
     found = _REPLIES.get(smtp_status)
-    if found in CONDEMNING and (enhanced_code or (text and diagnostic_text.says_something(text))):
+    if found in ADDRESS_INVALID and (enhanced_code or (text and diagnostic_text.says_something(text))):
         return None
-    # The class alone is worth something for 4 (try again), nothing for 5.
+    # An unknown 4xx still means a temporary failure; an unknown 5xx means nothing.
     return found or (Classification.TRANSIENT_FAILURE if smtp_status.startswith("4") else None)
 
 
-def code(classification: Classification) -> ClassificationCode:
-    """The number that goes with a classification."""
+def code_of(classification: Classification) -> ClassificationCode:
+    """Return the number of a classification."""
     return ClassificationCode[classification.name]
 
 
 _GAVE_UP = (EventType.BOUNCED, EventType.FAILED)
-PASSING = frozenset(
+TEMPORARY = frozenset(
     {
         Classification.MAILBOX_FULL,
         Classification.DNS_FAILURE,
@@ -96,44 +98,44 @@ PASSING = frozenset(
         Classification.CONNECTION_ERROR,
         Classification.PROTOCOL_ERROR,
         Classification.TRANSIENT_FAILURE,
-        # A failure that nobody can read is no proof against an address; many of them in a row are a sign.
+        # One unclassified failure does not prove an address invalid; many in a row suggest it.
         Classification.UNCLASSIFIED,
     }
 )
-"""What may pass by itself: soft."""
+"""Classifications of failures that may pass: soft bounces."""
 
 HARDNESS: Mapping[tuple[EventType, Classification], Hardness] = {
-    # Only who has asked the recipient's server knows: what the provider itself rejected or holds says nothing.
-    **{(kind, reason): Hardness.HARD for kind in _GAVE_UP for reason in CONDEMNING},
-    **{(kind, reason): Hardness.SOFT for kind in _GAVE_UP for reason in PASSING},
-    # As long as it is tried again nothing is for good, whatever the server says.
-    **{(EventType.DEFERRED, reason): Hardness.SOFT for reason in PASSING | CONDEMNING},
+    # Only after an attempt at the recipient's server: mail that the provider rejects or holds proves nothing.
+    **{(kind, reason): Hardness.HARD for kind in _GAVE_UP for reason in ADDRESS_INVALID},
+    **{(kind, reason): Hardness.SOFT for kind in _GAVE_UP for reason in TEMPORARY},
+    # While the provider retries, no failure is permanent, whatever the server says.
+    **{(EventType.DEFERRED, reason): Hardness.SOFT for reason in TEMPORARY | ADDRESS_INVALID},
 }
-"""Whatever is not here, such as spam and policy, is the sender's affair, or no failure: `Hardness.NONE`."""
+"""Everything else, such as spam and policy, is caused by the sender or is no failure: `Hardness.NONE`."""
 
 
 def hardness(event_type: EventType, classification: Classification | None) -> Hardness:
-    """Whether a failure is for good, may pass, or says nothing of the address. No classification is unclassified."""
+    """Return whether a failure is hard, soft or not caused by the address. None counts as unclassified."""
     return HARDNESS.get((event_type, classification or Classification.UNCLASSIFIED), Hardness.NONE)
 
 
-# An enhanced code is told from an address such as 5.1.1.2 by what stands around it, and from a version such as 4.94.2
-# by its subject: all that are registered have one digit.
+# The characters around it distinguish an enhanced code from an IP address such as 5.1.1.2; the one-digit subject
+# distinguishes it from a version such as 4.94.2.
 _ENHANCED_CODE = re.compile(r"(?<![\w.])([245]\.[0-9]\.[0-9]{1,3})(?![0-9]|\.[0-9])")
 _REPLY_CODE = re.compile(
     r"(?:^\s*|\s)([245][0-9]{2})(?=[ -]#?[245]\.[0-9]{1,3}\.[0-9]|$)|^\s*([245][0-9]{2})(?=[\s:-])"
 )
-# Servers answer in lines; what follows the first thousand characters is no code.
-_LONGEST = 1000
+# Replies are short lines; codes are not beyond the first thousand characters.
+_MAX_CHARS = 1000
 
 
 def find_codes(*texts: str | None) -> Codes:
-    """The first reply code and the first enhanced code in texts such as "550 5.1.1 No such user" or "452"."""
+    """Return the first reply code and the first enhanced code in texts such as "550 5.1.1 No such user" or "452"."""
     smtp_status = enhanced_code = None
     for text in texts:
         if not text:
             continue
-        head = text[:_LONGEST]
+        head = text[:_MAX_CHARS]
         if smtp_status is None and (reply := _REPLY_CODE.search(head)):
             smtp_status = reply[1] or reply[2]
         if enhanced_code is None and (match := _ENHANCED_CODE.search(head)):

@@ -1,33 +1,33 @@
-"""What every enhanced status code is judged to mean.
+"""The classification that each enhanced status code stands for.
 
 Sources: the registry "SMTP Enhanced Status Codes" with RFC 3463, 4954, 5248, 6531, 6710, 7293, 7372, 7505, 8617
-and 8689; what large hosters say of the codes that they have made for themselves.
+and 8689; the large hosters' documentation of their own codes.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.classification.provider_codes import Judgement
+from shared.classification.provider_codes import Meaning
 from shared.vocabulary import Classification
 
 C = Classification
 
 
 class Registered(NamedTuple):
-    """A code of the registry: what it says, what it means as 4.x (temporary) and as 5.x (permanent).
+    """A code of the registry: its description, and its classification as 4.x (temporary) and as 5.x (permanent).
 
-    Of a `vague` one the text beside it is asked first: servers write it for anything, or for two things.
+    For a `vague` code the text takes precedence: servers use the code for several reasons.
     """
 
-    says: str
+    description: str
     temporary: Classification
     permanent: Classification
     why: str = ""
     vague: bool = False
 
 
-class Span(NamedTuple):
-    """Codes that a hoster has made for itself: from `first` to the detail `last`, both included."""
+class CodeRange(NamedTuple):
+    """Codes of a hoster: from `first` to the detail `last`, both included."""
 
     first: str
     last: int
@@ -42,21 +42,21 @@ REGISTERED: Mapping[str, Registered] = {
         "other address status",
         C.TRANSIENT_FAILURE,
         C.INVALID_RECIPIENT,
-        "a sender's address has 1.7 and 1.8; the text may still say that it is meant",
+        "sender addresses have 1.7 and 1.8, but the text may still mean the sender",
         vague=True,
     ),
     "1.1": Registered(
         "bad destination mailbox",
         C.TRANSIENT_FAILURE,
         C.INVALID_RECIPIENT,
-        "as 4: the server could not look the recipient up yet",
+        "as 4: the server could not look up the recipient yet",
     ),
     "1.2": Registered(
         "bad destination system", C.DNS_FAILURE, C.INVALID_DOMAIN, "as 4: the domain did not resolve just now"
     ),
     "1.3": Registered("bad destination syntax", C.TRANSIENT_FAILURE, C.INVALID_RECIPIENT),
     "1.4": Registered("ambiguous destination", C.TRANSIENT_FAILURE, C.INVALID_RECIPIENT),
-    "1.5": Registered("destination valid", C.TRANSIENT_FAILURE, C.UNCLASSIFIED, "no reason for a failure", vague=True),
+    "1.5": Registered("destination valid", C.TRANSIENT_FAILURE, C.UNCLASSIFIED, "not a failure", vague=True),
     "1.6": Registered("mailbox moved, no forwarding", C.TRANSIENT_FAILURE, C.INACTIVE_MAILBOX),
     "1.7": Registered("bad sender's syntax", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the sender's address"),
     "1.8": Registered("bad sender's system", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the sender's address"),
@@ -65,7 +65,7 @@ REGISTERED: Mapping[str, Registered] = {
         "recipient has null MX",
         C.DNS_FAILURE,
         C.INVALID_DOMAIN,
-        "RFC 7505; Microsoft writes it for an unknown recipient, which its text tells",
+        "RFC 7505; Microsoft writes it for an unknown recipient, and then its text says so",
         vague=True,
     ),
     # Mailboxes
@@ -84,7 +84,7 @@ REGISTERED: Mapping[str, Registered] = {
         vague=True,
     ),
     "2.2": Registered(
-        "mailbox full", C.MAILBOX_FULL, C.MAILBOX_FULL, "as 5 too: the server gave up, but people tidy up"
+        "mailbox full", C.MAILBOX_FULL, C.MAILBOX_FULL, "as 5 too: the server gave up, but the recipient may free space"
     ),
     "2.3": Registered("message too long for the mailbox", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the message"),
     "2.4": Registered("mailing list expansion problem", C.ROUTING_ERROR, C.ROUTING_ERROR),
@@ -93,7 +93,7 @@ REGISTERED: Mapping[str, Registered] = {
         "other mail system status",
         C.TRANSIENT_FAILURE,
         C.UNCLASSIFIED,
-        "what a mail system writes when it knows nothing better",
+        "used when a mail system has no better code",
         vague=True,
     ),
     "3.1": Registered(
@@ -103,12 +103,12 @@ REGISTERED: Mapping[str, Registered] = {
         "system not accepting messages",
         C.TRANSIENT_FAILURE,
         C.TRANSIENT_FAILURE,
-        "written for 4, but used with 5 too: a server that is being shut down",
+        "defined for 4 but also used with 5: a server that shuts down",
     ),
     "3.3": Registered("system not capable of features", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
     "3.4": Registered("message too big for the system", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the message"),
     "3.5": Registered("system incorrectly configured", C.ROUTING_ERROR, C.ROUTING_ERROR),
-    "3.6": Registered("priority changed", C.TRANSIENT_FAILURE, C.UNCLASSIFIED, "no reason for a failure", vague=True),
+    "3.6": Registered("priority changed", C.TRANSIENT_FAILURE, C.UNCLASSIFIED, "not a failure", vague=True),
     # Network and routing
     "4.0": Registered("other network or routing status", C.CONNECTION_ERROR, C.ROUTING_ERROR, vague=True),
     "4.1": Registered(
@@ -116,7 +116,7 @@ REGISTERED: Mapping[str, Registered] = {
         C.CONNECTION_ERROR,
         C.ROUTING_ERROR,
         "Microsoft writes 5.4.1 for a domain that it does not host, and for a recipient that does not exist; "
-        "its text tells the latter",
+        "in the latter case its text says so",
         vague=True,
     ),
     "4.2": Registered("bad connection", C.CONNECTION_ERROR, C.CONNECTION_ERROR),
@@ -125,7 +125,7 @@ REGISTERED: Mapping[str, Registered] = {
         "unable to route",
         C.DNS_FAILURE,
         C.INVALID_DOMAIN,
-        "as 5: the domain has neither MX nor A (the example of RFC 3463), unless the text names a fault that passes",
+        "as 5: the domain has neither MX nor A (the example of RFC 3463), unless the text names a temporary fault",
         vague=True,
     ),
     "4.5": Registered("mail system congestion", C.TRANSIENT_FAILURE, C.TRANSIENT_FAILURE),
@@ -157,7 +157,7 @@ REGISTERED: Mapping[str, Registered] = {
         "other media error",
         C.PROTOCOL_ERROR,
         C.PROTOCOL_ERROR,
-        "some write it for content that they do not want",
+        "some servers write it for unwanted content",
         vague=True,
     ),
     "6.1": Registered("media not supported", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
@@ -175,14 +175,14 @@ REGISTERED: Mapping[str, Registered] = {
         "other security status",
         C.POLICY_REJECTION,
         C.POLICY_REJECTION,
-        "what hosters write when they slow a sender down, too",
+        "hosters also write it when they rate-limit a sender",
         vague=True,
     ),
     "7.1": Registered(
         "delivery not authorized",
         C.TRANSIENT_FAILURE,
         C.POLICY_REJECTION,
-        "as 4: greylisting, nearly always; as 5: spam, lists and rules alike, which only the text tells apart",
+        "as 4: nearly always greylisting; as 5: spam, block lists or policies, which only the text distinguishes",
         vague=True,
     ),
     "7.2": Registered("list expansion prohibited", C.POLICY_REJECTION, C.POLICY_REJECTION),
@@ -200,7 +200,7 @@ REGISTERED: Mapping[str, Registered] = {
         "user account disabled",
         C.POLICY_REJECTION,
         C.POLICY_REJECTION,
-        "the account of whoever logs in to send (RFC 5248), unless the text means the recipient's",
+        "the account of the authenticated sender (RFC 5248), unless the text means the recipient's",
         vague=True,
     ),
     "7.14": Registered("trust relationship required", C.POLICY_REJECTION, C.POLICY_REJECTION),
@@ -210,7 +210,7 @@ REGISTERED: Mapping[str, Registered] = {
         "mailbox owner has changed",
         C.TRANSIENT_FAILURE,
         C.INACTIVE_MAILBOX,
-        "RFC 7293: whoever was meant is no longer there",
+        "RFC 7293: the mailbox has changed hands",
     ),
     "7.18": Registered(
         "domain owner has changed", C.TRANSIENT_FAILURE, C.INVALID_DOMAIN, "RFC 7293: nor is the domain theirs"
@@ -237,57 +237,64 @@ REGISTERED: Mapping[str, Registered] = {
 }
 """All codes of the registry, by subject and detail."""
 
-HOSTERS: tuple[Span, ...] = (
-    Span("5.1.20", 20, C.POLICY_REJECTION, "Microsoft: several authors and no sender; 5.1 would blame the recipient"),
-    Span("5.1.90", 90, C.POLICY_REJECTION, "Microsoft: the sender's daily limit; 5.1 would blame the recipient"),
-    Span("4.2.121", 122, C.TRANSIENT_FAILURE, "Microsoft: the recipient gets too much in an hour"),
-    Span("5.2.121", 122, C.TRANSIENT_FAILURE, "Microsoft: the recipient gets too much in an hour"),
-    Span("5.4.300", 300, C.TRANSIENT_FAILURE, "Microsoft: expired in the queue"),
-    Span("4.4.312", 312, C.DNS_FAILURE, "Microsoft: the query failed"),
-    Span("5.4.312", 312, C.DNS_FAILURE, "Microsoft: the query failed until it gave up"),
-    Span("5.4.310", 310, C.INVALID_DOMAIN, "Microsoft: the domain does not exist"),
-    Span("5.4.316", 316, C.CONNECTION_ERROR, "Microsoft: refused until it gave up"),
-    Span("5.7.350", 350, C.SPAM_CONTENT, "Microsoft: the other server called it spam"),
-    Span("4.7.500", 699, C.SPAM_BLOCK, "Microsoft: suspicious traffic from the address, slowed down"),
-    Span("4.7.850", 899, C.SPAM_BLOCK, "Microsoft: suspicious traffic from the address, slowed down"),
-    Span("5.7.501", 503, C.SPAM_BLOCK, "Microsoft: the sending account is banned"),
-    Span("5.7.504", 504, C.INVALID_RECIPIENT, "Microsoft: the recipient is not valid; 5.7 would blame the sender"),
-    Span("5.7.508", 508, C.SPAM_BLOCK, "Microsoft: too much from these addresses"),
-    Span("5.7.511", 511, C.SPAM_BLOCK, "Microsoft: the sending address is banned"),
-    Span("5.7.606", 649, C.SPAM_BLOCK, "Microsoft: the sending address is banned"),
-    Span("5.7.705", 708, C.SPAM_BLOCK, "Microsoft: the sending tenant is banned"),
-    Span("5.7.750", 750, C.SPAM_BLOCK, "Microsoft: too much from unregistered domains"),
-    Span("5.7.800", 800, C.SPAM_BLOCK, "Microsoft: the sending domain is banned"),
+HOSTER_CODES: tuple[CodeRange, ...] = (
+    CodeRange(
+        "5.1.20",
+        20,
+        C.POLICY_REJECTION,
+        "Microsoft: several authors, no sender; 5.1 wrongly means the recipient",
+    ),
+    CodeRange("5.1.90", 90, C.POLICY_REJECTION, "Microsoft: the sender's daily limit; 5.1 wrongly means the recipient"),
+    CodeRange("4.2.121", 122, C.TRANSIENT_FAILURE, "Microsoft: the recipient gets too much in an hour"),
+    CodeRange("5.2.121", 122, C.TRANSIENT_FAILURE, "Microsoft: the recipient gets too much in an hour"),
+    CodeRange("5.4.300", 300, C.TRANSIENT_FAILURE, "Microsoft: expired in the queue"),
+    CodeRange("4.4.312", 312, C.DNS_FAILURE, "Microsoft: the query failed"),
+    CodeRange("5.4.312", 312, C.DNS_FAILURE, "Microsoft: the query failed until it gave up"),
+    CodeRange("5.4.310", 310, C.INVALID_DOMAIN, "Microsoft: the domain does not exist"),
+    CodeRange("5.4.316", 316, C.CONNECTION_ERROR, "Microsoft: refused until it gave up"),
+    CodeRange("5.7.350", 350, C.SPAM_CONTENT, "Microsoft: the other server called it spam"),
+    CodeRange("4.7.500", 699, C.SPAM_BLOCK, "Microsoft: suspicious traffic from the address, slowed down"),
+    CodeRange("4.7.850", 899, C.SPAM_BLOCK, "Microsoft: suspicious traffic from the address, slowed down"),
+    CodeRange("5.7.501", 503, C.SPAM_BLOCK, "Microsoft: the sending account is banned"),
+    CodeRange(
+        "5.7.504", 504, C.INVALID_RECIPIENT, "Microsoft: the recipient is not valid; 5.7 wrongly means the sender"
+    ),
+    CodeRange("5.7.508", 508, C.SPAM_BLOCK, "Microsoft: too much from these addresses"),
+    CodeRange("5.7.511", 511, C.SPAM_BLOCK, "Microsoft: the sending address is banned"),
+    CodeRange("5.7.606", 649, C.SPAM_BLOCK, "Microsoft: the sending address is banned"),
+    CodeRange("5.7.705", 708, C.SPAM_BLOCK, "Microsoft: the sending tenant is banned"),
+    CodeRange("5.7.750", 750, C.SPAM_BLOCK, "Microsoft: too much from unregistered domains"),
+    CodeRange("5.7.800", 800, C.SPAM_BLOCK, "Microsoft: the sending domain is banned"),
 )
 
-SUBJECTS: Mapping[str, Judgement] = {
-    "4.0": Judgement(C.TRANSIENT_FAILURE),
-    "4.1": Judgement(C.TRANSIENT_FAILURE),
-    "5.1": Judgement(C.INVALID_RECIPIENT),
-    "4.2": Judgement(C.TRANSIENT_FAILURE),
-    "4.3": Judgement(C.TRANSIENT_FAILURE),
-    "4.4": Judgement(C.CONNECTION_ERROR),
-    "5.4": Judgement(C.ROUTING_ERROR),
-    "4.5": Judgement(C.PROTOCOL_ERROR),
-    "5.5": Judgement(C.PROTOCOL_ERROR),
-    "4.6": Judgement(C.PROTOCOL_ERROR),
-    "5.6": Judgement(C.PROTOCOL_ERROR),
-    "4.7": Judgement(C.POLICY_REJECTION),
-    "5.7": Judgement(C.POLICY_REJECTION),
+SUBJECTS: Mapping[str, Meaning] = {
+    "4.0": Meaning(C.TRANSIENT_FAILURE),
+    "4.1": Meaning(C.TRANSIENT_FAILURE),
+    "5.1": Meaning(C.INVALID_RECIPIENT),
+    "4.2": Meaning(C.TRANSIENT_FAILURE),
+    "4.3": Meaning(C.TRANSIENT_FAILURE),
+    "4.4": Meaning(C.CONNECTION_ERROR),
+    "5.4": Meaning(C.ROUTING_ERROR),
+    "4.5": Meaning(C.PROTOCOL_ERROR),
+    "5.5": Meaning(C.PROTOCOL_ERROR),
+    "4.6": Meaning(C.PROTOCOL_ERROR),
+    "5.6": Meaning(C.PROTOCOL_ERROR),
+    "4.7": Meaning(C.POLICY_REJECTION),
+    "5.7": Meaning(C.POLICY_REJECTION),
 }
-"""Class and subject of the codes that have no row of their own. 5.0, 5.2 and 5.3 mean anything, and have none."""
+"""Class and subject of codes without a row of their own. 5.0, 5.2 and 5.3 are too general and have none."""
 
 
-def _spread() -> dict[str, Judgement]:
-    found: dict[str, Judgement] = {}
+def _expand() -> dict[str, Meaning]:
+    found: dict[str, Meaning] = {}
     for detail, row in REGISTERED.items():
-        found[f"4.{detail}"] = Judgement(row.temporary, row.why, row.vague)
-        found[f"5.{detail}"] = Judgement(row.permanent, row.why, row.vague)
-    for span in HOSTERS:
+        found[f"4.{detail}"] = Meaning(row.temporary, row.why, row.vague)
+        found[f"5.{detail}"] = Meaning(row.permanent, row.why, row.vague)
+    for span in HOSTER_CODES:
         subject, _, first = span.first.rpartition(".")
-        found |= {f"{subject}.{n}": Judgement(span.classification, span.why) for n in range(int(first), span.last + 1)}
+        found |= {f"{subject}.{n}": Meaning(span.classification, span.why) for n in range(int(first), span.last + 1)}
     return found
 
 
-ENHANCED: Mapping[str, Judgement] = _spread()
-"""Every code that has a judgement of its own, as servers write it."""
+ENHANCED_CODES: Mapping[str, Meaning] = _expand()
+"""All codes with a row of their own, as servers write them."""

@@ -1,7 +1,7 @@
-"""What servers write beside their codes, and what it is judged to mean.
+"""Phrases in the diagnostic text of mail servers, and the classification that each stands for.
 
-The phrases are facts: what Gmail, Microsoft, Yahoo, Apple, the mail programs and the filters are known to answer.
-How they are compared is `shared.classification.diagnostic_text`.
+The phrases are ones that Gmail, Microsoft, Yahoo, Apple, mail servers and spam filters are known to write.
+`shared.classification.diagnostic_text` compares them with a text.
 """
 
 from typing import NamedTuple
@@ -11,37 +11,37 @@ from shared.vocabulary import Classification
 C = Classification
 
 
-class Wording(NamedTuple):
-    """Phrases of one meaning, parted by semicolons. "…" stands for any words between."""
+class Pattern(NamedTuple):
+    """Phrases of one meaning, separated by semicolons. "…" stands for any words in between."""
 
     classification: Classification
     meaning: str
-    written: str
+    text: str
 
     @property
     def phrases(self) -> list[str]:
-        """Each phrase."""
-        return [" ".join(phrase.split()) for phrase in self.written.split(";")]
+        """The phrases, with single spaces."""
+        return [" ".join(phrase.split()) for phrase in self.text.split(";")]
 
 
-WORDINGS: tuple[Wording, ...] = (
-    Wording(
+PATTERNS: tuple[Pattern, ...] = (
+    Pattern(
         C.TRANSIENT_FAILURE,
-        "greylisting: the server asks to come again",
+        "greylisting: the server asks for another attempt",
         """
         greylist; greylisted; greylisting; grey listed; grey listing; graylist; graylisted; graylisting;
         come back later; internal resources are temporarily
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
-        "limits of the sending account, which a full mailbox must not be taken for",
+        "limits of the sending account, which resemble a full mailbox",
         """
         submission quota; sending quota; sending limit; sending limits; relay limit; sending account;
         sending email account; your account; emails per hour; daily limit; sender quota; sender over quota; sender rate
         """,
     ),
-    Wording(
+    Pattern(
         C.MAILBOX_FULL,
         "the mailbox is full",
         """
@@ -58,9 +58,9 @@ WORDINGS: tuple[Wording, ...] = (
         caixa cheia
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
-        "who the sender claims to be: DMARC, DKIM, SPF, reverse DNS, TLS",
+        "authentication of the sender: DMARC, DKIM, SPF, reverse DNS, TLS",
         """
         dmarc; dkim; spf; sender policy framework; unauthenticated; not authenticated; authentication required;
         authentication failure; authentication failed; authentication checks; resolver.rst.authrequired;
@@ -71,7 +71,7 @@ WORDINGS: tuple[Wording, ...] = (
         bad dns; smtp mx only
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
         "the sender's address",
         """
@@ -86,23 +86,23 @@ WORDINGS: tuple[Wording, ...] = (
         member of the list; non members
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
-        "the form of the message, which is the sender's",
+        "the format of the message",
         """
         rfc compliant; rfcmessagenoncompliant; duplicate header; duplicate headers; malformed; invalid characters;
         improperly formatted; bare lf; bare newline
         """,
     ),
-    Wording(
+    Pattern(
         C.PROTOCOL_ERROR,
-        "the dialogue of the servers",
+        "the SMTP dialogue",
         """
         protocol error; protocol violation; smtputf8; 8bitmime; syntax error; command unrecognized;
         unrecognized command; too many bad commands; command not implemented; bad sequence of commands; improper command
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
         "the size or the parts of the message",
         """
@@ -111,7 +111,7 @@ WORDINGS: tuple[Wording, ...] = (
         attachment; attachments; file type; potential security issue; too many recipients
         """,
     ),
-    Wording(
+    Pattern(
         C.SPAM_CONTENT,
         "the content of the message",
         """
@@ -125,9 +125,9 @@ WORDINGS: tuple[Wording, ...] = (
         hash filter
         """,
     ),
-    Wording(
+    Pattern(
         C.SPAM_BLOCK,
-        "block lists, and the reputation of whoever sends",
+        "block lists and the sender's reputation",
         """
         spam block; spamhaus; spamhaus.org; spamcop; spamcop.net; barracudacentral.org; sorbs; sorbs.net;
         abuseat.org; uceprotect; uceprotect.net; mailspike.net; mailspike.org; invaluement.com; dnsbl; manitu.net;
@@ -141,15 +141,15 @@ WORDINGS: tuple[Wording, ...] = (
         spam trap; frequency limited; connection denied; bounce attacks; ip is hangup; mi spb; rp trc
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
-        "whoever sends, in other words",
+        "the sender, in other words",
         """
         your domain; your ip; your server; your host; sending domain; senders domain; sending ip; sender ip; senders ip;
         sending server; sending host; client host rejected
         """,
     ),
-    Wording(
+    Pattern(
         C.ROUTING_ERROR,
         "a server that is not the recipient's, or a loop",
         """
@@ -160,7 +160,7 @@ WORDINGS: tuple[Wording, ...] = (
         hop count exceeded; routing loop; is looping; loop detected; email loop; points to local host
         """,
     ),
-    Wording(
+    Pattern(
         C.DNS_FAILURE,
         "a name server that did not answer",
         """
@@ -169,16 +169,16 @@ WORDINGS: tuple[Wording, ...] = (
         name server timeout; name server timed out; temporary dns; temporarily unable to look up
         """,
     ),
-    Wording(
+    Pattern(
         C.TRANSIENT_FAILURE,
-        "a mailbox that is away for a while, or gets too much at once",
+        "a mailbox that is temporarily unavailable or receives too much at once",
         """
         temporarily disabled; disabled temporarily; temporarily suspended; temporarily locked; temporary locked;
         temporarily unavailable; temporarily inactive; too quickly; at a rate; receive limit; receiving limits;
         recipient thread limit; unverified address
         """,
     ),
-    Wording(
+    Pattern(
         C.INACTIVE_MAILBOX,
         "the mailbox is closed",
         """
@@ -195,9 +195,9 @@ WORDINGS: tuple[Wording, ...] = (
         discontinued
         """,
     ),
-    Wording(
+    Pattern(
         C.INVALID_DOMAIN,
-        "there is no such domain, or it takes no mail",
+        "no such domain, or it accepts no mail",
         """
         invalid domain; domain … does not exist; domain doesnt exist; domain name not found; domain not found;
         no such domain; unknown domain; unrouteable mail domain; unroutable mail domain; nxdomain;
@@ -207,9 +207,9 @@ WORDINGS: tuple[Wording, ...] = (
         server does not accept mail
         """,
     ),
-    Wording(
+    Pattern(
         C.INVALID_RECIPIENT,
-        "there is no such mailbox",
+        "no such mailbox",
         """
         invalid recipient; invalid recipients; invalid mailbox; invalid user; invalid address; user unknown;
         unknown user; user not found; user is unknown; user not known; users not found; no such user;
@@ -239,9 +239,9 @@ WORDINGS: tuple[Wording, ...] = (
         no one here by that name; unable to find user; validrcptto
         """,
     ),
-    Wording(
+    Pattern(
         C.CONNECTION_ERROR,
-        "nobody answered, or the line broke",
+        "no answer, or a broken connection",
         """
         connection error; connection refused; connection reset; connection died; connection dropped;
         connection was dropped; connection closed; connection lost; lost connection; could not connect;
@@ -250,23 +250,23 @@ WORDINGS: tuple[Wording, ...] = (
         establish an smtp connection; no smtp servers were available; execution expired; end of file reached
         """,
     ),
-    Wording(
+    Pattern(
         C.SPAM_CONTENT,
-        "spam, in whatever words",
+        "spam, general words",
         """
         spam; spamming; ube; uce; junk mail; junkmail
         """,
     ),
-    Wording(
+    Pattern(
         C.SPAM_BLOCK,
-        "blocked, in whatever words",
+        "blocked, general words",
         """
         blocked; blocking
         """,
     ),
-    Wording(
+    Pattern(
         C.TRANSIENT_FAILURE,
-        "later, in whatever words",
+        "temporary, general words",
         """
         transient failure; try again; try later; retry; temporarily; temporary; server busy; too busy; overloaded;
         service not available; too many connections; too many sessions; throttled; throttling; rate limit;
@@ -276,9 +276,9 @@ WORDINGS: tuple[Wording, ...] = (
         internal server error; local problem; essayer plus tard; später
         """,
     ),
-    Wording(
+    Pattern(
         C.POLICY_REJECTION,
-        "a rule, in whatever words",
+        "a policy, general words",
         """
         policy; policies; administrative prohibition; administratively; prohibited; forbidden; not permitted;
         not allowed; not authorized; unauthorized; access denied; permission denied; message rejected;
@@ -288,19 +288,19 @@ WORDINGS: tuple[Wording, ...] = (
         non compliant
         """,
     ),
-    Wording(
+    Pattern(
         C.INVALID_RECIPIENT,
-        "no such mailbox, in words that are written for rules too, unless they name one",
+        "no such mailbox, in words that servers also write for policies",
         """
         mailbox unavailable; mailbox is unavailable; mailbox not available; does not exist; doesnt exist
         """,
     ),
 )
-"""In the order in which they are asked: the first that is found holds.
+"""In order of precedence: the first pattern that a text contains decides.
 
-What is the sender's affair comes before what condemns an address, and what passes before what stays, so that
-a text that says two things leans away from the recipient. General words come last, and of those what condemns.
+Reasons on the sender's side come before an invalid address, and temporary reasons before permanent ones. A text that
+gives two reasons is so decided in favour of the recipient. General words come last, an invalid address at the end.
 """
 
-CONDEMNING = frozenset({C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN})
-"""What says that an address, or its domain, is gone."""
+ADDRESS_INVALID = frozenset({C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN})
+"""Classifications that mean that an address or its domain does not exist (any more)."""

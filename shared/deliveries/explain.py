@@ -15,7 +15,10 @@ from shared.subscriptions.model import Payload, SubscriptionState
 
 def render(delivery: Row[Any]) -> dict[str, Any]:
     """Return a delivery (`shared.deliveries.queries`) with its `webhook_id`: what its change is called."""
-    return {**delivery._asdict(), "webhook_id": change_payload.identifier((delivery.transaction, delivery.change_id))}
+    return {
+        **delivery._asdict(),
+        "webhook_id": change_payload.format_cursor((delivery.transaction, delivery.change_id)),
+    }
 
 
 def render_whole(connection: Connection, delivery: Row[Any]) -> dict[str, Any]:
@@ -23,8 +26,10 @@ def render_whole(connection: Connection, delivery: Row[Any]) -> dict[str, Any]:
 
     That is the body as it would be sent now; None where the change is no longer stored.
     """
-    found = change_log.at(connection, [(delivery.transaction, delivery.change_id)])
-    payloads = change_payload.payloads_for(connection, [(change, delivery.subscription_tenant) for change in found])
+    found = change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)])
+    payloads = change_payload.build_payloads_by_tenant(
+        connection, [(change, delivery.subscription_tenant) for change in found]
+    )
     bodies = [requests.in_form(payload, Payload(delivery.payload)) for payload in payloads.values()]
     recommendation = recommend(delivery)
     return {
@@ -52,6 +57,6 @@ def replay(connection: Connection, delivery: Row[Any], now: datetime) -> None:
         raise GoneError("Its subscription was removed.")
     if delivery.subscription_state == SubscriptionState.DISABLED:
         raise ConflictError("Its subscription is disabled, so nothing is sent; resume that first.")
-    if not change_log.at(connection, [(delivery.transaction, delivery.change_id)]):
+    if not change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)]):
         raise GoneError("Its change is no longer kept.")
     store.replay(connection, [delivery.id], now)

@@ -1,39 +1,38 @@
-"""Gathering what a diagnosis is made from: everything that is known of a message, and what went on around it."""
+"""Collects the input of a diagnosis: a message, its events, and requests and failures around that time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from shared.addresses import normalize
 from shared.diagnosis.diagnose import Diagnosis, diagnose, is_incomplete
-from shared.diagnosis.facts import (
-    Enrolment,
-    Facts,
+from shared.diagnosis.model import (
+    ActiveSuppression,
+    DiagnosisInput,
+    EventSummary,
     FailedDelivery,
-    Names,
-    Refused,
-    Seen,
-    SourceFacts,
-    Standing,
-    Suppressed,
-    Undecided,
+    Identifiers,
+    RecipientState,
+    RefusedRequests,
+    SourceStatus,
+    UnprocessedReceipt,
+    WebhookRegistration,
 )
-from shared.diagnosis.verdicts import LONGEST_RETRIES
+from shared.diagnosis.verdicts import MAX_RETRY_PERIOD
 from shared.encryption import Vault
 from shared.errors import TidingsError
 from shared.messages import event_queries
 from shared.messages import queries as messages
-from shared.messages.event_queries import EventFacts
-from shared.messages.queries import MessageFacts, RecipientFacts, Wanted
+from shared.messages.event_queries import StoredEvent
+from shared.messages.queries import Message, MessageFilter
 from shared.postgres.pagination import Span
 from shared.providers.api.base import Span as FailureSpan
 from shared.receipts import queries as receipt_queries
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import store as reconciliations
-from shared.reconciliation.failed_deliveries import KnownFailure
 from shared.sources import provider_api
 from shared.sources import store as sources
 from shared.sources.source import open_source
@@ -42,28 +41,28 @@ from shared.suppression import store as suppressions
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.vocabulary import EventType, ReceiptState, Status
 
-MOST_MESSAGES = 10
-_MOST_EVENTS = 500
-_MOST_NEIGHBOURS = 10
-_AROUND = timedelta(hours=1)
-_LATELY = timedelta(days=3)
-_UNDECIDED = (ReceiptState.PENDING, ReceiptState.UNVERIFIED, ReceiptState.DEAD, ReceiptState.REJECTED)
+MAX_MESSAGES = 10
+_MAX_EVENTS = 500
+_MAX_AROUND = 10
+_MARGIN = timedelta(hours=1)
+_RECENT = timedelta(days=3)
+_UNPROCESSED = (ReceiptState.PENDING, ReceiptState.UNVERIFIED, ReceiptState.DEAD, ReceiptState.REJECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosed:
-    """A diagnosis and what it rests on; `message` is None where there is none."""
+class MessageDiagnosis:
+    """A diagnosis, with the message and events that it rests on; `message` is None if it is unknown."""
 
-    message: MessageFacts | None
-    events: Sequence[EventFacts]
+    message: Message | None
+    events: Sequence[StoredEvent]
     diagnosis: Diagnosis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What a diagnosis is made with, and the only tenant whose mail it may speak of; None: everybody's.
+class DiagnosisContext:
+    """The resources of a diagnosis, and the only tenant whose mail it may show; None means all tenants.
 
-    To a tenant nothing is said of sources, requests and providers: they are everybody's.
+    A tenant gets no information on sources, requests and providers, which belong to all tenants.
     """
 
     connection: Connection
@@ -73,27 +72,37 @@ class Desk:
     tenant: str | None = None
 
 
-def wanted(desk: Desk, asked: Wanted) -> list[Diagnosed]:
-    """The diagnosis of each message that fits, the newest first; or one of a message that nothing is known of."""
-    found = _listed(desk, asked)
-    if not found and asked.recipient and (asked.request_id or asked.smtp_id or asked.message_id):
-        found = _listed(desk, replace(asked, recipient=None))
-    return [of(desk, message, asked.recipient) for message in found] or [_unknown(desk, asked)]
+def diagnose_matching(ctx: DiagnosisContext, wanted: MessageFilter) -> list[MessageDiagnosis]:
+    """Return the diagnosis of each matching message, the newest first, or one of an unknown message."""
+    wanted = replace(wanted, tenant=ctx.tenant)
+    found = messages.list_messages(ctx.connection, wanted, limit=MAX_MESSAGES).items
+    if not found and wanted.recipient and (wanted.request_id or wanted.smtp_id or wanted.message_id):
+        # The ids may name a message whose events do not name this recipient.
+        found = messages.list_messages(ctx.connection, replace(wanted, recipient=None), limit=MAX_MESSAGES).items
+    if found:
+        return [diagnose_message(ctx, message, wanted.recipient) for message in found]
+    recipient = normalize(wanted.recipient) if wanted.recipient else None
+    given = DiagnosisInput(
+        now=ctx.now,
+        names=Identifiers(
+            message_id=wanted.message_id, request_id=wanted.request_id, smtp_id=wanted.smtp_id, recipient=recipient
+        ),
+        known=False,
+        suppressed=_list_suppressions(ctx, [recipient] if recipient else []),
+    )
+    given = _add_operator_view(ctx, given, wanted.source, since=ctx.now - _RECENT, until=ctx.now)
+    return [MessageDiagnosis(message=None, events=(), diagnosis=diagnose(given))]
 
 
-def _listed(desk: Desk, asked: Wanted) -> Sequence[MessageFacts]:
-    return messages.listed(desk.connection, replace(asked, tenant=desk.tenant), limit=MOST_MESSAGES).items
-
-
-def of(desk: Desk, message: MessageFacts, recipient: str | None = None) -> Diagnosed:
-    """The diagnosis of a message; of one recipient, where one is given that its events name."""
-    told = event_queries.timeline(desk.connection, message.id, tenant=desk.tenant, limit=_MOST_EVENTS).items
+def diagnose_message(ctx: DiagnosisContext, message: Message, recipient: str | None = None) -> MessageDiagnosis:
+    """Return the diagnosis of a message, or of one recipient if the message has it."""
+    events = event_queries.list_timeline(ctx.connection, message.id, tenant=ctx.tenant, limit=_MAX_EVENTS).items
     chosen = normalize(recipient) if recipient else None
-    standings = [one for one in message.recipients if one.recipient == chosen] or message.recipients
-    named = [one.recipient for one in standings if one.recipient]
-    facts = Facts(
-        now=desk.now,
-        names=Names(
+    rows = [row for row in message.recipients if row.recipient == chosen] or message.recipients
+    named = [row.recipient for row in rows if row.recipient]
+    given = DiagnosisInput(
+        now=ctx.now,
+        names=Identifiers(
             message_id=str(message.id),
             request_id=message.request_id,
             smtp_id=message.smtp_id,
@@ -104,123 +113,125 @@ def of(desk: Desk, message: MessageFacts, recipient: str | None = None) -> Diagn
         sender=message.sender,
         subject=message.subject,
         submitted_at=message.submitted_at,
-        standings=tuple(map(_standing, standings)),
-        events=tuple(_seen(event) for event in told if chosen not in named or event.recipient in (chosen, None)),
-        suppressed=_suppressed(desk, named or ([chosen] if chosen else [])),
-    )
-    times = [event.received_at for event in told] + [message.submitted_at or message.created_at]
-    until = max(times) + (LONGEST_RETRIES if is_incomplete(facts) else timedelta()) + _AROUND
-    facts = _around(desk, facts, message.source, since=min(times) - _AROUND, until=until)
-    return Diagnosed(message=message, events=told, diagnosis=diagnose(facts))
-
-
-def _unknown(desk: Desk, asked: Wanted) -> Diagnosed:
-    recipient = normalize(asked.recipient) if asked.recipient else None
-    facts = Facts(
-        now=desk.now,
-        names=Names(
-            message_id=asked.message_id, request_id=asked.request_id, smtp_id=asked.smtp_id, recipient=recipient
+        states=tuple(
+            RecipientState(
+                recipient=row.recipient or "",
+                status=Status(row.status) if row.status else None,
+                status_at=row.status_at,
+                event_id=str(row.status_event_id) if row.status_event_id else None,
+                classification=row.classification,
+                codes=_join_codes(row),
+                reason=row.reason,
+                complained_at=row.complained_at,
+                unsubscribed_at=row.unsubscribed_at if row.unsubscribed else None,
+            )
+            for row in rows
         ),
-        known=False,
-        suppressed=_suppressed(desk, [recipient] if recipient else []),
+        events=tuple(
+            EventSummary(
+                id=str(event.id),
+                type=EventType(event.type),
+                recipient=event.recipient,
+                occurred_at=event.occurred_at,
+                received_at=event.received_at,
+                classification=event.classification,
+                codes=_join_codes(event),
+                reason=event.reason,
+                reconciled=event.reconciled,
+            )
+            for event in events
+            if chosen not in named or event.recipient in (chosen, None)
+        ),
+        suppressed=_list_suppressions(ctx, named or ([chosen] if chosen else [])),
     )
-    facts = _around(desk, facts, asked.source, since=desk.now - _LATELY, until=desk.now)
-    return Diagnosed(message=None, events=(), diagnosis=diagnose(facts))
+    times = [event.received_at for event in events] + [message.submitted_at or message.created_at]
+    until = max(times) + (MAX_RETRY_PERIOD if is_incomplete(given) else timedelta()) + _MARGIN
+    given = _add_operator_view(ctx, given, message.source, since=min(times) - _MARGIN, until=until)
+    return MessageDiagnosis(message=message, events=events, diagnosis=diagnose(given))
 
 
-def _around(desk: Desk, facts: Facts, slug: str | None, *, since: datetime, until: datetime) -> Facts:
-    """Add what went on around it: refusals, undecided requests, and what the provider failed to deliver."""
-    if desk.tenant is not None:
-        return facts
-    span = Span(since=since, until=until)
-    rows = _candidates(desk.connection, slug)
+def _add_operator_view(
+    ctx: DiagnosisContext, given: DiagnosisInput, slug: str | None, *, since: datetime, until: datetime
+) -> DiagnosisInput:
+    """Add the sources, refused requests, unprocessed receipts and failed deliveries, unless it is for a tenant."""
+    if ctx.tenant is not None:
+        return given
+    connection, span = ctx.connection, Span(since=since, until=until)
+    if slug:
+        row = sources.find(connection, slug)
+        rows = [row] if row else []
+    else:
+        # Without a source: the only one, or all whose providers can be asked.
+        rows = sources.listed(connection)
+        rows = rows if len(rows) == 1 else [row for row in rows if row.provider in provider_api.APIS]
     return replace(
-        facts,
-        looked_around=True,
-        sources=tuple(_source(desk, row) for row in rows),
+        given,
+        operator_view=True,
+        sources=tuple(_describe_source(ctx, row) for row in rows),
         refused=tuple(
-            Refused(
+            RefusedRequests(
                 at=one.refused_at, status_code=one.status_code, reason=one.reason, detail=one.detail, count=one.count
             )
-            for one in receipt_queries.list_refusals(
-                desk.connection, source=slug, span=span, limit=_MOST_NEIGHBOURS
-            ).items
+            for one in receipt_queries.list_refusals(connection, source=slug, span=span, limit=_MAX_AROUND).items
         ),
-        undecided=tuple(
-            Undecided(id=str(one.id), state=state, received_at=one.received_at, why=one.last_error or one.detail or "")
-            for state in _UNDECIDED
+        unprocessed=tuple(
+            UnprocessedReceipt(
+                id=str(one.id), state=state, received_at=one.received_at, why=one.last_error or one.detail or ""
+            )
+            for state in _UNPROCESSED
             for one in receipt_queries.list_receipts(
-                desk.connection, source=slug, state=state, span=span, limit=_MOST_NEIGHBOURS
+                connection, source=slug, state=state, span=span, limit=_MAX_AROUND
             ).items
         ),
         failed=tuple(
-            _failed(one, row.slug)
+            FailedDelivery(
+                source=row.slug,
+                reference=one.reference,
+                failed_at=one.failed_at,
+                outcome=one.outcome,
+                events=one.events,
+                state=one.state,
+            )
             for row in rows
             for one in failed_deliveries.list_failed(
-                desk.connection, row.id, span=FailureSpan(since=since, until=until), limit=_MOST_NEIGHBOURS
+                connection, row.id, span=FailureSpan(since=since, until=until), limit=_MAX_AROUND
             )
         ),
     )
 
 
-def _failed(known: KnownFailure, slug: str) -> FailedDelivery:
-    return FailedDelivery(
-        source=slug,
-        reference=known.reference,
-        failed_at=known.failed_at,
-        outcome=known.outcome,
-        events=known.events,
-        state=known.state,
-    )
-
-
-def _candidates(connection: Connection, slug: str | None) -> list[SourceRow]:
-    """The source that is named; where none is, the only one, or all whose providers can be asked."""
-    if slug:
-        row = sources.find(connection, slug)
-        return [row] if row else []
-    rows = sources.listed(connection)
-    return rows if len(rows) == 1 else [row for row in rows if row.provider in provider_api.APIS]
-
-
-def _source(desk: Desk, row: SourceRow) -> SourceFacts:
-    newest = event_queries.listed(desk.connection, source=row.slug, limit=1).items
-    known = reconciliations.get(desk.connection, row.id)
-    return SourceFacts(
-        slug=row.slug,
-        provider=row.provider,
-        problem=_problem(row, desk.vault),
-        managed=row.provider in provider_api.APIS,
-        last_event_at=newest[0].received_at if newest else None,
-        enrolment=_enrolment(known) if known else None,
-    )
-
-
-def _enrolment(known: Row[Any]) -> Enrolment:
-    return Enrolment(
+def _describe_source(ctx: DiagnosisContext, row: SourceRow) -> SourceStatus:
+    try:
+        open_source(row, ctx.vault)
+        problem = None
+    except TidingsError as error:
+        problem = str(error)
+    newest = event_queries.list_events(ctx.connection, source=row.slug, limit=1).items
+    known = reconciliations.get(ctx.connection, row.id)
+    registration = known and WebhookRegistration(
         checked_at=known.checked_at,
-        enrolled=known.enrolled,
+        registered=known.enrolled,
         validated_at=known.validated_at,
         validated=known.validated,
     )
+    return SourceStatus(
+        slug=row.slug,
+        provider=row.provider,
+        problem=problem,
+        managed=row.provider in provider_api.APIS,
+        last_event_at=newest[0].received_at if newest else None,
+        registration=registration or None,
+    )
 
 
-def _problem(row: SourceRow, vault: Vault) -> str | None:
-    try:
-        open_source(row, vault)
-    except TidingsError as error:
-        return str(error)
-    return None
-
-
-def _suppressed(desk: Desk, recipients: Iterable[str]) -> tuple[Suppressed, ...]:
+def _list_suppressions(ctx: DiagnosisContext, recipients: Sequence[str]) -> tuple[ActiveSuppression, ...]:
     by_key = {}
     for recipient in recipients:
-        by_key[desk.hasher.hash_address(recipient)] = (recipient, False)
-        by_key[desk.hasher.hash_domain(recipient.rpartition("@")[2])] = (recipient, True)
-    found = suppressions.check(desk.connection, list(by_key), desk.now, tenant=desk.tenant)
+        by_key[ctx.hasher.hash_address(recipient)] = (recipient, False)
+        by_key[ctx.hasher.hash_domain(recipient.rpartition("@")[2])] = (recipient, True)
+    found = suppressions.check(ctx.connection, list(by_key), ctx.now, tenant=ctx.tenant)
     return tuple(
-        Suppressed(
+        ActiveSuppression(
             recipient=by_key[key][0],
             of_domain=by_key[key][1],
             reason=entry.reason,
@@ -231,37 +242,9 @@ def _suppressed(desk: Desk, recipients: Iterable[str]) -> tuple[Suppressed, ...]
             evidence_event_id=str(entry.evidence_event_id) if entry.evidence_event_id else None,
         )
         for key, entries in found.items()
-        for entry in (one if one.tenant or desk.tenant is None else one.without_evidence() for one in entries)
+        for entry in (one if one.tenant or ctx.tenant is None else one.without_evidence() for one in entries)
     )
 
 
-def _standing(recipient: RecipientFacts) -> Standing:
-    return Standing(
-        recipient=recipient.recipient or "",
-        status=Status(recipient.status) if recipient.status else None,
-        status_at=recipient.status_at,
-        event_id=str(recipient.status_event_id) if recipient.status_event_id else None,
-        classification=recipient.classification,
-        codes=_codes(recipient),
-        reason=recipient.reason,
-        complained_at=recipient.complained_at,
-        unsubscribed_at=recipient.unsubscribed_at if recipient.unsubscribed else None,
-    )
-
-
-def _seen(event: EventFacts) -> Seen:
-    return Seen(
-        id=str(event.id),
-        type=EventType(event.type),
-        recipient=event.recipient,
-        occurred_at=event.occurred_at,
-        received_at=event.received_at,
-        classification=event.classification,
-        codes=_codes(event),
-        reason=event.reason,
-        reconciled=event.reconciled,
-    )
-
-
-def _codes(told: RecipientFacts | EventFacts) -> str:
-    return " ".join(filter(None, (told.smtp_status, told.enhanced_code)))
+def _join_codes(row: Any) -> str:
+    return " ".join(filter(None, (row.smtp_status, row.enhanced_code)))

@@ -341,7 +341,7 @@ def rename_recipient(connection: Connection, message_ids: Collection[UUID], matc
         update(recipient_states).where(is_his).values(recipient=matcher.pseudonym, updated_at=func.now())
     ).rowcount
     if merged:
-        rebuild.fold(connection, [(message_id.hex, matcher.pseudonym) for message_id in merged])
+        rebuild.rebuild_states(connection, [(message_id.hex, matcher.pseudonym) for message_id in merged])
     return len(merged) + renamed
 
 

@@ -1,11 +1,11 @@
-"""Opens and clicks that nobody need have made: mail-privacy proxies, and programs that check what they deliver.
+"""Machine opens and clicks: made by mail-privacy proxies and security scanners rather than by a person.
 
-They are flagged, never dropped, and counted like any other: whether a person read is for whoever asks to judge.
-The flag follows from the event alone, never from what came before it, so that the order of events does not matter.
+They are flagged, never dropped, and counted like any other; the reader of the figures decides. The flag depends on
+the event alone, not on earlier events, so that the order of events does not matter.
 
-Sources: Apple's "Prepare your network for iCloud Private Relay" with its list of egress addresses, and what senders
-have measured of Mail Privacy Protection; what SparkPost has measured of Gmail's prefetching; Google's and Yahoo's
-pages of their image proxies; what the programs call themselves.
+Sources: Apple's "Prepare your network for iCloud Private Relay" and its list of egress addresses; senders'
+measurements of Mail Privacy Protection; SparkPost's measurements of Gmail's prefetching; Google's and Yahoo's pages
+about their image proxies; the programs' own user agents.
 """
 
 import re
@@ -17,14 +17,14 @@ from shared.vocabulary import EventType
 
 
 class Automation(StrEnum):
-    """Who opened or clicked instead of a person."""
+    """The kind of program that opened or clicked."""
 
     PRIVACY_PROXY = "privacy_proxy"
     SCANNER = "scanner"
 
 
 APPLE = "Mozilla/5.0"
-"""All that Mail Privacy Protection says of itself: no mail program and no browser says as little."""
+"""The whole user agent of Mail Privacy Protection; every mail program and browser sends a longer one."""
 
 APPLE_NETWORKS: Mapping[str, str] = {
     "17.": "Apple, 17.0.0.0/8",
@@ -41,33 +41,33 @@ APPLE_NETWORKS: Mapping[str, str] = {
     "2a09:bac2:": "iCloud relay at Cloudflare, 2a09:bac2::/32",
     "2a09:bac3:": "iCloud relay at Cloudflare, 2a09:bac3::/32",
 }
-"""How the addresses begin that Apple fetches from: the networks that hold the hundreds of thousands it publishes.
+"""Prefixes of the addresses that Apple fetches from; they cover its published list.
 
-By themselves they are no sign: a person who browses through the relay comes from there too.
+An address alone is no sign of a machine: people who browse through iCloud Private Relay use the same addresses.
 """
 
 PREFETCHERS: Mapping[str, str] = {
     "mozilla/5.0 (windows nt 10.0; win64; x64) applewebkit/537.36 (khtml, like gecko) chrome/42.0.2311.135 "
-    "safari/537.36 edge/12.246 mozilla/5.0": "Gmail, which fetches what arrives while its window is open",
+    "safari/537.36 edge/12.246 mozilla/5.0": "Gmail, which prefetches mail that arrives while its window is open",
 }
-"""User agents, exactly, that fetch the images of a message before anybody opens it."""
+"""Complete user agents, in lower case, that fetch the images of a message before anybody opens it."""
 
-SEEN_BY_A_PERSON: Mapping[str, str] = {
+OPENED_BY_PERSON: Mapping[str, str] = {
     "googleimageproxy": "Gmail fetches when the message is opened, and keeps the image from then on",
     "yahoomailproxy": "Yahoo fetches when the message is shown",
     "ms-office": "Outlook on the desktop, which shows the message",
     "microsoft outlook": "Outlook on the desktop, which shows the message",
 }
-"""Parts of user agents that sound like a program, but fetch because a person opened the message: no sign."""
+"""Parts of user agents of proxies that fetch because a person opened the message; not flagged."""
 
 SCANNERS: Mapping[str, str] = {
-    "filters that open what they deliver": (
+    "security filters that open what they deliver": (
         "barracuda mimecast proofpoint urldefense messagelabs symantec forcepoint websense ironport ciscosecureemail"
         " trendmicro trend_micro sophos fortiguard fortimail safelinks fireeye trellix avanan zscaler netskope"
         " cloudmark vadesecure hornetsecurity spamtitan mailguard mailmarshal netcraft urlscan virustotal"
         " google-safety palo_alto_networks scanner"
     ),
-    "previews and checks of links": (
+    "link previews and link checkers": (
         "bingpreview skypeuripreview facebookexternalhit facebookexternalua whatsapp web_preview url_preview"
         " google-pagerenderer checklink microsoft_office_existence_discovery microsoft_office_protocol_discovery"
         " microsoft-webdav-miniredir microsoft_url_control"
@@ -78,39 +78,35 @@ SCANNERS: Mapping[str, str] = {
         " winhttp windowspowershell lua-resty-http postmanruntime ahc/ jetty reqwest zgrab masscan"
         " amazon_cloudfront hubspot_connect"
     ),
-    "browsers without a window": "headless headlesschrome phantomjs puppeteer playwright selenium htmlunit",
+    "headless browsers": "headless headlesschrome phantomjs puppeteer playwright selenium htmlunit",
     "robots": "crawler spider slurp",
 }
-"""Words of user agents, "_" for a blank. A word that ends in "bot" is one too, but for the telephones of Cubot."""
+"""Words in user agents, with "_" for a space. Words that end in "bot" count too, except Cubot, a maker of phones."""
 
-_LOOKED_AT = frozenset({EventType.OPENED, EventType.READ, EventType.CLICKED})
-_LONGEST = 512
+_EVENT_TYPES = frozenset({EventType.OPENED, EventType.READ, EventType.CLICKED})
+_MAX_USER_AGENT_CHARS = 512
 _WORDS = "|".join(re.escape(word).replace("_", " ") for words in SCANNERS.values() for word in words.split())
 _SCANNER = re.compile(rf"(?<![a-z0-9])(?:{_WORDS})(?![a-z])|(?<!cu)bot(?![a-z])")
 _NETWORKS = tuple(APPLE_NETWORKS)
 
 
-def detect(event_type: EventType, user_agent: str | None, ip: str | None) -> Automation | None:
-    """Whether a program made an event; None where there is no sign of it, and for events of other kinds."""
-    if not user_agent or event_type not in _LOOKED_AT:
+def detect_automation(event_type: EventType, user_agent: str | None, ip: str | None) -> Automation | None:
+    """Return the kind of program that caused an open, read or click; None if nothing points to one."""
+    if not user_agent or event_type not in _EVENT_TYPES:
         return None
     if user_agent == APPLE:
-        # It fetches images, and follows no links. Where the address is known it must agree.
-        fetched = event_type is not EventType.CLICKED and (not ip or _is_apples(ip))
-        return Automation.PRIVACY_PROXY if fetched else None
-    return _judge(user_agent[:_LONGEST])
+        # Mail Privacy Protection fetches images and follows no links. If the address is known, it must be Apple's.
+        from_apple = not ip or ip.lower().removeprefix("::ffff:").startswith(_NETWORKS)
+        return Automation.PRIVACY_PROXY if event_type is not EventType.CLICKED and from_apple else None
+    return _detect_by_user_agent(user_agent[:_MAX_USER_AGENT_CHARS])
 
 
-def _is_apples(ip: str) -> bool:
-    return ip.lower().removeprefix("::ffff:").startswith(_NETWORKS)
-
-
-# A few thousand user agents make nearly all opens.
+# A few thousand user agents cause nearly all opens.
 @lru_cache(maxsize=2048)
-def _judge(user_agent: str) -> Automation | None:
+def _detect_by_user_agent(user_agent: str) -> Automation | None:
     name = user_agent.lower()
     if name in PREFETCHERS:
         return Automation.PRIVACY_PROXY
-    if any(part in name for part in SEEN_BY_A_PERSON):
+    if any(part in name for part in OPENED_BY_PERSON):
         return None
     return Automation.SCANNER if _SCANNER.search(name) else None

@@ -11,17 +11,17 @@ from shared.vocabulary import Classification, EventType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What a provider said, in our words.
+    """One event in Tidings' vocabulary.
 
-    `identity` tells this event from every other of its source: the provider's event id, or a fingerprint of
-    its content. None where the provider gives neither id nor time, so that two genuine events look alike:
-    then the receipt and the position in it are the identity.
+    `identity` identifies the event within its source: the provider's event id, or a fingerprint of its content. It is
+    None if the provider gives neither id nor time, so that two genuine events look alike; then the receipt and the
+    position in it identify the event.
 
-    `message_key` is what the provider knows the message by (its most reliable id); None where the event
-    belongs to no message (a DNS error, a send limit) or must not touch one (a foreign account's event).
-    `recipient` is a normalized address, None where the event applies to all recipients of the message.
+    `message_key` is the provider's most reliable id of the message. It is None if the event belongs to no message (a
+    DNS error, a send limit) or must not change one (an event of a foreign account).
+    `recipient` is a normalized address, or None if the event applies to all recipients of the message.
     `provider_object` is the provider's own object, as JSON text.
-    `problem` says why an item was kept as `unknown` rather than understood.
+    `problem` says why the event is of type `unknown`.
     """
 
     type: EventType
@@ -52,20 +52,20 @@ class Event:
 
 
 def event_key(source_id: int, identity: str, recipient: str | None) -> str:
-    """The 32 hex digits by which an event is told from all others, in any receipt of its source."""
+    """Return the 32 hex digits that identify an event across all receipts of its source."""
     return _digest(b"event", str(source_id), identity, recipient or "")
 
 
 def message_id(source_id: int, message_key: str) -> str:
-    """The 32 hex digits that identify a message: the same whichever of its events comes first."""
+    """Return the 32 hex digits that identify a message; the same whichever of its events comes first."""
     return _digest(b"message", str(source_id), message_key)
 
 
 def receipt_key(source_id: int, idempotency: bytes, *, unverified: bool = False) -> str:
-    """The 32 hex digits by which a repeated request is recognised.
+    """Return the 32 hex digits by which a repeated request is recognised.
 
-    Unverified requests have keys of their own: otherwise a forger who guesses a key could have the genuine
-    request taken for a repetition.
+    Unverified requests have separate keys. Otherwise a forger who guesses a key could make the genuine request look
+    like a repetition.
     """
     purpose = b"unverified" if unverified else b"receipt"
     return blake2b(b"%d\x1f%b" % (source_id, idempotency), digest_size=16, person=purpose).hexdigest()

@@ -1,10 +1,10 @@
-"""What a message is called before its first event: the name that its provider's adapter will give it.
+"""Message keys of announced sends: the key that the provider's adapter will give to the message's events.
 
-Each adapter of `shared.providers` names the message of an event in its own way (`Event.message_key`). Whoever
-announces a send must arrive at the same name; that is what this table is for, and a test holds the two together.
+Each adapter in `shared.providers` builds the message key of an event in its own way (`Event.message_key`). The
+announcement of a send must build the same key. This table says how; a test compares it with the adapters.
 
-A Message-Id is chosen by who sends, who may choose another tenant's. So it names a message only together with the
-tenant: `within`.
+The sender chooses the Message-Id, and may choose one that another tenant uses. A Message-Id therefore identifies a
+message only together with the tenant (`scope_to_tenant`).
 """
 
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from urllib.parse import quote
 
 from shared.addresses import strip_brackets
 
-RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    # Of the ids that are known the first one names the message.
+MESSAGE_KEY_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    # The first id that is known gives the key.
     "mailchannels": (("request_id", "request:"), ("smtp_id", "smtp:")),
     "ark": (("smtp_id", "smtp:"),),
     "postal": (("smtp_id", "smtp:"),),
-    "cloudmailin": (("provider_message_id", "id:"), ("request_id", "id:")),  # what its API answered is the id
-    # mailwebhook has no row: it brings mail in, and nothing that was sent by it
+    "cloudmailin": (("provider_message_id", "id:"), ("request_id", "id:")),  # the id that its API returned
+    # mailwebhook has no row: it receives mail and sends none
 }
 
 
-def within(tenant: str | None, key: str) -> str:
-    """A name that is this tenant's alone; where events name no tenant, the name as it is."""
+def scope_to_tenant(tenant: str | None, key: str) -> str:
+    """Return the key within a tenant; the key itself if events name no tenant."""
     return f"tenant:{quote(tenant, safe='', errors='surrogatepass')}/{key}" if tenant else key
 
 
-def is_of_sender(key: str) -> bool:
-    """Whether a name that is within no tenant was chosen by who sent."""
+def is_sender_chosen(key: str) -> bool:
+    """Return whether a key without a tenant was chosen by the sender."""
     return key.startswith("smtp:")
 
 
-def announced(
+def build_message_key(
     provider: str,
     *,
     tenant: str | None = None,
@@ -40,21 +40,21 @@ def announced(
     smtp_id: str | None = None,
     provider_message_id: str | None = None,
 ) -> str | None:
-    """The message key of a send that is announced with these ids; None if no event could ever be matched to it.
+    """Return the message key of a send with these ids; None if no event could be matched to it.
 
-    `tenant` is the one that its events will name.
+    `tenant` is the tenant that its events will name.
     """
     given = {
         "request_id": request_id,
         "smtp_id": strip_brackets(smtp_id) if smtp_id else None,
         "provider_message_id": provider_message_id,
     }
-    for name, prefix in RULES.get(provider, ()):
+    for name, prefix in MESSAGE_KEY_RULES.get(provider, ()):
         if value := given[name]:
-            return within(tenant, prefix + value) if name == "smtp_id" else prefix + value
+            return scope_to_tenant(tenant, prefix + value) if name == "smtp_id" else prefix + value
     return None
 
 
-def accepted(provider: str) -> tuple[str, ...]:
-    """The ids of which one is needed to announce a send by this provider; none at all where it sends nothing."""
-    return tuple(name for name, _ in RULES.get(provider, ()))
+def list_accepted_ids(provider: str) -> tuple[str, ...]:
+    """Return the ids of which an announcement needs one; empty if the provider sends no mail."""
+    return tuple(name for name, _ in MESSAGE_KEY_RULES.get(provider, ()))

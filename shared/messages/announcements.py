@@ -1,4 +1,4 @@
-"""Announcing a send: what an application tells us before its provider does."""
+"""Announced sends: an application reports a message before its provider does, so that a missing event is noticed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,28 +9,24 @@ from sqlalchemy import Connection
 
 from shared.addresses import normalize, strip_brackets
 from shared.encryption import SecretsError, Vault
-from shared.errors import CredentialsError, TidingsError
-from shared.events import event, identity
-from shared.messages import announcement_store
-from shared.messages.announcement_store import Addressee, Announcement
+from shared.errors import CredentialsError, InvalidFieldError
+from shared.events import identity
+from shared.events.event import event_key
+from shared.events.event import message_id as id_of_message
+from shared.messages.state import RANKS, Weight
+from shared.messages.store import SET_STATUS, SUPERSEDES
 from shared.sources import store as sources
 from shared.sources.source import open_source
 from shared.sources.store import SourceRow
-
-
-class AnnouncementError(TidingsError):
-    """A send that cannot be announced; `field` is what is wrong."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
+from shared.vocabulary import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """What was handed to a provider. At least one of the ids that this provider names messages by must be given.
+    """A message that an application handed to a provider.
 
-    `tenant` is the one that the message's events will name. It need not be given where the source has only one.
+    At least one of the ids by which this provider names messages is required. `tenant` is the tenant that the
+    message's events will name; it may be left out if the source has only one.
     """
 
     source: str
@@ -42,48 +38,74 @@ class Send:
     provider_message_id: str | None = None
 
 
-def announce(connection: Connection, vault: Vault, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
-    """Record a send; the id of its message, and whether that is new. Raises AnnouncementError.
+_IDS = ("sender", "request_id", "smtp_id", "provider_message_id")
 
-    Idempotent: of several times that are told for one message the earliest stays.
+# Both statements follow that of `shared.messages.store`, and stay text like it: the same message and states result
+# whether the announcement or an event comes first. "infinity" gives way to the time of any event.
+_INSERT_MESSAGE = f"""
+INSERT INTO messages AS m (id, source_id, created_at, first_event_at, submitted_at, {", ".join(_IDS)})
+VALUES (%(message_id)s, %(source_id)s, now(), 'infinity', %(submitted_at)s, {", ".join(f"%({n})s" for n in _IDS)})
+ON CONFLICT (id) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.submitted_at),
+    {", ".join(f"{n} = least(m.{n}, excluded.{n})" for n in _IDS)}
+RETURNING submitted_at, xmax = 0
+"""
+
+_INSERT_STATES = f"""
+INSERT INTO recipient_states AS s (message_id, recipient, source_id, smtp_id, weight, status_at, rank, status_key,
+    status, updated_at)
+SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, {Weight.IMPLIED:d}, %(submitted_at)s,
+    {RANKS[Status.SUBMITTED]}, key, '{Status.SUBMITTED}', now()
+FROM unnest(%(recipients)s::text[], %(keys)s::uuid[]) AS given (recipient, key) ORDER BY recipient
+ON CONFLICT (message_id, recipient) DO UPDATE SET
+    previous_status = CASE WHEN {SUPERSEDES} THEN s.status ELSE s.previous_status END,
+    {SET_STATUS},
+    smtp_id = least(s.smtp_id, excluded.smtp_id), version = s.version + 1, updated_at = now()
+WHERE {SUPERSEDES} OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
+"""
+
+
+def announce(connection: Connection, vault: Vault, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
+    """Record a send. Return the id of its message and whether the message is new. Raise InvalidFieldError.
+
+    Idempotent: of several announcements of a message the earliest time is kept.
     """
     source = sources.find(connection, send.source)
     if source is None:
-        raise AnnouncementError("source", f"there is no source called {send.source!r}")
-    message_id = event.message_id(source.id, _name(source, _tenants(source, vault), send))
-    recipients = dict.fromkeys(filter(None, map(normalize, send.recipients)))
+        raise InvalidFieldError("source", send.source, f"there is no source called {send.source!r}")
+    message_id = id_of_message(source.id, _message_key(source, vault, send))
+    recipients = list(dict.fromkeys(filter(None, map(normalize, send.recipients))))
     if not recipients:
-        raise AnnouncementError("recipients", "must name at least one address")
-    is_new = announcement_store.record(
-        connection,
-        Announcement(
-            message_id=message_id,
-            source_id=source.id,
-            submitted_at=submitted_at,
-            sender=normalize(send.sender),
-            request_id=send.request_id,
-            smtp_id=strip_brackets(send.smtp_id) if send.smtp_id else None,
-            provider_message_id=send.provider_message_id,
-            addressees=[Addressee(r, _key(source.id, message_id, r)) for r in recipients],
-        ),
-    )
-    return UUID(message_id), is_new
+        raise InvalidFieldError("recipients", send.recipients, "must name at least one address")
+    values = {
+        "message_id": message_id,
+        "source_id": source.id,
+        "submitted_at": submitted_at,
+        "sender": normalize(send.sender),
+        "request_id": send.request_id,
+        "smtp_id": strip_brackets(send.smtp_id) if send.smtp_id else None,
+        "provider_message_id": send.provider_message_id,
+    }
+    earliest, is_new = connection.exec_driver_sql(_INSERT_MESSAGE, values).one()
+    values |= {
+        "submitted_at": earliest,  # so that a repetition with a later time does not supersede the first
+        "recipients": recipients,
+        "keys": [event_key(source.id, f"announced:{message_id}", recipient) for recipient in recipients],
+    }
+    connection.exec_driver_sql(_INSERT_STATES, values)
+    return UUID(message_id), bool(is_new)
 
 
-def _tenants(source: SourceRow, vault: Vault) -> frozenset[str]:
+def _message_key(source: SourceRow, vault: Vault, send: Send) -> str:
+    """Return the key that the events of this send will give their message."""
     try:
         opened = open_source(source, vault)
     except (CredentialsError, SecretsError) as error:
-        raise AnnouncementError("source", f"{source.slug!r} cannot be used: {error}") from None
-    return opened.provider.tenants(opened.credentials)
-
-
-def _name(source: SourceRow, tenants: frozenset[str], send: Send) -> str:
-    """What the events of this send will call its message, whose tenant is one of these, if there are any."""
+        raise InvalidFieldError("source", source.slug, f"source {source.slug!r} cannot be used: {error}") from None
+    tenants = opened.provider.tenants(opened.credentials)
     if send.tenant is not None and tenants and send.tenant not in tenants:
-        raise AnnouncementError("tenant", f"{source.slug!r} takes no events of this tenant")
+        raise InvalidFieldError("tenant", send.tenant, f"source {source.slug!r} has no tenant {send.tenant!r}")
     tenant = next(iter(tenants)) if len(tenants) == 1 else send.tenant
-    key = identity.announced(
+    key = identity.build_message_key(
         source.provider,
         tenant=tenant,
         request_id=send.request_id,
@@ -91,21 +113,17 @@ def _name(source: SourceRow, tenants: frozenset[str], send: Send) -> str:
         provider_message_id=send.provider_message_id,
     )
     if key is None:
-        raise _unnamed(source.provider)
-    if tenant is None and tenants and identity.is_of_sender(key):
-        raise AnnouncementError(
-            "tenant", "a Message-Id does not say whose it is: without the tenant no event would fit"
+        names = identity.list_accepted_ids(source.provider)
+        if not names:
+            raise InvalidFieldError(
+                "source", source.slug, f"{source.provider} sends no mail, so nothing can be announced"
+            )
+        needed = " or ".join(names)
+        raise InvalidFieldError(
+            names[0], None, f"{needed} is required: {source.provider} identifies its messages by it"
+        )
+    if tenant is None and tenants and identity.is_sender_chosen(key):
+        raise InvalidFieldError(
+            "tenant", None, "`tenant` is required here: a Message-Id alone does not identify the tenant"
         )
     return key
-
-
-def _key(source_id: int, message_id: str, recipient: str) -> str:
-    return event.event_key(source_id, f"announced:{message_id}", recipient)
-
-
-def _unnamed(provider: str) -> AnnouncementError:
-    names = identity.accepted(provider)
-    if not names:
-        return AnnouncementError("source", f"nothing is sent by way of {provider}")
-    needed = " or ".join(names)
-    return AnnouncementError(names[0], f"{provider} names its messages by {needed}: without it no event would fit")

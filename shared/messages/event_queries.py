@@ -1,4 +1,4 @@
-"""Events, as they are read: by time, by recipient, and as the timeline of a message."""
+"""Events as people and the API read them: by time, by recipient, and as the timeline of a message."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -6,19 +6,36 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Text,
+    Uuid,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    table,
+    true,
+)
 
-from shared.classification import classify as classification
-from shared.postgres.pagination import Page, Position, Span, Walk
+from shared.classification.classify import code_of
+from shared.messages.tables import events, messages, recipient_states
+from shared.postgres.pagination import KeysetQuery, Page, Position, Span
+from shared.sources.tables import sources
 from shared.vocabulary import Classification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFacts:
-    """One normalized event, flat. `provider_object` is the provider's own object, as JSON text.
+class StoredEvent:
+    """One normalized event. `provider_object` is the provider's own object, as JSON text.
 
-    `reconciled`: its receipt came because the provider was asked to send again.
-    `automated`: the program that opened or clicked instead of a person (`shared.events.bots`).
+    `reconciled`: its receipt came because we asked the provider to send it again.
+    `automated`: the kind of program that opened or clicked instead of a person (`shared.events.bots`).
     """
 
     id: UUID
@@ -54,116 +71,130 @@ class EventFacts:
     reconciled: bool
 
 
-_ROWS = """
-SELECT e.id, e.receipt_id, s.slug AS source, e.type, e.message_id, e.recipient, e.occurred_at, e.received_at,
-    e.classification, e.smtp_status, e.enhanced_code, e.reason, e.data, e.provider_object::text AS provider_object,
-    EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = e.receipt_id) AS reconciled
-FROM events AS e JOIN sources AS s ON s.id = e.source_id WHERE e.id = ANY(%(ids)s)
-"""
+# Only this column is needed here; the table belongs to `shared.reconciliation`, which imports this package.
+_reconciled = table("reconciled_receipts", column("receipt_id", Uuid))
 
-_OF_TENANT = """coalesce(e.data ->> 'tenant', %(tenant)s) = %(tenant)s AND CASE WHEN e.message_id IS NULL
-    THEN e.data ->> 'tenant' ELSE (SELECT m.tenant FROM messages AS m WHERE m.id = e.message_id) END = %(tenant)s"""
-"""Whether an event is a tenant's: by what it says itself, and by the message that it is about."""
+_EVENTS = select(
+    events.c.id,
+    events.c.receipt_id,
+    sources.c.slug.label("source"),
+    events.c.type,
+    events.c.message_id,
+    events.c.recipient,
+    events.c.occurred_at,
+    events.c.received_at,
+    events.c.classification,
+    case({str(word): int(code_of(word)) for word in Classification}, value=events.c.classification).label(
+        "classification_code"
+    ),
+    events.c.smtp_status,
+    events.c.enhanced_code,
+    events.c.reason,
+    cast(events.c.provider_object, Text).label("provider_object"),
+    exists().where(_reconciled.c.receipt_id == events.c.receipt_id).label("reconciled"),
+    events.c.data,
+).join_from(events, sources, sources.c.id == events.c.source_id)
 
-_PAIRS = f"""
-SELECT e.id, asked.tenant FROM unnest(%(ids)s::uuid[], %(tenants)s::text[]) AS asked (id, tenant)
-JOIN events AS e ON e.id = asked.id WHERE e.id = ANY(%(ids)s) AND {_OF_TENANT.replace("%(tenant)s", "asked.tenant")}
-"""
-
-_IN_ROW = frozenset(
-    [
-        "id",
-        "receipt_id",
-        "source",
-        "type",
-        "message_id",
-        "recipient",
-        "occurred_at",
-        "received_at",
-        "classification",
-        "smtp_status",
-        "enhanced_code",
-        "reason",
-        "provider_object",
-        "reconciled",
-    ]
-)
-_IN_DATA = tuple(entry.name for entry in fields(EventFacts) if entry.name not in _IN_ROW | {"classification_code"})
-
-# Those that name no recipient apply to all of the message. OFFSET 0 keeps the planner from walking through all
-# events in the hope of meeting the recipient's soon.
-_OF_RECIPIENT = """
-recipient_states AS r CROSS JOIN LATERAL (
-    SELECT id, source_id, type, message_id, data FROM events
-    WHERE message_id = r.message_id AND (recipient = r.recipient OR recipient IS NULL) OFFSET 0
-) AS e
-"""
+# Taken from the JSON here rather than by PostgreSQL, which would parse it once for each field.
+_DATA_FIELDS = {entry.name for entry in fields(StoredEvent)} - set(_EVENTS.selected_columns.keys())
 
 
-def listed(
+def list_events(
     connection: Connection,
     *,
-    type: str | None = None,  # noqa: A002 - the word of the contract
+    type: str | None = None,  # noqa: A002 - the name of the API's parameter
     source: str | None = None,
     recipient: str | None = None,
     tenant: str | None = None,
     span: Span | None = None,
     after: Position | None = None,
     limit: int = 50,
-) -> Page[EventFacts]:
-    """Events, those received last first. `recipient` is a normalized address; `tenant` None is everybody's."""
-    walk = Walk(table="events AS e", keys=("e.id",))
+) -> Page[StoredEvent]:
+    """Return a page of events, those received last first.
+
+    `recipient` is a normalized address; events that name no recipient belong to every recipient of their message.
+    `tenant` None means all tenants.
+    """
+    rows: Any = events
     if recipient is not None:
-        walk.table = _OF_RECIPIENT
-        walk.bound("r.recipient = %(recipient)s AND r.recipient <> ''", recipient=recipient)
-    (span or Span()).cut(walk, "e.id")
+        state = recipient_states
+        # OFFSET 0 makes PostgreSQL begin with the recipient's messages, rather than read all events in order of time.
+        of_message = (
+            select(events)
+            .where(
+                events.c.message_id == state.c.message_id,
+                or_(events.c.recipient == state.c.recipient, events.c.recipient.is_(None)),
+            )
+            .correlate(state)
+            .offset(0)
+            .lateral("of_message")
+        )
+        found = select(of_message).select_from(state.join(of_message, true()))
+        rows = found.where(state.c.recipient == recipient, state.c.recipient != "").subquery("of_recipient")
+    query = KeysetQuery(rows.c.id)
+    query.where(*(span or Span()).of_ids(rows.c.id))
     if type is not None:
-        walk.pick("e.type = %(type)s", type=type)
+        query.filter(rows.c.type == type)
     if source is not None:
-        walk.pick("e.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=source)
+        query.filter(rows.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     if tenant is not None:
-        walk.pick(_OF_TENANT, tenant=tenant)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(by_ids(connection, [position[0] for position in found.items]), found.next)
+        query.filter(_belongs_to(rows, tenant))
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(list_by_ids(connection, [event_id for (event_id,) in page.items]), page.next)
 
 
-def timeline(
+def list_timeline(
     connection: Connection,
     message_id: UUID,
     *,
     tenant: str | None = None,
     after: Position | None = None,
     limit: int = 50,
-) -> Page[EventFacts]:
-    """The events of a message, in the order in which they happened."""
-    walk = Walk(table="events AS e", keys=("e.occurred_at", "e.id"), ascending=True)
-    walk.bound("e.message_id = %(message_id)s", message_id=message_id)
+) -> Page[StoredEvent]:
+    """Return a page of the events of a message, in the order in which they happened."""
+    query = KeysetQuery(events.c.occurred_at, events.c.id, ascending=True)
+    query.where(events.c.message_id == message_id)
     if tenant is not None:
-        walk.pick(_OF_TENANT, tenant=tenant)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(by_ids(connection, [position[1] for position in found.items]), found.next)
+        query.filter(_belongs_to(events, tenant))
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(list_by_ids(connection, [event_id for _, event_id in page.items]), page.next)
 
 
-def by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[EventFacts]:
-    """Those of these events that there are, in this order."""
-    of_tenant = "" if tenant is None else f" AND {_OF_TENANT}"
-    rows = connection.exec_driver_sql(_ROWS + of_tenant, {"ids": list(ids), "tenant": tenant}).mappings()
-    found = {row["id"]: _facts(row) for row in rows}
+def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[StoredEvent]:
+    """Return the events with these ids, in the given order; unknown ids are skipped."""
+    statement = _EVENTS.where(events.c.id.in_(ids))
+    if tenant is not None:
+        statement = statement.where(_belongs_to(events, tenant))
+    found = {}
+    for row in connection.execute(statement).mappings():
+        values = {name: value for name, value in row.items() if name != "data"}
+        found[row["id"]] = StoredEvent(**values, **{name: row["data"].get(name) for name in _DATA_FIELDS})
     return [found[id_] for id_ in ids if id_ in found]
 
 
-def of_tenants(connection: Connection, asked: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
-    """Those of these pairs of an event and a tenant of which the event is the tenant's."""
-    values = {"ids": [pair[0] for pair in asked], "tenants": [pair[1] for pair in asked]}
-    return {(row[0], row[1]) for row in connection.exec_driver_sql(_PAIRS, values)} if asked else set()
+def filter_by_tenant(connection: Connection, pairs: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
+    """Return the pairs of an event id and a tenant in which the event belongs to the tenant."""
+    ids = list({event_id for event_id, _ in pairs})
+    statement = select(events.c.id, _own_tenant(events), _owner(events)).where(events.c.id.in_(ids))
+    found = {row[0]: (row[1], row[2]) for row in connection.execute(statement)} if ids else {}
+    return {
+        (event_id, tenant)
+        for event_id, tenant in pairs
+        if event_id in found and found[event_id] in ((None, tenant), (tenant, tenant))
+    }
 
 
-def _facts(row: RowMapping) -> EventFacts:
-    word = row["classification"]
-    return EventFacts(
-        **{name: row[name] for name in _IN_ROW},
-        **{name: row["data"].get(name) for name in _IN_DATA},
-        classification_code=None if word is None else classification.code(Classification(word)),
-    )
+def _own_tenant(rows: Any) -> ColumnElement[str | None]:
+    """Return the tenant that an event itself names."""
+    return rows.c.data["tenant"].as_string()  # type: ignore[no-any-return]
+
+
+def _owner(rows: Any) -> ColumnElement[str | None]:
+    """Return the tenant that an event belongs to: that of its message, or the one it names if it has no message."""
+    of_message = select(messages.c.tenant).where(messages.c.id == rows.c.message_id).scalar_subquery()
+    return case((rows.c.message_id.is_(None), _own_tenant(rows)), else_=of_message)
+
+
+def _belongs_to(rows: Any, tenant: str) -> ColumnElement[bool]:
+    """Return the condition that events belong to a tenant and name no other one."""
+    return and_(func.coalesce(_own_tenant(rows), tenant) == tenant, _owner(rows) == tenant)

@@ -1,64 +1,48 @@
-"""Messages and what became of them for each recipient.
+"""Messages and the state of each of their recipients, as people and the API read them.
 
-A row of `recipient_states` whose recipient is '' holds the events that named none: they apply to every
-recipient of the message. A recipient's state is the merge of its own row and that one, by the rule of
-`shared.messages.state`. It is made here, in `EFFECTIVE`, and nowhere else.
+A row of `recipient_states` whose recipient is '' holds the events that named no recipient: they apply to every
+recipient of the message. The effective state of a recipient merges its own row with that one, by the rule of
+`shared.messages.state`. Only `effective_states` does this.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    intersect,
+    or_,
+    select,
+    text,
+    tuple_,
+)
 
 from shared.addresses import normalize, strip_brackets
-from shared.classification import classify as classification
-from shared.postgres.pagination import Page, Position, Walk
+from shared.classification.classify import code_of
+from shared.messages.tables import messages, recipient_states
+from shared.postgres.pagination import KeysetQuery, Page, Position
+from shared.sources.tables import sources
 from shared.vocabulary import Classification, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecipientFacts:
-    """Where a message stands for one recipient; `recipient` is None where no event has named one.
+class Message:
+    """One message. `first_event_at` is None while it has only been announced.
 
-    Times are the provider's. `version` grows with every change.
+    `recipients` are rows of `effective_states`; the recipient of a row is None if no event has named one.
     """
-
-    recipient: str | None
-    status: str | None
-    status_at: datetime | None
-    status_event_id: UUID | None
-    previous_status: str | None
-    classification: str | None
-    classification_code: int | None
-    smtp_status: str | None
-    enhanced_code: str | None
-    reason: str | None
-    smtp_id: str | None
-    opened: bool
-    opened_at: datetime | None
-    opens: int
-    clicked: bool
-    clicked_at: datetime | None
-    clicks: int
-    read: bool
-    read_at: datetime | None
-    reads: int
-    complained: bool
-    complained_at: datetime | None
-    unsubscribed: bool
-    unsubscribed_at: datetime | None
-    subscribed_at: datetime | None
-    version: int
-    updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageFacts:
-    """One message. `first_event_at` is None while it has only been announced."""
 
     id: UUID
     source: str
@@ -73,14 +57,14 @@ class MessageFacts:
     created_at: datetime
     first_event_at: datetime | None
     submitted_at: datetime | None
-    recipients: Sequence[RecipientFacts] = field(default_factory=tuple)
+    recipients: Sequence[Row[Any]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which messages: all that is given must hold. `recipient` and `status` must hold of the same recipient.
+class MessageFilter:
+    """Filters; all that are given must match. `recipient` and `status` must match for the same recipient.
 
-    `tenant` is whose messages there are at all; None is everybody's, here as in all that follows.
+    `tenant` limits everything to the messages of one tenant; None means all tenants.
     """
 
     source: str | None = None
@@ -95,155 +79,163 @@ class Wanted:
     tenant: str | None = None
 
 
-_OF_STANDING = (
-    "status",
-    "status_at",
-    "status_event_id",
-    "classification",
-    "smtp_status",
-    "enhanced_code",
-    "reason",
+own = recipient_states.alias("own")
+_wide = recipient_states.alias("wide")
+_named = recipient_states.alias("named")
+_ORDER = ("weight", "status_at", "rank", "status_key")
+_wide_wins = func.coalesce(tuple_(*(_wide.c[n] for n in _ORDER)) > tuple_(*(own.c[n] for n in _ORDER)), false())
+_from_event = {
+    name: case((_wide_wins, _wide.c[name]), else_=own.c[name]).label(name)
+    for name in (
+        "status",
+        "status_at",
+        "status_event_id",
+        "classification",
+        "smtp_status",
+        "enhanced_code",
+        "reason",
+    )
+}
+_counted = {
+    name: (own.c[name] + func.coalesce(_wide.c[name], 0)).label(name)
+    for name in ("opens", "clicks", "reads", "version")
+}
+_first = {
+    name: func.least(own.c[name], _wide.c[name]).label(name)
+    for name in ("opened_at", "clicked_at", "read_at", "complained_at")
+}
+_last = {
+    name: func.greatest(own.c[name], _wide.c[name]).label(name)
+    for name in ("unsubscribed_at", "subscribed_at", "updated_at")
+}
+_ended, _began = _last["unsubscribed_at"].element, _last["subscribed_at"].element
+
+effective_states: Select[Any] = (
+    select(
+        own.c.message_id,
+        func.nullif(own.c.recipient, "").label("recipient"),
+        *_from_event.values(),
+        case(
+            {str(word): int(code_of(word)) for word in Classification}, value=_from_event["classification"].element
+        ).label("classification_code"),
+        case(
+            (_wide_wins, func.coalesce(own.c.status, _wide.c.previous_status)),
+            else_=func.coalesce(own.c.previous_status, _wide.c.status),
+        ).label("previous_status"),
+        func.coalesce(own.c.smtp_id, _wide.c.smtp_id).label("smtp_id"),
+        *_counted.values(),
+        *_first.values(),
+        *_last.values(),
+        (_counted["opens"].element > 0).label("opened"),
+        (_counted["clicks"].element > 0).label("clicked"),
+        (_counted["reads"].element > 0).label("read"),
+        _first["complained_at"].element.is_not(None).label("complained"),
+        and_(_ended.is_not(None), or_(_began.is_(None), _ended >= _began)).label("unsubscribed"),
+    )
+    .outerjoin_from(
+        own, _wide, and_(_wide.c.message_id == own.c.message_id, _wide.c.recipient == "", own.c.recipient != "")
+    )
+    .where(
+        or_(
+            own.c.recipient != "",
+            ~exists().where(_named.c.message_id == own.c.message_id, _named.c.recipient != "").correlate(own),
+        )
+    )
 )
-_FACTS_OF_STANDING = ", ".join(f"CASE WHEN wide.rises THEN w.{n} ELSE s.{n} END AS {n}" for n in _OF_STANDING)
-_COUNTED = ", ".join(f"s.{n} + coalesce(w.{n}, 0) AS {n}" for n in ("opens", "clicks", "reads", "version"))
-_FIRST = ", ".join(f"least(s.{n}, w.{n}) AS {n}" for n in ("opened_at", "clicked_at", "read_at", "complained_at"))
-_LAST = ", ".join(f"greatest(s.{n}, w.{n}) AS {n}" for n in ("unsubscribed_at", "subscribed_at", "updated_at"))
-
-EFFECTIVE = f"""
-SELECT s.message_id, nullif(s.recipient, '') AS recipient, {_FACTS_OF_STANDING},
-    CASE WHEN wide.rises THEN coalesce(s.status, w.previous_status)
-         ELSE coalesce(s.previous_status, w.status) END AS previous_status,
-    coalesce(s.smtp_id, w.smtp_id) AS smtp_id, {_COUNTED}, {_FIRST}, {_LAST}
-FROM recipient_states AS s
-LEFT JOIN recipient_states AS w ON w.message_id = s.message_id AND w.recipient = '' AND s.recipient <> ''
-CROSS JOIN LATERAL (SELECT coalesce(
-    (w.weight, w.status_at, w.rank, w.status_key) > (s.weight, s.status_at, s.rank, s.status_key), false
-) AS rises) AS wide
-WHERE (s.recipient <> '' OR NOT EXISTS (
-    SELECT FROM recipient_states AS named WHERE named.message_id = s.message_id AND named.recipient <> ''
-))
-"""
-"""The state of every recipient. A condition on `s.message_id` or `s.recipient` may be added with AND."""
-
-_MESSAGES = """
-SELECT m.id, s.slug AS source, m.provider_message_id, m.request_id, m.smtp_id, m.sender, m.subject, m.tag, m.campaign,
-    nullif(m.tenant, '') AS tenant, m.created_at, nullif(m.first_event_at, 'infinity') AS first_event_at, m.submitted_at
-FROM messages AS m JOIN sources AS s ON s.id = m.source_id
-WHERE m.id = ANY(%(ids)s) AND (%(tenant)s::text IS NULL OR m.tenant = %(tenant)s)
-"""
+"""The state of every recipient; times are the provider's. Add a condition on a column of `own`."""
 
 
-def listed(
-    connection: Connection, wanted: Wanted, *, after: Position | None = None, limit: int = 50
-) -> Page[MessageFacts]:
-    """Messages, those that became known last first."""
-    walk = Walk(table="messages AS m", keys=("m.created_at", "m.id"))
-    _bound(walk, wanted)
-    _pick(walk, wanted)
-    walk.after(after)
-    found = walk.page(connection, limit)
-    return Page(by_ids(connection, [position[1] for position in found.items]), found.next)
+def list_messages(
+    connection: Connection, wanted: MessageFilter, *, after: Position | None = None, limit: int = 50
+) -> Page[Message]:
+    """Return a page of messages, those first that became known last."""
+    rows: Any = messages
+    if chosen := _select_ids(wanted):
+        ids = intersect(*chosen) if len(chosen) > 1 else chosen[0]
+        # OFFSET 0 makes PostgreSQL find these few by their index, rather than read all messages in order of time.
+        rows = select(messages).where(messages.c.id.in_(ids)).offset(0).subquery("chosen")
+    query = KeysetQuery(rows.c.created_at, rows.c.id)
+    if wanted.sender is not None:
+        query.where(rows.c.sender == normalize(wanted.sender))
+    if wanted.since is not None:
+        query.where(rows.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        query.where(rows.c.created_at < wanted.until)
+    if wanted.tenant is not None:
+        query.filter(rows.c.tenant == wanted.tenant)
+    if wanted.source is not None:
+        query.filter(rows.c.source_id == select(sources.c.id).where(sources.c.slug == wanted.source).scalar_subquery())
+    if wanted.status is not None:
+        states = effective_states.where(own.c.message_id == rows.c.id, _from_event["status"].element == wanted.status)
+        if wanted.recipient is not None:
+            states = states.where(own.c.recipient == normalize(wanted.recipient))
+        query.filter(states.correlate(rows).exists())
+    page = query.fetch(connection, after=after, limit=limit)
+    return Page(list_by_ids(connection, [message_id for _, message_id in page.items]), page.next)
 
 
-def find(connection: Connection, message_id: UUID, *, tenant: str | None = None) -> MessageFacts | None:
-    """One message."""
-    found = by_ids(connection, [message_id], tenant=tenant)
-    return found[0] if found else None
+def get_message(connection: Connection, message_id: UUID, *, tenant: str | None = None) -> Message | None:
+    """Return one message with its recipients, or None."""
+    return next(iter(list_by_ids(connection, [message_id], tenant=tenant)), None)
 
 
-def by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[MessageFacts]:
-    """Those of these messages that there are, in this order, with their recipients."""
-    recipients = _recipients(connection, ids)
-    found = {m.id: replace(m, recipients=recipients.get(m.id, ())) for m in summaries(connection, ids, tenant=tenant)}
+def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[Message]:
+    """Return the messages with these ids and their recipients, in the given order; unknown ids are skipped."""
+    recipients: dict[UUID, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(effective_states.where(own.c.message_id.in_(ids)).order_by(own.c.recipient)):
+        recipients[row.message_id].append(row)
+    found = {
+        message.id: replace(message, recipients=recipients[message.id])
+        for message in list_without_recipients(connection, ids, tenant=tenant)
+    }
     return [found[id_] for id_ in ids if id_ in found]
 
 
-def summaries(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[MessageFacts]:
-    """These messages, in any order, without their recipients."""
-    rows = connection.exec_driver_sql(_MESSAGES, {"ids": list(ids), "tenant": tenant}).mappings()
-    return [MessageFacts(**row) for row in rows]
-
-
-def _bound(walk: Walk, wanted: Wanted) -> None:
-    """What an index serves: the few messages of an id or a recipient, or a part of the time."""
-    named = _named(wanted)
-    if named:
-        # OFFSET 0: first those that are named, by their index, and never a walk through all messages.
-        chosen = " INTERSECT ".join(condition for condition, _ in named)
-        walk.table = f"(SELECT * FROM messages WHERE id IN ({chosen}) OFFSET 0) AS m"
-        for _, values in named:
-            walk.values.update(values)
-    if wanted.sender is not None:
-        walk.bound("m.sender = %(sender)s", sender=normalize(wanted.sender))
-    if wanted.since is not None:
-        walk.bound("m.created_at >= %(since)s", since=wanted.since)
-    if wanted.until is not None:
-        walk.bound("m.created_at < %(until)s", until=wanted.until)
-
-
-def _named(wanted: Wanted) -> list[tuple[str, Mapping[str, Any]]]:
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    if wanted.request_id is not None:
-        found.append(("SELECT id FROM messages WHERE request_id = %(request_id)s", {"request_id": wanted.request_id}))
-    if wanted.smtp_id is not None:
-        # A request may cover several Message-Ids, so that the message alone does not know them all.
-        statement = "SELECT message_id FROM recipient_states WHERE smtp_id = %(smtp_id)s"
-        found.append((statement, {"smtp_id": strip_brackets(wanted.smtp_id)}))
-    if wanted.message_id is not None:
-        statement = (
-            "(SELECT id FROM messages WHERE id = %(own_id)s"
-            " UNION SELECT id FROM messages WHERE provider_message_id = %(message_id)s)"
+def list_without_recipients(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[Message]:
+    """Return the messages with these ids, in any order, without their recipients."""
+    statement = (
+        select(
+            messages.c.id,
+            sources.c.slug.label("source"),
+            messages.c.provider_message_id,
+            messages.c.request_id,
+            messages.c.smtp_id,
+            messages.c.sender,
+            messages.c.subject,
+            messages.c.tag,
+            messages.c.campaign,
+            func.nullif(messages.c.tenant, "").label("tenant"),
+            messages.c.created_at,
+            func.nullif(messages.c.first_event_at, text("'infinity'::timestamptz")).label("first_event_at"),
+            messages.c.submitted_at,
         )
-        found.append((statement, {"own_id": _own_id(wanted.message_id), "message_id": wanted.message_id}))
-    if wanted.recipient is not None:
-        statement = "SELECT message_id FROM recipient_states WHERE recipient = %(recipient)s AND recipient <> ''"
-        found.append((statement, {"recipient": normalize(wanted.recipient)}))
-    return found
-
-
-def _pick(walk: Walk, wanted: Wanted) -> None:
-    if wanted.tenant is not None:
-        walk.pick("m.tenant = %(tenant)s", tenant=wanted.tenant)
-    if wanted.source is not None:
-        walk.pick("m.source_id = (SELECT id FROM sources WHERE slug = %(source)s)", source=wanted.source)
-    if wanted.status is not None:
-        of_recipient = "AND e.recipient = %(recipient)s" if wanted.recipient is not None else ""
-        states = f"({EFFECTIVE} AND s.message_id = m.id) AS e"
-        walk.pick(f"EXISTS (SELECT FROM {states} WHERE e.status = %(status)s {of_recipient})", status=wanted.status)
-
-
-def _own_id(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def _recipients(connection: Connection, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[RecipientFacts]]:
-    rows = connection.exec_driver_sql(
-        f"SELECT * FROM ({EFFECTIVE} AND s.message_id = ANY(%(ids)s)) AS e ORDER BY recipient NULLS FIRST",
-        {"ids": list(ids)},
-    ).mappings()
-    found: dict[UUID, list[RecipientFacts]] = defaultdict(list)
-    for row in rows:
-        found[row["message_id"]].append(_facts(row))
-    return found
-
-
-_PLAIN = frozenset(entry.name for entry in fields(RecipientFacts)) - {
-    "classification_code", "opened", "clicked", "read", "complained", "unsubscribed"
-}  # fmt: skip
-
-
-def _facts(row: RowMapping) -> RecipientFacts:
-    word = row["classification"]
-    ended, begun = row["unsubscribed_at"], row["subscribed_at"]
-    return RecipientFacts(
-        **{name: row[name] for name in _PLAIN},
-        classification_code=None if word is None else classification.code(Classification(word)),
-        opened=row["opens"] > 0,
-        clicked=row["clicks"] > 0,
-        read=row["reads"] > 0,
-        complained=row["complained_at"] is not None,
-        unsubscribed=ended is not None and (begun is None or ended >= begun),
+        .join_from(messages, sources, sources.c.id == messages.c.source_id)
+        .where(messages.c.id.in_(ids))
     )
+    if tenant is not None:
+        statement = statement.where(messages.c.tenant == tenant)
+    return [Message(**row) for row in connection.execute(statement).mappings()]
+
+
+def _select_ids(wanted: MessageFilter) -> list[Select[tuple[UUID]]]:
+    """Return a statement for each filter that selects few messages by an index of its own."""
+    found: list[Select[tuple[UUID]]] = []
+    if wanted.request_id is not None:
+        found.append(select(messages.c.id).where(messages.c.request_id == wanted.request_id))
+    if wanted.smtp_id is not None:
+        # A request may cover several Message-Ids, and the message's row holds only one of them.
+        smtp_id = strip_brackets(wanted.smtp_id)
+        found.append(select(recipient_states.c.message_id).where(recipient_states.c.smtp_id == smtp_id))
+    if wanted.message_id is not None:
+        named = [messages.c.provider_message_id == wanted.message_id]
+        with suppress(ValueError):
+            named.append(messages.c.id == UUID(wanted.message_id))
+        found.append(select(messages.c.id).where(or_(*named)))
+    if wanted.recipient is not None:
+        recipient = normalize(wanted.recipient)
+        found.append(
+            select(recipient_states.c.message_id).where(
+                recipient_states.c.recipient == recipient, recipient_states.c.recipient != ""
+            )
+        )
+    return found

@@ -1,9 +1,9 @@
 """The state of one recipient of one message, as a fold over events.
 
-Where delivery stands is the greatest of the standings that the events give, in the order (weight, time, rank,
-key); everything else is counted over distinct events or is an earliest or latest time. All of it is commutative,
-associative and idempotent, so that any order, duplication and batching of the events give the same state.
-`shared.messages.store` holds the same rule in SQL; a test proves that the two agree.
+Each event makes a claim about the delivery status. The greatest claim holds, in the order (weight, time, rank, key).
+Everything else is a count over distinct events, or an earliest or latest time. The fold is commutative, associative
+and idempotent: events in any order, repeated and batched in any way, give the same state. `shared.messages.store`
+holds the same rule in SQL; a test proves that both agree.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,25 +15,25 @@ from shared.vocabulary import EventType, Status
 
 
 class Weight(IntEnum):
-    """How much an event's word on the delivery counts, whatever its time."""
+    """How much an event's claim about the delivery status counts; it goes before the event's time."""
 
     SILENT = 0
-    """Says nothing of the delivery."""
+    """The event does not concern the delivery status."""
     IMPLIED = 1
-    """Only holds where nothing else is known: who opens a message must have been sent it."""
+    """Holds only if nothing else is known: a message that was opened must have been sent."""
     STATED = 2
     TERMINAL = 3
 
 
 RANKS: Mapping[Status, int] = {status: rank for rank, status in enumerate(Status)}
-"""Of two events of the same weight at the same instant the one later in this order wins."""
+"""Of two claims with the same weight and time, the one later in this order wins."""
 
 _STATED = {
     EventType.QUEUED: (Weight.STATED, Status.QUEUED),
     EventType.SENT: (Weight.STATED, Status.SENT),
     EventType.HELD: (Weight.STATED, Status.HELD),
     EventType.DEFERRED: (Weight.STATED, Status.DEFERRED),
-    EventType.RATE_LIMITED: (Weight.STATED, Status.DEFERRED),  # it will be sent when there is allowance again
+    EventType.RATE_LIMITED: (Weight.STATED, Status.DEFERRED),  # the provider sends it when the limit allows
     EventType.DELIVERED: (Weight.TERMINAL, Status.DELIVERED),
     EventType.REJECTED: (Weight.TERMINAL, Status.REJECTED),
     EventType.FAILED: (Weight.TERMINAL, Status.FAILED),
@@ -49,12 +49,12 @@ _IMPLYING_SENT = (
     EventType.REPLIED,
 )
 
-STANDINGS: Mapping[EventType, tuple[Weight, Status | None]] = {
+STATUS_EFFECTS: Mapping[EventType, tuple[Weight, Status | None]] = {
     **dict.fromkeys(EventType, (Weight.SILENT, None)),
     **_STATED,
     **dict.fromkeys(_IMPLYING_SENT, (Weight.IMPLIED, Status.SENT)),
 }
-"""What each type of event says of the delivery."""
+"""The weight and status that each type of event claims."""
 
 WITHOUT_MESSAGE = frozenset(
     {
@@ -64,12 +64,12 @@ WITHOUT_MESSAGE = frozenset(
         EventType.SEND_LIMIT_EXCEEDED,
     }
 )
-"""Types that concern no message, even where the provider names one: they leave every state alone."""
+"""Types that concern no message, even if the provider names one: they change no state."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Standing:
-    """One event's word on the delivery; the greatest is what holds."""
+class StatusClaim:
+    """One event's claim about the delivery status; the greatest claim holds."""
 
     weight: Weight
     at: datetime
@@ -80,7 +80,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """What the fold needs of an event. `key` tells it from all others (`events.event_key`)."""
+    """The part of an event that the fold needs. `key` identifies the event (`shared.events.event.event_key`)."""
 
     key: str
     type: EventType
@@ -89,9 +89,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What is known of one recipient. Times are those of the provider; None means never."""
+    """The state of one recipient. Times are the provider's; None means never."""
 
-    standing: Standing | None = None
+    claim: StatusClaim | None = None
     keys: frozenset[str] = frozenset()
     opens: frozenset[str] = frozenset()
     clicks: frozenset[str] = frozenset()
@@ -105,20 +105,20 @@ class State:
 
     @property
     def status(self) -> Status | None:
-        """Where the delivery stands; None where no event has said."""
-        return self.standing.status if self.standing else None
+        """The delivery status; None if no event has claimed one."""
+        return self.claim.status if self.claim else None
 
     @property
     def unsubscribed(self) -> bool:
-        """Whether the last word on the subscription was to end it; of two at one instant, ending it wins."""
+        """Whether the recipient unsubscribed after subscribing last; at the same instant, unsubscribing wins."""
         if self.unsubscribed_at is None:
             return False
         return self.subscribed_at is None or self.unsubscribed_at >= self.subscribed_at
 
 
 def state_of(fact: Fact) -> State:
-    """The state that one event alone gives."""
-    weight, status = STANDINGS[fact.type]
+    """Return the state that one event alone gives."""
+    weight, status = STATUS_EFFECTS[fact.type]
     rank = RANKS[status] if status else -1
 
     def time_if(*types: EventType) -> datetime | None:
@@ -128,7 +128,7 @@ def state_of(fact: Fact) -> State:
         return frozenset({fact.key}) if fact.type is event_type else frozenset()
 
     return State(
-        standing=Standing(weight, fact.at, rank, fact.key, status),
+        claim=StatusClaim(weight, fact.at, rank, fact.key, status),
         keys=frozenset({fact.key}),
         opens=key_if(EventType.OPENED),
         clicks=key_if(EventType.CLICKED),
@@ -143,33 +143,35 @@ def state_of(fact: Fact) -> State:
 
 
 def merge(one: State, other: State) -> State:
-    """The state that the events of both give. Commutative, associative, idempotent; State() is neutral."""
+    """Return the state that the events of both give.
+
+    Commutative, associative and idempotent; `State()` is the neutral element.
+    """
+
+    def earliest(*times: datetime | None) -> datetime | None:
+        return min(filter(None, times), default=None)
+
+    def latest(*times: datetime | None) -> datetime | None:
+        return max(filter(None, times), default=None)
+
     return State(
-        standing=max(filter(None, (one.standing, other.standing)), default=None),
+        claim=max(filter(None, (one.claim, other.claim)), default=None),
         keys=one.keys | other.keys,
         opens=one.opens | other.opens,
         clicks=one.clicks | other.clicks,
         reads=one.reads | other.reads,
-        opened_at=_earliest(one.opened_at, other.opened_at),
-        clicked_at=_earliest(one.clicked_at, other.clicked_at),
-        read_at=_earliest(one.read_at, other.read_at),
-        complained_at=_earliest(one.complained_at, other.complained_at),
-        unsubscribed_at=_latest(one.unsubscribed_at, other.unsubscribed_at),
-        subscribed_at=_latest(one.subscribed_at, other.subscribed_at),
+        opened_at=earliest(one.opened_at, other.opened_at),
+        clicked_at=earliest(one.clicked_at, other.clicked_at),
+        read_at=earliest(one.read_at, other.read_at),
+        complained_at=earliest(one.complained_at, other.complained_at),
+        unsubscribed_at=latest(one.unsubscribed_at, other.unsubscribed_at),
+        subscribed_at=latest(one.subscribed_at, other.subscribed_at),
     )
 
 
 def fold(facts: Iterable[Fact]) -> State:
-    """The state that these events give, in whatever order and however often each is repeated."""
+    """Return the state that these events give, in any order and with any repetitions."""
     state = State()
     for fact in facts:
         state = merge(state, state_of(fact))
     return state
-
-
-def _earliest(*times: datetime | None) -> datetime | None:
-    return min(filter(None, times), default=None)
-
-
-def _latest(*times: datetime | None) -> datetime | None:
-    return max(filter(None, times), default=None)

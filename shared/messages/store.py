@@ -1,8 +1,10 @@
-"""Events and the states they give: one statement for a whole batch, whatever its size.
+"""Stores a batch of events and folds them into the states of messages, in one statement.
 
-It keeps the events that are new, folds them for each (message, recipient), merges that into the stored state
-where it rises, and logs what rose. The rule is that of `shared.messages.state`, in SQL; a test proves that the
-two agree.
+The statement inserts the events that are new, folds them for each (message, recipient), merges the result into the
+stored state and logs the changes. Its rule is that of `shared.messages.state`; a test proves that both agree.
+
+It is SQL text because every event passes through it: one round trip for a batch, with data-modifying CTEs whose order
+decides how locks are taken.
 """
 
 from collections.abc import Sequence
@@ -18,11 +20,11 @@ from shared.messages.state import Weight
 
 
 class NewEvent(NamedTuple):
-    """One event as it is stored; a tuple, because a batch is turned from rows into columns.
+    """One event to be stored; a tuple, because a batch is transposed from rows to columns.
 
-    `key`, `message_id` and `provider_object` are text: 32 hex digits each, and JSON, as `data` is. `weight`,
-    `rank` and `status` are what the event says of the delivery (`shared.messages.state.STANDINGS`), and
-    `change_type` is how the change that it makes is announced.
+    `key` and `message_id` are 32 hex digits; `data` and `provider_object` are JSON text. `weight`, `rank` and
+    `status` are the event's claim about the delivery (`shared.messages.state.STATUS_EFFECTS`). `change_type` is the
+    type of the change that it causes.
     """
 
     id: UUID
@@ -55,7 +57,7 @@ class NewEvent(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a batch did: how many of its events were new, and how many changes they made."""
+    """The number of events of a batch that were new, and of the changes that they caused."""
 
     new_events: int
     changes: int
@@ -70,26 +72,27 @@ _COLUMN_TYPES = {
 }
 _INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
 
-_FILLED = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign")
-"""What an event may know of its message. Where two disagree the lesser stays, so that their order does not matter."""
+_MESSAGE_FIELDS = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign")
+"""Fields of a message that its events may name. If two disagree, the lesser value stays, whatever their order."""
 
-NOBODY = ""
-"""The tenant of a message that two have been named for. It stays so: whichever came first, neither is shown it."""
+AMBIGUOUS_TENANT = ""
+"""Stored as the tenant if events name different tenants for one message. It stays: neither of them sees the message."""
 
-_LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_FILLED)} | {
-    "tenant": f"CASE WHEN m.tenant <> excluded.tenant THEN '{NOBODY}' ELSE least(m.tenant, excluded.tenant) END"
+_LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_MESSAGE_FIELDS)} | {
+    "tenant": f"CASE WHEN m.tenant <> excluded.tenant THEN '{AMBIGUOUS_TENANT}'"
+    " ELSE least(m.tenant, excluded.tenant) END"
 }
-_LEAST_OF_BATCH = {name: f"min({name})" for name in _FILLED} | {
-    "tenant": f"CASE WHEN min(tenant) <> max(tenant) THEN '{NOBODY}' ELSE min(tenant) END"
+_LEAST_OF_BATCH = {name: f"min({name})" for name in _MESSAGE_FIELDS} | {
+    "tenant": f"CASE WHEN min(tenant) <> max(tenant) THEN '{AMBIGUOUS_TENANT}' ELSE min(tenant) END"
 }
 
-RISES = (
+SUPERSEDES = (
     "(excluded.weight, excluded.status_at, excluded.rank, excluded.status_key)"
     " > (s.weight, s.status_at, s.rank, s.status_key)"
 )
-"""Whether what arrives (`excluded`) holds instead of what is stored (`s`)."""
+"""SQL condition: the claim that arrives (`excluded`) supersedes the stored one (`s`)."""
 
-OF_STANDING = (
+STATUS_COLUMNS = (
     "weight",
     "status_at",
     "rank",
@@ -101,9 +104,9 @@ OF_STANDING = (
     "enhanced_code",
     "reason",
 )
-"""What a state takes from the event whose word holds."""
+"""Columns that a state takes from the event whose claim holds."""
 
-COUNTED = (
+AGGREGATE_COLUMNS = (
     "smtp_id",
     "remarks",
     "opens",
@@ -116,15 +119,19 @@ COUNTED = (
     "unsubscribed_at",
     "subscribed_at",
 )
-"""What a state gathers from all its events."""
+"""Columns that aggregate all events of a state."""
 
-TAKE_IF_RISES = ", ".join(f"{name} = CASE WHEN {RISES} THEN excluded.{name} ELSE s.{name} END" for name in OF_STANDING)
+_STATE_COLUMNS = ", ".join([*STATUS_COLUMNS, *AGGREGATE_COLUMNS])
 
-_REMARK = int(Weight.IMPLIED)
-"""Events of this weight and less are announced each; of those that tell the delivery's course only what holds."""
+SET_STATUS = ", ".join(
+    f"{name} = CASE WHEN {SUPERSEDES} THEN excluded.{name} ELSE s.{name} END" for name in STATUS_COLUMNS
+)
 
-# Folds the rows of {facts} for each (message, recipient): the greatest standing, and what is counted.
-FOLDED = f"""
+_MAX_REMARK_WEIGHT = int(Weight.IMPLIED)
+"""Every event of this weight or less causes a change of its own; heavier ones only if their claim holds."""
+
+# Folds the rows of {facts} for each (message, recipient): the greatest claim, and the aggregates.
+FOLD_CTES = f"""
 best AS (
     SELECT DISTINCT ON (message_id, coalesce(recipient, '')) message_id, coalesce(recipient, '') AS recipient,
         source_id, weight, occurred_at AS status_at, rank, key AS status_key, status, id AS status_event_id,
@@ -134,7 +141,7 @@ best AS (
 ),
 counted AS (
     SELECT message_id, coalesce(recipient, '') AS recipient, min(smtp_id) AS smtp_id,
-        count(*) FILTER (WHERE weight <= {_REMARK}) AS remarks,
+        count(*) FILTER (WHERE weight <= {_MAX_REMARK_WEIGHT}) AS remarks,
         count(*) FILTER (WHERE type = 'opened') AS opens,
         count(*) FILTER (WHERE type = 'clicked') AS clicks,
         count(*) FILTER (WHERE type = 'read') AS reads,
@@ -147,8 +154,8 @@ counted AS (
     FROM {{facts}} WHERE message_id IS NOT NULL GROUP BY 1, 2
 )"""
 
-# PostgreSQL runs what nothing reads from in the opposite order: the counts, over which workers may meet, come last.
-_KEEP = f"""
+# PostgreSQL runs CTEs that nothing reads from in reverse order: the counters, where workers contend, come last.
+_INSERT = f"""
 WITH input AS MATERIALIZED (SELECT {_INPUT}),
 fresh AS (
     INSERT INTO event_keys (key, event_id)
@@ -165,7 +172,7 @@ kept AS (
     FROM new ORDER BY id
 ),
 known AS (
-    INSERT INTO messages AS m (id, source_id, created_at, first_event_at, {", ".join(_FILLED)})
+    INSERT INTO messages AS m (id, source_id, created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)})
     SELECT message_id, min(source_id), min(received_at), min(occurred_at), {", ".join(_LEAST_OF_BATCH.values())}
     FROM new WHERE message_id IS NOT NULL GROUP BY message_id ORDER BY message_id
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = {least}" for name, least in _LEAST.items())}
@@ -173,15 +180,14 @@ known AS (
 )"""
 
 _FOLD = f""",
-{FOLDED.format(facts="new")},
-risen AS (
-    INSERT INTO recipient_states AS s (message_id, recipient, source_id, {", ".join(OF_STANDING)}, {", ".join(COUNTED)},
-        updated_at)
-    SELECT message_id, recipient, source_id, {", ".join(OF_STANDING)}, {", ".join(COUNTED)}, now()
+{FOLD_CTES.format(facts="new")},
+changed AS (
+    INSERT INTO recipient_states AS s (message_id, recipient, source_id, {_STATE_COLUMNS}, updated_at)
+    SELECT message_id, recipient, source_id, {_STATE_COLUMNS}, now()
     FROM best JOIN counted USING (message_id, recipient) ORDER BY message_id, recipient
     ON CONFLICT (message_id, recipient) DO UPDATE SET
-        previous_status = CASE WHEN {RISES} THEN s.status ELSE s.previous_status END,
-        {TAKE_IF_RISES},
+        previous_status = CASE WHEN {SUPERSEDES} THEN s.status ELSE s.previous_status END,
+        {SET_STATUS},
         smtp_id = least(s.smtp_id, excluded.smtp_id),
         remarks = s.remarks + excluded.remarks,
         opens = s.opens + excluded.opens, clicks = s.clicks + excluded.clicks, reads = s.reads + excluded.reads,
@@ -190,31 +196,32 @@ risen AS (
         unsubscribed_at = greatest(s.unsubscribed_at, excluded.unsubscribed_at),
         subscribed_at = greatest(s.subscribed_at, excluded.subscribed_at),
         version = s.version + 1, updated_at = now()
-    WHERE {RISES} OR excluded.remarks > 0 OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
+    WHERE {SUPERSEDES} OR excluded.remarks > 0 OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_id)
     RETURNING message_id, recipient, status, previous_status, status_event_id, version
 ),
 logged AS (
     INSERT INTO state_changes (type, source_id, message_id, recipient, event_id, status, previous_status, version)
-    SELECT change_type, source_id, new.message_id, new.recipient, id, risen.status,
-        CASE WHEN id = status_event_id THEN previous_status ELSE risen.status END, version
-    FROM new LEFT JOIN risen ON risen.message_id = new.message_id AND risen.recipient = coalesce(new.recipient, '')
-    WHERE id = status_event_id OR weight <= {_REMARK}
+    SELECT change_type, source_id, new.message_id, new.recipient, id, changed.status,
+        CASE WHEN id = status_event_id THEN previous_status ELSE changed.status END, version
+    FROM new LEFT JOIN changed
+        ON changed.message_id = new.message_id AND changed.recipient = coalesce(new.recipient, '')
+    WHERE id = status_event_id OR weight <= {_MAX_REMARK_WEIGHT}
     ORDER BY occurred_at, id
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM logged)
 """
 
-_APPLY = f"{_KEEP.format(tallied='')}{_FOLD}"
-_APPLY_AND_COUNT = f"{_KEEP.format(tallied=f'{counts.TALLIED},')}{_FOLD}"
-_KEEP_ONLY = f"{_KEEP.format(tallied='')} SELECT count(*) FROM new"
+_APPLY = f"{_INSERT.format(tallied='')}{_FOLD}"
+_APPLY_AND_COUNT = f"{_INSERT.format(tallied=f'{counts.TALLIED},')}{_FOLD}"
+_INSERT_ONLY = f"{_INSERT.format(tallied='')} SELECT count(*) FROM new"
 
 
 def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[Tally] = ()) -> Applied:
-    """Keep the events that are new and let them change what they change. Repetitions change nothing.
+    """Store the events that are new and apply them to the states. Repetitions change nothing.
 
-    Those that are new are counted as `tallies` say (`shared.counters.store`). The rows are written in the order of
-    their keys, table by table, so that two workers that meet wait for one another rather than deadlock.
+    The new events are counted as `tallies` say (`shared.counters.store`). Rows are written in the order of their
+    keys, table by table, so that concurrent workers wait for one another instead of deadlocking.
     """
     if not events:
         return Applied(0, 0)
@@ -224,11 +231,11 @@ def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[
     return Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT, values).one())
 
 
-def keep(connection: Connection, events: Sequence[NewEvent]) -> int:
-    """Keep the events that are new and their messages, but leave the states alone; return how many were new."""
+def insert_without_states(connection: Connection, events: Sequence[NewEvent]) -> int:
+    """Store the events that are new and their messages without touching the states. Return how many were new."""
     if not events:
         return 0
-    return int(connection.exec_driver_sql(_KEEP_ONLY, _columns(events)).scalar_one())
+    return int(connection.exec_driver_sql(_INSERT_ONLY, _columns(events)).scalar_one())
 
 
 def _columns(events: Sequence[NewEvent]) -> dict[str, list[object]]:

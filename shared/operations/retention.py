@@ -1,4 +1,6 @@
-"""What is let go of besides partitions: what speaks of things that are no longer kept, and history that is very old."""
+"""Deletes expired rows of tables that are not partitioned, and very old history.
+
+The statements are SQL text: a table of one DELETE for each table reads best side by side."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -27,12 +29,12 @@ _STATEMENTS: Final = {
 }
 
 _OLD_ALERTS: Final = (
-    "SELECT id FROM alerts WHERE id < %(oldest_id)s AND resolved_at < %(oldest)s ORDER BY id LIMIT %(most)s"
+    "SELECT id FROM alerts WHERE id < %(oldest_id)s AND resolved_at < %(oldest)s ORDER BY id LIMIT %(limit)s"
 )
 _HISTORY: Final = {
     "audit_log": (
         "DELETE FROM audit_log"
-        " WHERE id IN (SELECT id FROM audit_log WHERE id < %(oldest_id)s ORDER BY id LIMIT %(most)s)"
+        " WHERE id IN (SELECT id FROM audit_log WHERE id < %(oldest_id)s ORDER BY id LIMIT %(limit)s)"
     ),
     "alert_steps": f"DELETE FROM alert_steps WHERE alert_id IN ({_OLD_ALERTS})",
     "alerts": f"DELETE FROM alerts WHERE id IN ({_OLD_ALERTS})",
@@ -47,18 +49,18 @@ def lock_maintenance(connection: Connection) -> bool:
     return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MAINTENANCE_LOCK})").scalar())
 
 
-def trim(connection: Connection, oldest: datetime) -> dict[str, int]:
-    """Delete what is older than retention; return how many rows of each table went."""
+def delete_expired(connection: Connection, oldest: datetime) -> dict[str, int]:
+    """Delete rows that are older than retention; return the number of deleted rows by table."""
     return _delete(connection, _STATEMENTS, oldest)
 
 
-def trim_history(connection: Connection, now: datetime, retention: timedelta, *, most: int) -> dict[str, int]:
-    """Delete from the audit log and the alerts what is older than twelve times the retention, and than 400 days.
+def delete_old_history(connection: Connection, now: datetime, retention: timedelta, *, limit: int) -> dict[str, int]:
+    """Delete audit entries and resolved alerts older than twelve times the retention, and at least 400 days old.
 
-    The oldest first: at most so many entries, and as many alerts with their steps.
+    Deletes the oldest first: up to `limit` audit entries, and up to `limit` alerts with their steps.
     """
     oldest = now - max(_HISTORY_AT_LEAST, retention * _HISTORY_FOR_RETENTIONS)
-    return _delete(connection, _HISTORY, oldest, most=most)
+    return _delete(connection, _HISTORY, oldest, limit=limit)
 
 
 def _delete(connection: Connection, statements: Mapping[str, str], oldest: datetime, **more: int) -> dict[str, int]:

@@ -1,21 +1,25 @@
-"""Figures: how much there is of what, for metrics and overviews. Bounded, however much has been kept."""
+"""Statistics for metrics and overviews. Each query is bounded, however much is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select, text
 
 from shared import ids
 from shared.deliveries import store as deliveries
+from shared.messages.tables import events
+from shared.receipts.tables import parked_receipts, pending_receipts
+from shared.sources.tables import sources
 
-_MOST_EVENTS = 200_000
-_MOST_CHANGES = 100_000
+_MAX_EVENTS = 200_000
+_MAX_CHANGES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
-    """Where receipts wait; the age is how long the longest-waiting one has been due, in seconds."""
+class ReceiptBacklog:
+    """Receipts that are not processed; the age is the time since the oldest pending one became due."""
 
     pending: int
     oldest_pending_age_seconds: float
@@ -24,10 +28,10 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """What is yet to be delivered. `overdue_seconds` is how long something has been due that could have been sent.
+class DeliveryBacklog:
+    """Deliveries that are not finished. `overdue_seconds` counts from when the oldest sendable one became due.
 
-    `not_followed` are the changes of which no deliveries were made yet, counted up to 100 thousand.
+    `not_followed` is the number of changes without deliveries yet, counted up to 100,000.
     """
 
     pending: int
@@ -35,50 +39,59 @@ class Outgoing:
     not_followed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recent:
-    """Events by type since a moment. Not `complete` where there were too many to count: then the newest of them,
-    since a later moment.
-    """
-
-    since: datetime
-    complete: bool
-    by_type: Mapping[str, int]
-
-
-def queue(connection: Connection) -> Queue:
-    """What waits at this moment."""
-    pending, age, sources = connection.exec_driver_sql(
-        "SELECT count(*), coalesce(extract(epoch FROM now() - min(available_at)), 0)::float8,"
-        " (SELECT count(*) FROM sources WHERE deleted_at IS NULL) FROM pending_receipts"
+def get_receipt_backlog(connection: Connection) -> ReceiptBacklog:
+    """Return the receipts that wait now, and the number of sources."""
+    age = func.extract("epoch", func.now() - func.min(pending_receipts.c.available_at))
+    pending, oldest, count = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(age, 0),
+            select(func.count()).select_from(sources).where(sources.c.deleted_at.is_(None)).scalar_subquery(),
+        ).select_from(pending_receipts)
     ).one()
-    rows = connection.exec_driver_sql("SELECT state, count(*) FROM parked_receipts GROUP BY state")
-    parked = dict.fromkeys(("unverified", "rejected", "dead"), 0) | {row[0]: row[1] for row in rows}
-    return Queue(pending=pending, oldest_pending_age_seconds=max(age, 0.0), parked=parked, sources=sources)
+    states = select(parked_receipts.c.state, func.count()).group_by(parked_receipts.c.state)
+    parked = dict.fromkeys(("unverified", "rejected", "dead"), 0)
+    parked |= {row[0]: row[1] for row in connection.execute(states)}
+    return ReceiptBacklog(
+        pending=pending, oldest_pending_age_seconds=max(float(oldest), 0.0), parked=parked, sources=count
+    )
 
 
-def outgoing(connection: Connection) -> Outgoing:
-    """What is yet to be delivered at this moment."""
-    pending, not_followed = connection.exec_driver_sql(
-        "SELECT (SELECT count(*) FROM pending_deliveries), (SELECT count(*) FROM (SELECT FROM state_changes"
-        " WHERE (transaction, id) > (SELECT transaction, id FROM fan_out) LIMIT %(most)s) AS next)",
-        {"most": _MOST_CHANGES},
+def get_delivery_backlog(connection: Connection) -> DeliveryBacklog:
+    """Return the deliveries that wait now."""
+    # Text: the comparison of (transaction, id) with the position of the fan-out is a row comparison with a sub-select.
+    pending, not_followed = connection.execute(
+        text(
+            "SELECT (SELECT count(*) FROM pending_deliveries), (SELECT count(*) FROM (SELECT FROM state_changes"
+            " WHERE (transaction, id) > (SELECT transaction, id FROM fan_out) LIMIT :max) AS next)"
+        ),
+        {"max": _MAX_CHANGES},
     ).one()
     due = deliveries.next_due_seconds(connection)
-    return Outgoing(pending=pending, overdue_seconds=max(0.0, -(due or 0.0)), not_followed=not_followed)
+    return DeliveryBacklog(pending=pending, overdue_seconds=max(0.0, -(due or 0.0)), not_followed=not_followed)
 
 
-def recent_events(connection: Connection, now: datetime, past: timedelta) -> Recent:
-    """The events received in the past so much time, at most the newest 200 thousand."""
-    since = now - past
-    rows = connection.exec_driver_sql(
-        "SELECT type, count(*), min(received_at) FROM (SELECT type, received_at FROM events WHERE id >= %(first)s"
-        " ORDER BY id DESC LIMIT %(most)s) AS newest GROUP BY type ORDER BY type",
-        {"first": ids.first_at(since), "most": _MOST_EVENTS},
-    ).all()
-    complete = sum(row[1] for row in rows) < _MOST_EVENTS
-    return Recent(
-        since=since if complete else min(row[2] for row in rows),
-        complete=complete,
-        by_type={row[0]: row[1] for row in rows},
+def count_recent_events(connection: Connection, now: datetime, period: timedelta) -> dict[str, Any]:
+    """Return `{since, complete, by_type}`: the events received in this period.
+
+    At most the newest 200,000 events are counted. If there are more, `complete` is false and `since` is later.
+    """
+    since = now - period
+    newest = (
+        select(events.c.type, events.c.received_at)
+        .where(events.c.id >= ids.first_at(since))
+        .order_by(events.c.id.desc())
+        .limit(_MAX_EVENTS)
+        .subquery()
     )
+    rows = connection.execute(
+        select(newest.c.type, func.count().label("number"), func.min(newest.c.received_at).label("first"))
+        .group_by(newest.c.type)
+        .order_by(newest.c.type)
+    ).all()
+    complete = sum(row.number for row in rows) < _MAX_EVENTS
+    return {
+        "since": since if complete else min(row.first for row in rows),
+        "complete": complete,
+        "by_type": {row.type: row.number for row in rows},
+    }

@@ -1,14 +1,10 @@
-"""Database connections: the interface that statements use, and the parameters of every connection."""
+"""The parameters of database connections."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
-
-Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""Values by name; or a sequence of these, to run a statement once with each."""
 
 
 class PlanCacheMode(StrEnum):
@@ -17,35 +13,6 @@ class PlanCacheMode(StrEnum):
     AUTO = "auto"
     CUSTOM = "force_custom_plan"
     GENERIC = "force_generic_plan"
-
-
-class Result(Protocol):
-    """The result of a statement: rows, which can be read once."""
-
-    @property
-    def rowcount(self) -> int:
-        """Return the number of rows that the statement changed or returned."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def all(self) -> Sequence[Any]:
-        """Return every row."""
-
-    def one(self) -> Any:
-        """Return the only row; raise unless there is exactly one."""
-
-    def one_or_none(self) -> Any:
-        """Return the only row, or None; raise if there are several."""
-
-    def scalar(self) -> Any:
-        """Return the first value of the first row, or None."""
-
-
-class Connection(Protocol):
-    """What statements run on: a connection of SQLAlchemy, or the receiver's, which uses psycopg alone."""
-
-    def exec_driver_sql(self, statement: str, parameters: Parameters | None = None, /) -> Result:
-        """Run a statement with psycopg's placeholders."""
 
 
 def connect_args(

@@ -5,8 +5,9 @@ The partition key is the id, whose first 48 bits are its time (see `shared.ids`)
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import Connection
+
 from shared import ids
-from shared.postgres.connection import Connection
 
 TABLES = ("receipts", "events", "deliveries", "delivery_attempts")
 _WEEK = timedelta(days=7)

@@ -9,7 +9,7 @@ import msgspec
 from shared import ids
 from shared.events import bots
 from shared.events import event as events_event
-from shared.messages.state import RANKS, STANDINGS, WITHOUT_MESSAGE
+from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
@@ -21,7 +21,7 @@ _MAX_CLOCK_AHEAD: Final = timedelta(days=1)
 
 _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
-    for event_type, (weight, status) in STANDINGS.items()
+    for event_type, (weight, status) in STATUS_EFFECTS.items()
 }
 _DATA_FIELDS = (
     "sender",
@@ -57,7 +57,7 @@ def rows(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -
         data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
         if event.details:
             data["details"] = event.details
-        if sign := bots.detect(event.type, event.user_agent, event.ip):
+        if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
             data["automated"] = sign
         found.append(
             NewEvent(

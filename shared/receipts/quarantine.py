@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import sqlalchemy
-from sqlalchemy import delete, func, update
+from sqlalchemy import ColumnElement, Connection, delete, func, update
 
 from shared.counters import store as counts
 from shared.errors import VerificationError
-from shared.postgres.connection import Connection
 from shared.receipts.store import INSERT_NEW, Receipt, columns_of
 from shared.receipts.tables import parked_receipts
 from shared.vocabulary import ReceiptState
@@ -67,7 +65,7 @@ def add(
     return bool(connection.exec_driver_sql(_ADD, {**columns_of([receipt]), **values}).all())
 
 
-def claim(connection: sqlalchemy.Connection, *, limit: int, lease_seconds: int) -> list[Suspect]:
+def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[Suspect]:
     """Lease up to `limit` due requests, those that have waited longest first."""
     rows = connection.exec_driver_sql(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
     return [
@@ -77,7 +75,7 @@ def claim(connection: sqlalchemy.Connection, *, limit: int, lease_seconds: int) 
 
 
 def admit(
-    connection: sqlalchemy.Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime, received_at: datetime
+    connection: Connection, receipt_id: UUID, *, key: str, key_expires_at: datetime, received_at: datetime
 ) -> bool:
     """Queue a request that was verified. Return False if it duplicates one that was accepted at once.
 
@@ -101,7 +99,7 @@ def admit(
     return True
 
 
-def reject(connection: sqlalchemy.Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
+def reject(connection: Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
     """Mark a request as rejected, and count it as a refusal: its provider did not send it."""
     source_id = connection.scalar(
         update(parked_receipts)
@@ -113,12 +111,12 @@ def reject(connection: sqlalchemy.Connection, receipt_id: UUID, *, reason: str, 
         counts.count_rejection(connection, source_id, receipt_id, reason)
 
 
-def postpone(connection: sqlalchemy.Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:
+def postpone(connection: Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:
     """Verify a request again when the delay has passed."""
     due_at = func.now() + timedelta(seconds=delay_seconds)
     is_unverified = _is_unverified(receipt_id)
     connection.execute(update(parked_receipts).where(*is_unverified).values(detail=detail, available_at=due_at))
 
 
-def _is_unverified(receipt_id: UUID) -> tuple[sqlalchemy.ColumnElement[bool], ...]:
+def _is_unverified(receipt_id: UUID) -> tuple[ColumnElement[bool], ...]:
     return parked_receipts.c.receipt_id == receipt_id, parked_receipts.c.state == ReceiptState.UNVERIFIED

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from uuid import UUID
 
-from shared.postgres.connection import Connection
+from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from shared import ids
 from shared.errors import LeaseLostError
-from shared.postgres.connection import Connection
 from shared.receipts.tables import parked_receipts, pending_receipts
 from shared.receipts.tables import receipts as receipts_table
 
@@ -119,7 +117,7 @@ def ids_by_key(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
 
 
 def claim(
-    connection: sqlalchemy.Connection,
+    connection: Connection,
     *,
     reprocess: bool = False,
     limit: int,
@@ -139,7 +137,7 @@ def claim(
     return [Claimed(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], body=row[4]) for row in rows]
 
 
-def finish(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
+def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
     """Take receipts off the queue. Raises LeaseLostError unless this lease still holds them all."""
     # Text, because every batch runs it: building the expression would cost as much as the statement.
     held = connection.exec_driver_sql(
@@ -150,21 +148,19 @@ def finish(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token
         raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")
 
 
-def retry(
-    connection: sqlalchemy.Connection, receipt_id: UUID, token: UUID, *, error: str, delay_seconds: float
-) -> None:
+def retry(connection: Connection, receipt_id: UUID, token: UUID, *, error: str, delay_seconds: float) -> None:
     """Return a receipt to the queue after a failed attempt, due when the delay has passed."""
     due_at = func.now() + timedelta(seconds=delay_seconds)
     _return_to_queue(connection, [receipt_id], token, last_error=error, available_at=due_at)
 
 
-def release(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
+def release(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
     """Return receipts to the queue as if they had not been claimed."""
     _return_to_queue(connection, receipt_ids, token, attempts=pending_receipts.c.attempts - 1)
 
 
 def postpone(
-    connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID, *, error: str, delay_seconds: float
+    connection: Connection, receipt_ids: Sequence[UUID], token: UUID, *, error: str, delay_seconds: float
 ) -> None:
     """Return receipts to the queue, due when the delay has passed, without counting the attempt."""
     due_at = func.now() + timedelta(seconds=delay_seconds)
@@ -172,14 +168,12 @@ def postpone(
     _return_to_queue(connection, receipt_ids, token, attempts=attempts, last_error=error, available_at=due_at)
 
 
-def _return_to_queue(
-    connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID], token: UUID, **values: Any
-) -> None:
+def _return_to_queue(connection: Connection, receipt_ids: Sequence[UUID], token: UUID, **values: Any) -> None:
     is_held = pending_receipts.c.receipt_id.in_(receipt_ids) & (pending_receipts.c.lease_token == token)
     connection.execute(update(pending_receipts).where(is_held).values(lease_until=None, lease_token=None, **values))
 
 
-def mark_dead(connection: sqlalchemy.Connection, receipt_id: UUID, token: UUID, *, reason: str, detail: str) -> None:
+def mark_dead(connection: Connection, receipt_id: UUID, token: UUID, *, reason: str, detail: str) -> None:
     """Move a receipt from the queue to the dead ones, if this lease still holds it."""
     connection.exec_driver_sql(
         "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s AND lease_token = %(token)s"
@@ -192,7 +186,7 @@ def mark_dead(connection: sqlalchemy.Connection, receipt_id: UUID, token: UUID, 
     )
 
 
-def queue_reprocessing(connection: sqlalchemy.Connection, receipt_ids: Sequence[UUID]) -> int:
+def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> int:
     """Queue receipts that were processed, are dead or were rejected; return how many were queued.
 
     Queueing a rejected receipt accepts it, because a person has judged it. An unverified one stays in quarantine: only
@@ -213,7 +207,7 @@ def queue_reprocessing(connection: sqlalchemy.Connection, receipt_ids: Sequence[
 
 
 def list_ids(
-    connection: sqlalchemy.Connection,
+    connection: Connection,
     *,
     source_id: int | None = None,
     state: str | None = None,
@@ -236,14 +230,14 @@ def list_ids(
     return list(connection.scalars(statement))
 
 
-def get_body(connection: sqlalchemy.Connection, receipt_id: UUID) -> Row[int, datetime, bytes | None] | None:
+def get_body(connection: Connection, receipt_id: UUID) -> Row[int, datetime, bytes | None] | None:
     """Return a receipt's `source_id`, `received_at` and `body` (None once erased); None if there is no receipt."""
     columns = receipts_table.c
     statement = select(columns.source_id, columns.received_at, columns.body).where(columns.id == receipt_id)
     return connection.execute(statement).one_or_none()
 
 
-def oldest_due_age(connection: sqlalchemy.Connection) -> float | None:
+def oldest_due_age(connection: Connection) -> float | None:
     """Return how many seconds the oldest due receipt without a lease has been due; None if nothing is due."""
     queue = pending_receipts.c
     age = func.extract("epoch", func.now() - func.min(queue.available_at))

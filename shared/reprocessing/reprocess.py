@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from shared.encryption import Vault
 from shared.errors import ConflictError, NotFoundError
 from shared.messages import rebuild
-from shared.messages.rebuild import Standing
+from shared.messages.rebuild import StateSummary
 from shared.messages.state import Weight
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
@@ -39,7 +39,7 @@ class Difference:
 
     events_before: int
     events_after: int
-    states: Sequence[tuple[Standing | None, Standing | None]]
+    states: Sequence[tuple[StateSummary | None, StateSummary | None]]
     suppressions: Changes
 
     def as_json(self) -> dict[str, Any]:
@@ -64,16 +64,16 @@ def replace(
     now: datetime,
 ) -> tuple[Difference, set[RecipientTenant]]:
     """Replace the events of a receipt by these; return the difference, and whose soft bounces will be evaluated."""
-    touched = rebuild.touched_by(connection, receipt_id) | {
+    touched = rebuild.list_states_of_receipt(connection, receipt_id) | {
         (row.message_id, row.recipient or "") for row in rows if row.message_id
     }
-    rebuild.lock(connection, touched)
-    states_before = rebuild.standings(connection, touched)
+    rebuild.lock_states(connection, touched)
+    states_before = rebuild.get_states(connection, touched)
     snapshot = suppression_evaluator.snapshot_receipt(connection, receipt_id)
-    removed = rebuild.forget(connection, receipt_id)
-    inserted = rebuild.insert(connection, rows)
-    rebuild.fold(connection, touched)
-    states_after = rebuild.standings(connection, touched)
+    removed = rebuild.delete_events(connection, receipt_id)
+    inserted = rebuild.insert_events(connection, rows)
+    rebuild.rebuild_states(connection, touched)
+    states_after = rebuild.get_states(connection, touched)
     pairs = [(states_before.get(key), states_after.get(key)) for key in sorted(touched)]
     # The last field is the version, which rises with every fold.
     differing = [(old, new) for old, new in pairs if (old and old[:-1]) != (new and new[:-1])]
@@ -105,11 +105,11 @@ def preview(connection: Connection, receipt_id: UUID, vault: Vault) -> Differenc
 
 
 def _events_to_announce(
-    new: Sequence[NewEvent], differing: Sequence[tuple[Standing | None, Standing | None]]
+    new: Sequence[NewEvent], differing: Sequence[tuple[StateSummary | None, StateSummary | None]]
 ) -> set[str]:
     """Return the ids of the new events that `shared.messages.store` would log, and of those a state fell back to."""
 
-    def delivery_state(standing: Standing | None) -> tuple[Any, ...] | None:
+    def delivery_state(standing: StateSummary | None) -> tuple[Any, ...] | None:
         return standing and (standing.status, standing.classification, standing.enhanced_code)
 
     ids = {str(row.id) for row in new}

@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.errors import ConflictError
-from shared.postgres.connection import Connection
 from shared.sources.tables import sources
 
 CHANNEL = "tidings_sources"
@@ -35,11 +34,10 @@ class SourceRow:
 
 
 _columns = [column for column in sources.c if column.name in {entry.name for entry in fields(SourceRow)}]
-_COLUMNS = ", ".join(entry.name for entry in fields(SourceRow))
 
 
 def create(
-    connection: sqlalchemy.Connection, *, slug: str, provider: str, credentials: bytes, settings: Mapping[str, Any]
+    connection: Connection, *, slug: str, provider: str, credentials: bytes, settings: Mapping[str, Any]
 ) -> SourceRow:
     """Insert a source. Raises ConflictError if the slug is taken."""
     values = {"slug": slug, "provider": provider, "credentials": credentials, "settings": dict(settings)}
@@ -54,7 +52,7 @@ def create(
 
 
 def update(
-    connection: sqlalchemy.Connection,
+    connection: Connection,
     source_id: int,
     *,
     credentials: bytes | None = None,
@@ -72,7 +70,7 @@ def update(
     return SourceRow(**row)
 
 
-def delete(connection: sqlalchemy.Connection, slug: str) -> bool:
+def delete(connection: Connection, slug: str) -> bool:
     """Mark a source as deleted; what it received stays. Return False if there is no such source."""
     now = func.clock_timestamp()
     values = {"deleted_at": now, "updated_at": now, "version": sources.c.version + 1}
@@ -81,7 +79,7 @@ def delete(connection: sqlalchemy.Connection, slug: str) -> bool:
     return bool(found)
 
 
-def add_keys(connection: sqlalchemy.Connection, source_id: int, keys: Mapping[str, str]) -> None:
+def add_keys(connection: Connection, source_id: int, keys: Mapping[str, str]) -> None:
     """Store public keys that were fetched for a source."""
     connection.exec_driver_sql(
         "UPDATE sources SET fetched_keys = fetched_keys || %(keys)s::jsonb, version = version + 1,"
@@ -91,49 +89,49 @@ def add_keys(connection: sqlalchemy.Connection, source_id: int, keys: Mapping[st
     _notify(connection)
 
 
-def find(connection: sqlalchemy.Connection, slug: str) -> SourceRow | None:
+def find(connection: Connection, slug: str) -> SourceRow | None:
     """Return the source with this slug, unless it was deleted."""
     row = connection.execute(select(*_columns).where(*_is_active(slug))).mappings().one_or_none()
     return SourceRow(**row) if row else None
 
 
-def lock(connection: sqlalchemy.Connection, slug: str) -> bool:
+def lock(connection: Connection, slug: str) -> bool:
     """Lock a source until the transaction ends. Return False if there is no such source."""
     statement = select(sources.c.id).where(*_is_active(slug)).with_for_update()
     return connection.scalar(statement) is not None
 
 
-def id_of(connection: sqlalchemy.Connection, slug: str) -> int | None:
+def id_of(connection: Connection, slug: str) -> int | None:
     """Return the id of the source with this slug, also of a deleted one."""
     return connection.scalar(select(sources.c.id).where(sources.c.slug == slug))
 
 
-def known_slugs(connection: sqlalchemy.Connection, slugs: Sequence[str]) -> frozenset[str]:
+def known_slugs(connection: Connection, slugs: Sequence[str]) -> frozenset[str]:
     """Return which of these slugs belong to a source, deleted ones included."""
     return frozenset(connection.scalars(select(sources.c.slug).where(sources.c.slug.in_(slugs))))
 
 
 def listed(connection: Connection) -> list[SourceRow]:
     """Return every source that is not deleted, by slug."""
-    rows = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM sources WHERE deleted_at IS NULL ORDER BY slug")
-    return [SourceRow(**row._asdict()) for row in rows]
+    statement = select(*_columns).where(sources.c.deleted_at.is_(None)).order_by(sources.c.slug)
+    return [SourceRow(**row) for row in connection.execute(statement).mappings()]
 
 
 def by_ids(connection: Connection, ids: Iterable[int]) -> list[SourceRow]:
     """Return the sources with these ids, deleted ones included: their receipts are processed all the same."""
-    rows = connection.exec_driver_sql(f"SELECT {_COLUMNS} FROM sources WHERE id = ANY(%(ids)s)", {"ids": list(ids)})
-    return [SourceRow(**row._asdict()) for row in rows]
+    rows = connection.execute(select(*_columns).where(sources.c.id.in_(list(ids)))).mappings()
+    return [SourceRow(**row) for row in rows]
 
 
 def versions(connection: Connection) -> dict[int, int]:
     """Return the version of every source that is not deleted, by id. Caches compare it."""
-    rows = connection.exec_driver_sql("SELECT id, version FROM sources WHERE deleted_at IS NULL")
-    return {row[0]: row[1] for row in rows}
+    rows = connection.execute(select(sources.c.id, sources.c.version).where(sources.c.deleted_at.is_(None)))
+    return {row.id: row.version for row in rows}
 
 
 def _is_active(slug: str) -> tuple[ColumnElement[bool], ...]:
     return sources.c.slug == slug, sources.c.deleted_at.is_(None)
 
 
-def _notify(connection: sqlalchemy.Connection) -> None:
+def _notify(connection: Connection) -> None:
     connection.exec_driver_sql(f"NOTIFY {CHANNEL}")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from shared.classification.classify import PASSING
-from shared.classification.patterns import CONDEMNING
+from shared.classification.classify import TEMPORARY
+from shared.classification.patterns import ADDRESS_INVALID
 from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionReason
 
 
@@ -31,7 +31,7 @@ class Consequence:
 class HardBounce(Consequence):
     """A permanent failure with one of these classifications suppresses the address."""
 
-    classifications: frozenset[Classification] = CONDEMNING
+    classifications: frozenset[Classification] = ADDRESS_INVALID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class SoftBounces:
     within_days: int = 14
     days: tuple[int | None, ...] = (30, 90, None)
     tenants: Tenants = Tenants.OWN
-    classifications: frozenset[Classification] = PASSING
+    classifications: frozenset[Classification] = TEMPORARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

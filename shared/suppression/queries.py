@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, ColumnElement, Connection, Row, Uuid, any_, func, 
 
 from shared.addresses import normalize
 from shared.messages import event_queries
-from shared.messages.event_queries import EventFacts
+from shared.messages.event_queries import StoredEvent
 from shared.postgres.pagination import KeysetQuery, Page, Position
 from shared.sources.tables import sources
 from shared.suppression import soft_bounce_store, store
@@ -197,7 +197,7 @@ class Explanation:
     ended: Sequence[Entry]
     history: Sequence[dict[str, Any]]
     lifts: Sequence[Row[Any]]
-    events: Sequence[EventFacts]
+    events: Sequence[StoredEvent]
 
     @property
     def is_suppressed(self) -> bool:
@@ -234,7 +234,7 @@ def explain(
     if target.address is not None:
         event_ids += soft_bounce_store.list_event_ids(connection, target.address, _MAX_EVENTS)
     wanted = list(dict.fromkeys(event_id for event_id in event_ids if event_id))[:_MAX_EVENTS]
-    events = event_queries.by_ids(connection, wanted, tenant=tenant)
+    events = event_queries.list_by_ids(connection, wanted, tenant=tenant)
     lifts = list_lifts(connection, list(keys))
     return Explanation(
         target=target,

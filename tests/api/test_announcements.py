@@ -174,8 +174,8 @@ def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> No
     tenant = next(iter(provider.tenants(ready)), None)
     given = known or {"smtp_id": f"<{event.smtp_id}>"}
     assert event.message_key is not None
-    assert identity.announced(name, tenant=tenant, **given) == event.message_key
+    assert identity.build_message_key(name, tenant=tenant, **given) == event.message_key
 
 
 def test_every_provider_has_a_rule_or_sends_nothing() -> None:
-    assert set(identity.RULES) == set(PROVIDERS) - {"mailwebhook"}
+    assert set(identity.MESSAGE_KEY_RULES) == set(PROVIDERS) - {"mailwebhook"}

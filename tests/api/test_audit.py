@@ -173,7 +173,7 @@ def test_entries_are_kept_for_400_days_or_twelve_times_the_retention(system: Sys
     with system.engine.begin() as connection:
         for days, retention, gone in ((399, 30, 0), (401, 60, 0), (401, 30, 1)):
             then, kept = now + timedelta(days=days), timedelta(days=retention)
-            assert retentions.trim_history(connection, then, kept, most=10)["audit_log"] == gone
+            assert retentions.delete_old_history(connection, then, kept, limit=10)["audit_log"] == gone
 
 
 def test_much_history_is_deleted_in_small_steps(system: System) -> None:
@@ -183,7 +183,7 @@ def test_much_history_is_deleted_in_small_steps(system: System) -> None:
     with system.engine.begin() as connection:
         alerts.fire(connection)
         connection.exec_driver_sql("UPDATE alerts SET state = 'resolved', resolved_at = clock_timestamp()")
-        gone = [retentions.trim_history(connection, then, timedelta(days=30), most=2) for _ in range(3)]
+        gone = [retentions.delete_old_history(connection, then, timedelta(days=30), limit=2) for _ in range(3)]
     assert [entry["audit_log"] for entry in gone] == [2, 1, 0]
     assert [entry["alerts"] for entry in gone] == [1, 0, 0]
 

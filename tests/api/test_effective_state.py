@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared import ids
 from shared.messages import queries as messages
 from shared.messages import store as state
-from shared.messages.state import RANKS, STANDINGS, Fact, State, fold
+from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, State, fold
 from shared.messages.store import NewEvent
 from shared.vocabulary import CHANGE_TYPES, EventType, Status
 from tests.support.system import BEGIN, System
@@ -35,7 +35,7 @@ def facts(batches: Sequence[Sequence[tuple[EventType, int, str | None]]]) -> lis
 def row(
     fact: Fact, recipient: str | None, message_id: str, receipt_id: UUID, position: int, source_id: int
 ) -> NewEvent:
-    weight, status = STANDINGS[fact.type]
+    weight, status = STATUS_EFFECTS[fact.type]
     blank: dict[str, Any] = dict.fromkeys(NewEvent._fields)
     return NewEvent(
         **{
@@ -63,7 +63,7 @@ def shown(folded: State) -> dict[str, Any]:
     """What the API should show of a state."""
     return {
         "status": folded.status,
-        "status_at": folded.standing and folded.standing.at,
+        "status_at": folded.claim and folded.claim.at,
         "opens": len(folded.opens),
         "clicks": len(folded.clicks),
         "reads": len(folded.reads),
@@ -92,7 +92,7 @@ def test_what_is_shown_is_the_fold_of_own_and_wide_events(
                 for position, (fact, recipient) in enumerate(batch)
             ]
             state.apply(connection, cast("Any", rows))
-        found = messages.find(connection, UUID(message_id))
+        found = messages.get_message(connection, UUID(message_id))
     assert found is not None
     everything = [entry for batch in given_facts for entry in batch]
     named: list[str | None] = [name for name in RECIPIENTS if name in {recipient for _, recipient in everything}]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from shared import ids
 from shared.messages import event_queries
 from shared.messages import queries as messages
-from shared.messages.queries import Wanted
+from shared.messages.queries import MessageFilter
 from shared.postgres.pagination import Span
 from shared.receipts import queries as receipt_queries
 from shared.vocabulary import ReceiptState, Status
@@ -60,23 +60,23 @@ def crowded(shared_system: System) -> System:
 
 
 LOOKUPS: dict[str, Callable[[Connection], Any]] = {
-    "newest messages": lambda c: messages.listed(c, Wanted()),
-    "request id": lambda c: messages.listed(c, Wanted(request_id="7")),
-    "unknown request id": lambda c: messages.listed(c, Wanted(request_id="x")),
-    "smtp id": lambda c: messages.listed(c, Wanted(smtp_id="<m7>")),
-    "message id": lambda c: messages.listed(c, Wanted(message_id=str(uuid4()))),
-    "provider's id": lambda c: messages.listed(c, Wanted(message_id="x")),
-    "recipient": lambda c: messages.listed(c, Wanted(recipient="r7")),
-    "unknown recipient": lambda c: messages.listed(c, Wanted(recipient="x")),
-    "recipient and status": lambda c: messages.listed(c, Wanted(recipient="r7", status=Status.BOUNCED)),
-    "sender": lambda c: messages.listed(c, Wanted(sender="s7")),
-    "unknown sender": lambda c: messages.listed(c, Wanted(sender="x")),
-    "time": lambda c: messages.listed(c, Wanted(since=LATE)),
-    "timeline": lambda c: event_queries.timeline(c, UUID(int=7)),
-    "newest events": event_queries.listed,
-    "events of a recipient": lambda c: event_queries.listed(c, recipient="r7"),
-    "events of an unknown recipient": lambda c: event_queries.listed(c, recipient="x"),
-    "events of a time": lambda c: event_queries.listed(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
+    "newest messages": lambda c: messages.list_messages(c, MessageFilter()),
+    "request id": lambda c: messages.list_messages(c, MessageFilter(request_id="7")),
+    "unknown request id": lambda c: messages.list_messages(c, MessageFilter(request_id="x")),
+    "smtp id": lambda c: messages.list_messages(c, MessageFilter(smtp_id="<m7>")),
+    "message id": lambda c: messages.list_messages(c, MessageFilter(message_id=str(uuid4()))),
+    "provider's id": lambda c: messages.list_messages(c, MessageFilter(message_id="x")),
+    "recipient": lambda c: messages.list_messages(c, MessageFilter(recipient="r7")),
+    "unknown recipient": lambda c: messages.list_messages(c, MessageFilter(recipient="x")),
+    "recipient and status": lambda c: messages.list_messages(c, MessageFilter(recipient="r7", status=Status.BOUNCED)),
+    "sender": lambda c: messages.list_messages(c, MessageFilter(sender="s7")),
+    "unknown sender": lambda c: messages.list_messages(c, MessageFilter(sender="x")),
+    "time": lambda c: messages.list_messages(c, MessageFilter(since=LATE)),
+    "timeline": lambda c: event_queries.list_timeline(c, UUID(int=7)),
+    "newest events": event_queries.list_events,
+    "events of a recipient": lambda c: event_queries.list_events(c, recipient="r7"),
+    "events of an unknown recipient": lambda c: event_queries.list_events(c, recipient="x"),
+    "events of a time": lambda c: event_queries.list_events(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
     "events of a receipt": lambda c: receipt_queries.event_ids(c, ids.receipt_id(LATE)),
     "newest receipts": receipt_queries.list_receipts,
     "dead receipts": lambda c: receipt_queries.list_receipts(c, state=ReceiptState.DEAD),
@@ -106,4 +106,4 @@ def test_a_question_reads_little(crowded: System, name: str) -> None:
 
 
 def test_the_measure_notices_a_walk_through_everything(crowded: System) -> None:
-    assert cost(crowded, lambda c: messages.listed(c, Wanted(status=Status.BOUNCED))) > MUCH
+    assert cost(crowded, lambda c: messages.list_messages(c, MessageFilter(status=Status.BOUNCED))) > MUCH

@@ -63,7 +63,7 @@ def write(system: System, *types: str, recipient: str = ANN) -> None:
 def end(system: System) -> str:
     """The cursor of the end of the log."""
     with system.engine.begin() as connection:
-        transaction, number = change_log.end(connection)
+        transaction, number = change_log.get_end(connection)
     return f"{transaction}-{number}"
 
 

@@ -101,7 +101,7 @@ def test_the_report_collects_what_support_asks_for(populated: Commands) -> None:
         "request_id: bounced",
         "Last event: bounced at 2026-01-01 00:00:02 UTC",
         "Bounces, complaints: bounced at 2026-01-01 00:00:02 UTC 550 5.1.1 5.1.1 no [such] user",
-        "Has the recipient checked the spam or junk folder? (to be asked)",
+        "Has the recipient checked the spam or junk folder? (ask the recipient)",
     ):
         assert line in output
 
@@ -170,4 +170,4 @@ def test_json_holds_the_same(populated: Commands) -> None:
 
 
 def test_something_must_be_asked_for(commands: Commands) -> None:
-    assert "Say which" in commands.run("diagnose", code=2)
+    assert "One of these is required" in commands.run("diagnose", code=2)

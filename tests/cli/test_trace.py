@@ -67,7 +67,7 @@ def test_the_events_are_listed_in_order_with_their_details(populated: Commands, 
 
 def test_what_is_not_known_is_said_so_with_what_was_refused(populated: Commands) -> None:
     output = populated.run("trace", "--request-id", "nobody", code=1)
-    assert "Nothing is known" in output
+    assert "No such message is known" in output
     assert "bad_signature" in output
 
 

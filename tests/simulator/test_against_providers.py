@@ -105,7 +105,7 @@ def known(events: list[Event], expectation: Expectation) -> dict[str, object] | 
     facts = [fact_of(event, index) for index, event in enumerate(told)]
     folded = state.fold(facts)
     decisive = next(
-        event for event, fact in zip(told, facts, strict=True) if folded.standing and fact.key == folded.standing.key
+        event for event, fact in zip(told, facts, strict=True) if folded.claim and fact.key == folded.claim.key
     )
     return {
         "status": folded.status,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from shared.events import event
-from shared.messages.state import STANDINGS, Fact, State, Weight, fold
+from shared.messages.state import STATUS_EFFECTS, Fact, State, Weight, fold
 from shared.vocabulary import EventType
 from simulator.mail import Happening
 
@@ -77,11 +77,11 @@ def assert_nothing_doubled(connection: Connection) -> None:
 def _stored_state(state: State, kinds: Mapping[str, EventType]) -> StoredState:
     return StoredState(
         status=state.status,
-        status_at=state.standing.at if state.standing else None,
+        status_at=state.claim.at if state.claim else None,
         opens=len(state.opens),
         clicks=len(state.clicks),
         reads=len(state.reads),
-        remarks=sum(STANDINGS[kind][0] <= Weight.IMPLIED for kind in kinds.values()),
+        remarks=sum(STATUS_EFFECTS[kind][0] <= Weight.IMPLIED for kind in kinds.values()),
         opened_at=state.opened_at,
         clicked_at=state.clicked_at,
         read_at=state.read_at,

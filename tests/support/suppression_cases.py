@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from shared import ids
 from shared.messages import store as state
-from shared.messages.state import RANKS, STANDINGS, Fact, fold
+from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, fold
 from shared.messages.store import NewEvent
 from shared.suppression import policy as suppression_policy
 from shared.suppression.policy import Claim, Lift, SoftBounce, SuppressionPolicy
@@ -83,7 +83,7 @@ def rows(story: Sequence[CaseEvent], receipt: UUID | None = None) -> list[NewEve
 
 
 def _row(story: CaseEvent, receipt: UUID, position: int) -> NewEvent:
-    weight, status = STANDINGS[story.kind]
+    weight, status = STATUS_EFFECTS[story.kind]
     return NewEvent(
         id=ids.event_id(receipt, position),
         receipt_id=receipt,
@@ -198,8 +198,8 @@ def _deliveries(story: Sequence[CaseEvent], own: Sequence[CaseEvent]) -> dict[in
         for about in (own, [one for one in story if one.recipient is None]):
             facts = [Fact(key=one.key, type=one.kind, at=day(one.at)) for one in about if one.message == message]
             state_ = fold(facts)
-            if state_.status is Status.DELIVERED and state_.standing:
-                found[message] = max(state_.standing.at, found.get(message, state_.standing.at))
+            if state_.status is Status.DELIVERED and state_.claim:
+                found[message] = max(state_.claim.at, found.get(message, state_.claim.at))
     return found
 
 

@@ -67,7 +67,7 @@ class TestARequest:
         )
         assert request.headers["webhook-signature"] == signed["webhook-signature"]
         with system.ctx.engine.connect() as connection:
-            (shown,) = change_payload.payloads(connection, change_log.read(connection).changes)
+            (shown,) = change_payload.build_payloads(connection, change_log.read(connection).changes)
         assert request.json["data"] == shown["data"]
 
     def test_is_signed_with_every_secret_that_has_not_expired(self, system: System, sink: HttpSink) -> None:

@@ -113,7 +113,7 @@ class TestWhatRetentionHasPassed:
                 at=at,
             )
         with system.ctx.engine.begin() as connection:
-            trimmed = retention.trim(connection, NOW - RETENTION)
+            trimmed = retention.delete_expired(connection, NOW - RETENTION)
         for table in ("receipt_keys", "refusals", "parked_receipts", "event_keys"):
             assert trimmed[table] == 1
             assert len(system.rows(f"SELECT * FROM {table}")) == 1

@@ -109,7 +109,7 @@ class Dispatcher:
         if claimed.lapses >= MAX_LAPSES:
             return outcomes.undeliverable(claimed, token, subscription, _CRASHED)
         now = datetime.now(UTC)
-        webhook_id = change_payload.identifier(_cursor(claimed))
+        webhook_id = change_payload.format_cursor(_cursor(claimed))
         try:
             call = requests.build(subscription, body, key=ids.receipt_id(now), webhook_id=webhook_id, now=now)
         except Exception:  # a fault of one subscription must not stop the others

@@ -39,9 +39,12 @@ class PayloadCache:
             return
         if not self._payloads:
             self._oldest_at = now
-        found = {change.cursor: change for change in change_log.at(connection, list({cursor for cursor, _ in missing}))}
+        found = {
+            change.cursor: change
+            for change in change_log.get_changes(connection, list({cursor for cursor, _ in missing}))
+        }
         asked = [(found[cursor], tenant) for cursor, tenant in missing if cursor in found]
-        self._payloads |= change_payload.payloads_for(connection, asked)
+        self._payloads |= change_payload.build_payloads_by_tenant(connection, asked)
 
     def get(self, view: View, form: Payload) -> bytes | None:
         """Return a change in this format; None if it is no longer stored, or not the tenant's."""

@@ -12,7 +12,7 @@ from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
 from shared.errors import PayloadError
 from shared.events.event import Event
-from shared.events.identity import within
+from shared.events.identity import scope_to_tenant
 from shared.providers.mailchannels.credentials import Credentials, read_key
 from shared.providers.webhooks import http_signatures, payload
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
@@ -159,4 +159,4 @@ def _name_message(
     if request_id:
         return f"request:{request_id}"
     # Some events name nothing at all (an open may not): each of them stands alone.
-    return within(found.customer_handle, f"smtp:{smtp_id}") if smtp_id else f"event:{identity}"
+    return scope_to_tenant(found.customer_handle, f"smtp:{smtp_id}") if smtp_id else f"event:{identity}"

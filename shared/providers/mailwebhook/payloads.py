@@ -11,7 +11,7 @@ import msgspec
 
 from shared.addresses import strip_brackets
 from shared.events.event import Event
-from shared.events.identity import within
+from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
 from shared.vocabulary import EventType
@@ -51,7 +51,7 @@ def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[
             type=EventType.INBOUND,
             provider_object=item.exact,
             identity=read_identifier(_at(body, "event", "id")),
-            message_key=within(tenant, f"smtp:{smtp_id}") if smtp_id else None,
+            message_key=scope_to_tenant(tenant, f"smtp:{smtp_id}") if smtp_id else None,
             recipient=recipient,
             occurred_at=occurred_at,
             sender=senders[0] if senders else payload.read_address(mail_from),

@@ -12,7 +12,7 @@ from shared.addresses import strip_brackets
 from shared.classification.classify import Codes, classify, find_codes
 from shared.errors import PayloadError
 from shared.events.event import Event
-from shared.events.identity import within
+from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
 from shared.providers.webhooks.postal_payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
@@ -162,12 +162,12 @@ def _identify(item: payload.Item, found: Body, *, has_time: bool) -> str | None:
 
 
 def _name_message(message: Message, tenant: str | None) -> str | None:
-    """What is the same in all events of a message. Its Message-Id and its number are unique only within a tenant."""
+    """Return the key that all events of a message share. Message-Ids and numbers are unique only within a tenant."""
     if smtp_id := strip_brackets(message.message_id or ""):
-        return within(tenant, f"smtp:{smtp_id}")
+        return scope_to_tenant(tenant, f"smtp:{smtp_id}")
     if message.token:
-        return within(tenant, f"token:{message.token}")
-    return within(tenant, f"id:{message.id}") if message.id is not None else None
+        return scope_to_tenant(tenant, f"token:{message.token}")
+    return scope_to_tenant(tenant, f"id:{message.id}") if message.id is not None else None
 
 
 def _classify(inner: Payload, codes: Codes, reason: str | None) -> Classification:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from cli import embedded
 from shared.changes import log as change_log
 from shared.changes import retention as log_retention
-from shared.changes.filters import EVERYTHING, ChangeFilter, fits
+from shared.changes.filters import EVERYTHING, ChangeFilter, matches
 from shared.changes.log import START, Cursor, GoneError
 from shared.postgres import engine, migrate
 from tests.api.test_query_costs import rows_read
@@ -54,7 +54,7 @@ def everything(database: Engine) -> list[Cursor]:
         return [(row[0], row[1]) for row in rows]
 
 
-def read(database: Engine, after: Cursor = START, **options: Any) -> change_log.Reading:
+def read(database: Engine, after: Cursor = START, **options: Any) -> change_log.LogPage:
     with database.begin() as connection:
         return change_log.read(connection, after=after, **options)
 
@@ -160,7 +160,7 @@ class TestACursor:
             with database.connect() as slow:
                 slow.exec_driver_sql(INSERT, {"type": "slow"})
                 with database.begin() as connection:
-                    end = change_log.end(connection)
+                    end = change_log.get_end(connection)
                 slow.commit()
             assert len(follow(database, end)) == 1
 
@@ -181,7 +181,7 @@ class TestACursor:
         run(database, "INSERT INTO state_changes (type, source_id) SELECT 'any', 1 FROM generate_series(1, 20000)")
         run(database, "ANALYZE state_changes")
         with database.begin() as connection:
-            end = change_log.end(connection)
+            end = change_log.get_end(connection)
             assert rows_read(connection) < 10
             before = rows_read(connection)
             assert change_log.read(connection, after=(end[0], end[1] - 3)).next == end
@@ -246,7 +246,7 @@ def varied(database: Engine) -> Engine:
 @given(filters)
 def test_a_filter_means_the_same_to_the_database_and_in_memory(varied: Engine, wanted: ChangeFilter) -> None:
     known = read(varied, limit=500).changes
-    expected = [c.cursor for c in known if fits(wanted, c.subject, str(c.message_id) if c.message_id else None)]
+    expected = [c.cursor for c in known if matches(wanted, c.subject, str(c.message_id) if c.message_id else None)]
     assert [change.cursor for change in read(varied, wanted=wanted, limit=500).changes] == expected
 
 
@@ -256,18 +256,18 @@ class TestLettingGo:
     @staticmethod
     def mark(database: Engine, days_ago: float) -> None:
         with database.begin() as connection:
-            log_retention.mark(connection, NOW - timedelta(days=days_ago))
+            log_retention.add_mark(connection, NOW - timedelta(days=days_ago))
 
     @staticmethod
-    def reach(database: Engine) -> log_retention.Reach | None:
+    def reach(database: Engine) -> tuple[Cursor, str | None] | None:
         with database.begin() as connection:
-            return log_retention.reach(connection, NOW - RETENTION)
+            return log_retention.find_deletable(connection, NOW - RETENTION)
 
     def let_go(self, database: Engine, most: int = 100) -> int:
         reach = self.reach(database)
         assert reach is not None
         with database.begin() as connection:
-            return log_retention.let_go(connection, reach.before, most=most)
+            return log_retention.delete_before(connection, reach[0], limit=most)
 
     @pytest.fixture
     def kept(self, database: Engine) -> list[Cursor]:
@@ -301,7 +301,7 @@ class TestLettingGo:
             read(database, kept[1])
         assert follow(database, error.value.oldest) == kept[3:]
         with database.begin() as connection, pytest.raises(GoneError):
-            change_log.require(connection, kept[1])
+            change_log.require_readable(connection, kept[1])
 
     def test_is_no_matter_to_who_has_read_it_or_begins_anew(self, database: Engine, kept: list[Cursor]) -> None:
         self.let_go(database)
@@ -311,9 +311,9 @@ class TestLettingGo:
         self.mark(database, 31)
         self.let_go(database)
         end = read(database).next
-        assert read(database, end) == change_log.Reading([], kept[-1])
+        assert read(database, end) == change_log.LogPage([], kept[-1])
         with database.begin() as connection:
-            assert change_log.end(connection) == end
+            assert change_log.get_end(connection) == end
         later = write(database, "later")
         assert follow(database, end) == later
 
@@ -326,7 +326,7 @@ class TestLettingGo:
         )
         reach = self.reach(database)
         assert reach is not None
-        assert reach.held_by == "fan_out"
+        assert reach[1] == "fan_out"
         self.let_go(database)
         assert everything(database) == kept[1:]
 
@@ -334,8 +334,8 @@ class TestLettingGo:
         self.mark(database, 31)
         reach = self.reach(database)
         assert reach is not None
-        assert reach.before > kept[-1]
-        assert reach.held_by is None
+        assert reach[0] > kept[-1]
+        assert reach[1] is None
 
     def test_spares_what_is_still_to_be_delivered(self, database: Engine, kept: list[Cursor]) -> None:
         run(
@@ -362,7 +362,7 @@ class TestLettingGo:
         for days_ago in (50, 40, 31, 10):
             self.mark(database, days_ago)
         with database.begin() as connection:
-            log_retention.forget_marks(connection, NOW - RETENTION)
+            log_retention.delete_marks(connection, NOW - RETENTION)
             kept = connection.exec_driver_sql("SELECT at FROM change_marks ORDER BY at").scalars().all()
         assert kept == [NOW - timedelta(days=31), NOW - timedelta(days=10)]
 
@@ -374,7 +374,7 @@ class TestLettingGo:
         reach = self.reach(database)
         assert reach is not None
         with database.begin() as connection:
-            assert log_retention.let_go(connection, reach.before, most=100) == 100
+            assert log_retention.delete_before(connection, reach[0], limit=100) == 100
             assert rows_read(connection) < 500
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from cli import docs_page
 from shared.classification import diagnostic_text
-from shared.classification.classify import Hardness, classify, code, find_codes, hardness
-from shared.classification.enhanced_codes import ENHANCED, HOSTERS, REGISTERED, SUBJECTS
-from shared.classification.patterns import CONDEMNING, WORDINGS
-from shared.classification.provider_codes import REPLIES
+from shared.classification.classify import Hardness, classify, code_of, find_codes, hardness
+from shared.classification.enhanced_codes import ENHANCED_CODES, HOSTER_CODES, REGISTERED, SUBJECTS
+from shared.classification.patterns import ADDRESS_INVALID, PATTERNS
+from shared.classification.provider_codes import REPLY_CODES
 from shared.vocabulary import Classification, EventType
 
 C = Classification
@@ -19,7 +19,7 @@ C = Classification
 # How many details of each subject the registry has, counted from 0.
 REGISTRY = {0: 1, 1: 11, 2: 5, 3: 7, 4: 8, 5: 7, 6: 11, 7: 31}
 
-# Every code of the registry, as 4 and as 5.
+# Every code_of of the registry, as 4 and as 5.
 EXPECTED = {
     C.INVALID_RECIPIENT: "5.1.0 5.1.1 5.1.3 5.1.4",
     C.INACTIVE_MAILBOX: "5.1.6 5.2.1 5.7.17",
@@ -91,12 +91,12 @@ def test_a_failure_is_classified_by_its_most_specific_sign(known: dict[str, str]
 @pytest.mark.parametrize("word", [item for item in Classification if item is not C.UNCLASSIFIED])
 def test_every_classification_is_a_word_and_has_its_number(word: Classification) -> None:
     assert classify(word=word) is word
-    assert classify(word=str(code(word).value)) is word
-    assert code(word).name == word.name
+    assert classify(word=str(code_of(word).value)) is word
+    assert code_of(word).name == word.name
 
 
 def test_the_unclassified_have_a_number_too() -> None:
-    assert code(C.UNCLASSIFIED).value == 99
+    assert code_of(C.UNCLASSIFIED).value == 99
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,21 @@ def test_the_table_of_codes_is_the_registry() -> None:
 
 
 def test_the_tables_hold_codes_that_exist() -> None:
-    assert all(re.fullmatch(r"[45]\.\d\.\d{1,3}", row) for row in ENHANCED)
+    assert all(re.fullmatch(r"[45]\.\d\.\d{1,3}", row) for row in ENHANCED_CODES)
     assert all(re.fullmatch(r"[45]\.\d", row) for row in SUBJECTS)
-    assert all(re.fullmatch(r"[45]\d\d", row) for row in REPLIES)
+    assert all(re.fullmatch(r"[45]\d\d", row) for row in REPLY_CODES)
 
 
 def test_no_hoster_redefines_a_code_of_the_registry() -> None:
-    assert not {span.first[2:] for span in HOSTERS} & set(REGISTERED)
-    assert len(ENHANCED) == 2 * len(REGISTERED) + sum(s.last - int(s.first.rpartition(".")[2]) + 1 for s in HOSTERS)
+    assert not {span.first[2:] for span in HOSTER_CODES} & set(REGISTERED)
+    assert len(ENHANCED_CODES) == 2 * len(REGISTERED) + sum(
+        s.last - int(s.first.rpartition(".")[2]) + 1 for s in HOSTER_CODES
+    )
 
 
-@pytest.mark.parametrize("enhanced_code", [row for row in ENHANCED if row.startswith("4")])
+@pytest.mark.parametrize("enhanced_code", [row for row in ENHANCED_CODES if row.startswith("4")])
 def test_no_temporary_code_says_that_an_address_or_a_domain_is_gone(enhanced_code: str) -> None:
-    assert classify(enhanced_code=enhanced_code) not in CONDEMNING
+    assert classify(enhanced_code=enhanced_code) not in ADDRESS_INVALID
 
 
 @pytest.mark.parametrize(
@@ -160,11 +162,11 @@ def test_codes_beside_the_registry_are_those_of_a_hoster_or_of_their_subject(
 @settings(deadline=None)
 @given(
     st.none() | st.text(st.characters()),
-    st.none() | st.sampled_from([*ENHANCED, "5.9.9", "x"]) | st.text(),
-    st.none() | st.sampled_from([*REPLIES, "499", "250"]) | st.text(),
+    st.none() | st.sampled_from([*ENHANCED_CODES, "5.9.9", "x"]) | st.text(),
+    st.none() | st.sampled_from([*REPLY_CODES, "499", "250"]) | st.text(),
     st.none()
     | st.text(st.characters())
-    | st.lists(st.sampled_from([p for w in WORDINGS for p in w.phrases])).map(" ".join),
+    | st.lists(st.sampled_from([p for w in PATTERNS for p in w.phrases])).map(" ".join),
 )
 def test_whatever_is_known_gives_one_classification_and_always_the_same(
     word: str | None, enhanced_code: str | None, smtp_status: str | None, text: str | None
@@ -199,18 +201,18 @@ def test_what_no_server_of_the_recipient_said_is_neither_hard_nor_soft(kind: Eve
     assert {hardness(kind, reason) for reason in C} == {Hardness.NONE}
 
 
-@pytest.mark.parametrize("smtp_status", REPLIES)
+@pytest.mark.parametrize("smtp_status", REPLY_CODES)
 @pytest.mark.parametrize("text", ["Xyzzy", "gone@x.example: xyzzy", "{} (gone@x.example:xyzzy)"])
 def test_no_reply_code_condemns_an_address_beside_an_unknown_text(smtp_status: str, text: str) -> None:
-    assert classify(smtp_status=smtp_status, text=text.format(smtp_status)) not in CONDEMNING
+    assert classify(smtp_status=smtp_status, text=text.format(smtp_status)) not in ADDRESS_INVALID
 
 
-@pytest.mark.parametrize("smtp_status", REPLIES)
+@pytest.mark.parametrize("smtp_status", REPLY_CODES)
 @pytest.mark.parametrize("enhanced_code", EXPECTED[C.UNCLASSIFIED].split())
 def test_no_reply_code_condemns_an_address_beside_an_enhanced_code_that_says_nothing(
     smtp_status: str, enhanced_code: str
 ) -> None:
-    assert classify(smtp_status=smtp_status, enhanced_code=enhanced_code) not in CONDEMNING
+    assert classify(smtp_status=smtp_status, enhanced_code=enhanced_code) not in ADDRESS_INVALID
 
 
 @pytest.mark.parametrize("text", [None, "", "550", " 550 ", "550 <gone@x.example>", "550-gone@x.example:"])

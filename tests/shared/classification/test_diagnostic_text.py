@@ -6,7 +6,7 @@ import pytest
 
 from shared.classification import diagnostic_text
 from shared.classification.classify import Hardness, classify, find_codes, hardness
-from shared.classification.patterns import WORDINGS, Wording
+from shared.classification.patterns import PATTERNS, Pattern
 from shared.vocabulary import Classification, EventType
 
 C = Classification
@@ -299,17 +299,17 @@ def test_only_the_beginning_of_a_text_is_read() -> None:
     assert judge("x " * 500 + "user unknown") is C.UNCLASSIFIED
 
 
-@pytest.mark.parametrize("wording", WORDINGS, ids=lambda row: row.meaning)
-def test_every_phrase_is_found_unless_an_earlier_row_takes_it(wording: Wording) -> None:
-    rank = WORDINGS.index(wording)
-    for phrase in WORDINGS[rank].phrases:
+@pytest.mark.parametrize("wording", PATTERNS, ids=lambda row: row.meaning)
+def test_every_phrase_is_found_unless_an_earlier_row_takes_it(wording: Pattern) -> None:
+    rank = PATTERNS.index(wording)
+    for phrase in PATTERNS[rank].phrases:
         found = diagnostic_text.find(f"550 {phrase.replace('…', 'one or two').upper()}.", temporary=False)
-        assert found in {row.classification for row in WORDINGS[: rank + 1]}, phrase
+        assert found in {row.classification for row in PATTERNS[: rank + 1]}, phrase
 
 
 def hostile() -> Iterator[str]:
     """What makes careless searches slow: the longest near misses of every phrase, and of every pattern of codes."""
-    for row in WORDINGS:
+    for row in PATTERNS:
         for phrase in row.phrases:
             yield (phrase.partition("…")[0] + " ") * 100_000
     yield from (

@@ -18,7 +18,7 @@ from shared.counters import store as counts
 from shared.counters.model import Tally
 from shared.messages import rebuild
 from shared.messages import store as state
-from shared.messages.state import RANKS, STANDINGS
+from shared.messages.state import RANKS, STATUS_EFFECTS
 from shared.messages.store import NewEvent
 from shared.postgres import engine
 from shared.receipts import refusals
@@ -73,7 +73,7 @@ def database(database_url: str) -> Iterator[Engine]:
 
 
 def row(happening: Happening, receipt: UUID, position: int) -> NewEvent:
-    weight, status = STANDINGS[happening.kind]
+    weight, status = STATUS_EFFECTS[happening.kind]
     is_dns = happening.kind is EventType.DOMAIN_DNS_ERROR
     return NewEvent(
         id=ids.event_id(receipt, position),
@@ -254,8 +254,8 @@ def test_what_is_processed_again_is_not_counted_again(database):
     apply(database, rows, EVERYTHING)
     before = counted(database)
     with database.begin() as connection:
-        rebuild.forget(connection, rows[0].receipt_id)
-        rebuild.insert(connection, rows)
+        rebuild.delete_events(connection, rows[0].receipt_id)
+        rebuild.insert_events(connection, rows)
     assert counted(database) == before
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events.bots import APPLE, APPLE_NETWORKS, SCANNERS, Automation, detect
+from shared.events.bots import APPLE, APPLE_NETWORKS, SCANNERS, Automation, detect_automation
 from shared.vocabulary import EventType
 
 HOME = "203.0.113.45"
@@ -57,79 +57,79 @@ LOOKED_AT = [EventType.OPENED, EventType.READ, EventType.CLICKED]
 @pytest.mark.parametrize("kind", LOOKED_AT)
 @pytest.mark.parametrize("user_agent", PEOPLE)
 def test_mail_programs_and_browsers_are_no_sign(kind: EventType, user_agent: str) -> None:
-    assert detect(kind, user_agent, HOME) is None
+    assert detect_automation(kind, user_agent, HOME) is None
 
 
 @pytest.mark.parametrize("kind", LOOKED_AT)
 @pytest.mark.parametrize("user_agent", PROGRAMS)
 def test_a_program_that_names_itself_is_a_scanner(kind: EventType, user_agent: str) -> None:
-    assert detect(kind, user_agent, HOME) is Automation.SCANNER
+    assert detect_automation(kind, user_agent, HOME) is Automation.SCANNER
 
 
 @pytest.mark.parametrize("word", [word for words in SCANNERS.values() for word in words.split()])
 def test_every_word_of_the_table_is_found_in_whatever_case(word: str) -> None:
     name = word.replace("_", " ").upper()
-    assert detect(EventType.OPENED, f"Mozilla/5.0 (compatible; {name}1.0)", HOME) is Automation.SCANNER
-    assert detect(EventType.OPENED, f"Mozilla/5.0 (X{name}1.0)", HOME) is None
+    assert detect_automation(EventType.OPENED, f"Mozilla/5.0 (compatible; {name}1.0)", HOME) is Automation.SCANNER
+    assert detect_automation(EventType.OPENED, f"Mozilla/5.0 (X{name}1.0)", HOME) is None
 
 
 @pytest.mark.parametrize("kind", [EventType.OPENED, EventType.READ])
 @pytest.mark.parametrize("ip", [RELAY, "17.58.101.1", "2a02:26f7:c9c4:654c::9", "2A02:26F7::1", "::ffff:17.58.101.1"])
 def test_apples_mail_privacy_protection_is_a_privacy_proxy(kind: EventType, ip: str) -> None:
-    assert detect(kind, APPLE, ip) is Automation.PRIVACY_PROXY
+    assert detect_automation(kind, APPLE, ip) is Automation.PRIVACY_PROXY
 
 
 @pytest.mark.parametrize("network", APPLE_NETWORKS)
 def test_networks_are_recognized_by_their_prefixes(network: str) -> None:
     assert network.endswith((".", ":"))
     rest = "1" if network.endswith(":") else ".".join("1" * (4 - network.count(".")))
-    assert detect(EventType.OPENED, APPLE, network + rest) is Automation.PRIVACY_PROXY
+    assert detect_automation(EventType.OPENED, APPLE, network + rest) is Automation.PRIVACY_PROXY
 
 
 @pytest.mark.parametrize("ip", [None, ""])
 def test_without_an_address_apples_user_agent_is_enough(ip: str | None) -> None:
-    assert detect(EventType.OPENED, APPLE, ip) is Automation.PRIVACY_PROXY
+    assert detect_automation(EventType.OPENED, APPLE, ip) is Automation.PRIVACY_PROXY
 
 
 @pytest.mark.parametrize("ip", [HOME, "117.58.101.1", "170.1.1.1", "2a02:26f8::1", "unknown"])
 def test_apples_name_from_elsewhere_is_no_sign(ip: str) -> None:
-    assert detect(EventType.OPENED, APPLE, ip) is None
+    assert detect_automation(EventType.OPENED, APPLE, ip) is None
 
 
 def test_apples_proxy_follows_no_links() -> None:
-    assert detect(EventType.CLICKED, APPLE, RELAY) is None
+    assert detect_automation(EventType.CLICKED, APPLE, RELAY) is None
 
 
 def test_a_person_behind_the_relay_is_a_person() -> None:
-    assert detect(EventType.CLICKED, PEOPLE[2], RELAY) is None
-    assert detect(EventType.OPENED, PEOPLE[2], RELAY) is None
+    assert detect_automation(EventType.CLICKED, PEOPLE[2], RELAY) is None
+    assert detect_automation(EventType.OPENED, PEOPLE[2], RELAY) is None
 
 
 def test_gmails_prefetching_is_a_privacy_proxy() -> None:
-    assert detect(EventType.OPENED, GMAIL_PREFETCH, "66.249.93.202") is Automation.PRIVACY_PROXY
+    assert detect_automation(EventType.OPENED, GMAIL_PREFETCH, "66.249.93.202") is Automation.PRIVACY_PROXY
 
 
 @pytest.mark.parametrize("user_agent", [GMAIL_PROXY, YAHOO_PROXY])
 def test_a_proxy_that_fetches_when_the_message_is_opened_is_no_sign(user_agent: str) -> None:
-    assert detect(EventType.OPENED, user_agent, "66.249.93.202") is None
+    assert detect_automation(EventType.OPENED, user_agent, "66.249.93.202") is None
 
 
 @pytest.mark.parametrize("kind", sorted(set(EventType) - set(LOOKED_AT)))
 def test_only_opens_and_clicks_are_looked_at(kind: EventType) -> None:
-    assert detect(kind, "curl/8.10.1", HOME) is None
+    assert detect_automation(kind, "curl/8.10.1", HOME) is None
 
 
 @pytest.mark.parametrize("user_agent", [None, ""])
 def test_no_user_agent_is_no_sign_of_a_bot(user_agent: str | None) -> None:
-    assert detect(EventType.OPENED, user_agent, RELAY) is None
+    assert detect_automation(EventType.OPENED, user_agent, RELAY) is None
 
 
 @given(st.sampled_from(EventType), st.none() | st.text(st.characters()), st.none() | st.text(st.characters()))
 def test_any_name_and_any_address_can_be_judged(kind: EventType, user_agent: str | None, ip: str | None) -> None:
-    found = detect(kind, user_agent, ip)
+    found = detect_automation(kind, user_agent, ip)
     assert found is None or isinstance(found, Automation)
-    assert detect(kind, user_agent, ip) is found
+    assert detect_automation(kind, user_agent, ip) is found
 
 
 def test_only_the_beginning_of_a_name_is_read() -> None:
-    assert detect(EventType.OPENED, "x" * 1_000_000 + " curl/8", HOME) is None
+    assert detect_automation(EventType.OPENED, "x" * 1_000_000 + " curl/8", HOME) is None

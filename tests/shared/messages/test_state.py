@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.messages.state import RANKS, STANDINGS, Fact, State, fold, merge, state_of
+from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, State, fold, merge, state_of
 from shared.vocabulary import EventType, Status
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -93,6 +93,6 @@ def test_opens_are_counted_once_each():
 
 
 def test_every_type_of_event_has_a_weight():
-    assert set(STANDINGS) == set(EventType)
+    assert set(STATUS_EFFECTS) == set(EventType)
     for kind in EventType:
         state_of(Fact(key="0" * 32, type=kind, at=BEGIN))

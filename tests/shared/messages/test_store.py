@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from shared import ids
 from shared.messages import rebuild
 from shared.messages import store as state
-from shared.messages.state import RANKS, STANDINGS, Fact, State, fold
+from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, State, fold
 from shared.messages.store import NewEvent
 from shared.postgres import engine
 from shared.vocabulary import CHANGE_TYPES, EventType
@@ -47,7 +47,7 @@ def database(database_url: str) -> Iterator[Engine]:
 
 def row(happening: tuple[int, EventType, int, str, str | None], receipt: UUID, position: int) -> NewEvent:
     number, kind, second, message, recipient = happening
-    weight, status = STANDINGS[kind]
+    weight, status = STATUS_EFFECTS[kind]
     at = BEGIN + timedelta(seconds=second)
     return NewEvent(
         id=ids.event_id(receipt, position),
@@ -111,11 +111,11 @@ def stored(database: Engine) -> dict[tuple[str, str], tuple[object, ...]]:
 
 
 def as_stored(state: State) -> tuple[object, ...]:
-    assert state.standing
+    assert state.claim
     return (
         state.status,
-        state.standing.at,
-        state.standing.key,
+        state.claim.at,
+        state.claim.key,
         len(state.opens),
         len(state.clicks),
         len(state.reads),
@@ -169,7 +169,7 @@ def test_folding_anew_gives_the_same_states(database, story):
         with database.begin() as connection:
             state.apply(connection, rows)
     with database.begin() as connection:
-        rebuild.fold(connection, list(expected(story)))
+        rebuild.rebuild_states(connection, list(expected(story)))
     agrees(database, story)
 
 
@@ -215,4 +215,4 @@ def test_whose_a_message_is_depends_on_no_order_and_two_who_are_named_share_noth
     named = {who for batch in batches for who in batch} - {None}
     with database.connect() as connection:
         found = connection.exec_driver_sql("SELECT tenant FROM messages").scalar_one()
-    assert found == (next(iter(named), None) if len(named) < 2 else state.NOBODY)
+    assert found == (next(iter(named), None) if len(named) < 2 else state.AMBIGUOUS_TENANT)

@@ -560,7 +560,7 @@ def test_settled_notifications_are_deleted_with_retention_and_pending_ones_are_n
     env.send_due()
     env.fire("waits")
     env.system.execute("UPDATE alert_notices SET enqueued_at = now() - interval '40 d'")
-    env.do(lambda connection: retention.trim(connection, datetime.now(UTC) - timedelta(days=30)))
+    env.do(lambda connection: retention.delete_expired(connection, datetime.now(UTC) - timedelta(days=30)))
     assert env.states() == {"pending": 1}
 
 

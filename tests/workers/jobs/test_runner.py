@@ -270,6 +270,6 @@ def test_jobs_that_are_over_and_their_files_go_when_retention_has_passed(system:
     now = datetime.now(UTC)
     with system.ctx.engine.begin() as connection:
         for oldest, left in ((now - timedelta(days=30), {waiting, young}), (now + timedelta(days=1), {waiting})):
-            retention.trim(connection, oldest)
+            retention.delete_expired(connection, oldest)
             assert {row[0] for row in connection.exec_driver_sql("SELECT job_id FROM job_files")} == left
     assert system.rows("SELECT id FROM jobs") == [(waiting,)]

@@ -1,0 +1,176 @@
+"""The input of a diagnosis, which holds everything known about a message, and the findings that it leads to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from shared.vocabulary import EventType, ReceiptState, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSummary:
+    """One event of the message; `recipient` is None if it names none."""
+
+    id: str
+    type: EventType
+    recipient: str | None
+    occurred_at: datetime
+    received_at: datetime
+    classification: str | None = None
+    codes: str = ""
+    reason: str | None = None
+    reconciled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientState:
+    """The state of one recipient; the event is the one that set the status."""
+
+    recipient: str
+    status: Status | None
+    status_at: datetime | None
+    event_id: str | None = None
+    classification: str | None = None
+    codes: str = ""
+    reason: str | None = None
+    complained_at: datetime | None = None
+    unsubscribed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveSuppression:
+    """An entry of the suppression list that applies to a recipient or to its domain."""
+
+    recipient: str
+    reason: str
+    since: datetime
+    until: datetime | None
+    types: tuple[str, ...]
+    origin: str
+    of_domain: bool = False
+    evidence_event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRequests:
+    """Requests of the source around that time that the receiver refused."""
+
+    at: datetime
+    status_code: int
+    reason: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnprocessedReceipt:
+    """A request of the source around that time that was stored and has led to no event."""
+
+    id: str
+    state: ReceiptState
+    received_at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDelivery:
+    """A webhook that the provider failed to deliver around that time; `state` is the state of its recovery."""
+
+    source: str
+    reference: str
+    failed_at: datetime
+    outcome: str
+    events: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRegistration:
+    """Whether our webhook is registered at the provider and its test request arrives; None if unknown.
+
+    Each has its own time, because the test is made less often than the registration is checked.
+    """
+
+    checked_at: datetime | None
+    registered: bool | None
+    validated_at: datetime | None
+    validated: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """A source that the message's events came from, or may come from.
+
+    `problem` says why the source cannot be used. `managed`: the provider has an API that Tidings can ask.
+    """
+
+    slug: str
+    provider: str
+    problem: str | None = None
+    managed: bool = False
+    last_event_at: datetime | None = None
+    registration: WebhookRegistration | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identifiers:
+    """The ids and the recipient that identify the message, from the question or from the message itself."""
+
+    message_id: str | None = None
+    request_id: str | None = None
+    smtp_id: str | None = None
+    provider_message_id: str | None = None
+    recipient: str | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that are given; a person can only have one from the provider or from Tidings."""
+        return tuple(filter(None, (self.message_id, self.request_id, self.smtp_id, self.provider_message_id)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosisInput:
+    """Everything known about a message. `known` says whether Tidings has the message; `now` is the present.
+
+    `sources` has the source of a known message, or every source that an unknown one may belong to. `operator_view`
+    says whether the sources, refused requests, unprocessed receipts and failed deliveries were looked up.
+    """
+
+    now: datetime
+    names: Identifiers
+    known: bool
+    operator_view: bool = False
+    sources: tuple[SourceStatus, ...] = ()
+    sender: str | None = None
+    subject: str | None = None
+    submitted_at: datetime | None = None
+    states: tuple[RecipientState, ...] = ()
+    events: tuple[EventSummary, ...] = ()
+    suppressed: tuple[ActiveSuppression, ...] = ()
+    refused: tuple[RefusedRequests, ...] = ()
+    unprocessed: tuple[UnprocessedReceipt, ...] = ()
+    failed: tuple[FailedDelivery, ...] = ()
+
+
+class Mark(StrEnum):
+    """The weight of a finding: in order, for information, or a fault."""
+
+    GOOD = "good"
+    NOTE = "note"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The result of one check, and what to do about it. `evidence` has ids of events, receipts or deliveries."""
+
+    code: str
+    mark: Mark
+    text: str
+    next_step: str | None = None
+    evidence: tuple[str, ...] = ()
+
+
+def format_time(at: datetime | None) -> str:
+    """Return a time for use in a sentence."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "an unknown time"
