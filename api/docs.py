@@ -1,6 +1,6 @@
 """The documentation page: the OpenAPI document for people to read. It loads nothing and runs nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment
@@ -62,37 +62,34 @@ th { font-weight: 600; border: 0 }
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """The page for an OpenAPI document."""
+    """Return the page for an OpenAPI document."""
+    operations = []
+    for path, methods in document["paths"].items():
+        for method, operation in ((method, methods[method]) for method in _METHODS if method in methods):
+            parameters = [*methods.get("parameters", []), *operation.get("parameters", [])]
+            shown = {
+                **operation,
+                "path": path,
+                "method": method,
+                "parameters": [_row(p["name"], p["schema"], p) for p in parameters],
+                "body": _fields(document, operation.get("requestBody", {})),
+                "answers": [
+                    {**answer, "status": status, "fields": _fields(document, answer)}
+                    for status, answer in operation["responses"].items()
+                    if status[0] == "2"
+                ],
+            }
+            operations.append(shown)
     groups = [
-        {**tag, "operations": [entry for entry in _operations(document) if tag["name"] in entry["tags"]]}
+        {**tag, "operations": [entry for entry in operations if tag["name"] in entry["tags"]]}
         for tag in document["tags"]
     ]
     template = Environment(autoescape=True, trim_blocks=True).from_string(_PAGE)
     return template.render(info=document["info"], groups=groups)
 
 
-def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for path, methods in document["paths"].items():
-        for method in _METHODS:
-            if method in methods:
-                operation = methods[method]
-                parameters = [*methods.get("parameters", []), *operation.get("parameters", [])]
-                yield {
-                    **operation,
-                    "path": path,
-                    "method": method,
-                    "parameters": [_row(p["name"], p["schema"], p) for p in parameters],
-                    "body": _fields(document, operation.get("requestBody", {})),
-                    "answers": [
-                        {**answer, "status": status, "fields": _fields(document, answer)}
-                        for status, answer in operation["responses"].items()
-                        if status[0] == "2"
-                    ],
-                }
-
-
 def _fields(document: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The fields of a body, those of the items of a list, or nothing where it is no object."""
+    """Return the fields of a body, or of the items of a list. Return nothing if the body is not an object."""
     content = part.get("content", {}).get("application/json", {})
     schema = _resolved(document, content.get("schema", {}))
     if "next_cursor" in schema.get("properties", {}):

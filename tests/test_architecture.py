@@ -20,8 +20,8 @@ PURE = sorted(
         *SHARED.glob("**/policy.py"), *SHARED.glob("**/model.py"), *SHARED.glob("classification/*.py"),
         *SHARED.glob("domain/*.py"), *SHARED.glob("events/*.py"), *(SHARED / name for name in (
             "addresses.py", "errors.py", "targets.py", "vocabulary.py", "alerts/rules.py",
-            "changes/filters.py", "diagnosis/diagnose.py", "diagnosis/event_missing.py", "diagnosis/facts.py",
-            "diagnosis/finding.py", "diagnosis/not_received.py", "diagnosis/support_report.py", "diagnosis/verdicts.py",
+            "changes/filters.py", "diagnosis/diagnose.py", "diagnosis/event_missing.py", "diagnosis/model.py",
+            "diagnosis/not_received.py", "diagnosis/verdicts.py",
             "messages/state.py",
         )),
     }

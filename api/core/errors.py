@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +28,7 @@ _SENTENCES = {
 log = structlog.get_logger()
 
 Errors = Mapping[str, Sequence[str]]
+_T = TypeVar("_T")
 
 
 class ProblemError(TidingsError):
@@ -52,6 +53,13 @@ class ProblemError(TidingsError):
 def not_found(what: str) -> ProblemError:
     """Return the problem for something that does not exist."""
     return ProblemError(404, f"There is no {what}.")
+
+
+def require(found: _T | None, what: str) -> _T:
+    """Return what was found. Raises ProblemError (404) if it is None."""
+    if found is None:
+        raise not_found(what)
+    return found
 
 
 def invalid(errors: Errors) -> ProblemError:

@@ -1,4 +1,4 @@
-"""The alert rules: those of the rules file are shown, others can be created."""
+"""Alert rules: shows those of the rules file, and manages those created over the API."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, invalid, not_found
+from api.core.errors import ProblemError, invalid, not_found, require
 from api.core.fields import PageQuery, instant, page_of, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.alerts import store as alerts
@@ -27,7 +27,7 @@ Shown = Mapping[str, Any]
 
 
 class AlertRuleSchema(Schema):
-    """An alert rule as it is shown: the fields of its kind, and these."""
+    """An alert rule in a response: the fields of its kind, and these."""
 
     origin = fields.String(
         metadata={
@@ -90,7 +90,7 @@ _READ_ONLY = frozenset(AlertRuleSchema().fields)
 
 
 def describe(openapi: dict[str, Any], converter: OpenAPIConverter) -> None:
-    """Add the alert rules to an OpenAPI document: per kind a schema of what is shown, and one of a body.
+    """Add two schemas for each alert kind to an OpenAPI document: one of responses, one of bodies.
 
     They have the fields of the kind with their limits and defaults.
     """
@@ -192,9 +192,8 @@ class OneAlertRule(Resource):
         with self.deps.engine.begin() as connection:
             found = _get_overview(connection)
             _refuse_rule_of_file(found, name)
-            before = next((rule.definition for rule in found.of_api if rule.name == name), None)
-            if before is None:
-                raise not_found(f"rule called {name!r}")
+            definitions = {rule.name: rule.definition for rule in found.of_api}
+            before = require(definitions.get(name), f"rule called {name!r}")
             merged = {**before, **body, "name": name}
             definition = _check({field: value for field, value in merged.items() if value is not None})
             shown, _ = _store(connection, definition, self.caller.name)

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, not_found
+from api.core.errors import ProblemError, require
 from api.core.fields import Instant, PageQuery, identifier, instant, page_of, query_text, text
 from api.core.resource import Resource, answers, takes
 from api.resources import alert_channels, alert_rules
@@ -114,7 +114,7 @@ class OneAlert(Resource):
     def get(self, alert_id: UUID) -> dict[str, Any]:
         """Get an alert with its history and notifications."""
         with self.deps.engine.begin() as connection:
-            alert = _found(alerts.get(connection, alert_id), alert_id)
+            alert = require(alerts.get(connection, alert_id), f"alert {alert_id}")
             steps = alerts.list_steps(connection, alert_id)
             notices = [
                 {**notice._asdict(), "message_id": notice.telling and rendering.message_id(notice.telling)}
@@ -134,18 +134,13 @@ class Acknowledgement(Resource):
         """Record that somebody handles an alert. Idempotent: the first acknowledgement stays."""
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            alert = _found(alerts.acknowledge(connection, alert_id, self.caller.name, now), alert_id)
+            acknowledged = alerts.acknowledge(connection, alert_id, self.caller.name, now)
+            alert = require(acknowledged, f"alert {alert_id}")
             if alert.acknowledged_at is None:
                 raise ProblemError(409, f"Alert {alert_id} is resolved, so it cannot be acknowledged.")
             if alert.acknowledged_at == now:
                 self.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
         return alert
-
-
-def _found(alert: Row[Any] | None, alert_id: UUID) -> Row[Any]:
-    if alert is None:
-        raise not_found(f"alert {alert_id}")
-    return alert
 
 
 RESOURCES = (Alerts, OneAlert, Acknowledgement, *alert_rules.RESOURCES, *alert_channels.RESOURCES)

@@ -1,4 +1,4 @@
-"""Deliveries: what became of every change for every subscription."""
+"""Deliveries: the outcome of every change for every subscription."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import not_found
+from api.core.errors import require
 from api.core.fields import PageQuery, page_of
 from api.core.resource import Resource, answers, takes
 from api.resources.delivery_fields import Attempt, Delivery, DeliveryQuery, Replay, WholeDelivery
@@ -24,10 +24,7 @@ class _Resource(Resource):
 
     def find(self, connection: Connection, delivery_id: UUID) -> Row[Any]:
         """Return a delivery that the caller may see. Raises ProblemError (404)."""
-        delivery = queries.find(connection, delivery_id, tenant=self.caller.tenant)
-        if delivery is None:
-            raise not_found(f"delivery {delivery_id}")
-        return delivery
+        return require(queries.find(connection, delivery_id, tenant=self.caller.tenant), f"delivery {delivery_id}")
 
 
 class Deliveries(_Resource):
@@ -39,7 +36,7 @@ class Deliveries(_Resource):
     @takes(DeliveryQuery, location="query")
     @answers(200, page_of(Delivery, "DeliveryPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List deliveries, the last first: those created last, or, to one subscription, those of the latest changes."""
+        """List deliveries, the newest first. Those to one subscription are in the order of their changes."""
         limit, cursor = query.pop("limit"), query.pop("cursor", None)
         filters = DeliveryFilters(**query, tenant=self.caller.tenant)
         after = pagination.decode(cursor, pagination.BY_LOG_POSITION if filters.in_log_order else pagination.BY_ID)
@@ -59,7 +56,7 @@ class Replays(_Resource):
     def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
         """Replay many deliveries: the dead ones, unless the filter says otherwise. With `dry_run`, only count them.
 
-        Those of subscriptions that are disabled or were removed are left out. The job's report says how many it was.
+        Deliveries to disabled or removed subscriptions are left out. The job's report has the number of deliveries.
         """
         filters, dry_run = body["filter"], body["dry_run"]
         with self.deps.engine.begin() as connection:
@@ -85,7 +82,7 @@ class OneDelivery(_Resource):
 
     @answers(200, WholeDelivery)
     def get(self, delivery_id: UUID) -> dict[str, Any]:
-        """Show a delivery: what it sends, how its latest attempt ended, and what to do about it."""
+        """Show a delivery: its request, the result of its latest attempt, and the next action."""
         with self.deps.engine.begin() as connection:
             return explain.render_whole(connection, self.find(connection, delivery_id))
 
@@ -117,7 +114,7 @@ class OneReplay(_Resource):
     def post(self, delivery_id: UUID) -> tuple[dict[str, Any], int]:
         """Replay a delivery, whatever its status; one that is quarantined is released.
 
-        The request is built from the stored change and the subscription as it is now, and signed anew; its
+        The request is built from the stored change and the subscription as it is now, with a new signature; its
         `webhook-id` stays the same. It has as many attempts as a new one.
         """
         with self.deps.engine.begin() as connection:

@@ -110,7 +110,7 @@ class Attempt(_AnyAttempt):
     """An attempt."""
 
     id = identifier()
-    integer = fields.Integer(metadata={"description": "From 1, over replays."})
+    number = fields.Integer(metadata={"description": "From 1, over replays."})
     request_capture = fields.Nested(RequestCapture)
     response_capture = fields.Nested(ResponseCapture)
 

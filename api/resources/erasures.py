@@ -1,4 +1,4 @@
-"""Erasing an address."""
+"""Erasure of an address."""
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ class Erasure(Strict):
 
 
 class Erasures(Resource):
-    """Erasing one recipient."""
+    """Erasures of recipients."""
 
     rule = "/v1/erasures"
     tenancy = TenantAccess.CLOSED
@@ -38,7 +38,7 @@ class Erasures(Resource):
 
         Stored requests, captures of delivery attempts and files of jobs that contain the address are deleted.
         Others who are named in the same request lose it, too, but keep their events and states.
-        States, events and list entries keep a pseudonym: a keyed hash, from which nobody can derive the address.
+        States, events and list entries keep a pseudonym: a keyed hash, from which the address cannot be derived.
         So the address stays suppressed if it is, and `POST /v1/suppressions/check` still answers for it.
         Requests that are received after the job has begun are not erased.
         """

@@ -1,4 +1,4 @@
-"""Jobs: work that takes longer than an answer may. Watched, cancelled, and what they made."""
+"""Jobs: work that takes longer than a response may; their progress, cancellation and files."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -10,12 +10,11 @@ from sqlalchemy import Connection
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, not_found
+from api.core.errors import ProblemError, not_found, require
 from api.core.fields import Instant, PageQuery, identifier, instant, integer, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.auth.keys import Scope
 from shared.deliveries import jobs as delivery_jobs
-from shared.errors import ConflictError
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
@@ -23,7 +22,7 @@ from shared.vocabulary import JobState
 
 
 class JobQuery(PageQuery):
-    """Which jobs."""
+    """Filters of jobs."""
 
     kind = query_text("Of this kind, such as `import_suppressions`.")
     state = fields.Enum(JobState, by_value=True)
@@ -36,13 +35,13 @@ class Job(Schema):
     kind = fields.String(metadata={"examples": ["import_suppressions"]})
     state = fields.String(metadata={"enum": [str(state) for state in JobState]})
     parameters = fields.Dict(
-        keys=fields.String(), attribute="shown_parameters", metadata={"description": "What was asked for."}
+        keys=fields.String(), attribute="shown_parameters", metadata={"description": "The parameters of the request."}
     )
     done = fields.Integer(metadata={"description": "How much of `total` is done."})
     total = integer("Null until it is known.")
-    report = fields.Dict(keys=fields.String(), metadata={"description": "What it says of itself, by its kind."})
-    error = text("Why it failed, or why its last try did.")
-    asked_by = fields.String(metadata={"description": "The name of the key that asked for it."})
+    report = fields.Dict(keys=fields.String(), metadata={"description": "Its results; the fields depend on the kind."})
+    error = text("Why it failed, or why its last attempt did.")
+    asked_by = fields.String(metadata={"description": "The name of the key that requested it."})
     cancel_asked = fields.Boolean()
     created_at = Instant()
     started_at = instant()
@@ -80,9 +79,9 @@ class OneJob(Resource):
 
     @answers(200, Job)
     def get(self, job_id: UUID) -> JobRow:
-        """Show a job: how far it has got, and what it says of itself."""
+        """Show a job: its progress and its report."""
         with self.deps.engine.begin() as connection:
-            return _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
+            return require(jobs.find(connection, job_id, tenant=self.caller.tenant), f"job {job_id}")
 
 
 class JobCancellation(Resource):
@@ -95,66 +94,58 @@ class JobCancellation(Resource):
     @answers(202, Job)
     @also_answers(200, schema=Job, description="It is cancelled")
     def post(self, job_id: UUID) -> tuple[JobRow, int]:
-        """Have a job stop: at once if nobody works on it, else within seconds. What it did before stays done."""
-        try:
-            with self.deps.engine.begin() as connection:
-                before = _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
-                if before.kind == delivery_jobs.ABANDON:
-                    raise ProblemError(409, delivery_jobs.NOT_CANCELLABLE)
-                job = _known(jobs.cancel(connection, job_id), job_id)
-                if job.state.is_over and job.state is not JobState.CANCELLED:
-                    raise ProblemError(409, f"The job is over: it is {job.state}.")
-                if not before.is_cancelled:
-                    self.audit(connection, "job.cancelled", f"job:{job_id}", kind=job.kind, state=job.state)
-        except ConflictError as error:
-            raise ProblemError(409, str(error)) from None
+        """Stop a job: at once if no worker runs it, otherwise within seconds. What it has done stays done."""
+        with self.deps.engine.begin() as connection:
+            before = require(jobs.find(connection, job_id, tenant=self.caller.tenant), f"job {job_id}")
+            if before.kind == delivery_jobs.ABANDON:
+                raise ProblemError(409, delivery_jobs.NOT_CANCELLABLE)
+            job = require(jobs.cancel(connection, job_id), f"job {job_id}")
+            if job.state.is_over and job.state is not JobState.CANCELLED:
+                raise ProblemError(409, f"The job is over: it is {job.state}.")
+            if not before.is_cancelled:
+                self.audit(connection, "job.cancelled", f"job:{job_id}", kind=job.kind, state=job.state)
         return job, 200 if job.state.is_over else 202
 
 
 class JobFile(Resource):
-    """What a job made."""
+    """The file of a job."""
 
     rule = "/v1/jobs/<identifier:job_id>/file"
     tenancy = TenantAccess.OWN
 
     @answers(200, {"type": "string"}, content_type="text/csv")
     def get(self, job_id: UUID) -> Response:
-        """The file that a job made: the exported lines, or the lines that could not be imported."""
+        """Return the file of a job: the exported lines, or the lines that could not be imported."""
         with self.deps.engine.begin() as connection:
-            job = _known(jobs.find(connection, job_id, tenant=self.caller.tenant), job_id)
+            job = require(jobs.find(connection, job_id, tenant=self.caller.tenant), f"job {job_id}")
         if not job.state.is_over:
             raise ProblemError(409, "The job is not over yet.")
         if not job.has_file:
             raise not_found(f"file of job {job_id}")
+
+        def parts() -> Iterator[bytes]:
+            part = 0
+            while True:
+                with self.deps.engine.begin() as connection:  # one for each part: a slow client must not hold one
+                    content = job_files.read(connection, job_id, job_files.OUTPUT, part)
+                if content is None:
+                    return
+                yield content
+                part += 1
+
         return Response(
-            self._parts(job_id),
+            parts(),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{job.kind}-{job_id}.csv"'},
         )
 
-    def _parts(self, job_id: UUID) -> Iterator[bytes]:
-        part = 0
-        while True:
-            with self.deps.engine.begin() as connection:  # for each: whoever reads slowly holds no connection
-                content = job_files.read(connection, job_id, job_files.OUTPUT, part)
-            if content is None:
-                return
-            yield content
-            part += 1
-
 
 def queued(connection: Connection, job_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
-    """The answer to whoever has asked for a job: read in the same transaction, so that nothing fails after it.
+    """Return the response to a request for a job, read in the same transaction so that nothing fails after it.
 
-    Who asked for it rings for the workers, after the commit.
+    The caller notifies the workers after the commit.
     """
-    return _known(jobs.find(connection, job_id), job_id), 202, {"Location": f"/v1/jobs/{job_id}"}
-
-
-def _known(job: JobRow | None, job_id: UUID) -> JobRow:
-    if job is None:
-        raise not_found(f"job {job_id}")
-    return job
+    return require(jobs.find(connection, job_id), f"job {job_id}"), 202, {"Location": f"/v1/jobs/{job_id}"}
 
 
 RESOURCES = (Jobs, OneJob, JobCancellation, JobFile)

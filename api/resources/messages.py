@@ -83,7 +83,7 @@ class Recipient(Schema):
     enhanced_code = text()
     reason = text()
     smtp_id = text()
-    open_context = fields.Boolean()
+    opened = fields.Boolean()
     opened_at = instant("The first time.")
     opens = fields.Integer()
     clicked = fields.Boolean()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, not_found
+from api.core.errors import ProblemError, not_found, require
 from api.core.fields import Instant, RawJson, SpanQuery, Strict, identifier, instant, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.broker import REPROCESS
@@ -124,10 +124,8 @@ class OneReceipt(Resource):
     def get(self, receipt_id: UUID) -> dict[str, Any]:
         """Show a receipt and the ids of its events."""
         with self.deps.engine.begin() as connection:
-            found = receipt_queries.get(connection, receipt_id)
+            found = require(receipt_queries.get(connection, receipt_id), f"receipt {receipt_id}")
             event_ids = receipt_queries.event_ids(connection, receipt_id)
-        if found is None:
-            raise not_found(f"receipt {receipt_id}")
         return {**asdict(found), "event_ids": event_ids, "event_count": len(event_ids)}
 
 
@@ -141,9 +139,7 @@ class RawReceipt(Resource):
     def get(self, receipt_id: UUID) -> Response:
         """Return the body, byte for byte as it was received. Answers 410 once it is erased."""
         with self.deps.engine.begin() as connection:
-            found = receipts.get_body(connection, receipt_id)
-            if found is None:
-                raise not_found(f"receipt {receipt_id}")
+            found = require(receipts.get_body(connection, receipt_id), f"receipt {receipt_id}")
             if found.body is None:
                 raise ProblemError(410, _erased(connection, receipt_id) or "The body was deleted.")
         return Response(
@@ -171,7 +167,14 @@ class ReceiptReprocessing(Resource):
         With `dry_run=true` nothing is changed. Answers 409 for a receipt whose body was erased.
         """
         if query["dry_run"]:
-            return {"difference": self._difference(receipt_id)}, 200
+            try:
+                with self.deps.engine.connect() as connection:  # and never commit
+                    difference = reprocess.preview(connection, receipt_id, self.deps.vault)
+            except NotFoundError:
+                raise not_found(f"receipt {receipt_id}") from None
+            except TidingsError as error:
+                raise ProblemError(409, f"The receipt cannot be reprocessed: {error}") from None
+            return {"difference": difference.as_json()}, 200
         with self.deps.engine.begin() as connection:
             queued = receipts.queue_reprocessing(connection, [receipt_id])
             if not queued and receipts.get_body(connection, receipt_id) is None:
@@ -183,15 +186,6 @@ class ReceiptReprocessing(Resource):
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
         self.deps.notifier.notify(REPROCESS)
         return {"queued": queued}, 202
-
-    def _difference(self, receipt_id: UUID) -> dict[str, Any]:
-        with self.deps.engine.connect() as connection:  # and never commit
-            try:
-                return reprocess.preview(connection, receipt_id, self.deps.vault).as_json()
-            except NotFoundError:
-                raise not_found(f"receipt {receipt_id}") from None
-            except TidingsError as error:
-                raise ProblemError(409, f"The receipt cannot be reprocessed: {error}") from None
 
 
 class Refusals(Resource):

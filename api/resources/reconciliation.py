@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import not_found
+from api.core.errors import require
 from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
@@ -109,9 +109,7 @@ class OneReconciliation(Resource):
     def get(self, slug: str) -> Mapping[str, Any]:
         """Show how far a source is reconciled, and whether its provider posts to us."""
         with self.deps.engine.begin() as connection:
-            source_id = sources.id_of(connection, slug)
-            if source_id is None:
-                raise not_found(f"source called {slug!r}")
+            source_id = require(sources.id_of(connection, slug), f"source called {slug!r}")
             state = reconciliations.get(connection, source_id)
             still_open = failed_deliveries.count_open(connection, source_id)
         if state is None:
@@ -131,9 +129,7 @@ class FailedDeliveries(Resource):
         """List failed deliveries, the newest first. `since` and `until` limit when they failed."""
         since, until = query.get("since", _ALWAYS[0]), query.get("until", _ALWAYS[1])
         with self.deps.engine.begin() as connection:
-            source_id = sources.id_of(connection, slug)
-            if source_id is None:
-                raise not_found(f"source called {slug!r}")
+            source_id = require(sources.id_of(connection, slug), f"source called {slug!r}")
             page = failed_deliveries.list_page(
                 connection,
                 source_id,
@@ -151,8 +147,7 @@ class _ProviderJobs(Resource):
         """Create a job for a source. Raises ProblemError (404)."""
         parameters, now = {"source": slug, **parameters}, datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            if sources.id_of(connection, slug) is None:
-                raise not_found(f"source called {slug!r}")
+            require(sources.id_of(connection, slug), f"source called {slug!r}")
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
             answer = queued(connection, job_id)

@@ -6,13 +6,11 @@ from marshmallow import Schema, fields
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, invalid, not_found
+from api.core.errors import not_found, require
 from api.core.fields import Instant, PageQuery, Strict, page_of, text
 from api.core.resource import Resource, answers, takes
 from shared.auth import audit
 from shared.auth.keys import Scope
-from shared.encryption import SecretsError
-from shared.errors import ConflictError, InvalidFieldError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
 from shared.sources import service as source_service
@@ -83,14 +81,9 @@ class Sources(Resource):
     @answers(201, Source)
     def post(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Create a source."""
-        try:
-            with self.deps.engine.begin() as connection:
-                row = source_service.create(connection, self.deps.vault, **body)
-                self.audit(connection, "source.created", f"source:{row.slug}", provider=row.provider)
-        except InvalidFieldError as error:
-            raise invalid({error.field: [str(error)]}) from None
-        except ConflictError as error:
-            raise ProblemError(409, str(error)) from None
+        with self.deps.engine.begin() as connection:
+            row = source_service.create(connection, self.deps.vault, **body)
+            self.audit(connection, "source.created", f"source:{row.slug}", provider=row.provider)
         return source_service.describe(row, self.deps.vault), 201, {"Location": f"/v1/sources/{row.slug}"}
 
 
@@ -105,9 +98,7 @@ class OneSource(Resource):
     def get(self, slug: str) -> dict[str, Any]:
         """Show a source."""
         with self.deps.engine.begin() as connection:
-            row = sources.find(connection, slug)
-        if row is None:
-            raise not_found(f"source called {slug!r}")
+            row = require(sources.find(connection, slug), f"source called {slug!r}")
         return source_service.describe(row, self.deps.vault)
 
     @takes(SourcePatch)
@@ -118,17 +109,11 @@ class OneSource(Resource):
         By JSON Merge Patch (RFC 7396): what is given is set, null removes, the rest stays. So a new signing
         secret or public key is added while the old ones stay valid, and removed later by giving it as null.
         """
-        try:
-            with self.deps.engine.begin() as connection:
-                before = sources.find(connection, slug)
-                row = source_service.change(connection, self.deps.vault, slug, **body)
-                if row is None:
-                    raise not_found(f"source called {slug!r}")
-                self.audit(connection, "source.changed", f"source:{slug}", **audit.difference(before, row))
-        except InvalidFieldError as error:
-            raise invalid({error.field: [str(error)]}) from None
-        except SecretsError as error:
-            raise ProblemError(409, str(error)) from None
+        with self.deps.engine.begin() as connection:
+            before = sources.find(connection, slug)
+            changed = source_service.change(connection, self.deps.vault, slug, **body)
+            row = require(changed, f"source called {slug!r}")
+            self.audit(connection, "source.changed", f"source:{slug}", **audit.difference(before, row))
         return source_service.describe(row, self.deps.vault)
 
     @answers(204)

@@ -14,7 +14,7 @@ from shared.subscriptions.validation import TYPES, WILDCARDS
 _STATES = [str(state) for state in SubscriptionState]
 
 
-def _words(description: str, **kwargs: Any) -> fields.List[Any]:
+def _strings(description: str, **kwargs: Any) -> fields.List[Any]:
     return fields.List(fields.String(), metadata={"description": description}, **kwargs)
 
 
@@ -27,14 +27,14 @@ class SubscriptionQuery(PageQuery):
 class _Fields(Strict):
     """Fields that can be set."""
 
-    name = fields.String(metadata={"description": "For people; the host of the URL, if not given."})
-    sources = _words("Only changes of these sources; all, if empty.")
-    recipient_domains = _words("Only where the recipient is of one of these domains; all, if empty.")
-    tags = _words("Only of messages with one of these tags; all, if empty.")
+    name = fields.String(metadata={"description": "A label for people. Default: the host of the URL."})
+    sources = _strings("Only changes of these sources; all, if empty.")
+    recipient_domains = _strings("Only where the recipient is of one of these domains; all, if empty.")
+    tags = _strings("Only of messages with one of these tags; all, if empty.")
     payload = fields.Enum(
         Payload, by_value=True, metadata={"description": "`cloudevents`: CloudEvents 1.0, structured mode."}
     )
-    timeout_s = fields.Integer(strict=True, metadata={"description": "For the whole answer; 1 to 30."})
+    timeout_s = fields.Integer(strict=True, metadata={"description": "Seconds for the whole response; 1 to 30."})
     retry_schedule = fields.Raw(
         metadata={
             "description": "Seconds before each retry, ±20 %; or the name of a schedule.",
@@ -45,10 +45,10 @@ class _Fields(Strict):
         }
     )
     rate_per_second = fields.Float(
-        allow_none=True, metadata={"description": "Requests a second at most; null: as fast as the endpoint answers."}
+        allow_none=True, metadata={"description": "Maximum requests per second; null: as fast as the endpoint answers."}
     )
-    concurrency = fields.Integer(strict=True, metadata={"description": "Requests at once at most; 1 to 100."})
-    ordered = fields.Boolean(metadata={"description": "Changes of one message one after the other, in their order."})
+    concurrency = fields.Integer(strict=True, metadata={"description": "Maximum concurrent requests; 1 to 100."})
+    ordered = fields.Boolean(metadata={"description": "Send changes of one message one after the other, in order."})
 
 
 class _NewSecret(Strict):
@@ -64,7 +64,7 @@ class _NewSecret(Strict):
         Scheme,
         by_value=True,
         load_default=Scheme.V1,
-        metadata={"description": "Of a generated secret: `v1` HMAC-SHA256, `v1a` Ed25519."},
+        metadata={"description": "The scheme of a generated secret: `v1` HMAC-SHA256, `v1a` Ed25519."},
     )
 
 
@@ -78,8 +78,8 @@ class NewSubscription(_NewSecret, _Fields):
             "examples": ["https://hooks.example.com/mail"],
         },
     )
-    types = _words(f"Of {', '.join((*WILDCARDS, *TYPES))}.", required=True)
-    tenant = text("Only changes of this tenant, to which it belongs for good; null for every tenant.")
+    types = _strings(f"One or more of {', '.join((*WILDCARDS, *TYPES))}.", required=True)
+    tenant = text("The tenant whose changes it gets, which cannot be changed later; null: every tenant.")
     headers = fields.Dict(
         keys=fields.String(),
         values=fields.String(),
@@ -91,14 +91,14 @@ class SubscriptionPatch(_Fields):
     """Changes to a subscription; fields that are not given stay."""
 
     url = fields.String()
-    types = _words("As when it is created.")
+    types = _strings("As for a new subscription.")
     headers = fields.Dict(
         keys=fields.String(),
         values=fields.String(allow_none=True),
-        metadata={"description": "Those that are given are set, null removes, the others stay (RFC 7396)."},
+        metadata={"description": "Merged (RFC 7396): a given header is set, null removes it, the others stay."},
     )
     version = fields.Integer(
-        metadata={"description": "If given: change it only if this is its version, otherwise answer 409."}
+        metadata={"description": "If given, only this version is changed; otherwise the answer is 409."}
     )
 
 
@@ -108,7 +108,7 @@ class Rotation(_NewSecret):
     overlap_s = fields.Integer(
         load_default=int(DEFAULT_OVERLAP.total_seconds()),
         validate=validate.Range(0, int(MAX_OVERLAP.total_seconds())),
-        metadata={"description": "How many seconds the old secrets go on signing; 0 if one leaked."},
+        metadata={"description": "For how many seconds the old secrets still sign; 0 if one leaked."},
     )
 
 
@@ -116,16 +116,16 @@ class Signing(Schema):
     """A secret that signs."""
 
     scheme = fields.String(metadata={"enum": [str(scheme) for scheme in Scheme]})
-    public_key = text("What to verify with (`whpk_…`), where the scheme is `v1a`.")
-    expires_at = instant("Null: for good.")
+    public_key = text("The public key for verification (`whpk_…`); null unless the scheme is `v1a`.")
+    expires_at = instant("Null: never.")
 
 
 class Health(Schema):
     """The health of an endpoint."""
 
-    failures = fields.Integer(metadata={"description": "Since the last success."})
+    failures = fields.Integer(metadata={"description": "Failures since the last success."})
     failing_since = instant()
-    open_until = instant("Nothing is sent before, because it kept failing or asked for a pause. Uses up no attempts.")
+    open_until = instant("No attempt is made before this time: the endpoint kept failing or asked for a pause.")
     last_success_at = instant()
     last_failure_at = instant()
     last_error = text()
@@ -137,11 +137,11 @@ class Subscription(Schema):
     id = identifier()
     name = fields.String()
     url = fields.String(metadata={"description": "Without its query, which may be secret."})
-    types = _words("The types of change that it gets.")
-    sources = _words("Empty: all; as with the following.")
+    types = _strings("The types of change that it gets.")
+    sources = _strings("Empty: all.")
     tenant = text("Null: every tenant.")
-    recipient_domains = _words("Empty: all.")
-    tags = _words("Empty: all.")
+    recipient_domains = _strings("Empty: all.")
+    tags = _strings("Empty: all.")
     headers = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Values hidden."})
     payload = fields.String(metadata={"enum": [str(form) for form in Payload]})
     timeout_s = fields.Integer(metadata={"default": DEFAULTS["timeout_s"]})
@@ -157,7 +157,7 @@ class Subscription(Schema):
     )
     state_reason = text("Why it is paused or disabled.")
     state_since = Instant()
-    signing = fields.List(fields.Nested(Signing), metadata={"description": "Everything sent is signed with each."})
+    signing = fields.List(fields.Nested(Signing), metadata={"description": "Every request is signed with each."})
     health = fields.Nested(Health)
     version = fields.Integer(metadata={"description": "Grows with every change."})
     created_at = Instant()
@@ -168,5 +168,5 @@ class Subscription(Schema):
 class SubscriptionWithSecret(Subscription):
     """A subscription with its new secret."""
 
-    secret = text("What to verify with: shown now and never again. Null where the scheme is `v1a`.")
-    public_key = text("What to verify with (`whpk_…`), where the scheme is `v1a`.")
+    secret = text("The secret for verification, shown only in this response. Null if the scheme is `v1a`.")
+    public_key = text("The public key for verification (`whpk_…`); null unless the scheme is `v1a`.")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, not_found
+from api.core.errors import ProblemError, require
 from api.core.fields import page_of
 from api.core.resource import Resource, answers, takes
 from api.resources.delivery_fields import Recovery, SubscriptionTrial
@@ -36,7 +36,8 @@ class _Resource(Resource):
 
     def find(self, connection: Connection, subscription_id: UUID) -> Row[Any]:
         """Return a subscription that the caller may see. Raises ProblemError (404)."""
-        return _found(store.find(connection, subscription_id, tenant=self.caller.tenant), subscription_id)
+        found = store.find(connection, subscription_id, tenant=self.caller.tenant)
+        return require(found, f"subscription {subscription_id}")
 
     def render(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
         """Return a subscription as it is shown: in the transaction of its change, so that nothing fails after it."""
@@ -44,7 +45,7 @@ class _Resource(Resource):
         return shown
 
     def render_with_secret(self, connection: Connection, new: NewSecret) -> dict[str, Any]:
-        """Return the same with its new secret."""
+        """Return a subscription as it is shown, with its new secret."""
         return {**self.render(connection, new.row), "secret": new.secret, "public_key": new.public_key}
 
     def audit_change(self, connection: Connection, done: str, row: Row[Any], **details: Any) -> None:
@@ -113,7 +114,7 @@ class OneSubscription(_Resource):
     @takes(SubscriptionPatch)
     @answers(200, Subscription)
     def patch(self, body: dict[str, Any], subscription_id: UUID) -> dict[str, Any]:
-        """Change a subscription. It holds for everything that is sent from now on, retries included."""
+        """Change a subscription. The change applies to everything sent from now on, including retries."""
         version, url = body.pop("version", None), body.pop("url", None)
         checked = None if url is None else service.check_url(url, self.deps.settings.egress_allow)
         with self.deps.engine.begin() as connection:
@@ -128,7 +129,7 @@ class OneSubscription(_Resource):
                 version=version,
                 now=datetime.now(UTC),
             )
-            row = _found(row, subscription_id)
+            row = require(row, f"subscription {subscription_id}")
             self.audit_change(connection, "changed", row, **view.difference(before, row))
             return self.render(connection, row)
 
@@ -138,7 +139,7 @@ class OneSubscription(_Resource):
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:
             row = service.delete(connection, subscription_id, tenant=self.caller.tenant, now=now)
-            row = _found(row, subscription_id)
+            row = require(row, f"subscription {subscription_id}")
             self.audit_change(connection, "removed", row)
             jobs.request_abandonment(connection, row, asked_by=self.caller.name, now=now)
         self.deps.notifier.notify(JOBS)
@@ -155,7 +156,7 @@ class SecretRotation(_Resource):
     def post(self, body: dict[str, Any], subscription_id: UUID) -> dict[str, Any]:
         """Give a subscription another secret. The old ones go on signing until the overlap is over."""
         with self.deps.engine.begin() as connection:
-            new = service.rotate_secret(
+            rotated = service.rotate_secret(
                 connection,
                 self.deps.vault,
                 subscription_id,
@@ -165,8 +166,7 @@ class SecretRotation(_Resource):
                 overlap=timedelta(seconds=body["overlap_s"]),
                 now=datetime.now(UTC),
             )
-            if new is None:
-                raise not_found(f"subscription {subscription_id}")
+            new = require(rotated, f"subscription {subscription_id}")
             self.audit_change(connection, "secret_rotated", new.row)
             return self.render_with_secret(connection, new)
 
@@ -183,7 +183,7 @@ class Pause(_Resource):
         reason, tenant = f"paused by {self.caller.name}", self.caller.tenant
         with self.deps.engine.begin() as connection:
             row = service.pause(connection, subscription_id, tenant=tenant, reason=reason, now=datetime.now(UTC))
-            row = _found(row, subscription_id)
+            row = require(row, f"subscription {subscription_id}")
             self.audit_change(connection, "paused", row)
             return self.render(connection, row)
 
@@ -202,7 +202,7 @@ class Resumption(_Resource):
         """
         with self.deps.engine.begin() as connection:
             row = service.resume(connection, subscription_id, tenant=self.caller.tenant, now=datetime.now(UTC))
-            row = _found(row, subscription_id)
+            row = require(row, f"subscription {subscription_id}")
             self.audit_change(connection, "resumed", row)
             answer = self.render(connection, row)
         self.deps.notifier.notify(DELIVER)
@@ -253,12 +253,6 @@ class Recoveries(_Resource):
             answer = queued(connection, job_id)
         self.deps.notifier.notify(JOBS)
         return answer
-
-
-def _found(row: Row[Any] | None, subscription_id: UUID) -> Row[Any]:
-    if row is None:
-        raise not_found(f"subscription {subscription_id}")
-    return row
 
 
 RESOURCES = (Subscriptions, OneSubscription, SecretRotation, Pause, Resumption, Trials, Recoveries)

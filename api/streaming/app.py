@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from api.streaming import sockets
-from api.streaming.connections import ConnectionLimits, ConnectionManager
+from api.streaming.connections import ConnectionLimits, ConnectionManager, limit_silence
 from api.streaming.deferred import DeferredResponse, Follow, Wait
 from api.streaming.live_log import LiveLog, PollingTimes
 from api.streaming.log_reader import LogReader
@@ -48,9 +47,23 @@ class ApiApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await receive()
+            self.start()
+            # The server waits for open connections before it sends its shutdown event.
+            shutdown.on_signal(self.connections.stop)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self.close()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        deferred = DeferredResponse(is_full=self.connections.is_full)
+        response = await self._bridge.call(scope, receive, deferred)
+        if isinstance(deferred.action, Follow):
+            await _until_disconnect(self._follow(deferred.action, response, scope, send), receive)
+        elif isinstance(deferred.action, Wait) and not self.connections.is_full:
+            await _until_disconnect(self._wait(deferred.action, response, scope, send), receive)
         else:
-            await self._respond(scope, receive, send)
+            await self._bridge.send(response, send)
 
     def start(self) -> None:
         """Start to watch the connections."""
@@ -65,29 +78,9 @@ class ApiApp:
         await asyncio.to_thread(self._bridge.close)
         self._on_shutdown()
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        """Handle the ASGI lifespan events."""
-        await receive()
-        self.start()
-        shutdown.on_signal(self.connections.stop)  # the server waits for open connections before its shutdown event
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deferred = DeferredResponse(is_full=self.connections.is_full)
-        response = await self._bridge.call(scope, receive, deferred)
-        if isinstance(deferred.action, Follow):
-            await _until_disconnect(self._follow(deferred.action, response, scope, send), receive)
-        elif isinstance(deferred.action, Wait) and not self.connections.is_full:
-            await _until_disconnect(self._wait(deferred.action, response, scope, send), receive)
-        else:
-            await self._bridge.send(response, send)
-
     async def _follow(self, follow: Follow, response: WsgiResponse, scope: Scope, send: Send) -> None:
         """Send changes until the stream is disconnected."""
-        sockets.limit_silence(int(scope["server"][1]))
+        limit_silence(int(scope["server"][1]))
         headers = [(name, value) for name, value in response.headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         heartbeat_seconds = self.connections.limits.heartbeat_seconds
@@ -127,7 +120,12 @@ class ApiApp:
 
 async def _until_disconnect(serving: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Serve until it is done, or until the client disconnects."""
-    tasks = [asyncio.ensure_future(serving), asyncio.ensure_future(_wait_disconnect(receive))]
+
+    async def wait_disconnect() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(serving), asyncio.ensure_future(wait_disconnect())]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -136,8 +134,3 @@ async def _until_disconnect(serving: Coroutine[Any, Any, None], receive: Receive
         await asyncio.gather(*tasks, return_exceptions=True)
     if not tasks[0].cancelled():
         tasks[0].result()
-
-
-async def _wait_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,17 +1,25 @@
 """Tracks open streams and long polls. Closes streams that are slow or no longer authorized."""
 
 import asyncio
+import os
+import socket
+import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.streaming.live_log import LiveLog
 from api.streaming.stream import Stream
+
+_SILENCE_MILLISECONDS = 60_000
+_DESCRIPTORS = Path("/proc/self/fd")
 
 log = structlog.get_logger()
 
@@ -109,3 +117,22 @@ class ConnectionManager:
     def _disconnect(stream: Stream, reason: str) -> None:
         if stream.disconnect(reason):
             log.info("stream disconnected", caller=stream.follow.caller.actor, reason=reason)
+
+
+@cache
+def limit_silence(port: int) -> None:
+    """Let the kernel end connections to this port whose client acknowledges nothing for a minute.
+
+    The server sets no such limit. Accepted connections inherit it from the listening socket. Only Linux lets a process
+    find its sockets; elsewhere connections to sleeping clients last longer.
+    """
+    if not hasattr(socket, "TCP_USER_TIMEOUT") or not _DESCRIPTORS.is_dir():
+        return
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - only the names are used
+        with suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as found:
+                is_tcp = found.type == socket.SOCK_STREAM and found.family in {socket.AF_INET, socket.AF_INET6}
+                if is_tcp and found.getsockname()[1] == port:
+                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MILLISECONDS)

@@ -97,13 +97,26 @@ class LiveLog:
         """Return the next part of a view. None if it has to be read from the database."""
         if self._begin is None or after < self._begin:
             return None
-        known = self._parts.get((after, view)) or self._assemble(after, view)
+        known = self._parts.get((after, view))
         if known is not None:
-            self._parts[after, view] = known
-        return known
+            return known
+        events: list[bytes] = []
+        size, end = 0, after
+        for entry in self._following(after):
+            if matches(view.wanted, entry.subject, entry.message_id):
+                event = entry.events.get(view.tenant)
+                if event is None:  # no stream had this view when the change was read
+                    return None
+                if events and size + len(event) > _MAX_PART_BYTES:
+                    break
+                events.append(event)
+                size += len(event)
+            end = entry.cursor
+        part = self._parts[after, view] = Part(data=b"".join(events), end=end)
+        return part
 
     def seek(self, after: Cursor, wanted: ChangeFilter) -> tuple[bool, Cursor] | None:
-        """Return whether a matching change follows, and where to continue. None if only the database knows."""
+        """Return whether a matching change follows, and where to continue. None if the database must be read."""
         if self._begin is None or self._end is None or after < self._begin:
             return None
         for entry in self._following(after):
@@ -151,29 +164,26 @@ class LiveLog:
         entries, end = await loop.run_in_executor(
             self._thread, self._reader.entries, self._end, views, _MAX_CHANGES_PER_READ
         )
-        self._evict()
-        if end == self._end:
-            return False
-        self._entries += entries
-        self._read_at += [time.monotonic()] * len(entries)
-        self._bytes += sum(map(_size, entries))
-        self._end = end
-        self._parts.clear()
-        self.wake()
-        return len(entries) == _MAX_CHANGES_PER_READ
-
-    def _evict(self) -> None:
-        """Drop changes that are too old or too many."""
+        # Drop changes that are too old or too many.
         number = bisect.bisect_left(self._read_at, time.monotonic() - self._times.keep_seconds)
         number = max(number, len(self._entries) - _MAX_CHANGES)
-        self._bytes -= sum(map(_size, self._entries[:number]))
+        self._bytes -= sum(entry.size for entry in self._entries[:number])
         while self._bytes > _MAX_BYTES:
-            self._bytes -= _size(self._entries[number])
+            self._bytes -= self._entries[number].size
             number += 1
         if number:
             self._begin = self._entries[number - 1].cursor
             del self._entries[:number], self._read_at[:number]
             self._parts.clear()
+        if end == self._end:
+            return False
+        self._entries += entries
+        self._read_at += [time.monotonic()] * len(entries)
+        self._bytes += sum(entry.size for entry in entries)
+        self._end = end
+        self._parts.clear()
+        self.wake()
+        return len(entries) == _MAX_CHANGES_PER_READ
 
     def _clear(self) -> None:
         self._begin = self._end = None
@@ -182,22 +192,3 @@ class LiveLog:
 
     def _following(self, after: Cursor) -> Iterator[Entry]:
         return islice(self._entries, bisect.bisect_right(self._entries, after, key=_cursor), None)
-
-    def _assemble(self, after: Cursor, view: View) -> Part | None:
-        events: list[bytes] = []
-        size, end = 0, after
-        for entry in self._following(after):
-            if matches(view.wanted, entry.subject, entry.message_id):
-                event = entry.events.get(view.tenant)
-                if event is None:  # no stream had this view when the change was read
-                    return None
-                if events and size + len(event) > _MAX_PART_BYTES:
-                    break
-                events.append(event)
-                size += len(event)
-            end = entry.cursor
-        return Part(data=b"".join(events), end=end)
-
-
-def _size(entry: Entry) -> int:
-    return sum(map(len, entry.events.values()))

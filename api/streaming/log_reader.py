@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from api.streaming import sse
 from api.streaming.deferred import View
@@ -28,6 +28,11 @@ class Entry:
     subject: ChangeSubject
     message_id: str | None
     events: Mapping[str | None, bytes]
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of its events."""
+        return sum(map(len, self.events.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +63,17 @@ class LogReader:
 
     def entries(self, after: Cursor, views: Collection[View], limit: int) -> tuple[list[Entry], Cursor]:
         """Return the next changes, with their bytes for these views, and the cursor of their end. Raises GoneError."""
+        events: dict[Cursor, dict[str | None, bytes]] = defaultdict(dict)
         with self._engine.begin() as connection:
             reading = change_log.read(connection, after=after, limit=limit)
-            events = _events(connection, reading.changes, views)
+            for tenant in {view.tenant for view in views}:
+                filters = [view.wanted for view in views if view.tenant == tenant]
+                matching = [
+                    c for c in reading.changes if any(matches(each, c.subject, _message_id(c)) for each in filters)
+                ]
+                payloads = change_payload.build_payloads(connection, matching, tenant=tenant) if matching else []
+                for change, payload in zip(matching, payloads, strict=True):
+                    events[change.cursor][tenant] = sse.change(payload)
         entries = [
             Entry(
                 cursor=change.cursor,
@@ -71,23 +84,6 @@ class LogReader:
             for change in reading.changes
         ]
         return entries, reading.next
-
-
-def _events(
-    connection: Connection, found: Collection[Change], views: Collection[View]
-) -> Mapping[Cursor, Mapping[str | None, bytes]]:
-    """Return the bytes of each change for each tenant that has a view of it."""
-    events: dict[Cursor, dict[str | None, bytes]] = defaultdict(dict)
-    for tenant in {view.tenant for view in views}:
-        filters = [view.wanted for view in views if view.tenant == tenant]
-        matching = [c for c in found if any(matches(each, c.subject, _message_id(c)) for each in filters)]
-        if not matching:
-            continue
-        for change, payload in zip(
-            matching, change_payload.build_payloads(connection, matching, tenant=tenant), strict=True
-        ):
-            events[change.cursor][tenant] = sse.change(payload)
-    return events
 
 
 def _message_id(change: Change) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.streaming import sse
 from api.streaming.deferred import Follow
 from api.streaming.live_log import LiveLog
-from api.streaming.log_reader import LogReader, Part
+from api.streaming.log_reader import LogReader
 from shared.changes.log import GoneError
 from shared.http.asgi import Send
 
@@ -74,13 +75,19 @@ class Stream:
             except asyncio.CancelledError:
                 if self._reason is None:
                     raise
-        await self._finish()
+        message = sse.comment(f"{self._reason}; connect again with Last-Event-ID")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_MESSAGE_SECONDS):
+                await self._send({"type": "http.response.body", "body": message, "more_body": False})
 
     async def _send_next(self) -> None:
         """Send the next part of the log. At its end, wait for changes, and send a heartbeat if one is due."""
         part = self._log.part(self._cursor, self.follow.view)
         if part is None and self._log.is_ready:
-            part = await self._read()
+            loop = asyncio.get_running_loop()
+            read = loop.run_in_executor(self._threads, self._reader.part, self._cursor, self.follow.view)
+            with suppress(SQLAlchemyError):  # the live log reads as well, and logs the error
+                part = await read
         if part is None or (part.end == self._cursor and not part.data):
             if time.monotonic() - self._sent_at >= self._heartbeat_seconds:
                 await self._write(sse.heartbeat(self._cursor))
@@ -91,22 +98,7 @@ class Stream:
             await self._write(part.data)
         self._cursor = part.end
 
-    async def _read(self) -> Part | None:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._threads, self._reader.part, self._cursor, self.follow.view)
-        except SQLAlchemyError:  # the live log reads as well, and logs the error
-            return None
-
     async def _write(self, data: bytes) -> None:
         self.sending_since = time.monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._sent_at, self.sending_since = time.monotonic(), None
-
-    async def _finish(self) -> None:
-        message = sse.comment(f"{self._reason}; connect again with Last-Event-ID")
-        try:
-            async with asyncio.timeout(_LAST_MESSAGE_SECONDS):
-                await self._send({"type": "http.response.body", "body": message, "more_body": False})
-        except TimeoutError:
-            return

@@ -6,7 +6,6 @@ Here a response crosses once.
 
 import asyncio
 import io
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from wsgiref.types import WSGIApplication
 
@@ -19,7 +18,7 @@ from shared.http.wsgi import WsgiResponse
 BODY_LIMITS = BodyLimits(small_bytes=1 << 20, grace_seconds=30.0, bytes_per_second=256 << 10, max_streams=4)
 """A large body occupies a thread while it arrives, so few are read at once."""
 
-_HEALTH_PATH = "/healthz"  # has a thread of its own: a busy process is alive
+_HEALTH_PATH = "/healthz"  # has its own thread, so that a busy process still answers
 
 
 class WsgiBridge:
@@ -53,8 +52,9 @@ class WsgiBridge:
             return
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         loop = asyncio.get_running_loop()
+        chunks = filter(None, response.rest)
         try:
-            while chunk := await loop.run_in_executor(self._threads, _next_chunk, response.rest):
+            while chunk := await loop.run_in_executor(self._threads, next, chunks, b""):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
@@ -71,8 +71,3 @@ class WsgiBridge:
         environ[ENVIRON_KEY] = deferred
         environ["wsgi.input"] = body
         return wsgi.call(self._app, environ)
-
-
-def _next_chunk(chunks: Iterator[bytes]) -> bytes:
-    """Return the next chunk that is not empty; an empty one at the end."""
-    return next(filter(None, chunks), b"")

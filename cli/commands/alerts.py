@@ -1,6 +1,5 @@
 """`tidings alerts`: alerts, what to do about them, and their acknowledgement."""
 
-import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,6 @@ from cli.commands.alert_channels import channels
 from cli.formatting import read_page
 from shared.alerts import formatting, kinds
 from shared.alerts import store as stored
-from shared.alerts.policy import AlertRule
 from shared.errors import ConflictError, NotFoundError
 from shared.notifications import store as notifications
 from shared.rules import document, store
@@ -27,6 +25,7 @@ from shared.vocabulary import Severity
 
 _COLORS = {"critical": "red", "warning": "yellow", "resolved": "green", "dead": "red", "sent": "green"}
 _MAX_LISTED = 100
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -71,8 +70,18 @@ def list_alerts(
             "No matching alerts." if with_resolved else "No matching alert fires. --all lists resolved alerts, too."
         )
         return
+    table = Table("since", "severity", "rule", "summary", "acknowledged", "id", box=None, pad_edge=False)
+    for alert in page.items:
+        table.add_row(
+            f"{alert.started_at:%Y-%m-%d %H:%M}",
+            _colored(alert.severity if alert.state == "firing" else alert.state),
+            escape(alert.rule),
+            escape(alert.summary),
+            escape(alert.acknowledged_by or ""),
+            str(alert.id),
+        )
     console = context.console()
-    console.print(_alert_table(page.items))
+    console.print(table)
     if page.next is not None:
         console.print(f"There are older alerts; these are the newest {len(page.items)}.")
 
@@ -107,7 +116,7 @@ def ack(alert_id: UUID, data: Path) -> None:
     """Acknowledge an alert: record that you are handling it."""
     now = datetime.now(UTC)
     with context.open_context(data) as bench, bench.engine.begin() as connection:
-        alert = stored.acknowledge(connection, alert_id, _user(), now)
+        alert = stored.acknowledge(connection, alert_id, context.current_user(), now)
         if alert is None:
             raise _not_found(alert_id)
         if alert.acknowledged_at is None:
@@ -130,30 +139,11 @@ def rules(data: Path) -> None:
         table.add_row(
             rule.name,
             rule.kind,
-            *(_threshold(rule, severity) for severity in Severity),
+            *("" if value is None else f"{value:g}" for value in map(rule.threshold, Severity)),
             escape(of_file if rule.name in found.names else "the API"),
             "" if rule.enabled else "disabled",
         )
     context.console().print(table)
-
-
-def _threshold(rule: AlertRule, severity: Severity) -> str:
-    value = rule.threshold(severity)
-    return "" if value is None else f"{value:g}"
-
-
-def _alert_table(alerts: Sequence[Row[Any]]) -> Table:
-    table = Table("since", "severity", "rule", "summary", "acknowledged", "id", box=None, pad_edge=False)
-    for alert in alerts:
-        table.add_row(
-            f"{alert.started_at:%Y-%m-%d %H:%M}",
-            _colored(alert.severity if alert.state == "firing" else alert.state),
-            escape(alert.rule),
-            escape(alert.summary),
-            escape(alert.acknowledged_by or ""),
-            str(alert.id),
-        )
-    return table
 
 
 def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], notices: Sequence[Row[Any]]) -> None:
@@ -163,9 +153,9 @@ def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], n
         "rule": alert.rule,
         "source": alert.source,
         "tenant": alert.tenant,
-        "since": _time(alert.started_at),
-        "resolved": alert.resolved_at and _time(alert.resolved_at),
-        "acknowledged": alert.acknowledged_at and f"{_time(alert.acknowledged_at)} by {alert.acknowledged_by}",
+        "since": f"{alert.started_at:{_TIME}}",
+        "resolved": alert.resolved_at and f"{alert.resolved_at:{_TIME}}",
+        "acknowledged": alert.acknowledged_at and f"{alert.acknowledged_at:{_TIME}} by {alert.acknowledged_by}",
         "numbers": formatting.numbers(alert.numbers),
         "evidence": alert.evidence_event_id and f"event {alert.evidence_event_id}",
     }
@@ -177,7 +167,7 @@ def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], n
     history = Table("when", "step", "severity", "numbers", "by", box=None, pad_edge=False, header_style="dim")
     for step in steps:
         numbers = escape(formatting.numbers(step.numbers))
-        history.add_row(_time(step.at), step.step, _colored(step.severity), numbers, escape(step.actor or ""))
+        history.add_row(f"{step.at:{_TIME}}", step.step, _colored(step.severity), numbers, escape(step.actor or ""))
     console.print(history)
     if not notices:
         console.print("Nobody was notified: no channel is set up for it. See `tidings alerts channels`.")
@@ -185,7 +175,7 @@ def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], n
     sent = Table("channel", "step", "state", "when", "attempts", "error", box=None, pad_edge=False, header_style="dim")
     for notice in notices:
         at = notice.sent_at or notice.next_attempt_at
-        when, error = _time(at) if at else "", escape(notice.last_error or "")
+        when, error = f"{at:{_TIME}}" if at else "", escape(notice.last_error or "")
         sent.add_row(notice.channel, notice.step, _colored(notice.state), when, str(notice.attempts), error)
     console.print(sent)
 
@@ -193,18 +183,6 @@ def _print_alert(console: Console, alert: Row[Any], steps: Sequence[Row[Any]], n
 def _colored(word: str) -> str:
     color = _COLORS.get(word, "cyan")
     return f"[{color}]{word}[/]"
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
-
-
-def _user() -> str:
-    """Return the name of the person at the keyboard, if the operating system knows it."""
-    try:
-        return f"{getpass.getuser()} on the command line"
-    except (OSError, KeyError, ImportError):
-        return "the command line"
 
 
 def _not_found(alert_id: UUID) -> NotFoundError:

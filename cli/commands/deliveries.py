@@ -1,4 +1,4 @@
-"""`tidings deliveries`: show what became of every change for every subscriber, and replay deliveries."""
+"""`tidings deliveries`: show the outcome of every change for every subscriber, and replay deliveries."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 @click.group
 def deliveries() -> None:
-    """Show what became of every change for every subscriber, and replay deliveries."""
+    """Show the outcome of every change for every subscriber, and replay deliveries."""
 
 
 @deliveries.command("list")
@@ -58,12 +58,12 @@ def list_deliveries(
     as_json: bool,
     data: Path,
 ) -> None:
-    """List deliveries, the last first."""
+    """List deliveries, the newest first."""
     filters = DeliveryFilters(
         subscription=subscription, status=status, type=type_, message_id=message_id, since=since, until=until
     )
     with context.open_context(data) as bench, bench.engine.begin() as connection:
-        page = read_page(lambda after, most: queries.get_page(connection, filters, after=after, limit=most), limit)
+        page = read_page(lambda after, count: queries.get_page(connection, filters, after=after, limit=count), limit)
     if as_json:
         click.echo(msgspec.json.encode([delivery._asdict() for delivery in page.items]).decode())
         return
@@ -79,7 +79,7 @@ def list_deliveries(
 @context.data_option
 def show(delivery_id: UUID, as_json: bool, data: Path) -> None:
     """Show a delivery: its attempts, what they mean, and what to do next."""
-    tell(delivery_id, as_json=as_json, data=data)
+    print_delivery(delivery_id, as_json=as_json, data=data)
 
 
 @deliveries.command
@@ -103,24 +103,42 @@ def replay(
     yes: bool,
     data: Path,
 ) -> None:
-    """Replay the given deliveries; or all that match, of the dead ones unless --status says otherwise.
+    """Replay the given deliveries; or all that match: dead ones, unless --status is given.
 
-    The requests are built from the stored changes and the subscriptions as they are now, and signed anew.
+    The requests are built from the stored changes and the subscriptions as they are now, with a new signature.
     """
-    filters = {"subscription": subscription, "type": type_, "since": since, "until": until}
-    filters = {name: value for name, value in filters.items() if value is not None}
+    given = {"subscription": subscription, "type": type_, "since": since, "until": until}
+    filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if delivery_ids and (status or filters):
         raise click.UsageError("Give ids of deliveries or filters, not both.")
     if not (delivery_ids or status or filters):
         raise click.UsageError("Give ids of deliveries, or --status, --subscription, --type, --since or --until.")
+    if delivery_ids:
+        with context.open_context(data) as bench:
+            with bench.engine.begin() as connection:
+                for delivery_id in delivery_ids:
+                    delivery = _find(connection, delivery_id)
+                    explain.replay(connection, delivery, datetime.now(UTC))
+                    context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
+            bench.notify(DELIVER)
+        number = len(delivery_ids)
+        click.echo("Replaying the delivery." if number == 1 else f"Replaying {number} deliveries.")
+        return
+    filters["status"] = status or DeliveryStatus.DEAD
+    console = context.console()
     with context.open_context(data) as bench:
-        if delivery_ids:
-            _replay(bench, delivery_ids)
-        else:
-            _replay_all(bench, {"status": status or DeliveryStatus.DEAD, **filters}, dry_run=dry_run, yes=yes)
+        if dry_run or not yes:
+            counted = jobs.run_job(console, bench, _request_replay(bench, filters, dry_run=True))
+            if dry_run or not counted.report.get("to_deliver"):
+                jobs.finish(console, counted)
+                return
+            click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
+        job = jobs.run_job(console, bench, _request_replay(bench, filters, dry_run=False))
+        bench.notify(DELIVER)
+    jobs.finish(console, job)
 
 
-def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
+def print_delivery(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
     """Print a delivery with its attempts, what they mean, and what to do next."""
     with context.open_context(data) as bench, bench.engine.begin() as connection:
         delivery = _find(connection, delivery_id)
@@ -130,33 +148,10 @@ def tell(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
         whole["attempts_made"] = [attempt._asdict() for attempt in attempts]
         click.echo(msgspec.json.encode(whole).decode())
     else:
-        formatting_deliveries.tell(context.console(), whole, attempts)
+        formatting_deliveries.print_delivery(context.console(), whole, attempts)
 
 
-def _replay(bench: CommandContext, delivery_ids: tuple[UUID, ...]) -> None:
-    with bench.engine.begin() as connection:
-        for delivery_id in delivery_ids:
-            delivery = _find(connection, delivery_id)
-            explain.replay(connection, delivery, datetime.now(UTC))
-            context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
-    bench.notify(DELIVER)
-    click.echo("Replaying the delivery." if len(delivery_ids) == 1 else f"Replaying {len(delivery_ids)} deliveries.")
-
-
-def _replay_all(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool, yes: bool) -> None:
-    console = context.console()
-    if dry_run or not yes:
-        counted = jobs.run_job(console, bench, _ask(bench, filters, dry_run=True))
-        if dry_run or not counted.report.get("to_deliver"):
-            jobs.finish(console, counted)
-            return
-        click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
-    job = jobs.run_job(console, bench, _ask(bench, filters, dry_run=False))
-    bench.notify(DELIVER)
-    jobs.finish(console, job)
-
-
-def _ask(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool) -> UUID:
+def _request_replay(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool) -> UUID:
     with bench.engine.begin() as connection:
         job_id = delivery_jobs.request_replay(
             connection,

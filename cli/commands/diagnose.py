@@ -50,7 +50,7 @@ def diagnose(
     no such message is known.
     """
     if delivery is not None:
-        deliveries.tell(delivery, as_json=as_json, data=data)
+        deliveries.print_delivery(delivery, as_json=as_json, data=data)
         return
     if not (request_id or smtp_id or message_id or recipient):
         raise click.UsageError(
@@ -81,8 +81,8 @@ def _print_diagnosis(console: Console, one: MessageDiagnosis, *, report: bool) -
     for finding in found.findings:
         console.print(f" {_SIGNS[finding.mark]} {escape(finding.text)}", highlight=False)
     console.print("\n[bold]Next steps[/]")
-    for integer, step in enumerate(found.next_steps, 1):
-        console.print(f" {integer}. {escape(step)}", highlight=False)
+    for number, step in enumerate(found.next_steps, 1):
+        console.print(f" {number}. {escape(step)}", highlight=False)
     if report:
         console.print("\n[bold]Report for support[/]")
         console.print(Padding(escape(_format_report(found.escalation)), (0, 1)), highlight=False)

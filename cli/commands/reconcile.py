@@ -76,7 +76,14 @@ def reconcile(
     console = context.console()
     orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
     with context.open_context(data) as bench:
-        clients = _clients(bench, slugs)
+        sources = [load_source(bench, slug) for slug in slugs] or list_usable_sources(bench)
+        clients = []
+        for source in sources:
+            try:
+                clients.append((source, provider_api.open_client(source)))
+            except NoApiError:
+                if slugs:
+                    raise
         if not clients:
             console.print("No source has an `api_key` for a provider with a management API.")
             return
@@ -89,19 +96,6 @@ def reconcile(
             good = all(result.is_good for result in results)
     if not good:
         click.get_current_context().exit(1)
-
-
-def _clients(bench: CommandContext, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
-    """Return the sources, by default all that have an API. Raises NoApiError if a named one has none."""
-    if slugs:
-        return [(source, provider_api.open_client(source)) for source in (load_source(bench, slug) for slug in slugs)]
-    found = []
-    for source in list_usable_sources(bench):
-        try:
-            found.append((source, provider_api.open_client(source)))
-        except NoApiError:
-            continue
-    return found
 
 
 def _reconcile(console: Console, bench: CommandContext, source: Source, orders: Orders) -> Result:

@@ -18,9 +18,8 @@ from shared import ids
 from shared.broker import REPROCESS
 from shared.errors import TidingsError
 from shared.receipts import queries as receipt_queries
-from shared.receipts import store as receipts
+from shared.receipts import store as receipt_store
 from shared.reprocessing import reprocess as reprocessing
-from shared.reprocessing.reprocess import Difference
 from shared.sources import store as sources
 from shared.vocabulary import ReceiptState
 
@@ -72,7 +71,20 @@ def reprocess(
             return
         if not yes:
             click.confirm(f"Reprocess {len(chosen)} receipts?", abort=True)
-        _queue(console, bench, chosen)
+        queued = 0
+        batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
+        for batch in track(batches, description="queueing", console=console):
+            with bench.engine.begin() as connection:
+                queued += receipt_store.queue_reprocessing(connection, batch)
+                context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
+            bench.notify(REPROCESS)
+        with bench.engine.begin() as connection:
+            erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
+    console.print(f"{queued} of {len(chosen)} receipts are queued.")
+    if erased:
+        console.print(f"{erased} cannot be processed again: an erasure has deleted their bodies.")
+    if queued + erased < len(chosen):
+        console.print("The others do not exist, or are unverified: only their provider's signature can admit those.")
 
 
 def _select(
@@ -84,7 +96,7 @@ def _select(
             raise source_not_found(source)
         found: dict[UUID, None] = {}
         while True:
-            part = receipts.list_ids(
+            part = receipt_store.list_ids(
                 connection,
                 source_id=source_id,
                 state=None if state == _ALL else state,
@@ -97,27 +109,9 @@ def _select(
             if len(part) < _BATCH or len(found) == known:
                 break
             since = ids.made_at(part[-1])  # starts at the last one again: others may be of the same millisecond
-        # A person accepts possible forgeries one by one, or asks for them by their state.
+        # Possible forgeries are reprocessed only if --receipt or --state names them.
         unverified = receipt_queries.unverified_or_rejected(connection, list(found)) if state == _ALL else set()
         return [receipt_id for receipt_id in found if receipt_id not in unverified]
-
-
-def _queue(console: Console, bench: CommandContext, chosen: Sequence[UUID]) -> None:
-    batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-    queued = 0
-    for batch in track(batches, description="queueing", console=console):
-        with bench.engine.begin() as connection:
-            queued += receipts.queue_reprocessing(connection, batch)
-            context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
-        bench.notify(REPROCESS)
-    console.print(f"{queued} of {len(chosen)} receipts are queued.")
-    if queued < len(chosen):
-        with bench.engine.begin() as connection:
-            erased = len(receipt_queries.erased(connection, chosen))
-        if erased:
-            console.print(f"{erased} cannot be reprocessed: an erasure has deleted their bodies.")
-        if queued + erased < len(chosen):
-            console.print("The others do not exist, or are unverified: only their provider's signature lets those in.")
 
 
 def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) -> None:
@@ -127,9 +121,11 @@ def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) ->
     suppressions: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
     for receipt_id in track(chosen, description="comparing", console=console):
-        found = _difference(bench, receipt_id)
-        if isinstance(found, str):
-            problems.append(f"{receipt_id}: {found}")
+        try:
+            with bench.engine.connect() as connection:  # and never commit
+                found = reprocessing.preview(connection, receipt_id, bench.vault)
+        except TidingsError as error:
+            problems.append(f"{receipt_id}: {error}")
             continue
         before += found.events_before
         after += found.events_after
@@ -151,11 +147,3 @@ def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) ->
         console.print(f"[red]✗[/] {problem}", highlight=False)
     if len(problems) > _MAX_SHOWN:
         console.print(f"  … and {len(problems) - _MAX_SHOWN} more that cannot be processed")
-
-
-def _difference(bench: CommandContext, receipt_id: UUID) -> Difference | str:
-    with bench.engine.connect() as connection:  # and never commit
-        try:
-            return reprocessing.preview(connection, receipt_id, bench.vault)
-        except TidingsError as error:
-            return str(error)

@@ -17,8 +17,8 @@ _NO_FILE = "TIDINGS_RULES names no file"
 def rules() -> None:
     """Check the rules about suppression and alerts, and show those in force.
 
-    TIDINGS_RULES names the rules file. Whatever it does not set has the default in docs/rules.md. Workers reload the
-    file when it changes, and refuse it if it is wrong.
+    TIDINGS_RULES names the rules file. A setting that it leaves out has the default in docs/rules.md. Workers reload
+    the file when it changes, and refuse it if it is wrong.
     """
 
 

@@ -50,9 +50,18 @@ def sources() -> None:
 def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], data: Path) -> None:
     """Create a source. SLUG is its name in the webhook's URL."""
     given = _read_credentials(credentials)
+    pairs = [setting.partition("=") for setting in settings]
+    for name, separator, _ in pairs:
+        if not separator:
+            raise InvalidFieldError("settings", name, f"--setting must be NAME=VALUE, not {name!r}")
     with context.open_context(data) as bench, bench.engine.begin() as connection:
         row = source_service.create(
-            connection, bench.vault, slug=slug, provider=provider, credentials=given, settings=_parse_settings(settings)
+            connection,
+            bench.vault,
+            slug=slug,
+            provider=provider,
+            credentials=given,
+            settings={name: value for name, _, value in pairs},
         )
         context.audit(connection, "source.created", f"source:{slug}", provider=provider)
     click.echo(f"Created the source {slug}. {_instructions(row)}")
@@ -203,11 +212,3 @@ def _read_credentials(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidFieldError("credentials", None, "--credentials must be a JSON object")
     return value
-
-
-def _parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
-    pairs = [setting.partition("=") for setting in settings]
-    for name, separator, _ in pairs:
-        if not separator:
-            raise InvalidFieldError("settings", name, f"--setting must be NAME=VALUE, not {name!r}")
-    return {name: value for name, _, value in pairs}

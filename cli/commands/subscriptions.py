@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
 import msgspec
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Connection, Row
 
 from cli import context
 from cli.commands import jobs, subscription_options
@@ -28,6 +27,8 @@ from shared.subscriptions.service import DEFAULT_OVERLAP, MAX_OVERLAP, NewSecret
 
 _MAX_LISTED = 200
 _COLOURS = {"active": "green", "paused": "yellow", "disabled": "red"}
+
+_T = TypeVar("_T")
 
 _id_argument = click.argument("subscription_id", metavar="ID", type=click.UUID)
 _scheme_option = click.option(
@@ -104,7 +105,7 @@ def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any
 def show(subscription_id: UUID, data: Path) -> None:
     """Show a subscription as JSON, without its secrets, and the health of its endpoint."""
     with context.open_context(data) as bench, bench.engine.begin() as connection:
-        row = _find(connection, subscription_id)
+        row = _found(store.find(connection, subscription_id), subscription_id)
         (shown,) = view.render(connection, [row], bench.vault, datetime.now(UTC))
     click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
@@ -116,7 +117,7 @@ def show(subscription_id: UUID, data: Path) -> None:
 @subscription_options.options
 @context.data_option
 def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -> None:
-    """Change what is given, and leave the rest.
+    """Change the given fields, and leave the others.
 
     An empty value removes a filter or a header (--tag "", --header Name=), and --rate 0 the limit.
     """
@@ -126,7 +127,7 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
     with context.open_context(data) as bench:
         checked = None if url is None else service.check_url(url, bench.settings.egress_allow)
         with bench.engine.begin() as connection:
-            before = _find(connection, subscription_id)
+            before = _found(store.find(connection, subscription_id), subscription_id)
             row = service.update(
                 connection, bench.vault, subscription_id, tenant=None, fields=fields, url=checked, now=datetime.now(UTC)
             )
@@ -156,7 +157,7 @@ def resume(subscription_id: UUID, data: Path) -> None:
     """Deliver again to a subscription that was paused or disabled; its failures are forgotten."""
     with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
-            before = _find(connection, subscription_id)
+            before = _found(store.find(connection, subscription_id), subscription_id)
             service.resume(connection, subscription_id, tenant=None, now=datetime.now(UTC))
             context.audit(connection, "subscription.resumed", f"subscription:{subscription_id}")
         bench.notify(DELIVER)
@@ -173,7 +174,7 @@ def test(subscription_id: UUID, data: Path) -> None:
     """Send a `test` event now, and print the response. Exits with 1 unless it was accepted."""
     with context.open_context(data) as bench:
         with bench.engine.begin() as connection:
-            row = _find(connection, subscription_id)
+            row = _found(store.find(connection, subscription_id), subscription_id)
         result = test_delivery.send_test(row, bench.vault, bench.settings.egress_allow, datetime.now(UTC))
     response = result["response_capture"]["network_error"] or f"answered {result['http_status']}"
     click.echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
@@ -191,13 +192,13 @@ def test(subscription_id: UUID, data: Path) -> None:
     type=click.FloatRange(0, MAX_OVERLAP / timedelta(hours=1)),
     default=DEFAULT_OVERLAP / timedelta(hours=1),
     show_default=True,
-    help="Hours that the old secrets go on signing; 0 if one leaked.",
+    help="For how many hours the old secrets still sign; 0 if one leaked.",
 )
 @context.data_option
 def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: float, data: Path) -> None:
     """Give a subscription another secret, and print it."""
     with context.open_context(data) as bench, bench.engine.begin() as connection:
-        new = service.rotate_secret(
+        rotated = service.rotate_secret(
             connection,
             bench.vault,
             subscription_id,
@@ -207,8 +208,7 @@ def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: f
             overlap=timedelta(hours=overlap),
             now=datetime.now(UTC),
         )
-        if new is None:
-            raise _unknown(subscription_id)
+        new = _found(rotated, subscription_id)
         context.audit(connection, "subscription.secret_rotated", f"subscription:{subscription_id}")
     click.echo(f"The old secrets go on signing for {overlap:g} hours." if overlap else "No old secret signs any more.")
     _print_secret(new)
@@ -257,19 +257,19 @@ def recover(
     console = context.console()
     with context.open_context(data) as bench:
         if dry_run or not yes:
-            counted = jobs.run_job(console, bench, _ask_recovery(bench, subscription_id, dry_run=True, **options))
+            counted = jobs.run_job(console, bench, _request_recovery(bench, subscription_id, dry_run=True, **options))
             if dry_run or not counted.report.get("to_deliver"):
                 jobs.finish(console, counted)
                 return
             click.confirm(f"Deliver {counted.report['to_deliver']} changes?", abort=True)
-        job = jobs.run_job(console, bench, _ask_recovery(bench, subscription_id, dry_run=False, **options))
+        job = jobs.run_job(console, bench, _request_recovery(bench, subscription_id, dry_run=False, **options))
         bench.notify(DELIVER)
     jobs.finish(console, job)
 
 
-def _ask_recovery(bench: CommandContext, subscription_id: UUID, **options: Any) -> UUID:
+def _request_recovery(bench: CommandContext, subscription_id: UUID, **options: Any) -> UUID:
     with bench.engine.begin() as connection:
-        row = _find(connection, subscription_id)
+        row = _found(store.find(connection, subscription_id), subscription_id)
         job_id = delivery_jobs.request_recovery(
             connection, row, asked_by=context.current_user(), now=datetime.now(UTC), **options
         )
@@ -278,7 +278,7 @@ def _ask_recovery(bench: CommandContext, subscription_id: UUID, **options: Any) 
 
 
 def _print_secret(new: NewSecret) -> None:
-    """Print what is needed to verify, where scripts find it: alone on the last line."""
+    """Print the key for verification alone on the last line, where scripts find it."""
     if new.public_key:
         click.echo("Verify with this public key:", err=True)
     else:
@@ -286,15 +286,7 @@ def _print_secret(new: NewSecret) -> None:
     click.echo(new.public_key or new.secret)
 
 
-def _find(connection: Connection, subscription_id: UUID) -> Row[Any]:
-    return _found(store.find(connection, subscription_id), subscription_id)
-
-
-def _found(row: Row[Any] | None, subscription_id: UUID) -> Row[Any]:
-    if row is None:
-        raise _unknown(subscription_id)
-    return row
-
-
-def _unknown(subscription_id: UUID) -> TidingsError:
-    return TidingsError(f"There is no subscription {subscription_id}; see `tidings subscriptions list`.")
+def _found(subscription: _T | None, subscription_id: UUID) -> _T:
+    if subscription is None:
+        raise TidingsError(f"There is no subscription {subscription_id}; see `tidings subscriptions list`.")
+    return subscription

@@ -112,18 +112,7 @@ def _compare(
             status.update(f"reading both lists … {count} addresses at {source.provider.NAME}")
 
         found = provider_sync.compare(bench.engine, source, client, hasher, datetime.now(UTC), report)
-    _print_difference(console, source.provider.NAME, found)
-    return source, client, hasher, found
-
-
-def _with_bar(console: Console, what: str, total: int, work: Callable[[Callable[[int], None]], int]) -> int:
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        return work(lambda done: progress.update(task, completed=done))
-
-
-def _print_difference(console: Console, name: str, found: Difference) -> None:
+    name = source.provider.NAME
     console.print(f"{found.here} addresses and domains are suppressed here, {found.there} addresses at {name}.")
     differing = [(address, here, f"at {name}: {_words(there)}") for address, here, there in found.differing]
     _print_table(console, f"here, and not at {name}", [(one.address, one.types, one.reason) for one in found.only_here])
@@ -136,6 +125,14 @@ def _print_difference(console: Console, name: str, found: Difference) -> None:
         console.print(f"{found.unreadable} entries at {name} are not addresses, or are for one sender only.")
     if not (found.to_push or found.to_pull or found.differing):
         console.print("The lists agree.")
+    return source, client, hasher, found
+
+
+def _with_bar(console: Console, what: str, total: int, work: Callable[[Callable[[int], None]], int]) -> int:
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        return work(lambda done: progress.update(task, completed=done))
 
 
 def _print_table(console: Console, title: str, rows: Sequence[tuple[str, frozenset[MailType], str]]) -> None:

@@ -34,7 +34,7 @@ def table(deliveries: Sequence[Row[Any]]) -> Table:
     return found
 
 
-def tell(console: Console, delivery: Mapping[str, Any], attempts: Sequence[Row[Any]]) -> None:
+def print_delivery(console: Console, delivery: Mapping[str, Any], attempts: Sequence[Row[Any]]) -> None:
     """Print a delivery (`explain.render_whole`) with its attempts, what they mean, and what to do next."""
     console.print(
         f"{_status(delivery)}: {delivery['type']} {delivery['webhook_id']}"
@@ -54,25 +54,22 @@ def tell(console: Console, delivery: Mapping[str, Any], attempts: Sequence[Row[A
         lines["Next attempt"] = f"{delivery['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC"
     for name, text in lines.items():
         console.print(f"  [bold]{name:<22}[/] {escape(text)}", highlight=False)
-    if attempts:
-        console.print(_attempts(attempts))
-
-
-def _attempts(attempts: Sequence[Row[Any]]) -> Table:
+    if not attempts:
+        return
     found = Table("attempt", "at", "status", "http_status", "ms", "response")
     for attempt in attempts:
         response = attempt.response_capture
         text = response.get("network_error") or " ".join(str(response.get("body", "")).split())
-        cut = len(text) > _MAX_BODY or response.get("truncated")
+        is_cut = len(text) > _MAX_BODY or response.get("truncated")
         found.add_row(
             str(attempt.number),
             f"{attempt.created_at:%Y-%m-%d %H:%M:%S}",
             attempt.status,
             str(attempt.http_status),
             str(attempt.latency_ms),
-            escape(text[:_MAX_BODY]) + ("…" if cut else ""),
+            escape(text[:_MAX_BODY]) + ("…" if is_cut else ""),
         )
-    return found
+    console.print(found)
 
 
 def _status(delivery: Mapping[str, Any]) -> str:

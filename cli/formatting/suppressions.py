@@ -23,7 +23,7 @@ def table(entries: Sequence[Entry]) -> Table:
             "all" if len(entry.types) == len(MailType) else ", ".join(entry.types),
             escape(entry.tenant or "all"),
             f"{entry.since:%Y-%m-%d %H:%M}",
-            _end(entry, ""),
+            f"{entry.expires_at:%Y-%m-%d %H:%M}" if entry.expires_at else "for good",
             escape(entry.source or entry.actor or entry.origin),
             escape(entry.note or ""),
         )
@@ -37,7 +37,8 @@ def print_checked(console: Console, addresses: Sequence[str], found: Sequence[En
             console.print(f"[green]✓[/] {escape(address)} is not suppressed", highlight=False)
         else:
             domain = f" with its domain {entry.domain}" if entry.domain else ""
-            result = f"is suppressed{domain}: {entry.reason}, {_end(entry, 'until ')}"
+            end = f"until {entry.expires_at:%Y-%m-%d %H:%M}" if entry.expires_at else "for good"
+            result = f"is suppressed{domain}: {entry.reason}, {end}"
             console.print(f"[red]✗[/] {escape(address)} {result}", highlight=False)
 
 
@@ -97,7 +98,3 @@ def to_json(explanation: Explanation) -> str:
         "events": events,
     }
     return msgspec.json.encode(facts).decode()
-
-
-def _end(entry: Entry, before: str) -> str:
-    return f"{before}{entry.expires_at:%Y-%m-%d %H:%M}" if entry.expires_at else "for good"

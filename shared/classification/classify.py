@@ -57,31 +57,23 @@ def classify(
     6. a vague word of the provider.
     """
     word = word.lower() if word else ""
-    return (
-        _WORDS.get(word)
-        or _ENHANCED.get(enhanced_code or "")
-        or (
-            diagnostic_text.find(text, temporary=(enhanced_code or smtp_status or "").startswith("4")) if text else None
-        )
-        or (_classify_vague_code(enhanced_code) if enhanced_code else None)
-        or (_classify_reply_code(smtp_status, enhanced_code, text) if smtp_status else None)
-        or _VAGUE_WORDS.get(word)
-        or Classification.UNCLASSIFIED
-    )
-
-
-def _classify_vague_code(enhanced_code: str) -> Classification | None:
-    if enhanced_code in ENHANCED_CODES:
-        return _VAGUE_ENHANCED.get(enhanced_code)
-    return _SUBJECTS.get(enhanced_code.rpartition(".")[0])
-
-
-def _classify_reply_code(smtp_status: str, enhanced_code: str | None, text: str | None) -> Classification | None:
-    found = _REPLIES.get(smtp_status)
-    if found in ADDRESS_INVALID and (enhanced_code or (text and diagnostic_text.says_something(text))):
-        return None
-    # An unknown 4xx still means a temporary failure; an unknown 5xx means nothing.
-    return found or (Classification.TRANSIENT_FAILURE if smtp_status.startswith("4") else None)
+    if found := _WORDS.get(word) or _ENHANCED.get(enhanced_code or ""):
+        return found
+    temporary = (enhanced_code or smtp_status or "").startswith("4")
+    if text and (found := diagnostic_text.find(text, temporary=temporary)):
+        return found
+    if enhanced_code:
+        by_subject = None if enhanced_code in ENHANCED_CODES else _SUBJECTS.get(enhanced_code.rpartition(".")[0])
+        if found := _VAGUE_ENHANCED.get(enhanced_code) or by_subject:
+            return found
+    if smtp_status:
+        found = _REPLIES.get(smtp_status)
+        stands_alone = not enhanced_code and not (text and diagnostic_text.says_something(text))
+        if found and (stands_alone or found not in ADDRESS_INVALID):
+            return found
+        if not found and smtp_status.startswith("4"):  # an unknown 4xx is still temporary; an unknown 5xx says nothing
+            return Classification.TRANSIENT_FAILURE
+    return _VAGUE_WORDS.get(word, Classification.UNCLASSIFIED)
 
 
 def code_of(classification: Classification) -> ClassificationCode:

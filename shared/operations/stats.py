@@ -13,7 +13,7 @@ from shared.messages.tables import events
 from shared.receipts.tables import parked_receipts, pending_receipts
 from shared.sources.tables import sources
 
-_MAX_EVENTS = 200_000
+MAX_EVENTS = 200_000
 _MAX_CHANGES = 100_000
 
 
@@ -81,7 +81,7 @@ def count_recent_events(connection: Connection, now: datetime, period: timedelta
         select(events.c.type, events.c.received_at)
         .where(events.c.id >= ids.first_at(since))
         .order_by(events.c.id.desc())
-        .limit(_MAX_EVENTS)
+        .limit(MAX_EVENTS)
         .subquery()
     )
     rows = connection.execute(
@@ -89,7 +89,7 @@ def count_recent_events(connection: Connection, now: datetime, period: timedelta
         .group_by(newest.c.type)
         .order_by(newest.c.type)
     ).all()
-    complete = sum(row.number for row in rows) < _MAX_EVENTS
+    complete = sum(row.number for row in rows) < MAX_EVENTS
     return {
         "since": since if complete else min(row.first for row in rows),
         "complete": complete,

@@ -26,7 +26,7 @@ def test_the_figures_count_what_waits_and_what_came(system: System) -> None:
 
 
 def test_too_many_events_to_count_are_said_to_be_so(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "_MOST_EVENTS", 2)
+    monkeypatch.setattr(stats, "MAX_EVENTS", 2)
     system.create_source()
     system.process_events(
         *(mailchannels_event("open", "a@example.net", second=second) for second in range(3)), at=datetime.now(UTC)

@@ -98,7 +98,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source:
     said = sleeper.log.stat().st_size
     sleeper.thaw()
 
-    cluster.wait_for(lambda: b"lease was lost" in sleeper.log.read_bytes()[said:], "worker")
+    cluster.wait_for(lambda: b"lease lost" in sleeper.log.read_bytes()[said:], "worker")
     assert (source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")) == before
     source.assert_every_acknowledged_event_stored_once(told, done)
 

@@ -110,7 +110,7 @@ def test_dead_receipts_are_tried_then_queued_again(populated: Commands) -> None:
     assert "2 of 2" in populated.run("reprocess", "--source", "main", "--yes")
     assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "pending"
     assert system.get("/v1/stats")["receipts"] == {"pending": 2, "unverified": 0, "rejected": 0, "dead": 0}
-    assert "Nothing fits" in populated.run("reprocess", "--source", "main", "--yes")
+    assert "No matching receipts" in populated.run("reprocess", "--source", "main", "--yes")
 
 
 def test_what_was_never_verified_is_not_let_in_with_all_the_others(populated: Commands) -> None:
@@ -133,6 +133,6 @@ def test_a_named_receipt_is_queued_again(populated: Commands) -> None:
 
 def test_everything_of_a_time_is_queued_again(populated: Commands) -> None:
     assert "2 of 2" in populated.run("reprocess", "--state", "all", "--since", "2020-01-01", "--yes")
-    assert "Nothing fits" in populated.run("reprocess", "--state", "all", "--until", "2020-01-01", "--yes")
+    assert "No matching receipts" in populated.run("reprocess", "--state", "all", "--until", "2020-01-01", "--yes")
     assert "Say which" in populated.run("reprocess", "--yes", code=2)
     assert "no source called" in populated.run("reprocess", "--source", "nobody", "--yes", code=2)
