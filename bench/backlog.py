@@ -17,7 +17,7 @@ _INTERVAL_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was so at one moment: events processed and committed, processor seconds by component and process."""
+    """A measurement: events processed and committed, CPU seconds by component and process."""
 
     at: float
     events: int
@@ -67,12 +67,12 @@ class Backlog:
 
     @property
     def first(self) -> Mark:
-        """What was so when the warm-up was over."""
+        """Return the measurement after the warm-up."""
         return self._marks[0]
 
     @property
     def last(self) -> Mark:
-        """What was so when the load had ended."""
+        """Return the measurement at the end of the load."""
         return self._marks[-1]
 
     @property

@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
     @property
     def seconds_inside(self) -> float:
-        """What the application itself says it took, by its Server-Timing."""
+        """Return the application's own duration, from Server-Timing."""
         return float(self.head.lower().partition(b"\r\nserver-timing: app;dur=")[2].partition(b"\r")[0]) / 1000
 
 

@@ -1,4 +1,4 @@
-"""What was measured on, and with which versions."""
+"""The machine and the versions of a measurement."""
 
 import os
 import platform
@@ -32,7 +32,7 @@ def facts(database_url: str, broker_url: str, directory: Path) -> dict[str, str]
 
 
 def sync_seconds(directory: Path) -> float:
-    """What a durable write costs here: what a commit at least waits for."""
+    """Return the duration of a durable write: the minimum of a commit."""
     path = directory / "sync"
     taken = []
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)

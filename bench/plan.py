@@ -1,4 +1,4 @@
-"""How long and how often everything is measured."""
+"""Durations and repetitions of the measurements."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Plan:
 
 
 def full(seconds: float) -> Plan:
-    """What RESULTS.md is written from; `seconds` is how long the sustained load lasts."""
+    """The data of RESULTS.md; `seconds` is the duration of the sustained load."""
     return Plan(sustained=seconds, bodies=min(20.0, seconds), latency=min(30.0, seconds))
 
 

@@ -67,7 +67,7 @@ class Processes:
         return sampling.processes(process.pid) if process else []
 
     def names(self) -> Sequence[str]:
-        """What is running."""
+        """Return the running processes."""
         return tuple(self._running)
 
     def wait_until(self, condition: Callable[[], bool], name: str) -> None:

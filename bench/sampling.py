@@ -1,4 +1,4 @@
-"""What processes use of memory and processors, as Linux tells it in /proc."""
+"""Memory and CPU use of processes, from Linux's /proc."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """What a process holds in memory now."""
+    """Return the memory of a process."""
     fields = _sizes(_PROC / str(pid) / "status")
     try:
         proportional = _sizes(_PROC / str(pid) / "smaps_rollup").get("Pss")
@@ -45,7 +45,7 @@ def children(parent: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
-    """What each of these processes has used of processors since it was started."""
+    """Return the CPU seconds of each process since its start."""
     found = {}
     for pid in pids:
         if stat := _stat(pid):

@@ -38,7 +38,7 @@ class Place:
     admin_key: str
 
     def environment(self) -> dict[str, str]:
-        """What every process of this side is told."""
+        """Return the environment of every process of this side."""
         return {
             "TIDINGS_DATABASE_URL": self.database_url,
             "TIDINGS_BROKER_URL": self.broker_url,
@@ -132,7 +132,7 @@ class Side(abc.ABC):
         self._broker.close()
 
     def events(self, connection: psycopg.Connection) -> int:
-        """How many events are processed and committed."""
+        """Return the number of processed and committed events."""
         row = connection.execute("SELECT count(*) FROM event_keys").fetchone()
         return int(row[0]) if row else 0
 

@@ -58,7 +58,7 @@ class _Chunk:
 
 
 def sign(count: int, *, events: int = 1, seed: int) -> Signed:
-    """So many requests of so many events each, no two alike; another seed gives others."""
+    """Return this number of different requests with this number of events each, by seed."""
     signed_at = datetime.now(UTC) + _AHEAD
     chunks = list(_chunks(count, events, seed, signed_at))
     if len(chunks) == 1:

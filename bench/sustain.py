@@ -20,7 +20,7 @@ _POINTS: Final = 7  # of the backlog over time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sustained:
-    """What one run of one side was like.
+    """The measurements of one run of one side.
 
     `rate` is events a second whose state was committed, from the end of the warm-up to the end of the load;
     `lost` is how many accepted events had no state when all was drained; `cpu` is in processors by component.
@@ -54,7 +54,7 @@ class Sustained:
 
 
 def sustain(stage: Stage, side: Side, requests: Sequence[bytes], seconds: float, events: int = 1) -> Sustained:
-    """Load a side that is empty, receiver running and workers not, with bodies of so many events each."""
+    """Load an empty side, with the receiver running and the workers stopped, with bodies of this number of events."""
     with side.working():
         memory_before = memory(side)
         warm_up = seconds * _WARM_UP_SHARE

@@ -1,4 +1,4 @@
-"""What a busy provider posts: the events of the last seconds, of many messages, most of which arrive."""
+"""The traffic of a busy provider: recent events of many messages, most of them delivered."""
 
 import itertools
 import random
@@ -30,7 +30,7 @@ _DOMAINS: Final = tuple(f"domain{number}.example" for number in range(200))
 
 
 def bodies(dialect: MailChannels, count: int, *, events: int, seed: int, now: datetime) -> Iterator[bytes]:
-    """So many bodies of so many events each, that all happened in the seconds before `now`."""
+    """Return bodies with this number of events each, from the seconds before `now`."""
     stream = _happenings(dialect, random.Random(seed), now)
     for _ in range(count):
         yield dialect.body(list(itertools.islice(stream, events)))

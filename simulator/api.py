@@ -1,4 +1,4 @@
-"""A client of the API of Tidings, for whoever has to set it up and to ask it what became of things."""
+"""A client of the Tidings API, for set-up and checks."""
 
 import http.client
 import json

@@ -11,7 +11,7 @@ _TIMEOUT_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """What came of one POST. `status` is None without an answer, `seconds` lasted until its end."""
+    """The outcome of one POST. `status` is None without a response; `seconds` is its duration."""
 
     status: int | None
     body: bytes
@@ -34,7 +34,7 @@ class Connection:
         self._used = False
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Exchange:
-        """What came of it; never an error."""
+        """Return the outcome; raise nothing."""
         started = time.monotonic()
         answer = self._post(body, headers)
         status, content = answer or (None, b"")

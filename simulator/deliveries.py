@@ -1,4 +1,4 @@
-"""What a provider remembers of the webhooks that it sent: enough to list them, and to send them again."""
+"""A provider's log of the webhooks that it sent: it can list and resend them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -35,12 +35,12 @@ class Examiner:
         self._slug = slug
 
     def known(self, message: Message) -> list[dict[str, Any]]:
-        """What the API knows under the message's id: one item, or one for each recipient, or none."""
+        """Return the API's items for the message's id: one, one per recipient, or none."""
         items = self._api.items("/v1/messages", **self._dialect.lookup(message))
         return [item for item in items if item["source"] == self._slug]
 
     def recipient(self, expectation: Expectation) -> dict[str, Any] | None:
-        """What the API knows of one recipient."""
+        """Return the API's state of one recipient."""
         items = self.known(expectation.message)
         entries = (entry for item in items for entry in item["recipients"])
         return next((entry for entry in entries if entry["recipient"] == expectation.recipient), None)
@@ -84,7 +84,7 @@ class Examiner:
 
 
 def difference(expectation: Expectation, known: dict[str, Any] | None) -> str | None:
-    """What is known otherwise than it should be, in words; None if nothing is."""
+    """Return a description of the differences; None if there are none."""
     fate = expectation.fate
     if known is None:
         return "is not known"

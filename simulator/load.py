@@ -10,7 +10,7 @@ from simulator.mail import Happening, make_message
 from simulator.providers.mailchannels.webhooks import MailChannels
 
 _LIFE = (EventType.QUEUED, EventType.DELIVERED, EventType.OPENED)
-"""What happens to every message, and so how many events there are for each."""
+"""The events of every message, and so their number per message."""
 
 _STEP = timedelta(seconds=2)
 
@@ -43,7 +43,7 @@ def happenings(count: int, *, seed: int, begin: datetime) -> Iterator[Happening]
 
 
 def bodies(dialect: MailChannels, count: int, *, events: int = 1, seed: int = 1, begin: datetime) -> Iterator[bytes]:
-    """So many bodies of so many events each."""
+    """Return this number of bodies with this number of events each."""
     stream = happenings(count * events, seed=seed, begin=begin)
     for _ in range(count):
         yield dialect.body(list(itertools.islice(stream, events)))

@@ -1,4 +1,4 @@
-"""What the simulated world consists of: messages, and what happens to them, in no provider's words."""
+"""Messages and their events, independent of any provider's words."""
 
 import base64
 import random
@@ -26,7 +26,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a mail server answered, or why the provider did not ask one."""
+    """The reply of a mail server, or the reason why there is none."""
 
     smtp_status: str
     enhanced_code: str

@@ -48,7 +48,7 @@ class Gate(Server):
         self._mode = (_State.MUTE, None)
 
     def answer(self, call: Call) -> Response:
-        """What the receiver answers, if it is let."""
+        """Return the receiver's response, if the gate is open."""
         state, status = self._mode
         if call.method != "POST":
             return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
@@ -67,7 +67,7 @@ _HANGING_UP = Response(status=HTTPStatus.BAD_GATEWAY, ending=Ending.LOST)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """What came of a play whose receiver was down in the middle of it."""
+    """The outcome of a play during which the receiver was down."""
 
     before: Outcomes
     unreachable: Outcomes

@@ -21,7 +21,7 @@ NO_ANSWER = 0
 
 @dataclass(slots=True)
 class Outcomes:
-    """What came of sending. `surprises` are postings whose last answer was not as it should be."""
+    """The outcome of sending. `surprises` are postings whose last response was not the expected one."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What simulated mail servers answer (RFC 5321, RFC 3463), and who reads the mail."""
+"""Replies of simulated mail servers (RFC 5321, RFC 3463), and user agents of readers."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The scenarios: which stories are told, and what goes wrong on the way. `staging.stage` plays them."""
+"""The scenarios: their stories, and the faults on the way. `staging.stage` plays them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _BADLY: Mapping[Teller, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What is told, and how.
+    """The stories of a scenario and how they are sent.
 
     `stories` says how many of each there are among all, and `count` how many messages unless one is asked
     for. `bodies` is the least and the most events of one body, where the provider can send more than one.

@@ -33,7 +33,7 @@ class ProviderServer(Server):
 
     @property
     def requests(self) -> Mapping[str, int]:
-        """How often each path was asked for, without the query."""
+        """Return the number of requests per path, without the query."""
         with self._lock:
             return dict(self._counts)
 

@@ -20,7 +20,7 @@ _DRIP_SECONDS = 1.0
 
 
 class Ending(StrEnum):
-    """How an answer ends."""
+    """How a response ends."""
 
     WHOLE = "whole"
     TRUNCATED = "truncated"
@@ -48,7 +48,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """What to answer, when and how well."""
+    """A response, its delay and its faults."""
 
     status: int
     content: bytes = b""
@@ -167,4 +167,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: whoever serves counts what matters to it."""
+        """Log nothing: each server keeps its own counters."""

@@ -37,11 +37,11 @@ _DOMAINS = ("mail.example", "post.example", "web.example")
 
 
 class Answer(StrEnum):
-    """What should become of a request."""
+    """The expected outcome of a request."""
 
     TAKEN = "taken"
     KEPT_APART = "kept apart"
-    """Answered with 200, and rejected when its key turns out to be nobody's."""
+    """Answered with 200, and rejected later because no key matches."""
     REFUSED = "refused"
 
 
@@ -64,7 +64,7 @@ class Posting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What should be known of one recipient of one message."""
+    """The expected state of one recipient of one message."""
 
     story: str
     message: Message
@@ -87,7 +87,7 @@ class Play:
     events: int
 
     def count(self, answer: Answer) -> int:
-        """How many requests should be answered so."""
+        """Return the number of requests with this expected answer."""
         return sum(posting.answer is answer for posting in self.postings)
 
 

@@ -1,4 +1,4 @@
-"""Every story that the simulator tells, and how common each is."""
+"""The stories of the simulator, and how common each is."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ def read(message: Message, rng: random.Random) -> Story:
 
 
 def delivered(message: Message, rng: random.Random) -> Story:
-    """Accepted by the recipient's server; nothing more is heard."""
+    """Accepted by the recipient's server; no further events."""
     telling = Telling(message, rng)
     telling.begin()
     telling.add(EventType.DELIVERED, rng.randint(2, 30))
@@ -221,7 +221,7 @@ TELLERS: Mapping[Teller, int] = {
 """Every story, and how many of each there are in a mixed crowd."""
 
 RECIPIENTS: Mapping[Teller, int] = {different_fates: 3, nameless_delivery: 2}
-"""How many recipients a story's message has; one where it is not said."""
+"""The number of recipients per story; 1 by default."""
 
 NOTICES: Mapping[EventType, Callable[[datetime], Story]] = {
     kind: _without_message(kind)

@@ -15,14 +15,14 @@ from simulator.mail import Happening, Message, Reply, make_message
 from simulator.providers.base import Traits
 
 OPTIONAL = frozenset({EventType.QUEUED, EventType.SENT, EventType.OPENED, EventType.READ, EventType.CLICKED})
-"""What a provider may leave unsaid without changing how a story ends, unless the story needs it."""
+"""Events that a provider may omit without a different end of the story, unless the story needs them."""
 
 ENDINGS = frozenset({EventType.DELIVERED, EventType.BOUNCED, EventType.FAILED, EventType.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What should be known of one recipient at the end.
+    """The expected state of one recipient at the end.
 
     No status: the message is not ours to deliver. No classification: none is expected, nor any forbidden.
     """
@@ -37,7 +37,7 @@ class Fate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What happens to one message, in order of time, and what is to be known of each recipient at the end.
+    """The events of one message in order of time, and the expected state of each recipient.
 
     `needs` are the kinds without which the story cannot be told. `message` is None where it concerns none.
     """
@@ -81,7 +81,7 @@ class Telling:
         reply: Reply | None = None,
         after_delivery: bool = False,
     ) -> None:
-        """Something happens to these recipients, or to all of the message; `()` names nobody."""
+        """Add an event for these recipients, or for all; `()` for none."""
         recipients = self.message.recipients if to is None else to
         seen = kind in (EventType.OPENED, EventType.READ, EventType.CLICKED, EventType.UNSUBSCRIBED)
         host = f"mx1.{recipients[0].rpartition('@')[2]}" if recipients and reply else None
@@ -133,7 +133,7 @@ _SAMPLE = make_message(
 
 
 def tellable(teller: Teller, traits: Traits) -> bool:
-    """Whether a provider of these traits can tell such a story so that its ending is certain."""
+    """Whether a provider with these traits can send this story with a certain end."""
     sample = teller(_SAMPLE, random.Random(0))
     return (
         sample.needs <= traits.speaks
@@ -143,7 +143,7 @@ def tellable(teller: Teller, traits: Traits) -> bool:
 
 
 def fit(story: Story, traits: Traits) -> Story:
-    """The story as a provider of these traits tells it: what it has no words for is left out."""
+    """Return the story without the events that a provider with these traits does not have."""
     return replace(
         story,
         happenings=tuple(event for event in story.happenings if event.kind in traits.speaks),
@@ -161,5 +161,5 @@ def _fit_fate(fate: Fate, traits: Traits) -> Fate:
 
 
 def by_time(stories: Iterable[Story]) -> list[Happening]:
-    """Everything that happens in these stories, as it would be told by somebody who is never late."""
+    """Return the events of these stories in the order of their times."""
     return sorted((event for story in stories for event in story.happenings), key=lambda event: event.at)

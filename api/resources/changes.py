@@ -16,12 +16,11 @@ from api.core.resource import Resource, also_answers, answers, takes
 from api.resources.events import Event
 from api.streaming import deferred, sse
 from api.streaming.deferred import Follow, View, Wait
-from shared import targets
+from shared.addresses import AddressError, parse_domain
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.changes.filters import EVERYTHING, ChangeFilter
 from shared.changes.log import Cursor, GoneError
-from shared.targets import TargetError
 
 _MAX_WAIT_SECONDS = 60
 _RETRY_AFTER_SECONDS = 10
@@ -37,8 +36,8 @@ class Gone(Problem):
 
 def _require_domain(text: str) -> None:
     try:
-        targets.read_domain(text)
-    except TargetError as error:
+        parse_domain(text)
+    except AddressError as error:
         raise ValidationError(str(error)) from None
 
 
@@ -223,7 +222,7 @@ def _change_filter(query: dict[str, Any], tenant: str | None) -> ChangeFilter:
         types=split("types") or EVERYTHING.types,
         sources=split("sources"),
         tenant=tenant,
-        recipient_domains=(targets.read_domain(domain).domain or "",) if domain else (),
+        recipient_domains=(parse_domain(domain).domain or "",) if domain else (),
         tags=split("tags"),
         message_id=str(message_id) if message_id else None,
     )

@@ -8,12 +8,12 @@ from api.core.errors import invalid
 from api.core.fields import Strict, query_text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
+from shared.addresses import AddressError
 from shared.auth.keys import Scope
 from shared.broker import JOBS
 from shared.erasure.matching import parse_address
 from shared.jobs.store import Job as JobRow
 from shared.suppression import jobs as suppression_jobs
-from shared.targets import TargetError
 
 
 class Erasure(Strict):
@@ -44,7 +44,7 @@ class Erasures(Resource):
         """
         try:
             address = parse_address(body["address"])
-        except TargetError as error:
+        except AddressError as error:
             raise invalid({"address": [str(error)]}) from None
         with self.deps.engine.begin() as connection:
             job_id = suppression_jobs.create_erasure(

@@ -15,8 +15,7 @@ from api.core.errors import ProblemError, invalid
 from api.core.fields import Strict, query_text
 from api.core.resource import Resource, answers, describes, takes
 from api.resources.jobs import Job, queued
-from shared import targets
-from shared.addresses import normalize
+from shared.addresses import normalize, parse_lookup
 from shared.broker import JOBS
 from shared.errors import InvalidFieldError
 from shared.jobs.store import Job as JobRow
@@ -94,7 +93,7 @@ def read_filters(query: Mapping[str, Any], hasher: RecipientHasher) -> Suppressi
     """Return the filters that a request gives."""
     address, domain = query.get("address"), query.get("domain")
     return SuppressionFilters(
-        key=None if address is None else hasher.hash_target(targets.named(address)),
+        key=None if address is None else hasher.hash_target(parse_lookup(address)),
         domain=None if domain is None else normalize(f"@{domain.removeprefix('@')}").removeprefix("@"),
         active=_ACTIVE[query["active"]],
         **{name: query.get(name) for name in ("reason", "origin", "tenant", "source", "type")},

@@ -14,11 +14,10 @@ from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import suppression_checks, suppression_files
 from api.resources.events import Event
 from api.resources.suppression_files import Filters, read_filters, tenant_field
-from shared import targets
+from shared.addresses import AddressError, Target, parse_domain, parse_lookup, parse_target
 from shared.errors import ConflictError
 from shared.suppression import csv_files, queries, store
 from shared.suppression.store import Entry, NewEntry
-from shared.targets import Target, TargetError
 from shared.vocabulary import Classification, MailType, SuppressionAction, SuppressionOrigin, SuppressionReason
 
 _IMPORT_SECONDS = 30
@@ -152,8 +151,8 @@ def read_target(body: dict[str, Any]) -> Target:
     if (address is None) == (domain is None):
         raise invalid({"address": ["Give either an address or a domain."]})
     try:
-        return targets.read(address) if address is not None else targets.read_domain(domain or "")
-    except TargetError as error:
+        return parse_target(address) if address is not None else parse_domain(domain or "")
+    except AddressError as error:
         raise invalid({"address" if address is not None else "domain": [str(error)]}) from None
 
 
@@ -256,7 +255,7 @@ class OneAddress(_Lifting):
         Returns the entries of the address and its domain, their history, all lifts, and the events that are the
         evidence.
         """
-        target, now = targets.named(address), datetime.now(UTC)
+        target, now = parse_lookup(address), datetime.now(UTC)
         with self.deps.engine.begin() as connection:
             found = queries.explain(connection, target, self.deps.hasher, now, tenant=self.caller.tenant)
         return {
@@ -278,7 +277,7 @@ class OneAddress(_Lifting):
         Nothing that happened or was received until now will suppress it again, even if it arrives or is processed
         again later. 404 if nothing suppressed it; the lift is remembered all the same.
         """
-        return self.lift(targets.named(address), query)
+        return self.lift(parse_lookup(address), query)
 
 
 RESOURCES = (Suppressions, OneAddress, *suppression_checks.RESOURCES, *suppression_files.RESOURCES)

@@ -35,4 +35,4 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 EXTRA: Mapping[str, Scenario] = {"tuning": tuning.run}
-"""What is run only when it is asked for."""
+"""Scenarios that run only on request."""

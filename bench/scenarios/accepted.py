@@ -1,4 +1,4 @@
-"""How many requests a second are accepted: closed loop, workers stopped on both sides."""
+"""Accepted requests per second: closed loop, workers stopped on both sides."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""How many events a second come to their state when they arrive in bodies of a hundred."""
+"""Events per second from receipt to state, in bodies of a hundred."""
 
 from typing import Final
 

@@ -23,7 +23,7 @@ _PATIENCE_SECONDS: Final = 120.0
 _WARM_UP: Final = 50
 
 Kick = Callable[[Sequence[Logged], Sequence[str]], None]
-"""How a side is told that changes were logged."""
+"""How a side is notified of new changes."""
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
@@ -87,7 +87,7 @@ def _usual(side: Usual, deliveries: int) -> float:
 
 
 def _timed(side: Side, process: str, deliveries: int, kick: Kick, *, hanging: bool = False) -> float:
-    """Deliveries a second, from telling the side until the last has arrived."""
+    """Deliveries per second, from the notification until the last arrival."""
     audience = Audience(side)
     try:
         with side.connect() as connection:

@@ -1,4 +1,4 @@
-"""What an event costs more because it is counted for alerts and judged for the suppression list.
+"""The cost per event of counting for alerts and evaluating for the suppression list.
 
 The cost is processor time, of this process and of its connections' in PostgreSQL: what else runs on the machine does
 not add to it.
@@ -86,7 +86,7 @@ def _row(costs: list[float], ratios: list[float]) -> tuple[str, str]:
 
 
 def _fill(stage: Stage, worker: WorkerContext, bodies: int, events: int, *, seed: int) -> None:
-    """Queue so many bodies, as a receiver would have, on empty tables."""
+    """Queue this number of bodies on empty tables, as a receiver does."""
     stage.tidings.reset()
     now = datetime.now(UTC)
     make = functools.partial(traffic.bodies, signing.dialect(), bodies, events=events, seed=seed, now=now)
@@ -110,7 +110,7 @@ def _fill(stage: Stage, worker: WorkerContext, bodies: int, events: int, *, seed
 
 
 def _drain(worker: WorkerContext, bodies: int, switched_off: tuple[str, ...]) -> float:
-    """How many processor seconds it took to process all that is queued."""
+    """Return the CPU seconds that processing the queue took."""
     with ExitStack() as stack:
         if "counts" in switched_off:
             stack.enter_context(patch.object(process_receipts, "tallies", lambda _rules: ()))

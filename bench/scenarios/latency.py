@@ -1,4 +1,4 @@
-"""How long from sending a POST until the state that it gives can be read from the API, at a steady rate."""
+"""Latency from a POST until its state can be read from the API, at a steady rate."""
 
 import json
 import threading
@@ -56,7 +56,7 @@ def _measure(side: Tidings, seconds: float) -> tuple[list[float | None], load.Ou
 
 
 class _Prober:
-    """Sends a request and looks until its state is there; each thread on connections of its own."""
+    """Sends a request and polls until its state is there; each thread has its own connections."""
 
     def __init__(self, side: Tidings) -> None:
         self._side = side

@@ -1,4 +1,4 @@
-"""What providers are told while PostgreSQL is gone or answers nothing, and how soon all is well again."""
+"""Responses to providers while PostgreSQL is down or frozen, and the time to recover."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS: Final = 30.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:  # noqa: ARG001 - it takes as long as it takes
-    """Tidings alone: PostgreSQL killed and started again, then stopped in its tracks and let go."""
+    """Tidings alone: PostgreSQL is killed and restarted, then frozen and resumed."""
     findings = Findings()
     stage.tidings.reset()
     before = stage.tidings.pids("receiver")

@@ -1,4 +1,4 @@
-"""How long an application waits that asks whether it may write to somebody, with a million on the list."""
+"""Latency of a suppression check with a million entries on the list."""
 
 import json
 import random
@@ -57,7 +57,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
 
 
 def _fill(side: Tidings, entries: int, listed: Sequence[str]) -> str:
-    """Have so many entries on the list, among them these addresses; return a key to the API."""
+    """Put this number of entries on the list, these addresses included; return an API key."""
     side.reset()
     target = engine.create_engine(
         side.place.database_url, application="bench", pool_size=1, statement_timeout_ms=600_000

@@ -1,4 +1,4 @@
-"""How many single-event requests a second are accepted and come to their state, for as long as one likes."""
+"""Single-event requests per second, accepted and processed to state, sustained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final

@@ -20,7 +20,7 @@ class TransactionId(UserDefinedType[str]):
 
 
 class Base(DeclarativeBase):
-    """What all tables have in common."""
+    """The base of all tables."""
 
     type_annotation_map = {  # noqa: RUF012 - the ORM's own protocol
         str: Text,
@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
 
 
 class SourceRecord(Base):
-    """Who posts."""
+    """A source of webhooks."""
 
     __tablename__ = "sources"
 
@@ -61,7 +61,7 @@ class ReceiptRecord(Base):
 
 
 class EventKeyRecord(Base):
-    """What an event is told from all others by."""
+    """The identity of an event."""
 
     __tablename__ = "event_keys"
 
@@ -111,7 +111,7 @@ class MessageRecord(Base):
 
 
 class StateRecord(Base):
-    """What became of a message for one recipient."""
+    """The state of a message for one recipient."""
 
     __tablename__ = "recipient_states"
 
@@ -145,7 +145,7 @@ class StateRecord(Base):
 
 
 class CountRecord(Base):
-    """How many events of a type happened to a source in a minute."""
+    """The number of events of a type, per source and minute."""
 
     __tablename__ = "minute_counts"
 

@@ -1,4 +1,4 @@
-"""How the usual way is set up: the same environment for its view and for its tasks."""
+"""Settings of the usual way, for its view and its tasks."""
 
 import os
 from functools import cache
@@ -66,5 +66,5 @@ def _opened(condition: ColumnElement[bool]) -> Source | None:
 
 @cache
 def vault() -> Vault:
-    """What opens the secrets."""
+    """Return the decryption key of the secrets."""
     return Vault(os.environ["TIDINGS_SECRET_KEYS"].split(","))

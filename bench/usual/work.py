@@ -1,4 +1,4 @@
-"""What the usual way does with one event, in the transaction of its task."""
+"""How the usual way processes one event, in the transaction of its task."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -31,7 +31,7 @@ _COUNTED = {"opened": ("opens", "opened_at"), "clicked": ("clicks", "clicked_at"
 _LATEST = {"unsubscribed": "unsubscribed_at", "subscribed": "subscribed_at"}
 _OF_COUNT = ("dimension", "minute", "source_id", "value", "type", "shard")
 _MOST_SILENT = 1
-"""Events up to this weight say nothing certain of the delivery, and are told besides."""
+"""Events up to this weight do not determine the delivery state, and are recorded beside it."""
 
 
 def apply(session: Session, event: NewEvent) -> None:
@@ -148,7 +148,7 @@ def _count(state: StateRecord, event: NewEvent) -> None:
 
 
 def _tally(session: Session, event: NewEvent) -> None:
-    """As the last thing: whoever else counts in this minute waits for this row until the end of the transaction."""
+    """Count last: other transactions that count in this minute wait for this row."""
     minute = min(event.occurred_at, event.received_at).replace(second=0, microsecond=0)
     one = insert(CountRecord).values(
         dimension="",

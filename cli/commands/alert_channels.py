@@ -29,10 +29,10 @@ def channels() -> None:
 @context.data_option
 def list_channels(as_json: bool, data: Path) -> None:
     """List the channels, and whether they work."""
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             rows = store.list_channels(connection)
-        found = [service.describe(row, bench.vault) for row in rows]
+        found = [service.describe(row, ctx.vault) for row in rows]
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
@@ -76,9 +76,9 @@ def add(name: str, url: str, kind: str | None, least: str, data: Path) -> None:
     url = sys.stdin.read().strip() if url == "-" else url
     chosen = Kind(kind) if kind else Kind.WEBHOOK if url.lower().startswith(("http://", "https://")) else Kind.APPRISE
     valid = service.validate_url(chosen, url)
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         severity = Severity(least)
-        _, secret = service.create(connection, bench.vault, name=name, kind=chosen, url=valid, min_severity=severity)
+        _, secret = service.create(connection, ctx.vault, name=name, kind=chosen, url=valid, min_severity=severity)
         context.audit(connection, "alert_channel.created", f"alert_channel:{name}", kind=chosen)
     if secret:
         click.echo(secret)
@@ -94,7 +94,7 @@ def remove(name: str, yes: bool, data: Path) -> None:
     """Delete a channel. Its pending notifications are not sent."""
     if not yes:
         click.confirm(f"Delete {name} and its pending notifications?", abort=True)
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         service.get(connection, name, lock=True)
         store.delete_channel(connection, name)
         context.audit(connection, "alert_channel.removed", f"alert_channel:{name}")
@@ -106,11 +106,11 @@ def remove(name: str, yes: bool, data: Path) -> None:
 @context.data_option
 def test(name: str, data: Path) -> None:
     """Send a test message to a channel, and print the response. Exits with 1 if it fails."""
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             row = service.get(connection, name)
-        result = service.send_test(row, bench.vault, datetime.now(UTC))
-        with bench.engine.begin() as connection:
+        result = service.send_test(row, ctx.vault, datetime.now(UTC))
+        with ctx.engine.begin() as connection:
             context.audit(connection, "alert_channel.tried", f"alert_channel:{name}", ok=result.ok)
             if result.ok:
                 store.end_rest(connection, name)
@@ -125,8 +125,8 @@ def test(name: str, data: Path) -> None:
 @context.data_option
 def rotate_secret(name: str, data: Path) -> None:
     """Generate a new secret for a webhook and print it. The old one signs, too, for a day."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
-        _, secret = service.rotate_secret(connection, bench.vault, name, datetime.now(UTC))
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        _, secret = service.rotate_secret(connection, ctx.vault, name, datetime.now(UTC))
         context.audit(connection, "alert_channel.secret_rotated", f"alert_channel:{name}")
     click.echo(secret)
     click.echo("This secret is not shown again. For 24 hours the old one signs the webhooks, too.", err=True)

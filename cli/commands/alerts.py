@@ -49,7 +49,7 @@ def list_alerts(
     with_resolved: bool, severity: str | None, rule: str | None, source: str | None, as_json: bool, data: Path
 ) -> None:
     """List the alerts that fire, newest first."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = read_page(
             lambda after, limit: stored.list_alerts(
                 connection,
@@ -92,7 +92,7 @@ def list_alerts(
 @context.data_option
 def show(alert_id: UUID, as_json: bool, data: Path) -> None:
     """Show an alert: its numbers, what to do, its history, and who was notified."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         alert = stored.get(connection, alert_id)
         steps = stored.list_steps(connection, alert_id)
         notices = notifications.list_notices(connection, alert_id)
@@ -115,7 +115,7 @@ def show(alert_id: UUID, as_json: bool, data: Path) -> None:
 def ack(alert_id: UUID, data: Path) -> None:
     """Acknowledge an alert: record that you are handling it."""
     now = datetime.now(UTC)
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         alert = stored.acknowledge(connection, alert_id, context.current_user(), now)
         if alert is None:
             raise _not_found(alert_id)
@@ -130,7 +130,7 @@ def ack(alert_id: UUID, data: Path) -> None:
 @context.data_option
 def rules(data: Path) -> None:
     """List the alert rules. `tidings rules show` prints them in full."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         found = store.overview(connection)
     table = Table("rule", "kind", "warning", "critical", "from", "")
     of_file = found.path or "the defaults"

@@ -62,7 +62,7 @@ def list_deliveries(
     filters = DeliveryFilters(
         subscription=subscription, status=status, type=type_, message_id=message_id, since=since, until=until
     )
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = read_page(lambda after, count: queries.get_page(connection, filters, after=after, limit=count), limit)
     if as_json:
         click.echo(msgspec.json.encode([delivery._asdict() for delivery in page.items]).decode())
@@ -114,33 +114,33 @@ def replay(
     if not (delivery_ids or status or filters):
         raise click.UsageError("Give ids of deliveries, or --status, --subscription, --type, --since or --until.")
     if delivery_ids:
-        with context.open_context(data) as bench:
-            with bench.engine.begin() as connection:
+        with context.open_context(data) as ctx:
+            with ctx.engine.begin() as connection:
                 for delivery_id in delivery_ids:
                     delivery = _find(connection, delivery_id)
                     explain.replay(connection, delivery, datetime.now(UTC))
                     context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
-            bench.notify(DELIVER)
+            ctx.notify(DELIVER)
         number = len(delivery_ids)
         click.echo("Replaying the delivery." if number == 1 else f"Replaying {number} deliveries.")
         return
     filters["status"] = status or DeliveryStatus.DEAD
     console = context.console()
-    with context.open_context(data) as bench:
+    with context.open_context(data) as ctx:
         if dry_run or not yes:
-            counted = jobs.run_job(console, bench, _request_replay(bench, filters, dry_run=True))
+            counted = jobs.run_job(console, ctx, _request_replay(ctx, filters, dry_run=True))
             if dry_run or not counted.report.get("to_deliver"):
                 jobs.finish(console, counted)
                 return
             click.confirm(f"Replay {counted.report['to_deliver']} deliveries?", abort=True)
-        job = jobs.run_job(console, bench, _request_replay(bench, filters, dry_run=False))
-        bench.notify(DELIVER)
+        job = jobs.run_job(console, ctx, _request_replay(ctx, filters, dry_run=False))
+        ctx.notify(DELIVER)
     jobs.finish(console, job)
 
 
 def print_delivery(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
     """Print a delivery with its attempts, what they mean, and what to do next."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         delivery = _find(connection, delivery_id)
         attempts = queries.get_attempts(connection, delivery_id, limit=_ATTEMPTS_SHOWN).items
         whole = explain.render_whole(connection, delivery)
@@ -151,8 +151,8 @@ def print_delivery(delivery_id: UUID, *, as_json: bool, data: Path) -> None:
         formatting_deliveries.print_delivery(context.console(), whole, attempts)
 
 
-def _request_replay(bench: CommandContext, filters: dict[str, Any], *, dry_run: bool) -> UUID:
-    with bench.engine.begin() as connection:
+def _request_replay(ctx: CommandContext, filters: dict[str, Any], *, dry_run: bool) -> UUID:
+    with ctx.engine.begin() as connection:
         job_id = delivery_jobs.request_replay(
             connection,
             **filters,

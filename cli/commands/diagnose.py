@@ -59,10 +59,12 @@ def diagnose(
     wanted = MessageFilter(
         source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient
     )
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
-        hasher = recipient_hashes.load(connection, bench.vault)
-        ctx = DiagnosisContext(connection=connection, hasher=hasher, vault=bench.vault, now=datetime.now(UTC))
-        found = diagnosis.diagnose_matching(ctx, wanted)
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        hasher = recipient_hashes.load(connection, ctx.vault)
+        diagnosis_context = DiagnosisContext(
+            connection=connection, hasher=hasher, vault=ctx.vault, now=datetime.now(UTC)
+        )
+        found = diagnosis.diagnose_matching(diagnosis_context, wanted)
     if as_json:
         reports = [{"message_id": one.message.id if one.message else None, **asdict(one.diagnosis)} for one in found]
         click.echo(msgspec.json.encode(reports).decode())

@@ -68,7 +68,7 @@ def jobs() -> None:
 def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) -> None:
     """List jobs, newest first."""
     only = JobState(state) if state else None
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = read_page(
             lambda after, limit: stored.listed(connection, kind=kind, state=only, after=after, limit=limit), _LIST_LIMIT
         )
@@ -94,8 +94,8 @@ def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) ->
 @context.data_option
 def show(job_id: UUID, as_json: bool, data: Path) -> None:
     """Show the state, progress and report of a job."""
-    with context.open_context(data) as bench:
-        job = find_job(bench, job_id)
+    with context.open_context(data) as ctx:
+        job = find_job(ctx, job_id)
     if as_json:
         click.echo(msgspec.json.encode(_dump_job(job)).decode())
     else:
@@ -107,11 +107,11 @@ def show(job_id: UUID, as_json: bool, data: Path) -> None:
 @context.data_option
 def cancel(job_id: UUID, data: Path) -> None:
     """Cancel a job. Its completed work stays; an unfinished import changes nothing."""
-    with context.open_context(data) as bench:
-        before = find_job(bench, job_id)
+    with context.open_context(data) as ctx:
+        before = find_job(ctx, job_id)
         if before.kind == delivery_jobs.ABANDON:
             raise TidingsError(delivery_jobs.NOT_CANCELLABLE)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             job = stored.cancel(connection, job_id)
             if job is not None and job.is_cancelled and not before.is_cancelled:
                 context.audit(connection, "job.cancelled", f"job:{job_id}")
@@ -127,11 +127,11 @@ def cancel(job_id: UUID, data: Path) -> None:
 def wait(job_id: UUID, data: Path) -> None:
     """Wait until a job has ended. Exits with 1 unless it succeeded."""
     console = context.console()
-    with context.open_context(data) as bench:
-        job = find_job(bench, job_id)
+    with context.open_context(data) as ctx:
+        job = find_job(ctx, job_id)
         with progress_bar(console, job) as update:
             since = time.monotonic()
-            while not (job := find_job(bench, job_id)).state.is_over:
+            while not (job := find_job(ctx, job_id)).state.is_over:
                 update(Advance(done=job.done, total=job.total, position={}, report=job.report))
                 if job.state is JobState.QUEUED and time.monotonic() > since + _QUEUED_NOTICE_SECONDS:
                     console.print("No worker has started this job yet. Is a worker running?")
@@ -146,22 +146,22 @@ def wait(job_id: UUID, data: Path) -> None:
 @context.data_option
 def file(job_id: UUID, output: Path | None, data: Path) -> None:
     """Write the output file of a job: the exported entries, or the lines that an import rejected."""
-    with context.open_context(data) as bench:
-        find_job(bench, job_id)
-        if not save_output(bench, job_id, output):
+    with context.open_context(data) as ctx:
+        find_job(ctx, job_id)
+        if not save_output(ctx, job_id, output):
             raise TidingsError("This job has no output file.")
 
 
-def find_job(bench: CommandContext, job_id: UUID) -> Job:
+def find_job(ctx: CommandContext, job_id: UUID) -> Job:
     """Return a job. Raises TidingsError if it does not exist."""
-    with bench.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         job = stored.find(connection, job_id)
     if job is None:
         raise TidingsError(f"There is no job {job_id}. `tidings jobs list` shows all jobs.")
     return job
 
 
-def run_job(console: Console, bench: CommandContext, job_id: UUID) -> Job:
+def run_job(console: Console, ctx: CommandContext, job_id: UUID) -> Job:
     """Run a job in this process, or watch it if a worker already runs it; return the ended job.
 
     After Ctrl-C the workers continue it.
@@ -170,13 +170,11 @@ def run_job(console: Console, bench: CommandContext, job_id: UUID) -> Job:
     from workers import context as workers_context
     from workers.jobs import runner as working
 
-    job = find_job(bench, job_id)
-    worker_context = workers_context.build(
-        replace(bench.settings, broker_url=bench.settings.broker_url or _NO_BROKER_URL)
-    )
+    job = find_job(ctx, job_id)
+    worker_context = workers_context.build(replace(ctx.settings, broker_url=ctx.settings.broker_url or _NO_BROKER_URL))
     try:
         with progress_bar(console, job) as update, _mute_logs():
-            while not (job := find_job(bench, job_id)).state.is_over:
+            while not (job := find_job(ctx, job_id)).state.is_over:
                 if not working.run_one(worker_context, job_id, update):
                     update(Advance(done=job.done, total=job.total, position={}, report=job.report))
                     time.sleep(_POLL_SECONDS)
@@ -223,10 +221,10 @@ def finish(console: Console, job: Job) -> None:
         click.get_current_context().exit(1)
 
 
-def save_output(bench: CommandContext, job_id: UUID, output: Path | None) -> bool:
+def save_output(ctx: CommandContext, job_id: UUID, output: Path | None) -> bool:
     """Write the output of a job; return False if it has none. Raises TidingsError if the file cannot be written."""
     try:
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             parts = job_files.parts(connection, job_id, job_files.OUTPUT)
             first = next(parts, None)
             if first is None:

@@ -28,7 +28,7 @@ def create(name: str, scope: str, tenant: str | None, data: Path) -> None:
     """Create a key called NAME and print it. The key is not stored and cannot be printed again."""
     if tenant == "":
         raise click.UsageError("--tenant is empty. Leave it out for a key to all tenants.")
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         made = auth_keys.create_key(connection, name, Scope(scope), tenant)
         context.audit(connection, "key.created", f"key:{made.row.id}", name=name, scope=scope, tenant=tenant)
     click.echo(made.secret)
@@ -43,7 +43,7 @@ def create(name: str, scope: str, tenant: str | None, data: Path) -> None:
 @context.data_option
 def list_keys(data: Path) -> None:
     """List the API keys."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         rows = auth_keys.list_keys(connection)
     table = Table("id", "name", "prefix", "scope", "tenant", "created", "last used", "revoked")
     for row in rows:
@@ -67,7 +67,7 @@ def list_keys(data: Path) -> None:
 @context.data_option
 def revoke(key_id: int, data: Path) -> None:
     """Revoke the key KEY_ID."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         if not auth_keys.revoke_key(connection, key_id):
             raise TidingsError(f"There is no valid key {key_id}. `tidings keys list` shows all keys.")
         context.audit(connection, "key.revoked", f"key:{key_id}")

@@ -75,8 +75,8 @@ def reconcile(
     """
     console = context.console()
     orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
-    with context.open_context(data) as bench:
-        sources = [load_source(bench, slug) for slug in slugs] or list_usable_sources(bench)
+    with context.open_context(data) as ctx:
+        sources = [load_source(ctx, slug) for slug in slugs] or list_usable_sources(ctx)
         clients = []
         for source in sources:
             try:
@@ -88,19 +88,19 @@ def reconcile(
             console.print("No source has an `api_key` for a provider with a management API.")
             return
         if dry_run:
-            answered = [_preview(console, bench, source, client, orders) for source, client in clients]
+            answered = [_preview(console, ctx, source, client, orders) for source, client in clients]
             good = all(answered)
         else:
-            results = [_reconcile(console, bench, source, orders) for source, _ in clients]
+            results = [_reconcile(console, ctx, source, orders) for source, _ in clients]
             _print_results(console, results)
             good = all(result.is_good for result in results)
     if not good:
         click.get_current_context().exit(1)
 
 
-def _reconcile(console: Console, bench: CommandContext, source: Source, orders: Orders) -> Result:
-    lease = _wait_for_lease(console, bench, source)
-    client = provider_api.open_client(source, sleep=reconciliation.sleep_and_renew(bench.engine, lease))
+def _reconcile(console: Console, ctx: CommandContext, source: Source, orders: Orders) -> Result:
+    lease = _wait_for_lease(console, ctx, source)
+    client = provider_api.open_client(source, sleep=reconciliation.sleep_and_renew(ctx.engine, lease))
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -117,13 +117,13 @@ def _reconcile(console: Console, bench: CommandContext, source: Source, orders: 
             else:
                 progress.update(task, now=f"{done.found} found")
 
-        run = Run(engine=bench.engine, source=source, client=client, lease=lease, orders=orders, on_progress=show)
+        run = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders, on_progress=show)
         try:
             done = run.perform()
         except KeyboardInterrupt:
             run.release()
             raise
-    with bench.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         return Result(
             source=source,
             done=done,
@@ -132,12 +132,12 @@ def _reconcile(console: Console, bench: CommandContext, source: Source, orders: 
         )
 
 
-def _wait_for_lease(console: Console, bench: CommandContext, source: Source) -> Lease:
+def _wait_for_lease(console: Console, ctx: CommandContext, source: Source) -> Lease:
     """Lease a source as soon as no worker holds it. Raises TidingsError."""
     until = time.monotonic() + _MAX_WAIT_SECONDS
     with console.status(f"waiting for the worker that reconciles {source.slug} …"):
         while time.monotonic() < until:
-            with bench.engine.begin() as connection:
+            with ctx.engine.begin() as connection:
                 reconciliations.ensure(connection, [source.id])
                 lease = reconciliations.claim(
                     connection, source.id, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS
@@ -177,9 +177,9 @@ def _print_results(console: Console, results: Sequence[Result]) -> None:
         console.print("Some resent requests have not been processed yet; check that a worker is running.")
 
 
-def _preview(console: Console, bench: CommandContext, source: Source, client: ProviderApi, orders: Orders) -> bool:
+def _preview(console: Console, ctx: CommandContext, source: Source, client: ProviderApi, orders: Orders) -> bool:
     """Print what a provider could not deliver; return whether its API could be reached."""
-    with bench.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         state = reconciliations.get(connection, source.id)
     until = state.reconciled_until if state else None
     span = span_to_list(until, datetime.now(UTC), since=orders.since, until=orders.until)
@@ -188,7 +188,7 @@ def _preview(console: Console, bench: CommandContext, source: Source, client: Pr
     except ProviderApiError as error:
         console.print(f"[red]✗[/] {escape(str(error))}", highlight=False)
         return False
-    with bench.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         states = failed_deliveries.states(connection, source.id, found)
     missing = [one for one in found.values() if states.get(one.reference) not in ("recovered", "ours")]
     events = sum(one.events for one in missing)

@@ -61,24 +61,24 @@ def reprocess(
     if not (receipts or source or since or until):
         raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")
     console = context.console()
-    with context.open_context(data) as bench:
-        chosen = list(receipts) or _select(bench, source, state, since, until)
+    with context.open_context(data) as ctx:
+        chosen = list(receipts) or _select(ctx, source, state, since, until)
         if not chosen:
             console.print("No matching receipts.")
             return
         if dry_run:
-            _preview(console, bench, chosen)
+            _preview(console, ctx, chosen)
             return
         if not yes:
             click.confirm(f"Reprocess {len(chosen)} receipts?", abort=True)
         queued = 0
         batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
         for batch in track(batches, description="queueing", console=console):
-            with bench.engine.begin() as connection:
+            with ctx.engine.begin() as connection:
                 queued += receipt_store.queue_reprocessing(connection, batch)
                 context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
-            bench.notify(REPROCESS)
-        with bench.engine.begin() as connection:
+            ctx.notify(REPROCESS)
+        with ctx.engine.begin() as connection:
             erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if erased:
@@ -88,9 +88,9 @@ def reprocess(
 
 
 def _select(
-    bench: CommandContext, source: str | None, state: str, since: datetime | None, until: datetime | None
+    ctx: CommandContext, source: str | None, state: str, since: datetime | None, until: datetime | None
 ) -> list[UUID]:
-    with bench.engine.begin() as connection:
+    with ctx.engine.begin() as connection:
         source_id = sources.id_of(connection, source) if source else None
         if source and source_id is None:
             raise source_not_found(source)
@@ -114,7 +114,7 @@ def _select(
         return [receipt_id for receipt_id in found if receipt_id not in unverified]
 
 
-def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) -> None:
+def _preview(console: Console, ctx: CommandContext, chosen: Sequence[UUID]) -> None:
     """Print what would change, for each receipt on its own."""
     before = after = 0
     changes: Counter[tuple[str, str]] = Counter()
@@ -122,8 +122,8 @@ def _preview(console: Console, bench: CommandContext, chosen: Sequence[UUID]) ->
     problems: list[str] = []
     for receipt_id in track(chosen, description="comparing", console=console):
         try:
-            with bench.engine.connect() as connection:  # and never commit
-                found = reprocessing.preview(connection, receipt_id, bench.vault)
+            with ctx.engine.connect() as connection:  # and never commit
+                found = reprocessing.preview(connection, receipt_id, ctx.vault)
         except TidingsError as error:
             problems.append(f"{receipt_id}: {error}")
             continue

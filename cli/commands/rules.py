@@ -52,7 +52,7 @@ def show(as_default: bool, data: Path) -> None:
     if as_default:
         click.echo(document.default_text(), nl=False)
         return
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         found = store.overview(connection)
     for line in _origin(found):
         click.echo(f"# {line}")

@@ -25,12 +25,12 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
 
     The URL is --url, or else the source's setting webhook_url.
     """
-    with context.open_context(data) as bench:
+    with context.open_context(data) as ctx:
         if url:
-            with bench.engine.begin() as connection:
-                source_service.change(connection, bench.vault, slug, settings={"webhook_url": url})
+            with ctx.engine.begin() as connection:
+                source_service.change(connection, ctx.vault, slug, settings={"webhook_url": url})
                 context.audit(connection, "source.changed", f"source:{slug}", settings={"webhook_url": url})
-        source = load_source(bench, slug)
+        source = load_source(ctx, slug)
         wanted = source.settings.webhook_url
         if wanted is None:
             raise TidingsError(
@@ -38,9 +38,9 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
             )
         client = provider_api.open_client(source)
         is_new = client.enrol(wanted)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             context.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
-        webhook_registration.list_webhooks(bench.engine, source, client)
+        webhook_registration.list_webhooks(ctx.engine, source, client)
     click.echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")
 
 
@@ -49,9 +49,9 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
 @context.data_option
 def webhooks(slug: str, data: Path) -> None:
     """List the webhooks registered at the provider. Exits with 1 if none of them leads here."""
-    with context.open_context(data) as bench:
-        source = load_source(bench, slug)
-        found = webhook_registration.list_webhooks(bench.engine, source, provider_api.open_client(source))
+    with context.open_context(data) as ctx:
+        source = load_source(ctx, slug)
+        found = webhook_registration.list_webhooks(ctx.engine, source, provider_api.open_client(source))
     table = Table("webhook", "URL", "enabled", "ours")
     for one in found:
         is_own = webhook_registration.is_own(source, one)
@@ -74,8 +74,8 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
     MailChannels can only remove all webhooks of the account at once. The others are registered again at once, but
     events in between are not posted to them.
     """
-    with context.open_context(data) as bench:
-        source = load_source(bench, slug)
+    with context.open_context(data) as ctx:
+        source = load_source(ctx, slug)
         client = provider_api.open_client(source)
         found = client.webhooks()
         going = [one for one in found if one.url == url] if url else webhook_registration.own(source, found)
@@ -92,9 +92,9 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
                 )
             click.confirm(question, abort=True)
         client.remove(going)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             context.audit(connection, "source.unenrolled", f"source:{slug}", urls=[one.url for one in going])
-        webhook_registration.list_webhooks(bench.engine, source, client)
+        webhook_registration.list_webhooks(ctx.engine, source, client)
     click.echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
 
 
@@ -104,17 +104,17 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
 @context.data_option
 def validate(slug: str, yes: bool, data: Path) -> None:
     """Make the provider post a test to us. Exits with 1 if it does not arrive."""
-    with context.open_context(data) as bench:
-        source = load_source(bench, slug)
+    with context.open_context(data) as ctx:
+        source = load_source(ctx, slug)
         client = provider_api.open_client(source)
-        ours = webhook_registration.own(source, webhook_registration.list_webhooks(bench.engine, source, client))
+        ours = webhook_registration.own(source, webhook_registration.list_webhooks(ctx.engine, source, client))
         if not ours:
             raise TidingsError(f"The provider does not post to {slug}: tidings sources enrol {slug}")
         if not (client.TEST_IS_HARMLESS or yes):
             click.confirm(
                 "The test looks like a real event and creates a message that was never sent. Continue?", abort=True
             )
-        results = webhook_registration.validate(bench.engine, source, client, ours)
+        results = webhook_registration.validate(ctx.engine, source, client, ours)
     console = context.console()
     for result in results:
         console.print(f"{_MARKS[result.passed]} {escape(result.url)}: {escape(result.detail)}", highlight=False)

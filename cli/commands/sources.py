@@ -54,10 +54,10 @@ def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], d
     for name, separator, _ in pairs:
         if not separator:
             raise InvalidFieldError("settings", name, f"--setting must be NAME=VALUE, not {name!r}")
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         row = source_service.create(
             connection,
-            bench.vault,
+            ctx.vault,
             slug=slug,
             provider=provider,
             credentials=given,
@@ -72,10 +72,10 @@ def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], d
 @context.data_option
 def list_sources(as_json: bool, data: Path) -> None:
     """List the sources."""
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             rows = stored.listed(connection)
-        found = [source_service.describe(row, bench.vault) for row in rows]
+        found = [source_service.describe(row, ctx.vault) for row in rows]
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
@@ -97,8 +97,8 @@ def list_sources(as_json: bool, data: Path) -> None:
 @context.data_option
 def show(slug: str, data: Path) -> None:
     """Show a source as JSON, with its secrets masked."""
-    with context.open_context(data) as bench:
-        facts = source_service.describe(find_source(bench, slug), bench.vault)
+    with context.open_context(data) as ctx:
+        facts = source_service.describe(find_source(ctx, slug), ctx.vault)
     click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
@@ -118,8 +118,8 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
     if not (credentials or drop):
         raise click.UsageError("Give the new secrets with --credentials, or the ones to remove with --drop.")
     given = _read_credentials(credentials) if credentials else {}
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
-        if source_service.rotate(connection, bench.vault, slug, given, drop) is None:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        if source_service.rotate(connection, ctx.vault, slug, given, drop) is None:
             raise source_not_found(slug)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
     click.echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
@@ -134,11 +134,11 @@ def check(slug: str | None, data: Path) -> None:
     Fetches the provider's public keys if it publishes them. Exits with 1 if something is wrong.
     """
     console, good = context.console(), True
-    with context.open_context(data) as bench:
-        rows = [find_source(bench, slug)] if slug else list_stored_sources(bench)
+    with context.open_context(data) as ctx:
+        rows = [find_source(ctx, slug)] if slug else list_stored_sources(ctx)
         for row in rows:
             console.print(f"[bold]{row.slug}[/] ({row.provider})")
-            for finding in source_checks.check(row, bench.vault, datetime.now(UTC)):
+            for finding in source_checks.check(row, ctx.vault, datetime.now(UTC)):
                 console.print(f"  {_MARKS[finding.level]} {escape(finding.sentence)}", highlight=False)
                 good = good and finding.level is not Level.ERROR
             console.print(f"  → {escape(_instructions(row))}", highlight=False)
@@ -161,8 +161,8 @@ def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
     """
     until = None if off else datetime.now(UTC) + timedelta(hours=hours)
     change = {"quarantine_until": until and until.isoformat()}
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
-        if source_service.change(connection, bench.vault, slug, settings=change) is None:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        if source_service.change(connection, ctx.vault, slug, settings=change) is None:
             raise source_not_found(slug)
         context.audit(connection, "source.changed", f"source:{slug}", settings=change)
     click.echo(
@@ -180,7 +180,7 @@ def remove(slug: str, yes: bool, data: Path) -> None:
     """Delete a source. What it received stays; its slug cannot be used again."""
     if not yes:
         click.confirm(f"Delete {slug}, and refuse all further requests of its provider?", abort=True)
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         if not stored.delete(connection, slug):
             raise source_not_found(slug)
         context.audit(connection, "source.removed", f"source:{slug}")

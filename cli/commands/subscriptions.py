@@ -51,11 +51,11 @@ def subscriptions() -> None:
 @context.data_option
 def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Path) -> None:
     """List the subscriptions, the newest first."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = read_page(
             lambda after, limit: store.get_page(connection, state=state, after=after, limit=limit), _MAX_LISTED
         )
-        found = view.render(connection, page.items, bench.vault, datetime.now(UTC))
+        found = view.render(connection, page.items, ctx.vault, datetime.now(UTC))
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
@@ -88,11 +88,11 @@ def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Pat
 def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any) -> None:
     """Create a subscription whose changes are posted to URL, and print its secret."""
     fields = subscription_options.read(options)
-    with context.open_context(data) as bench:
-        checked = service.check_url(url, bench.settings.egress_allow)
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        checked = service.check_url(url, ctx.settings.egress_allow)
+        with ctx.engine.begin() as connection:
             new = service.create(
-                connection, bench.vault, url=checked, fields=fields, secret=secret, scheme=scheme, now=datetime.now(UTC)
+                connection, ctx.vault, url=checked, fields=fields, secret=secret, scheme=scheme, now=datetime.now(UTC)
             )
             context.audit(connection, "subscription.created", f"subscription:{new.row.id}", types=new.row.types)
     click.echo(f"The subscription {new.row.id} was created.")
@@ -104,9 +104,9 @@ def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any
 @context.data_option
 def show(subscription_id: UUID, data: Path) -> None:
     """Show a subscription as JSON, without its secrets, and the health of its endpoint."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         row = _found(store.find(connection, subscription_id), subscription_id)
-        (shown,) = view.render(connection, [row], bench.vault, datetime.now(UTC))
+        (shown,) = view.render(connection, [row], ctx.vault, datetime.now(UTC))
     click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
 
 
@@ -124,16 +124,16 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
     fields = subscription_options.read_change(options)
     if url is None and not fields:
         raise click.UsageError("Give what to change, such as --url or --type.")
-    with context.open_context(data) as bench:
-        checked = None if url is None else service.check_url(url, bench.settings.egress_allow)
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        checked = None if url is None else service.check_url(url, ctx.settings.egress_allow)
+        with ctx.engine.begin() as connection:
             before = _found(store.find(connection, subscription_id), subscription_id)
             row = service.update(
-                connection, bench.vault, subscription_id, tenant=None, fields=fields, url=checked, now=datetime.now(UTC)
+                connection, ctx.vault, subscription_id, tenant=None, fields=fields, url=checked, now=datetime.now(UTC)
             )
             differences = view.difference(before, _found(row, subscription_id))
             context.audit(connection, "subscription.changed", f"subscription:{subscription_id}", **differences)
-        bench.notify(DELIVER)
+        ctx.notify(DELIVER)
     click.echo(f"Changed: {', '.join(sorted(differences))}." if differences else "Nothing changed.")
 
 
@@ -143,7 +143,7 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
 def pause(subscription_id: UUID, data: Path) -> None:
     """Suspend deliveries. Changes wait meanwhile."""
     reason = f"paused by {context.current_user()}"
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         row = service.pause(connection, subscription_id, tenant=None, reason=reason, now=datetime.now(UTC))
         _found(row, subscription_id)
         context.audit(connection, "subscription.paused", f"subscription:{subscription_id}")
@@ -155,12 +155,12 @@ def pause(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def resume(subscription_id: UUID, data: Path) -> None:
     """Deliver again to a subscription that was paused or disabled; its failures are forgotten."""
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             before = _found(store.find(connection, subscription_id), subscription_id)
             service.resume(connection, subscription_id, tenant=None, now=datetime.now(UTC))
             context.audit(connection, "subscription.resumed", f"subscription:{subscription_id}")
-        bench.notify(DELIVER)
+        ctx.notify(DELIVER)
     click.echo("It is active.")
     if before.state == SubscriptionState.DISABLED:
         since = f"{before.state_since:%Y-%m-%dT%H:%M:%SZ}"
@@ -172,10 +172,10 @@ def resume(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def test(subscription_id: UUID, data: Path) -> None:
     """Send a `test` event now, and print the response. Exits with 1 unless it was accepted."""
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             row = _found(store.find(connection, subscription_id), subscription_id)
-        result = test_delivery.send_test(row, bench.vault, bench.settings.egress_allow, datetime.now(UTC))
+        result = test_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC))
     response = result["response_capture"]["network_error"] or f"answered {result['http_status']}"
     click.echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
     if result["status"] is not AttemptStatus.SUCCESS:
@@ -197,10 +197,10 @@ def test(subscription_id: UUID, data: Path) -> None:
 @context.data_option
 def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: float, data: Path) -> None:
     """Give a subscription another secret, and print it."""
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         rotated = service.rotate_secret(
             connection,
-            bench.vault,
+            ctx.vault,
             subscription_id,
             tenant=None,
             secret=secret,
@@ -223,12 +223,12 @@ def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
     if not yes:
         click.confirm(f"Remove the subscription {subscription_id}?", abort=True)
     now = datetime.now(UTC)
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             row = _found(service.delete(connection, subscription_id, tenant=None, now=now), subscription_id)
             delivery_jobs.request_abandonment(connection, row, asked_by=context.current_user(), now=now)
             context.audit(connection, "subscription.removed", f"subscription:{subscription_id}")
-        bench.notify(JOBS)
+        ctx.notify(JOBS)
     click.echo(f"The subscription {subscription_id} was removed.")
 
 
@@ -255,20 +255,20 @@ def recover(
     """
     options = {"since": since, "until": until, "include_delivered": include_delivered}
     console = context.console()
-    with context.open_context(data) as bench:
+    with context.open_context(data) as ctx:
         if dry_run or not yes:
-            counted = jobs.run_job(console, bench, _request_recovery(bench, subscription_id, dry_run=True, **options))
+            counted = jobs.run_job(console, ctx, _request_recovery(ctx, subscription_id, dry_run=True, **options))
             if dry_run or not counted.report.get("to_deliver"):
                 jobs.finish(console, counted)
                 return
             click.confirm(f"Deliver {counted.report['to_deliver']} changes?", abort=True)
-        job = jobs.run_job(console, bench, _request_recovery(bench, subscription_id, dry_run=False, **options))
-        bench.notify(DELIVER)
+        job = jobs.run_job(console, ctx, _request_recovery(ctx, subscription_id, dry_run=False, **options))
+        ctx.notify(DELIVER)
     jobs.finish(console, job)
 
 
-def _request_recovery(bench: CommandContext, subscription_id: UUID, **options: Any) -> UUID:
-    with bench.engine.begin() as connection:
+def _request_recovery(ctx: CommandContext, subscription_id: UUID, **options: Any) -> UUID:
+    with ctx.engine.begin() as connection:
         row = _found(store.find(connection, subscription_id), subscription_id)
         job_id = delivery_jobs.request_recovery(
             connection, row, asked_by=context.current_user(), now=datetime.now(UTC), **options

@@ -12,7 +12,7 @@ from cli import context
 from cli.commands import jobs
 from cli.context import CommandContext
 from cli.options import OneOf
-from shared import targets
+from shared.addresses import parse_domain
 from shared.broker import JOBS
 from shared.erasure.matching import parse_address
 from shared.suppression import jobs as suppression_jobs
@@ -70,8 +70,8 @@ def import_file(
     """
     defaults = Defaults(types=frozenset(types) or ALL_MAIL, reason=reason, tenant=tenant)
     content = file.read()
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             job_id = suppression_jobs.create_csv_import(
                 connection,
                 content,
@@ -82,7 +82,7 @@ def import_file(
                 now=datetime.now(UTC),
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
-        _run(bench, job_id, no_wait=no_wait)
+        _run(ctx, job_id, no_wait=no_wait)
 
 
 @click.command
@@ -102,21 +102,21 @@ def export(
 ) -> None:
     """Export the list to a CSV file that can be imported again."""
     filters = SuppressionFilters(
-        domain=targets.read_domain(domain).domain if domain else None,
+        domain=parse_domain(domain).domain if domain else None,
         reason=reason,
         tenant=tenant,
         active=None if ended else True,
     )
     console = Console(stderr=True)
-    with context.open_context(data) as bench:
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        with ctx.engine.begin() as connection:
             job_id = suppression_jobs.create_export(
                 connection, filters, asked_by=context.current_user(), now=datetime.now(UTC)
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
-        job = jobs.run_job(console, bench, job_id)
+        job = jobs.run_job(console, ctx, job_id)
         if job.state is JobState.DONE:
-            jobs.save_output(bench, job_id, output)
+            jobs.save_output(ctx, job_id, output)
     if output is not None or job.state is not JobState.DONE:
         jobs.finish(console, job)
 
@@ -136,27 +136,27 @@ def erase(address: str, yes: bool, no_wait: bool, data: Path) -> None:
         click.confirm(
             f"Erase {meant} everywhere? Stored requests that contain it are deleted. This cannot be undone.", abort=True
         )
-    with context.open_context(data) as bench:
-        hasher = load_hasher(bench)
-        with bench.engine.begin() as connection:
+    with context.open_context(data) as ctx:
+        hasher = load_hasher(ctx)
+        with ctx.engine.begin() as connection:
             job_id = suppression_jobs.create_erasure(
-                connection, meant, hasher, bench.vault, asked_by=context.current_user(), now=datetime.now(UTC)
+                connection, meant, hasher, ctx.vault, asked_by=context.current_user(), now=datetime.now(UTC)
             )
             context.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
-        _run(bench, job_id, no_wait=no_wait)
+        _run(ctx, job_id, no_wait=no_wait)
 
 
-def _run(bench: CommandContext, job_id: UUID, *, no_wait: bool) -> None:
+def _run(ctx: CommandContext, job_id: UUID, *, no_wait: bool) -> None:
     """Run a job in this process and print its result, or leave it to the workers."""
     console = context.console()
     if no_wait:
-        bench.notify(JOBS)
+        ctx.notify(JOBS)
         console.print(f"The job is queued; `tidings jobs wait {job_id}` waits for it.", highlight=False)
         return
-    jobs.finish(console, jobs.run_job(console, bench, job_id))
+    jobs.finish(console, jobs.run_job(console, ctx, job_id))
 
 
-def load_hasher(bench: CommandContext) -> RecipientHasher:
+def load_hasher(ctx: CommandContext) -> RecipientHasher:
     """Return the hasher of recipients, by whose hashes the list knows them."""
-    with bench.engine.begin() as connection:
-        return recipient_hashes.load(connection, bench.vault)
+    with ctx.engine.begin() as connection:
+        return recipient_hashes.load(connection, ctx.vault)

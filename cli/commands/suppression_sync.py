@@ -42,8 +42,8 @@ def push(slug: str, dry_run: bool, with_deletion: bool, yes: bool, data: Path) -
     entries for some mail only if the provider does not distinguish types of mail.
     """
     console = context.console()
-    with context.open_context(data) as bench:
-        source, client, _, found = _compare(console, bench, slug)
+    with context.open_context(data) as ctx:
+        source, client, _, found = _compare(console, ctx, slug)
         removals = found.only_there if with_deletion else []
         if dry_run or not (found.to_push or removals):
             return
@@ -51,7 +51,7 @@ def push(slug: str, dry_run: bool, with_deletion: bool, yes: bool, data: Path) -
         question += f" and remove {len(removals)} addresses there?" if removals else "?"
         if not yes:
             click.confirm(question, abort=True)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             counts = {"adding": len(found.to_push), "removing": len(removals)}
             context.audit(connection, "suppressions.pushed", f"source:{slug}", **counts)
         added = _with_bar(
@@ -79,19 +79,19 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
     provider listed them stay lifted.
     """
     console = context.console()
-    with context.open_context(data) as bench:
-        source, _, hasher, found = _compare(console, bench, slug)
+    with context.open_context(data) as ctx:
+        source, _, hasher, found = _compare(console, ctx, slug)
         if dry_run or not found.to_pull:
             return
         if not yes:
             click.confirm(f"Add {len(found.to_pull)} entries here?", abort=True)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             context.audit(connection, "suppressions.pulled", f"source:{slug}", adding=len(found.to_pull))
         added = _with_bar(
             console,
             "adding",
             len(found.to_pull),
-            lambda report: provider_sync.pull(bench.engine, source, hasher, found.to_pull, datetime.now(UTC), report),
+            lambda report: provider_sync.pull(ctx.engine, source, hasher, found.to_pull, datetime.now(UTC), report),
         )
     console.print(f"{added} entries were added here.")
     if added < len(found.to_pull):
@@ -99,19 +99,19 @@ def pull(slug: str, dry_run: bool, yes: bool, data: Path) -> None:
 
 
 def _compare(
-    console: Console, bench: CommandContext, slug: str
+    console: Console, ctx: CommandContext, slug: str
 ) -> tuple[Source, ProviderApi, RecipientHasher, Difference]:
     """Compare the lists of a source's provider and ours, and print how they differ."""
-    source = load_source(bench, slug)
+    source = load_source(ctx, slug)
     client = provider_api.open_client(source)
-    with bench.engine.begin() as connection:
-        hasher = recipient_hashes.load(connection, bench.vault)
+    with ctx.engine.begin() as connection:
+        hasher = recipient_hashes.load(connection, ctx.vault)
     with console.status("reading both lists …") as status:
 
         def report(count: int) -> None:
             status.update(f"reading both lists … {count} addresses at {source.provider.NAME}")
 
-        found = provider_sync.compare(bench.engine, source, client, hasher, datetime.now(UTC), report)
+        found = provider_sync.compare(ctx.engine, source, client, hasher, datetime.now(UTC), report)
     name = source.provider.NAME
     console.print(f"{found.here} addresses and domains are suppressed here, {found.there} addresses at {name}.")
     differing = [(address, here, f"at {name}: {_words(there)}") for address, here, there in found.differing]

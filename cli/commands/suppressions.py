@@ -14,7 +14,7 @@ from cli.commands.suppression_sync import pull, push
 from cli.formatting import read_page
 from cli.formatting import suppressions as formatting_suppressions
 from cli.options import MOMENT, OneOf
-from shared import targets
+from shared.addresses import parse_domain, parse_lookup, parse_target
 from shared.suppression import queries, store
 from shared.suppression.csv_files import MAX_NOTE_LENGTH
 from shared.suppression.queries import SuppressionFilters
@@ -73,7 +73,7 @@ def list_suppressions(
 ) -> None:
     """List suppressions, the most recently announced first."""
     filters = SuppressionFilters(
-        domain=targets.read_domain(domain).domain if domain else None,
+        domain=parse_domain(domain).domain if domain else None,
         reason=reason,
         origin=origin,
         tenant=tenant,
@@ -81,7 +81,7 @@ def list_suppressions(
         type=kind,
         active=not ended,
     )
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         now = datetime.now(UTC)
         page = read_page(
             lambda after, limit: queries.list_newest(connection, now, filters, after=after, limit=limit), limit
@@ -113,12 +113,12 @@ def add(
     data: Path,
 ) -> None:
     """Suppress an address or a domain."""
-    meant, now = targets.read(target), datetime.now(UTC)
+    meant, now = parse_target(target), datetime.now(UTC)
     if until is not None and until <= now:
         raise click.UsageError("--until must be in the future.")
-    with context.open_context(data) as bench:
+    with context.open_context(data) as ctx:
         entry = NewEntry(
-            key=load_hasher(bench).hash_target(meant),
+            key=load_hasher(ctx).hash_target(meant),
             address=meant.address,
             domain=meant.domain,
             reason=reason,
@@ -130,7 +130,7 @@ def add(
             actor=context.current_user(),
             note=note,
         )
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             added = store.add(connection, [entry], now)
             about = f"suppression:{entry.key}"
             context.audit(connection, "suppression.added", about, reason=reason, types=entry.types, of=tenant)
@@ -149,11 +149,11 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
     Nothing that happened or was received until now will suppress it again. Exits with 1 if no matching entry
     suppressed it; the lift is remembered all the same.
     """
-    meant = targets.named(target)
-    with context.open_context(data) as bench:
-        hasher = load_hasher(bench)
+    meant = parse_lookup(target)
+    with context.open_context(data) as ctx:
+        hasher = load_hasher(ctx)
         key = hasher.hash_target(meant)
-        with bench.engine.begin() as connection:
+        with ctx.engine.begin() as connection:
             lifted = store.lift(
                 connection, keys=[key], tenant=tenant, reason=reason, actor=context.current_user(), note=note
             )
@@ -183,11 +183,11 @@ def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None,
     """
     given = list(addresses) or [line.strip() for line in sys.stdin if line.strip()]
     found: list[Entry | None] = []
-    with context.open_context(data) as bench:
-        hasher, now = load_hasher(bench), datetime.now(UTC)
+    with context.open_context(data) as ctx:
+        hasher, now = load_hasher(ctx), datetime.now(UTC)
         for first in range(0, len(given), _ADDRESSES_PER_CHECK):
             part = given[first : first + _ADDRESSES_PER_CHECK]
-            with bench.engine.begin() as connection:
+            with ctx.engine.begin() as connection:
                 found += queries.check_addresses(connection, part, hasher, now, type=kind, tenant=tenant)
     if as_json:
         results = [
@@ -207,10 +207,10 @@ def check(addresses: tuple[str, ...], kind: MailType | None, tenant: str | None,
 @context.data_option
 def why(target: str, as_json: bool, data: Path) -> None:
     """Show why an address or a domain is suppressed, or is not: entries, history, and the events that caused them."""
-    with context.open_context(data) as bench:
-        hasher = load_hasher(bench)
-        with bench.engine.begin() as connection:
-            explanation = queries.explain(connection, targets.named(target), hasher, datetime.now(UTC))
+    with context.open_context(data) as ctx:
+        hasher = load_hasher(ctx)
+        with ctx.engine.begin() as connection:
+            explanation = queries.explain(connection, parse_lookup(target), hasher, datetime.now(UTC))
     if as_json:
         click.echo(formatting_suppressions.to_json(explanation))
     else:

@@ -64,7 +64,7 @@ def trace(
     wanted = MessageFilter(
         source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient
     )
-    with context.open_context(data) as bench, bench.engine.begin() as connection:
+    with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = messages.list_messages(connection, wanted, limit=_MAX_MESSAGES)
         traces: list[dict[str, Any]] = []
         for message in page.items:

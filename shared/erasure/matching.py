@@ -6,9 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
-from shared import targets
-from shared.addresses import normalize
-from shared.targets import TargetError
+from shared.addresses import AddressError, normalize, parse_target
 
 _ESCAPE = re.compile(
     r"\\u(?P<code>[0-9a-fA-F]{4})|\\(?P<letter>.)"
@@ -32,8 +30,8 @@ def parse_address(text: str) -> str:
     An unusual one (a quoted local part, an address literal) must be written exactly as it is stored.
     """
     try:
-        address = targets.read(text).address
-    except TargetError:
+        address = parse_target(text).address
+    except AddressError:
         # A wrong guess cannot be undone, so this form is compared with what is stored and never corrected.
         stored = text.strip().lower()
         local, _, domain = stored.rpartition("@")
@@ -41,7 +39,7 @@ def parse_address(text: str) -> str:
             raise
         return stored
     if address is None:
-        raise TargetError("Only an address can be erased; a domain is nobody's data.")
+        raise AddressError("Only an address can be erased; a domain is nobody's data.")
     return address
 
 

@@ -1,9 +1,9 @@
-"""Signing what we post, by Standard Webhooks 1.0.0 (github.com/standard-webhooks).
+"""Signs outgoing webhooks by Standard Webhooks 1.0.0 (github.com/standard-webhooks).
 
-What is signed is `<id>.<timestamp>.<body>`: the exact bytes that are sent. The id stays the same over retries, so
-that a receiver can tell a repetition; the timestamp is of the attempt, so that an old one cannot be replayed.
-A secret shared with the receiver signs by HMAC-SHA256 (`v1`). A private key signs by Ed25519 (`v1a`): then the
-receiver holds the public key only, and can prove to others what we sent.
+The signed text is `<id>.<timestamp>.<body>`, with the exact bytes of the body. The id stays the same in retries, so
+that the subscriber recognizes duplicates. The timestamp is the time of the attempt, which prevents replays.
+A shared secret signs with HMAC-SHA256 (`v1`). A private key signs with Ed25519 (`v1a`): the subscriber holds only the
+public key, and can prove to others what we sent.
 """
 
 import binascii
@@ -26,24 +26,24 @@ PUBLIC_PREFIX = "whpk_"
 _NEW_KEY_BYTES = 32
 _KEY_BYTES = range(24, 65)
 _SEED_BYTES = 32
-_MOST_KEPT = 4096
+_MAX_CACHED_SIGNERS = 4096
 
 _Signer = Callable[[bytes], str]
 
 
 class Scheme(StrEnum):
-    """How is signed: by HMAC-SHA256, or by Ed25519."""
+    """The signature scheme: HMAC-SHA256 or Ed25519."""
 
     V1 = "v1"
     V1A = "v1a"
 
 
 class SigningSecretError(TidingsError):
-    """A secret that nothing can be signed with."""
+    """A signing secret or private key is malformed."""
 
 
 def new_secret(scheme: Scheme = Scheme.V1) -> str:
-    """A fresh secret to be shared with a receiver; or a private key: its seed, with its public key behind it."""
+    """Return a new shared secret, or a new private key: its seed followed by its public key."""
     if scheme is Scheme.V1:
         return PREFIX + _text(secrets.token_bytes(_NEW_KEY_BYTES))
     key = SigningKey.generate()
@@ -51,26 +51,26 @@ def new_secret(scheme: Scheme = Scheme.V1) -> str:
 
 
 def scheme_of(secret: str) -> Scheme:
-    """How this secret signs."""
+    """Return the scheme of a secret."""
     return Scheme.V1A if secret.startswith(PRIVATE_PREFIX) else Scheme.V1
 
 
 def public_key(secret: str) -> str | None:
-    """What a receiver verifies with, where this is a private key. Raises SigningSecretError."""
+    """Return the public key of a private key; None for a shared secret. Raises SigningSecretError."""
     if scheme_of(secret) is Scheme.V1:
         return None
     return PUBLIC_PREFIX + _text(bytes(_private_key(secret).verify_key))
 
 
 def check_secret(secret: str) -> None:
-    """Raise SigningSecretError unless this is a secret or a private key, in its usual form."""
+    """Raise SigningSecretError unless this is a valid secret or private key."""
     _signer(secret)
 
 
 def headers(signing: Sequence[str], *, message_id: str, attempted_at: datetime, body: bytes) -> Mapping[str, str]:
-    """The headers that prove that this body is ours; with several secrets it is signed with each.
+    """Return the headers that sign this body, with one signature per secret.
 
-    Raises SigningSecretError, or ValueError for an id with which the signed text could be read in two ways.
+    Raises SigningSecretError, or ValueError for an id with a dot, which would make the signed text ambiguous.
     """
     if "." in message_id:
         raise ValueError("the id of a message must not contain a dot")
@@ -83,9 +83,9 @@ def headers(signing: Sequence[str], *, message_id: str, attempted_at: datetime, 
     }
 
 
-@lru_cache(_MOST_KEPT)
+@lru_cache(_MAX_CACHED_SIGNERS)
 def _signer(secret: str) -> _Signer:
-    """What signs with this secret; kept, because reading an Ed25519 key takes as long as signing with it."""
+    """Return the signer of a secret; cached, because parsing an Ed25519 key takes as long as signing."""
     if scheme_of(secret) is Scheme.V1A:
         private = _private_key(secret)
         return lambda signed: f"{Scheme.V1A},{_text(private.sign(signed).signature)}"
@@ -97,18 +97,18 @@ def _shared_key(secret: str) -> bytes:
     key = _bytes(secret.removeprefix(PREFIX)) if secret.startswith(PREFIX) else b""
     if len(key) not in _KEY_BYTES:
         raise SigningSecretError(
-            f"a signing secret must be `{PREFIX}` and the base64 of {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes"
+            f"a signing secret must be `{PREFIX}` and {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes in base64"
         )
     return key
 
 
 def _private_key(secret: str) -> SigningKey:
-    """Of a seed (RFC 8032, 5.1.5), alone or with its public key behind it."""
+    """Parse a seed (RFC 8032, 5.1.5), alone or followed by its public key."""
     text = _bytes(secret.removeprefix(PRIVATE_PREFIX))
     key = SigningKey(text[:_SEED_BYTES]) if len(text) >= _SEED_BYTES else None
     if key is None or text[_SEED_BYTES:] not in (b"", bytes(key.verify_key)):
         raise SigningSecretError(
-            f"a private key must be `{PRIVATE_PREFIX}` and the base64 of an Ed25519 seed, alone or with its public key"
+            f"a private key must be `{PRIVATE_PREFIX}` and an Ed25519 seed in base64, alone or with its public key"
         )
     return key
 

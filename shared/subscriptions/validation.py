@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from shared import backoff, targets
+from shared import backoff
+from shared.addresses import AddressError, parse_domain
 from shared.errors import InvalidFieldError
 from shared.subscriptions.model import ANY, Payload
-from shared.targets import TargetError
 from shared.vocabulary import CHANGE_TYPES
 
 TYPES: Final = (
@@ -111,8 +111,8 @@ def _validate_texts(field: str, texts: Sequence[str]) -> list[str]:
 
 def _validate_domains(domains: Sequence[str]) -> list[str]:
     try:
-        read = [targets.read_domain(domain).domain or "" for domain in domains]
-    except TargetError as error:
+        read = [parse_domain(domain).domain or "" for domain in domains]
+    except AddressError as error:
         raise InvalidFieldError("recipient_domains", domains, str(error)) from None
     return _validate_texts("recipient_domains", read)
 

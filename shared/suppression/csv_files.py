@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from shared import targets
+from shared.addresses import AddressError, Target, parse_domain, parse_listed_target
 from shared.errors import InvalidFieldError
-from shared.targets import Target, TargetError
 from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
 
 COLUMNS = ("address", "domain", "types", "reason", "tenant", "expires_at", "note", "classification")
@@ -220,8 +219,8 @@ def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
         has = "both an address and a domain" if address else "neither an address nor a domain"
         raise InvalidFieldError("address", address, f"it has {has}; give one of them")
     try:
-        target = targets.read_listed(address) if address else targets.read_domain(domain)
-    except TargetError as error:
+        target = parse_listed_target(address) if address else parse_domain(domain)
+    except AddressError as error:
         raise InvalidFieldError("address" if address else "domain", address or domain, str(error)) from None
     reason = _convert(
         "reason",

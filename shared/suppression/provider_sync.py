@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from shared import targets
+from shared.addresses import AddressError, parse_target
 from shared.providers.api.base import ListedSuppression, NewSuppression, ProviderApi
 from shared.providers.ark.credentials import Credentials as ArkCredentials
 from shared.providers.mailchannels.credentials import Credentials as MailChannelsCredentials
@@ -17,7 +17,6 @@ from shared.suppression import queries, store
 from shared.suppression.queries import SuppressionFilters
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.store import Entry, NewEntry
-from shared.targets import TargetError
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
 PUSH: Final = "push_suppressions"
@@ -204,8 +203,8 @@ def delete(client: ProviderApi, entries: Sequence[ListedSuppression], report_pro
 
 def _address(entry: ListedSuppression) -> str | None:
     try:
-        return targets.read(entry.address).address
-    except TargetError:
+        return parse_target(entry.address).address
+    except AddressError:
         return None
 
 

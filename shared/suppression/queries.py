@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Connection, Row, Uuid, any_, func, literal, or_, select
 
-from shared.addresses import normalize
+from shared.addresses import Target, normalize
 from shared.messages import event_queries
 from shared.messages.event_queries import StoredEvent
 from shared.postgres.pagination import KeysetQuery, Page, Position
@@ -17,7 +17,6 @@ from shared.suppression import soft_bounce_store, store
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.store import Entry
 from shared.suppression.tables import suppression_history, suppression_lifts, suppressions
-from shared.targets import Target
 from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
 _MAX_EVENTS = 200

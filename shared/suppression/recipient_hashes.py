@@ -11,10 +11,9 @@ from hashlib import blake2b
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.addresses import normalize
+from shared.addresses import Target, normalize
 from shared.encryption import Vault
 from shared.suppression.tables import peppers
-from shared.targets import Target
 
 _NAME = "recipients"
 _PEPPER_BYTES = 32

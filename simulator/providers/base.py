@@ -1,4 +1,4 @@
-"""What every simulated provider offers.
+"""The interface of every simulated provider.
 
 The dialects are written from the providers' documents, apart from `shared.providers` and without its code, so
 that a mistake in one of the two cannot hide in the other.
@@ -30,7 +30,7 @@ class Forgery(StrEnum):
     WRONG_KEY = "wrong key"
     """Signed with another key, under the name of a known one."""
     UNKNOWN_KEY = "unknown key"
-    """Signed under a name that nobody has a key for."""
+    """Signed with an unknown key id."""
     MALFORMED = "malformed"
     """Signed in a header that cannot be read."""
     UNSIGNED = "unsigned"
@@ -48,7 +48,7 @@ class Signed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryRule:
-    """What a provider does when it is not answered with 2xx; a status of 0 stands for no answer.
+    """The retries of a provider after a response other than 2xx; status 0 means no response.
 
     `delays_seconds` are the waits after the first failure and those that follow. None for `statuses`: all.
     """
@@ -57,7 +57,7 @@ class RetryRule:
     statuses: frozenset[int] | None = None
 
     def next_delay(self, failures: int, status: int) -> float | None:
-        """How long to wait after so many failures, the last of them with `status`; None to give up."""
+        """Return the delay after this number of failures, the last with `status`; None to give up."""
         if failures > len(self.delays_seconds):
             return None
         if self.statuses is not None and status not in self.statuses:
@@ -67,26 +67,26 @@ class RetryRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What tells one provider's dialect from another's."""
+    """The differences between the providers' dialects."""
 
     speaks: frozenset[EventType]
     """The kinds of happenings that it has words for."""
     events_per_body: int
-    """How many events one request may hold."""
+    """The maximum number of events per request."""
     one_recipient: bool
     """Whether an event is about one recipient only."""
     nameless: bool
     """Whether an event may name no recipient."""
     timed: bool
-    """Whether its events tell when they happened."""
+    """Whether its events contain a time."""
     explains: bool
-    """Whether its events tell why a delivery failed."""
+    """Whether its events contain the reason of a failure."""
     publishes_keys: bool
     """Whether its keys can be fetched, rather than being secrets."""
     rotates: bool
     """Whether two keys can be in use at once."""
     forgeries: frozenset[Forgery]
-    """The forgeries of its signature that there can be."""
+    """The possible forgeries of its signature."""
     retry: RetryRule
 
 
@@ -103,13 +103,13 @@ class Dialect(Protocol):
         """The name of the key that it signs with at present."""
 
     def credentials(self) -> dict[str, Any]:
-        """What an operator gives Tidings, as `POST /v1/sources` takes it.
+        """Return the credentials for `POST /v1/sources`.
 
         Of public keys only the first, which is what was copied from the provider at the time; of secrets all.
         """
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The JSON that tells these happenings. Raises ValueError if it cannot."""
+        """Return the JSON of these events. Raises ValueError if the provider has no such event."""
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
         """All headers of the request, signed with the present key or the one named."""
@@ -121,10 +121,10 @@ class Dialect(Protocol):
         """Go over to a new key, keep the old one valid, and return the new one's name."""
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:
-        """What is served at KEYS_PATH; None for 404."""
+        """Return the response at KEYS_PATH; None for 404."""
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """The query by which `GET /v1/messages` finds what this provider told of the message."""
+        """Return the query of `GET /v1/messages` that finds the message of this provider."""
 
 
 def unsayable(dialect: str, what: str) -> ValueError:

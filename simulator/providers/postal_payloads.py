@@ -50,7 +50,7 @@ def event_name(happening: Happening) -> str:
 
 
 def event_of(payload: Mapping[str, Any]) -> str:
-    """The name of the event that a payload tells of, by what it holds: it does not say so itself."""
+    """Return the event name of a payload, inferred from its fields: the payload does not contain it."""
     if "status" in payload:
         return _EVENTS_BY_STATUS[payload["status"]]
     for key, name in (("bounce", "MessageBounced"), ("url", "MessageLinkClicked"), ("ip_address", "MessageLoaded")):
@@ -62,7 +62,7 @@ def event_of(payload: Mapping[str, Any]) -> str:
 
 
 def fingerprint(happening: Happening) -> str:
-    """What makes this happening another one than all others."""
+    """Return the identity of this event."""
     message = happening.message.uuid if happening.message else ""
     return f"{happening.kind}/{message}/{','.join(happening.recipients)}/{happening.at.isoformat()}"
 

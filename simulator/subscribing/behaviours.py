@@ -1,4 +1,4 @@
-"""How a subscriber answers: well, or in any of the ways in which endpoints fail."""
+"""Behaviours of a subscriber: healthy, or failing in the ways that endpoints fail."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Moment:
 
 
 Behaviour = Callable[[Moment], Response]
-"""What is answered. 2xx says that the application has taken what it was told, whether or not the answer arrives."""
+"""A response. 2xx means that the application accepted the change, even if the response is lost."""
 
 
 def _always(response: Response) -> Behaviour:
@@ -65,7 +65,7 @@ def resetting() -> Behaviour:
 
 
 def forgetful() -> Behaviour:
-    """Takes everything, and resets the connection before it has said so: whoever sends must send again."""
+    """Accept everything, but reset the connection before the response: the sender must retry."""
     return _always(replace(_WELL, ending=Ending.LOST))
 
 
@@ -92,7 +92,7 @@ def flapping(every: int, failure: Behaviour | None = None) -> Behaviour:
 
 
 def scheduled(*phases: tuple[float, Behaviour], finally_: Behaviour | None = None) -> Behaviour:
-    """One behaviour after the other, each for so many seconds; then healthy, unless another is given."""
+    """Follow these behaviours in turn, each for its seconds; then be healthy, or follow `then`."""
     last = finally_ or healthy()
 
     def behave(moment: Moment) -> Response:

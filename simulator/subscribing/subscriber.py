@@ -1,4 +1,4 @@
-"""An application that Tidings tells of changes: it verifies what it is sent, fails as it is told to, and counts."""
+"""An application that receives changes: verifies signatures, fails on request, and counts."""
 
 import json
 import time
@@ -21,7 +21,7 @@ _REFUSAL = Response(status=HTTPStatus.UNAUTHORIZED, content=b"signed by nobody t
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What a subscriber counted.
+    """The counters of a subscriber.
 
     `taken`: how often each `webhook-id` was taken, which is: it was genuine, and the subscriber decided on 2xx.
     `decided`: how often each status was decided on, whether or not it arrived. `mislabelled`: genuine requests whose
@@ -37,7 +37,7 @@ class Tally:
 
     @property
     def requests(self) -> int:
-        """How many came."""
+        """Return the number of requests."""
         return self.decided.total()
 
     def missed(self, ids: Iterable[str]) -> list[str]:
@@ -45,12 +45,12 @@ class Tally:
         return [name for name in ids if name not in self.taken]
 
     def doubled(self) -> Mapping[str, int]:
-        """What was taken more than once, and how often."""
+        """Return the changes that were accepted more than once, with their counts."""
         return {name: times for name, times in self.taken.items() if times > 1}
 
 
 class Subscriber(Server):
-    """Takes everything that is signed with a secret that it trusts, unless it is told to behave otherwise."""
+    """Accepts every change that is signed with a trusted secret, unless a behaviour says otherwise."""
 
     def __init__(self, behaviour: Behaviour | None = None, *, port: int = 0) -> None:
         super().__init__(port=port)
@@ -62,12 +62,12 @@ class Subscriber(Server):
 
     @property
     def endpoint(self) -> str:
-        """Where it wants to be told of changes."""
+        """Return the URL for deliveries."""
         return f"{self.url}/changes"
 
     @property
     def tally(self) -> Tally:
-        """What was counted until now."""
+        """Return a copy of the counters."""
         with self._lock:
             return deepcopy(self._tally)
 
@@ -84,7 +84,7 @@ class Subscriber(Server):
             self._requests = 0
 
     def answer(self, call: Call) -> Response:
-        """What the behaviour says; but 401 rather than 2xx to what is not genuine."""
+        """Return the response of the behaviour; 401 instead of 2xx for an invalid signature."""
         is_genuine = self._is_genuine(call)
         with self._lock:
             response = self._behaviour(self._note_request())
@@ -134,7 +134,7 @@ def _verifies(webhook: Webhook, call: Call) -> bool:
 
 
 def _read(body: bytes) -> Mapping[str, Any]:
-    """The change that a body tells of, in either form; empty if it tells of none."""
+    """Return the id of the change in a body, in either form; empty if there is none."""
     try:
         document = json.loads(body)
     except ValueError:

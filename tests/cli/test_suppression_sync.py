@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared import targets
+from shared.addresses import parse_target
 from shared.suppression import queries as suppression_queries
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
@@ -50,7 +50,7 @@ class SyncEnv:
         tenant: str = "",
         until: datetime | None = None,
     ) -> None:
-        target = targets.read(text)
+        target = parse_target(text)
         with self.env.system.ctx.engine.begin() as connection:
             keys = recipient_hashes.load(connection, self.env.system.ctx.vault)
             entry = NewEntry(

@@ -1,1 +1,1 @@
-"""What the simulated management APIs have in common."""
+"""The common parts of the simulated management APIs."""

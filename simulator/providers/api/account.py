@@ -1,4 +1,4 @@
-"""What the accounts of all providers have in common."""
+"""The base of the providers' accounts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from simulator.providers.base import Dialect, Signed
 from simulator.serving import Call, Response
 
 _TIMEOUT_SECONDS = 5.0
-"""How long an endpoint may take to answer: what Ark advises and Postal keeps; MailChannels does not say."""
+"""The timeout of an endpoint: documented by Ark, used by Postal; MailChannels documents none."""
 
 
 class Account(ABC):
-    """One customer of a simulated provider: what is enrolled, what was sent, and the API that tells of it.
+    """One customer of a simulated provider: its webhooks, its log of requests, and the API for both.
 
     Tests reach into `log`, `faults` and the methods; Tidings comes through `handle`. Many threads may.
     """
 
     BASE: ClassVar[str]
-    """What the paths of the API begin with."""
+    """The prefix of the API's paths."""
 
     def __init__(self, dialect: Dialect, log: DeliveryLog) -> None:
         self.dialect = dialect
@@ -83,7 +83,7 @@ class Account(ABC):
 
 
 def milliseconds(exchange: Exchange) -> int:
-    """How long it lasted."""
+    """The duration of the call."""
     return round(exchange.seconds * 1000)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with the calls of an account's API, when a test asks for it."""
+"""Faults of an account's API, for tests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from simulator.serving import Ending
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls one call.
+    """The fault of one call.
 
     With a `status`, that is answered and nothing done. Otherwise the call is done, `meanwhile` is called, and
     the answer, which still tells of the time before, comes late or with another ending.
@@ -87,12 +87,12 @@ class Faults:
 
     @property
     def left(self) -> int:
-        """How many calls are still to be befallen."""
+        """Return the number of faults that have not happened yet."""
         with self._lock:
             return sum(order.calls for order in self._orders)
 
     def take(self, call: str) -> Fault:
-        """What befalls this call, given as `METHOD /path`."""
+        """Return the fault for a call, given as `METHOD /path`."""
         with self._lock:
             order = next((order for order in self._orders if order.calls and order.to in call), None)
             if order is None:

@@ -26,7 +26,7 @@ class Period:
 
 
 def read(query: Mapping[str, str]) -> Period:
-    """What `created_after` and `created_before` say. Raises RefusedError with 400."""
+    """Parse `created_after` and `created_before`. Raises RefusedError with 400."""
     period = Period(after=_read_instant(query, "created_after"), before=_read_instant(query, "created_before"))
     if period.after and period.before and period.after >= period.before:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "created_after must be before created_before")

@@ -48,7 +48,7 @@ class SuppressionList:
         self._lock = Lock()
 
     def put(self, recipient: str, source: str = "hard_bounce", types: Sequence[str] = TYPES) -> None:
-        """What the provider does by itself, when a recipient bounces, complains or unsubscribes."""
+        """Add an entry, as the provider does after a bounce, complaint or unsubscribe."""
         entry = Entry(recipient=recipient, source=source, types=tuple(types), notes=None, created_at=datetime.now(UTC))
         with self._lock:
             self._entries[recipient, source] = entry

@@ -70,7 +70,7 @@ class ArkAccount(Account):
         )
 
     def delivery_id(self, delivery: Delivery) -> str:
-        """What the API calls it by."""
+        """Return the name in the API."""
         return f"whr_{hashlib.sha256(f'{self._salt}/{delivery.number}'.encode()).hexdigest()[:12]}"
 
     def _routes(self) -> Sequence[Route]:

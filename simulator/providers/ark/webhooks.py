@@ -138,7 +138,7 @@ class Ark:
 
 
 def event_of(body: bytes) -> str:
-    """The name of the event that a body of any form tells of."""
+    """Return the event name of a body in any form."""
     document = json.loads(body)
     return document["event"] if "event" in document else postal_payloads.event_of(document)
 

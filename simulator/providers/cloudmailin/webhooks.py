@@ -62,7 +62,7 @@ class CloudMailin:
 
     @property
     def key_id(self) -> str:
-        """The user's name: there is nothing else to tell passwords by."""
+        """Return the user name: nothing else identifies a password."""
         return self._username
 
     def rotate(self) -> str:

@@ -38,7 +38,7 @@ _STATUSES = {
 
 
 class AfterResend(StrEnum):
-    """What the list shows of a batch that was sent again. The documents do not say; a client must bear all."""
+    """How the list shows a batch that was resent. Undocumented; a client must accept all."""
 
     SETTLED = "settled"
     """The batch with its new outcome."""

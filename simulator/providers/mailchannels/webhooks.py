@@ -116,7 +116,7 @@ class MailChannels:
         return _json([self._event(happening) for happening in happenings])
 
     def test_body(self, at: datetime, request_id: str) -> bytes:
-        """What is sent to validate an enrolment."""
+        """Return the request that validates an enrolment."""
         return _json([_test_event(self.handle, at, request_id or _REQUEST_ID)])
 
     def _event(self, happening: Happening) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.addresses import normalize
+from shared.addresses import AddressError, normalize
 from shared.erasure.matching import AddressMatcher, parse_address
-from shared.targets import TargetError
 
 ANN = "ann+x@xn--bcher-kva.example"
 matcher = AddressMatcher(ANN, "PSEUDONYM")
@@ -191,5 +190,5 @@ def test_every_address_that_is_kept_can_be_erased(text: str, address: str) -> No
 
 @pytest.mark.parametrize("text", ["", "ann", "@x.example", "ann@", "a@x.example, b@x.example", '"a\0"@x.example'])
 def test_no_address_is_erased_by_a_guess(text: str) -> None:
-    with pytest.raises(TargetError):
+    with pytest.raises(AddressError):
         parse_address(text)

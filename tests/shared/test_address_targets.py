@@ -2,8 +2,7 @@
 
 import pytest
 
-from shared import targets
-from shared.targets import Target, TargetError
+from shared.addresses import AddressError, Target, parse_domain, parse_listed_target, parse_target
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ from shared.targets import Target, TargetError
     ],
 )
 def test_a_target_is_read_in_any_form(text: str, target: Target) -> None:
-    assert targets.read(text) == target
+    assert parse_target(text) == target
 
 
 @pytest.mark.parametrize(
@@ -36,8 +35,8 @@ def test_a_target_is_read_in_any_form(text: str, target: Target) -> None:
     ],
 )  # fmt: skip
 def test_what_is_neither_is_refused_in_a_sentence(text: str) -> None:
-    with pytest.raises(TargetError) as refused:
-        targets.read(text)
+    with pytest.raises(AddressError) as refused:
+        parse_target(text)
     assert len(str(refused.value)) < 150
 
 
@@ -52,7 +51,7 @@ def test_what_is_neither_is_refused_in_a_sentence(text: str) -> None:
     ],
 )
 def test_a_list_may_contain_addresses_with_unusual_characters(text: str, address: str) -> None:
-    assert targets.read_listed(text) == Target(address=address)
+    assert parse_listed_target(text) == Target(address=address)
 
 
 @pytest.mark.parametrize(
@@ -63,16 +62,16 @@ def test_a_list_may_contain_addresses_with_unusual_characters(text: str, address
     ],
 )  # fmt: skip
 def test_what_is_no_address_in_a_list_either_is_refused(text: str) -> None:
-    with pytest.raises(TargetError):
-        targets.read_listed(text)
+    with pytest.raises(AddressError):
+        parse_listed_target(text)
 
 
 @pytest.mark.parametrize("text", ["example.net", "@example.net", " Example.NET "])
 def test_a_domain_is_read_with_its_sign_or_without(text: str) -> None:
-    assert targets.read_domain(text) == Target(domain="example.net")
+    assert parse_domain(text) == Target(domain="example.net")
 
 
 @pytest.mark.parametrize("text", ["ann@example.net", "", "@", "x y", "-"])
 def test_what_is_no_domain_is_refused(text: str) -> None:
-    with pytest.raises(TargetError):
-        targets.read_domain(text)
+    with pytest.raises(AddressError):
+        parse_domain(text)
