@@ -6,14 +6,13 @@ from uuid import uuid4
 import structlog
 
 from shared.errors import LeaseLostError
-from shared.providers.api.base import WORKER_RETRIES
+from shared.providers.api.base import WORKER_RETRIES, ProviderApiError
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import run as reconciliation
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.run import Orders, Run
 from shared.reconciliation.store import Lease
 from shared.sources import provider_api
-from shared.sources.provider_api import NoApiError
 from shared.sources.source import Source
 from workers.context import ConcurrencyLimit, WorkerContext
 from workers.jobs import runner
@@ -55,7 +54,7 @@ def _reconcile(ctx: WorkerContext, lease: Lease, max_seconds: float) -> None:
     error = None if isinstance(source, Source) else str(source)
     try:
         client = provider_api.open_client(source, WORKER_RETRIES) if isinstance(source, Source) else None
-    except NoApiError:  # no error, because no action is needed
+    except ProviderApiError:  # no error, because no action is needed
         client = None
     if not isinstance(source, Source) or client is None:
         with ctx.engine.begin() as connection:

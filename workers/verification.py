@@ -8,14 +8,13 @@ import structlog
 
 from shared import backoff
 from shared.broker import VERIFY
-from shared.errors import TidingsError, VerificationError
+from shared.errors import NotFoundError, TidingsError, VerificationError
 from shared.http.client import OutboundError
 from shared.providers.webhooks.base import Request
 from shared.receipts import dedup, headers, quarantine
 from shared.receipts.quarantine import Suspect
 from shared.sources import public_keys
 from shared.sources import store as sources
-from shared.sources.public_keys import NoSuchKeyError
 from shared.sources.source import Source, open_source
 from shared.vocabulary import RefusalReason
 from workers.context import WorkerContext
@@ -27,7 +26,7 @@ _MAX_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provi
 _MAX_ATTEMPTS = 50
 _GRACE_DELAY_SECONDS = 30.0
 
-_Fetched = dict[tuple[int, str], OutboundError | None]
+_Fetched = dict[tuple[int, str], NotFoundError | OutboundError | None]
 """The keys that this run has tried to fetch, by source and key id; the error if that failed."""
 
 log = structlog.get_logger()
@@ -77,7 +76,7 @@ def _verify(ctx: WorkerContext, suspect: Suspect, fetched: _Fetched) -> bool:
         else:
             _reject(ctx, suspect, error.reason, str(error))
         return False
-    except NoSuchKeyError as error:
+    except NotFoundError as error:
         _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, str(error))
         return False
     except OutboundError as error:
@@ -94,14 +93,14 @@ def _verify(ctx: WorkerContext, suspect: Suspect, fetched: _Fetched) -> bool:
 
 
 def _fetch_key(ctx: WorkerContext, source: Source, key_id: str, fetched: _Fetched) -> Source:
-    """Return the source with this key added. Each key is fetched once in a run. Raises OutboundError."""
+    """Return the source with this key added, fetched once in a run. Raises NotFoundError or OutboundError."""
     asked = (source.id, key_id)
     if asked not in fetched:
         if len(fetched) >= _MAX_FETCHES_PER_RUN:
             raise OutboundError("Many unknown keys wait to be fetched; this one is fetched in a later run.")
         try:
             found = public_keys.fetch(source, key_id)
-        except OutboundError as error:
+        except (NotFoundError, OutboundError) as error:
             fetched[asked] = error
         else:
             fetched[asked] = None

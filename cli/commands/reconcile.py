@@ -28,7 +28,6 @@ from shared.reconciliation.run import Orders, Run
 from shared.reconciliation.run import Progress as Done
 from shared.reconciliation.store import Lease
 from shared.sources import provider_api
-from shared.sources.provider_api import NoApiError
 from shared.sources.source import Source
 
 _SETTLE_SECONDS = 30.0
@@ -81,7 +80,7 @@ def reconcile(
         for source in sources:
             try:
                 clients.append((source, provider_api.open_client(source)))
-            except NoApiError:
+            except ProviderApiError:
                 if slugs:
                     raise
         if not clients:

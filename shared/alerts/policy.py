@@ -154,7 +154,7 @@ def decide(
         if severity is None:
             return None
         is_cooling_down = last is not None and now - last.resolved_at < timedelta(minutes=rule.cool_down_minutes)
-        # People see a flapping alert as one incident. A higher severity is news all the same.
+        # People see a flapping alert as one incident. A higher severity is reported all the same.
         return None if last and is_cooling_down and not severity.exceeds(last.severity) else Fire(severity)
     since_evaluation = now - current.evaluated_at
     if measurement.value is None:

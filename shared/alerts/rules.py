@@ -172,7 +172,7 @@ class AnnouncedRule(SourceRule):
 class VerificationRule(SourceRule):
     """Requests that failed verification in the window. Thresholds in requests.
 
-    They count only if there are at least `factor` times as many as usual. Usual is the average of the 24 hours before
+    They count only if there are at least `factor` times the usual number, which is the average of the 24 hours before
     the window, or before the alert began.
     """
 

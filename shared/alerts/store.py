@@ -199,7 +199,8 @@ def record(connection: Connection, transitions: Sequence[Transition], now: datet
     ]
     ordered = insert(alert_steps).returning(alert_steps.c.id, sort_by_parameter_order=True)
     step_ids = connection.execute(ordered, steps).scalars().all()
-    changes = [row._asdict() for row in _get_all(connection, [UUID(one.alert_id) for one in transitions])]
+    changed = _ALERT.where(alerts.c.id.in_([UUID(one.alert_id) for one in transitions]))
+    changes = [row._asdict() for row in connection.execute(changed)]
     connection.exec_driver_sql(
         _LOG_CHANGES,
         {"ids": [change["id"] for change in changes], "data": [msgspec.json.encode(c).decode() for c in changes]},
@@ -250,7 +251,8 @@ def list_alerts(
     if source is not None:
         query.filter(alerts.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     page = query.fetch(connection, after=after, limit=limit)
-    return Page(_get_all(connection, [position[0] for position in page.items]), page.next)
+    found = _ALERT.where(alerts.c.id.in_([alert_id for (alert_id,) in page.items]))
+    return Page(connection.execute(found).all(), page.next)
 
 
 def get(connection: Connection, alert_id: UUID) -> Row[Any] | None:
@@ -306,7 +308,3 @@ def _recordset(rows: Sequence[Any], **types: TypeEngine[Any] | type[TypeEngine[A
     given = func.jsonb_to_recordset(literal(msgspec.to_builtins(rows), JSONB))
     columns = [column(name, type_) for name, type_ in types.items()]
     return given.table_valued(*columns).render_derived(name="given", with_types=True)
-
-
-def _get_all(connection: Connection, ids: Sequence[UUID]) -> Sequence[Row[Any]]:
-    return connection.execute(_ALERT.where(alerts.c.id.in_(ids))).all()

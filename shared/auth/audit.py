@@ -26,6 +26,12 @@ def record(
 
     `object` is a kind and a name, such as `source:main`. `details` hold JSON values, times and enums, and no secrets.
     """
+
+    def to_json(value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        return sorted(value) if isinstance(value, set | frozenset) else str(value)
+
     now = datetime.now(UTC)
     connection.execute(
         audit_log.insert().values(
@@ -35,7 +41,7 @@ def record(
             tenant=tenant,
             action=action,
             object=object,
-            details=json.loads(json.dumps(details or {}, default=_to_json)),
+            details=json.loads(json.dumps(details or {}, default=to_json)),
         )
     )
 
@@ -78,9 +84,3 @@ def difference(before: Any, after: Any) -> dict[str, Any]:
         for name, (old, new) in pairs.items()
         if old != new and name not in ("updated_at", "version")
     }
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return sorted(value) if isinstance(value, set | frozenset) else str(value)

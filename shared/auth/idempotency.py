@@ -46,20 +46,17 @@ def finish(
     connection: Connection, key: UUID, since: datetime, status_code: int, headers: list[tuple[str, str]], body: bytes
 ) -> None:
     """Store the encrypted answer to the request that reserved the key at `since`."""
-    connection.execute(
-        _unanswered(answers.update(), key, since).values(status_code=status_code, headers=headers, body=body)
-    )
+    is_open = (answers.c.key == key) & (answers.c.created_at == since) & answers.c.status_code.is_(None)
+    values = {"status_code": status_code, "headers": headers, "body": body}
+    connection.execute(answers.update().where(is_open).values(values))
 
 
 def release(connection: Connection, key: UUID, since: datetime) -> None:
     """Free a key whose request was not carried out."""
-    connection.execute(_unanswered(answers.delete(), key, since))
+    is_open = (answers.c.key == key) & (answers.c.created_at == since) & answers.c.status_code.is_(None)
+    connection.execute(answers.delete().where(is_open))
 
 
 def trim(connection: Connection, now: datetime) -> int:
     """Delete answers past retention. Return their number."""
     return connection.execute(answers.delete().where(answers.c.created_at < now - RETENTION)).rowcount
-
-
-def _unanswered(statement: Any, key: UUID, since: datetime) -> Any:
-    return statement.where(answers.c.key == key, answers.c.created_at == since, answers.c.status_code.is_(None))

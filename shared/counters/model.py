@@ -1,4 +1,4 @@
-"""What is counted: pairs of a dimension and an event type."""
+"""The counters: pairs of a dimension and an event type."""
 
 from typing import NamedTuple
 

@@ -1,9 +1,10 @@
-"""Finding one address in any of its spellings, and nobody else's; pure."""
+"""Finding one address in any of its spellings, and no other address; pure."""
 
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import unquote
 
 from shared.addresses import AddressError, normalize, parse_target
@@ -17,7 +18,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _MAX_LABEL = 63
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
-# A letter, a digit and what joins them make it part of a longer address, which is somebody else's; so does an
+# A letter, a digit and what joins them make it part of a longer address, which belongs to somebody else; so does an
 # apostrophe inside a name, but not one that quotes.
 _BEFORE = r"(?<![\w.+%-])(?<!\w')"
 _AFTER = r"(?![\w-])(?!\.\w)"
@@ -39,7 +40,7 @@ def parse_address(text: str) -> str:
             raise
         return stored
     if address is None:
-        raise AddressError("Only an address can be erased; a domain is nobody's data.")
+        raise AddressError("Only an address can be erased; a domain is not personal data.")
     return address
 
 
@@ -53,13 +54,24 @@ class AddressMatcher:
     def __init__(self, address: str, pseudonym: str) -> None:
         self.address = address
         self.pseudonym = pseudonym
-        written = list(_spellings(address))
+        written = [address]
+        local, at, domain = address.rpartition("@")
+        with suppress(UnicodeError):
+            # Not by Python's codec, which refuses the few letters that its older rules would have replaced.
+            international = ".".join(
+                label[4:].encode("ascii").decode("punycode")
+                if label.startswith("xn--") and len(label) <= _MAX_LABEL
+                else label
+                for label in domain.split(".")
+            )
+            if international != domain:
+                written.append(f"{local}{at}{international}")
         # Where part of the address looks like an escape, it may have been decoded as one.
         decoded = [_ESCAPE.sub(_decode, form) for form in written]
         self._forms = list(dict.fromkeys(map(_fold, (*written, *decoded))))
-        self._folded = re.compile(f"{_BEFORE}(?:{_any_of(self._forms)}){_AFTER}")
+        self._folded = re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, self._forms))}){_AFTER}")
         # In text as it stands. An escape right behind could continue the address, so that is no match.
-        self._plain = re.compile(rf"{_BEFORE}(?:{_any_of(written)}){_AFTER}(?![%\\])", re.IGNORECASE)
+        self._plain = re.compile(rf"{_BEFORE}(?:{'|'.join(map(re.escape, written))}){_AFTER}(?![%\\])", re.IGNORECASE)
         self.sql_pattern = "|".join(
             [r"[\\%]", r"[^\x01-\x7f]", *(re.escape(form) for form in written if form.isascii())]
         )
@@ -78,20 +90,21 @@ class AddressMatcher:
         """Return the text with the pseudonym in place of the address.
 
         The pseudonym replaces the whole text where the address is written in escapes, or where normalizing the text
-        gives the address although nobody would write it so (with comments inside).
+        gives the address, such as one with comments inside.
         """
         return self._pseudonymize(text, text, str)
 
     def pseudonymize_json(self, text: str) -> str:
         """Do the same to every string of a JSON text; everything else stays as it is written."""
-        return _STRING.sub(self._pseudonymize_literal, text)
+
+        def replace(literal: re.Match[str]) -> str:
+            return self._pseudonymize(literal[0], json.loads(literal[0], strict=False), json.dumps)
+
+        return _STRING.sub(replace, text)
 
     def delete_json(self, text: str) -> str:
         """Return an empty JSON object in place of a JSON text that contains the address."""
         return text if self.pseudonymize_json(text) == text else _DELETED_JSON
-
-    def _pseudonymize_literal(self, literal: re.Match[str]) -> str:
-        return self._pseudonymize(literal[0], json.loads(literal[0], strict=False), json.dumps)
 
     def _pseudonymize(self, written: str, value: str, write: Callable[[str], str]) -> str:
         # Escapes are decoded once, as they are written: decoding a JSON string first would find others' addresses.
@@ -99,27 +112,6 @@ class AddressMatcher:
             replaced = write(self._plain.sub(self.pseudonym, value))
             return write(self.pseudonym) if self.is_in(replaced) else replaced
         return write(self.pseudonym) if "@" in value and normalize(value) == self.address else written
-
-
-def _spellings(address: str) -> Iterator[str]:
-    yield address
-    local, at, domain = address.rpartition("@")
-    try:
-        international = ".".join(map(_decode_label, domain.split(".")))
-    except UnicodeError:
-        return
-    if international != domain:
-        yield f"{local}{at}{international}"
-
-
-def _decode_label(label: str) -> str:
-    # Not by Python's codec, which refuses the few letters that its older rules would have replaced.
-    is_encoded = label.startswith("xn--") and len(label) <= _MAX_LABEL
-    return label[4:].encode("ascii").decode("punycode") if is_encoded else label
-
-
-def _any_of(forms: list[str]) -> str:
-    return "|".join(map(re.escape, forms))
 
 
 def _decode(escape: re.Match[str]) -> str:

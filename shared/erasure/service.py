@@ -12,7 +12,7 @@ from shared import ids
 from shared.encryption import SecretsError, Vault
 from shared.erasure import store
 from shared.erasure.matching import AddressMatcher
-from shared.erasure.store import StoredAnswer, StoredReceipt, SweptTable
+from shared.erasure.store import StoredReceipt, SweptTable
 from shared.suppression import jobs as suppression_jobs
 
 RECEIPTS_LIMIT = 500
@@ -41,9 +41,9 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What a piece of the work did: rows read, rows changed by kind, and where the next piece begins; None at the end.
+    """The result of a piece of the work: rows read, rows changed by kind, and where the next piece begins.
 
-    `waits`: somebody else has the address in memory, and the same piece is to be tried again a moment later.
+    `next` is None at the end. `waits`: another process has the address in memory; try the same piece again later.
     """
 
     looked: int = 0
@@ -67,7 +67,7 @@ def wait_for_imports(connection: Connection, erasure: Erasure, _after: Sequence[
 def erase_messages(connection: Connection, erasure: Erasure, after: Sequence[str] | None) -> Piece:
     """Erase the recipient from messages, with events or only announced.
 
-    The events also lead to receipts in which the address is written as nobody would write it (with comments, say).
+    The events also lead to receipts with an unusual spelling of the address, such as one with comments.
     """
     begin = UUID(after[0]) if after else UUID(int=0)
     found = store.messages_to(connection, erasure.matcher.address, begin, MESSAGES_LIMIT)
@@ -84,20 +84,20 @@ def erase_receipts(connection: Connection, erasure: Erasure, after: Sequence[str
     found = store.receipts_after(connection, begin, erasure.until, limit=RECEIPTS_LIMIT, max_bytes=MAX_RECEIPT_BYTES)
     if not found:
         return Piece()
-    receipts = _erase_receipts(connection, erasure, [one.id for one in found if _contains(one, erasure.matcher)])
+    affected = []
+    for receipt in found:
+        parts = (receipt.body, receipt.headers, receipt.idempotency_key)
+        # If an erasure of another address has deleted the body, only the events show whose address it contained.
+        if receipt.body is None or any(part is not None and erasure.matcher.is_in(part) for part in parts):
+            affected.append(receipt.id)
+    receipts = _erase_receipts(connection, erasure, affected)
     return Piece(looked=len(found), receipts=receipts, next=[str(found[-1].id)])
-
-
-def _contains(receipt: StoredReceipt, matcher: AddressMatcher) -> bool:
-    # Without a body only the events can tell: the body was deleted for the sake of another address.
-    parts = (receipt.body, receipt.headers, receipt.idempotency_key)
-    return receipt.body is None or any(part is not None and matcher.is_in(part) for part in parts)
 
 
 def _erase_receipts(connection: Connection, erasure: Erasure, receipt_ids: Collection[UUID]) -> int:
     """Erase receipts and all that came of them; return how many bodies were deleted.
 
-    What a pending receipt says of others must not be lost with its body, so it is processed first, and after the
+    The events of others in a pending receipt must not be lost with its body, so it is processed first, and after the
     recipient was renamed: then its events join the states that are there.
     """
     if not receipt_ids:
@@ -121,8 +121,8 @@ def sweep(table: SweptTable) -> Step:
     """Return the step that erases the address from a table."""
 
     def step(connection: Connection, erasure: Erasure, after: Sequence[str] | None) -> Piece:
-        swept = store.sweep(connection, table, after, erasure.matcher)
-        return Piece(looked=swept.read, others=swept.changed, next=swept.next)
+        looked, changed, next_key = store.sweep(connection, table, after, erasure.matcher)
+        return Piece(looked=looked, others=changed, next=next_key)
 
     return step
 
@@ -159,16 +159,17 @@ def delete_answers(connection: Connection, erasure: Erasure, after: Sequence[str
     found = store.answers_after(connection, begin, ANSWERS_LIMIT)
     if not found:
         return Piece()
-    deleted = store.delete_answers(connection, [answer.key for answer in found if _answer_contains(answer, erasure)])
+    affected = []
+    for answer in found:
+        try:
+            body = b64decode(erasure.vault.open(answer.body)["body"])
+        except SecretsError:  # no key decrypts it any more, so it is of no use
+            affected.append(answer.key)
+            continue
+        if erasure.matcher.is_in(body) or erasure.matcher.is_in(answer.headers):
+            affected.append(answer.key)
+    deleted = store.delete_answers(connection, affected)
     return Piece(looked=len(found), others=deleted, next=[str(found[-1].key)])
-
-
-def _answer_contains(answer: StoredAnswer, erasure: Erasure) -> bool:
-    try:
-        body = b64decode(erasure.vault.open(answer.body)["body"])
-    except SecretsError:
-        return True  # no key opens it any more, so nobody misses it
-    return erasure.matcher.is_in(body) or erasure.matcher.is_in(answer.headers)
 
 
 STEPS: Sequence[Step] = (

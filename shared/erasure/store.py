@@ -43,7 +43,7 @@ _OPEN = (JobState.QUEUED, JobState.RUNNING)
 _MAX_CALL_SECONDS = 30  # a subscription's timeout_s is no longer
 
 Erase = Callable[[AddressMatcher, str], str]
-"""Returns what is stored instead of a text; the same text where that does not contain the address."""
+"""Returns the text to store instead: the same text if that does not contain the address."""
 
 _TEXT: Final = AddressMatcher.pseudonymize
 _JSON: Final = AddressMatcher.pseudonymize_json
@@ -107,18 +107,15 @@ DELIVERY_TABLES: Final = (
 """What deliverers write when a call has ended."""
 
 
-class Swept(NamedTuple):
-    """The result of one piece of a sweep: rows read and changed, and the key of the last one; None at the end."""
+def sweep(
+    connection: Connection, table: SweptTable, after: Sequence[str] | None, matcher: AddressMatcher
+) -> tuple[int, int, list[str] | None]:
+    """Erase the address from the rows that follow this key.
 
-    read: int
-    changed: int
-    next: list[str] | None
-
-
-def sweep(connection: Connection, table: SweptTable, after: Sequence[str] | None, matcher: AddressMatcher) -> Swept:
-    """Erase the address from the rows that follow this key."""
+    Returns how many rows were read, how many changed, and the key of the last one; None at the end.
+    """
     keys = ", ".join(f"t.{name}" for name in table.key)  # not the texts of the same name that are selected
-    bound = f"WHERE ({keys}) > ({_placeholders(table.key)})" if after else ""
+    bound = f"WHERE ({keys}) > ({', '.join(f'%({name})s' for name in table.key)})" if after else ""
     # PostgreSQL leaves out nearly all texts at little cost; the matcher decides on the rest.
     texts = ", ".join(f"{name}::text" for name in table.columns)
     rows = connection.exec_driver_sql(
@@ -128,7 +125,7 @@ def sweep(connection: Connection, table: SweptTable, after: Sequence[str] | None
         {"pattern": matcher.sql_pattern, "limit": table.limit, **dict(zip(table.key, after or (), strict=False))},
     ).all()
     changed = sum(_rewrite(connection, table, key, texts, matcher) for *key, texts in rows)
-    return Swept(len(rows), changed, list(rows[-1][:-1]) if len(rows) == table.limit else None)
+    return len(rows), changed, list(rows[-1][:-1]) if len(rows) == table.limit else None
 
 
 def _rewrite(
@@ -141,7 +138,7 @@ def _rewrite(
     """Erase the address from a row that was read without a lock; return whether the row contained it."""
     if not _erased(table, texts, matcher):
         return False
-    where = f"WHERE ({', '.join(table.key)}) = ({_placeholders(table.key)}) "
+    where = f"WHERE {' AND '.join(f'{name} = %({name})s' for name in table.key)}"
     named = dict(zip(table.key, key, strict=True))
     columns = ", ".join(f"{name}::text" for name in table.columns)
     row = connection.exec_driver_sql(f"SELECT {columns} FROM {table.name} {where} FOR UPDATE", named).one_or_none()
@@ -164,10 +161,6 @@ def _erased(table: SweptTable, texts: Iterable[str | None], matcher: AddressMatc
 def _is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElement[bool]:
     """Return the condition that a column is one of these values: one parameter, however many there are."""
     return column == any_(literal(list(values), ARRAY(column.type)))
-
-
-def _placeholders(names: Sequence[str]) -> str:
-    return ", ".join(f"%({name})s" for name in names)
 
 
 class StoredReceipt(NamedTuple):
@@ -283,7 +276,7 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
 def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], matcher: AddressMatcher) -> list[UUID]:
     """Erase the address from the events of these receipts; return the messages whose recipient it was in them."""
     texts = ", ".join(f"e.{name}::text" for name in EVENTS.columns)
-    # Text: an event has no index on its receipt, whose id is the beginning of its own.
+    # Text: events have no index on the receipt, but an event's id begins with the receipt's.
     rows = connection.exec_driver_sql(
         f"SELECT e.message_id, e.id, ARRAY[{texts}] FROM unnest(%(first)s::uuid[], %(last)s::uuid[]) AS r (first, last)"
         " JOIN events AS e ON e.id > r.first AND e.id <= r.last ORDER BY e.id",
@@ -348,7 +341,7 @@ def rename_recipient(connection: Connection, message_ids: Collection[UUID], matc
 def pseudonymize_entries(connection: Connection, key: str, matcher: AddressMatcher, actor: str, now: datetime) -> int:
     """Remove the address from the suppression list, which keeps its key; return how many entries had it.
 
-    Waits for a transaction that is just adding this recipient; what is added later is news.
+    Waits for a transaction that is adding this recipient. Later additions stay.
     """
     suppression_store.lock_exclusive(connection, [key])
     # Text: an INSERT from what an UPDATE returned, in one statement.
@@ -380,7 +373,7 @@ def pseudonymize_entries(connection: Connection, key: str, matcher: AddressMatch
 def files_after(
     connection: Connection, after: tuple[UUID, str, int], limit: int
 ) -> Sequence[Row[UUID, str, int, bytes]]:
-    """Return parts of files that follow this one, of jobs that are over: what an open job reads is news."""
+    """Return parts of files that follow this one, of jobs that have ended. Files of open jobs stay."""
     key = tuple_(job_files.c.job_id, job_files.c.name, job_files.c.part)
     return connection.execute(
         select(job_files.c.job_id, job_files.c.name, job_files.c.part, job_files.c.content)
@@ -395,24 +388,15 @@ def delete_file(connection: Connection, job_id: UUID, name: str) -> int:
     return connection.execute(delete(job_files).where(job_files.c.job_id == job_id, job_files.c.name == name)).rowcount
 
 
-class StoredAnswer(NamedTuple):
-    """An answer that is kept for a repetition of its request; `body` is encrypted."""
-
-    key: UUID
-    headers: str
-    body: bytes
-
-
-def answers_after(connection: Connection, after: UUID, limit: int) -> list[StoredAnswer]:
-    """Return answers that follow this key."""
+def answers_after(connection: Connection, after: UUID, limit: int) -> Sequence[Row[Any]]:
+    """Return `key`, `headers` (as text) and the encrypted `body` of stored answers that follow this key."""
     answers = idempotent_answers.c
-    rows = connection.execute(
-        select(answers.key, cast(answers.headers, Text), answers.body)
+    return connection.execute(
+        select(answers.key, cast(answers.headers, Text).label("headers"), answers.body)
         .where(answers.key > after, answers.status_code.is_not(None))
         .order_by(answers.key)
         .limit(limit)
-    )
-    return [StoredAnswer(*row) for row in rows]
+    ).all()
 
 
 def delete_answers(connection: Connection, keys: Collection[UUID]) -> int:

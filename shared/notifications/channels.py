@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from types import ModuleType
-from typing import Any, Final, NamedTuple, NewType, cast
+from typing import Any, Final, NamedTuple, NewType
 from uuid import uuid4
 
 from sqlalchemy import Connection, Row
@@ -35,7 +34,7 @@ class Kind(StrEnum):
     APPRISE = "apprise"
 
 
-_KINDS: Final[Mapping[Kind, ModuleType]] = {Kind.WEBHOOK: webhook, Kind.APPRISE: apprise}
+_KINDS: Final[Mapping[Kind, ChannelKind]] = {Kind.WEBHOOK: webhook, Kind.APPRISE: apprise}
 
 DEADLINES_SECONDS: Final[Mapping[str, float]] = {Kind.WEBHOOK: 10.0, Kind.APPRISE: 20.0}
 """The deadline of an attempt, by kind. Apprise takes a second to start, and mail servers are slow."""
@@ -57,7 +56,7 @@ def validate_url(kind: Kind, url: str) -> ValidUrl:
 
     May take a second: call it outside of transactions.
     """
-    _module(kind).validate_url(url)
+    _KINDS[kind].validate_url(url)
     return ValidUrl(url)
 
 
@@ -140,7 +139,7 @@ def describe(row: Row[Any], vault: Vault) -> dict[str, Any]:
     """Return a channel without its secrets. `problem` says why it cannot be used; None if it can."""
     url, problem = "", None
     try:
-        url = _module(row.kind).redact_url(vault.open(row.target)["url"])
+        url = _KINDS[Kind(row.kind)].redact_url(vault.open(row.target)["url"])
     except SecretsError as error:
         problem = str(error)
     return {**{name: getattr(row, name) for name in _SHOWN}, "url": url, "problem": problem}
@@ -152,7 +151,7 @@ def send(row: Row[Any], vault: Vault, message: Message, *, now: datetime, deadli
         target = vault.open(row.target)
     except SecretsError as error:
         raise NotificationError(str(error)) from None
-    return _module(row.kind).send(target, message, now=now, deadline_seconds=deadline_seconds)
+    return _KINDS[Kind(row.kind)].send(target, message, now=now, deadline_seconds=deadline_seconds)
 
 
 def send_test(row: Row[Any], vault: Vault, now: datetime) -> TestResult:
@@ -163,7 +162,3 @@ def send_test(row: Row[Any], vault: Vault, now: datetime) -> TestResult:
     except NotificationError as error:
         return TestResult(ok=False, detail=str(error))
     return TestResult(ok=True, detail=detail)
-
-
-def _module(kind: str) -> ChannelKind:
-    return cast("ChannelKind", _KINDS[Kind(kind)])

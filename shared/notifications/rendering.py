@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -96,7 +96,10 @@ def _lines(update: AlertUpdate) -> Iterator[str]:
     if last.step is Step.RESOLVED:
         is_late = update.notices[0].step is not Step.RESOLVED
         late = "; the channel could not be notified before" if is_late else ""
-        yield f"Resolved: {_time(last.at)}, after {_duration(last.at - alert.started_at)}{late}"
+        minutes = round((last.at - alert.started_at).total_seconds() / 60)
+        hours = round(minutes / 60)
+        duration = f"{minutes} min" if minutes < 120 else f"{hours} h" if hours < 48 else f"{round(hours / 24)} days"
+        yield f"Resolved: {_time(last.at)}, after {duration}{late}"
     yield f"Rule: {alert.rule}"
     for name, value in (("Source", alert.source), ("Tenant", alert.tenant)):
         if value:
@@ -129,7 +132,23 @@ def _digest(notification: Notification) -> Message:
             "count": len(notification.updates),
             "firing": firing,
             "resolved": over,
-            "groups": [_group(group) for group in groups[:MAX_GROUPS]],
+            "groups": [
+                {
+                    "rule": group.rule,
+                    "severity": group.severity,
+                    "state": "resolved" if group.resolved else "firing",
+                    "count": len(group.updates),
+                    "alerts": [
+                        {
+                            **{name: getattr(alert, name) for name in ("id", "source", "started_at", "resolved_at")},
+                            "summary": _shorten(alert.summary, MAX_TITLE_LENGTH),
+                            "path": alert_path(alert.id),
+                        }
+                        for alert in (update.last.alert for update in group.updates[:MAX_UPDATES_OF_GROUP])
+                    ],
+                }
+                for group in groups[:MAX_GROUPS]
+            ],
             "more_groups": max(0, len(groups) - MAX_GROUPS),
         },
     )
@@ -153,27 +172,6 @@ def _digest_lines(groups: Sequence[Group], title: str) -> Iterator[str]:
     yield "Details: /v1/alerts of the API, or `tidings alerts list`."
 
 
-def _group(group: Group) -> Mapping[str, Any]:
-    alerts = [update.last.alert for update in group.updates[:MAX_UPDATES_OF_GROUP]]
-    return {
-        "rule": group.rule,
-        "severity": group.severity,
-        "state": "resolved" if group.resolved else "firing",
-        "count": len(group.updates),
-        "alerts": [
-            {
-                "id": alert.id,
-                "source": alert.source,
-                "summary": _shorten(alert.summary, MAX_TITLE_LENGTH),
-                "started_at": alert.started_at,
-                "resolved_at": alert.resolved_at,
-                "path": alert_path(alert.id),
-            }
-            for alert in alerts
-        ],
-    }
-
-
 def _shorten(text: str, max_length: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
@@ -181,11 +179,3 @@ def _shorten(text: str, max_length: int) -> str:
 
 def _time(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _duration(span: timedelta) -> str:
-    minutes = round(span.total_seconds() / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours = round(minutes / 60)
-    return f"{hours} h" if hours < 48 else f"{round(hours / 24)} days"

@@ -72,7 +72,7 @@ def list_channels(connection: Connection) -> Sequence[Row[Any]]:
 
 
 def get_channel(connection: Connection, name: str, *, lock: bool = False) -> Row[Any] | None:
-    """Return a channel; None if there is none. With `lock`, nobody else changes it until the transaction ends."""
+    """Return a channel; None if there is none. `lock` prevents other changes until the transaction ends."""
     found = select(*_CHANNEL).where(channels.c.name == name)
     if lock:
         found = found.with_for_update(key_share=True)

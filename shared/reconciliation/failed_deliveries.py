@@ -40,6 +40,7 @@ class KnownFailure(FailedDelivery):
 
 _columns = tables.failed_deliveries.c
 _is_open = _columns.state.in_(["listed", "resent"])
+_KNOWN: Select[Any] = select(*(_columns[entry.name] for entry in fields(KnownFailure)))
 
 # Text, because it inserts columns of arrays, and skips our own attempts, in one statement.
 _ADD = """
@@ -85,10 +86,11 @@ def list_open(
     connection: Connection, source_id: int, *, span: Span | None, before: datetime, due_only: bool, limit: int
 ) -> list[KnownFailure]:
     """Return failures to be resent and not tried since `before`, with the fewest attempts and the oldest first."""
-    conditions = [_is_open, or_(_columns.last_attempt_at.is_(None), _columns.last_attempt_at < before)]
+    not_tried = or_(_columns.last_attempt_at.is_(None), _columns.last_attempt_at < before)
+    conditions = [_columns.source_id == source_id, *_in_span(span), _is_open, not_tried]
     if due_only:
         conditions.append(or_(_columns.next_attempt_at.is_(None), _columns.next_attempt_at <= func.now()))
-    statement = _select(source_id, span).where(*conditions).order_by(_columns.attempts, _columns.failed_at)
+    statement = _KNOWN.where(*conditions).order_by(_columns.attempts, _columns.failed_at)
     return _fetch(connection, statement.limit(limit))
 
 
@@ -102,7 +104,9 @@ def count_open(connection: Connection, source_id: int, *, span: Span | None = No
 
 def list_failed(connection: Connection, source_id: int, *, span: Span, limit: int) -> list[KnownFailure]:
     """Return what failed in that time, the newest first."""
-    statement = _select(source_id, span).order_by(_columns.failed_at.desc(), _columns.reference)
+    statement = _KNOWN.where(_columns.source_id == source_id, *_in_span(span)).order_by(
+        _columns.failed_at.desc(), _columns.reference
+    )
     return _fetch(connection, statement.limit(limit))
 
 
@@ -112,15 +116,16 @@ def list_page(
     """Return a page of what failed in that time, the newest first."""
     query = KeysetQuery(_columns.failed_at, _columns.reference)
     query.where(_columns.source_id == source_id, *_in_span(span))
-    list_page = query.fetch(connection, after=after, limit=limit)
-    statement = _select(source_id).where(_columns.reference.in_([reference for _, reference in list_page.items]))
+    page = query.fetch(connection, after=after, limit=limit)
+    references = [reference for _, reference in page.items]
+    statement = _KNOWN.where(_columns.source_id == source_id, _columns.reference.in_(references))
     order = _columns.failed_at.desc(), _columns.reference.desc()
-    return Page(_fetch(connection, statement.order_by(*order)), list_page.next)
+    return Page(_fetch(connection, statement.order_by(*order)), page.next)
 
 
 def list_resent(connection: Connection, source_id: int, *, since: datetime) -> list[KnownFailure]:
     """Return the failures that were resent since then, the oldest first."""
-    statement = _select(source_id).where(_columns.last_attempt_at >= since)
+    statement = _KNOWN.where(_columns.source_id == source_id, _columns.last_attempt_at >= since)
     return _fetch(connection, statement.order_by(_columns.failed_at, _columns.reference))
 
 
@@ -247,11 +252,6 @@ def receipts_by_event_keys(connection: Connection, keys: Collection[str]) -> lis
     statement = select(event_keys.c.event_id).where(event_keys.c.key.in_([UUID(hex=key) for key in keys]))
     found = connection.scalars(statement).all()
     return [ids.receipt_of(event_id) for event_id in found] if len(found) == len(keys) else None
-
-
-def _select(source_id: int, span: Span | None = None) -> Select[Any]:
-    columns = [_columns[entry.name] for entry in fields(KnownFailure)]
-    return select(*columns).where(_columns.source_id == source_id, *_in_span(span))
 
 
 def _fetch(connection: Connection, statement: Select[Any]) -> list[KnownFailure]:

@@ -4,7 +4,6 @@ The provider got a 2xx, so it arrived. None means that no receipt is new: it was
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -25,39 +24,25 @@ _CLOCKS_DIFFER = timedelta(seconds=2)
 _MAX_ATTEMPT = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """When a resend began, and the transaction that recorded it."""
-
-    began_at: datetime
-    transaction: str
-
-
-@dataclass(frozen=True, slots=True)
-class AlreadyProcessed:
-    """A delivery that need not be resent; `receipt_id` is the receipt of an earlier attempt of ours, if one made it."""
-
-    receipt_id: UUID | None
-
-
 def find_existing(
     connection: Connection, source: Source, failure: KnownFailure, sent: bytes
-) -> AlreadyProcessed | None:
-    """Return a result if all events of a body have been processed: then the provider only missed our answer.
+) -> tuple[bool, UUID | None]:
+    """Return whether all events of a body have been processed: then the provider only missed our answer.
 
-    An event without an identity is never recognized.
+    The id is that of the receipt, if an earlier attempt of ours made it. An event without an identity is never
+    recognized.
     """
     now = datetime.now(UTC)
     try:
         events = normalize.rows(source, ids.receipt_id(now), now, sent)
     except PayloadError:
-        return None
+        return False, None
     found = failed_deliveries.receipts_by_event_keys(connection, {event.key for event in events}) if events else None
     if found is None:
-        return None
+        return False, None
     earlier_at = failure.last_attempt_at
     asked_for = (one for one in found if earlier_at is not None and ids.made_at(one) >= earlier_at)
-    return AlreadyProcessed(next(asked_for, None))
+    return True, next(asked_for, None)
 
 
 def find_receipt(
@@ -66,15 +51,17 @@ def find_receipt(
     client: ProviderApi,
     failure: KnownFailure,
     resent: ResendResult,
-    attempt: Attempt,
+    *,
+    began_at: datetime,
+    transaction: str,
 ) -> UUID | None:
-    """Return the receipt that an attempt, which has just ended, has made; None if it made none.
+    """Return the receipt of an attempt that has just ended, and that `transaction` recorded; None if it made none.
 
     An earlier attempt may have made it, if its answer was lost or its run was killed.
     """
-    began_at, earlier_at = attempt.began_at, failure.last_attempt_at
+    earlier_at = failure.last_attempt_at
     if resent.receipt_id is not None:
-        is_new = failed_deliveries.is_written_later(connection, source.id, resent.receipt_id, attempt.transaction)
+        is_new = failed_deliveries.is_written_later(connection, source.id, resent.receipt_id, transaction)
         if is_new is not None:
             is_new = is_new or (earlier_at is not None and ids.made_at(resent.receipt_id) >= earlier_at)
             return resent.receipt_id if is_new else None
@@ -90,7 +77,7 @@ def find_receipt(
         )
 
     around = Span(since=began_at - _CLOCKS_DIFFER, until=datetime.now(UTC) + _CLOCKS_DIFFER)
-    found = choose(failed_deliveries.list_arrivals(connection, source.id, around, attempt.transaction))
+    found = choose(failed_deliveries.list_arrivals(connection, source.id, around, transaction))
     if found is None and earlier_at is not None:
         earlier = Span(since=earlier_at, until=min(earlier_at + _MAX_ATTEMPT, began_at))
         found = choose(failed_deliveries.list_arrivals(connection, source.id, earlier))

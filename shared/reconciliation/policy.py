@@ -16,7 +16,7 @@ OVERLAP = timedelta(hours=6)
 
 MAX_ATTEMPTS = 20
 FAILURES_IN_A_ROW = 3
-"""After so many, our own receiver seems to be down or to refuse valid requests, so that resending is of no use."""
+"""After this many, our own receiver seems to be down or to refuse valid requests, and resending is useless."""
 
 _STEP = timedelta(days=1)
 _EVERY = timedelta(minutes=15)

@@ -16,11 +16,9 @@ from sqlalchemy import Connection, Engine
 
 from shared.errors import LeaseLostError
 from shared.providers.api.base import (
-    DeniedError,
-    GoneError,
+    ApiErrorKind,
     ProviderApi,
     ProviderApiError,
-    RateLimitedError,
     ResendResult,
     Span,
 )
@@ -28,7 +26,6 @@ from shared.reconciliation import failed_deliveries, matching, webhook_registrat
 from shared.reconciliation import policy as reconciliation_policy
 from shared.reconciliation import store as reconciliations
 from shared.reconciliation.failed_deliveries import KnownFailure
-from shared.reconciliation.matching import Attempt
 from shared.reconciliation.policy import FAILURES_IN_A_ROW
 from shared.reconciliation.store import Lease
 from shared.sources.source import Source
@@ -201,9 +198,9 @@ class Run:
             ours = webhook_registration.own(self.source, webhooks)
             if test_is_due and ours and self.client.TEST_IS_HARMLESS:
                 webhook_registration.validate(self.engine, self.source, self.client, ours)
-        except DeniedError:
-            raise
         except ProviderApiError as error:  # only diagnosis needs this: failures can be resent without it
+            if error.kind is ApiErrorKind.DENIED:
+                raise
             log.warning("webhooks could not be checked", source=self.source.slug, error=str(error))
 
     def _resend_open(self) -> bool:
@@ -212,7 +209,20 @@ class Run:
             with self._transaction() as connection:
                 failed_deliveries.reopen(connection, self.source.id, span=self.orders.span)
         failures = 0
-        while batch := self._next_batch():
+        while True:
+            with self._transaction() as connection:
+                batch = failed_deliveries.list_open(
+                    connection,
+                    self.source.id,
+                    span=self.orders.span,
+                    before=self.orders.began_at or self.lease.started_at,
+                    due_only=self.orders.due_only,
+                    limit=_BATCH,
+                )
+                self.progress.waiting = failed_deliveries.count_open(connection, self.source.id, span=self.orders.span)
+            self.on_progress(self.progress)
+            if not batch:
+                return True
             for failure in batch:
                 if time.monotonic() >= self._deadline:
                     return False
@@ -224,54 +234,41 @@ class Run:
                     self.progress.stopped = error
                     return True
                 self.sleep(_PAUSE_SECONDS)
-        return True
-
-    def _next_batch(self) -> list[KnownFailure]:
-        with self._transaction() as connection:
-            batch = failed_deliveries.list_open(
-                connection,
-                self.source.id,
-                span=self.orders.span,
-                before=self.orders.began_at or self.lease.started_at,
-                due_only=self.orders.due_only,
-                limit=_BATCH,
-            )
-            self.progress.waiting = failed_deliveries.count_open(connection, self.source.id, span=self.orders.span)
-        self.on_progress(self.progress)
-        return batch
 
     def _resend(self, failure: KnownFailure) -> str | None:
         """Have one failure resent, unless we have it; return the error if it did not arrive."""
         source_id, reference = self.source.id, failure.reference
         with self._transaction() as connection:
             transaction = failed_deliveries.start_attempt(connection, source_id, reference)
-        attempt = Attempt(began_at=datetime.now(UTC), transaction=transaction)
+        began_at = datetime.now(UTC)
         try:
             sent = self.client.sent(failure)
             if sent is not None:
                 with self.engine.connect() as connection:
-                    existing = matching.find_existing(connection, self.source, failure, sent)
-                if existing is not None:
+                    is_processed, receipt_id = matching.find_existing(connection, self.source, failure, sent)
+                if is_processed:
                     with self._transaction() as connection:
-                        failed_deliveries.mark_recovered(connection, source_id, reference, existing.receipt_id)
+                        failed_deliveries.mark_recovered(connection, source_id, reference, receipt_id)
                     self.progress.recovered += 1
                     return None
             self.progress.resent += 1
             resent = self.client.resend(failure)
-        except GoneError as error:
-            with self._transaction() as connection:
-                reason = f"The provider no longer has it: {error}"
-                failed_deliveries.give_up(connection, source_id, reference, reason=reason)
-            return None
-        except (RateLimitedError, DeniedError) as error:
-            with self._transaction() as connection:
-                failed_deliveries.cancel_attempt(connection, source_id, reference, error=str(error))
-            raise
         except ProviderApiError as error:
+            if error.kind is ApiErrorKind.GONE:
+                with self._transaction() as connection:
+                    reason = f"The provider no longer has it: {error}"
+                    failed_deliveries.give_up(connection, source_id, reference, reason=reason)
+                return None
+            if error.kind in {ApiErrorKind.RATE_LIMITED, ApiErrorKind.DENIED}:
+                with self._transaction() as connection:
+                    failed_deliveries.cancel_attempt(connection, source_id, reference, error=str(error))
+                raise
             return self._retry_later(failure, str(error))
-        return self._record_answer(failure, resent, attempt)
+        return self._record_answer(failure, resent, began_at, transaction)
 
-    def _record_answer(self, failure: KnownFailure, resent: ResendResult, attempt: Attempt) -> str | None:
+    def _record_answer(
+        self, failure: KnownFailure, resent: ResendResult, began_at: datetime, transaction: str
+    ) -> str | None:
         """Record how our receiver answered the resent request; return the error if it was not accepted."""
         source_id, reference = self.source.id, failure.reference
         if resent.record is not None and resent.record != reference:
@@ -282,7 +279,9 @@ class Run:
         if not reconciliation_policy.is_accepted(resent.status_code):
             return self._retry_later(failure, f"Our receiver answered the provider with {resent.status_code}.")
         with self.engine.connect() as connection:
-            receipt_id = matching.find_receipt(connection, self.source, self.client, failure, resent, attempt)
+            receipt_id = matching.find_receipt(
+                connection, self.source, self.client, failure, resent, began_at=began_at, transaction=transaction
+            )
         with self._transaction() as connection:
             failed_deliveries.mark_recovered(connection, source_id, reference, receipt_id)
         self.progress.recovered += 1

@@ -18,7 +18,7 @@ _MAX_FAILURES_COUNTED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to reconcile a source, held by whoever knows the token, and what was known when it began."""
+    """The right to reconcile a source, which the token proves, and the state of the source when the run began."""
 
     source_id: int
     token: UUID
@@ -83,7 +83,7 @@ def advance(connection: Connection, source_id: int, until: datetime | None) -> N
     """Record up to when everything has been listed. It replaces a time in the future, which a wrong clock left."""
     known = case((_columns.reconciled_until <= func.now(), _columns.reconciled_until))
     latest = func.greatest(known, literal(until, _columns.reconciled_until.type))
-    connection.execute(_update_source(source_id).values(reconciled_until=latest))
+    connection.execute(update(reconciliations).where(_columns.source_id == source_id).values(reconciled_until=latest))
 
 
 def release(
@@ -103,7 +103,7 @@ def release(
 
 
 def postpone(connection: Connection, lease: Lease, *, error: str | None) -> None:
-    """Release the lease of a source that cannot be reconciled now; somebody may change the source."""
+    """Release the lease of a source that cannot be reconciled until an operator changes it."""
     next_at = func.now() + timedelta(seconds=_POSTPONE_SECONDS)
     values = {"lease_until": None, "lease_token": None, "last_error": error, "next_at": next_at}
     connection.execute(_update_held(lease).values(values))
@@ -114,12 +114,16 @@ def record_webhooks(
 ) -> None:
     """Store the account's webhooks, each `{url, enabled, ours}`, and whether one of them leads to us."""
     values = {"webhooks": list(webhooks), "enrolled": enrolled, "checked_at": func.now()}
-    connection.execute(_update_source(source_id).values(values))
+    connection.execute(update(reconciliations).where(_columns.source_id == source_id).values(values))
 
 
 def record_validation(connection: Connection, source_id: int, *, validated: bool) -> None:
     """Store whether the provider's test reached us."""
-    connection.execute(_update_source(source_id).values(validated=validated, validated_at=func.now()))
+    connection.execute(
+        update(reconciliations)
+        .where(_columns.source_id == source_id)
+        .values(validated=validated, validated_at=func.now())
+    )
 
 
 def get(connection: Connection, source_id: int) -> Row[Any] | None:
@@ -153,9 +157,6 @@ def _claim(connection: Connection, which: ColumnElement[bool], token: UUID, leas
     return None if row is None else Lease(**row)
 
 
-def _update_source(source_id: int) -> Any:
-    return update(reconciliations).where(_columns.source_id == source_id)
-
-
 def _update_held(lease: Lease) -> Any:
-    return _update_source(lease.source_id).where(_columns.lease_token == lease.token)
+    is_held = (_columns.source_id == lease.source_id) & (_columns.lease_token == lease.token)
+    return update(reconciliations).where(is_held)

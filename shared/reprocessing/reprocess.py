@@ -1,8 +1,8 @@
-"""Reprocessing: replace what a receipt said by what today's parser and rules make of its body.
+"""Reprocessing: parse the body of a receipt again, by the parser and rules of today, and replace its events.
 
-The receipt's events go, those that it gives now come, and the states that they touch are folded again from all stored
-events. Nothing is announced twice: the change log gets only the events that were not there before, and the states that
-differ. Suppressions follow the same rule: those come that the events now support, those go that they no longer do.
+The states that the events touch are computed again from all stored events. The change log gets only the events that are
+new and the states that differ, so nothing is announced twice. Suppressions follow the same rule: those that the events
+now support are added, and those that they no longer support are removed.
 """
 
 import dataclasses
@@ -31,6 +31,9 @@ from shared.suppression.evidence import Changes
 from shared.suppression.policy import SuppressionPolicy
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.soft_bounce_store import RecipientTenant
+
+_DELIVERY = ("status", "classification", "enhanced_code")
+"""The fields of a state whose change is logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,16 @@ def replace(
     pairs = [(states_before.get(key), states_after.get(key)) for key in sorted(touched)]
     # The last field is the version, which rises with every fold.
     differing = [(old, new) for old, new in pairs if (old and old[:-1]) != (new and new[:-1])]
-    rebuild.log_changes(connection, _events_to_announce([row for row in rows if row.key not in removed], differing))
+    # Log the new events that `shared.messages.store` would log, and the events that a state has fallen back to.
+    new = [row for row in rows if row.key not in removed]
+    new_ids = {str(row.id) for row in new}
+    to_log = {str(row.id) for row in new if row.weight <= Weight.IMPLIED}
+    for before, after in differing:
+        if after and after.event_id:
+            has_changed = before is None or any(getattr(before, name) != getattr(after, name) for name in _DELIVERY)
+            if has_changed or after.event_id in new_ids:
+                to_log.add(after.event_id)
+    rebuild.log_changes(connection, to_log)
     changes, to_evaluate = suppression_evaluator.reapply_receipt(connection, policy, hasher, snapshot, rows, now)
     difference = Difference(events_before=len(removed), events_after=inserted, states=differing, suppressions=changes)
     return difference, to_evaluate
@@ -102,20 +114,3 @@ def preview(connection: Connection, receipt_id: UUID, vault: Vault) -> Differenc
     decisions = soft_bounces.decide(connection, policy, hasher, to_evaluate, now)
     later = soft_bounces.apply(connection, decisions, now)
     return dataclasses.replace(difference, suppressions=[*difference.suppressions, *later])
-
-
-def _events_to_announce(
-    new: Sequence[NewEvent], differing: Sequence[tuple[StateSummary | None, StateSummary | None]]
-) -> set[str]:
-    """Return the ids of the new events that `shared.messages.store` would log, and of those a state fell back to."""
-
-    def delivery_state(standing: StateSummary | None) -> tuple[Any, ...] | None:
-        return standing and (standing.status, standing.classification, standing.enhanced_code)
-
-    ids = {str(row.id) for row in new}
-    holding = {
-        after.event_id
-        for before, after in differing
-        if after and after.event_id and (after.event_id in ids or delivery_state(before) != delivery_state(after))
-    }
-    return holding | {str(row.id) for row in new if row.weight <= Weight.IMPLIED}

@@ -35,6 +35,11 @@ class Position(NamedTuple):
     line: int
     column: int
 
+    @classmethod
+    def of(cls, mark: yaml.Mark) -> "Position":
+        """Return the position of a mark of the YAML parser, which counts from 0."""
+        return cls(mark.line + 1, mark.column + 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -134,10 +139,6 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 _Dumper.add_representer(list, _Dumper.represent_list)
 
 
-class _NestingError(Exception):
-    """The nesting is too deep to read on. It has been reported."""
-
-
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Composes nodes, and makes plain values of them.
 
@@ -147,13 +148,14 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, document_name: str) -> None:
         super().__init__(text)
+        self._document_name = document_name
         self.problems: list[Problem] = []
         self.positions: dict[_KeyPath, Position] = {}
         self.key_positions: dict[_KeyPath, Position] = {}
         self.refused: set[_KeyPath] = set()
-        """The values that no schema should judge: what is wrong with them is among the problems."""
+        """The values that schemas must not check again, because `problems` already has their errors."""
         self._path: list[str | int] = []
         self._keys: dict[tuple[int, str], Position] = {}
 
@@ -171,9 +173,17 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         if index is not None:  # a member of a mapping, whose key it is, or of a list
             self._path.append(index if isinstance(index, int) else str(index.value))
         event = self.peek_event()
-        if parent is not None and index is None:
-            self._check_key(event, parent)
-        self._check_event(event, is_key=parent is not None and index is None)
+        is_key = parent is not None and index is None
+        if is_key and isinstance(event, yaml.ScalarEvent):
+            path, position = (*self._path, event.value), Position.of(event.start_mark)
+            first = self._keys.setdefault((id(parent), event.value), position)
+            if first is not position:
+                message = f"expected each key once, found this one again; line {first.line} has it"
+                self._report(message, path, event.start_mark)
+            self.key_positions.setdefault(path, position)
+        elif is_key:
+            self._report("expected a name, found something else as a key", self._path, event.start_mark)
+        self._check_event(event, is_key=is_key)
         if isinstance(event, yaml.AliasEvent):
             self.get_event()
             node = yaml.SequenceNode("", [], event.start_mark, event.end_mark)
@@ -183,21 +193,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             self._path.pop()
         return node
 
-    def _check_key(self, event: Any, parent: Any) -> None:
-        if not isinstance(event, yaml.ScalarEvent):
-            self._report("expected a name, found something else as a key", self._path, event.start_mark)
-            return
-        path, position = (*self._path, event.value), _position(event.start_mark)
-        first = self._keys.setdefault((id(parent), event.value), position)
-        if first is not position:
-            message = f"expected each key once, found this one again; line {first.line} has it"
-            self._report(message, path, event.start_mark)
-        self.key_positions.setdefault(path, position)
-
     def _check_event(self, event: Any, *, is_key: bool) -> None:
         if len(self._path) > _MAX_DEPTH:
             self._report(f"expected at most {_MAX_DEPTH} levels, found more", self._path, event.start_mark)
-            raise _NestingError
+            raise RulesError(self.problems, self._document_name)
         if isinstance(event, yaml.AliasEvent):
             found = f"the alias *{event.anchor}: write out what it stands for"
         elif event.anchor is not None:
@@ -211,7 +210,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             self.refused.add(tuple(self._path))
 
     def _build(self, node: Any, path: _KeyPath) -> Any:
-        self.positions[path] = _position(node.start_mark)
+        self.positions[path] = Position.of(node.start_mark)
         if isinstance(node, yaml.SequenceNode):
             return [self._build(item, (*path, number)) for number, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
@@ -223,23 +222,14 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return values
 
     def _report(self, message: str, path: Sequence[str | int], mark: Any) -> None:
-        self.problems.append(Problem(message=message, field=_format_path(path), position=_position(mark)))
-
-
-def _position(mark: Any) -> Position:
-    return Position(mark.line + 1, mark.column + 1)
-
-
-def _to_float(text: str) -> float | str:
-    value = float(text)
-    return value if isfinite(value) else text
+        self.problems.append(Problem(message=message, field=_format_path(path), position=Position.of(mark)))
 
 
 _SCALARS: Final[Mapping[str, Any]] = {
     "null": lambda _text: None,
     "bool": lambda text: text[0] in "tT",
     "int": int,
-    "float": _to_float,
+    "float": lambda text: value if isfinite(value := float(text)) else text,
 }
 for _tag, _pattern, _first in (
     ("null", r"(~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
@@ -275,7 +265,7 @@ def _load(text: str, name: str, base: Rules) -> Rules:
 def _compose(text: str, name: str) -> tuple[_Loader, Any]:
     """Return the values of a YAML text, and the loader with their positions. Raises RulesError."""
     try:
-        loader = _Loader(text)
+        loader = _Loader(text, name)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -283,12 +273,10 @@ def _compose(text: str, name: str) -> tuple[_Loader, Any]:
         raise RulesError([Problem(message=message, position=position)], name) from None
     try:
         return loader, loader.load_document()
-    except _NestingError:
-        pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = f"expected YAML, but {': '.join(part for part in (error.context, error.problem) if part)}"
-        loader.problems.append(Problem(message=message, position=mark and _position(mark)))
+        loader.problems.append(Problem(message=message, position=mark and Position.of(mark)))
     except (ValueError, OverflowError):
         message = "expected YAML, but there is an escape for a character that does not exist"
         loader.problems.append(Problem(message=message))
@@ -317,8 +305,16 @@ def _explain(message: str, path: _KeyPath, data: Any) -> str:
         if isinstance(value, dict) and key not in value:
             return f"{message}, found no such key"
         value = value[key]
-    hint = _suggest(value, words) if isinstance(value, str) else ""
-    return f"{message}, found {_show(value)}{hint}"
+    if value is None:
+        found = "nothing"
+    elif isinstance(value, dict):
+        found = "a mapping"
+    elif isinstance(value, list):
+        found = "an empty list" if not value else f"a list of {len(value)} item{'s' if len(value) > 1 else ''}"
+    else:
+        found = json.dumps(value, ensure_ascii=False)
+        found = found if len(found) <= _MAX_SHOWN else f"{found[:_MAX_SHOWN]}…"
+    return f"{message}, found {found}{_suggest(value, words) if isinstance(value, str) else ''}"
 
 
 def _suggest(word: str, words: list[str]) -> str:
@@ -326,19 +322,8 @@ def _suggest(word: str, words: list[str]) -> str:
     return f"; did you mean {json.dumps(near[0])}?" if near else ""
 
 
-def _show(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "an empty list" if not value else f"a list of {len(value)} item{'s' if len(value) > 1 else ''}"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
-
-
 def _format_path(path: Sequence[str | int]) -> str:
-    """Return a path as in `alerts[2].types`. A key can be any text that somebody has written."""
+    """Return a path as in `alerts[2].types`. A key can be any text."""
     text = ""
     for key in path:
         if isinstance(key, int):

@@ -310,19 +310,20 @@ class AlertRuleSchema(RulesSchema):
         return {key: value for key, value in data.items() if value is not None and value != []}
 
 
-def _alert_schema(kind: AlertKind) -> Schema:
-    members: dict[str, Any] = {
-        "name": name(required=True),
-        "kind": fields.String(validate=validate.Equal(kind), required=True, metadata={"enum": [str(kind)]}),
-        **ALERT_FIELDS[kind],
-        "enabled": flag(),
-        "resolve_after_minutes": whole(0, 24 * 60),
-        "cool_down_minutes": whole(0, _WEEK_MINUTES),
-    }
-    return AlertRuleSchema.from_dict(members, name=CLASSES[kind].__name__)()
-
-
-ALERT_SCHEMAS: Final[Mapping[AlertKind, Schema]] = {kind: _alert_schema(kind) for kind in AlertKind}
+ALERT_SCHEMAS: Final[Mapping[AlertKind, Schema]] = {
+    kind: AlertRuleSchema.from_dict(
+        {
+            "name": name(required=True),
+            "kind": fields.String(validate=validate.Equal(kind), required=True, metadata={"enum": [str(kind)]}),
+            **ALERT_FIELDS[kind],
+            "enabled": flag(),
+            "resolve_after_minutes": whole(0, 24 * 60),
+            "cool_down_minutes": whole(0, _WEEK_MINUTES),
+        },
+        name=CLASSES[kind].__name__,
+    )()
+    for kind in AlertKind
+}
 
 
 class AlertRuleField(fields.Field[AlertRule]):

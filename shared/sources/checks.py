@@ -6,11 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.encryption import Vault
-from shared.errors import PayloadError, TidingsError
+from shared.errors import NotFoundError, PayloadError, TidingsError
 from shared.http import client as http_client
 from shared.http.client import OutboundError
 from shared.sources import public_keys
-from shared.sources.public_keys import NoSuchKeyError
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
 
@@ -81,7 +80,7 @@ def _check_keys(source: Source, known: list[str]) -> Iterator[Finding]:
             yield Finding(Level.OK, f"{address} answers ({answer.status})")
             return
         found = public_keys.fetch(source, known[0])
-    except NoSuchKeyError:
+    except NotFoundError:
         yield Finding(Level.WARNING, f"{address} answers, but does not have the key {known[0]} (any more)")
     except (OutboundError, PayloadError) as error:
         yield Finding(Level.ERROR, f"keys cannot be fetched: {error}")

@@ -15,10 +15,6 @@ from shared.sources.source import Source
 APIS: Mapping[str, ModuleType] = {"mailchannels": mailchannels, "ark": ark}
 
 
-class NoApiError(ProviderApiError):
-    """The provider of a source has no management API, or the source has no key for it."""
-
-
 def open_client(
     source: Source,
     patience: RetryBudget = INTERACTIVE_RETRIES,
@@ -26,13 +22,13 @@ def open_client(
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
 ) -> ProviderApi:
-    """Return the client of a source's management API. Raises NoApiError, which says what to do instead."""
+    """Return the client of a source's management API. Raises ProviderApiError, which says what to do instead."""
     name = source.provider.NAME
     api = APIS.get(name)
     if api is None:
-        raise NoApiError(source.provider.NO_API or f"{name} has no management API.")
+        raise ProviderApiError(source.provider.NO_API or f"{name} has no management API.")
     if source.credentials.api_key is None:
-        raise NoApiError(
+        raise ProviderApiError(
             f"The source {source.slug} has no `api_key`, which its provider's API needs. Set one: "
             f"tidings sources rotate {source.slug} --credentials '{{\"api_key\": …}}'"
         )

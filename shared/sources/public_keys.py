@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from shared.errors import PayloadError
+from shared.errors import NotFoundError, PayloadError
 from shared.http import client as http_client
 from shared.http.client import OutboundError
 from shared.sources.source import Source
@@ -11,22 +11,18 @@ from shared.sources.source import Source
 _NOT_FOUND = 404
 
 
-class NoSuchKeyError(OutboundError):
-    """The provider has no such key: the signature is forged, or another account's."""
-
-
 def fetch(source: Source, key_id: str) -> Mapping[str, str]:
     """Fetch the keys at the URL where the provider publishes this one; it is among them.
 
     The URL is the provider's or the one that the operator set for this source, never one that a request named.
-    Raises NoSuchKeyError, or OutboundError if a retry may help.
+    Raises NotFoundError (the signature is forged, or by another account's key), or OutboundError if a retry may help.
     """
     url = address(source, key_id)
     if url is None:
-        raise NoSuchKeyError(f"{source.provider.NAME} publishes no keys")
+        raise NotFoundError(f"{source.provider.NAME} publishes no keys")
     answer = http_client.get(url)
     if answer.status == _NOT_FOUND:
-        raise NoSuchKeyError(f"{url} has no key {key_id!r}")
+        raise NotFoundError(f"{url} has no key {key_id!r}")
     if answer.status != 200:
         raise OutboundError(f"{url} answered {answer.status}")
     try:
@@ -34,7 +30,7 @@ def fetch(source: Source, key_id: str) -> Mapping[str, str]:
     except PayloadError as error:
         raise OutboundError(f"{url} answered with something that is not a key: {error}") from error
     if key_id not in keys:
-        raise NoSuchKeyError(f"{url} has no key {key_id!r}")
+        raise NotFoundError(f"{url} has no key {key_id!r}")
     return keys
 
 

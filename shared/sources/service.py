@@ -137,13 +137,20 @@ def describe(row: SourceRow, vault: Vault) -> dict[str, Any]:
 
 def mask(credentials: Mapping[str, Any], secret_fields: frozenset[str]) -> dict[str, Any]:
     """Return credentials with their secrets masked."""
-
-    def value_of(name: str, value: Any) -> Any:
-        if name in secret_fields or name not in _SHOWN:
-            return _hidden(value)
-        return _public_part(value) if name == "jwks" else value
-
-    return {name: value_of(name, value) for name, value in credentials.items()}
+    masked = {}
+    for name, value in credentials.items():
+        keys = value.get("keys") if name == "jwks" and isinstance(value, Mapping) else None
+        if name in secret_fields or name not in _SHOWN or (name == "jwks" and not isinstance(keys, list)):
+            masked[name] = _hidden(value)
+        elif isinstance(keys, list):
+            shown_keys = [
+                {part: key[part] for part in key if part in _SHOWN_OF_JWK} if isinstance(key, Mapping) else MASK
+                for key in keys
+            ]
+            masked[name] = {"keys": shown_keys}
+        else:
+            masked[name] = value
+    return masked
 
 
 def _hidden(value: Any) -> Any:
@@ -154,17 +161,6 @@ def _hidden(value: Any) -> Any:
     if isinstance(value, str) and len(value) >= _MIN_LENGTH_TO_SHOW_END:
         return MASK + value[-4:]
     return MASK
-
-
-def _public_part(jwks: Any) -> Any:
-    keys = jwks.get("keys") if isinstance(jwks, Mapping) else None
-    if not isinstance(keys, list):
-        return _hidden(jwks)
-    shown_keys = [
-        {name: value for name, value in key.items() if name in _SHOWN_OF_JWK} if isinstance(key, Mapping) else MASK
-        for key in keys
-    ]
-    return {"keys": shown_keys}
 
 
 def _merge(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 def send_due(ctx: WorkerContext, *, deadlines_seconds: Mapping[str, float] = DEADLINES_SECONDS) -> int:
-    """Send what is due to up to `_MAX_CHANNELS` channels; return their number."""
+    """Send due notifications to up to `_MAX_CHANNELS` channels; return the number of channels."""
     token = uuid4()
     claimed: list[tuple[Row[Any], Sequence[Notification]]] = []
     with ctx.engine_sync_commit.begin() as connection:
@@ -66,25 +66,17 @@ def _send_all(
             _release(ctx, channel, token, sent=notifications[:number], left=notifications[number:])
             return
         try:
-            _send(ctx, channel, notification, deadline_seconds)
-        except NotificationError as error:
+            message = rendering.render(notification)
+            channels.send(channel, ctx.vault, message, now=datetime.now(UTC), deadline_seconds=deadline_seconds)
+        except Exception as error:  # whatever failed, the channel must be released
+            if not isinstance(error, NotificationError):
+                log.exception("notification failed unexpectedly", channel=channel.name)
+                error = NotificationError(f"failed with {type(error).__name__}; see the workers' log")
             _release_failing(ctx, channel, token, error, failed=notification, left=notifications[number + 1 :])
             return
         with _locked(ctx, channel) as connection:
             store.finish(connection, notification)
     _release(ctx, channel, token, sent=notifications, left=())
-
-
-def _send(ctx: WorkerContext, channel: Row[Any], notification: Notification, deadline_seconds: float) -> None:
-    """Raises NotificationError for every error, so that the channel is always released."""
-    try:
-        message = rendering.render(notification)
-        channels.send(channel, ctx.vault, message, now=datetime.now(UTC), deadline_seconds=deadline_seconds)
-    except NotificationError:
-        raise
-    except Exception as error:
-        log.exception("notification failed unexpectedly", channel=channel.name)
-        raise NotificationError(f"failed with {type(error).__name__}; see the workers' log") from error
 
 
 def _release(

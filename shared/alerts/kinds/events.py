@@ -133,7 +133,7 @@ class Rate(Kind[RateRule]):
                     subject=subject,
                     value=value if row.volume >= rule.minimum_volume else None,
                     numbers={"percent": round(percent, 4), "events": row.events, "volume": row.volume},
-                    evidence=_evidence(row),
+                    evidence=row.last_event_id and str(row.last_event_id),
                 ),
             )
 
@@ -161,7 +161,7 @@ class Event(Kind[EventRule]):
     def measure(self, snapshot: Snapshot, rules: Sequence[EventRule]) -> Iterator[tuple[EventRule, Measurement]]:
         """Yield the counts."""
         for rule, subject, row in _measure_shares(snapshot, rules):
-            yield rule, self.count(subject, row.events, evidence=_evidence(row))
+            yield rule, self.count(subject, row.events, evidence=row.last_event_id and str(row.last_event_id))
 
     def summarize(self, rule: EventRule, subject: Subject, numbers: Numbers) -> str:
         """Return the number of events, and their types."""
@@ -195,10 +195,6 @@ def find_shares(connection: Connection, asked: Sequence[Mapping[str, Any]]) -> S
     `source_id` is None if several sources take part; `last_event_id` is of the latest minute that has an event.
     """
     return select(connection, _SHARES, asked)
-
-
-def _evidence(row: Row[Any]) -> str | None:
-    return None if row.last_event_id is None else str(row.last_event_id)
 
 
 class Silence(Kind[SilenceRule]):

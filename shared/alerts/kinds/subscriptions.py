@@ -1,9 +1,6 @@
 """Alert kinds about subscriptions and their deliveries."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-from sqlalchemy import Row
 
 from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Numbers, Snapshot, select
@@ -39,7 +36,8 @@ class DeadDeliveries(Kind[DeadDeliveriesRule]):
         """Yield the number of dead deliveries of every subscription that has any."""
         for rule in rules:
             for row in select(snapshot.connection, _DEAD, since=window_start(snapshot.now, rule.window_minutes)):
-                yield rule, self.count(_subject(row), row.deliveries, subscription=row.name)
+                subject = Subject(name=str(row.id), tenant=row.tenant)
+                yield rule, self.count(subject, row.deliveries, subscription=row.name)
 
     def summarize(self, rule: DeadDeliveriesRule, subject: Subject, numbers: Numbers) -> str:
         """Return the number of dead deliveries."""
@@ -60,16 +58,13 @@ class SubscriptionDisabled(Kind[SubscriptionDisabledRule]):
     ) -> Iterator[tuple[SubscriptionDisabledRule, Measurement]]:
         """Yield a count of 1 for every disabled subscription."""
         for row in select(snapshot.connection, _DISABLED):
+            subject = Subject(name=str(row.id), tenant=row.tenant)
             for rule in rules:
-                yield rule, self.count(_subject(row), 1, subscription=row.name, reason=row.state_reason or "")
+                yield rule, self.count(subject, 1, subscription=row.name, reason=row.state_reason or "")
 
     def summarize(self, rule: SubscriptionDisabledRule, subject: Subject, numbers: Numbers) -> str:  # noqa: ARG002
         """Return why the subscription is disabled."""
         return f"The {_words(subject, numbers)} is disabled: {numbers['reason']}"
-
-
-def _subject(row: Row[Any]) -> Subject:
-    return Subject(name=str(row.id), tenant=row.tenant)
 
 
 def _words(subject: Subject, numbers: Numbers) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -51,32 +52,38 @@ def is_ours(url: str | None, slug: str, webhook_url: str | None) -> bool:
     return urlsplit(url).path.rstrip("/").endswith(f"/webhooks/{slug}")
 
 
+class ApiErrorKind(StrEnum):
+    """Why a call failed, as far as callers react differently."""
+
+    UNREACHABLE = "unreachable"
+    """No response, an unreadable one, or a server error: a retry may help."""
+    RATE_LIMITED = "rate limited"
+    """Too many calls: nothing was done."""
+    DENIED = "denied"
+    """The provider does not accept the API key."""
+    GONE = "gone"
+    """The provider does not have it, or no longer."""
+    OTHER = "other"
+
+
 class ProviderApiError(TidingsError):
     """The provider's API did not do what was asked of it; the message says why, and what to do about it.
 
     `after_seconds` is how long the provider asked to be left alone; None if it did not.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        kind: ApiErrorKind = ApiErrorKind.OTHER,
+        *,
+        status: int | None = None,
+        after_seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.kind = kind
         self.status = status
         self.after_seconds = after_seconds
-
-
-class UnreachableError(ProviderApiError):
-    """No answer, or none that can be read, or a fault of the provider's: asking again may help."""
-
-
-class RateLimitedError(ProviderApiError):
-    """The provider was asked too often: nothing was done."""
-
-
-class DeniedError(ProviderApiError):
-    """The provider does not take the API key."""
-
-
-class GoneError(ProviderApiError):
-    """The provider has no such thing, or has it no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +168,7 @@ class Step(NamedTuple):
 
 
 class ProviderApi(Protocol):
-    """One provider's API, for one source. Every method raises ManagementError."""
+    """One provider's API, for one source. Every method raises ProviderApiError."""
 
     TEST_IS_HARMLESS: bool
     """Whether its test tells nothing that could be taken for the truth about a message."""
@@ -172,10 +179,10 @@ class ProviderApi(Protocol):
         """What it could not deliver to this source in that time, a page at a time, each once."""
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
-        """The JSON of one, where the provider shows it. Raises GoneError."""
+        """The JSON of one, where the provider shows it. Raises ProviderApiError of kind GONE."""
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have one sent again, now, and wait for what comes of it. Raises GoneError."""
+        """Have one sent again, now, and wait for what comes of it. Raises ProviderApiError of kind GONE."""
 
     def contents(self, body: bytes) -> Contents | None:
         """What is in a body of this provider's; None if it is none."""

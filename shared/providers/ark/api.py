@@ -6,19 +6,16 @@ without tenants has the same paths without that.
 
 import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import quote as escape
-from uuid import UUID
 
 from shared.providers.api import pagination
 from shared.providers.api.base import (
+    ApiErrorKind,
     Contents,
-    DeniedError,
     FailedDelivery,
-    GoneError,
     ListedSuppression,
     NewSuppression,
     ProviderApi,
@@ -65,38 +62,34 @@ class ArkClient:
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
         """Attempts at deliveries to this source's webhooks that failed, whether or not Ark will make another."""
-        for webhook in self.webhooks():
-            if self.is_ours(webhook.url):
-                yield from self._failed_of(webhook, span)
-
-    def _failed_of(self, webhook: Webhook, span: Span) -> Iterator[Sequence[FailedDelivery]]:
         # Whether the limits themselves are meant is not documented: a second more on each side does no harm.
         after, before = math.floor(span.since.timestamp()) - 1, math.ceil(span.until.timestamp()) + 1
         query: dict[str, str | int] = {"success": "false", "after": after, "before": before}
-        read = partial(documents.read_deliveries, webhook=webhook)
-        for page in self._pages(f"{self._path(webhook.id)}/deliveries", query, read, lambda one: one.reference):
-            yield [one for one in page if one.outcome != documents.TAKEN]
+        for webhook in filter(lambda webhook: self.is_ours(webhook.url), self.webhooks()):
+            read = partial(documents.read_deliveries, webhook=webhook)
+            for page in self._pages(f"{self._path(webhook.id)}/deliveries", query, read, lambda one: one.reference):
+                yield [one for one in page if one.outcome != documents.TAKEN]
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have a delivery replayed; then look up what was sent and answered, as far as that can be had."""
         path, webhook_id = self._delivery_path(delivery.reference), delivery.reference.partition("/")[0]
-        resent = self._while_receiver_is_asked(f"{path}/replay", partial(documents.read_replay, webhook_id=webhook_id))
+        read = partial(documents.read_replay, webhook_id=webhook_id)
+        timeout_seconds = self.caller.patience.resend_seconds
+        resent = self.caller.ask("POST", f"{path}/replay", read, timeout_seconds=timeout_seconds)
         if resent.record is None:
             return resent
         try:
-            receipt_id, payload = self._exchange(resent.record)
-        except DeniedError:
-            raise
-        except ProviderApiError:  # that it cannot be had does not undo the replay
+            exchange = self.caller.ask("GET", self._delivery_path(resent.record), documents.read_exchange)
+        except ProviderApiError as error:  # that it cannot be had does not undo the replay
+            if error.kind is ApiErrorKind.DENIED:
+                raise
             return resent
+        receipt_id, payload = exchange
         return replace(resent, receipt_id=receipt_id, payload=payload)
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
         """The payload of a delivery."""
-        return self._exchange(delivery.reference)[1]
-
-    def _exchange(self, reference: str) -> tuple[UUID | None, bytes | None]:
-        return self.caller.ask("GET", self._delivery_path(reference), documents.read_exchange)
+        return self.caller.ask("GET", self._delivery_path(delivery.reference), documents.read_exchange)[1]
 
     def contents(self, body: bytes) -> Contents | None:
         """One event in each request."""
@@ -122,14 +115,17 @@ class ArkClient:
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove these."""
         for webhook in webhooks:
-            with suppress(GoneError):
-                self.caller.ask("DELETE", self._path(webhook.id), nothing)
+            self._delete(self._path(webhook.id))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Have a made-up event posted to each."""
         return [
-            self._while_receiver_is_asked(
-                f"{self._path(webhook.id)}/test", partial(documents.read_test, webhook=webhook), body=_TEST
+            self.caller.ask(
+                "POST",
+                f"{self._path(webhook.id)}/test",
+                partial(documents.read_test, webhook=webhook),
+                body=_TEST,
+                timeout_seconds=self.caller.patience.resend_seconds,
             )
             for webhook in webhooks
         ]
@@ -146,8 +142,14 @@ class ArkClient:
 
     def unsuppress(self, address: str) -> None:
         """Remove an address; one that is not there is no error."""
-        with suppress(GoneError):
-            self.caller.ask("DELETE", f"{self._base}/suppressions/{escape(address, safe='')}", nothing)
+        self._delete(f"{self._base}/suppressions/{escape(address, safe='')}")
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.caller.ask("DELETE", path, nothing)
+        except ProviderApiError as error:
+            if error.kind is not ApiErrorKind.GONE:
+                raise
 
     @property
     def _base(self) -> str:
@@ -160,10 +162,6 @@ class ArkClient:
     def _delivery_path(self, reference: str) -> str:
         webhook_id, _, delivery_id = reference.partition("/")
         return f"{self._path(webhook_id)}/deliveries/{escape(delivery_id, safe='')}"
-
-    def _while_receiver_is_asked(self, path: str, read: Callable[[bytes], T], body: object = None) -> T:
-        timeout_seconds = self.caller.patience.resend_seconds
-        return self.caller.ask("POST", path, read, body=body, timeout_seconds=timeout_seconds)
 
     def _pages(
         self,

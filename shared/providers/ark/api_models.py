@@ -1,6 +1,7 @@
 """The JSON of Ark's API, and what it says in our words. What cannot be read is a ValueError."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -115,19 +116,19 @@ def read_webhooks(body: bytes) -> list[Webhook]:
 def read_deliveries(body: bytes, webhook: Webhook) -> tuple[list[FailedDelivery], int | None]:
     """Deliveries to a webhook, also such as were taken. Their references name the webhook too: paths need both."""
     found, total = _many(body, _Delivery)
-    return [_delivery(webhook, one) for one in found], total
-
-
-def _delivery(webhook: Webhook, one: _Delivery) -> FailedDelivery:
-    outcome = "no_response" if one.status_code is None else f"{one.status_code // 100}xx"
-    return FailedDelivery(
-        reference=f"{webhook.id}/{one.id}",
-        failed_at=read_instant(one.timestamp),
-        outcome=TAKEN if one.success else outcome,
-        status_code=one.status_code,
-        events=1,
-        url=one.url or webhook.url,
-    )
+    deliveries = []
+    for one in found:
+        outcome = "no_response" if one.status_code is None else f"{one.status_code // 100}xx"
+        delivery = FailedDelivery(
+            reference=f"{webhook.id}/{one.id}",
+            failed_at=read_instant(one.timestamp),
+            outcome=TAKEN if one.success else outcome,
+            status_code=one.status_code,
+            events=1,
+            url=one.url or webhook.url,
+        )
+        deliveries.append(delivery)
+    return deliveries, total
 
 
 def read_replay(body: bytes, webhook_id: str) -> ResendResult:
@@ -140,24 +141,16 @@ def read_replay(body: bytes, webhook_id: str) -> ResendResult:
 def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:
     """What our receiver answered a delivery, the id of the receipt, and what had been sent: as far as it is shown."""
     details = _one(body, _Details)
-    receipt_id = _receipt_id(details.response.body) if details.response else None
-    return receipt_id, _payload(details.request.payload) if details.request else None
-
-
-def _receipt_id(body: object) -> UUID | None:
-    """Perhaps that of an earlier receipt with the same body."""
-    try:
-        return _receipt(body if isinstance(body, str) else msgspec.json.encode(body)).receipt
-    except (*UNREADABLE, TypeError):
-        return None
-
-
-def _payload(raw: msgspec.Raw) -> bytes | None:
-    """The JSON that was sent, which may be shown as JSON, or as a text that holds it."""
-    shown = bytes(raw)
-    if not shown or shown == b"null":
-        return None
-    return msgspec.json.decode(shown, type=str).encode() if shown.startswith(b'"') else shown
+    receipt_id = payload = None
+    if details.response:  # perhaps the id of an earlier receipt with the same body
+        answered = details.response.body
+        with suppress(*UNREADABLE, TypeError):
+            receipt_id = _receipt(answered if isinstance(answered, str) else msgspec.json.encode(answered)).receipt
+    if details.request:  # the JSON that was sent, shown as JSON, or as a text that holds it
+        shown = bytes(details.request.payload)
+        if shown and shown != b"null":
+            payload = msgspec.json.decode(shown, type=str).encode() if shown.startswith(b'"') else shown
+    return receipt_id, payload
 
 
 def read_test(body: bytes, webhook: Webhook) -> Validation:
@@ -170,20 +163,20 @@ def read_test(body: bytes, webhook: Webhook) -> Validation:
 def read_suppressions(body: bytes) -> tuple[list[ListedSuppression], int | None]:
     """Entries of the tenant's list."""
     found, total = _many(body, _Suppression)
-    return list(map(_listed, found)), total
-
-
-def _listed(entry: _Suppression) -> ListedSuppression:
-    word = entry.reason or ""
-    reason = _REASONS.get(word.strip().lower().replace("_", " "), SuppressionReason.MANUAL)
-    return ListedSuppression(
-        address=entry.address,
-        types=_NOT_TO_ALL if reason is SuppressionReason.UNSUBSCRIBE else ALL_MAIL,
-        reason=reason,
-        word=word,
-        note=None,
-        created_at=read_instant_if_any(entry.created_at),
-    )
+    listed = []
+    for entry in found:
+        word = entry.reason or ""
+        reason = _REASONS.get(word.strip().lower().replace("_", " "), SuppressionReason.MANUAL)
+        suppressed = ListedSuppression(
+            address=entry.address,
+            types=_NOT_TO_ALL if reason is SuppressionReason.UNSUBSCRIBE else ALL_MAIL,
+            reason=reason,
+            word=word,
+            note=None,
+            created_at=read_instant_if_any(entry.created_at),
+        )
+        listed.append(suppressed)
+    return listed, total
 
 
 def suppression(entry: NewSuppression) -> dict[str, object]:

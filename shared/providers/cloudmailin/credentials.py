@@ -40,11 +40,10 @@ def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /)
     previous = raw.get("previous") or []
     if not isinstance(previous, list | tuple) or not all(isinstance(entry, Mapping) for entry in previous):
         raise CredentialsError("`previous` must be a list of objects with `username` and `password`")
-    return Credentials(accepted=tuple(_digest_pair(entry) for entry in (raw, *previous)))
-
-
-def _digest_pair(raw: Mapping[str, Any]) -> bytes:
-    username, password = read_secret(raw, "username"), read_secret(raw, "password")
-    if ":" in username:
-        raise CredentialsError("`username` must not contain a colon: RFC 7617 ends it there")
-    return sha256(f"{username}:{password}".encode("utf-8", "surrogatepass")).digest()
+    accepted = []
+    for entry in (raw, *previous):
+        username, password = read_secret(entry, "username"), read_secret(entry, "password")
+        if ":" in username:
+            raise CredentialsError("`username` must not contain a colon: RFC 7617 ends it there")
+        accepted.append(sha256(f"{username}:{password}".encode("utf-8", "surrogatepass")).digest())
+    return Credentials(accepted=tuple(accepted))

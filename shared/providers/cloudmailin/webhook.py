@@ -137,17 +137,16 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG
     """The events of `{"events": [...]}`. Raises PayloadError if the body is not that."""
     whole = payload.read(body)
     items = payload.align(whole, payload.decode(whole.clean, _body).events)
-    return [event for item in items for event in _parse_item(item)]
-
-
-def _parse_item(item: payload.Item) -> Iterator[Event]:
-    try:
-        found = payload.decode(item.clean, _item)
-        everything = payload.decode_any(item.clean)
-    except PayloadError as error:
-        yield payload.refuse(item, str(error))
-        return
-    yield from _translate(item, found, everything)
+    events: list[Event] = []
+    for item in items:
+        try:
+            found = payload.decode(item.clean, _item)
+            everything = payload.decode_any(item.clean)
+        except PayloadError as error:
+            events.append(payload.refuse(item, str(error)))
+        else:
+            events.extend(_translate(item, found, everything))
+    return events
 
 
 def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) -> Iterator[Event]:
@@ -158,6 +157,10 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     occurred_at = payload.read_time(named["timestamp"])
     reason = read_text(named["reason"])
     codes = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
+    # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
+    identity = payload.fingerprint(item.clean) if occurred_at else None
+    if found.kind in ONE_SHOT and message_id:
+        identity = f"{found.kind}:{message_id}"
     classification = None
     if kind in _FAILURES:
         classification = classify(
@@ -167,7 +170,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
         yield Event(
             type=kind,
             provider_object=item.exact,
-            identity=_identify(item, found.kind, message_id, occurred_at),
+            identity=identity,
             message_key=f"id:{message_id}" if message_id else None,
             recipient=recipient,
             occurred_at=occurred_at,
@@ -197,10 +200,3 @@ def _find(names: Sequence[str], *places: Mapping[str, Any]) -> object:
                 # Tags may come as a list; the first one stands for them, and the details keep them all.
                 return value[0] if isinstance(value, list) else value
     return None
-
-
-def _identify(item: payload.Item, kind: str, message_id: str | None, occurred_at: datetime | None) -> str | None:
-    if kind in ONE_SHOT and message_id:
-        return f"{kind}:{message_id}"
-    # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
-    return payload.fingerprint(item.clean) if occurred_at else None

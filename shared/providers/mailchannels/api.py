@@ -3,28 +3,24 @@
 Source: the OpenAPI document of the Email API (1.0.0), and docs.mailchannels.com/email-api/webhook-retries.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Final, TypeVar
+from datetime import UTC, timedelta
+from typing import Final
 from urllib.parse import quote as escape
 
 from shared.providers.api import pagination
 from shared.providers.api.base import (
+    ApiErrorKind,
     Contents,
     FailedDelivery,
-    GoneError,
     ListedSuppression,
     NewSuppression,
     ProviderApi,
     ProviderApiError,
-    RateLimitedError,
     ResendResult,
     Span,
     Step,
-    UnreachableError,
     Validation,
     Webhook,
 )
@@ -40,8 +36,7 @@ _ENTRIES: Final = 1000
 _BAD_REQUEST: Final = 400
 _CONFLICT: Final = 409
 _TOO_LARGE: Final = 413
-
-T = TypeVar("T")
+_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 
 
 def headers(credentials: Credentials) -> dict[str, str]:
@@ -71,39 +66,36 @@ class MailChannelsClient:
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
         """Batches of this source's webhook that were not answered with 2xx."""
-        for page in pagination.by_offset(
-            lambda offset: self._batches(span, offset), _BATCHES, lambda one: one.reference
-        ):
-            yield [batch for batch in page if self.is_ours(batch.url) and batch.outcome != documents.TAKEN]
 
-    def _batches(self, span: Span, offset: int) -> Sequence[FailedDelivery]:
-        query: dict[str, str | int] = {
-            "created_after": _instant(span.since, math.floor),
-            "created_before": _instant(span.until, math.ceil),
-            "limit": _BATCHES,
-            "offset": offset,
-        }
+        def ask(suffix: str, offset: int) -> Sequence[FailedDelivery]:
+            statuses = (status + suffix if status.endswith("xx") else status for status in documents.FAILED)
+            query: dict[str, str | int] = {
+                # The filter takes whole seconds.
+                "created_after": f"{span.since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "created_before": f"{span.until.astimezone(UTC) + _ALMOST_A_SECOND:%Y-%m-%dT%H:%M:%SZ}",
+                "limit": _BATCHES,
+                "offset": offset,
+                "statuses": ",".join(statuses),
+            }
+            return self.caller.ask("GET", "/webhook-batch", documents.read_batches, query=query)
 
-        def ask(statuses: str) -> Sequence[FailedDelivery]:
-            given = {**query, "statuses": statuses}
-            return self.caller.ask("GET", "/webhook-batch", documents.read_batches, query=given)
-
-        return self._in_either_spelling(ask)
-
-    def _in_either_spelling(self, ask: Callable[[str], T]) -> T:
-        """The filter says `5xx` where batches say `5xx_response`: where one is refused, the other is tried."""
-        try:
-            return ask(_statuses(self._suffix))
-        except ProviderApiError as error:
-            if error.status != _BAD_REQUEST:
-                raise
-            other = "" if self._suffix else documents.SUFFIX
+        def read(offset: int) -> Sequence[FailedDelivery]:
+            """The filter says `5xx` where batches say `5xx_response`: where one is refused, the other is tried."""
             try:
-                found = ask(_statuses(other))
-            except ProviderApiError:
-                raise error from None
-            self._suffix = other
-            return found
+                return ask(self._suffix, offset)
+            except ProviderApiError as error:
+                if error.status != _BAD_REQUEST:
+                    raise
+                other = "" if self._suffix else documents.SUFFIX
+                try:
+                    found = ask(other, offset)
+                except ProviderApiError:
+                    raise error from None
+                self._suffix = other
+                return found
+
+        for page in pagination.by_offset(read, _BATCHES, lambda one: one.reference):
+            yield [batch for batch in page if self.is_ours(batch.url) and batch.outcome != documents.TAKEN]
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:  # noqa: ARG002
         """None: what is in a batch is not shown."""
@@ -112,11 +104,12 @@ class MailChannelsClient:
     def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have a batch sent again: the answer to the call tells what our receiver answered."""
         path = f"/webhook-batch/{escape(delivery.reference, safe='')}/resend"
+        timeout_seconds = self.caller.patience.resend_seconds
         try:
-            return self._while_receiver_is_asked("POST", path, documents.read_resent)
+            return self.caller.ask("POST", path, documents.read_resent, timeout_seconds=timeout_seconds)
         except ProviderApiError as error:
             if error.status == _BAD_REQUEST:
-                raise GoneError(str(error), status=error.status) from None
+                raise ProviderApiError(str(error), ApiErrorKind.GONE, status=error.status) from None
             raise
 
     def contents(self, body: bytes) -> Contents | None:
@@ -142,7 +135,17 @@ class MailChannelsClient:
         """Remove all, for there is no other way, and enrol again those that are to stay."""
         going = {webhook.url for webhook in webhooks}
         staying = [webhook.url for webhook in self.webhooks() if webhook.url not in going]
-        self._remove_all(staying)
+        try:
+            self.caller.ask("DELETE", "/webhook", nothing)
+        except ProviderApiError as error:
+            # Gone: an answer was lost, and it was done the first time.
+            if error.kind is not ApiErrorKind.GONE:
+                if not staying or error.kind not in {ApiErrorKind.UNREACHABLE, ApiErrorKind.RATE_LIMITED}:
+                    raise
+                raise ProviderApiError(
+                    "All webhooks may have been removed, and not only those that should be. See which there are, and "
+                    f"enrol again what is missing of these: {', '.join(staying)} ({error})"
+                ) from error
         for position, url in enumerate(staying):
             try:
                 self.enrol(url)
@@ -152,26 +155,12 @@ class MailChannelsClient:
                     f"All webhooks were removed, and these could not be enrolled again; do that now: {lost} ({error})"
                 ) from error
 
-    def _remove_all(self, staying: Sequence[str]) -> None:
-        try:
-            with suppress(GoneError):  # an answer was lost, and it was done the first time
-                self.caller.ask("DELETE", "/webhook", nothing)
-        except (UnreachableError, RateLimitedError) as error:
-            if not staying:
-                raise
-            raise ProviderApiError(
-                "All webhooks may have been removed, and not only those that should be. See which there are, and "
-                f"enrol again what is missing of these: {', '.join(staying)} ({error})"
-            ) from error
-
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """MailChannels tests every webhook of the account; those that were not asked for are left out here."""
         wanted = {webhook.url for webhook in webhooks}
-        done = self._while_receiver_is_asked("POST", "/webhook/validate", documents.read_validations)
+        timeout_seconds = self.caller.patience.resend_seconds
+        done = self.caller.ask("POST", "/webhook/validate", documents.read_validations, timeout_seconds=timeout_seconds)
         return [validation for validation in done if validation.url in wanted]
-
-    def _while_receiver_is_asked(self, method: str, path: str, read: Callable[[bytes], T]) -> T:
-        return self.caller.ask(method, path, read, timeout_seconds=self.caller.patience.resend_seconds)
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """The suppression list; a recipient may be on it for several reasons."""
@@ -188,35 +177,22 @@ class MailChannelsClient:
         done = 0
         while waiting:
             part = waiting.pop(0)
-            was_added = self._add(part)
-            if was_added or len(part) == 1:
+            body = {"suppression_entries": list(map(documents.suppression, part)), "add_to_sub_accounts": False}
+            added = len(part)
+            try:
+                self.caller.ask("POST", "/suppression-list", nothing, body=body)
+            except ProviderApiError as error:  # none was added: some were known already, or they were too many at once
+                if error.status != _CONFLICT and (error.status != _TOO_LARGE or len(part) == 1):
+                    raise
+                added = 0
+            if added or len(part) == 1:
                 done += len(part)
-                yield Step(done, len(part) if was_added else 0)
+                yield Step(done, added)
             else:
                 middle = len(part) // 2
                 waiting[:0] = [part[:middle], part[middle:]]
-
-    def _add(self, entries: Sequence[NewSuppression]) -> bool:
-        """Whether all were added; if not, none was: some were there already, or they were too many at once."""
-        body = {"suppression_entries": list(map(documents.suppression, entries)), "add_to_sub_accounts": False}
-        try:
-            self.caller.ask("POST", "/suppression-list", nothing, body=body)
-        except ProviderApiError as error:
-            if error.status == _CONFLICT or (error.status == _TOO_LARGE and len(entries) > 1):
-                return False
-            raise
-        return True
 
     def unsuppress(self, address: str) -> None:
         """Remove what any source put there."""
         path = f"/suppression-list/recipients/{escape(address, safe='')}"
         self.caller.ask("DELETE", path, nothing, query={"source": "all"})
-
-
-def _statuses(suffix: str) -> str:
-    return ",".join(status + suffix if status.endswith("xx") else status for status in documents.FAILED)
-
-
-def _instant(moment: datetime, round_: Callable[[float], int]) -> str:
-    """Whole seconds, which is all that the filter takes."""
-    return f"{datetime.fromtimestamp(round_(moment.timestamp()), UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -108,23 +108,22 @@ _events = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 def read_batches(body: bytes) -> list[FailedDelivery]:
     """Batches, also such as were taken."""
-    return [
-        FailedDelivery(
+    found = []
+    for batch in _batches(body).webhook_batches or ():
+        if batch.status is None:
+            outcome = "no_response" if batch.status_code is None else f"{batch.status_code // 100}xx"
+        else:
+            outcome = batch.status if batch.status in FAILED else batch.status.removesuffix(SUFFIX)
+        delivery = FailedDelivery(
             reference=str(batch.batch_id),
             failed_at=read_instant(batch.created_at),
-            outcome=_outcome(batch),
+            outcome=outcome,
             status_code=batch.status_code,
             events=batch.event_count,
             url=batch.webhook,
         )
-        for batch in _batches(body).webhook_batches or ()
-    ]
-
-
-def _outcome(batch: _Batch) -> str:
-    if batch.status is None:
-        return "no_response" if batch.status_code is None else f"{batch.status_code // 100}xx"
-    return batch.status if batch.status in FAILED else batch.status.removesuffix(SUFFIX)
+        found.append(delivery)
+    return found
 
 
 def read_resent(body: bytes) -> ResendResult:
@@ -140,14 +139,13 @@ def read_webhooks(body: bytes) -> list[Webhook]:
 
 def read_validations(body: bytes) -> list[Validation]:
     """The result for every webhook of the account."""
-    return [
-        Validation(url=result.webhook, passed=result.result == "passed", detail=_answered(result.response))
-        for result in _results(body).results or ()
-    ]
-
-
-def _answered(response: _Response | None) -> str:
-    return "no answer" if response is None else f"answered {response.status}: {quote((response.body or '').encode())}"
+    found = []
+    for result in _results(body).results or ():
+        detail = "no answer"
+        if result.response is not None:
+            detail = f"answered {result.response.status}: {quote((result.response.body or '').encode())}"
+        found.append(Validation(url=result.webhook, passed=result.result == "passed", detail=detail))
+    return found
 
 
 def read_suppressions(body: bytes) -> list[ListedSuppression]:
@@ -155,21 +153,18 @@ def read_suppressions(body: bytes) -> list[ListedSuppression]:
 
     One that holds for a certain sender only is marked by `sender`.
     """
-    return [_listed(entry) for entry in _entries(body).suppression_list or ()]
-
-
-def _listed(entry: _Entry) -> ListedSuppression:
-    types = frozenset(_TYPES[word] for word in entry.suppression_types or () if word in _TYPES)
-    word = entry.source or ""
-    return ListedSuppression(
-        address=entry.recipient,
-        types=types or ALL_MAIL,
-        reason=_REASONS.get(word, SuppressionReason.MANUAL),
-        word=word,
-        note=entry.notes,
-        created_at=read_instant_if_any(entry.created_at),
-        sender=entry.sender,
-    )
+    return [
+        ListedSuppression(
+            address=entry.recipient,
+            types=frozenset(_TYPES[word] for word in entry.suppression_types or () if word in _TYPES) or ALL_MAIL,
+            reason=_REASONS.get(entry.source or "", SuppressionReason.MANUAL),
+            word=entry.source or "",
+            note=entry.notes,
+            created_at=read_instant_if_any(entry.created_at),
+            sender=entry.sender,
+        )
+        for entry in _entries(body).suppression_list or ()
+    ]
 
 
 def suppression(entry: NewSuppression) -> dict[str, object]:

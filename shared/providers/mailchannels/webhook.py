@@ -94,19 +94,19 @@ _item = msgspec.json.Decoder(_Item)
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     """An array of up to a thousand events. Raises PayloadError if it is none."""
-    handles = credentials.customer_handles
-    return [event for item in payload.split(body) for event in _parse_item(item, handles)]
-
-
-def _parse_item(item: payload.Item, handles: frozenset[str]) -> Sequence[Event]:
-    try:
-        found = payload.decode(item.clean, _item)
-    except PayloadError as error:
-        return [payload.refuse(item, str(error))]
-    if found.customer_handle not in handles:
+    events: list[Event] = []
+    for item in payload.split(body):
+        try:
+            found = payload.decode(item.clean, _item)
+        except PayloadError as error:
+            events.append(payload.refuse(item, str(error)))
+            continue
         handle = found.customer_handle
-        return [payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle)]
-    return _translate(item, found)
+        if handle in credentials.customer_handles:
+            events.extend(_translate(item, found))
+        else:
+            events.append(payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle))
+    return events
 
 
 def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
@@ -141,14 +141,10 @@ def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
             user_agent=found.user_agent or None,
             campaign=payload.read_identifier(found.campaign_id),
             details={} if occurred_at else payload.present(timestamp=found.timestamp),
-            problem=_complain(found.event) if kind is EventType.UNKNOWN else None,
+            problem=f"An event of a new kind: {payload.quote(found.event)}" if kind is EventType.UNKNOWN else None,
         )
         for recipient in payload.read_addresses(found.recipients)
     ]
-
-
-def _complain(word: str) -> str:
-    return f"An event of a new kind: {payload.quote(word)}"
 
 
 def _name_message(

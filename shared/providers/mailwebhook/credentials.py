@@ -36,22 +36,19 @@ def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /)
     A secret is used as the UTF-8 bytes of its text. One that begins with `base64:` or `hex:` is decoded
     first: MailWebhook does not say which of these its displayed secret is.
     """
-    texts = read_texts(raw, "signing_secrets", required=True)
-    secrets = {key_id: _read_secret(key_id, text) for key_id, text in texts.items()}
+    secrets = {}
+    for key_id, text in read_texts(raw, "signing_secrets", required=True).items():
+        form, _, rest = text.partition(":")
+        try:
+            if form == "base64":
+                secret = binascii.a2b_base64(rest, strict_mode=True)
+            elif form == "hex":
+                secret = binascii.unhexlify(rest)
+            else:
+                secret = text.encode()
+        except ValueError as error:
+            raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} cannot be read: {error}") from None
+        if not secret:
+            raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} must not be empty")
+        secrets[key_id] = secret
     return Credentials(signing_secrets=secrets, api_key=read_optional(raw, "api_key"))
-
-
-def _read_secret(key_id: str, text: str) -> bytes:
-    form, _, rest = text.partition(":")
-    try:
-        if form == "base64":
-            secret = binascii.a2b_base64(rest, strict_mode=True)
-        elif form == "hex":
-            secret = binascii.unhexlify(rest)
-        else:
-            secret = text.encode()
-    except ValueError as error:
-        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} cannot be read: {error}") from None
-    if not secret:
-        raise CredentialsError(f"`signing_secrets` at {payload.quote(key_id)} must not be empty")
-    return secret

@@ -37,7 +37,7 @@ def parse(body: bytes) -> list[Event]:
 
 
 def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[str, Any]) -> list[Event]:
-    smtp_id = _read_message_id(message.get("message_id"))
+    smtp_id = read_identifier(strip_brackets(read_text(message.get("message_id")) or ""))
     senders, mail_from = _addresses(message.get("from")), _at(body, "envelope", "mail_from")
     received = (_at(body, "meta", "received_at"), _at(body, "event", "created_at"), message.get("date"))
     occurred_at = next(filter(None, map(payload.read_time, received)), None)
@@ -45,27 +45,7 @@ def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[
         _addresses(_at(body, "envelope", "rcpt_to")) or _addresses(message.get("to")) or [None]
     )
     tenant = read_identifier(_at(body, "event", "project_id"))
-    details = _collect(body, message)
-    return [
-        Event(
-            type=EventType.INBOUND,
-            provider_object=item.exact,
-            identity=read_identifier(_at(body, "event", "id")),
-            message_key=scope_to_tenant(tenant, f"smtp:{smtp_id}") if smtp_id else None,
-            recipient=recipient,
-            occurred_at=occurred_at,
-            sender=senders[0] if senders else payload.read_address(mail_from),
-            subject=read_text(message.get("subject")),
-            smtp_id=smtp_id,
-            tenant=tenant,
-            details=details,
-        )
-        for recipient in recipients
-    ]
-
-
-def _collect(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is worth showing beside the event's own fields; the texts stay in the provider's object."""
+    # What is worth showing beside the event's own fields; the texts stay in the provider's object.
     worth = payload.present(
         schema_version=_at(body, "schema", "version"),
         event_id=_at(body, "event", "id"),
@@ -85,12 +65,28 @@ def _collect(body: Mapping[str, Any], message: Mapping[str, Any]) -> Mapping[str
         received_at=_at(body, "meta", "received_at"),
         spam=_at(body, "meta", "spam"),
     )
-    return _repeated(worth)
+    details = _repeated(worth)
+    return [
+        Event(
+            type=EventType.INBOUND,
+            provider_object=item.exact,
+            identity=read_identifier(_at(body, "event", "id")),
+            message_key=scope_to_tenant(tenant, f"smtp:{smtp_id}") if smtp_id else None,
+            recipient=recipient,
+            occurred_at=occurred_at,
+            sender=senders[0] if senders else payload.read_address(mail_from),
+            subject=read_text(message.get("subject")),
+            smtp_id=smtp_id,
+            tenant=tenant,
+            details=details,
+        )
+        for recipient in recipients
+    ]
 
 
 def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
     """An object of another mapper: what it names as mail does, and all that it carries in short."""
-    smtp_id = _read_message_id(body.get("message_id"))
+    smtp_id = read_identifier(strip_brackets(read_text(body.get("message_id")) or ""))
     senders, recipients = _addresses(body.get("from")), _addresses(body.get("to"))
     event_id = _at(body, "event", "id") or body.get("event_id")
     return Event(
@@ -105,10 +101,6 @@ def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
         smtp_id=smtp_id,
         details=_repeated(body),
     )
-
-
-def _read_message_id(value: object) -> str | None:
-    return read_identifier(strip_brackets(read_text(value) or ""))
 
 
 def _addresses(value: object) -> Sequence[str]:

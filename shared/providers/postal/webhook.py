@@ -31,7 +31,10 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
     Where the SHA-256 header is there it alone decides, so that a good SHA-1 never makes up for it. The
     signature binds no time: nothing is refused for its age.
     """
-    name, algorithm = _choose_header(request)
+    name = _SIGNATURE_256
+    algorithm: HashAlgorithm = SHA256()
+    if _SIGNATURE_256 not in request.headers and _SIGNATURE_LEGACY in request.headers:
+        name, algorithm = _SIGNATURE_LEGACY, SHA1()  # noqa: S303 - all that old servers have
     (signature,) = require_headers(request, name)
     body = require_body(request)
     decoded = decode_base64(signature, name)
@@ -40,12 +43,6 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
         jwks.check(jwks.choose(credentials.keys, key_id), decoded, body, algorithm)
     elif not any(jwks.signed_by(key, decoded, body, algorithm) for key in credentials.keys.values()):
         raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is none of the keys'")
-
-
-def _choose_header(request: Request) -> tuple[str, HashAlgorithm]:
-    if _SIGNATURE_256 in request.headers or _SIGNATURE_LEGACY not in request.headers:
-        return _SIGNATURE_256, SHA256()
-    return _SIGNATURE_LEGACY, SHA1()  # noqa: S303 - all that old servers have
 
 
 def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001

@@ -33,6 +33,7 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _UNSTORABLE_ESCAPE_LENGTH = 6
+_LONGEST_TIME = 40
 
 
 class Item(NamedTuple):
@@ -50,7 +51,11 @@ def read(body: bytes) -> Item:
             body.decode()
         except UnicodeError as error:
             raise PayloadError(f"The body is not UTF-8: {error.args[-1]}") from None
-    return Item(body, _clean(body))
+    clean = body
+    if any(escape in body for escape in (b"\\u0000", b"\\ud", b"\\uD")):
+        # Neither msgspec nor PostgreSQL takes NUL and halves of surrogate pairs: U+FFFD replaces them.
+        clean = _ESCAPE.sub(lambda found: b"\\ufffd" if len(found[0]) == _UNSTORABLE_ESCAPE_LENGTH else found[0], body)
+    return Item(body, clean)
 
 
 def decode(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
@@ -72,33 +77,20 @@ def split(body: bytes) -> list[Item]:
     raws = decode(whole.clean, _items)
     if whole.clean is whole.exact:
         return [Item(text, text) for text in map(bytes, raws)]
-    return list(_align(whole, raws))
+    return align(whole, raws)
 
 
 def align(whole: Item, raws: Iterable[msgspec.Raw]) -> list[Item]:
     """Parts of `whole.clean`, in order, with the exact text of each."""
-    return list(_align(whole, raws))
-
-
-def _align(whole: Item, raws: Iterable[msgspec.Raw]) -> Iterable[Item]:
+    parts = []
     position = 0
     for raw in raws:
         clean = bytes(raw)
         position = whole.clean.index(clean, position)
         # Cleaning keeps every byte's place, so that one offset serves both.
-        yield Item(whole.exact[position : position + len(clean)], clean)
+        parts.append(Item(whole.exact[position : position + len(clean)], clean))
         position += len(clean)
-
-
-def _clean(text: bytes) -> bytes:
-    """Replace what neither msgspec nor PostgreSQL takes, NUL and halves of surrogate pairs, by U+FFFD."""
-    if b"\\u0000" not in text and b"\\ud" not in text and b"\\uD" not in text:
-        return text
-    return _ESCAPE.sub(_replace, text)
-
-
-def _replace(escape: re.Match[bytes]) -> bytes:
-    return b"\\ufffd" if len(escape[0]) == _UNSTORABLE_ESCAPE_LENGTH else escape[0]
+    return parts
 
 
 def fingerprint(text: bytes) -> str:
@@ -113,29 +105,22 @@ def fingerprint(text: bytes) -> str:
 def read_time(value: object) -> datetime | None:
     """An instant from Unix seconds (number or text) or ISO 8601 (without a zone: UTC); None if it is none."""
     if isinstance(value, str):
-        return _read_time_text(value.strip())
+        text = value.strip()
+        if len(text) > _LONGEST_TIME:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            try:
+                instant = datetime.fromisoformat(text)
+                return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+            except (ValueError, OverflowError):
+                return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _YEAR_10000:
         return None
     try:
         return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        return None
-
-
-_LONGEST_TIME = 40
-
-
-def _read_time_text(value: str) -> datetime | None:
-    if len(value) > _LONGEST_TIME:
-        return None
-    try:
-        return read_time(float(value))
-    except ValueError:
-        pass
-    try:
-        instant = datetime.fromisoformat(value)
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
         return None
 
 

@@ -6,17 +6,17 @@ Sources: postalserver/postal `app/models`, Ark's pages of its events.
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from shared.addresses import strip_brackets
-from shared.classification.classify import Codes, classify, find_codes
+from shared.classification.classify import classify, find_codes
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
 from shared.providers.webhooks.postal_payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
-from shared.vocabulary import Classification, EventType
+from shared.vocabulary import EventType
 
 EVENTS: Mapping[str, EventType] = {
     "MessageSent": EventType.DELIVERED,  # "sent" means that the recipient's server took it
@@ -34,12 +34,6 @@ _WITHOUT_MESSAGE = frozenset(
     {EventType.DOMAIN_DNS_ERROR, EventType.SEND_LIMIT_APPROACHING, EventType.SEND_LIMIT_EXCEEDED}
 )
 _FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED})
-
-
-class _Reading(NamedTuple):
-    kind: EventType
-    name: str | None
-    problem: str | None
 
 
 # What describes a domain or an account, kept under its own name.
@@ -67,10 +61,6 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
     tenant = read_identifier(found.tenant_id)
     if tenant_id is not None and tenant is not None and tenant != tenant_id:
         return [payload.refuse(item, f"Of another tenant: {payload.quote(tenant)}", tenant=tenant)]
-    return _translate(item, found, tenant or tenant_id)
-
-
-def _translate(item: payload.Item, found: Body, tenant: str | None) -> list[Event]:
     inner = found.payload or found
     name = found.event or guess_name(inner)
     kind = EVENTS.get(name, EventType.UNKNOWN) if name else EventType.UNKNOWN
@@ -86,25 +76,31 @@ def _translate(item: payload.Item, found: Body, tenant: str | None) -> list[Even
     message = message or Message()
     if any(part.test is True for part in (found, inner, message)):
         kind, problem = EventType.TEST, None
-    return _build(item, found, inner, message, tenant, _Reading(kind, name, problem))
+    return _build(item, found, message, tenant or tenant_id, kind, name, problem)
 
 
 def _build(
     item: payload.Item,
     found: Body,
-    inner: Payload,
     message: Message,
     tenant: str | None,
-    reading: _Reading,
+    kind: EventType,
+    name: str | None,
+    problem: str | None,
 ) -> list[Event]:
-    kind = reading.kind
+    inner = found.payload or found
     untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
     codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
     reason = read_text(inner.output) or read_text(inner.details)
-    classification = _classify(inner, codes, reason) if kind in _FAILURES else None
+    classification = None
+    if kind in _FAILURES:
+        word = inner.classification or read_text(inner.classification_code)
+        classification = classify(
+            word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
+        )
     server = _SERVER.search(inner.details[:_LONGEST_DETAILS]) if inner.details else None
-    own_time = _own_time(inner, reading.name)
-    details = _collect(inner, message, reading.name, server[1] if server else None)
+    own_time = _own_time(inner, name)
+    details = _collect(inner, message, name, server[1] if server else None)
     return [
         Event(
             type=kind,
@@ -129,7 +125,7 @@ def _build(
             tag=read_identifier(message.tag),
             metadata=payload.plain(message.metadata) if isinstance(message.metadata, dict) else None,
             details=details,
-            problem=reading.problem,
+            problem=problem,
         )
         for recipient in payload.read_addresses(message.to)
     ]
@@ -168,11 +164,6 @@ def _name_message(message: Message, tenant: str | None) -> str | None:
     if message.token:
         return scope_to_tenant(tenant, f"token:{message.token}")
     return scope_to_tenant(tenant, f"id:{message.id}") if message.id is not None else None
-
-
-def _classify(inner: Payload, codes: Codes, reason: str | None) -> Classification:
-    word = inner.classification or read_text(inner.classification_code)
-    return classify(word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason)
 
 
 def _collect(inner: Payload, message: Message, name: str | None, remote_ip: str | None) -> Mapping[str, Any]:

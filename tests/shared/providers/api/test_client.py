@@ -9,12 +9,9 @@ from email.utils import format_datetime
 import pytest
 
 from shared.providers.api.base import (
-    DeniedError,
-    GoneError,
+    ApiErrorKind,
     ProviderApiError,
-    RateLimitedError,
     RetryBudget,
-    UnreachableError,
 )
 from shared.providers.api.client import ApiClient
 from simulator.serving import Call, Ending, Response, Server
@@ -108,16 +105,19 @@ def test_what_may_be_otherwise_the_next_time_is_asked_again(desk: Desk, response
 
 @pytest.mark.parametrize("response", [Response(status=503), Response(status=200, content=b"<html>")])
 def test_patience_ends(desk: Desk, response: Response) -> None:
-    with pytest.raises(UnreachableError, match=r"MailChannels answered POST /webhook with"):
+    with pytest.raises(ProviderApiError, match=r"MailChannels answered POST /webhook with") as raised:
         desk.ask(response, response, response)
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
     assert len(desk.provider.calls) == 3
 
 
 def test_what_may_have_been_done_is_not_asked_again_where_twice_were_too_often(desk: Desk) -> None:
-    with pytest.raises(UnreachableError):
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(Response(status=200, ending=Ending.LOST), repeatable=False)
-    with pytest.raises(UnreachableError):
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(Response(status=502), repeatable=False)
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
     assert len(desk.provider.calls) == 2
     assert desk.ask(limited("1"), repeatable=False) == {"good": True}, "what was refused was not done"
 
@@ -146,31 +146,36 @@ def test_retry_after_is_honoured_whatever_is_wrong(desk: Desk) -> None:
     desk.ask(away)
     assert desk.waits == [7.25]
     desk.waits.clear()
-    with pytest.raises(UnreachableError) as raised:
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(Response(status=503, headers={"Retry-After": "3600"}))
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
     assert raised.value.after_seconds == 3600
-    with pytest.raises(UnreachableError):
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(away, repeatable=False)
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
     assert desk.waits == []
 
 
 def test_a_long_retry_after_is_passed_on_instead_of_waited_for(desk: Desk) -> None:
-    with pytest.raises(RateLimitedError) as raised:
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(limited("3600"))
+    assert raised.value.kind is ApiErrorKind.RATE_LIMITED
     assert raised.value.after_seconds == 3600
     assert desk.waits == []
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_named_with_what_to_do(desk: Desk, status: int) -> None:
-    with pytest.raises(DeniedError, match=r"`api_key` of the source main.*tidings sources rotate main"):
+    with pytest.raises(ProviderApiError, match=r"`api_key` of the source main.*tidings sources rotate main") as raised:
         desk.ask(Response(status=status))
+    assert raised.value.kind is ApiErrorKind.DENIED
     assert len(desk.provider.calls) == 1
 
 
 def test_not_found_is_distinguished_from_other_errors(desk: Desk) -> None:
-    with pytest.raises(GoneError):
+    with pytest.raises(ProviderApiError) as raised:
         desk.ask(Response(status=404))
+    assert raised.value.kind is ApiErrorKind.GONE
     with pytest.raises(ProviderApiError, match="limit must be") as raised:
         desk.ask(Response(status=400, content=b'{"errors": ["limit must be\\n1 to 500"]}'))
     assert raised.value.status == 400
@@ -187,14 +192,16 @@ def test_a_refused_connection_is_reported_as_such(desk: Desk) -> None:
     silent = ApiClient(
         provider="Ark", slug="main", base="http://127.0.0.1:1/v1", headers={}, patience=PATIENCE, sleep=lambda _: None
     )
-    with pytest.raises(UnreachableError, match="Ark did not answer GET /webhooks"):
+    with pytest.raises(ProviderApiError, match="Ark did not answer GET /webhooks") as raised:
         silent.ask("GET", "/webhooks", json.loads)
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(desk: Desk) -> None:
     huge = Response(status=200, content=b"[" + b"0," * (9 * 1024 * 1024))
-    with pytest.raises(UnreachableError, match="more than"):
+    with pytest.raises(ProviderApiError, match="more than") as raised:
         desk.ask(huge, huge, huge)
+    assert raised.value.kind is ApiErrorKind.UNREACHABLE
 
 
 def test_the_proxy_of_the_environment_is_not_used(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

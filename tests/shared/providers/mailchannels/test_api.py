@@ -9,10 +9,9 @@ import pytest
 
 from shared.providers.api.base import (
     INTERACTIVE_RETRIES,
+    ApiErrorKind,
     Contents,
-    DeniedError,
     FailedDelivery,
-    GoneError,
     NewSuppression,
     ProviderApiError,
     Span,
@@ -231,8 +230,9 @@ class TestBatches:
         batch = FailedDelivery(
             reference=reference, failed_at=EVER.since, outcome="5xx", status_code=503, events=1, url=None
         )
-        with pytest.raises(GoneError):
+        with pytest.raises(ProviderApiError) as raised:
             client.resend(batch)
+        assert raised.value.kind is ApiErrorKind.GONE
 
 
 class TestWebhooks:
@@ -300,8 +300,9 @@ class TestWebhooks:
         assert "401" in result.detail
 
     def test_need_the_key(self, account: MailChannelsAccount) -> None:
-        with pytest.raises(DeniedError, match="api_key"):
+        with pytest.raises(ProviderApiError, match="api_key") as raised:
             open_client(account, "wrong").webhooks()
+        assert raised.value.kind is ApiErrorKind.DENIED
 
 
 class TestSuppressions:
