@@ -1,5 +1,7 @@
 """The API's ASGI application, `api.asgi:app`. Everything that it needs is put together here."""
 
+import resource
+
 from api.app import create_app
 from api.core.resource import Deps
 from api.streaming.app import READING_THREADS, ApiApp
@@ -7,16 +9,25 @@ from api.streaming.log_reader import LogReader
 from shared import logs, settings
 from shared.broker import TaskNotifier
 from shared.encryption import Vault
-from shared.file_limit import raise_file_limit
 from shared.postgres import engine
 
 _STATEMENT_TIMEOUT_MS = 10_000
 _CONNECTIONS = 8
+_MAX_FILES = 65_536
+
+
+def _raise_file_limit() -> None:
+    """Raise the soft limit on open files, and so on connections. Its usual default is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
 
 configuration = settings.read()
 configuration.require("database_url", "broker_url", "secret_keys")
 logs.configure(configuration.log_level)
-raise_file_limit()
+_raise_file_limit()
 
 _notifier = TaskNotifier(configuration.broker_url)
 _deps = Deps(

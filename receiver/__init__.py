@@ -1,1 +1,1 @@
-"""The public endpoint: verifies, stores and acknowledges webhooks."""
+"""The receiver: the public endpoint that verifies, stores and acknowledges webhooks."""

@@ -11,9 +11,9 @@ from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
 from receiver import metrics, webhooks
-from receiver.errors import ERRORS, Rejection, StorageUnavailableError
+from receiver.errors import ERRORS, ErrorResponse, StorageUnavailableError
 from receiver.group_commit import GroupCommitWriter
-from receiver.rejection_log import RejectionLog
+from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared.encryption import Vault
 from shared.http import greenlets, wsgi
@@ -28,14 +28,14 @@ _Routes = dict[tuple[str, str], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverDeps:
-    """What the receiver works with. `quarantine` writes what is not verified yet, `writer` everything else."""
+    """What the receiver works with. `quarantine_writer` stores unverified requests, `writer` all others."""
 
     settings: Settings
     vault: Vault
     sources: SourceCache
     writer: GroupCommitWriter
-    quarantine: GroupCommitWriter
-    rejections: RejectionLog
+    quarantine_writer: GroupCommitWriter
+    refusals: RefusalLog
 
 
 def create_app(deps: ReceiverDeps) -> Flask:
@@ -47,7 +47,7 @@ def create_app(deps: ReceiverDeps) -> Flask:
 
     @app.post("/webhooks/<slug>")
     def receive(slug: str) -> Response:
-        """Verify and store one webhook. 200 means that it is committed."""
+        """Verify and store one webhook. The response 200 means that the webhook is committed."""
         source = deps.sources.get(slug)
         webhook = webhooks.read(request)
         now = datetime.now(UTC)
@@ -60,7 +60,7 @@ def create_app(deps: ReceiverDeps) -> Flask:
             is_verified=quarantine is None,
             vault=deps.vault,
         )
-        writer = deps.quarantine if quarantine else deps.writer
+        writer = deps.quarantine_writer if quarantine else deps.writer
         stored = writer.store(receipt, quarantine)
         outcome = "repeated" if stored.is_repeated else "unverified" if quarantine else "accepted"
         metrics.count_request(slug, outcome)
@@ -86,34 +86,34 @@ def create_app(deps: ReceiverDeps) -> Flask:
 
     @app.get("/metrics")
     def prometheus_metrics() -> Response:
-        return Response(greenlets.run_in_thread(metrics.exposition), content_type=CONTENT_TYPE_LATEST)
+        return Response(greenlets.run_in_thread(metrics.render), content_type=CONTENT_TYPE_LATEST)
 
-    def reject(row: Any, error: Exception) -> Response:
-        """Answer with the status code for the provider, and list the rejection if it is one of a webhook."""
+    def respond(make_response: Any, error: Exception) -> Response:
+        """Respond with the status code that suits the provider. Record the refusal if the request was a webhook."""
         slug = request.path.removeprefix("/webhooks/")
-        rejection: Rejection = row(error, deps.sources.status_codes(slug))
+        answer: ErrorResponse = make_response(error, deps.sources.status_codes(slug))
         if request.method == "POST" and slug != request.path:
-            # Names of sources that do not exist are no labels: anybody can make up any number of them.
-            metrics.count_request(slug if deps.sources.find(slug) else "", rejection.reason)
-            deps.rejections.record(
+            # Unknown slugs do not become labels: a client could invent any number of them.
+            metrics.count_request(slug if deps.sources.find(slug) else "", answer.reason)
+            deps.refusals.record(
                 webhooks.make_refusal(
                     request,
                     datetime.now(UTC),
                     slug=slug,
-                    status=rejection.status,
-                    reason=rejection.reason,
-                    message=rejection.message,
+                    status=answer.status,
+                    reason=answer.reason,
+                    message=answer.message,
                     proxies=deps.settings.proxies,
                 )
             )
-        return rejection.response()
+        return answer.response()
 
-    register_errors(app, ERRORS, reject)
+    register_errors(app, ERRORS, respond)
     return app
 
 
 class _Accepted(Response):
-    """The 200 of a stored webhook. Its headers are complete, so werkzeug need not work them out."""
+    """The response to a stored webhook. Its headers are complete, so werkzeug does not compute them."""
 
     def __init__(self, body: bytes) -> None:
         headers = Headers([("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
@@ -121,28 +121,28 @@ class _Accepted(Response):
         self.response = [body]
 
     def get_wsgi_response(self, _environ: dict[str, Any]) -> tuple[Any, str, list[tuple[str, str]]]:
-        """Return the body, the status and the headers as they are."""
+        """Return the body, the status and the headers unchanged."""
         return self.response, self.status, self.headers.to_wsgi_list()
 
 
 class _NoSessions(SessionInterface):
-    """Flask's sessions, switched off: the receiver has no cookies."""
+    """Switches off Flask's sessions: the receiver sets no cookies."""
 
     _session = NullSession()
 
     def open_session(self, _app: Flask, _request: Request) -> NullSession:
-        """Return the session that all requests share: it is empty, and refuses changes."""
+        """Return an empty session that all requests share. It rejects changes."""
         return self._session
 
     def is_null_session(self, _session: object) -> bool:
-        """Return True: nothing is to be saved."""
+        """Return True, so that Flask saves no session."""
         return True
 
 
 class _LeanRequest(BodyRequest):
-    """A request that is not in its own environment: as a reference cycle, it would outlive its response."""
+    """A request that is not stored in its environ: that reference cycle would keep it alive after the response."""
 
-    blueprints: list[str] = []  # noqa: RUF012 - there are none; Flask asks for them four times per request
+    blueprints: list[str] = []  # noqa: RUF012 - a constant; Flask computes it four times per request
 
     def __init__(self, environ: dict[str, Any]) -> None:
         super().__init__(environ, populate_request=False)
@@ -168,7 +168,7 @@ class _LeanAdapter(MapAdapter):
 
 
 class _LeanFlask(Flask):
-    """Flask without what the receiver does not use: half of the time that Flask takes for a request."""
+    """Flask without the features that the receiver does not use. They take half of Flask's time per request."""
 
     request_class = _LeanRequest
     session_interface = _NoSessions()
@@ -178,11 +178,11 @@ class _LeanFlask(Flask):
         self._routes: _Routes = {}
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return what matches the path of a request. The receiver builds no URLs, so the host does not matter."""
+        """Return the adapter that matches a request's path. The host is a dummy: the receiver builds no URLs."""
         if request is None:
             return None
         return _LeanAdapter(self._routes, self.url_map, "receiver", "/", "", "http", request.path, request.method)
 
     def ensure_sync(self, func: Any) -> Any:
-        """Return the function as it is: no view is a coroutine function."""
+        """Return the function unchanged: no view is a coroutine function."""
         return func

@@ -1,4 +1,4 @@
-"""The receiver on an event loop: `receiver.asgi:app`. The Procfile runs it in this way, because it is the fastest."""
+"""The receiver on an event loop: `receiver.asgi:app`. The Procfile uses this entry point, because it is the fastest."""
 
 from receiver import wsgi
 from shared.http.event_loop import EventLoopBridge

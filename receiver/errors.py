@@ -1,4 +1,4 @@
-"""What the receiver answers instead of 200: every error and its HTTP response."""
+"""The receiver's errors, and the HTTP response to each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,8 +34,8 @@ class QuarantineFullError(TidingsError):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """The response to a request that is not accepted."""
+class ErrorResponse:
+    """The response to a request that the receiver refuses."""
 
     status: int
     reason: RefusalReason
@@ -51,43 +51,47 @@ class Rejection:
         return response
 
 
-def _reject_unread(error: RequestBodyError, codes: StatusCodes) -> Rejection:
+def _respond_to_unread_body(error: RequestBodyError, codes: StatusCodes) -> ErrorResponse:
     match error.failure:
         case BodyFailure.INCOMPLETE:
-            return Rejection(400, RefusalReason.UNREADABLE, str(error))
-        case BodyFailure.TOO_SLOW:  # not 408, which some providers take as final
-            return Rejection(codes.unavailable, RefusalReason.UNREADABLE, str(error))
+            return ErrorResponse(400, RefusalReason.UNREADABLE, str(error))
+        case BodyFailure.TOO_SLOW:  # not 408: some providers do not retry after it
+            return ErrorResponse(codes.unavailable, RefusalReason.UNREADABLE, str(error))
         case BodyFailure.TOO_MANY:
-            return Rejection(codes.unavailable, RefusalReason.UNAVAILABLE, str(error))
+            return ErrorResponse(codes.unavailable, RefusalReason.UNAVAILABLE, str(error))
 
 
-ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], Rejection]] = {
-    UnknownSourceError: lambda error, _: Rejection(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
-    VerificationError: lambda error, codes: Rejection(codes.bad_signature, error.reason, str(error)),
-    QuarantineFullError: lambda error, codes: Rejection(codes.bad_signature, RefusalReason.QUARANTINE_FULL, str(error)),
-    StorageUnavailableError: lambda error, codes: Rejection(codes.unavailable, RefusalReason.UNAVAILABLE, str(error)),
-    RequestBodyError: _reject_unread,
-    RequestEntityTooLarge: lambda _, codes: Rejection(
+ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = {
+    UnknownSourceError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
+    VerificationError: lambda error, codes: ErrorResponse(codes.bad_signature, error.reason, str(error)),
+    QuarantineFullError: lambda error, codes: ErrorResponse(
+        codes.bad_signature, RefusalReason.QUARANTINE_FULL, str(error)
+    ),
+    StorageUnavailableError: lambda error, codes: ErrorResponse(
+        codes.unavailable, RefusalReason.UNAVAILABLE, str(error)
+    ),
+    RequestBodyError: _respond_to_unread_body,
+    RequestEntityTooLarge: lambda _, codes: ErrorResponse(
         codes.too_large, RefusalReason.TOO_LARGE, "The request body is larger than TIDINGS_MAX_BODY_BYTES."
     ),
-    # A compressed body is refused: the limit on the body does not bound what a few bytes inflate to.
-    UnsupportedMediaType: lambda _, codes: Rejection(
+    # Compressed bodies are refused: MAX_CONTENT_LENGTH does not limit their decompressed size.
+    UnsupportedMediaType: lambda _, codes: ErrorResponse(
         codes.encoded, RefusalReason.ENCODED, "Content-Encoding is not supported; send the body uncompressed."
     ),
-    NotFound: lambda _error, _codes: Rejection(
-        404, RefusalReason.UNKNOWN_SOURCE, "Nothing is at this path; webhooks are posted to /webhooks/<source>."
+    NotFound: lambda _error, _codes: ErrorResponse(
+        404, RefusalReason.UNKNOWN_SOURCE, "No resource has this path; post webhooks to /webhooks/<source>."
     ),
-    MethodNotAllowed: lambda error, _: Rejection(
+    MethodNotAllowed: lambda error, _: ErrorResponse(
         405,
         RefusalReason.UNREADABLE,
-        "This method is not allowed here; webhooks are sent with POST.",
+        "This method is not allowed; send webhooks with POST.",
         {"Allow": ", ".join(sorted(error.valid_methods or ()))},
     ),
-    HTTPException: lambda error, _: Rejection(
+    HTTPException: lambda error, _: ErrorResponse(
         error.code or 500, RefusalReason.UNREADABLE, error.description or error.name
     ),
-    Exception: lambda _, codes: Rejection(
+    Exception: lambda _, codes: ErrorResponse(
         codes.unavailable, RefusalReason.UNAVAILABLE, "The receiver failed to handle the request; try again."
     ),
 }
-"""By class of exception. The status codes are those of the source's provider, so that the provider reacts well."""
+"""How to respond to each exception class. The status codes depend on the provider, so that it retries or gives up."""

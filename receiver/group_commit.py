@@ -1,7 +1,8 @@
-"""Group commit: one INSERT and one fsync store all requests that wait at that moment.
+"""Group commit: one INSERT and one fsync store all waiting requests.
 
-Requests submit receipts to one writer thread. It takes all that wait, stores them with one statement, and wakes their
-requests together. If the batch fails for its data, the writer tries its rows one by one, so that a bad row fails alone.
+Requests submit receipts to one writer thread. It takes all waiting receipts, stores them with one statement, and wakes
+their requests together. If bad data makes the batch fail, the writer retries its rows one by one, so that only the bad
+row fails.
 """
 
 import queue
@@ -24,15 +25,15 @@ from shared.http import greenlets
 from shared.http.greenlets import Completion
 from shared.http.timeouts import TimeoutWheel
 from shared.postgres import partitions
-from shared.receipts import quarantine as quarantined
+from shared.receipts import quarantine as quarantine_store
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
 
 WAIT_SECONDS = 1.2
-"""How long a request waits for its commit before the provider is told to try again."""
+"""How long a request waits for its commit. After that, the response asks the provider to retry."""
 
 STALLED_SECONDS = 0.8
-"""A commit that takes longer means that the database has stopped: new requests are rejected at once."""
+"""After this long in one commit, the database counts as down: new requests are refused at once."""
 
 _CHECK_SECONDS = 0.05
 _MAX_BATCH_ROWS = 500
@@ -45,7 +46,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """The receipt that represents a request: its own, or the first one's if the request is a repetition."""
+    """The receipt of a request. For a duplicate, that is the receipt of the original request."""
 
     receipt_id: UUID
     is_repeated: bool = False
@@ -53,7 +54,7 @@ class StoredReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
-    """Why an unverified receipt is set aside, and the limits of its source."""
+    """Why a receipt goes to quarantine, and the limits of its source's quarantine."""
 
     error: VerificationError
     max_rows: int
@@ -64,7 +65,7 @@ _Outcome = StoredReceipt | Exception | None
 
 
 class _PendingWrite:
-    """A request that waits for its commit. Without a receipt, it only asks whether a commit is possible."""
+    """A request that waits for its commit. A health check has no receipt: it tests whether a commit is possible."""
 
     __slots__ = ("completion", "quarantine", "receipt")
 
@@ -82,9 +83,9 @@ _Write = Callable[[Connection, list[_PendingWrite]], Sequence[_Outcome]]
 class GroupCommitWriter:
     """Stores receipts of requests that run on an event loop or in threads.
 
-    `on_queued` is called with the number of receipts after each commit that queued some, and `on_quarantined` after
-    each receipt that was set aside. Quarantined receipts are written one by one, so they get a writer of their own:
-    forged requests then delay no genuine ones.
+    The writer calls `on_queued` after each commit that queued receipts, with their number. It calls `on_quarantined`
+    after each receipt that went to quarantine. Quarantined receipts are written one by one, so they have a separate
+    writer: forged requests do not delay genuine ones.
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class GroupCommitWriter:
         return stored
 
     def check(self) -> None:
-        """Return if a commit is possible now. Raises StorageUnavailableError."""
+        """Check that a commit is possible now. Raises StorageUnavailableError if not."""
         self._submit(None, None)
 
     def close(self) -> None:
-        """Store what is waiting, then stop."""
+        """Store all waiting receipts, then stop."""
         self._waiting.put(None)
         self._thread.join(timeout=2 * WAIT_SECONDS)
 
@@ -134,12 +135,12 @@ class GroupCommitWriter:
         try:
             return pending.completion.wait(WAIT_SECONDS)
         except TimeoutError:
-            # If it is committed all the same, the provider's next try counts as a repetition.
+            # The commit may still succeed. Then the provider's retry is a duplicate.
             raise StorageUnavailableError(f"The database did not commit within {WAIT_SECONDS} seconds.") from None
 
     def _run(self) -> None:
         while self._write_next():
-            pass  # _write_next keeps no reference to what it wrote while it waits for more
+            pass  # a separate method, so that no reference to the last batch survives while the thread waits
         self._disconnect()
         self._engine.dispose()
 
@@ -153,13 +154,13 @@ class GroupCommitWriter:
         try:
             self._write_batch(batch)
         except Exception:  # a bug must not end the thread
-            log.exception("group commit failed; its requests time out and are sent again")
+            log.exception("group commit failed; its requests time out, and the providers retry them")
             self._disconnect()
         self._busy_since = None
         return not is_last
 
     def _collect(self, first: _PendingWrite) -> tuple[list[_PendingWrite], bool]:
-        """Take all that wait, up to the limits of a batch. Return whether the writer is to stop afterwards."""
+        """Return the waiting writes, up to the limits of a batch, and whether the writer must stop afterwards."""
         batch = [first]
         size = len(first.receipt.body) if first.receipt else 0
         while len(batch) < _MAX_BATCH_ROWS and size < _MAX_BATCH_BYTES:
@@ -189,7 +190,7 @@ class GroupCommitWriter:
             self._write(plain, self._record)
 
     def _write(self, batch: list[_PendingWrite], write: _Write) -> None:
-        """Write a batch: again if the connection was lost, row by row if the data is bad. Completes each request."""
+        """Write a batch and complete its requests. After bad data, write row by row."""
         outcomes: Sequence[_Outcome]
         try:
             try:
@@ -204,7 +205,7 @@ class GroupCommitWriter:
         except DBAPIError as error:
             self._disconnect()
             if isinstance(error, IntegrityError) and "no partition" in str(error):
-                self._write(batch, _after_partitions(write))
+                self._write(batch, _create_partitions_before(write))
                 return
             if len(batch) > 1:
                 for pending in batch:
@@ -215,7 +216,7 @@ class GroupCommitWriter:
         greenlets.complete((pending.completion, outcome) for pending, outcome in zip(batch, outcomes, strict=True))
 
     def _connect(self) -> Connection:
-        """Return the one connection of the writer. To check one out of the pool for each batch costs twice as much."""
+        """Return the writer's connection. Checking one out of the pool for each batch would cost twice as much."""
         if self._connection is None:
             self._connection = self._engine.connect()
         return self._connection
@@ -236,7 +237,16 @@ class GroupCommitWriter:
             self._on_queued(len(new_ids))
         repeated = [key for key, receipt in by_key.items() if receipt.id not in new_ids]
         earlier = receipts.ids_by_key(connection, repeated) if repeated else {}
-        return [_stored(pending.receipt, by_key, earlier) for pending in batch]
+        outcomes: list[_Outcome] = []
+        for pending in batch:
+            receipt = pending.receipt
+            if receipt is None:
+                outcomes.append(None)
+                continue
+            first, earlier_id = by_key[receipt.key], earlier.get(receipt.key)
+            is_repeated = earlier_id is not None or receipt is not first
+            outcomes.append(StoredReceipt(earlier_id or first.id, is_repeated=is_repeated))
+        return outcomes
 
     def _quarantine(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
         outcomes: list[_Outcome] = []
@@ -245,11 +255,13 @@ class GroupCommitWriter:
             if receipt is None or quarantine is None:
                 outcomes.append(None)
                 continue
-            is_new = quarantined.add(
+            is_new = quarantine_store.add(
                 connection, receipt, quarantine.error, max_rows=quarantine.max_rows, max_bytes=quarantine.max_bytes
             )
             if is_new is None:
-                outcomes.append(QuarantineFullError("This source has too many unverified requests already."))
+                outcomes.append(
+                    QuarantineFullError("The source's quarantine is full; correct its credentials, or try again later.")
+                )
                 continue
             if is_new:
                 self._on_quarantined()
@@ -258,21 +270,13 @@ class GroupCommitWriter:
 
 
 def _ping(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
-    connection.exec_driver_sql("SELECT pg_current_xact_id()")  # assigns an id, so that there is something to commit
+    connection.exec_driver_sql("SELECT pg_current_xact_id()")  # assigns a transaction id, so that COMMIT writes to disk
     return [None] * len(batch)
 
 
-def _after_partitions(write: _Write) -> _Write:
-    def ensure_and_write(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+def _create_partitions_before(write: _Write) -> _Write:
+    def create_and_write(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
         partitions.create_missing(connection)
         return write(connection, batch)
 
-    return ensure_and_write
-
-
-def _stored(receipt: Receipt | None, by_key: dict[str, Receipt], earlier: dict[str, UUID]) -> StoredReceipt | None:
-    if receipt is None:
-        return None
-    first = by_key[receipt.key]
-    earlier_id = earlier.get(receipt.key)
-    return StoredReceipt(earlier_id or first.id, is_repeated=earlier_id is not None or receipt is not first)
+    return create_and_write

@@ -1,7 +1,7 @@
-"""The receiver's Prometheus metrics. Queue depths and ages come from the database, where all processes agree on them.
+"""The receiver's Prometheus metrics. Queue depths and ages are not among them: they are read from the database.
 
-Several processes share a port, and a scrape may reach any of them. So each keeps its counts in files of one directory,
-which all of them read (the multiprocess mode of prometheus_client, switched on by PROMETHEUS_MULTIPROC_DIR).
+Several processes share a port, and a scrape may reach any of them. So every process writes its counts to files in a
+shared directory, and reads the files of all (prometheus_client's multiprocess mode, PROMETHEUS_MULTIPROC_DIR).
 """
 
 import os
@@ -29,7 +29,7 @@ _requests_to_flush: Counts[tuple[str, str]] = Counts()
 
 
 def count_request(source: str, outcome: str) -> None:
-    """Count a request. The count reaches its file within half a second: files are 6 % of a receiver's CPU otherwise."""
+    """Count a request. Counts are written every half second: writing each one would take 6 % of a receiver's CPU."""
     with _lock:
         _requests_to_flush[source, outcome] += 1
 
@@ -42,10 +42,10 @@ def count_commit(receipts: int) -> None:
         _warn(error)
 
 
-def count_wakeup(is_taken: bool) -> None:
-    """Count a wake-up."""
+def count_wakeup(is_sent: bool) -> None:
+    """Count a wake-up of workers, by whether the broker accepted it."""
     try:
-        _wakeups.labels(is_taken).inc()
+        _wakeups.labels(is_sent).inc()
     except OSError as error:
         _warn(error)
 
@@ -81,8 +81,8 @@ class MetricsFlusher:
         flush()
 
 
-def exposition() -> bytes:
-    """Return the metrics of all processes that share this one's port, as a scrape reads them."""
+def render() -> bytes:
+    """Return the metrics of all processes that share this port, in the Prometheus text format."""
     flush()
     if DIRECTORY not in os.environ:
         return generate_latest()
@@ -92,5 +92,5 @@ def exposition() -> bytes:
 
 
 def _warn(error: OSError) -> None:
-    """Log that the disk is full or the files are gone. The receipts are committed all the same."""
-    log.warning("not counted", error=str(error))
+    """Log that a metric could not be written, such as on a full disk. Storing receipts continues."""
+    log.warning("metrics could not be written", error=str(error))

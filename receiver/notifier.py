@@ -1,4 +1,4 @@
-"""Wakes workers after commits, in a thread of its own, so that no request waits for the broker."""
+"""Wakes workers after commits. A separate thread does so, because no request may wait for the broker."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 _INTERVAL_SECONDS = 0.01
 _BUSY_INTERVAL_SECONDS = 0.05
 _BUSY_RECEIPTS_PER_SECOND = 1000
-"""So many receipts of one process keep workers busy: they need few wake-ups."""
+"""At this rate workers are always busy, so they need fewer wake-ups."""
 
 _MIN_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends wake-ups: the first at once, then one per task and interval. `notify` only sets a flag."""
+    """Sends the first wake-up at once, then at most one per task and interval. `notify` only sets a flag."""
 
     def __init__(self, tasks: TaskNotifier) -> None:
         self._tasks = tasks
@@ -28,7 +28,7 @@ class Notifier:
         self._thread.start()
 
     def notify(self, task: str = PROCESS_RECEIPTS, receipts: int = 1) -> None:
-        """Wake the workers of a task soon, for so many new receipts."""
+        """Wake the workers of a task soon. `receipts` is the number of new ones."""
         self._due.add(task)
         self._receipts += receipts
         if not self._wanted.is_set():
@@ -53,7 +53,7 @@ class Notifier:
             if self._send():
                 pause = _MIN_PAUSE_SECONDS
                 self._stopping.wait(_BUSY_INTERVAL_SECONDS if is_busy else _INTERVAL_SECONDS)
-            else:  # the broker is away; the workers' sweep finds the receipts meanwhile
+            else:  # the broker is unreachable; meanwhile the workers' sweep finds the receipts
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         if self._due:

@@ -1,7 +1,6 @@
-"""The sources in memory, reloaded when one changes (LISTEN), and every two seconds.
+"""Cache of sources, reloaded when one changes (PostgreSQL's LISTEN) and every two seconds.
 
-No request queries the database for its source. So a slow database delays no request that is rejected anyway, and a
-lookup costs as much as that of a dict.
+No request queries the database for its source. So a lookup is cheap, and a slow database does not delay refusals.
 """
 
 import threading
@@ -28,14 +27,14 @@ _MAX_AGE_SECONDS = 2.0
 _MIN_INTERVAL_SECONDS = 0.05
 _REFRESH_SECONDS = 1.0
 _CHECK_SECONDS = 0.05
-_LISTEN_SECONDS = 0.5  # at a time, so that the thread notices when it has to stop
+_LISTEN_SECONDS = 0.5  # then the thread checks whether it must stop
 _RECONNECT_SECONDS = 1.0
 
 log = structlog.get_logger()
 
 
 class SourceCache:
-    """Sources by slug. `max_age_seconds` is how often they are reloaded without a notification."""
+    """Sources by slug, reloaded at least every `max_age_seconds`."""
 
     def __init__(self, engine: Engine, vault: Vault, *, max_age_seconds: float = _MAX_AGE_SECONDS) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -70,7 +69,7 @@ class SourceCache:
         """Return the source of this name. Reloads the sources if it is not in memory.
 
         Raises UnknownSourceError; StorageUnavailableError if the database does not respond, or if the stored
-        credentials cannot be used: the operator may repair them before the provider gives up.
+        credentials cannot be used. An operator may fix them before the provider stops retrying.
         """
         source = self._by_slug.get(slug)
         if source is not None:
@@ -80,8 +79,8 @@ class SourceCache:
         if source is not None:
             return source
         if not is_current or slug in self._unusable:
-            raise StorageUnavailableError("The source cannot be loaded now; try again.")
-        raise UnknownSourceError("No source has this name; check the URL of the webhook.")
+            raise StorageUnavailableError("The source cannot be loaded at the moment; try again.")
+        raise UnknownSourceError("No source has this name; check the webhook's URL.")
 
     def status_codes(self, slug: str | None) -> StatusCodes:
         """Return the status codes of the source's provider, or those for unknown sources."""
@@ -94,7 +93,7 @@ class SourceCache:
         return len(self._waiting)
 
     def refresh(self, max_seconds: float = _REFRESH_SECONDS) -> bool:
-        """Reload the sources, together with others that wait for it. Return False if the database is too slow."""
+        """Request a reload and wait for it; concurrent callers share one. Return False if the database is too slow."""
         completion = Completion[bool](self._timeouts)
         with self._lock:
             self._waiting[completion] = self._loads_started
@@ -133,7 +132,7 @@ class SourceCache:
         with self._engine.connect() as connection:
             self._load_changed(connection)
         with self._lock:
-            # A request that began to wait after the load had started may look for a source that the load missed.
+            # Requests that began to wait during this load stay: it may have missed the source that they need.
             current = [waiting for waiting, since in self._waiting.items() if since < started]
             for waiting in current:
                 del self._waiting[waiting]
@@ -156,11 +155,11 @@ class SourceCache:
         self._loaded_at = time.monotonic()
 
     def _listen(self) -> None:
-        """Reload the sources when one changes. If this fails, the regular reload is still there."""
+        """Request a reload whenever PostgreSQL reports a changed source. If this fails, the periodic reload remains."""
         while not self._stopping.is_set():
             try:
                 with self._engine.connect() as connection:
-                    connection.detach()  # a connection that listens does not go back to the pool
+                    connection.detach()  # a listening connection must not return to the pool
                     connection.exec_driver_sql(f"LISTEN {sources.CHANNEL}")
                     driver: psycopg.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
                     self._wanted.set()

@@ -1,4 +1,4 @@
-"""The steps between an HTTP request and a receipt: read, verify, and decide where to store it."""
+"""The steps from an HTTP request to a receipt: read the request, verify its signature, build the receipt."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -25,8 +25,8 @@ from shared.sources.source import Source
 
 _MAX_KEY_LENGTH = 255
 _MAX_SLUG_LENGTH = 100
-_MAX_INTEGER = 2**31 - 1  # the column's; a header may announce any length
-_TRUSTED_AGE_SECONDS = 0.25
+_MAX_INTEGER = 2**31 - 1  # of the column; Content-Length may be larger
+_MAX_AGE_AT_REFUSAL_SECONDS = 0.25
 _LARGE_BYTES = 64 * 1024
 
 _T = TypeVar("_T")
@@ -43,17 +43,18 @@ def read(request: Request) -> Webhook:
 def verify(
     source: Source, webhook: Webhook, now: datetime, sources: SourceCache, settings: Settings
 ) -> tuple[Source, Quarantine | None]:
-    """Verify the signature of a webhook. Return its source, and a quarantine if a worker has to verify it later.
+    """Verify the signature of a webhook. Return its source, and a quarantine if a worker must verify it later.
 
-    Raises VerificationError for a forgery; StorageUnavailableError where that cannot be decided now.
+    The source returned may be newer than the one given. Raises VerificationError for a forged request, and
+    StorageUnavailableError if the current credentials cannot be loaded.
     """
     try:
         _in_thread_if_large(webhook, lambda: source.provider.verify(webhook, source.credentials, now))
     except VerificationError as error:
         # The credentials may have changed since they were loaded.
-        if sources.age_seconds > _TRUSTED_AGE_SECONDS:
+        if sources.age_seconds > _MAX_AGE_AT_REFUSAL_SECONDS:
             if not sources.refresh():
-                raise StorageUnavailableError("The source cannot be loaded now; try again.") from None
+                raise StorageUnavailableError("The source cannot be loaded at the moment; try again.") from None
             current = sources.find(source.slug)
             if current is not None and current.version != source.version:
                 return verify(current, webhook, now, sources, settings)
@@ -68,7 +69,7 @@ def verify(
 def make_receipt(
     source: Source, webhook: Webhook, now: datetime, *, remote_ip: str, is_verified: bool, vault: Vault
 ) -> Receipt:
-    """Return what is stored of a webhook. Credentials in headers are left out, or sealed to verify them later."""
+    """Return the receipt of a webhook. Headers with credentials are dropped, or encrypted if they are needed again."""
 
     def make() -> Receipt:
         idempotency_key = source.provider.idempotency_key(webhook)
@@ -90,7 +91,7 @@ def make_receipt(
 def make_refusal(
     request: Request, now: datetime, *, slug: str, status: int, reason: str, message: str, proxies: int
 ) -> Refusal:
-    """Return what is listed of a rejected request."""
+    """Return the refusal to store for a refused request."""
     return Refusal(
         id=ids.receipt_id(now),
         source=slug[:_MAX_SLUG_LENGTH].replace("\0", ""),
@@ -105,9 +106,9 @@ def make_refusal(
 
 
 def _headers_json(headers: Mapping[str, str], vault: Vault | None) -> str:
-    return msgspec.json.encode(stored_headers.kept(headers, vault)).decode()
+    return msgspec.json.encode(stored_headers.redact(headers, vault)).decode()
 
 
 def _in_thread_if_large(webhook: Webhook, work: Callable[[], _T]) -> _T:
-    """Do work that takes as long as the body is large, so that it delays no other request."""
+    """Do work whose time grows with the body. For a large body a thread does it, so that it delays no other request."""
     return greenlets.run_in_thread(work) if len(webhook.body) > _LARGE_BYTES else work()

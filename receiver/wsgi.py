@@ -1,7 +1,6 @@
-"""The receiver for any WSGI server: `receiver.wsgi:app`. Everything that it needs is put together here.
+"""The receiver for any WSGI server: `receiver.wsgi:app`. Importing this module builds the application.
 
-The threads of its parts start with the import, so a server that forks must import it after the fork (gunicorn does,
-without `--preload`).
+The import also starts threads, so a server that forks must import it after the fork (gunicorn without `--preload`).
 """
 
 import atexit
@@ -14,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-# structlog imports rich wherever it is installed, and pygments with it: 4 MB per receiver for coloured tracebacks.
+# If rich is installed, structlog imports it, and with it pygments: 4 MB per receiver for coloured tracebacks.
 sys.modules["rich"] = None  # type: ignore[assignment]
 
 _METRICS_PREFIX = "tidings-receiver-"
 
 
 def _share_metrics() -> None:
-    """Keep the counts in one directory for all processes of this one's parent, and delete those of dead servers.
+    """Set the metrics directory that all processes of one server share, and delete those of servers that have ended.
 
-    The directory stays while its server runs: a process that ends is followed by another.
+    The parent's process id names the directory, so that it outlives the server's child processes.
     """
     root = Path(tempfile.gettempdir())
     for directory in root.glob(f"{_METRICS_PREFIX}*"):
@@ -50,7 +49,7 @@ from receiver.app import ReceiverDeps, create_app
 from receiver.group_commit import GroupCommitWriter
 from receiver.metrics import MetricsFlusher
 from receiver.notifier import Notifier
-from receiver.rejection_log import RejectionLog
+from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared import logs, settings
 from shared.broker import PROCESS_RECEIPTS, VERIFY, TaskNotifier
@@ -73,19 +72,22 @@ _deps = ReceiverDeps(
     writer=GroupCommitWriter(
         _engine(application="receiver writer", pool_size=1), on_queued=partial(_notifier.notify, PROCESS_RECEIPTS)
     ),
-    quarantine=GroupCommitWriter(
+    quarantine_writer=GroupCommitWriter(
         _engine(application="receiver quarantine", pool_size=1), on_quarantined=partial(_notifier.notify, VERIFY)
     ),
-    rejections=RejectionLog(_engine(application="receiver", pool_size=1)),
+    refusals=RefusalLog(_engine(application="receiver", pool_size=1)),
 )
 _flusher = MetricsFlusher()
 
 
 def close() -> None:
-    """Store and announce what is waiting, before the process ends."""
+    """Store the waiting requests, and wake the workers for them. Called before the process ends."""
     atexit.unregister(close)
-    writers = (_deps.writer, _deps.quarantine)
-    for parts in (writers, (_deps.sources, _deps.rejections, _notifier, _flusher)):  # the last commit sends a wake-up
+    writers = (_deps.writer, _deps.quarantine_writer)
+    for parts in (
+        writers,
+        (_deps.sources, _deps.refusals, _notifier, _flusher),
+    ):  # writers first: their last commit may send a wake-up
         with ThreadPoolExecutor(len(parts)) as closing:
             list(closing.map(lambda part: part.close(), parts))
 
@@ -93,6 +95,6 @@ def close() -> None:
 atexit.register(close)
 app = create_app(_deps)
 
-# What is loaded now stays. The garbage collector need not look at it again: that was 8 % of a request.
+# The objects loaded so far are permanent. Scanning them in each garbage collection took 8 % of a request's time.
 gc.collect()
 gc.freeze()

@@ -1,6 +1,6 @@
-"""Wake-ups: Celery tasks that say that there is work, without saying what.
+"""Wake-ups: Celery tasks without arguments that make workers look for work in PostgreSQL.
 
-PostgreSQL is the queue. A lost wake-up costs a few seconds, until the periodic sweep; nothing else depends on it.
+PostgreSQL is the queue. A lost wake-up only delays work by a few seconds, until the next periodic task.
 """
 
 import threading
@@ -14,27 +14,27 @@ from kombu.messaging import Producer
 
 QUEUE: Final = "tidings"
 JOBS_QUEUE: Final = "tidings.jobs"
-"""Separate: workers take from both queues in turn, so that many jobs delay nothing else."""
+"""A separate queue, so that many jobs do not delay other tasks: workers alternate between the queues."""
 DELIVERIES_QUEUE: Final = "tidings.deliveries"
-"""Separate: a deliverer is busy for as long as a request is in flight."""
+"""A separate queue, with its own workers: a deliver task runs as long as a request is in flight."""
 PROCESS_RECEIPTS: Final = "tidings.drain"
 REPROCESS: Final = "tidings.reprocess"
 VERIFY: Final = "tidings.verify"
 SEND_NOTIFICATIONS: Final = "tidings.tell"
 JOBS: Final = "tidings.jobs"
 DELIVER: Final = "tidings.deliver"
-ASK_PROVIDERS: Final = "tidings.ask_providers"
-# Notifications and questions to providers wait for other people's servers, as deliveries do. No worker waits for them.
+CALL_PROVIDERS: Final = "tidings.ask_providers"
+# Notifications and calls to providers wait for external servers, as deliveries do, so they share that queue.
 QUEUES: Final = {
     JOBS: JOBS_QUEUE,
     DELIVER: DELIVERIES_QUEUE,
     SEND_NOTIFICATIONS: DELIVERIES_QUEUE,
-    ASK_PROVIDERS: DELIVERIES_QUEUE,
+    CALL_PROVIDERS: DELIVERIES_QUEUE,
 }
-"""By task; all other tasks are in `QUEUE`."""
+"""The queue of each task; all other tasks are in `QUEUE`."""
 
 EXPIRY_SECONDS: Final = 30.0
-"""By then the sweep has done what a wake-up was for."""
+"""After this time a periodic task has done the work, so the wake-up is obsolete."""
 
 _CHECK_EVERY = 100
 _MAX_WAITING = 1000
@@ -42,11 +42,11 @@ _BROKER_TIMEOUT_SECONDS = 0.5
 
 
 class TaskNotifier:
-    """Sends wake-ups, and gives up at once when the broker does not respond."""
+    """Sends wake-ups. It fails fast if the broker does not respond."""
 
     def __init__(self, broker_url: str, *, expiry_seconds: float = EXPIRY_SECONDS) -> None:
         self._celery = Celery("tidings", broker=broker_url, set_as_current=False)
-        # Without every one of these a send to a dead broker blocks for seconds, and to a frozen one for ever.
+        # Without all of these, a send to a stopped broker blocks for seconds, and to a frozen one for ever.
         self._celery.conf.update(
             task_serializer="json",
             task_ignore_result=True,
@@ -78,7 +78,7 @@ class TaskNotifier:
                 producer = self._connect()
                 if self._has_room(producer, queue.name):
                     self._celery.send_task(task, producer=producer, queue=queue, expires=self._expiry_seconds)
-            except _unreachable(self._celery):
+            except _broker_errors(self._celery):
                 self._disconnect()
                 return False
         return True
@@ -91,20 +91,20 @@ class TaskNotifier:
 
     def _connect(self) -> Producer:
         if self._producer is None:
-            # A connection of its own: Celery's pool would hand out a broken one again.
+            # Not from Celery's pool, which would return a broken connection again.
             self._producer = self._celery.amqp.Producer(self._celery.connection_for_write(), auto_declare=False)
         return self._producer
 
     def _disconnect(self) -> None:
         if self._producer is not None:
-            with suppress(*_unreachable(self._celery)):
+            with suppress(*_broker_errors(self._celery)):
                 self._producer.connection.release()
             self._producer = None
 
     def _has_room(self, producer: Producer, queue: str) -> bool:
-        """Return whether fewer than 1000 wake-ups wait in the queue. Checked now and then, and always while it is full.
+        """Return whether the queue has at most 1000 wake-ups. Checked at every 100th send, and always while it is full.
 
-        Otherwise wake-ups would pile up for as long as no worker runs.
+        Without this limit, wake-ups would accumulate while no worker runs.
         """
         self._sent += 1
         if self._sent % _CHECK_EVERY == 0 or queue in self._full:
@@ -123,6 +123,6 @@ def _length(producer: Producer, queue: str) -> int:
     return int(declared.message_count)
 
 
-def _unreachable(app: Celery) -> tuple[type[Exception], ...]:
+def _broker_errors(app: Celery) -> tuple[type[Exception], ...]:
     connection = app.connection_for_write()
     return (*connection.connection_errors, *connection.channel_errors, KombuError, OSError)

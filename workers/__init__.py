@@ -1,1 +1,1 @@
-"""Celery: everything that takes time. One module per concern; tasks are one sentence each."""
+"""The Celery workers: process receipts, deliver changes, run jobs, evaluate alerts, and maintain the database."""

@@ -7,7 +7,7 @@ from celery.signals import setup_logging, worker_init
 from kombu.entity import Queue
 
 from shared import logs, settings
-from shared.broker import ASK_PROVIDERS, DELIVER, JOBS, QUEUE, QUEUES, SEND_NOTIFICATIONS, VERIFY
+from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, QUEUE, QUEUES, SEND_NOTIFICATIONS, VERIFY
 from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
 from workers.coalescing import WakeUpTask
@@ -17,9 +17,9 @@ _configuration.require("broker_url")
 
 app = Celery("tidings", broker=_configuration.broker_url, include=["workers.tasks"], task_cls=WakeUpTask)
 app.conf.update(
-    # Nothing is acknowledged: the rows are the queue, and the sweep does the work of a lost message. An acknowledgement
-    # that fails while the broker is away would fill the prefetch window of one for ever: kombu then stops polling, does
-    # not notice that the connection is gone, and the worker receives nothing until it is restarted.
+    # Tasks are not acknowledged: PostgreSQL is the queue, and the periodic tasks make up for a lost message. If an
+    # acknowledgement failed while the broker is unreachable, the message would occupy the prefetch window (of one) for
+    # ever. Then kombu stops polling and does not notice the lost connection, and the worker receives nothing.
     task_queues=[Queue(name, routing_key=name, no_ack=True) for name in (QUEUE, *QUEUES.values())],  # type: ignore[no-untyped-call]
     task_default_queue=QUEUE,
     task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
@@ -53,8 +53,8 @@ app.conf.update(
         "verify": {"task": VERIFY, "schedule": 5.0, "options": {"expires": 10}},
         "jobs": {"task": JOBS, "schedule": 5.0, "options": {"expires": 10}},
         "deliver": {"task": DELIVER, "schedule": 3.0, "options": {"expires": 10}},
-        "ask": {"task": ASK_PROVIDERS, "schedule": 5.0, "options": {"expires": 10}},
-        "tell": {"task": SEND_NOTIFICATIONS, "schedule": 5.0, "options": {"expires": 10}},
+        "call providers": {"task": CALL_PROVIDERS, "schedule": 5.0, "options": {"expires": 10}},
+        "send notifications": {"task": SEND_NOTIFICATIONS, "schedule": 5.0, "options": {"expires": 10}},
         "alerts": {"task": "tidings.judge_alerts", "schedule": 10.0, "options": {"expires": 20}},
         "soft bounces": {"task": "tidings.judge_soft_bounces", "schedule": 5.0, "options": {"expires": 10}},
         "expiry": {"task": "tidings.expire_suppressions", "schedule": 15.0, "options": {"expires": 30}},

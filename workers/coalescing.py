@@ -10,25 +10,25 @@ _SPARE: Final = 1
 
 
 class WakeUpTask(Task):  # type: ignore[misc]
-    """A task that says that there is work, without saying what."""
+    """A task without arguments: its worker looks for work in the database."""
 
     Strategy = "workers.coalescing:coalesce"
 
 
 def coalesce(task: Task, app: Any, consumer: Any, **options: Any) -> Callable[..., None]:
-    """Return Celery's default strategy, but drop a wake-up while enough equal ones wait: each of them finds all work.
+    """Return Celery's default strategy, but drop a wake-up while enough of the same task wait: one finds all work.
 
-    Without acknowledgements a worker receives all wake-ups at once, however busy it is. Celery discards those that
-    expire meanwhile recursively: after a few hundred, the worker ends with a RecursionError.
+    Without acknowledgements a busy worker receives all wake-ups at once. Celery discards expired ones recursively:
+    after a few hundred, the worker would end with a RecursionError.
 
-    One wake-up per process is not enough: that it has started may not be known here yet, and it may have looked for
-    work already. One more is kept, which starts after all that were sent before it.
+    One waiting wake-up per process is not enough: a process may have started it, and looked for work already, before
+    this consumer knows. So one more is kept. It starts later than every wake-up that was dropped.
     """
     receive = strategy.default(task, app, consumer, **options)
     max_waiting = consumer.controller.concurrency + _SPARE
 
     def receive_unless_many_wait(message: Any, body: Any, *callbacks: Any, **more: Any) -> None:
-        # A copy, made at once: where tasks run in threads, these remove their own meanwhile.
+        # A copy: with the thread pool, other threads remove requests during the iteration.
         requests = list(state.requests.values())
         waiting = sum(request.name == task.name and request not in state.active_requests for request in requests)
         if waiting < max_waiting:

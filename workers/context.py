@@ -1,4 +1,4 @@
-"""The context of a worker process: its settings and connections, made once after the fork."""
+"""The context of a worker process: its settings and connections, created once after the fork."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ from shared.suppression.recipient_hashes import RecipientHasher
 class WorkerContext:
     """Everything that a task needs.
 
-    `engine` commits without waiting for the disk: if the server crashes, the queue hands out the same work again.
-    `engine_small_batches` does so too, and plans each statement once: for few rows, planning takes longer than running.
+    `engine` commits without waiting for the disk: after a crash of the server, workers claim the same work again.
+    `engine_small_batches` does so too, and plans each statement once: for few rows, planning would take longest.
     `engine_sync_commit` waits for the disk: use it before any external side effect.
     """
 
@@ -41,8 +41,8 @@ class WorkerContext:
 
     def close(self) -> None:
         """Close all connections to the database."""
-        for made in (self.engine, self.engine_small_batches, self.engine_sync_commit):
-            made.dispose()
+        for pool in (self.engine, self.engine_small_batches, self.engine_sync_commit):
+            pool.dispose()
 
 
 class ConcurrencyLimit:

@@ -1,4 +1,4 @@
-"""Create partitions ahead, and delete what is older than retention."""
+"""Hourly maintenance: create partitions ahead, and delete rows older than the retention time."""
 
 import time
 from collections import Counter
@@ -16,13 +16,13 @@ from workers.jobs import abandon
 
 CHANGES_PER_TRANSACTION = 5000
 _HISTORY_PER_TRANSACTION = 5000
-_MAX_SECONDS = 30.0  # for changes, and for history; the next run deletes the rest
+_MAX_SECONDS = 30.0  # for changes and for history each; the next run deletes the rest
 
 log = structlog.get_logger()
 
 
 def maintain(ctx: WorkerContext) -> None:
-    """Do all maintenance, unless another worker does it now."""
+    """Do all maintenance, unless another worker is doing it."""
     now = datetime.now(UTC)
     oldest = now - timedelta(days=ctx.settings.retention_days)
     with ctx.engine.begin() as connection:
@@ -38,7 +38,7 @@ def maintain(ctx: WorkerContext) -> None:
         log_retention.delete_marks(connection, oldest)
     log.info("maintained", partitions_created=created, rows_deleted=trimmed)
     delete_old_history(ctx, now, now - oldest)
-    abandon.give_up_old(ctx, oldest)
+    abandon.expire_old(ctx, oldest)
     delete_old_changes(ctx, oldest)
     try:
         with ctx.engine.begin() as connection:
@@ -50,7 +50,7 @@ def maintain(ctx: WorkerContext) -> None:
 
 
 def delete_old_history(ctx: WorkerContext, now: datetime, retained: timedelta) -> None:
-    """Delete very old history, a few rows per transaction; `retained` is how long everything else is kept."""
+    """Delete very old history, a few rows per transaction. `retained` is the retention time of everything else."""
     deadline, deleted = time.monotonic() + _MAX_SECONDS, Counter[str]()
     while time.monotonic() < deadline:
         with ctx.engine.begin() as connection:
@@ -64,7 +64,7 @@ def delete_old_history(ctx: WorkerContext, now: datetime, retained: timedelta) -
 
 
 def delete_old_changes(ctx: WorkerContext, oldest: datetime) -> None:
-    """Delete old changes from the log, a few rows per transaction, so that no reader waits for it."""
+    """Delete old changes from the log, a few rows per transaction, so that readers do not wait."""
     deadline, deleted = time.monotonic() + _MAX_SECONDS, 0
     with ctx.engine.begin() as connection:
         found = log_retention.find_deletable(connection, oldest)

@@ -1,7 +1,7 @@
 """Process stored receipts: claim a batch, parse it, apply its events, finish it.
 
-A batch is one transaction. If its data makes that fail, its receipts are applied one by one, so that a bad receipt
-fails alone. A receipt that keeps failing, or keeps crashing its worker, becomes `dead` with the reason.
+A batch is one transaction. If bad data makes it fail, its receipts are applied one by one, so that only the bad one
+fails. A receipt that keeps failing, or keeps crashing its worker, becomes `dead` with the reason.
 """
 
 import time
@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from shared.broker import PROCESS_RECEIPTS
 from shared.errors import LeaseLostError, first_line
 from shared.messages import store as messages
 from shared.messages.store import Applied
 from shared.receipts import store as receipts
-from shared.receipts.store import Claimed
+from shared.receipts.store import ClaimedReceipt
 from shared.rules.model import tallies
 from shared.suppression import evaluator as suppression_evaluator
 from workers.context import WorkerContext
@@ -23,8 +24,8 @@ from workers.receipt_batch import (
     BAD_DATA,
     LEASE_SECONDS,
     MAX_BATCH_BYTES,
-    Parsed,
-    Processed,
+    ParsedReceipt,
+    ProcessedCounts,
     ReceiptBatch,
     raise_if_disconnected,
 )
@@ -35,9 +36,9 @@ _MAX_EVENTS_OF_SMALL_BATCH = 32
 log = structlog.get_logger()
 
 
-def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Processed:
-    """Process due receipts until none is left or the time is up; then wake another task for the rest."""
-    counts = Processed()
+def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> ProcessedCounts:
+    """Process due receipts until none is left. When the time is up, wake another task for the rest."""
+    counts = ProcessedCounts()
     deadline = time.monotonic() + max_seconds
     while True:
         token = uuid4()
@@ -54,14 +55,14 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
             return counts
         process_batch(ctx, claimed, token, counts)
         if time.monotonic() > deadline:
-            ctx.notifier.notify()
+            ctx.notifier.notify(PROCESS_RECEIPTS)
             return counts
 
 
-def process_batch(ctx: WorkerContext, claimed: Sequence[Claimed], token: UUID, counts: Processed) -> None:
-    """Process claimed receipts. Every one ends applied, retried, postponed or dead."""
+def process_batch(ctx: WorkerContext, claimed: Sequence[ClaimedReceipt], token: UUID, counts: ProcessedCounts) -> None:
+    """Process claimed receipts: each one is applied, retried, postponed, released or dead afterwards."""
     batch = ReceiptBatch(ctx, token, apply, counts)
-    together, suspects = batch.sort(claimed)
+    together, suspects = batch.split(claimed)
     parsed = batch.parse(together)
     try:
         if parsed:
@@ -71,10 +72,10 @@ def process_batch(ctx: WorkerContext, claimed: Sequence[Claimed], token: UUID, c
         log.warning("batch failed, applying its receipts one by one", receipts=len(parsed), error=first_line(error))
         for one in parsed:
             batch.apply_alone(one)
-    batch.try_suspect(suspects)
+    batch.apply_first_suspect(suspects)
 
 
-def apply(ctx: WorkerContext, parsed: Sequence[Parsed], token: UUID) -> Applied:
+def apply(ctx: WorkerContext, parsed: Sequence[ParsedReceipt], token: UUID) -> Applied:
     """Take receipts off the queue and apply their events, in one transaction. Raises LeaseLostError."""
     events = [event for one in parsed for event in one.events]
     engine = ctx.engine_small_batches if len(events) <= _MAX_EVENTS_OF_SMALL_BATCH else ctx.engine

@@ -1,4 +1,4 @@
-"""Reconcile sources when they are due: ask their providers what they could not deliver, and to send it again."""
+"""Reconcile due sources: list the webhooks that their providers could not deliver, and have them resent."""
 
 import time
 from uuid import uuid4
@@ -24,9 +24,9 @@ log = structlog.get_logger()
 
 
 def call_providers(ctx: WorkerContext) -> None:
-    """Do the work that calls providers' APIs: jobs, and due reconciliations. One thread of a process at a time.
+    """Run the jobs and reconciliations that call providers' APIs. Return at once if another thread is doing so.
 
-    So providers that hang leave the other threads to deliveries. Returns at once if another thread is at work.
+    Only one thread of a process calls providers, so that slow providers do not block deliveries.
     """
     with _ONE_AT_A_TIME.try_acquire() as is_acquired:
         if is_acquired:
@@ -35,7 +35,7 @@ def call_providers(ctx: WorkerContext) -> None:
 
 
 def reconcile_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> None:
-    """Reconcile due sources until the time is up; the next task continues from there."""
+    """Reconcile due sources until none is left or the time is up. The next task continues."""
     deadline = time.monotonic() + max_seconds
     with ctx.engine.begin() as connection:
         failed_deliveries.settle(connection)

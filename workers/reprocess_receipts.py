@@ -1,4 +1,4 @@
-"""Reprocess receipts: replace what each said by what today's parser and rules make of it, one transaction each."""
+"""Reprocess receipts: replace the events of each by those that today's parser and rules produce."""
 
 import time
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from shared.messages.store import Applied
 from shared.receipts import store as receipts
 from shared.reprocessing import reprocess
 from workers.context import WorkerContext
-from workers.receipt_batch import LEASE_SECONDS, MAX_BATCH_BYTES, Parsed, Processed, ReceiptBatch
+from workers.receipt_batch import LEASE_SECONDS, MAX_BATCH_BYTES, ParsedReceipt, ProcessedCounts, ReceiptBatch
 
 MAX_BATCH = 20
-"""About a tenth of a second's work."""
-_MAX_SECONDS = 0.5  # new receipts wait for so long at most where a process does both
+"""This takes about a tenth of a second."""
+_MAX_SECONDS = 0.5  # new receipts wait at most this long for a process that does both
 
 
-def reprocess_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Processed:
-    """Reprocess due receipts until none is left or the time is up; then wake another task for the rest."""
-    counts = Processed()
+def reprocess_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> ProcessedCounts:
+    """Reprocess due receipts until none is left. When the time is up, wake another task for the rest."""
+    counts = ProcessedCounts()
     deadline = time.monotonic() + max_seconds
     while True:
         token = uuid4()
@@ -35,17 +35,17 @@ def reprocess_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> P
         if not claimed:
             return counts
         batch = ReceiptBatch(ctx, token, replace, counts)
-        alone, suspects = batch.sort(claimed)
+        alone, suspects = batch.split(claimed)
         for parsed in batch.parse(alone):
             batch.apply_alone(parsed)
-        batch.try_suspect(suspects)
+        batch.apply_first_suspect(suspects)
         if time.monotonic() > deadline:
             ctx.notifier.notify(REPROCESS)
             return counts
 
 
-def replace(ctx: WorkerContext, parsed: Sequence[Parsed], token: UUID) -> Applied:
-    """Take receipts off the queue and replace what they said, in one transaction. Raises LeaseLostError."""
+def replace(ctx: WorkerContext, parsed: Sequence[ParsedReceipt], token: UUID) -> Applied:
+    """Remove receipts from the queue and replace their events, in one transaction. Raises LeaseLostError."""
     applied = Applied(0, 0)
     with ctx.engine.begin() as connection:
         receipts.finish(connection, [one.receipt.id for one in parsed], token)

@@ -1,4 +1,4 @@
-"""Due work on the suppression list: recipients to evaluate by the soft-bounce rule, and entries that end."""
+"""Periodic work on the suppression list: evaluate the soft-bounce rule, and log expired entries."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from workers.context import WorkerContext
 
 _MAX_RUN_SECONDS = 4.0
 _KEPT_BEYOND_WINDOW = timedelta(days=30)
-"""A soft bounce or a delivery that arrives this late still finds the others that it belongs to."""
+"""Soft bounces are kept this much longer than the window, for events that arrive late."""
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ def evaluate_soft_bounces(ctx: WorkerContext, now: datetime | None = None, *, ba
 
 
 def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: int = 1000) -> int:
-    """Announce the end of entries that are over; return how many. Workers may do so concurrently."""
+    """Log the end of expired entries; return how many. Workers may run this concurrently."""
     expired = 0
     while True:
         with ctx.engine.begin() as connection:
@@ -54,7 +54,7 @@ def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: i
 
 
 def maintain(ctx: WorkerContext, now: datetime | None = None) -> None:
-    """Delete soft bounces that are too old to count, and schedule a part of the suppressed recipients; run hourly."""
+    """Delete old soft bounces, and schedule the hourly part of the suppressed recipients for evaluation."""
     moment = now or datetime.now(UTC)
     with ctx.engine.begin() as connection:
         window = timedelta(days=ctx.rules.rules(connection).suppression.soft_bounce.within_days)

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.signals import worker_shutting_down
 
-from shared.broker import ASK_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, REPROCESS, SEND_NOTIFICATIONS, VERIFY
+from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, REPROCESS, SEND_NOTIFICATIONS, VERIFY
 from workers import (
     context,
     maintenance,
@@ -17,10 +17,10 @@ from workers import (
 from workers.alerts import evaluate, notify
 from workers.app import app
 from workers.context import ConcurrencyLimit
-from workers.deliveries import deliverer as deliveries
+from workers.deliveries import deliverer
 from workers.jobs import runner
 
-# Two of a deliverer's four threads: channels that hang leave the others to deliveries, and do not block other channels.
+# Two of a deliverer's four threads, so that channels that hang block neither deliveries nor all other channels.
 _NOTIFYING = ConcurrencyLimit(2)
 
 
@@ -49,13 +49,15 @@ def verify() -> None:
     verification.verify_due(context.current())
 
 
-@app.task(name=JOBS, soft_time_limit=840, time_limit=900)  # a turn is short, but one transaction of a job may be long
+@app.task(
+    name=JOBS, soft_time_limit=840, time_limit=900
+)  # a turn is short, but a single transaction of a job may take minutes
 def run_jobs() -> None:
-    """Run jobs, each for a turn."""
+    """Run due jobs, each for a turn of a few seconds."""
     runner.run_due(context.current())
 
 
-@app.task(name=ASK_PROVIDERS)
+@app.task(name=CALL_PROVIDERS)
 def call_providers() -> None:
     """Run the jobs that call providers' APIs, and reconcile the sources that are due."""
     reconcile.call_providers(context.current())
@@ -76,13 +78,13 @@ def evaluate_alerts() -> None:
 
 
 @app.task(name="tidings.tidy_counts")
-def tidy_counts() -> None:
-    """Sum up old counts, and delete the oldest."""
+def maintain_counters() -> None:
+    """Merge old counters, and delete expired ones."""
     evaluate.maintain_counters(context.current())
 
 
 @app.task(name="tidings.judge_soft_bounces")
-def judge_soft_bounces() -> None:
+def evaluate_soft_bounces() -> None:
     """Evaluate the recipients with several soft bounces in a row."""
     suppressions.evaluate_soft_bounces(context.current())
 
@@ -96,12 +98,12 @@ def expire_suppressions() -> None:
 @app.task(name=DELIVER)
 def deliver() -> None:
     """Deliver changes to subscribers."""
-    deliveries.current().deliver()
+    deliverer.current().deliver()
 
 
 @worker_shutting_down.connect
 def _stop_delivering(**_: Any) -> None:
-    deliveries.stop()
+    deliverer.stop()
 
 
 @app.task(name="tidings.maintain")

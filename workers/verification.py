@@ -1,4 +1,4 @@
-"""Verify quarantined requests again, once the key that their signature names has been fetched."""
+"""Verify quarantined requests again, after fetching the public keys that their signatures name."""
 
 import time
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ import msgspec
 import structlog
 
 from shared import backoff
-from shared.broker import VERIFY
+from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.errors import NotFoundError, TidingsError, VerificationError
 from shared.http.client import OutboundError
 from shared.providers.webhooks.base import Request
 from shared.receipts import dedup, headers, quarantine
-from shared.receipts.quarantine import Suspect
+from shared.receipts.quarantine import QuarantinedRequest
 from shared.sources import public_keys
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
@@ -22,7 +22,7 @@ from workers.context import WorkerContext
 _BATCH = 50
 _LEASE_SECONDS = 120
 _MAX_SECONDS = 5.0
-_MAX_FETCHES_PER_RUN = 20  # so that a flood of invented key ids costs the provider's key server little
+_MAX_FETCHES_PER_RUN = 20  # limits the load on the provider's key server from invented key ids
 _MAX_ATTEMPTS = 50
 _GRACE_DELAY_SECONDS = 30.0
 
@@ -41,18 +41,18 @@ def verify_due(ctx: WorkerContext) -> None:
             suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
         queued = [_verify(ctx, suspect, fetched) for suspect in suspects]
         if any(queued):
-            ctx.notifier.notify()
+            ctx.notifier.notify(PROCESS_RECEIPTS)
         if len(suspects) < _BATCH:
             return
-    ctx.notifier.notify(VERIFY)  # another task continues, so that this one does not block others
+    ctx.notifier.notify(VERIFY)  # another task continues; this one must not block others
 
 
-def _verify(ctx: WorkerContext, suspect: Suspect, fetched: _Fetched) -> bool:
+def _verify(ctx: WorkerContext, suspect: QuarantinedRequest, fetched: _Fetched) -> bool:
     """Verify one request again; return whether it was queued."""
     try:
         source = _open_source(ctx, suspect.source_id)
-        request = Request(headers=headers.unsealed(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
-    except TidingsError as error:  # only this source has to be mended: other sources' requests must not wait for it
+        request = Request(headers=headers.unseal(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
+    except TidingsError as error:  # must not delay the requests of other sources
         _retry(ctx, suspect, str(error))
         return False
     try:
@@ -64,7 +64,7 @@ def _verify(ctx: WorkerContext, suspect: Suspect, fetched: _Fetched) -> bool:
             source = _fetch_key(ctx, source, error.key_id, fetched)
             source.provider.verify(request, source.credentials, suspect.received_at)
     except VerificationError as error:
-        # Credentials may still be corrected in the grace period that an operator set, and for some attempts after it.
+        # An operator may correct the credentials until `quarantine_until`. After it, some attempts remain.
         until = source.settings.quarantine_until
         if (
             until is not None
@@ -97,7 +97,7 @@ def _fetch_key(ctx: WorkerContext, source: Source, key_id: str, fetched: _Fetche
     asked = (source.id, key_id)
     if asked not in fetched:
         if len(fetched) >= _MAX_FETCHES_PER_RUN:
-            raise OutboundError("Many unknown keys wait to be fetched; this one is fetched in a later run.")
+            raise OutboundError("Too many unknown keys for one run; a later run fetches this one.")
         try:
             found = public_keys.fetch(source, key_id)
         except (NotFoundError, OutboundError) as error:
@@ -117,13 +117,13 @@ def _open_source(ctx: WorkerContext, source_id: int) -> Source:
         return open_source(sources.by_ids(connection, [source_id])[0], ctx.vault)
 
 
-def _reject(ctx: WorkerContext, suspect: Suspect, reason: str, detail: str) -> None:
+def _reject(ctx: WorkerContext, suspect: QuarantinedRequest, reason: str, detail: str) -> None:
     log.warning("quarantined request rejected", receipt=str(suspect.id), reason=reason, detail=detail)
     with ctx.engine.begin() as connection:
         quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
 
 
-def _retry(ctx: WorkerContext, suspect: Suspect, detail: str) -> None:
+def _retry(ctx: WorkerContext, suspect: QuarantinedRequest, detail: str) -> None:
     if suspect.attempts >= _MAX_ATTEMPTS:
         _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"Gave up after {suspect.attempts} attempts: {detail}")
         return

@@ -12,7 +12,7 @@ from api.core.errors import require
 from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, page_of, text
 from api.core.resource import Resource, answers, takes
 from api.resources.jobs import Job, queued
-from shared.broker import ASK_PROVIDERS, JOBS
+from shared.broker import CALL_PROVIDERS, JOBS
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
 from shared.providers.api.base import Span
@@ -151,7 +151,7 @@ class _ProviderJobs(Resource):
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
             answer = queued(connection, job_id)
-        self.deps.notifier.notify(ASK_PROVIDERS)
+        self.deps.notifier.notify(CALL_PROVIDERS)
         self.deps.notifier.notify(JOBS)
         return answer
 

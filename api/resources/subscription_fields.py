@@ -7,7 +7,7 @@ from marshmallow import Schema, fields, validate
 from api.core.fields import Instant, PageQuery, Strict, identifier, instant, text
 from shared import backoff
 from shared.http.standard_webhooks import Scheme
-from shared.subscriptions.model import Payload, SubscriptionState
+from shared.subscriptions.model import PayloadFormat, SubscriptionState
 from shared.subscriptions.service import DEFAULT_OVERLAP, DEFAULTS, MAX_OVERLAP
 from shared.subscriptions.validation import TYPES, WILDCARDS
 
@@ -32,7 +32,7 @@ class _Fields(Strict):
     recipient_domains = _strings("Only where the recipient is of one of these domains; all, if empty.")
     tags = _strings("Only of messages with one of these tags; all, if empty.")
     payload = fields.Enum(
-        Payload, by_value=True, metadata={"description": "`cloudevents`: CloudEvents 1.0, structured mode."}
+        PayloadFormat, by_value=True, metadata={"description": "`cloudevents`: CloudEvents 1.0, structured mode."}
     )
     timeout_s = fields.Integer(strict=True, metadata={"description": "Seconds for the whole response; 1 to 30."})
     retry_schedule = fields.Raw(
@@ -143,7 +143,7 @@ class Subscription(Schema):
     recipient_domains = _strings("Empty: all.")
     tags = _strings("Empty: all.")
     headers = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Values hidden."})
-    payload = fields.String(metadata={"enum": [str(form) for form in Payload]})
+    payload = fields.String(metadata={"enum": [str(form) for form in PayloadFormat]})
     timeout_s = fields.Integer(metadata={"default": DEFAULTS["timeout_s"]})
     retry_schedule = fields.List(fields.Integer(), metadata={"description": "Seconds before each retry."})
     rate_per_second = fields.Float(allow_none=True)

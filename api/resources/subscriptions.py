@@ -28,7 +28,7 @@ from shared.egress import captures
 from shared.jobs.store import Job as JobRow
 from shared.subscriptions import service, store, view
 from shared.subscriptions.model import SubscriptionState
-from shared.subscriptions.service import NewSecret
+from shared.subscriptions.service import SubscriptionAndSecret
 
 
 class _Resource(Resource):
@@ -44,7 +44,7 @@ class _Resource(Resource):
         (shown,) = view.render(connection, [row], self.deps.vault, datetime.now(UTC))
         return shown
 
-    def render_with_secret(self, connection: Connection, new: NewSecret) -> dict[str, Any]:
+    def render_with_secret(self, connection: Connection, new: SubscriptionAndSecret) -> dict[str, Any]:
         """Return a subscription as it is shown, with its new secret."""
         return {**self.render(connection, new.row), "secret": new.secret, "public_key": new.public_key}
 

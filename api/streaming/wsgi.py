@@ -48,7 +48,7 @@ class WsgiBridge:
     async def send(self, response: WsgiResponse, send: Send) -> None:
         """Send a response, as fast as the client reads it."""
         if response.rest is None:
-            await wsgi.send_whole(response, send)
+            await wsgi.send_complete(response, send)
             return
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         loop = asyncio.get_running_loop()

@@ -38,7 +38,7 @@ def receive(slug: str) -> Response:
                 received_at=now,
                 idempotency_key=None,
                 remote_ip=request.remote_addr,
-                headers=msgspec.json.encode(headers.kept(received)).decode(),
+                headers=msgspec.json.encode(headers.redact(received)).decode(),
                 body=arrived.body,
             )
         )

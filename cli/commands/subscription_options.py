@@ -8,7 +8,7 @@ import click
 
 from cli.options import OneOf
 from shared import backoff
-from shared.subscriptions.model import Payload
+from shared.subscriptions.model import PayloadFormat
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -21,7 +21,7 @@ _OPTIONS = (
     click.option(
         "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Sent with every request; @FILE for a secret."
     ),
-    click.option("--payload", type=OneOf(Payload), help="The format of the body."),
+    click.option("--payload", type=OneOf(PayloadFormat), help="The format of the body."),
     click.option("--timeout", "timeout_s", type=int, help="Seconds for the whole response."),
     click.option(
         "--retries",

@@ -23,7 +23,7 @@ from shared.errors import TidingsError
 from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import service, store, view
 from shared.subscriptions.model import SubscriptionState
-from shared.subscriptions.service import DEFAULT_OVERLAP, MAX_OVERLAP, NewSecret
+from shared.subscriptions.service import DEFAULT_OVERLAP, MAX_OVERLAP, SubscriptionAndSecret
 
 _MAX_LISTED = 200
 _COLOURS = {"active": "green", "paused": "yellow", "disabled": "red"}
@@ -277,7 +277,7 @@ def _request_recovery(ctx: CommandContext, subscription_id: UUID, **options: Any
     return job_id
 
 
-def _print_secret(new: NewSecret) -> None:
+def _print_secret(new: SubscriptionAndSecret) -> None:
     """Print the key for verification alone on the last line, where scripts find it."""
     if new.public_key:
         click.echo("Verify with this public key:", err=True)

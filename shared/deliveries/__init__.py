@@ -1,6 +1,6 @@
-"""Deliveries: outgoing webhooks that notify subscriptions of changes.
+"""Deliveries: outgoing webhooks that notify subscribers of changes.
 
-`fan_out` follows the log of changes, `store` is the queue of deliveries, `policy` decides what an outcome means, and
-`requests` builds what is sent. People read deliveries by `queries` and `explain`; `jobs`, `recovery` and
-`test_delivery` are what they can do about them.
+`fan_out_cursor` reads the change log, `store` is the queue of deliveries, `policy` decides about retries, and
+`requests` builds signed requests. The API and the command line read deliveries with `queries` and `explain`, and act
+on them with `jobs`, `recovery` and `test_delivery`.
 """

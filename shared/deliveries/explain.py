@@ -1,4 +1,4 @@
-"""Explanation of a delivery: what it sends, how it stands, what to do about it. And its replay."""
+"""One delivery in detail: its body, its status, and the recommended action. Also its replay."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from shared.changes import payload as change_payload
 from shared.deliveries import policy, requests, store
 from shared.deliveries.policy import DeliveryStatus, Recommendation
 from shared.errors import ConflictError, GoneError
-from shared.subscriptions.model import Payload, SubscriptionState
+from shared.subscriptions.model import PayloadFormat, SubscriptionState
 
 
 def render(delivery: Row[Any]) -> dict[str, Any]:
@@ -22,15 +22,15 @@ def render(delivery: Row[Any]) -> dict[str, Any]:
 
 
 def render_whole(connection: Connection, delivery: Row[Any]) -> dict[str, Any]:
-    """Return a delivery, what the latest attempt shows, what to do about it, and `change`.
+    """Return a delivery with the recommended action, and with `change`: the body that an attempt would send now.
 
-    That is the body as it would be sent now; None where the change is no longer stored.
+    `change` is None if the change is no longer stored.
     """
     found = change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)])
     payloads = change_payload.build_payloads_by_tenant(
         connection, [(change, delivery.subscription_tenant) for change in found]
     )
-    bodies = [requests.in_form(payload, Payload(delivery.payload)) for payload in payloads.values()]
+    bodies = [requests.format_payload(payload, PayloadFormat(delivery.payload)) for payload in payloads.values()]
     recommendation = recommend(delivery)
     return {
         **render(delivery),
@@ -54,7 +54,7 @@ def recommend(delivery: Row[Any]) -> Recommendation:
 def replay(connection: Connection, delivery: Row[Any], now: datetime) -> None:
     """Queue a delivery again, whatever its status. Raises GoneError or ConflictError."""
     if delivery.removed:
-        raise GoneError("Its subscription was removed.")
+        raise GoneError("The delivery's subscription was removed.")
     if delivery.subscription_state == SubscriptionState.DISABLED:
         raise ConflictError("Its subscription is disabled, so nothing is sent; resume that first.")
     if not change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)]):

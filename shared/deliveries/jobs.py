@@ -1,4 +1,4 @@
-"""Requests for long work on deliveries. The caller wakes the workers after its commit."""
+"""Requests for jobs on deliveries. The caller wakes the workers after its commit."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ from shared.jobs import store as jobs
 REPLAY: Final = "replay"
 RECOVER: Final = "recover"
 ABANDON: Final = "abandon_deliveries"
-NOT_CANCELLABLE: Final = "This job cannot be cancelled: nothing may be delivered to a removed subscription any more."
+NOT_CANCELLABLE: Final = "This job cannot be cancelled: it stops the deliveries to a removed subscription."
 
 
 def request_replay(
@@ -52,7 +52,7 @@ def request_recovery(
     asked_by: str,
     now: datetime,
 ) -> UUID:
-    """Request delivery of every change in this time that a subscription should have had and has not."""
+    """Request a recovery: delivery of the changes from `since` to `until` that a subscription did not receive."""
     parameters = {
         "subscription": subscription.id,
         "since": since,
@@ -65,7 +65,7 @@ def request_recovery(
 
 
 def request_abandonment(connection: Connection, subscription: Row[Any], *, asked_by: str, now: datetime) -> UUID:
-    """Request that nothing more is delivered to a subscription that was removed."""
+    """Request that the pending deliveries of a removed subscription become dead."""
     parameters = {"subscription": subscription.id, "tenant": subscription.tenant}
     return _request(connection, ABANDON, subscription.tenant, asked_by, now, **parameters)
 

@@ -1,4 +1,4 @@
-"""What the outcome of an attempt means for its delivery, and what a person should do about it. Decided, not done."""
+"""Decisions about deliveries: whether to retry after an attempt, and which action to recommend to people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class AttemptStatus(StrEnum):
 
 
 class ResponseClass(StrEnum):
-    """The four kinds of response, from which everything else follows."""
+    """The four kinds of response. Retries, the circuit breaker and recommendations depend on them."""
 
     NO_RESPONSE = "no_response"
     RETRYABLE = "retryable"
@@ -38,20 +38,20 @@ class ResponseClass(StrEnum):
 _RETRYABLE_STATUSES: Final = frozenset({408, 409, 425, 429})
 _GONE: Final = 410
 _BUSY_STATUSES: Final = frozenset({429, 503})
-"""With one of these a Retry-After is about the endpoint, not about this one request (RFC 9110, 10.2.3)."""
+"""With these, a Retry-After applies to the whole endpoint, not only to this request (RFC 9110, 10.2.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What becomes of a delivery after an attempt.
+    """The decision about a delivery after an attempt.
 
-    `delay_seconds` is for a retry. `rest_seconds`: the endpoint requested a pause of this length. `gone`: it is gone
-    for good, so its subscription is to be disabled.
+    `delay_seconds` is the delay before a retry, `pause_seconds` the length of a pause that the endpoint requested.
+    `gone`: the endpoint no longer exists, so its subscription must be disabled.
     """
 
     status: DeliveryStatus
     delay_seconds: float | None = None
-    rest_seconds: float | None = None
+    pause_seconds: float | None = None
     gone: bool = False
 
     @property
@@ -79,7 +79,7 @@ def decide(
     retry_after_seconds: float | None = None,
     jitter: float = 0.0,
 ) -> Decision:
-    """Return what follows the latest of `attempts` attempts. `jitter` is random, from -1 to 1.
+    """Return the decision after an attempt. `attempts` includes it; `jitter` is random, from -1 to 1.
 
     A Retry-After delays a retry by up to an hour; it never brings one forward.
     """
@@ -91,9 +91,9 @@ def decide(
     asked = min(max(retry_after_seconds or 0.0, 0.0), backoff.MAX_RETRY_AFTER_SECONDS)
     rest = asked if asked and http_status in _BUSY_STATUSES else None
     if attempts > len(schedule):
-        return Decision(status=DeliveryStatus.DEAD, rest_seconds=rest)
+        return Decision(status=DeliveryStatus.DEAD, pause_seconds=rest)
     delay = schedule[attempts - 1] * (1 + backoff.DELIVERY_SPREAD * jitter)
-    return Decision(status=DeliveryStatus.RETRY, delay_seconds=max(delay, asked), rest_seconds=rest)
+    return Decision(status=DeliveryStatus.RETRY, delay_seconds=max(delay, asked), pause_seconds=rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +153,14 @@ _BEFORE_FIRST_ATTEMPT: Final[Mapping[SubscriptionState, Recommendation]] = {
 
 
 def recommend_for_status(http_status: int) -> Recommendation:
-    """Return what an attempt that ended with this status shows; 0 stands for no response."""
+    """Return the recommendation for the HTTP status of an attempt; 0 stands for no response."""
     return _BY_RESPONSE[classify_response(http_status)]
 
 
 def recommend(
     status: DeliveryStatus, *, last_http_status: int | None, subscription_state: SubscriptionState, removed: bool
 ) -> Recommendation:
-    """Return what to do about a delivery.
+    """Return the recommendation for a delivery.
 
     `last_http_status` is None before the first attempt; `removed`: its subscription was deleted.
     """

@@ -1,4 +1,4 @@
-"""Deliveries and their attempts, as people and jobs read them."""
+"""Queries of deliveries and their attempts, for the API, the command line and jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shared.subscriptions.model import SubscriptionState
 from shared.subscriptions.tables import subscriptions
 
 UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
-"""Statuses that partial indexes find."""
+"""Statuses that the partial indexes cover."""
 
 _DELIVERY: Final[Select[Any]] = select(
     deliveries.c.id,
@@ -41,7 +41,7 @@ _DELIVERY: Final[Select[Any]] = select(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilters:
-    """Which deliveries: all that is given must hold. The times are those at which they were created."""
+    """Filters of deliveries, combined with AND. `since` and `until` apply to the time of creation."""
 
     subscription: UUID | None = None
     status: DeliveryStatus | None = None
@@ -53,9 +53,9 @@ class DeliveryFilters:
 
     @property
     def in_log_order(self) -> bool:
-        """Whether a list is in the order of the log, rather than in that in which its deliveries were created.
+        """Whether lists are in the order of the change log, instead of the order of creation.
 
-        That of one subscription is; except for its undelivered ones, which are few and have an index of their own.
+        Lists of one subscription are, except lists of undelivered ones, which use a partial index.
         """
         return self.subscription is not None and self.message_id is None and self.status not in UNDELIVERED
 
@@ -63,10 +63,10 @@ class DeliveryFilters:
 def get_page(
     connection: Connection, filters: DeliveryFilters, *, after: Position | None = None, limit: int = 50
 ) -> Page[Row[Any]]:
-    """Return deliveries, the last first: those created last or (see `in_log_order`) those of the latest changes.
+    """Return deliveries, the newest first: by their change, or by creation (see `in_log_order`).
 
-    `transaction` and `change_id` are of the change. `last_http_status` is 0 where no response came, None before the
-    first attempt. `subscription_…`, `payload` and `removed` (it was deleted) are of the subscription.
+    `transaction` and `change_id` identify the change. `last_http_status` is 0 for no response, None before the first
+    attempt. `subscription_…`, `payload` and `removed` (deleted) belong to the subscription.
     """
     page = _query(filters).fetch(connection, after=after, limit=limit)
     rows = {row.id: row for row in _get_many(connection, [position[-1] for position in page.items], filters.tenant)}
@@ -76,7 +76,7 @@ def get_page(
 def get_replayable(
     connection: Connection, filters: DeliveryFilters, *, after: Position | None, limit: int
 ) -> Page[Position]:
-    """Return the positions of deliveries that can be replayed, the first first; each ends with the delivery's id."""
+    """Return the positions of deliveries that can be replayed, the oldest first; each ends with the delivery's id."""
     query = _query(filters, ascending=True)
     usable = subscriptions.c.deleted_at.is_(None) & (subscriptions.c.state != SubscriptionState.DISABLED)
     query.filter(select(1).where(subscriptions.c.id == deliveries.c.subscription_id, usable).exists())
@@ -102,13 +102,13 @@ def get_attempts(
 
 
 def _query(filters: DeliveryFilters, *, ascending: bool = False) -> KeysetQuery:
-    by_place = (deliveries.c.change_transaction, deliveries.c.change_id, deliveries.c.id)
+    by_change = (deliveries.c.change_transaction, deliveries.c.change_id, deliveries.c.id)
     pending_only = filters.status is DeliveryStatus.PENDING
     if pending_only and filters.subscription is None and filters.message_id is None:
         query = KeysetQuery(pending_deliveries.c.delivery_id, ascending=ascending)
         query.where(deliveries.c.id == pending_deliveries.c.delivery_id)
     else:
-        keys = by_place if filters.in_log_order else (deliveries.c.id,)
+        keys = by_change if filters.in_log_order else (deliveries.c.id,)
         query = KeysetQuery(*keys, ascending=ascending)
     query.where(*Span(since=filters.since, until=filters.until).of_ids(deliveries.c.id))
     if filters.message_id is not None:

@@ -1,4 +1,4 @@
-"""Statements of recovery: where in the log a moment is, and which deliveries exist already."""
+"""Queries of the recovery job: the position of a time in the log, and the deliveries that exist already."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -19,31 +19,31 @@ JOIN deliveries AS d ON d.subscription_id = %(subscription_id)s AND d.change_tra
     AND d.change_id = place.id
 """
 
-_CLOCKS_DIFFER = timedelta(minutes=1)  # of the worker that marked how far the log reached, and of the database
+_MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)  # between workers, which write `change_marks`, and the database
 
 
 def cursor_before(connection: Connection, moment: datetime) -> Cursor:
-    """Return a cursor that everything that changed from this moment on is behind."""
-    marked = change_marks.c.at <= moment - _CLOCKS_DIFFER
+    """Return a cursor before all changes since `moment`."""
+    marked = change_marks.c.at <= moment - _MAX_CLOCK_DIFFERENCE
     latest = select(change_marks).where(marked).order_by(change_marks.c.at.desc()).limit(1)
     row = connection.execute(latest).one_or_none()
     return START if row is None else (int(row.transaction), row.id)
 
 
 def stored_since(connection: Connection, moment: datetime) -> datetime | None:
-    """Return since when changes are stored, where that is later than this moment; otherwise None."""
+    """Return the time of the oldest stored change if changes since `moment` were deleted; otherwise None."""
     floor = connection.execute(select(change_floor)).one_or_none()
     if floor is None or (int(floor.transaction), floor.id) <= cursor_before(connection, moment):
-        return None  # nothing was deleted from the log, or only what was before
-    place = tuple_(state_changes.c.transaction, state_changes.c.id)
-    behind = place > tuple_(literal(floor.transaction, Xid8), literal(floor.id))
-    first = select(state_changes.c.changed_at).where(behind).order_by(*place.clauses).limit(1)
+        return None  # nothing was deleted from the log, or only older changes
+    position = tuple_(state_changes.c.transaction, state_changes.c.id)
+    is_after = position > tuple_(literal(floor.transaction, Xid8), literal(floor.id))
+    first = select(state_changes.c.changed_at).where(is_after).order_by(*position.clauses).limit(1)
     changed_at = connection.execute(first).scalar_one_or_none()
     return changed_at if changed_at is not None and changed_at > moment else None
 
 
 def get_existing(connection: Connection, subscription_id: UUID, cursors: Sequence[Cursor]) -> Mapping[Cursor, Row[Any]]:
-    """Return `id` and `status` of the deliveries of these changes to a subscription, as far as they exist."""
+    """Return `id` and `status` of the existing deliveries of these changes to a subscription."""
     rows = connection.exec_driver_sql(
         _EXISTING,
         {

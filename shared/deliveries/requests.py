@@ -1,6 +1,6 @@
 """Requests to subscribers: a change in the requested format, signed.
 
-Built for every attempt, from the stored change and the subscription as it is now.
+Every attempt builds its request from the stored change and the current subscription.
 """
 
 from collections.abc import Mapping
@@ -12,25 +12,25 @@ import msgspec
 
 from shared.egress.types import Call
 from shared.http import standard_webhooks
-from shared.subscriptions.model import Payload, Subscription
+from shared.subscriptions.model import PayloadFormat, Subscription
 
 _CONTENT_TYPES: Final = {
-    Payload.TIDINGS: "application/json",
-    Payload.CLOUDEVENTS: "application/cloudevents+json",
+    PayloadFormat.TIDINGS: "application/json",
+    PayloadFormat.CLOUDEVENTS: "application/cloudevents+json",
 }
 _TYPE_PREFIX = "dev.tidings."
 
 _encode = msgspec.json.Encoder().encode
 
 
-def encode(payload: Mapping[str, Any], form: Payload) -> bytes:
-    """Return a change (`shared.changes.payload.payloads`) as it is sent."""
-    return _encode(in_form(payload, form))
+def encode(payload: Mapping[str, Any], form: PayloadFormat) -> bytes:
+    """Return the request body of a change (`shared.changes.payload.payloads`)."""
+    return _encode(format_payload(payload, form))
 
 
-def in_form(payload: Mapping[str, Any], form: Payload) -> Mapping[str, Any]:
-    """Return a change in this format: as it is, or as a CloudEvents 1.0 event in structured mode."""
-    if form is Payload.TIDINGS:
+def format_payload(payload: Mapping[str, Any], form: PayloadFormat) -> Mapping[str, Any]:
+    """Return a change unchanged, or as a CloudEvents 1.0 event in structured mode."""
+    if form is PayloadFormat.TIDINGS:
         return payload
     data = payload["data"]
     event = {
@@ -47,7 +47,7 @@ def in_form(payload: Mapping[str, Any], form: Payload) -> Mapping[str, Any]:
 
 
 def build(subscription: Subscription, body: bytes, *, key: UUID, webhook_id: str, now: datetime) -> Call:
-    """Return a signed request. `webhook_id` is the change's, so that a subscriber recognizes repetitions.
+    """Return a signed request. `webhook_id` identifies the change, so that subscribers recognize duplicates.
 
     Raises SigningSecretError.
     """

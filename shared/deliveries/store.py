@@ -18,18 +18,18 @@ from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.tables import deliveries, pending_deliveries
 
 LEASE_SPARE_SECONDS: Final = 30
-"""A lease outlasts the timeout of its request by this: for building the request, and for recording the outcome."""
+"""A lease lasts this much longer than the timeout of its request, to build the request and record the outcome."""
 
 _CLAIM_LOCK: Final = 0x71DC1A1
 _ORDER_LOCK: Final = 0x71D0D
-"""Held while deliveries that wait for one another are created or finished, so that no transaction misses another."""
+"""Held while ordered deliveries are created or finished, so that these transactions see each other's rows."""
 
 _LATE_FIRST: Final = 0.2
-"""How often retries, replays and recovered deliveries go before fresh ones."""
+"""Probability that a claim prefers retries, replays and recovered deliveries over fresh ones."""
 
 
 class Lane(IntEnum):
-    """Lanes of the queue: what changed just now does not wait behind what is retried, replayed or recovered."""
+    """Lanes of the queue, so that fresh deliveries do not wait for retries, replays and recovered ones."""
 
     FRESH = 0
     LATE = 1
@@ -40,7 +40,7 @@ class Lane(IntEnum):
 class NewDelivery(NamedTuple):
     """A delivery to create; a tuple, because a batch is turned from rows into columns.
 
-    `transaction` is text. `follows`: an earlier one in the same batch must be delivered first.
+    `transaction` is text. `follows`: an earlier delivery of the same batch must finish first.
     """
 
     id: UUID
@@ -74,18 +74,19 @@ SELECT id, subscription_id, transaction::xid8, change_id, message_id, CASE WHEN 
 FROM new_rows WHERE status = 'pending'
 """
 
-# One claim at a time, however many deliverers there are: so the requests in flight to an endpoint can be counted. A
-# process that freezes in the middle must not block the others for long.
+# Deliverers claim one at a time, so that the requests in flight to an endpoint can be counted. The timeout ends the
+# transaction of a process that freezes while it claims.
 _CLAIM_TURN = """
 SELECT pg_try_advisory_xact_lock(%(lock)s), set_config('idle_in_transaction_session_timeout', '10s', true)
 """
 
 # Text, not an expression: the claim is hot, and its window functions and lateral joins are one plan that was measured.
 #
-# The lanes take turns; where an endpoint may have one request at a time, the lane that is first decides, which is drawn
-# by lot. Leased rows are at the front of their lane, because the oldest are always claimed first: so the first few rows
-# of each lane say both how many are in flight and which are next. No lane may take all that an endpoint is granted, so
-# that neither fresh deliveries nor retries starve. While its breaker is closing, an endpoint is granted one request.
+# The lanes alternate. If an endpoint may have only one request at a time, the preferred lane decides, which is random.
+# Leased rows are at the front of their lane, because the oldest are always claimed first: so the first few rows of each
+# lane show the requests in flight and the next ones. One lane cannot use an endpoint's whole concurrency, so
+# that neither fresh deliveries nor retries starve. After its circuit breaker has opened, an endpoint gets one request
+# at a time, until one succeeds.
 # The 0.001 makes up for rounding: a rate of 0.7 must grant one request after 1/0.7 seconds.
 _CLAIM = """
 WITH endpoint AS MATERIALIZED (
@@ -119,7 +120,7 @@ chosen AS (
     SELECT * FROM numbered
     WHERE NOT leased AND busy + number <= granted
         AND (rate IS NULL OR number <= extract(epoch FROM now() - paced_until) * rate + 0.001)
-    ORDER BY busy + number, available_at LIMIT %(room)s
+    ORDER BY busy + number, available_at LIMIT %(limit)s
 ),
 claimed AS (
     UPDATE pending_deliveries AS p SET lease_token = %(token)s,
@@ -226,8 +227,8 @@ FROM (
 WHERE p.delivery_id = first.delivery_id AND first.lane = 2
 """
 
-# Text, not an expression: three statements in one, whose order of locks matters. A replay is an attempt like any other,
-# but counted from the beginning; if an attempt is in flight, the replay follows it (`again`).
+# Text, not an expression: three statements in one, whose order of locks matters. A replay restarts the count of
+# attempts. If an attempt is in flight, the replay follows it (`again`).
 _REPLAY = """
 WITH held AS MATERIALIZED (
     SELECT delivery_id FROM pending_deliveries WHERE delivery_id = ANY(%(ids)b) ORDER BY delivery_id FOR UPDATE
@@ -251,7 +252,7 @@ UPDATE deliveries AS d SET status = 'pending', next_attempt_at = NULL FROM wante
 
 
 def create(connection: Connection, new: Sequence[NewDelivery], lane: Lane = Lane.FRESH) -> None:
-    """Create these deliveries. Those that are quarantined are not queued: a person releases them."""
+    """Create deliveries. Quarantined ones are not queued until a person replays them."""
     if not new:
         return
     if any(delivery.ordered for delivery in new):
@@ -261,28 +262,30 @@ def create(connection: Connection, new: Sequence[NewDelivery], lane: Lane = Lane
 
 
 def claim(
-    connection: Connection, *, token: UUID, room: int, among: Sequence[UUID] | None = None
+    connection: Connection, *, token: UUID, limit: int, among: Sequence[UUID] | None = None
 ) -> Sequence[Row[Any]] | None:
-    """Lease up to `room` due deliveries of all active subscriptions, or `among` some. None: another one is claiming.
+    """Lease up to `limit` due deliveries of all active subscriptions, or those in `among`.
+
+    Returns None while another deliverer is claiming.
 
     Each row has `id`, `subscription_id`, `transaction` and `change_id` of its change, `message_id`, `ordered`,
-    `attempts` (so far, since it was created or replayed), `lapses` (leases right before this one that ran out without
-    an outcome), and of its endpoint `failing` and `last_success_at`.
+    `attempts` (so far, since it was created or replayed), `lapses` (previous leases in a row that expired without an
+    outcome), and of its endpoint `failing` and `last_success_at`.
 
-    Commit the claim to disk before anything is sent. Then so is everything that it rests on, and no subscriber is
-    notified of a change that a crash of the database could undo.
+    Commit the claim with synchronous_commit before sending anything. That also writes the changes to disk, so no
+    subscriber is notified of a change that a crash of the database could undo.
     """
     if not connection.exec_driver_sql(_CLAIM_TURN, {"lock": _CLAIM_LOCK}).one()[0]:
         return None
-    lane_first = Lane.LATE if random.random() < _LATE_FIRST else Lane.FRESH  # noqa: S311 - it may be guessed
-    values = {"token": token, "room": room, "spare": LEASE_SPARE_SECONDS, "lane_first": int(lane_first)}
+    lane_first = Lane.LATE if random.random() < _LATE_FIRST else Lane.FRESH  # noqa: S311 - not a secret
+    values = {"token": token, "limit": limit, "spare": LEASE_SPARE_SECONDS, "lane_first": int(lane_first)}
     if among is None:
         return connection.exec_driver_sql(_CLAIM_ANY, values).all()
     return connection.exec_driver_sql(_CLAIM_AMONG, {**values, "among": list(among)}).all()
 
 
 def next_due_seconds(connection: Connection) -> float | None:
-    """Return in how many seconds something is due, as far as can be known; None: nothing is pending."""
+    """Return the seconds until the next delivery is due; None if none is pending."""
     found: float | None = connection.exec_driver_sql(_NEXT_DUE).scalar()
     return found
 
@@ -303,10 +306,11 @@ def release(connection: Connection, delivery_ids: Sequence[UUID], token: UUID, *
 
 
 def record_attempts(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> set[UUID]:
-    """Record finished attempts, and what becomes of their deliveries; return the ids of the deliveries recorded.
+    """Record attempts and the new states of their deliveries; return the ids of these deliveries.
 
-    The others' leases were lost: another deliverer has taken over. An attempt has the keys of `_ATTEMPT_COLUMNS`:
-    `id` is the attempt's, `status` the delivery's, `delay_seconds` is for a retry, the captures are JSON text.
+    Attempts whose lease was lost are not recorded: another deliverer has taken over. An attempt has the keys of
+    `_ATTEMPT_COLUMNS`: `id` is the attempt's, `status` the delivery's, `delay_seconds` is for a retry, the captures are
+    JSON text.
     """
     in_order = {attempt["delivery_id"] for attempt in attempts if attempt["ordered"]}
     if in_order:
@@ -320,7 +324,7 @@ def record_attempts(connection: Connection, attempts: Sequence[Mapping[str, Any]
 def replay(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> int:
     """Queue these deliveries again whatever their status, quarantined ones included; return how many were queued.
 
-    Deliveries of deleted subscriptions are left alone.
+    Deliveries of deleted subscriptions are not queued.
     """
     return connection.exec_driver_sql(_REPLAY, {"ids": list(delivery_ids), "now": now}).rowcount
 
@@ -345,7 +349,7 @@ def abandon(connection: Connection, subscription_id: UUID, reason: str, *, limit
 def expire(connection: Connection, oldest: datetime, reason: str, *, limit: int) -> int:
     """Mark up to `limit` pending deliveries that were created before `oldest` as dead; return how many.
 
-    Deliveries that they held back become due.
+    Ordered deliveries that waited for them become due.
     """
     _lock_order(connection)
     chosen = (
@@ -368,7 +372,7 @@ def expire(connection: Connection, oldest: datetime, reason: str, *, limit: int)
 
 
 def _unblock(connection: Connection, finished: Sequence[tuple[UUID, UUID]]) -> None:
-    """Let the next delivery of each of these (subscription, message) go. Hold the order lock."""
+    """Make the next ordered delivery of each (subscription, message) due. The caller must hold the order lock."""
     if finished:
         subscription_ids, message_ids = map(list, zip(*finished, strict=True))
         connection.exec_driver_sql(_UNBLOCK, {"subscription_ids": subscription_ids, "message_ids": message_ids})

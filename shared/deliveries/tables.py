@@ -69,7 +69,7 @@ Index(
     postgresql_where=_UNDELIVERED,
 )
 
-# The queue: a small table beside the large one, so that a claim does not grow with history.
+# The queue: a small table, so that the cost of a claim does not grow with the history of deliveries.
 pending_deliveries = Table(
     "pending_deliveries",
     metadata,
@@ -78,7 +78,7 @@ pending_deliveries = Table(
     Column("change_transaction", Xid8, nullable=False),
     Column("change_id", BigInteger, nullable=False),
     Column("message_id", Uuid),
-    Column("lane", SmallInteger, nullable=False, doc="see `shared.vocabulary.Lane`"),
+    Column("lane", SmallInteger, nullable=False, doc="see `shared.deliveries.store.Lane`"),
     Column("available_at", Timestamp, nullable=False),
     Column(
         "ordered",

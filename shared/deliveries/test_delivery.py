@@ -1,4 +1,4 @@
-"""Test deliveries: one request like all others, of a `test` event, sent at once and recorded nowhere."""
+"""Test deliveries: a real request with a `test` event, sent at once and not recorded."""
 
 import threading
 from collections.abc import Sequence
@@ -25,7 +25,9 @@ TYPE: Final = "test"
 _MAX_AT_ONCE: Final = 4
 _SPARE_SECONDS: Final = 5.0
 
-_turns = threading.BoundedSemaphore(_MAX_AT_ONCE)  # an endpoint that hangs takes a thread of its caller's
+_turns = threading.BoundedSemaphore(
+    _MAX_AT_ONCE
+)  # a test blocks a thread of the API, which an endpoint that hangs must not exhaust
 
 
 class BusyError(TidingsError):

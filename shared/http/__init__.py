@@ -1,1 +1,1 @@
-"""HTTP in both directions: the client for small calls, Standard Webhooks, and what both servers share."""
+"""HTTP: a client for small calls, Standard Webhooks signatures, and code that the receiver and the API share."""

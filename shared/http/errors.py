@@ -1,4 +1,4 @@
-"""How exceptions become HTTP responses. Each application registers its own table of exceptions here."""
+"""Error handlers of the Flask applications."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,23 +11,22 @@ RETRY_AFTER_SECONDS = 5
 
 log = structlog.get_logger()
 
-_Row = TypeVar("_Row", bound=Callable[..., Any])
+_MakeResponse = TypeVar("_MakeResponse", bound=Callable[..., Any])
 
 
 def register_errors(
-    app: Flask, table: Mapping[type[Exception], _Row], respond: Callable[[_Row, Exception], Response]
+    app: Flask,
+    table: Mapping[type[Exception], _MakeResponse],
+    respond: Callable[[_MakeResponse, Exception], Response],
 ) -> None:
-    """Answer every exception of the application with `respond(row, error)`, for the row of its nearest class.
+    """Handle every exception with `respond`, which gets the table's entry for the nearest class, and the exception.
 
-    The row of `Exception` is for bugs: they are logged with their traceback, and nothing of them is shown.
+    The entry for `Exception` handles bugs: they are logged with their traceback.
     """
 
-    def answer(row: _Row, error: Exception) -> Response:
-        return respond(row, error)
-
-    def answer_bug(row: _Row, error: Exception) -> Response:
+    def respond_to_bug(make_response: _MakeResponse, error: Exception) -> Response:
         log.error("request failed", method=request.method, path=request.path, exc_info=error)
-        return respond(row, error)
+        return respond(make_response, error)
 
-    for kind, row in table.items():
-        app.register_error_handler(kind, partial(answer_bug if kind is Exception else answer, row))
+    for kind, make_response in table.items():
+        app.register_error_handler(kind, partial(respond_to_bug if kind is Exception else respond, make_response))

@@ -13,8 +13,8 @@ from shared.http.request_body import BodyLimits, RequestBodyBudget
 class EventLoopBridge:
     """An ASGI application that calls a WSGI one in greenlets (`shared.http.greenlets`).
 
-    The application must wait by `greenlets.Completion` or `greenlets.run_in_thread`, and block nowhere else.
-    `on_shutdown` is called when the process stops.
+    The application may wait only with `greenlets.Completion` and `greenlets.run_in_thread`: all other blocking calls
+    would block the event loop. `on_shutdown` is called when the process stops.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class EventLoopBridge:
             response = await self._greenlets.run(wsgi.call, self._app, environ)
         finally:
             body.close()
-        await wsgi.send_whole(response, send)
+        await wsgi.send_complete(response, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Handle the ASGI lifespan events."""

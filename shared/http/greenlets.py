@@ -1,7 +1,7 @@
 """Runs synchronous requests on an event loop.
 
-Each request runs in a greenlet. Where it has to wait, the greenlet is suspended and the loop serves other requests.
-SQLAlchemy's asyncio extension works the same way. Under a WSGI server with threads the same code waits in its thread.
+Each request runs in a greenlet. While the request waits, its greenlet is suspended, and the loop serves others.
+SQLAlchemy's asyncio extension works the same way. Under a threaded WSGI server, the same code blocks its thread.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class _Worker(greenlet):
 
 
 class GreenletPool:
-    """The greenlets of one event loop. A new greenlet costs 12 µs, mostly for its stack; a reused one costs 1 µs."""
+    """The greenlets of one event loop. They are reused: creating one takes 12 µs, reusing one takes 1 µs."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
@@ -89,14 +89,14 @@ def wait_for(awaitable: Awaitable[_T]) -> _T:
 
 
 def run_in_thread(function: Callable[[], _T]) -> _T:
-    """Call a function that takes long: on an event loop in another thread, otherwise right here."""
+    """Call a slow function: in another thread if this one runs an event loop, otherwise in this one."""
     if not is_on_loop():
         return function()
     return wait_for(asyncio.get_running_loop().run_in_executor(None, function))
 
 
 class Completion(Generic[_T]):
-    """The outcome of work that another thread does for a request. Create it where the request waits for it."""
+    """The outcome of work that another thread does for a request. The waiting request must create it."""
 
     __slots__ = ("_future", "_is_set", "_lock", "_outcome", "_timeouts", "is_abandoned", "loop")
 
@@ -114,7 +114,7 @@ class Completion(Generic[_T]):
             self._lock.acquire()
 
     def wait(self, seconds: float) -> _T:
-        """Return the outcome, or raise it if it is an error. Raises TimeoutError, and is abandoned then."""
+        """Return the outcome, or raise it if it is an error. Raises TimeoutError, after which it is abandoned."""
         try:
             if self.loop is None:
                 if not self._lock.acquire(timeout=seconds):
@@ -133,7 +133,7 @@ class Completion(Generic[_T]):
         return outcome  # type: ignore[return-value]
 
     def cancel(self) -> None:
-        """End the wait on the event loop: the time is up. An outcome that the loop was too busy to see still counts."""
+        """End the wait on the event loop after the timeout. An outcome that was set in time is still returned."""
         if self._is_set:
             self.wake()
         elif not self._future.done():
@@ -153,9 +153,9 @@ class Completion(Generic[_T]):
 
 
 def complete(outcomes: Iterable[tuple[Completion[_T], _T | Exception]]) -> None:
-    """Let requests continue with these outcomes.
+    """Set the outcomes of requests and wake them.
 
-    Requests of one event loop are woken together: waking a loop from another thread costs half a request.
+    Requests of one event loop are woken together: waking a loop from another thread takes half as long as a request.
     """
     on_loops: dict[asyncio.AbstractEventLoop, list[Completion[_T]]] = {}
     for completion, outcome in outcomes:

@@ -1,7 +1,7 @@
 """Request bodies, read on the event loop, so that slow or large ones do not block other requests.
 
-Small bodies are read before the application is called. The application reads larger ones itself, as a stream, once it
-knows that it wants them.
+Small bodies are read before the application is called. The application reads larger ones as a stream, after it has
+decided to accept the request.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from shared.http.timeouts import TimeoutWheel
 
 _CHECK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 2.0
-"""How long bodies may still arrive after a signal to stop. Less than the server's `--workers-kill-timeout`."""
+"""How long bodies may arrive after a stop signal. It must be less than the server's `--workers-kill-timeout`."""
 
 
 class BodyFailure(StrEnum):
@@ -34,7 +34,7 @@ class BodyFailure(StrEnum):
 
 
 class RequestBodyError(TidingsError):
-    """A body that was not read to its end. `size` is how much of it arrived."""
+    """A body that was not read to its end. `size` is the number of bytes that arrived."""
 
     def __init__(self, failure: BodyFailure, message: str, *, size: int) -> None:
         super().__init__(message)
@@ -47,8 +47,8 @@ class BodyLimits:
     """Limits on the bodies that one process reads at the same time.
 
     Bodies of up to `small_bytes` are read before the application is called, and held until the response. Larger ones
-    are streamed: at most `max_streams` at once, and held as well if `holds_streams`. All held bodies together have
-    at most `max_held_bytes`. A body may take `grace_seconds`, plus the time it needs at `bytes_per_second`.
+    are streamed, at most `max_streams` at once; with `holds_streams` they are held too. All held bodies together have
+    at most `max_held_bytes`. A body must arrive within `grace_seconds`, plus its size divided by `bytes_per_second`.
     """
 
     small_bytes: int
@@ -60,7 +60,7 @@ class BodyLimits:
 
 
 class RequestBodyBudget:
-    """All bodies that one process is reading or holding. Lives on the event loop."""
+    """All bodies that one process is reading or holding. Only the event loop's thread may use it."""
 
     def __init__(self, limits: BodyLimits) -> None:
         self.limits = limits
@@ -73,7 +73,7 @@ class RequestBodyBudget:
         body = RequestBody(self, scope["headers"], receive)
         try:
             await body.read_small()
-        except RequestBodyError as error:  # the application raises it when it reads the body, if it ever does
+        except RequestBodyError as error:  # raised when the application reads the body
             body.error = error
         except BaseException:
             body.close()
@@ -81,7 +81,7 @@ class RequestBodyBudget:
         return body
 
     def reserve(self, size: int) -> bool:
-        """Make room for `size` more bytes, and return whether there is. Cancels the bodies that arrive slowest."""
+        """Reserve `size` bytes, if necessary by cancelling the slowest bodies; return whether that succeeded."""
         if self.held_bytes + size > self.limits.max_held_bytes:
             now = asyncio.get_running_loop().time()
             for slowest in sorted(self.reading.waiting, key=lambda other: other.bytes_per_second(now)):
@@ -134,7 +134,7 @@ class RequestBody:
         return io.BufferedReader(_BodyStream(self))
 
     async def read_small(self) -> None:
-        """Read the body, as far as it is small. Raises RequestBodyError."""
+        """Read the body up to the limit for small ones. Raises RequestBodyError."""
         limit = self._budget.limits.small_bytes
         if self._length is not None and self._length > limit:
             return
@@ -150,7 +150,7 @@ class RequestBody:
         if self._buffered:
             chunk, self._buffered = self._buffered, b""
             return chunk
-        self._enter_stream()
+        self._acquire_stream()
         while not self._is_complete:
             reading = self._next_chunk(is_held=self._budget.limits.holds_streams)
             if greenlets.is_on_loop():
@@ -166,14 +166,14 @@ class RequestBody:
         return self.received_bytes / max(now - self._started_at, 0.001)
 
     def cancel(self) -> None:
-        """Stop reading. What waits for the next chunk gets a RequestBodyError."""
+        """Stop reading. The call that waits for the next chunk raises RequestBodyError."""
         if self._task is not None and not self._is_cancelled:
             self._is_cancelled = True
             self._task.cancel()
             self._release()
 
     def close(self) -> None:
-        """Stop counting the body: its request is answered."""
+        """Release the body's part of the budget, after the response."""
         self._release()
         if self._has_stream and self._budget.streams is not None:
             self._has_stream = False
@@ -207,15 +207,15 @@ class RequestBody:
             )
         if is_held:
             if not budget.reserve(len(chunk)):
-                raise self._too_many("Too many request bodies in flight; retry later.")
+                raise self._too_many("Too many request bodies are being received; retry later.")
             self.held_bytes += len(chunk)
         return chunk
 
-    def _enter_stream(self) -> None:
+    def _acquire_stream(self) -> None:
         if self._has_stream or self._budget.streams is None:
             return
         if not self._budget.streams.acquire(blocking=False):
-            raise self._too_many("Too many large uploads in progress; retry later.")
+            raise self._too_many("Too many large uploads are in progress; retry later.")
         self._has_stream = True
 
     def _release(self) -> None:
@@ -235,9 +235,9 @@ class RequestBody:
 
 
 class BodyRequest(Request):
-    """A Flask request whose body is complete, or an error.
+    """A Flask request that returns its complete body, or raises an error.
 
-    werkzeug cuts a chunked body off at `max_content_length` without an error, and puts three streams around each body.
+    werkzeug truncates a chunked body at `max_content_length` without an error, and wraps each body in three streams.
     """
 
     _body: bytes | None = None

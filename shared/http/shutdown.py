@@ -15,9 +15,9 @@ _MAX_SIGNALS_PER_READ = 64
 def on_signal(callback: Callable[[], None]) -> None:
     """Call `callback` on the running loop at the first SIGTERM or SIGINT, before the server acts on the signal.
 
-    asyncio learns of signals through a byte in a socket (`signal.set_wakeup_fd`). Other threads wake the loop through
-    the same socket. Under thousands of requests a second it can be full, and then the signal is lost. So signals get a
-    socket of their own, and this function forwards them to asyncio's.
+    asyncio receives each signal as a byte on a socket (`signal.set_wakeup_fd`). Other threads wake the loop through the
+    same socket. At thousands of requests a second it can be full, and then the signal is lost. So this function gives
+    signals a separate socket, and forwards them to asyncio's.
     """
     if threading.current_thread() is not threading.main_thread():
         return

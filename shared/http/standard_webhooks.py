@@ -45,9 +45,9 @@ class SigningSecretError(TidingsError):
 def new_secret(scheme: Scheme = Scheme.V1) -> str:
     """Return a new shared secret, or a new private key: its seed followed by its public key."""
     if scheme is Scheme.V1:
-        return PREFIX + _text(secrets.token_bytes(_NEW_KEY_BYTES))
+        return PREFIX + _encode(secrets.token_bytes(_NEW_KEY_BYTES))
     key = SigningKey.generate()
-    return PRIVATE_PREFIX + _text(bytes(key) + bytes(key.verify_key))
+    return PRIVATE_PREFIX + _encode(bytes(key) + bytes(key.verify_key))
 
 
 def scheme_of(secret: str) -> Scheme:
@@ -59,7 +59,7 @@ def public_key(secret: str) -> str | None:
     """Return the public key of a private key; None for a shared secret. Raises SigningSecretError."""
     if scheme_of(secret) is Scheme.V1:
         return None
-    return PUBLIC_PREFIX + _text(bytes(_private_key(secret).verify_key))
+    return PUBLIC_PREFIX + _encode(bytes(_private_key(secret).verify_key))
 
 
 def check_secret(secret: str) -> None:
@@ -73,7 +73,7 @@ def headers(signing: Sequence[str], *, message_id: str, attempted_at: datetime, 
     Raises SigningSecretError, or ValueError for an id with a dot, which would make the signed text ambiguous.
     """
     if "." in message_id:
-        raise ValueError("the id of a message must not contain a dot")
+        raise ValueError(f"the message id {message_id!r} must not contain a dot")
     timestamp = str(int(attempted_at.timestamp()))
     signed = b".".join((message_id.encode(), timestamp.encode(), body))
     return {
@@ -88,13 +88,13 @@ def _signer(secret: str) -> _Signer:
     """Return the signer of a secret; cached, because parsing an Ed25519 key takes as long as signing."""
     if scheme_of(secret) is Scheme.V1A:
         private = _private_key(secret)
-        return lambda signed: f"{Scheme.V1A},{_text(private.sign(signed).signature)}"
+        return lambda signed: f"{Scheme.V1A},{_encode(private.sign(signed).signature)}"
     key = _shared_key(secret)
-    return lambda signed: f"{Scheme.V1},{_text(hmac.digest(key, signed, 'sha256'))}"
+    return lambda signed: f"{Scheme.V1},{_encode(hmac.digest(key, signed, 'sha256'))}"
 
 
 def _shared_key(secret: str) -> bytes:
-    key = _bytes(secret.removeprefix(PREFIX)) if secret.startswith(PREFIX) else b""
+    key = _decode(secret.removeprefix(PREFIX)) if secret.startswith(PREFIX) else b""
     if len(key) not in _KEY_BYTES:
         raise SigningSecretError(
             f"a signing secret must be `{PREFIX}` and {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes in base64"
@@ -104,7 +104,7 @@ def _shared_key(secret: str) -> bytes:
 
 def _private_key(secret: str) -> SigningKey:
     """Parse a seed (RFC 8032, 5.1.5), alone or followed by its public key."""
-    text = _bytes(secret.removeprefix(PRIVATE_PREFIX))
+    text = _decode(secret.removeprefix(PRIVATE_PREFIX))
     key = SigningKey(text[:_SEED_BYTES]) if len(text) >= _SEED_BYTES else None
     if key is None or text[_SEED_BYTES:] not in (b"", bytes(key.verify_key)):
         raise SigningSecretError(
@@ -113,12 +113,12 @@ def _private_key(secret: str) -> SigningKey:
     return key
 
 
-def _bytes(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
 
 
-def _text(value: bytes) -> str:
+def _encode(value: bytes) -> str:
     return b64encode(value).decode("ascii")

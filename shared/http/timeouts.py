@@ -1,11 +1,11 @@
-"""Many timeouts behind one timer of the event loop."""
+"""Many timeouts that share one timer of the event loop."""
 
 import asyncio
 from typing import Generic, Protocol, TypeVar
 
 
 class Cancellable(Protocol):
-    """Something that can time out."""
+    """An object that can time out."""
 
     def cancel(self) -> None:
         """Stop waiting: the time is up."""
@@ -15,9 +15,9 @@ _Waiting = TypeVar("_Waiting", bound=Cancellable)
 
 
 class TimeoutWheel(Generic[_Waiting]):
-    """Checks all deadlines every `interval_seconds`; a wait may overrun by up to that long.
+    """Checks all deadlines every `interval_seconds`, so a timeout may be late by that much.
 
-    A timer per request would nearly always be cancelled before it fires, and costs a twentieth of the whole request.
+    One timer per request would take 5 % of its time, although nearly all are cancelled before they fire.
     """
 
     def __init__(self, interval_seconds: float) -> None:
@@ -27,17 +27,17 @@ class TimeoutWheel(Generic[_Waiting]):
 
     @property
     def waiting(self) -> list[_Waiting]:
-        """What has a deadline."""
+        """The objects that have a deadline."""
         return list(self._deadlines)
 
     def set(self, waiting: _Waiting, at: float) -> None:
-        """Cancel `waiting` at this time of the loop, unless it is removed first. Replaces an earlier deadline."""
+        """Set or replace a deadline, in the event loop's time. Then `waiting` is cancelled, unless removed before."""
         self._deadlines[waiting] = at
         if not self._is_scheduled:
             self._schedule()
 
     def remove(self, waiting: _Waiting) -> None:
-        """Forget the deadline."""
+        """Remove the deadline."""
         self._deadlines.pop(waiting, None)
 
     def _schedule(self) -> None:

@@ -1,4 +1,4 @@
-"""Between ASGI servers and WSGI applications: the environment of a request, and the response."""
+"""Translation between ASGI servers and WSGI applications: the environ of a request, and the response."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ _MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one
 
 @dataclass(slots=True, kw_only=True)
 class WsgiResponse:
-    """A response. `rest` is the part of a body of unknown length that the application has not produced yet."""
+    """A response. `rest` yields the body if its length is unknown; otherwise `body` is complete."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -28,7 +28,7 @@ class WsgiResponse:
 
 
 def environ(scope: Scope) -> WSGIEnvironment:
-    """Return the environment of a request (PEP 3333), without `wsgi.input`."""
+    """Return the environ of a request (PEP 3333), without `wsgi.input`."""
     host, port = scope.get("server") or ("localhost", 80)
     result: WSGIEnvironment = {
         "REQUEST_METHOD": scope["method"],
@@ -70,7 +70,7 @@ def client_ip(request: Request, proxies: int) -> str:
 
 
 def call(app: WSGIApplication, environ: WSGIEnvironment) -> WsgiResponse:
-    """Call the application. Collect the body if its length is known, otherwise leave it to be read."""
+    """Call the application. Read the body if its length is known; otherwise return it as an iterator in `rest`."""
     response = WsgiResponse(status=500, headers=[])
 
     def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:
@@ -91,15 +91,15 @@ def call(app: WSGIApplication, environ: WSGIEnvironment) -> WsgiResponse:
     return response
 
 
-async def send_whole(response: WsgiResponse, send: Send) -> None:
-    """Send a response that has no rest."""
+async def send_complete(response: WsgiResponse, send: Send) -> None:
+    """Send a response whose body is complete."""
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send({"type": "http.response.body", "body": response.body})
 
 
 @lru_cache(_MAX_CACHED_NAMES)
 def _environ_key(name: bytes) -> str | None:
-    """Return the key of a header; None for a name with an underscore, which would pass for one with a dash."""
+    """Return a header's key in the environ; None for a name with an underscore: `X_A` would look like `X-A`."""
     key = name.decode("latin-1").upper()
     if "_" in key:
         return None
@@ -115,5 +115,5 @@ def _header_name(key: str) -> str | None:
 
 
 def _refuse_write(_data: bytes) -> None:
-    """Refuse PEP 3333's `write`. It serves applications older than the PEP; Flask never calls it."""
+    """Reject PEP 3333's `write`, a function for old applications that Flask never calls."""
     raise RuntimeError("This gateway supports only applications that return an iterable, not write().")

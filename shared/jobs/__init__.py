@@ -1,1 +1,1 @@
-"""Long-running jobs: their table, their files and their retries."""
+"""Long-running jobs: their queue, their progress, and their input and output files."""

@@ -1,4 +1,4 @@
-"""Files of jobs, in parts: the input that a job reads, and the output that its requester downloads."""
+"""Files of jobs, stored in parts: the input that a job reads, and the output that a user downloads."""
 
 from collections.abc import Iterator
 from uuid import UUID
@@ -23,7 +23,7 @@ def write(connection: Connection, job_id: UUID, name: str, part: int, content: b
 
 
 def read(connection: Connection, job_id: UUID, name: str, part: int) -> bytes | None:
-    """Return a part; None behind the last one."""
+    """Return a part; None after the last one."""
     return connection.scalar(
         select(job_files.c.content).where(
             job_files.c.job_id == job_id, job_files.c.name == name, job_files.c.part == part

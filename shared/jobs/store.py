@@ -1,8 +1,7 @@
-"""Long-running jobs: request, progress, lease and result.
+"""The queue of long-running jobs: requests, leases, progress and results.
 
-Workers run a job in slices. A worker holds a job by a lease: `available_at` is when the lease ends, and `lease_token`
-identifies the holder. Every write names the token, so a worker that lost the lease writes nothing. Between two slices
-the job waits for its turn.
+Workers run a job in turns of a few seconds. A worker holds a job by a lease: `available_at` is when the lease ends,
+and `lease_token` identifies the worker. Every write checks the token, so a worker that lost the lease writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +140,7 @@ def listed(
 def claim(connection: Connection, *, kinds: Sequence[str], token: UUID, lease_seconds: float) -> Job | None:
     """Claim the free job that has waited longest, and count the attempt; None if no job is due.
 
-    Commit before running it: an attempt that kills its worker must count too.
+    Commit before running the job: an attempt that kills its worker must count too.
     """
     return _claim(connection, [jobs.c.available_at <= func.now(), jobs.c.kind.in_(kinds)], token, lease_seconds)
 
@@ -162,7 +161,7 @@ def advance(
 ) -> bool | None:
     """Store the progress and extend the lease. Return whether cancelling was asked for; None if the lease is lost.
 
-    Nobody else can claim the job until the transaction ends.
+    No other worker can claim the job until the transaction ends.
     """
     statement = (
         jobs.update()
@@ -185,7 +184,7 @@ def release(
 ) -> bool:
     """Release a job, to be claimed again after the delay; False if the lease is lost.
 
-    Without an error the attempt is not counted: the job only lets others run.
+    Without an error the attempt does not count: only the job's turn is over.
     """
     statement = jobs.update().where(jobs.c.id == job_id, jobs.c.lease_token == token)
     values: dict[str, Any] = {"lease_token": None, "error": error, "available_at": _seconds_from_now(delay_seconds)}
@@ -241,7 +240,7 @@ def _end(
     if not connection.execute(statement).rowcount:
         return False
     connection.execute(job_files.delete().where(job_files.c.job_id == job_id, job_files.c.name != OUTPUT))
-    # The table of suppression imports lies above this package.
+    # As text: the table belongs to shared.suppression, which imports this package.
     connection.execute(text("DELETE FROM staged_suppressions WHERE job_id = :job_id"), {"job_id": job_id})
     return True
 

@@ -22,6 +22,6 @@ def dedup_key(source: Source, request: Request, *, unverified: bool = False) -> 
 
 
 def expires_at(source: Source, received_at: datetime) -> datetime:
-    """Return until when a request with the same key is a duplicate, and not a new occurrence."""
+    """Return when the key expires. A later request with the same key is a new occurrence."""
     window = source.provider.DEDUPE_WINDOW_SECONDS
     return received_at + (_KEY_LIFETIME if window is None else timedelta(seconds=window))

@@ -1,4 +1,4 @@
-"""Which headers of a request are stored: enough to verify it again, but no credentials in clear text."""
+"""The headers that are stored with a receipt: enough to verify it again, but no credentials in clear text."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ _MAX_BYTES = 8 * 1024
 _SEALED = "sealed:"
 
 
-def kept(headers: Mapping[str, str], vault: Vault | None = None) -> dict[str, str]:
+def redact(headers: Mapping[str, str], vault: Vault | None = None) -> dict[str, str]:
     """Return the headers to store, by lower-case name, up to 8 KiB in all.
 
     Headers with credentials are left out. With a `vault` they are encrypted instead, for a request that has to be
@@ -29,10 +29,10 @@ def kept(headers: Mapping[str, str], vault: Vault | None = None) -> dict[str, st
     return result
 
 
-def unsealed(headers: Mapping[str, str], vault: Vault) -> dict[str, str]:
+def unseal(headers: Mapping[str, str], vault: Vault) -> dict[str, str]:
     """Return stored headers as they arrived. Raises SecretsError.
 
-    Only the headers that we encrypt are decrypted: a sender could make any other one look encrypted.
+    Only headers that `redact` encrypts are decrypted, because a sender could make any other header look encrypted.
     """
     return {
         name: vault.open(value.removeprefix(_SEALED).encode("ascii"))["value"] if name in _SECRET else value

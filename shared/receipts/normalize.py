@@ -1,4 +1,4 @@
-"""Normalize a stored receipt: from its body to the rows of its events."""
+"""Normalization: from the body of a receipt to the rows of its events."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,7 +8,7 @@ import msgspec
 
 from shared import ids
 from shared.events import bots
-from shared.events import event as events_event
+from shared.events import event as event_ids
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent
 from shared.sources.source import Source
@@ -17,7 +17,7 @@ from shared.vocabulary import CHANGE_TYPES
 _encode = msgspec.json.Encoder().encode
 
 _MAX_CLOCK_AHEAD: Final = timedelta(days=1)
-"""A clock with a wrong time zone is at most this far ahead."""
+"""A provider's clock with a wrong time zone is at most this far ahead."""
 
 _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
@@ -42,11 +42,11 @@ _DATA_FIELDS = (
 """The fields of an event that are stored as JSON if they have a value, beside `details` and `automated`."""
 
 
-def rows(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
-    """Return the events of a body as they are stored. Raises PayloadError."""
+def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
+    """Parse a body and return its events as rows. Raises PayloadError."""
     found = []
     for position, event in enumerate(source.provider.parse(body, source.credentials)):
-        # An event without an identity of its own is identified by its position in its receipt.
+        # Without an identity from the provider, the position in the receipt identifies the event.
         identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
         weight, rank, status = _EFFECTS[event.type]
         message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
@@ -64,9 +64,9 @@ def rows(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -
                 id=ids.event_id(receipt_id, position),
                 receipt_id=receipt_id,
                 source_id=source.id,
-                key=events_event.event_key(source.id, identity, event.recipient),
+                key=event_ids.event_key(source.id, identity, event.recipient),
                 type=event.type,
-                message_id=None if message_key is None else events_event.message_id(source.id, message_key),
+                message_id=None if message_key is None else event_ids.message_id(source.id, message_key),
                 recipient=event.recipient,
                 occurred_at=occurred_at,
                 received_at=received_at,

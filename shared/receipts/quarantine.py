@@ -1,4 +1,4 @@
-"""The quarantine: requests that are kept until it is known whether their provider sent them."""
+"""The quarantine: requests whose signature could not be verified yet."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
 
-# Text, because it claims and counts the attempt in one statement.
+# Text, not an expression: one statement that claims and counts the attempt.
 _CLAIM = """
 WITH due AS (
     SELECT receipt_id FROM parked_receipts WHERE state = 'unverified' AND available_at <= now()
@@ -36,7 +36,7 @@ FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
+class QuarantinedRequest:
     """A request to verify again. `headers` is JSON; secrets in it are sealed."""
 
     id: UUID
@@ -65,11 +65,13 @@ def add(
     return bool(connection.exec_driver_sql(_ADD, {**columns_of([receipt]), **values}).all())
 
 
-def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[Suspect]:
+def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[QuarantinedRequest]:
     """Lease up to `limit` due requests, those that have waited longest first."""
     rows = connection.exec_driver_sql(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
     return [
-        Suspect(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5])
+        QuarantinedRequest(
+            id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5]
+        )
         for row in rows
     ]
 

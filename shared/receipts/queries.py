@@ -1,4 +1,4 @@
-"""Receipts and refusals, for people."""
+"""Receipts and refusals, as the API and the command line show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ReceiptFacts:
     """One receipt and its state. Times are ours; `bytes` is the length of its body.
 
     A pending receipt has `attempts` and `last_error`, one that is set aside `reason`, `detail` and `key_id`;
-    `available_at` is when it is tried again. `reconciled`: it came because we asked the provider to resend it.
+    `available_at` is when it is tried again. `reconciled`: the provider resent it at our request.
     `erased_at`: an erasure deleted its body and headers then, because they contained the address; `bytes` is 0.
     """
 
@@ -46,7 +46,7 @@ class ReceiptFacts:
     erased_at: datetime | None
 
 
-# Text, because it joins tables of features that build on this one.
+# Text, not an expression: it joins tables of packages that import this one.
 _FACTS = """
 SELECT r.id, s.slug AS source,
     CASE WHEN p.receipt_id IS NOT NULL THEN 'pending' ELSE coalesce(k.state, 'processed') END AS state,
@@ -98,7 +98,7 @@ def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
 
 
 def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
-    """Return when the bodies of these receipts were erased, for those whose were."""
+    """Return when the bodies of these receipts were erased; without the receipts whose body is still stored."""
     rows = connection.exec_driver_sql(
         "SELECT receipt_id, erased_at FROM erased_receipts WHERE receipt_id = ANY(%(ids)s)", {"ids": list(receipt_ids)}
     )
@@ -106,10 +106,10 @@ def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, da
 
 
 def unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
-    """Return which of these receipts are not known to come from their provider."""
+    """Return which of these receipts are unverified or were rejected."""
     columns = parked_receipts.c
-    in_doubt = columns.state.in_([ReceiptState.UNVERIFIED, ReceiptState.REJECTED])
-    return set(connection.scalars(select(columns.receipt_id).where(columns.receipt_id.in_(receipt_ids), in_doubt)))
+    is_in_doubt = columns.state.in_([ReceiptState.UNVERIFIED, ReceiptState.REJECTED])
+    return set(connection.scalars(select(columns.receipt_id).where(columns.receipt_id.in_(receipt_ids), is_in_doubt)))
 
 
 def event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""Refusals: requests that a receiver did not accept, each with its reason."""
+"""Refusals: requests that the receiver did not store, each with its reason."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A refused request, or `count` similar ones of which this is the first."""
+    """A refused request. `count` includes similar ones that have no row."""
 
     id: UUID
     source: str

@@ -1,4 +1,4 @@
-"""Receipts and their states: pending in the queue, set aside, or processed (in neither table)."""
+"""Receipts and their states: pending, parked (unverified, rejected or dead), or processed (in neither table)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class ClaimedReceipt:
     """A receipt that a worker has leased. `attempts` counts this one."""
 
     id: UUID
@@ -48,8 +48,8 @@ _COLUMNS = """
     unnest(%(headers)b::text[]) AS headers, unnest(%(body)b::bytea[]) AS body
 """
 
-# Text, because every accepted request runs it: one statement for a whole group commit. An expired key passes to the
-# newer receipt, whose body is then a new occurrence.
+# Text, because every accepted request runs it: one statement for a whole group commit. An expired key is
+# reassigned to the new receipt, which is then no duplicate.
 INSERT_NEW = f"""
     arrived AS MATERIALIZED (SELECT {_COLUMNS}),
     fresh AS (
@@ -124,7 +124,7 @@ def claim(
     max_bytes: int,
     token: UUID,
     lease_seconds: int,
-) -> list[Claimed]:
+) -> list[ClaimedReceipt]:
     """Lease due receipts, the oldest first, and count the attempt: new ones, or those to reprocess.
 
     Returns up to `limit`, and no more once they exceed `max_bytes`, but always one. Commit the claim before the work:
@@ -134,7 +134,9 @@ def claim(
         CLAIM_REPROCESS if reprocess else CLAIM,
         {"limit": limit, "max_bytes": max_bytes, "token": token, "lease_seconds": lease_seconds},
     )
-    return [Claimed(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], body=row[4]) for row in rows]
+    return [
+        ClaimedReceipt(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], body=row[4]) for row in rows
+    ]
 
 
 def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
@@ -189,9 +191,8 @@ def mark_dead(connection: Connection, receipt_id: UUID, token: UUID, *, reason: 
 def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> int:
     """Queue receipts that were processed, are dead or were rejected; return how many were queued.
 
-    Queueing a rejected receipt accepts it, because a person has judged it. An unverified one stays in quarantine: only
-    its provider's signature lets it in. One whose body was erased is not queued; the lock keeps a concurrent erasure
-    from deleting the body afterwards.
+    Queueing a rejected receipt accepts it: a person has decided so. Unverified receipts stay in quarantine until their
+    signature is verified. Receipts whose body was erased are not queued; the row lock blocks concurrent erasures.
     """
     return connection.exec_driver_sql(
         "WITH wanted AS (SELECT id, source_id, length(body) AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
@@ -215,7 +216,7 @@ def list_ids(
     until: datetime | None = None,
     limit: int = 10_000,
 ) -> list[UUID]:
-    """Return the ids of matching receipts, the oldest first. `state` is one of those set aside; None means any."""
+    """Return the ids of matching receipts, the oldest first. `state` is one of the parked states; None means any."""
     table = parked_receipts if state else receipts_table
     key = parked_receipts.c.receipt_id if state else receipts_table.c.id
     statement = select(key).order_by(key).limit(limit)

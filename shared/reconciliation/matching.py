@@ -34,7 +34,7 @@ def find_existing(
     """
     now = datetime.now(UTC)
     try:
-        events = normalize.rows(source, ids.receipt_id(now), now, sent)
+        events = normalize.parse_events(source, ids.receipt_id(now), now, sent)
     except PayloadError:
         return False, None
     found = failed_deliveries.receipts_by_event_keys(connection, {event.key for event in events}) if events else None

@@ -107,7 +107,7 @@ def preview(connection: Connection, receipt_id: UUID, vault: Vault) -> Differenc
     if found.body is None:
         raise ConflictError(f"The body of receipt {receipt_id} was deleted by an erasure.")
     (row,) = sources.by_ids(connection, [found.source_id])
-    events = normalize.rows(open_source(row, vault), receipt_id, found.received_at, found.body)
+    events = normalize.parse_events(open_source(row, vault), receipt_id, found.received_at, found.body)
     policy = rules.overview(connection).rules.suppression
     hasher, now = recipient_hashes.load(connection, vault), datetime.now(UTC)
     difference, to_evaluate = replace(connection, receipt_id, events, policy, hasher, now)

@@ -1,4 +1,4 @@
-"""Circuit breaker of an endpoint: when requests to it are suspended. That uses up no attempts of its deliveries."""
+"""Circuit breaker: suspends requests to a failing endpoint. Meanwhile its deliveries use up no attempts."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -6,25 +6,26 @@ from typing import Final
 
 from shared import backoff
 
-MAX_STRIKES: Final = 5
-"""Attempts in a row without a response, or with one that asks for a retry; then the breaker opens."""
+MAX_ENDPOINT_FAILURES: Final = 5
+"""After this many attempts in a row with no response or a retryable one, the breaker opens."""
 DISABLE_AFTER: Final = timedelta(days=5)
-"""Of nothing but failures."""
+"""An endpoint that only failed for this long is disabled."""
 MIN_FAILURES: Final = 10
-"""Fewer failures than these prove nothing, however far apart they are."""
+"""With fewer failures, an endpoint is not disabled, however old the first one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointHealth:
     """The health of an endpoint.
 
-    `failures` counts failures of any kind since the last success, `strikes` those in a row that concern the endpoint
-    rather than one request. `trip_count` says how many times in a row the breaker has opened; while it is not zero, one
-    delivery at a time is tried. Nothing is tried before `open_until`.
+    `failures` counts all failures since the last success. `consecutive_failures` counts failures of the endpoint in a
+    row (no response, or a retryable one); a rejection of a single request resets it. `trip_count` says how many times
+    in a row the breaker has opened; while it is not zero, only one delivery at a time is sent. Nothing is sent before
+    `open_until`.
     """
 
     failures: int = 0
-    strikes: int = 0
+    consecutive_failures: int = 0
     trip_count: int = 0
     failing_since: datetime | None = None
     open_until: datetime | None = None
@@ -36,41 +37,45 @@ def next_state(
     *,
     successes: int = 0,
     rejections: int = 0,
-    setbacks: int = 0,
-    rest_seconds: float | None = None,
+    endpoint_failures: int = 0,
+    pause_seconds: float | None = None,
     jitter: float = 0.0,
 ) -> EndpointHealth:
     """Return the health after some attempts that ended at the same time. `jitter` is random, from -1 to 1.
 
-    Setbacks are strikes; a rejection shows that the endpoint is there. A success closes the breaker, but does not end
-    a pause that the endpoint requested (`rest_seconds`). Requests that were in flight when the breaker opened do not
-    open it further.
+    Endpoint failures can open the breaker; a rejection shows that the endpoint works. A success closes the breaker, but
+    does not end a pause that the endpoint requested (`pause_seconds`). Requests that were in flight when the breaker
+    opened do not open it again.
     """
-    failed = rejections + setbacks
+    failed = rejections + endpoint_failures
     if successes:
-        asked_for = health.open_until if not health.trip_count else None
-        after = EndpointHealth(open_until=asked_for if asked_for and asked_for > now else None)
+        requested_pause = health.open_until if not health.trip_count else None
+        after = EndpointHealth(open_until=requested_pause if requested_pause and requested_pause > now else None)
     else:
         after = replace(
             health,
             failures=health.failures + failed,
             failing_since=health.failing_since or (now if failed else None),
-            strikes=health.strikes + setbacks if setbacks else 0,
+            consecutive_failures=health.consecutive_failures + endpoint_failures if endpoint_failures else 0,
         )
         is_open = after.open_until is not None and after.open_until > now
-        if not is_open and setbacks and (after.trip_count or after.strikes >= MAX_STRIKES):
+        if (
+            not is_open
+            and endpoint_failures
+            and (after.trip_count or after.consecutive_failures >= MAX_ENDPOINT_FAILURES)
+        ):
             trip_count = after.trip_count + 1
             rest = timedelta(seconds=backoff.CIRCUIT_BREAKER.delay_seconds(trip_count, jitter=jitter))
             after = replace(after, trip_count=trip_count, open_until=now + rest)
         elif not is_open:
             after = replace(after, trip_count=0, open_until=None)
-    if rest_seconds is not None:
-        until = now + timedelta(seconds=rest_seconds)
+    if pause_seconds is not None:
+        until = now + timedelta(seconds=pause_seconds)
         after = replace(after, open_until=max(until, after.open_until or until))
     return after
 
 
 def should_disable(health: EndpointHealth, now: datetime) -> bool:
-    """Return whether the endpoint has failed for so long that its subscription is to be disabled."""
+    """Return whether the endpoint has failed for so long that its subscription must be disabled."""
     since = health.failing_since
     return since is not None and now - since >= DISABLE_AFTER and health.failures >= MIN_FAILURES

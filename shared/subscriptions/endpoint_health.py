@@ -1,4 +1,4 @@
-"""Statements on the health of endpoints."""
+"""Storage of the health of endpoints."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from shared.subscriptions.tables import endpoint_health
 
 _STATE = (
     endpoint_health.c.failures,
-    endpoint_health.c.strikes,
+    endpoint_health.c.strikes.label("consecutive_failures"),
     endpoint_health.c.openings.label("trip_count"),
     endpoint_health.c.failing_since,
     endpoint_health.c.open_until,
@@ -44,7 +44,7 @@ ON CONFLICT (subscription_id) DO UPDATE SET failures = excluded.failures, strike
 
 
 class HealthUpdate(NamedTuple):
-    """Health to store. What is None among the last three leaves its column unchanged."""
+    """Health to store. None in one of the last three fields leaves its column unchanged."""
 
     subscription_id: UUID
     health: EndpointHealth
@@ -71,7 +71,7 @@ def store(connection: Connection, updates: Sequence[HealthUpdate]) -> None:
         {
             "subscription_id": [update.subscription_id for update in ordered],
             "failures": [update.health.failures for update in ordered],
-            "strikes": [update.health.strikes for update in ordered],
+            "strikes": [update.health.consecutive_failures for update in ordered],
             "openings": [update.health.trip_count for update in ordered],
             "failing_since": [update.health.failing_since for update in ordered],
             "open_until": [update.health.open_until for update in ordered],
@@ -83,7 +83,7 @@ def store(connection: Connection, updates: Sequence[HealthUpdate]) -> None:
 
 
 def get_shown(connection: Connection, subscription_ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, Any]]:
-    """Return what is shown of the health of these endpoints. Unknown ones are healthy."""
+    """Return the public fields of the health of these endpoints. Unknown ones are healthy."""
     id_ = endpoint_health.c.subscription_id
     rows = [row._asdict() for row in connection.execute(select(id_, *_SHOWN).where(id_.in_(subscription_ids)))]
     known = {row.pop("subscription_id"): row for row in rows}
@@ -91,5 +91,5 @@ def get_shown(connection: Connection, subscription_ids: Sequence[UUID]) -> Mappi
 
 
 def reset(connection: Connection, subscription_id: UUID) -> None:
-    """Forget the failures of an endpoint."""
+    """Reset the failures of an endpoint."""
     store(connection, [HealthUpdate(subscription_id, EndpointHealth())])

@@ -1,4 +1,4 @@
-"""Subscriptions: who is notified of which changes, where, and how."""
+"""Subscriptions: where and how to notify of which changes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +11,14 @@ ANY: Final = "*"
 
 
 class SubscriptionState(StrEnum):
-    """Whether changes are delivered. For a paused subscription they wait, for a disabled one they do not."""
+    """State of a subscription. Deliveries to a paused one wait; for a disabled one, none are created."""
 
     ACTIVE = "active"
     PAUSED = "paused"
     DISABLED = "disabled"
 
 
-class Payload(StrEnum):
+class PayloadFormat(StrEnum):
     """The format in which a change is sent."""
 
     TIDINGS = "tidings"
@@ -26,7 +26,7 @@ class Payload(StrEnum):
 
 
 class Filters(Protocol):
-    """Which changes a subscription wants, in whatever form it is held. An empty filter lets everything through."""
+    """The filters of a subscription: a `Subscription` or a row of the table. An empty filter matches all changes."""
 
     @property
     def types(self) -> Sequence[str]:
@@ -38,11 +38,11 @@ class Filters(Protocol):
 
     @property
     def tenant(self) -> str | None:
-        """None is every tenant."""
+        """None matches every tenant."""
 
     @property
     def recipient_domains(self) -> Sequence[str]:
-        """What follows the `@`."""
+        """Domains of recipients' addresses."""
 
     @property
     def tags(self) -> Sequence[str]:
@@ -51,7 +51,7 @@ class Filters(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningSecret:
-    """A secret that requests are signed with until `expires_at`; None: for good."""
+    """A secret that signs requests until `expires_at`; None: without an end."""
 
     value: str
     expires_at: datetime | None = None
@@ -70,14 +70,14 @@ class Subscription:
     tags: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[SigningSecret]
-    payload: Payload = Payload.TIDINGS
+    payload: PayloadFormat = PayloadFormat.TIDINGS
     timeout_s: int
     retry_schedule: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeSubject:
-    """What filters see of a change."""
+    """The fields of a change that filters compare."""
 
     type: str
     source: str | None = None
@@ -118,7 +118,7 @@ class Matcher(Generic[S]):
                 self._index[key].append(subscription)
 
     def subscribers_for(self, subject: ChangeSubject) -> list[S]:
-        """Return those that want a change, each once."""
+        """Return the subscriptions that match a change, each once."""
         candidates = [
             *self._index.get(("tag", subject.tag), ()),
             *self._index.get(("recipient_domain", subject.recipient_domain), ()),

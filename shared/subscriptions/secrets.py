@@ -1,4 +1,4 @@
-"""Decrypting and encrypting what a subscription is signed and sent with."""
+"""Encryption of a subscription's signing secrets and static headers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from shared.encryption import Vault
-from shared.subscriptions.model import Payload, SigningSecret, Subscription
+from shared.subscriptions.model import PayloadFormat, SigningSecret, Subscription
 
 
 def open_subscription(row: Row[Any], vault: Vault) -> Subscription:
@@ -28,7 +28,7 @@ def open_subscription(row: Row[Any], vault: Vault) -> Subscription:
             )
             for entry in vault.open(row.secrets)["secrets"]
         ],
-        payload=Payload(row.payload),
+        payload=PayloadFormat(row.payload),
         timeout_s=row.timeout_s,
         retry_schedule=tuple(row.retry_schedule),
     )

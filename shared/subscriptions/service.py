@@ -18,11 +18,11 @@ from shared.http import standard_webhooks
 from shared.http.standard_webhooks import Scheme, SigningSecretError
 from shared.sources import store as source_store
 from shared.subscriptions import endpoint_health, store, validation
-from shared.subscriptions.model import Payload, SigningSecret, SubscriptionState
+from shared.subscriptions.model import PayloadFormat, SigningSecret, SubscriptionState
 from shared.subscriptions.secrets import open_subscription, seal_secrets
 
 DEFAULT_OVERLAP: Final = timedelta(hours=24)
-"""How long an old secret goes on signing beside a new one."""
+"""How long an old secret still signs after a rotation."""
 MAX_OVERLAP: Final = timedelta(days=7)
 MAX_OLD_SECRETS: Final = 10
 
@@ -32,24 +32,24 @@ DEFAULTS: Final[dict[str, Any]] = {
     "recipient_domains": [],
     "tags": [],
     "headers": {},
-    "payload": Payload.TIDINGS,
+    "payload": PayloadFormat.TIDINGS,
     "timeout_s": 15,
     "retry_schedule": list(backoff.DELIVERY_SCHEDULES["default"]),
     "rate_per_second": None,
     "concurrency": 10,
     "ordered": False,
 }
-"""The fields of a subscription that are not given."""
+"""Default values of a subscription's fields."""
 
 CheckedUrl = NewType("CheckedUrl", str)
-"""A URL that deliveries may go to."""
+"""A URL that `check_url` has accepted for deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
-class NewSecret:
-    """A subscription whose signing secret is new.
+class SubscriptionAndSecret:
+    """The row of a subscription, and its new signing secret.
 
-    `secret` is shown now and never again. It is None for a private key, of which only `public_key` is to be known.
+    `secret` is shown only once. It is None for a private key, of which only `public_key` is shown.
     """
 
     row: Row[Any]
@@ -58,9 +58,9 @@ class NewSecret:
 
 
 def check_url(url: str, allow: Sequence[Network]) -> CheckedUrl:
-    """Return the URL if deliveries may go there.
+    """Return the URL if deliveries to it are allowed.
 
-    Looks its name up, so call it outside of a transaction. Raises InvalidFieldError.
+    This resolves the host name, so call it outside of a transaction. Raises InvalidFieldError.
     """
     try:
         ssrf.check_url(url, allow)
@@ -79,10 +79,10 @@ def create(
     scheme: Scheme = Scheme.V1,
     may_know_sources: bool = True,
     now: datetime,
-) -> NewSecret:
+) -> SubscriptionAndSecret:
     """Create a subscription, with a new secret unless one is given. Raises InvalidFieldError.
 
-    A caller that may not know the sources does not learn whether a source exists.
+    With `may_know_sources=False`, unknown sources are accepted, so that the caller cannot find out which exist.
     """
     values = DEFAULTS | {"name": urlsplit(url).hostname} | _validate(connection, fields, may_know_sources)
     signing = _signing_secret(secret, scheme)
@@ -113,7 +113,7 @@ def update(
     if row is None:
         return None
     if version is not None and version != row.version:
-        raise ConflictError(f"It was changed meanwhile: its version is {row.version}, not {version}.")
+        raise ConflictError(f"The subscription has version {row.version}, not {version}; read it again.")
     given = dict(fields)
     if "headers" in given:
         replaced = {name.lower() for name in given["headers"]}  # names of headers are case-insensitive
@@ -138,10 +138,10 @@ def rotate_secret(
     scheme: Scheme = Scheme.V1,
     overlap: timedelta = DEFAULT_OVERLAP,
     now: datetime,
-) -> NewSecret | None:
+) -> SubscriptionAndSecret | None:
     """Sign with another secret; None if the subscription does not exist.
 
-    The old ones go on signing for the overlap, but none longer than it would have anyway. Raises InvalidFieldError,
+    Old secrets still sign during the overlap, but not beyond their own expiry. Raises InvalidFieldError,
     SecretsError, or ConflictError.
     """
     row = store.find(connection, subscription_id, tenant=tenant, lock=True)
@@ -167,13 +167,13 @@ def pause(
     if row is None or row.state == SubscriptionState.PAUSED:
         return row
     if row.state == SubscriptionState.DISABLED:
-        raise ConflictError("It is disabled, so nothing is delivered to it anyway; resume it first.")
+        raise ConflictError("The subscription is disabled; resume it first.")
     values = {"state": SubscriptionState.PAUSED, "state_reason": reason, "state_since": now}
     return store.change(connection, subscription_id, values, now)
 
 
 def resume(connection: Connection, subscription_id: UUID, *, tenant: str | None, now: datetime) -> Row[Any] | None:
-    """Deliver again, at once, and forget the endpoint's failures. None if the subscription does not exist."""
+    """Resume deliveries at once and reset the endpoint's failures. None if the subscription does not exist."""
     endpoint_health.lock(connection, [subscription_id])  # before the subscription, as deliverers do
     row = store.find(connection, subscription_id, tenant=tenant, lock=True)
     if row is None:
@@ -186,9 +186,9 @@ def resume(connection: Connection, subscription_id: UUID, *, tenant: str | None,
 
 
 def delete(connection: Connection, subscription_id: UUID, *, tenant: str | None, now: datetime) -> Row[Any] | None:
-    """Take a subscription out of service and erase its secrets; None if it does not exist.
+    """Mark a subscription as deleted and erase its secrets; None if it does not exist.
 
-    Its past deliveries remain visible. Those still pending are to be abandoned (`shared.deliveries.jobs`).
+    Its past deliveries remain visible. The caller requests a job that ends the pending ones (`shared.deliveries.jobs`).
     """
     row = store.find(connection, subscription_id, tenant=tenant, lock=True)
     if row is None:
@@ -201,7 +201,7 @@ def _validate(connection: Connection, fields: Mapping[str, Any], may_know_source
     sources = values.get("sources", ()) if may_know_sources else ()
     known = source_store.known_slugs(connection, sources) if sources else frozenset()
     if missing := [slug for slug in sources if slug not in known]:
-        raise InvalidFieldError("sources", missing, f"there is no source called {', '.join(map(repr, missing))}")
+        raise InvalidFieldError("sources", missing, f"sources has unknown names: {', '.join(map(repr, missing))}")
     return values
 
 
@@ -214,6 +214,6 @@ def _signing_secret(secret: str | None, scheme: Scheme) -> SigningSecret:
     return SigningSecret(value=value)
 
 
-def _with_new_secret(row: Row[Any], signing: SigningSecret) -> NewSecret:
+def _with_new_secret(row: Row[Any], signing: SigningSecret) -> SubscriptionAndSecret:
     public_key = standard_webhooks.public_key(signing.value)
-    return NewSecret(row, secret=None if public_key else signing.value, public_key=public_key)
+    return SubscriptionAndSecret(row, secret=None if public_key else signing.value, public_key=public_key)

@@ -1,4 +1,4 @@
-"""Statements on subscriptions."""
+"""Storage of subscriptions."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ def get_stamp(connection: Connection) -> int:
 
 
 def get_versions(connection: Connection) -> dict[UUID, int]:
-    """Return the version of every subscription in service, by its id."""
+    """Return the version of every subscription that is not deleted, by its id."""
     columns = (subscriptions.c.id, subscriptions.c.version)
     rows = connection.execute(select(*columns).where(subscriptions.c.deleted_at.is_(None)).order_by(subscriptions.c.id))
     return {row.id: row.version for row in rows}
@@ -32,8 +32,8 @@ def get_many(connection: Connection, ids: Sequence[UUID]) -> Sequence[Row[Any]]:
 def find(
     connection: Connection, subscription_id: UUID, *, tenant: str | None = None, lock: bool = False
 ) -> Row[Any] | None:
-    """Return a subscription in service, of this tenant or, with None, of any. `lock` keeps others from changing it."""
-    statement = select(subscriptions).where(subscriptions.c.id == subscription_id, _in_service(tenant))
+    """Return a subscription of `tenant` (None: of any) that is not deleted. `lock` locks its row for an update."""
+    statement = select(subscriptions).where(subscriptions.c.id == subscription_id, _is_visible_to(tenant))
     if lock:
         statement = statement.with_for_update(key_share=True)
     return connection.execute(statement).one_or_none()
@@ -47,9 +47,9 @@ def get_page(
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[Row[Any]]:
-    """Return subscriptions in service, the newest first."""
+    """Return subscriptions that are not deleted, the newest first."""
     query = KeysetQuery(subscriptions.c.id)
-    query.filter(_in_service(tenant))
+    query.filter(_is_visible_to(tenant))
     if state is not None:
         query.filter(subscriptions.c.state == state)
     page = query.fetch(connection, after=after, limit=limit)
@@ -75,7 +75,7 @@ def change(connection: Connection, subscription_id: UUID, changes: Mapping[str, 
 
 
 def disable(connection: Connection, subscription_id: UUID, url: str, reason: str, now: datetime) -> bool:
-    """Disable a subscription, unless it is disabled already or has another URL by now. Return whether it changed."""
+    """Disable a subscription, unless it is disabled already or its URL has changed. Return whether it changed."""
     statement = (
         update(subscriptions)
         .where(
@@ -95,6 +95,6 @@ def disable(connection: Connection, subscription_id: UUID, url: str, reason: str
     return bool(connection.execute(statement).rowcount)
 
 
-def _in_service(tenant: str | None) -> ColumnElement[bool]:
+def _is_visible_to(tenant: str | None) -> ColumnElement[bool]:
     of_tenant = true() if tenant is None else subscriptions.c.tenant == tenant
     return and_(subscriptions.c.deleted_at.is_(None), of_tenant)

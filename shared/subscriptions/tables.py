@@ -64,7 +64,7 @@ subscriptions_stamp = Table(
     CheckConstraint("single", name="subscriptions_stamp_single_check"),
 )
 
-# Apart from the subscription, because it is written with every batch of attempts.
+# A separate table, because every batch of attempts writes it.
 endpoint_health = Table(
     "endpoint_health",
     metadata,
@@ -75,7 +75,7 @@ endpoint_health = Table(
         Integer,
         nullable=False,
         server_default=text("0"),
-        doc="failures in a row that concern the endpoint rather than one request",
+        doc="failures of the endpoint in a row: no response, or a retryable one",
     ),
     Column(
         "openings",
@@ -85,8 +85,8 @@ endpoint_health = Table(
         doc="how many times in a row the circuit breaker has opened",
     ),
     Column("failing_since", Timestamp),
-    Column("open_until", Timestamp, doc="nothing is claimed for it before"),
-    Column("paced_until", Timestamp, doc="with a rate: up to when it is used up"),
+    Column("open_until", Timestamp, doc="no delivery to it is claimed before"),
+    Column("paced_until", Timestamp, doc="with a rate: the time until which it is used up"),
     Column("last_success_at", Timestamp),
     Column("last_failure_at", Timestamp),
     Column("last_error", Text),

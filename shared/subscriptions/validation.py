@@ -1,4 +1,4 @@
-"""Validation of a subscription's fields: each is checked, and returned in the one form in which it is stored."""
+"""Validation and normalization of a subscription's fields."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Any, Final
 from shared import backoff
 from shared.addresses import AddressError, parse_domain
 from shared.errors import InvalidFieldError
-from shared.subscriptions.model import ANY, Payload
+from shared.subscriptions.model import ANY, PayloadFormat
 from shared.vocabulary import CHANGE_TYPES
 
 TYPES: Final = (
@@ -60,7 +60,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         lambda value: value is None or 0 < len(value) <= _MAX_TEXT_LENGTH,
         f"have 1 to {_MAX_TEXT_LENGTH} characters, or be null for all tenants",
     ),
-    "payload": (lambda value: value in list(Payload), f"be one of {', '.join(Payload)}"),
+    "payload": (lambda value: value in list(PayloadFormat), f"be one of {', '.join(PayloadFormat)}"),
     "timeout_s": (lambda value: 1 <= value <= MAX_TIMEOUT_SECONDS, f"be between 1 and {MAX_TIMEOUT_SECONDS}"),
     "concurrency": (lambda value: 1 <= value <= MAX_CONCURRENCY, f"be between 1 and {MAX_CONCURRENCY}"),
     "rate_per_second": (
@@ -68,7 +68,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
         f"be between {MIN_RATE} and {MAX_RATE:.0f}, or null for no limit",
     ),
 }
-"""Fields that are stored as they are given: what must hold, and how to say so."""
+"""Fields that are stored unchanged: a check of the value, and the end of the message `<field> must …`."""
 
 
 def validate(fields: Mapping[str, Any]) -> dict[str, Any]:

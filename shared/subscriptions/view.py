@@ -1,4 +1,4 @@
-"""Subscriptions as they are shown: without secrets, and with the health of their endpoints."""
+"""Subscriptions as the API and the command line show them: without secrets, with the health of their endpoints."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,9 +17,9 @@ _HIDDEN_COLUMNS = ("secrets", "begins", "deleted_at")
 
 
 def render(connection: Connection, rows: Sequence[Row[Any]], vault: Vault, now: datetime) -> list[dict[str, Any]]:
-    """Return these subscriptions as they may be shown to anyone who may read them.
+    """Return subscriptions without their secrets.
 
-    Each is its row without secrets, with `signing`, `health`, and `problem`: why it cannot be used, or None.
+    Each has the columns of its row, and `signing`, `health`, and `problem`: why it cannot be used, or None.
     """
     health = endpoint_health.get_shown(connection, [row.id for row in rows])
     return [_render(row, health[row.id], vault, now) for row in rows]

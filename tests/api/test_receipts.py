@@ -74,7 +74,7 @@ def test_a_receipt_names_its_events(system: System) -> None:
 
 def test_headers_that_are_kept_sealed_are_not_shown(system: System) -> None:
     system.create_source()
-    kept = headers.kept({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, system.vault)
+    kept = headers.redact({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, system.vault)
     receipt_id = system.queue_body(b"[]", headers=json.dumps(kept))
     assert system.get(f"/v1/receipts/{receipt_id}")["headers"] == {"authorization": "(withheld)", "user-agent": "esp"}
 

@@ -54,7 +54,7 @@ def process(system: System, *happenings: dict[str, Any]) -> None:
         row = sources.find(connection, "main")
         assert row is not None
         now = datetime.now(UTC)
-        rows = normalize.rows(open_source(row, system.vault), receipt, now, body)
+        rows = normalize.parse_events(open_source(row, system.vault), receipt, now, body)
         state.apply(connection, rows)
         suppression_evaluator.apply_events(connection, SuppressionPolicy(), keys_of(system), rows, now)
 

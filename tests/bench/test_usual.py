@@ -40,7 +40,7 @@ def story(count: int) -> list[list[NewEvent]]:
     credentials = mailchannels.read_credentials(dialect.credentials(), {})
     source = Source(id=1, slug="bench", version=1, provider=mailchannels, credentials=credentials)
     play = staging.stage(agreement.SCENARIO, dialect, count=count, seed=1, now=NOW)
-    return [normalize.rows(source, ids.receipt_id(NOW), NOW, posting.body) for posting in play.postings]
+    return [normalize.parse_events(source, ids.receipt_id(NOW), NOW, posting.body) for posting in play.postings]
 
 
 def test_its_states_are_those_of_tidings(database_url: str, usual_url: str) -> None:

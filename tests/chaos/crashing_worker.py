@@ -12,7 +12,7 @@ from workers.app import app
 
 __all__ = ["app"]
 
-_rows = normalize.rows
+_rows = normalize.parse_events
 
 
 def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
@@ -21,4 +21,4 @@ def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) 
     return _rows(source, receipt_id, received_at, body)
 
 
-normalize.rows = _read
+normalize.parse_events = _read

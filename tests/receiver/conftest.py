@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from werkzeug.test import Client
 
 from receiver.group_commit import GroupCommitWriter
-from receiver.rejection_log import RejectionLog
+from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.encryption import Vault, new_key
@@ -45,8 +45,8 @@ class Receiver:
         return self.parts.deps.sources
 
     @property
-    def rejections(self) -> RejectionLog:
-        return self.parts.deps.rejections
+    def rejections(self) -> RefusalLog:
+        return self.parts.deps.refusals
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function on the receiver's event loop, as a request does."""

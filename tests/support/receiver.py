@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 
 from receiver.app import ReceiverDeps, create_app
 from receiver.group_commit import GroupCommitWriter
-from receiver.rejection_log import RejectionLog
+from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared.encryption import Vault
 from shared.http.asgi import Scope
@@ -129,13 +129,13 @@ def receiving(
         vault=vault,
         sources=SourceCache(make(), vault, max_age_seconds=max_age_seconds),
         writer=GroupCommitWriter(make(), on_queued=on_queued),
-        quarantine=GroupCommitWriter(make(), on_quarantined=on_quarantined),
-        rejections=RejectionLog(make()),
+        quarantine_writer=GroupCommitWriter(make(), on_quarantined=on_quarantined),
+        refusals=RefusalLog(make()),
     )
     loop = Loop()
     app = create_app(deps)
     yield Received(loop=loop, app=AsWsgi(EventLoopBridge(app, _LIMITS), loop), wsgi=app, deps=deps)
-    for part in (deps.writer, deps.quarantine, deps.rejections, deps.sources):
+    for part in (deps.writer, deps.quarantine_writer, deps.refusals, deps.sources):
         part.close()
     loop.close()
 

@@ -82,7 +82,7 @@ def build_receipt(
         key_expires_at=dedup.expires_at(source, now),
         idempotency_key=None,
         remote_ip=None,
-        headers=msgspec.json.encode(kept_headers.kept(lowered, vault_if_unverified)).decode(),
+        headers=msgspec.json.encode(kept_headers.redact(lowered, vault_if_unverified)).decode(),
         body=body,
     )
 

@@ -132,7 +132,7 @@ class System:
 
     def run_jobs(self) -> None:
         """Work on jobs until none is left."""
-        runner.run_due(self.ctx, slice_seconds=60)
+        runner.run_due(self.ctx, turn_seconds=60)
 
     def run_job(self, method: str, path: str, body: Any) -> dict[str, Any]:
         """Create a job over the API, work on it, and return it as it is then."""
@@ -196,7 +196,7 @@ class System:
             ]
             (row,) = sources.by_ids(connection, [claimed.source_id])
             source = open_source(row, self.vault)
-            events = normalize.rows(source, claimed.id, claimed.received_at, claimed.body)
+            events = normalize.parse_events(source, claimed.id, claimed.received_at, claimed.body)
             messages.apply(connection, cast("Any", events))
             receipts.finish(connection, [claimed.id], token)
             connection.exec_driver_sql("UPDATE pending_receipts SET lease_until = NULL, lease_token = NULL")

@@ -42,10 +42,10 @@ def let_leases_run_out(system: System) -> None:
     system.execute("UPDATE pending_deliveries SET lease_until = now() - interval '1 s'")
 
 
-def claim(system: System, room: int = 100) -> list[UUID]:
+def claim(system: System, limit: int = 100) -> list[UUID]:
     """What a deliverer would claim now, and does not send."""
     with system.ctx.engine_sync_commit.begin() as connection:
-        claimed = deliveries.claim(connection, token=uuid4(), room=room)
+        claimed = deliveries.claim(connection, token=uuid4(), limit=limit)
     assert claimed is not None
     return [one.id for one in claimed]
 
@@ -359,7 +359,7 @@ class TestFairness:
         for _ in range(20):
             system.log_change()
         system.fan_out()
-        claim(system, room=5)
+        claim(system, limit=5)
         rows = system.rows("SELECT count(*) FROM pending_deliveries WHERE lease_until > now() GROUP BY subscription_id")
         assert rows == [(1,)] * 5
 
@@ -418,9 +418,9 @@ class TestFairness:
         system.log_change()
         system.fan_out()
         with system.ctx.engine_sync_commit.begin() as connection:
-            assert len(deliveries.claim(connection, token=uuid4(), room=5) or ()) == 1
+            assert len(deliveries.claim(connection, token=uuid4(), limit=5) or ()) == 1
             with system.add_worker().engine_sync_commit.begin() as other:
-                assert deliveries.claim(other, token=uuid4(), room=5) is None
+                assert deliveries.claim(other, token=uuid4(), limit=5) is None
 
     def test_one_that_hangs_holds_up_nobody(self, system: System, sink: HttpSink) -> None:
         with http_sink.http_sink() as hanging:
@@ -597,7 +597,7 @@ class TestWhatWaitsForLongerThanAnythingIsKept:
         time.sleep(0.002)
         newest = system.log_change(message_id=message_id)
         system.fan_out()
-        assert abandon.give_up_old(system.ctx, moment) == 2
+        assert abandon.expire_old(system.ctx, moment) == 2
         assert system.delivery_statuses() == [("dead", 0), ("dead", 0), ("pending", 0)]
         assert "TIDINGS_RETENTION_DAYS" in str(system.rows("SELECT last_error FROM deliveries"))
         system.update_subscription(subscription_id, state="active")

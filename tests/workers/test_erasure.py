@@ -52,7 +52,7 @@ from workers.deliveries import payload_cache as bodies
 from workers.jobs import erase as erasing
 from workers.jobs import runner as working
 from workers.jobs.progress import Progress
-from workers.receipt_batch import Processed
+from workers.receipt_batch import ProcessedCounts
 
 ZAPHOD = "zaphod@betelgeuse.example"
 OTHERS = (
@@ -111,10 +111,10 @@ def found(system: System, job_id: UUID) -> Job:
     return job
 
 
-def erase(system: System, address: str = ZAPHOD, *, slice_seconds: float = 60) -> Job:
+def erase(system: System, address: str = ZAPHOD, *, turn_seconds: float = 60) -> Job:
     job_id = ask(system, address)
     while not found(system, job_id).state.is_over:
-        working.run_due(system.ctx, slice_seconds=slice_seconds)
+        working.run_due(system.ctx, turn_seconds=turn_seconds)
         assert found(system, job_id).error is None
     job = found(system, job_id)
     assert job.state is JobState.DONE, job.error
@@ -388,7 +388,7 @@ def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(system: System, s
     if late:  # and nobody else has taken it up yet
         system.execute("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
     erase(system)
-    done = Processed()
+    done = ProcessedCounts()
     draining.process_batch(system.ctx, claimed, token, done)
     assert done.receipts == 0
     drain(system)
@@ -592,21 +592,21 @@ def restored() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restored", "hurried")
 def test_it_takes_turns_with_other_work(crowded: System) -> None:
-    erase(crowded, slice_seconds=0.0001)
+    erase(crowded, turn_seconds=0.0001)
     assert places(crowded) == set()
     assert len(crowded.notifier.tasks) > 20
 
 
 @pytest.mark.usefixtures("restored", "hurried")
 def test_a_worker_that_dies_is_followed_by_another(crowded: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id, calls, original = ask(crowded), iter(range(10_000)), Progress.note
+    job_id, calls, original = ask(crowded), iter(range(10_000)), Progress.record
 
     def note(progress: Progress, *values: Any) -> None:
         original(progress, *values)
         if next(calls) % 3 == 1:
             raise ConnectionError("the worker dies here, before its transaction is committed")
 
-    monkeypatch.setattr(Progress, "note", note)
+    monkeypatch.setattr(Progress, "record", note)
     while not found(crowded, job_id).state.is_over:
         crowded.execute("UPDATE jobs SET available_at = now() - interval '1 s' WHERE id = %(id)s", id=job_id)
         working.run_due(crowded.ctx)
@@ -672,7 +672,7 @@ def test_an_import_that_was_asked_for_before_is_waited_for(system: System, monke
         )
     system.execute("UPDATE jobs SET available_at = now() + interval '1 h'")
     erasure = ask(system)
-    working.run_due(system.ctx, slice_seconds=0.2)
+    working.run_due(system.ctx, turn_seconds=0.2)
     assert not found(system, erasure).state.is_over
     system.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
     working.run_due(system.ctx)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from shared import ids
-from shared.deliveries import fan_out as log_following
+from shared.deliveries import fan_out_cursor
 from tests.support.system import System
 from workers import process_receipts as draining
 from workers.deliveries import fan_out
@@ -30,7 +30,7 @@ def test_every_change_becomes_one_delivery_for_each_subscription_that_wants_it(s
     first, second = system.insert_subscription(), system.insert_subscription(types=["alert.*"])
     changes = [system.log_change("message.bounced"), system.log_change("alert.firing")]
     step = system.fan_out()
-    assert (step.changes, step.deliveries, step.more) == (2, 3, False)
+    assert (step.changes, step.deliveries, step.has_more) == (2, 3, False)
     assert made(system) == [(changes[0], first), *((changes[1], id_) for id_ in sorted((first, second)))]
     assert system.fan_out().changes == 0
     assert len(made(system)) == 3
@@ -87,9 +87,9 @@ def test_without_a_subscription_in_service_the_log_is_passed_by_unread(system: S
             system.update_subscription(subscription, deleted_at=datetime.now(UTC))
     names = [system.log_change() for _ in range(3)]
     step = system.fan_out()
-    assert (step.unwanted, step.changes, step.more, step.waits) == (True, 0, False, False)
+    assert (step.has_no_subscribers, step.changes, step.has_more, step.is_blocked) == (True, 0, False, False)
     assert cursor(system) == names[-1]
-    assert system.fan_out().unwanted
+    assert system.fan_out().has_no_subscribers
     assert cursor(system) == names[-1]
     subscription = system.insert_subscription()
     later = system.log_change()
@@ -99,7 +99,7 @@ def test_without_a_subscription_in_service_the_log_is_passed_by_unread(system: S
 
 def test_a_log_without_changes_leaves_the_cursor_where_it_is(system: System) -> None:
     before = cursor(system)
-    assert system.fan_out().unwanted
+    assert system.fan_out().has_no_subscribers
     assert cursor(system) == before
 
 
@@ -110,10 +110,10 @@ def test_unsettled_changes_are_not_passed_by_and_a_subscription_made_meanwhile_g
         connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('message.sent')")
         unsettled = system.log_change()
         before = cursor(system)
-        assert system.fan_out().unwanted
+        assert system.fan_out().has_no_subscribers
         assert cursor(system) == before
         subscription = system.insert_subscription()
-    while system.fan_out().more:
+    while system.fan_out().has_more:
         pass
     assert (unsettled, subscription) in made(system)
     assert len(made(system)) == 2
@@ -163,7 +163,7 @@ def test_changes_that_commit_out_of_order_are_all_delivered_and_once(system: Sys
             connection.exec_driver_sql("INSERT INTO state_changes (type) VALUES ('message.sent')")
         quick.commit()
         step = system.fan_out()
-        assert (step.changes, step.waits) == (0, True)
+        assert (step.changes, step.is_blocked) == (0, True)
         slow.commit()
     assert system.fan_out().changes == 2
     assert len(set(made(system))) == len(made(system)) == 2
@@ -173,11 +173,11 @@ def test_a_crash_before_the_commit_leaves_everything_to_be_done_again(system: Sy
     system.insert_subscription()
     system.log_change()
     with system.ctx.engine.connect() as connection:
-        place = log_following.lock_cursor(connection)
+        place = fan_out_cursor.lock_cursor(connection)
         assert place is not None
-        subject = log_following.read_changes(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
-        log_following.move_cursor(connection, (subject.transaction, subject.id))
-        assert system.fan_out() == fan_out.FanOutStep(waits=True)
+        subject = fan_out_cursor.read_changes(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
+        fan_out_cursor.move_cursor(connection, (subject.transaction, subject.id))
+        assert system.fan_out() == fan_out.FanOutStep(is_blocked=True)
         connection.rollback()
     assert system.fan_out().deliveries == 1
 
@@ -189,7 +189,7 @@ def test_many_followers_at_once_make_each_delivery_once(system: System) -> None:
 
     def follow(number: int) -> None:
         subscribers = SubscriptionCache(rims[number].vault)
-        while (step := fan_out.advance(rims[number], subscribers, max_changes=3)).more or step.waits:
+        while (step := fan_out.advance(rims[number], subscribers, max_changes=3)).has_more or step.is_blocked:
             pass
 
     threads = [threading.Thread(target=follow, args=(number,)) for number in range(4)]
@@ -216,7 +216,7 @@ def test_changes_of_a_message_wait_for_one_another_where_that_is_wished(system: 
         system.log_change(message_id=message)
     system.fan_out(max_changes=4)
     system.log_change(message_id=other)
-    while system.fan_out().more:
+    while system.fan_out().has_more:
         pass
     assert [lane for lane, *_ in system.pending_deliveries()] == [0, 0, 2, 2, 0, 0, 2]
 

@@ -15,7 +15,7 @@ from shared.errors import LeaseLostError
 from shared.events.event import Event
 from shared.messages import store as state
 from shared.receipts import store as receipts
-from shared.receipts.store import Claimed
+from shared.receipts.store import ClaimedReceipt
 from shared.sources import store as sources
 from shared.sources.source import Source
 from simulator import load
@@ -23,7 +23,7 @@ from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import state_checks
 from tests.support.system import System
 from workers import process_receipts as draining
-from workers.receipt_batch import Processed
+from workers.receipt_batch import ProcessedCounts
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
 LARGE = 1 << 30
@@ -41,7 +41,7 @@ def source(system: System) -> Source:
 
 def claim(
     system: System, *, limit: int = 100, max_bytes: int = LARGE, lease_seconds: int = 30
-) -> tuple[UUID, list[Claimed]]:
+) -> tuple[UUID, list[ClaimedReceipt]]:
     token = uuid4()
     with system.ctx.engine.begin() as connection:
         claimed = receipts.claim(connection, limit=limit, max_bytes=max_bytes, token=token, lease_seconds=lease_seconds)
@@ -62,7 +62,7 @@ def let_workers_die(system: System, times: int) -> None:
         system.make_receipts_due()
 
 
-def drain_when_due(system: System) -> Processed:
+def drain_when_due(system: System) -> ProcessedCounts:
     system.make_receipts_due()
     return draining.process_due(system.ctx)
 
@@ -94,7 +94,7 @@ class TestWhatIsPending:
     def test_is_worked_on_until_nothing_is_left_however_small_the_batches(self, system: System, source: Source) -> None:
         for number in range(5):
             system.store_receipt(source, delivery(f"n{number}"))
-        done = Processed()
+        done = ProcessedCounts()
         while (token_and_claimed := claim(system, limit=2))[1]:
             token, claimed = token_and_claimed
             assert len(claimed) <= 2
@@ -164,7 +164,7 @@ class TestLeases:
         stale_token, stale = claim(system, lease_seconds=0)
         assert draining.process_due(system.ctx).receipts == 2
 
-        late = Processed()
+        late = ProcessedCounts()
         draining.process_batch(system.ctx, stale, stale_token, late)
 
         assert (late.receipts, late.new_events, late.dead) == (0, 0, 0)
@@ -191,7 +191,7 @@ class TestLeases:
         system.execute(
             "UPDATE pending_receipts SET lease_token = %(t)s WHERE receipt_id = %(id)s", t=uuid4(), id=ids[0]
         )
-        done = Processed()
+        done = ProcessedCounts()
         draining.process_batch(system.ctx, claimed, token, done)
         assert done.receipts == 1
         assert [system.receipt_state(id_)[0] for id_ in ids] == ["pending", "processed"]
@@ -288,7 +288,7 @@ class TestWhatKillsItsWorkers:
         token, claimed = claim(system)
         assert [receipt.attempts for receipt in claimed] == [3] * 4
 
-        done = Processed()
+        done = ProcessedCounts()
         draining.process_batch(system.ctx, claimed, token, done)
 
         assert done.receipts == 1
@@ -307,12 +307,12 @@ class TestWhatKillsItsWorkers:
             alone = claimed[0].attempts >= 3
             if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
                 if alone and claimed[0].attempts > system.ctx.settings.max_attempts:
-                    draining.process_batch(system.ctx, claimed, token, Processed())
+                    draining.process_batch(system.ctx, claimed, token, ProcessedCounts())
                 elif alone:
                     with system.ctx.engine.begin() as connection:
                         receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
             else:
-                draining.process_batch(system.ctx, claimed, token, Processed())
+                draining.process_batch(system.ctx, claimed, token, ProcessedCounts())
             system.make_receipts_due()
         assert [system.receipt_state(id_) for id_ in ids] == [
             ("dead", "attempts_exhausted") if id_ == deadly else ("processed", None) for id_ in ids
@@ -354,7 +354,7 @@ def test_several_workers_at_once_do_each_thing_once(system: System) -> None:
                     claimed = receipts.claim(connection, limit=9, max_bytes=LARGE, token=token, lease_seconds=30)
                 if not claimed:
                     return
-                draining.process_batch(ctx, claimed, token, Processed())
+                draining.process_batch(ctx, claimed, token, ProcessedCounts())
         except BaseException as error:  # noqa: BLE001 - shown to the test's own thread
             failures.append(error)
 
@@ -377,7 +377,7 @@ def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_sour
     receipt = system.store_receipt(source, delivery("ann"))
     mend(system, source, {"username": "user"})  # the password is gone
     for _ in range(system.ctx.settings.max_attempts + 1):
-        assert drain_when_due(system) == Processed()
+        assert drain_when_due(system) == ProcessedCounts()
     [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
     assert attempts == 0
     assert "source cannot be used" in error
@@ -397,7 +397,7 @@ def test_a_database_that_refuses_for_a_while_charges_no_attempt(
     with monkeypatch.context() as patched:
         patched.setattr(state, "apply", full)
         for _ in range(system.ctx.settings.max_attempts + 1):
-            assert drain_when_due(system) == Processed()
+            assert drain_when_due(system) == ProcessedCounts()
     [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
     assert (attempts, error) == (0, "No space left on device")
     assert drain_when_due(system).receipts == 1

@@ -1,6 +1,6 @@
-"""Evaluates alert rules, stores what follows, and enqueues notifications.
+"""Evaluates alert rules, stores the changes of alerts, and enqueues notifications.
 
-One worker evaluates at a time, in one transaction. If it dies, nothing has happened, and the next one repeats it.
+One worker evaluates at a time, in one transaction. If it dies, the transaction rolls back and the next one repeats it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 def evaluate(ctx: WorkerContext, now: datetime | None = None, *, max_new_alerts: int = MAX_NEW_ALERTS) -> int:
-    """Evaluate all rules, unless another worker is evaluating; return the number of steps that alerts took."""
+    """Evaluate all rules, unless another worker is evaluating; return the number of alerts that changed."""
     now = now or datetime.now(UTC)
     with ctx.engine_sync_commit.begin() as connection:
         if not alerts.try_lock(connection):

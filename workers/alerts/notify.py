@@ -27,7 +27,7 @@ LEASE_SECONDS = 90
 """Longer than a channel can take: the time in which an attempt may begin, and the longest deadline."""
 
 _BEGIN_WITHIN_SECONDS = 30.0
-_MAX_CHANNELS = 8  # at once: apprise takes a process for each
+_MAX_CHANNELS = 8  # at the same time: apprise needs a process for each
 _MAX_NOTICES = 1000
 
 log = structlog.get_logger()

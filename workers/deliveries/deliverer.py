@@ -1,7 +1,7 @@
-"""The deliverer: follows the log of changes, claims due deliveries, sends them, and records what they came to.
+"""The deliverer: creates deliveries from the change log, claims due ones, sends them, and records the outcomes.
 
-One thread runs the loop below; the dispatcher sends the HTTP requests from another. So neither waits for the other,
-and an endpoint that hangs holds up only its own few requests.
+One thread runs the loop below; the dispatcher sends the HTTP requests in another. So neither waits for the other, and
+an endpoint that hangs delays only its own requests.
 """
 
 import math
@@ -21,17 +21,17 @@ from workers.deliveries.outcomes import OutcomeRecorder
 from workers.deliveries.subscription_cache import SubscriptionCache
 
 _CLAIM_ALL_SECONDS: Final = 1.0
-"""How often deliveries of all subscriptions are claimed. In between only of those for which something happened."""
+"""How often due deliveries of all subscriptions are claimed. In between, only those of `_touched` subscriptions."""
 _MIN_POLL_SECONDS: Final = 0.008
-"""While another process claims or follows the log, or a transaction is still open; doubled while that goes on."""
+"""The first wait while another process holds the cursor or the claim lock, or a transaction is open; then doubled."""
 _MAX_POLL_SECONDS: Final = 0.25
 _MAX_DOUBLINGS: Final = 5
 _DUE_SOON_SECONDS: Final = 5.0
-"""For what is due within this time, the loop goes on."""
+"""The loop continues if a delivery is due within this time."""
 
 
 class Deliverer:
-    """Delivers for one process."""
+    """Sends the deliveries of one process."""
 
     def __init__(self, ctx: WorkerContext, *, stop_seconds: float = 8.0, suspect_delay_seconds: float = 1.0) -> None:
         self._ctx = ctx
@@ -65,7 +65,7 @@ class Deliverer:
                 self._turn.release()
 
     def stop(self) -> None:
-        """Claim nothing more; requests in flight get some seconds to end."""
+        """Stop claiming. Requests in flight get some seconds to end."""
         self._stopping.set()
         self._dispatcher.wake()
 
@@ -79,7 +79,7 @@ class Deliverer:
         self._claimed_all_at = -math.inf
         while not self._stopping.is_set():
             self._recorder.flush()
-            if self._woken.is_set() or self._step.more:
+            if self._woken.is_set() or self._step.has_more:
                 self._follow_log()
             if not self._claim() and not self._has_work() and not self._is_due_soon():
                 return
@@ -91,19 +91,19 @@ class Deliverer:
         self._recorder.flush()
 
     def _follow_log(self) -> None:
-        if self._step.unwanted:  # nobody waits for a change, and a wake-up comes with every batch of them
+        if self._step.has_no_subscribers:  # every batch of changes sends a wake-up, but no subscription wants them
             self._stopping.wait(max(0.0, self._stepped_at + _MAX_POLL_SECONDS - time.monotonic()))
         self._woken.clear()
         self._step = fan_out.advance(self._ctx, self._subscriptions)
         self._stepped_at = time.monotonic()
         self._touched |= self._step.subscription_ids
-        self._waiting_steps = self._waiting_steps + 1 if self._step.waits and not self._step.changes else 0
-        if self._step.waits:
+        self._waiting_steps = self._waiting_steps + 1 if self._step.is_blocked and not self._step.changes else 0
+        if self._step.is_blocked:
             self._woken.set()
 
     def _claim(self) -> int:
-        """Claim and send what is due, as far as there is capacity; return how many deliveries were claimed."""
-        if self._step.unwanted:
+        """Claim and send due deliveries up to the capacity; return how many were claimed."""
+        if self._step.has_no_subscribers:
             self._touched.clear()
             self._another_claims = False
             return 0
@@ -115,7 +115,7 @@ class Deliverer:
         token = uuid4()
         among = None if claims_all else list(self._touched)
         with self._ctx.engine_sync_commit.begin() as connection:
-            claimed = store.claim(connection, token=token, room=capacity, among=among)
+            claimed = store.claim(connection, token=token, limit=capacity, among=among)
         self._another_claims = claimed is None
         if claimed is None:
             return 0
@@ -129,19 +129,19 @@ class Deliverer:
 
     def _has_work(self) -> bool:
         working = self._dispatcher or self._recorder or self._touched
-        return bool(working or self._step.more or self._another_claims or self._woken.is_set())
+        return bool(working or self._step.has_more or self._another_claims or self._woken.is_set())
 
     def _is_due_soon(self) -> bool:
-        if self._step.unwanted:
+        if self._step.has_no_subscribers:
             return False
         with self._ctx.engine.begin() as connection:
             seconds = store.next_due_seconds(connection)
         return seconds is not None and seconds < _DUE_SOON_SECONDS
 
     def _poll_timeout(self) -> float:
-        """Return how long to wait for an outcome before looking again."""
+        """Return how long to wait for outcomes before the next round of the loop."""
         has_capacity = self._dispatcher.capacity() > 0
-        if self._step.more and has_capacity:
+        if self._step.has_more and has_capacity:
             return 0.0
         if self._woken.is_set() or self._another_claims or (self._touched and has_capacity):
             return min(_MIN_POLL_SECONDS * 2.0 ** min(self._waiting_steps, _MAX_DOUBLINGS), _MAX_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Sending claimed deliveries: requests are built, sent hundreds at a time, and collected when they have ended."""
+"""Sends claimed deliveries: builds their requests, sends hundreds concurrently, and collects the outcomes."""
 
 import resource
 import time
@@ -23,12 +23,12 @@ from workers.deliveries.payload_cache import PayloadCache
 from workers.deliveries.subscription_cache import SubscriptionCache
 
 MAX_LAPSES: Final = 5
-"""Leases of a delivery that ran out in a row; then it is given up."""
+"""After this many expired leases in a row, a delivery is dead."""
 SUSPECT_AFTER_LAPSES: Final = 2
-"""From here on a delivery may be what crashes deliverers. It is sent without another suspect beside it."""
+"""After this many, a delivery is suspected of crashing deliverers. Only one suspect is in flight at a time."""
 
 _MAX_YOUNG: Final = 400
-"""Requests in flight for less than `_YOUNG_SECONDS`. Those that take longer are few for each endpoint."""
+"""Limit on requests that are younger than `_YOUNG_SECONDS`. Slower ones are few for each endpoint."""
 _YOUNG_SECONDS: Final = 2.0
 _MAX_IN_FLIGHT: Final = 4000
 _SPARE_DESCRIPTORS: Final = 200
@@ -69,7 +69,7 @@ class Dispatcher:
         return max(0, min(_MAX_YOUNG - young, self._max_in_flight - len(self._in_flight)))
 
     def dispatch(self, claimed: Sequence[Row[Any]], token: UUID) -> None:
-        """Send deliveries that were claimed under `token`, or release them, or give them up. Raises SenderError."""
+        """Send, release or mark as dead the deliveries that were claimed under `token`. Raises SenderError."""
         claimed = self._without_suspects(claimed, token)
         with self._ctx.engine.begin() as connection:
             self._subscriptions.refresh(connection)
@@ -87,7 +87,7 @@ class Dispatcher:
         self._release(unusable, token, delay_seconds=_UNUSABLE_DELAY_SECONDS)
 
     def _without_suspects(self, claimed: Sequence[Row[Any]], token: UUID) -> Sequence[Row[Any]]:
-        """Release all suspects but one, and that one too if one is in flight; return the others."""
+        """Return the deliveries to send now. All suspects but one are released; if one is in flight, all."""
         suspects = [one for one in claimed if one.lapses >= SUSPECT_AFTER_LAPSES]
         in_flight = any(request.claimed.lapses >= SUSPECT_AFTER_LAPSES for request in self._in_flight.values())
         held_back = {one.id for one in suspects[0 if in_flight else 1 :]}
@@ -97,9 +97,9 @@ class Dispatcher:
     def _build(
         self, claimed: Row[Any], token: UUID, subscription: Subscription | None
     ) -> InFlight | DeliveryOutcome | None:
-        """Return the request for a delivery, or that it is dead; None if a person must repair its subscription first.
+        """Return the request for a delivery, or the outcome that it is dead; None if its subscription cannot be used.
 
-        It is built from the stored change and the subscription as it is now.
+        The request is built from the stored change and the current subscription.
         """
         if subscription is None:
             return None
@@ -112,19 +112,19 @@ class Dispatcher:
         webhook_id = change_payload.format_cursor(_cursor(claimed))
         try:
             call = requests.build(subscription, body, key=ids.receipt_id(now), webhook_id=webhook_id, now=now)
-        except Exception:  # a fault of one subscription must not stop the others
+        except Exception:  # a bug with one subscription must not stop the others
             log.exception("request cannot be built", subscription=subscription.id)
             return None
         return InFlight(claimed=claimed, token=token, subscription=subscription, call=call, sent_at=now)
 
     def _release(self, delivery_ids: Sequence[UUID], token: UUID, *, delay_seconds: float = 0.0) -> None:
-        """Give up the leases of deliveries without an attempt."""
+        """Release the leases of deliveries; no attempt counts."""
         if delivery_ids:
             with self._ctx.engine.begin() as connection:
                 store.release(connection, delivery_ids, token, delay_seconds=delay_seconds)
 
     def collect(self, timeout_seconds: float) -> set[UUID]:
-        """Wait until a request has ended, and have the outcomes recorded; return the subscriptions concerned.
+        """Wait until requests end, and queue their outcomes for recording; return their subscriptions.
 
         Raises SenderError.
         """
@@ -137,18 +137,18 @@ class Dispatcher:
         return concerned
 
     def wake(self) -> None:
-        """End the waiting of `collect`; from any thread."""
+        """Make `collect` return. Any thread may call this."""
         self._sender.wake()
 
     def abandon(self) -> None:
-        """Break off the requests in flight, and release their deliveries for another process to send."""
+        """Abort the requests in flight, and release their deliveries, so that another process sends them."""
         self._sender.abandon()
         for request in self._in_flight.values():
             self._release([request.claimed.id], request.token)
         self._in_flight.clear()
 
     def reset(self) -> None:
-        """Start anew after a SenderError. The outcomes are unknown: the leases run out, and others send again."""
+        """Restart the sender after a SenderError. Outcomes are unknown: leases expire, and deliveries are resent."""
         self._in_flight.clear()
         self._sender.close()
         self._sender = EgressClient(self._ctx.settings.egress_allow)
@@ -163,7 +163,7 @@ def _cursor(claimed: Row[Any]) -> tuple[int, int]:
 
 
 def _max_in_flight() -> int:
-    """Raise the limit of file descriptors, of which each request takes one; return how many requests it allows."""
+    """Raise the limit on file descriptors; return how many requests it allows. Each request needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_IN_FLIGHT + _SPARE_DESCRIPTORS
     if soft < wanted:

@@ -1,4 +1,4 @@
-"""Fan-out: follows the log of changes, and creates the deliveries of each change."""
+"""Fan-out: creates the deliveries of each change in the change log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from shared import ids
-from shared.deliveries import fan_out, store
+from shared.deliveries import fan_out_cursor, store
 from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import NewDelivery
 from shared.subscriptions.model import ChangeSubject
@@ -19,23 +19,23 @@ from workers.deliveries.subscription_cache import SubscriptionCache
 INBOUND: Final = "inbound.received"
 _MAX_CHANGES: Final = 500
 _MAX_DELIVERIES: Final = 5000
-"""In one transaction; the remaining changes wait for the next."""
+"""Per transaction; the next one continues with the remaining changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanOutStep:
-    """What one step did.
+    """The result of one step.
 
-    `more`: the log goes on. `waits`: there is, or may be, more as soon as another process or transaction has finished.
-    `unwanted`: no subscription is in service, so that the cursor went to the end of the log.
+    `has_more`: more settled changes follow. `is_blocked`: more may follow when another process or transaction has
+    finished. `has_no_subscribers`: no subscription is active or paused, so the cursor went to the end of the log.
     """
 
     changes: int = 0
     deliveries: int = 0
     subscription_ids: frozenset[UUID] = frozenset()
-    more: bool = False
-    waits: bool = False
-    unwanted: bool = False
+    has_more: bool = False
+    is_blocked: bool = False
+    has_no_subscribers: bool = False
 
 
 def advance(
@@ -47,15 +47,17 @@ def advance(
 ) -> FanOutStep:
     """Turn the next settled changes into deliveries, unless another process is doing so."""
     with ctx.engine.begin() as connection:
-        cursor = fan_out.lock_cursor(connection)
+        cursor = fan_out_cursor.lock_cursor(connection)
         if cursor is None:
-            return FanOutStep(waits=True)
-        if subscriptions.is_empty and fan_out.skip_if_unwanted(connection):
-            return FanOutStep(unwanted=True)
-        changes = fan_out.read_changes(connection, cursor, inbound=INBOUND, limit=max_changes)
+            return FanOutStep(is_blocked=True)
+        if subscriptions.is_empty and fan_out_cursor.skip_if_no_subscribers(connection):
+            return FanOutStep(has_no_subscribers=True)
+        changes = fan_out_cursor.read_changes(connection, cursor, inbound=INBOUND, limit=max_changes)
         if not changes:
-            return FanOutStep(waits=fan_out.has_more(connection, cursor))
-        subscriptions.refresh(connection)  # after the changes were read: so those before any of them are known
+            return FanOutStep(is_blocked=fan_out_cursor.has_more(connection, cursor))
+        subscriptions.refresh(
+            connection
+        )  # after reading the changes, so that all subscriptions from before them are known
         created: list[NewDelivery] = []
         blocking: set[tuple[UUID, UUID]] = set()
         taken = 0
@@ -67,19 +69,19 @@ def advance(
                 break
         store.create(connection, created)
         cursor = (changes[taken - 1].transaction, changes[taken - 1].id)
-        fan_out.move_cursor(connection, cursor)
-        waits = fan_out.has_more(connection, cursor)
+        fan_out_cursor.move_cursor(connection, cursor)
+        is_blocked = fan_out_cursor.has_more(connection, cursor)
     return FanOutStep(
         changes=taken,
         deliveries=len(created),
         subscription_ids=frozenset(delivery.subscription_id for delivery in created),
-        more=taken < len(changes) or len(changes) == max_changes,
-        waits=waits,
+        has_more=taken < len(changes) or len(changes) == max_changes,
+        is_blocked=is_blocked,
     )
 
 
 def subject_of(change: Row[Any]) -> ChangeSubject:
-    """Return what filters see of a change."""
+    """Return the fields of a change that filters compare."""
     recipient = change.recipient
     return ChangeSubject(
         type=change.type,
@@ -95,8 +97,8 @@ def new_deliveries(
 ) -> Sequence[NewDelivery]:
     """Return the deliveries of a change to these subscriptions.
 
-    `blocking` holds the (subscription, message) pairs of the ordered deliveries of a batch, and is added to. Inbound
-    mail whose spam score reaches `spam_limit` is quarantined.
+    `blocking` holds the (subscription, message) pairs of the batch's ordered deliveries; this function adds to it.
+    Inbound mail whose spam score reaches `spam_limit` is quarantined.
     """
     now = datetime.now(UTC)
     quarantined = _spam_score(change.inbound) >= spam_limit
@@ -124,7 +126,7 @@ def new_deliveries(
 
 
 def _spam_score(event: Any) -> float:
-    """Return the score of the spam filter in front of the mailbox; -inf where the event has none."""
+    """Return the spam score of an inbound mail; -inf if its event has none."""
     found = event
     for name in ("details", "spam", "score"):
         found = found.get(name) if isinstance(found, Mapping) else None

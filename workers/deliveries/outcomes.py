@@ -1,4 +1,4 @@
-"""Outcomes of requests: what becomes of a delivery, and of the health of its endpoint, is decided and recorded."""
+"""Outcomes of requests: decides and records the state of each delivery and the health of its endpoint."""
 
 import random
 import time
@@ -27,7 +27,7 @@ from shared.subscriptions.model import Subscription
 _SUCCESS_RECORDED_EVERY: Final = timedelta(seconds=10)
 _DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")
 _GONE: Final = "the endpoint answered 410: it is gone for good"
-_HOPELESS: Final = "for {days} days nothing but failure came from the endpoint; last: {error}"
+_ONLY_FAILURES: Final = "every request to the endpoint failed for {days} days; last error: {error}"
 
 log = structlog.get_logger()
 
@@ -46,9 +46,9 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryOutcome:
-    """What a request came to. `response` is None where none was sent.
+    """The outcome of a delivery's request. `response` is None if no request was sent.
 
-    `attempt` is as `store.record_attempts` takes it.
+    `attempt` has the keys that `store.record_attempts` expects.
     """
 
     request: InFlight
@@ -58,7 +58,7 @@ class DeliveryOutcome:
 
 
 def evaluate(request: InFlight, outcome: Outcome) -> DeliveryOutcome:
-    """Decide what becomes of a delivery after a request."""
+    """Decide about a delivery after its request."""
     decision = policy.decide(
         outcome.http_status,
         attempts=request.claimed.attempts + 1,
@@ -73,7 +73,7 @@ def evaluate(request: InFlight, outcome: Outcome) -> DeliveryOutcome:
 
 
 def undeliverable(claimed: Row[Any], token: UUID, subscription: Subscription, reason: str) -> DeliveryOutcome:
-    """Give up a delivery without sending a request."""
+    """Return the outcome of a delivery that is dead without a request."""
     now = datetime.now(UTC)
     call = Call(
         key=ids.receipt_id(now), url=subscription.url, headers=(), body=b"", timeout_seconds=subscription.timeout_s
@@ -106,7 +106,7 @@ def _attempt(request: InFlight, outcome: Outcome, decision: Decision) -> dict[st
 
 
 class OutcomeRecorder:
-    """Records outcomes in batches. What cannot be recorded now is kept, so that it is not sent again at once."""
+    """Records outcomes in batches. Those that cannot be recorded are kept, so that their deliveries are not resent."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -121,7 +121,7 @@ class OutcomeRecorder:
         self._unrecorded.append(outcome)
 
     def flush(self) -> None:
-        """Record all outcomes. After a deadlock they are left for the next call."""
+        """Record all outcomes. After a deadlock, the next call retries."""
         if not self._unrecorded:
             return
         try:
@@ -149,7 +149,7 @@ class OutcomeRecorder:
 
 
 def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
-    """Record attempts whose leases still hold, what becomes of their deliveries, and the health of their endpoints."""
+    """Record attempts whose lease is still held, the new states of their deliveries, and their endpoints' health."""
     recorded = store.record_attempts(connection, [outcome.attempt for outcome in outcomes])
     if lost := len(outcomes) - len(recorded):
         log.warning("attempts not recorded: another deliverer has taken over", attempts=lost)
@@ -164,7 +164,7 @@ def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
 
 
 def _concerns_health(ended: Sequence[DeliveryOutcome], now: datetime) -> bool:
-    """Return whether health is to be written: a success of a healthy endpoint is, but only every few seconds."""
+    """Return whether to write health. A success of a healthy endpoint is written at most every ten seconds."""
     claims = [outcome.request.claimed for outcome in ended]
     latest = max((claimed.last_success_at for claimed in claims if claimed.last_success_at), default=None)
     return (
@@ -183,14 +183,14 @@ def _update_health(
     to_disable = []
     for id_, ended in by_endpoint.items():
         responses = Counter(outcome.response for outcome in ended)
-        rests = [outcome.decision.rest_seconds for outcome in ended if outcome.decision.rest_seconds is not None]
+        pauses = [outcome.decision.pause_seconds for outcome in ended if outcome.decision.pause_seconds is not None]
         health = circuit_breaker.next_state(
             before[id_],
             now,
             successes=responses[ResponseClass.SUCCESS],
             rejections=responses[ResponseClass.REJECTED],
-            setbacks=responses[ResponseClass.NO_RESPONSE] + responses[ResponseClass.RETRYABLE],
-            rest_seconds=max(rests, default=None),
+            endpoint_failures=responses[ResponseClass.NO_RESPONSE] + responses[ResponseClass.RETRYABLE],
+            pause_seconds=max(pauses, default=None),
             jitter=_jitter(),
         )
         if health.trip_count > before[id_].trip_count:
@@ -203,7 +203,7 @@ def _update_health(
         if any(outcome.decision.gone for outcome in ended):
             to_disable.append((id_, url, _GONE))
         elif circuit_breaker.should_disable(health, now):
-            to_disable.append((id_, url, _HOPELESS.format(days=circuit_breaker.DISABLE_AFTER.days, error=error)))
+            to_disable.append((id_, url, _ONLY_FAILURES.format(days=circuit_breaker.DISABLE_AFTER.days, error=error)))
     endpoint_health.store(connection, updates)
     for id_, url, reason in to_disable:
         if subscriptions.disable(connection, id_, url, reason, now):
@@ -211,4 +211,4 @@ def _update_health(
 
 
 def _jitter() -> float:
-    return random.uniform(-1, 1)  # noqa: S311 - it may be guessed
+    return random.uniform(-1, 1)  # noqa: S311 - not a secret

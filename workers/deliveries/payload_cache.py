@@ -1,4 +1,4 @@
-"""Cache of request bodies: a change is put together once for all subscribers of a tenant."""
+"""Cache of request bodies: each change is built once for all subscribers of a tenant."""
 
 import time
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.changes.log import Cursor
 from shared.deliveries import requests
-from shared.subscriptions.model import Payload
+from shared.subscriptions.model import PayloadFormat
 
 TTL_SECONDS: Final = 10.0
-"""What is erased meanwhile is not sent for longer than this."""
+"""Limits how long erased data can still be sent."""
 _MAX_CHANGES: Final = 2000
 
 View = tuple[Cursor, str | None]
-"""A change as one tenant sees it; None sees everything."""
+"""A change, and the tenant that may see it; None sees everything."""
 
 
 class PayloadCache:
@@ -25,11 +25,11 @@ class PayloadCache:
 
     def __init__(self) -> None:
         self._payloads: dict[View, dict[str, Any]] = {}
-        self._encoded: dict[tuple[View, Payload], bytes] = {}
+        self._encoded: dict[tuple[View, PayloadFormat], bytes] = {}
         self._oldest_at = 0.0
 
     def load(self, connection: Connection, views: Iterable[View]) -> None:
-        """Read those that are not in memory, so that `get` finds them."""
+        """Load missing changes, so that `get` finds them."""
         now = time.monotonic()
         if len(self._payloads) > _MAX_CHANGES or (self._payloads and now - self._oldest_at > TTL_SECONDS):
             self._payloads.clear()
@@ -46,7 +46,7 @@ class PayloadCache:
         asked = [(found[cursor], tenant) for cursor, tenant in missing if cursor in found]
         self._payloads |= change_payload.build_payloads_by_tenant(connection, asked)
 
-    def get(self, view: View, form: Payload) -> bytes | None:
+    def get(self, view: View, form: PayloadFormat) -> bytes | None:
         """Return a change in this format; None if it is no longer stored, or not the tenant's."""
         if (view, form) not in self._encoded:
             if view not in self._payloads:

@@ -1,4 +1,4 @@
-"""Cache of all subscriptions. A stamp in the database, which every change of one raises, says when to read again."""
+"""Cache of all subscriptions. Every change of one increments a stamp in the database, which triggers a reload."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class SubscriptionCache:
-    """Every subscription in service. Its secrets are decrypted when it is first needed."""
+    """All subscriptions that are not deleted. Secrets are decrypted at the first use."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
@@ -26,9 +26,9 @@ class SubscriptionCache:
         self.is_empty = True
 
     def refresh(self, connection: Connection) -> None:
-        """Read what was changed.
+        """Load changed subscriptions.
 
-        After reading changes from the log, a refresh knows every subscription that existed before any of them.
+        If called after reading changes, the cache has every subscription that existed before these changes.
         """
         stamp = store.get_stamp(connection)
         if stamp == self._stamp:
@@ -42,14 +42,14 @@ class SubscriptionCache:
         enabled = [row for row in self._rows.values() if row.state != SubscriptionState.DISABLED]
         self._matcher = Matcher(enabled)
         self.is_empty = not enabled
-        self._stamp = stamp  # the one from before: what was changed meanwhile is read again
+        self._stamp = stamp  # the stamp from before reading, so that concurrent changes are read again
 
     def subscribers_for(self, subject: ChangeSubject, transaction: int) -> list[Row[Any]]:
-        """Return the subscriptions that want a change of this transaction, without those that were created after it."""
+        """Return the subscriptions that match a change, without those that were created after its transaction."""
         return [row for row in self._matcher.subscribers_for(subject) if int(row.begins) <= transaction]
 
     def find(self, subscription_id: UUID) -> Subscription | None:
-        """Return a subscription; None where it does not exist, or cannot be decrypted, which is logged."""
+        """Return a subscription; None if it does not exist or cannot be decrypted. The latter is logged."""
         if subscription_id not in self._opened and subscription_id in self._rows:
             try:
                 self._opened[subscription_id] = open_subscription(self._rows[subscription_id], self._vault)

@@ -1,4 +1,4 @@
-"""Giving up pending deliveries: of a subscription that was removed, or that wait for longer than anything is stored."""
+"""Marks pending deliveries as dead: those of removed subscriptions, and those older than the retention time."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,35 +7,35 @@ from uuid import UUID
 
 import structlog
 
-from shared.deliveries import fan_out, store
+from shared.deliveries import fan_out_cursor, store
 from shared.jobs.store import Job
 from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 BATCH: Final = 5000
 _REMOVED: Final = "the subscription was removed"
-_TOO_LATE: Final = "it was pending for longer than anything is stored (TIDINGS_RETENTION_DAYS)"
+_TOO_LATE: Final = "it was pending for longer than TIDINGS_RETENTION_DAYS"
 
 log = structlog.get_logger()
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Give up all deliveries of a subscription that was removed."""
+    """Mark all pending deliveries of a removed subscription as dead."""
     subscription_id, done = UUID(job.parameters["subscription"]), job.done
     with ctx.engine.begin() as connection:
-        fan_out.wait_for_cursor(connection)  # from now on fan-out knows that the subscription is gone
+        fan_out_cursor.wait_for_cursor(connection)  # after this, fan-out knows that the subscription was removed
     while True:
         with ctx.engine.begin() as connection:
             abandoned = store.abandon(connection, subscription_id, _REMOVED, limit=BATCH)
             done += abandoned
-            progress.note(connection, done)
+            progress.record(connection, done)
         if abandoned < BATCH:
             return {"given_up": done}
-        progress.give_way()
+        progress.end_turn_if_over()
 
 
-def give_up_old(ctx: WorkerContext, oldest: datetime) -> int:
-    """Give up what is pending since before this time, as of a paused subscription; return how many deliveries."""
+def expire_old(ctx: WorkerContext, oldest: datetime) -> int:
+    """Mark pending deliveries from before `oldest`, as of paused subscriptions, as dead; return how many."""
     total = 0
     expired = BATCH
     while expired == BATCH:
@@ -43,5 +43,5 @@ def give_up_old(ctx: WorkerContext, oldest: datetime) -> int:
             expired = store.expire(connection, oldest, _TOO_LATE, limit=BATCH)
         total += expired
     if total:
-        log.warning("deliveries given up: they were pending for longer than anything is stored", deliveries=total)
+        log.warning("deliveries are dead: they were pending for longer than TIDINGS_RETENTION_DAYS", deliveries=total)
     return total

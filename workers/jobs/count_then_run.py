@@ -13,14 +13,14 @@ from workers.context import WorkerContext
 from workers.jobs.progress import Progress
 
 TO_DELIVER: Final = "to_deliver"
-"""The name in the job's report that its progress is measured by."""
+"""The key of the job's report that counts its progress."""
 
 Position = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """What was found in a chunk, by name, and the position after which the next one begins; None at the end."""
+    """Counts of one chunk by report key, and the position at its end; None if it is the last chunk."""
 
     found: Mapping[str, int]
     next: Position | None
@@ -28,7 +28,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPosition:
-    """Where a job continues: in which pass, and after which position; or that it is over."""
+    """Where a job continues: the pass (counting or sending), and the position in it."""
 
     sending: bool = False
     after: Position | None = None
@@ -36,13 +36,13 @@ class JobPosition:
 
 
 ProcessChunk = Callable[[Connection, Position | None, bool], Chunk]
-"""Counts the chunk after a position; with True, also does its work."""
+"""Counts the chunk after a position; if the last argument is True, also does its work."""
 
 
 def run(
     ctx: WorkerContext, job: Job, progress: Progress, process_chunk: ProcessChunk, *, dry_run: bool
 ) -> Mapping[str, Any]:
-    """Count, then do the work unless it is a dry run. A chunk and its progress commit together: exactly once."""
+    """Count, then do the work unless it is a dry run. A chunk and its progress commit together, so none is repeated."""
     position, found, total = JobPosition(**job.position), Counter({TO_DELIVER: 0, **job.report}), job.total
     while not position.over:
         with ctx.engine.begin() as connection:
@@ -58,8 +58,8 @@ def run(
             if is_counted and not position.over:
                 found = Counter(dict.fromkeys(found, 0))
             done = found[TO_DELIVER] if position.sending else 0
-            progress.note(connection, done, total, asdict(position), dict(found))
+            progress.record(connection, done, total, asdict(position), dict(found))
         if position.sending:
             ctx.notifier.notify(DELIVER)
-        progress.give_way()
+        progress.end_turn_if_over()
     return dict(found)

@@ -1,4 +1,4 @@
-"""Erasing an address, a piece at a time. Every piece may be done again: another worker continues after a crash."""
+"""Erases an address in pieces. Each piece can be repeated, so that another worker can continue after a crash."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ _EVENT_TEXTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where to continue: the step, where its next piece begins, and the id from which on receipts came too late."""
+    """Where to continue: the step and its next piece. Receipts with ids from `until` on are not erased."""
 
     until: str
     step: int = 0
@@ -64,8 +64,8 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
             report = {name: report[name] + getattr(piece, name) for name in _COUNTED}
             step = position.step if piece.next is not None else position.step + 1
             position = replace(position, step=step, after=piece.next)
-            progress.note(connection, done, max(done, total), asdict(position), report)
-        progress.give_way()
+            progress.record(connection, done, max(done, total), asdict(position), report)
+        progress.end_turn_if_over()
         if piece.waits:
             time.sleep(WAIT_SECONDS)
     return report
@@ -104,15 +104,15 @@ def process_pending(
         try:
             if not isinstance(source, Source):
                 raise TidingsError(f"its source cannot be used: {source}")
-            rows = normalize.rows(source, receipt.id, receipt.received_at, receipt.body or b"")
+            rows = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body or b"")
             events[receipt.id] = [_pseudonymize(row, matcher) for row in rows]
-        except Exception as error:  # noqa: BLE001  a parser's fault must not keep the other receipts from being erased
+        except Exception as error:  # noqa: BLE001  a parser's bug must not stop the erasure of other receipts
             failed[receipt.id] = matcher.pseudonymize(f"Its body was erased before it could be processed: {error}")
     try:
         with connection.begin_nested():
             _apply(ctx, connection, [receipt for receipt in receipts if receipt.id in events], events)
     except (OperationalError, InterfaceError):
-        raise  # a deadlock, or no database: the whole piece is tried again
+        raise  # a deadlock, or a lost connection: the whole piece is retried
     except (DBAPIError, ValueError) as error:
         if len(receipts) == 1:
             cause = error.orig if isinstance(error, DBAPIError) else error

@@ -32,6 +32,6 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
                 writer.write_row({**entry._asdict(), "address": address})
             job_files.write(connection, job.id, job_files.OUTPUT, part, writer.take())
             done, part, after = done + len(page.items), part + 1, page.next and [str(key) for key in page.next]
-            progress.note(connection, done, None if after else done, {"part": part, "after": after})
-        progress.give_way()
+            progress.record(connection, done, None if after else done, {"part": part, "after": after})
+        progress.end_turn_if_over()
     return {"entries": done}

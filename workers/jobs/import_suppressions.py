@@ -137,7 +137,7 @@ def _check(
         following = batch[-1].number + batch[-1].lines
         position = replace(file.position_of(following), bad_parts=position.bad_parts + bool(bad))
         with ctx.engine.begin() as connection:
-            progress.note(connection, min(following - 1, total), total, asdict(position), report)
+            progress.record(connection, min(following - 1, total), total, asdict(position), report)
             store.stage(connection, job.id, staged)
             if bad:
                 writer = CsvWriter(("line", "problem", "text"))
@@ -146,7 +146,7 @@ def _check(
                 for line in bad:
                     writer.write_row(line)
                 job_files.write(connection, job.id, job_files.OUTPUT, position.bad_parts - 1, writer.take())
-        progress.give_way()
+        progress.end_turn_if_over()
     return position, report
 
 
@@ -211,7 +211,7 @@ def _write(
     written = asdict(replace(position, written=True))
     entries = added = changed = 0
     with ctx.engine.begin() as connection:
-        progress.note(connection, total, total, written, report)  # from here on no other worker can take the job
+        progress.record(connection, total, total, written, report)  # from here on no other worker can take the job
         for staged in store.list_staged(connection, job.id, ENTRIES_PER_BATCH):
             batch = [
                 NewEntry(
@@ -234,5 +234,5 @@ def _write(
             new = sum(entry.created_at == now for entry in changes)
             entries, added, changed = entries + len(batch), added + new, changed + len(changes) - new
         finished = {**report, "entries": entries, "added": added, "changed": changed}
-        progress.note(connection, total, total, written, finished)
+        progress.record(connection, total, total, written, finished)
     return finished

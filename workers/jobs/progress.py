@@ -1,4 +1,4 @@
-"""A job's progress: it records its position, and learns whether to continue."""
+"""A job's progress: records its position, and stops the job when its turn is over or it was cancelled."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Advance
 
 LEASE_SECONDS = 60.0
-"""A job that records nothing for so long is claimed by another worker."""
+"""If a job records no progress for this long, another worker claims it."""
 
 
 class JobError(TidingsError):
-    """A job that cannot succeed, however often it is retried. Its user sees the message.
+    """A job that cannot succeed, so it is not retried. Its user sees the message.
 
     `report` is the job's final report; None leaves the last one.
     """
@@ -28,7 +28,7 @@ class JobError(TidingsError):
 
 
 class InterruptionError(Exception):
-    """A job must stop here. No TidingsError, so that a job's own error handling does not swallow it."""
+    """The job must stop. Not a TidingsError, so that the job's error handling does not catch it."""
 
 
 class TurnOverError(InterruptionError):
@@ -39,7 +39,7 @@ class CancelledError(InterruptionError):
     """The job was cancelled."""
 
 
-class LeaseLostError(InterruptionError):
+class JobTakenOverError(InterruptionError):
     """Another worker has taken over."""
 
 
@@ -56,7 +56,7 @@ class Progress:
     until: float
     watch: Callable[[Advance], None] = field(default=lambda _advance: None)
 
-    def __call__(
+    def commit(
         self,
         done: int,
         total: int | None = None,
@@ -65,10 +65,10 @@ class Progress:
     ) -> None:
         """Commit the progress, and the position to continue from. Raises InterruptionError."""
         with self.engine.begin() as connection:
-            self.note(connection, done, total, position, report)
-        self.give_way()
+            self.record(connection, done, total, position, report)
+        self.end_turn_if_over()
 
-    def note(
+    def record(
         self,
         connection: Connection,
         done: int,
@@ -78,17 +78,17 @@ class Progress:
     ) -> None:
         """Record the progress in the job's own transaction. Until that ends, no other worker can claim the job.
 
-        Raises LeaseLostError or CancelledError.
+        Raises JobTakenOverError or CancelledError.
         """
         advance = Advance(done=done, total=total, position=position or {}, report=report or {})
         cancelled = jobs.advance(connection, self.job_id, self.token, advance, lease_seconds=LEASE_SECONDS)
         if cancelled is None:
-            raise LeaseLostError
+            raise JobTakenOverError
         if cancelled:
             raise CancelledError
         self.watch(advance)
 
-    def give_way(self) -> None:
-        """Raise TurnOverError if the job's turn is over. Record the progress before."""
+    def end_turn_if_over(self) -> None:
+        """Raise TurnOverError if the job's turn is over. Call `record` first."""
         if time.monotonic() > self.until:
             raise TurnOverError

@@ -46,14 +46,14 @@ def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, 
     position = ReconcilePosition(**job.position)
     while position.finished_at is None:
         position = _run_once(ctx, job, progress, source, client, replace(position, tick=position.tick + 1))
-        progress(position.resent, None, asdict(position))
+        progress.commit(position.resent, None, asdict(position))
     settled_by = datetime.fromisoformat(position.finished_at) + timedelta(seconds=_SETTLE_SECONDS)
     is_waiting = True
     while is_waiting and datetime.now(UTC) < settled_by:
         with ctx.engine.begin() as connection:
             is_waiting = bool(failed_deliveries.settle(connection, source.id))
         position = replace(position, tick=position.tick + 1)
-        progress(position.resent, position.resent, asdict(position))
+        progress.commit(position.resent, position.resent, asdict(position))
         time.sleep(_PAUSE_SECONDS if is_waiting else 0)
     return _report(ctx, source, position)
 
@@ -89,7 +89,7 @@ def _run_once(
     def record(done: reconciliation.Progress) -> None:
         resent = position.resent + done.resent
         with ctx.engine.begin() as connection:
-            progress.note(connection, resent, resent + done.waiting, asdict(position))
+            progress.record(connection, resent, resent + done.waiting, asdict(position))
 
     run = Run(engine=ctx.engine, source=source, client=client, lease=lease, orders=orders, on_progress=record)
     try:
@@ -138,9 +138,9 @@ class _SyncTurn:
     def record(self, done: int) -> None:
         """Record the progress. Raises InterruptionError."""
         with self.ctx.engine.begin() as connection:
-            self.progress.note(connection, done, self.total, {"tick": self.tick, "done": done}, self.report)
+            self.progress.record(connection, done, self.total, {"tick": self.tick, "done": done}, self.report)
         if time.monotonic() > self._until:
-            self.progress.give_way()
+            self.progress.end_turn_if_over()
 
 
 def push(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
@@ -189,7 +189,7 @@ def _compare(ctx: WorkerContext, source: Source, client: ProviderApi, turn: _Syn
 
     def record(count: int) -> None:
         with ctx.engine.begin() as connection:
-            turn.progress.note(connection, 0, None, {"tick": turn.tick}, {"read": count})
+            turn.progress.record(connection, 0, None, {"tick": turn.tick}, {"read": count})
 
     try:
         found = provider_sync.compare(ctx.engine, source, client, ctx.hasher, datetime.now(UTC), record)

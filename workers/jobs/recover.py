@@ -1,4 +1,4 @@
-"""The recovery job: delivers every change of a time that a subscription should have had and has not."""
+"""The recovery job: delivers the changes of a period that a subscription wants but did not receive."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from shared.deliveries import fan_out as log_cursor
-from shared.deliveries import recovery, store
+from shared.deliveries import fan_out_cursor, recovery, store
 from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import Lane, NewDelivery
 from shared.jobs.store import Job
@@ -33,31 +32,31 @@ _REPORTED_AS: Final = {
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Go through the log of that time. The report has `kept_since` where a part of it is no longer stored."""
+    """Read the log of the period. The report has `kept_since` if part of it is no longer stored."""
     subscription_id = UUID(job.parameters["subscription"])
     since, until = (datetime.fromisoformat(job.parameters[name]) for name in ("since", "until"))
     to_replay = {DeliveryStatus.DEAD}
     if job.parameters["include_delivered"]:
         to_replay.add(DeliveryStatus.DELIVERED)
     with ctx.engine.begin() as connection:
-        log_cursor.wait_for_cursor(connection)  # for a fan-out that began with the subscription as it was before
+        fan_out_cursor.wait_for_cursor(connection)  # a fan-out in progress may use an older version of the subscription
 
-    def take(connection: Connection, after: Position | None, sending: bool) -> Chunk:
+    def process_chunk(connection: Connection, after: Position | None, sending: bool) -> Chunk:
         subscription = subscriptions.find(connection, subscription_id, lock=sending)
         if subscription is None:
             raise JobError("The subscription was removed.")
         if subscription.state == SubscriptionState.DISABLED:
             reason = subscription.state_reason
             raise JobError(f"The subscription is disabled ({reason}), so nothing is sent; resume it first.")
-        fanned_out = log_cursor.get_cursor(connection)  # first: deliveries of what is before exist by now
+        fanned_out = fan_out_cursor.get_cursor(connection)  # read first: all deliveries of earlier changes exist by now
         cursor = recovery.cursor_before(connection, since) if after is None else (int(after[0]), int(after[1]))
-        changes = log_cursor.read_changes(connection, cursor, inbound=fan_out.INBOUND, limit=BATCH)
+        changes = fan_out_cursor.read_changes(connection, cursor, inbound=fan_out.INBOUND, limit=BATCH)
         wanted = [
             change
             for change in changes
             if since <= change.changed_at < until and matches(subscription, fan_out.subject_of(change))
         ]
-        # The rest is left to fan-out, so that none is created twice.
+        # Fan-out creates the deliveries of later changes.
         ours = [
             change
             for change in wanted
@@ -78,7 +77,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
         return Chunk(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
 
-    report = count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
+    report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:
         stored_since = recovery.stored_since(connection, since)
     return report if stored_since is None else {**report, "kept_since": stored_since.isoformat()}

@@ -20,7 +20,7 @@ BATCH: Final = 1000
 
 
 def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
-    """Queue them in their order. Deliveries created or replayed after the job was requested are not its concern."""
+    """Queue the matching deliveries in order, except those created or replayed after the job was requested."""
     subscription, since = job.parameters.get("subscription"), job.parameters.get("since")
     filters = DeliveryFilters(
         subscription=None if subscription is None else UUID(subscription),
@@ -31,11 +31,11 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         until=datetime.fromisoformat(job.parameters["until"]),
     )
 
-    def take(connection: Connection, after: Position | None, sending: bool) -> Chunk:
+    def process_chunk(connection: Connection, after: Position | None, sending: bool) -> Chunk:
         position = None if after is None else tuple(after)
         page = queries.get_replayable(connection, filters, after=position, limit=BATCH)
         if sending:
             store.replay(connection, [found[-1] for found in page.items], datetime.now(UTC))
         return Chunk(found={TO_DELIVER: len(page.items)}, next=page.next and [str(key) for key in page.next])
 
-    return count_then_run.run(ctx, job, progress, take, dry_run=job.parameters["dry_run"])
+    return count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])

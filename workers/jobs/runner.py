@@ -1,7 +1,7 @@
-"""Run jobs, each for a turn of a few seconds, so that nothing else has to wait for a long one.
+"""Runs jobs, each for a turn of a few seconds, so that a long job does not delay others.
 
-A job continues from its last position, also after its worker was killed. A failed job is retried later; one that keeps
-failing, or keeps crashing its worker, without progress ends as `failed` with the reason.
+A job continues from its last position, even after its worker was killed. A failed job is retried later. A job that
+keeps failing or crashing its worker without progress becomes `failed`, with the reason.
 """
 
 import time
@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from shared import backoff
-from shared.broker import ASK_PROVIDERS, JOBS
+from shared.broker import CALL_PROVIDERS, JOBS
 from shared.deliveries import jobs as delivery_jobs
 from shared.errors import first_line
 from shared.jobs import store as jobs
@@ -32,7 +32,7 @@ from workers.jobs import (
 from workers.jobs import (
     provider as provider_jobs,
 )
-from workers.jobs.progress import LEASE_SECONDS, CancelledError, JobError, LeaseLostError, Progress, TurnOverError
+from workers.jobs.progress import LEASE_SECONDS, CancelledError, JobError, JobTakenOverError, Progress, TurnOverError
 
 TURN_SECONDS = 4.0
 
@@ -52,12 +52,12 @@ KINDS: dict[str, Run] = {
 log = structlog.get_logger()
 
 
-def run_due(ctx: WorkerContext, *, slice_seconds: float = TURN_SECONDS, at_providers: bool = False) -> None:
-    """Run due jobs, those that have waited longest first, until the time is up; then wake another task for the rest.
+def run_due(ctx: WorkerContext, *, turn_seconds: float = TURN_SECONDS, at_providers: bool = False) -> None:
+    """Run due jobs, the longest waiting first, until the time is up; then wake another task for the rest.
 
-    Jobs that call providers' APIs run apart from the others, because they wait for answers.
+    Jobs that call providers' APIs run in a separate task (`at_providers`), because they wait for responses.
     """
-    deadline = time.monotonic() + slice_seconds
+    deadline = time.monotonic() + turn_seconds
     kinds = [kind for kind in KINDS if (kind in provider_jobs.KINDS) is at_providers]
     while time.monotonic() < deadline:
         token = uuid4()
@@ -69,11 +69,11 @@ def run_due(ctx: WorkerContext, *, slice_seconds: float = TURN_SECONDS, at_provi
     with ctx.engine.begin() as connection:
         is_due = jobs.is_due(connection, kinds)
     if is_due:
-        ctx.notifier.notify(ASK_PROVIDERS if at_providers else JOBS)
+        ctx.notifier.notify(CALL_PROVIDERS if at_providers else JOBS)
 
 
 def run_one(ctx: WorkerContext, job_id: UUID, watch: Callable[[Advance], None]) -> bool:
-    """Run this job until it ends or has to be retried. Return False if another worker holds it."""
+    """Run one job until it ends or must be retried. Return False if another worker holds it."""
     token = uuid4()
     with ctx.engine.begin() as connection:
         job = jobs.claim_one(connection, job_id, token=token, lease_seconds=LEASE_SECONDS)
@@ -107,11 +107,11 @@ def run_claimed(
             jobs.release(connection, job.id, token)
     except CancelledError:
         _finish(ctx, job, token, JobState.CANCELLED)
-    except LeaseLostError:
+    except JobTakenOverError:
         log.info("job taken over", job=str(job.id), kind=job.kind)
     except JobError as error:
         _finish(ctx, job, token, JobState.FAILED, report=error.report, error=str(error))
-    except Exception as error:  # retried, whatever it was; in the end the job shows it as the reason
+    except Exception as error:  # retried, whatever it is; the job shows the last one
         log.exception("job failed, may be retried", job=str(job.id), kind=job.kind)
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = f"{type(cause).__name__}: {first_line(error)}"

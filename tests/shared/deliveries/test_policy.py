@@ -13,7 +13,7 @@ from shared.deliveries.policy import AttemptStatus, Decision, DeliveryStatus
 from shared.ids import receipt_id
 from shared.subscriptions import circuit_breaker
 from shared.subscriptions.circuit_breaker import EndpointHealth
-from shared.subscriptions.model import ChangeSubject, Matcher, Payload, Subscription, covers, matches
+from shared.subscriptions.model import ChangeSubject, Matcher, PayloadFormat, Subscription, covers, matches
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DEFAULT_SCHEDULE = backoff.DELIVERY_SCHEDULES["default"]
@@ -84,11 +84,11 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_is_about_the_whole_endpoint_with_429_and_503(self, status: int) -> None:
-        assert decide(status, retry_after_seconds=60).rest_seconds == 60
-        assert decide(status, 6, retry_after_seconds=60).rest_seconds == 60
+        assert decide(status, retry_after_seconds=60).pause_seconds == 60
+        assert decide(status, 6, retry_after_seconds=60).pause_seconds == 60
 
     def test_is_about_the_one_request_otherwise(self) -> None:
-        assert decide(409, retry_after_seconds=60).rest_seconds is None
+        assert decide(409, retry_after_seconds=60).pause_seconds is None
         assert decide(409, retry_after_seconds=60).delay_seconds == 60
 
 
@@ -113,7 +113,7 @@ class TestAdvice:
             assert action in recommendation.next_action
 
 
-FAILED = {"setbacks": 1}
+FAILED = {"endpoint_failures": 1}
 
 
 def after(*outcomes: dict[str, int], seconds_apart: float = 1) -> EndpointHealth:
@@ -131,35 +131,35 @@ class TestTheBreaker:
         assert opened.open_until == NOW + timedelta(seconds=4 + 10)
 
     def test_rests_longer_each_time_up_to_ten_minutes(self) -> None:
-        health, rests, now = after({"setbacks": 5}), [], NOW
+        health, rests, now = after({"endpoint_failures": 5}), [], NOW
         for _ in range(9):
             assert health.open_until
             rests.append((health.open_until - now).total_seconds())
             now = health.open_until
-            health = circuit_breaker.next_state(health, now, setbacks=1)
+            health = circuit_breaker.next_state(health, now, endpoint_failures=1)
         assert rests == [10, 20, 40, 80, 160, 320, 600, 600, 600]
 
     def test_is_not_opened_further_by_what_was_under_way(self) -> None:
-        opened = after({"setbacks": 5})
-        later = circuit_breaker.next_state(opened, NOW + timedelta(seconds=1), setbacks=5)
+        opened = after({"endpoint_failures": 5})
+        later = circuit_breaker.next_state(opened, NOW + timedelta(seconds=1), endpoint_failures=5)
         assert (later.trip_count, later.open_until) == (1, opened.open_until)
         assert later.failures == 10
 
     def test_is_closed_by_a_success(self) -> None:
-        opened = after({"setbacks": 5})
-        assert circuit_breaker.next_state(opened, NOW, successes=1, setbacks=3) == EndpointHealth()
+        opened = after({"endpoint_failures": 5})
+        assert circuit_breaker.next_state(opened, NOW, successes=1, endpoint_failures=3) == EndpointHealth()
 
     def test_is_closed_by_any_response_even_an_error(self) -> None:
-        opened = after({"setbacks": 5})
+        opened = after({"endpoint_failures": 5})
         probed = circuit_breaker.next_state(opened, opened.open_until or NOW, rejections=1)
-        assert (probed.trip_count, probed.strikes, probed.open_until) == (0, 0, None)
+        assert (probed.trip_count, probed.consecutive_failures, probed.open_until) == (0, 0, None)
         assert probed.failures == 6
 
     def test_rejections_do_not_open_it(self) -> None:
         assert after(*[{"rejections": 3}] * 10).open_until is None
 
     def test_an_endpoint_that_asks_for_rest_gets_it(self) -> None:
-        rested = circuit_breaker.next_state(EndpointHealth(), NOW, setbacks=1, rest_seconds=60)
+        rested = circuit_breaker.next_state(EndpointHealth(), NOW, endpoint_failures=1, pause_seconds=60)
         assert (rested.open_until, rested.trip_count) == (NOW + timedelta(seconds=60), 0)
 
 
@@ -182,7 +182,7 @@ SUBSCRIPTION = Subscription(
     url="https://example.com/",
     types=("message.*",),
     secrets=(),
-    payload=Payload.TIDINGS,
+    payload=PayloadFormat.TIDINGS,
     timeout_s=15,
     retry_schedule=DEFAULT_SCHEDULE,
 )

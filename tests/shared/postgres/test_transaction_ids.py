@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from cli import embedded
 from shared.changes import log as change_log
-from shared.deliveries import fan_out
-from shared.deliveries.fan_out import MovedError
+from shared.deliveries import fan_out_cursor
+from shared.deliveries.fan_out_cursor import DatabaseMovedError
 from shared.postgres import engine, migrate
 from tests.support.databases import program
 
@@ -26,11 +26,11 @@ def change(database: Engine, type_: str) -> None:
 def follow(database: Engine) -> list[str]:
     """What a deliverer comes upon."""
     with database.begin() as connection:
-        place = fan_out.lock_cursor(connection)
+        place = fan_out_cursor.lock_cursor(connection)
         assert place is not None
-        found = fan_out.read_changes(connection, place, inbound="", limit=10)
+        found = fan_out_cursor.read_changes(connection, place, inbound="", limit=10)
         if found:
-            fan_out.move_cursor(connection, (found[-1].transaction, found[-1].id))
+            fan_out_cursor.move_cursor(connection, (found[-1].transaction, found[-1].id))
     return [subject.type for subject in found]
 
 
@@ -66,7 +66,7 @@ def moved(make_postgres) -> Iterator[tuple[Engine, Engine]]:
 
 def test_without_a_migration_deliverers_say_what_to_do(moved: tuple[Engine, Engine]) -> None:
     _, after = moved
-    with pytest.raises(MovedError, match="tidings migrate"):
+    with pytest.raises(DatabaseMovedError, match="tidings migrate"):
         follow(after)
 
 

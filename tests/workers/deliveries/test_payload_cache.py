@@ -2,7 +2,7 @@
 
 from sqlalchemy import event
 
-from shared.subscriptions.model import Payload
+from shared.subscriptions.model import PayloadFormat
 from tests.support.system import System
 from workers.deliveries.payload_cache import PayloadCache
 
@@ -21,7 +21,7 @@ def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: Sy
             payloads.load(connection, [(place, tenant) for tenant in tenants])
             counts.append(len(statements))
     assert counts[0] == counts[1] == counts[2] // 2
-    told = {tenant: payloads.get((place, tenant), Payload.TIDINGS) for tenant in ("alpha", None, "zulu")}
+    told = {tenant: payloads.get((place, tenant), PayloadFormat.TIDINGS) for tenant in ("alpha", None, "zulu")}
     assert told["alpha"] == told[None] is not None
-    assert payloads.get((place, "alpha"), Payload.TIDINGS) is told["alpha"]
+    assert payloads.get((place, "alpha"), PayloadFormat.TIDINGS) is told["alpha"]
     assert told["zulu"] is None

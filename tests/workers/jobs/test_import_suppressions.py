@@ -245,7 +245,7 @@ class TestALongFile:
         job_id = ask(system, long_file(60))
         turns = 0
         while not found(system, job_id).state.is_over:
-            working.run_due(system.ctx, slice_seconds=0.0001)
+            working.run_due(system.ctx, turn_seconds=0.0001)
             turns += 1
             if not found(system, job_id).state.is_over:
                 assert listed(system) == []
@@ -259,14 +259,14 @@ class TestALongFile:
         monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
         deaths = iter(range(1, 8))
-        original = Progress.note
+        original = Progress.record
 
         def note(progress: Progress, *values: Any) -> None:
             original(progress, *values)
             if next(deaths, None):
                 raise ConnectionError("the worker dies here, before its transaction is committed")
 
-        monkeypatch.setattr(Progress, "note", note)
+        monkeypatch.setattr(Progress, "record", note)
         while not found(system, job_id).state.is_over:
             system.execute("UPDATE jobs SET available_at = now() - interval '1 s', attempts = 0")
             working.run_due(system.ctx)
@@ -279,7 +279,7 @@ class TestALongFile:
     def test_that_is_cancelled_leaves_nothing(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
-        working.run_due(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, turn_seconds=0.0001)
         assert system.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
         with system.ctx.engine.begin() as connection:
             jobs.cancel(connection, job_id)
@@ -316,7 +316,7 @@ def exported(system: System, **wanted: Any) -> str:
             connection, SuppressionFilters(**wanted), asked_by="ann", now=datetime.now(UTC)
         )
     while not found(system, job_id).state.is_over:
-        working.run_due(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, turn_seconds=0.0001)
     job = found(system, job_id)
     assert job.state is JobState.DONE, job.error
     return file_of(system, job)

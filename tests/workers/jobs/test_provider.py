@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.broker import ASK_PROVIDERS
+from shared.broker import CALL_PROVIDERS
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.reconciliation import run as reconciliation
@@ -36,7 +36,7 @@ def work_on(env: ProviderEnv) -> bool:
     """One slice; whether there is more to do."""
     env.system.notifier.tasks.clear()
     working.run_due(env.system.ctx, at_providers=True)
-    return ASK_PROVIDERS in env.system.notifier.tasks
+    return CALL_PROVIDERS in env.system.notifier.tasks
 
 
 def done(env: ProviderEnv, kind: str, **parameters: Any) -> Job:

@@ -21,7 +21,7 @@ from workers.jobs import abandon
 from workers.jobs import recover as jobs_recover
 from workers.jobs import replay as jobs_replay
 from workers.jobs import runner as working
-from workers.jobs.progress import LeaseLostError, Progress, TurnOverError
+from workers.jobs.progress import JobTakenOverError, Progress, TurnOverError
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 
@@ -369,7 +369,7 @@ def test_a_worker_that_was_taken_over_does_nothing_more(system: System, sink: Ht
         job = jobs.claim(connection, kinds=list(working.KINDS), token=uuid4(), lease_seconds=60)
     assert job is not None
     another = Progress(engine=system.ctx.engine, job_id=job.id, token=uuid4(), until=float("inf"))
-    with pytest.raises(LeaseLostError):
+    with pytest.raises(JobTakenOverError):
         jobs_recover.run(system.ctx, job, another)
     assert system.list_deliveries() == []
 
@@ -420,7 +420,7 @@ def test_followers_and_recoverers_at_once_make_every_delivery_once(system: Syste
             system.fan_out(max_changes=7)
 
     def work() -> None:
-        working.run_due(system.add_worker(), slice_seconds=60)
+        working.run_due(system.add_worker(), turn_seconds=60)
 
     with running(follow):
         with running(write, write):

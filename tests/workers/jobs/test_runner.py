@@ -35,9 +35,9 @@ def count(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]
         if number == job.parameters.get("refuses_at"):
             raise JobError(f"{number} is none", {"counted": number})
         with ctx.engine.begin() as connection:
-            progress.note(connection, number + 1, total, {"next": number + 1})
+            progress.record(connection, number + 1, total, {"next": number + 1})
             connection.exec_driver_sql("INSERT INTO counted VALUES (%(n)s)", {"n": number})
-        progress(number + 1, total, {"next": number + 1})
+        progress.commit(number + 1, total, {"next": number + 1})
     return {"counted": total}
 
 
@@ -87,7 +87,7 @@ class TestAJob:
     def test_gives_others_their_turn_and_goes_on_where_it_was(self, system: System) -> None:
         job_id = ask(system, total=3)
         for number in (1, 2):
-            working.run_due(system.ctx, slice_seconds=0.0001)
+            working.run_due(system.ctx, turn_seconds=0.0001)
             assert (found(system, job_id).state, found(system, job_id).done) == (JobState.RUNNING, number)
         assert system.notifier.tasks == [JOBS, JOBS]
         working.run_due(system.ctx)
@@ -96,7 +96,7 @@ class TestAJob:
 
     def test_that_waited_longest_comes_first(self, system: System) -> None:
         first, second = ask(system, total=3), ask(system, total=1)
-        working.run_due(system.ctx, slice_seconds=0.0001)  # the first one's turn is over
+        working.run_due(system.ctx, turn_seconds=0.0001)  # the first one's turn is over
         job, _ = claim(system)
         assert job is not None
         assert job.id == second
@@ -139,7 +139,7 @@ class TestAJob:
 class TestAWorker:
     def test_that_was_killed_is_followed_by_another_when_its_lease_has_run_out(self, system: System) -> None:
         job_id = ask(system, total=3)
-        working.run_due(system.ctx, slice_seconds=0.0001)
+        working.run_due(system.ctx, turn_seconds=0.0001)
         claim(system)  # and never says a word again
         working.run_due(system.ctx)
         assert found(system, job_id).done == 1
@@ -188,7 +188,7 @@ class TestAWorker:
         _, token = claim(system)
         progress = Progress(engine=system.ctx.engine, job_id=job_id, token=token, until=float("inf"))
         with system.ctx.engine.begin() as connection:
-            progress.note(connection, 0)
+            progress.record(connection, 0)
             connection.exec_driver_sql("UPDATE jobs SET available_at = now() - interval '1 s'")
             assert claim(system)[0] is None
             with system.ctx.engine.begin() as other, pytest.raises(ConflictError):

@@ -1,4 +1,4 @@
-"""Lists rejected requests, without delaying the response, and without letting a flood fill the database."""
+"""Records refused requests, without delaying the response. A flood of them does not fill the database."""
 
 import threading
 from dataclasses import replace
@@ -19,8 +19,8 @@ log = structlog.get_logger()
 _Kind = tuple[str, int, str]
 
 
-class RejectionLog:
-    """A thread that writes rejections. Beyond 50 rows in 200 ms, it counts equal ones, whatever their source."""
+class RefusalLog:
+    """A thread that stores refusals. After 50 rows in 200 ms, it only counts similar ones, across all sources."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -28,15 +28,15 @@ class RejectionLog:
         self._repetitions: dict[_Kind, int] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rejection log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="refusal log", daemon=True)
         self._thread.start()
 
     def record(self, refusal: Refusal) -> None:
-        """Write a rejection soon."""
+        """Store a refusal soon."""
         with self._lock:
             is_full = len(self._recorded) >= _MAX_ROWS_PER_INTERVAL
             if is_full and _kind(refusal) not in self._repetitions:
-                refusal = replace(refusal, source="")  # anybody can make up any number of names
+                refusal = replace(refusal, source="")  # a client could invent any number of slugs
             if is_full and _kind(refusal) in self._repetitions:
                 self._repetitions[_kind(refusal)] += 1
             else:
@@ -44,7 +44,7 @@ class RejectionLog:
                 self._repetitions.setdefault(_kind(refusal), 0)
 
     def close(self) -> None:
-        """Write what is left, then stop."""
+        """Store the remaining refusals, then stop."""
         self._stopping.set()
         self._thread.join(timeout=2)
         self._engine.dispose()
@@ -60,13 +60,13 @@ class RejectionLog:
             self._recorded, self._repetitions = [], {}
         if not recorded:
             return
-        # The last row of each kind carries the count of those without a row.
+        # Refusals without a row are added to the count of the last row of their kind.
         rows = [replace(one, count=1 + repetitions.pop(_kind(one), 0)) for one in reversed(recorded)]
         try:
             with self._engine.begin() as connection:
                 refusals.record(connection, rows)
         except SQLAlchemyError as error:
-            log.warning("rejections could not be listed", rejections=len(rows), error=first_line(error))
+            log.warning("refusals could not be stored", refusals=len(rows), error=first_line(error))
 
 
 def _kind(refusal: Refusal) -> _Kind:

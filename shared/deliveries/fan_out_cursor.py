@@ -1,7 +1,7 @@
-"""The cursor of fan-out: how far the log of changes has been turned into deliveries, and which changes follow.
+"""The fan-out cursor: the last change of the log for which deliveries were created, and the changes after it.
 
-A deliverer locks the cursor while it creates deliveries, and commits both together. So there is one delivery of each
-change to each subscription that wants it, whichever process dies in between.
+A deliverer locks the cursor while it creates deliveries, and commits both together. So each change gets exactly one
+delivery per matching subscription, even if a deliverer dies.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from shared.postgres.metadata import Xid8
 _CURSOR = select(cast(cast(tables.fan_out.c.transaction, Text), BigInteger).label("transaction"), tables.fan_out.c.id)
 _IS_BEYOND = (tables.fan_out.c.transaction > func.log_beyond(type_=Xid8())).label("is_beyond")
 
-# Text, not an expression: fan-out is hot. The changes are chosen before anything is joined to them.
+# Text, not an expression: fan-out is hot. The changes are limited before the joins.
 _NEXT_CHANGES = """
 WITH settled AS MATERIALIZED (
     SELECT transaction, id, changed_at, type, source_id, message_id, recipient, event_id, data FROM state_changes
@@ -35,9 +35,9 @@ LEFT JOIN events AS e ON e.id = CASE WHEN c.type = %(inbound)s THEN c.event_id E
 ORDER BY c.transaction, c.id
 """
 
-# Text, not an expression: fan-out is hot, and one statement decides and acts on one snapshot of the database. What is
-# committed before it is seen; a subscription that is committed later begins after the changes that are skipped.
-_SKIP_IF_UNWANTED = """
+# Text, not an expression: fan-out is hot, and one statement checks and updates on one snapshot of the database. A
+# subscription that is committed after the snapshot begins after the skipped changes.
+_SKIP_IF_NO_SUBSCRIBERS = """
 WITH subscribers AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM subscriptions WHERE state <> 'disabled' AND deleted_at IS NULL) AS present
 ),
@@ -53,14 +53,14 @@ SELECT NOT present FROM subscribers
 """
 
 
-class MovedError(TidingsError):
-    """The log holds transaction numbers that this server has not reached; see `shared.postgres.transaction_ids`."""
+class DatabaseMovedError(TidingsError):
+    """The cursor is beyond this server's transaction numbers; see `shared.postgres.transaction_ids`."""
 
 
 def lock_cursor(connection: Connection) -> Cursor | None:
     """Return the cursor, locked until the end of the transaction; None while another process holds it.
 
-    Raises MovedError where the log was followed further than this server can have got.
+    Raises DatabaseMovedError if the cursor is beyond this server's transaction numbers.
     """
     # A process that freezes while it holds the cursor must not block the others for long.
     connection.execute(select(func.set_config("idle_in_transaction_session_timeout", "10s", True)))
@@ -68,43 +68,45 @@ def lock_cursor(connection: Connection) -> Cursor | None:
     if row is None:
         return None
     if row.is_beyond:
-        raise MovedError("The database was moved here from another server: run `tidings migrate`, then start again.")
+        raise DatabaseMovedError(
+            "The database was moved here from another server: run `tidings migrate`, then start again."
+        )
     return (row.transaction, row.id)
 
 
 def get_cursor(connection: Connection) -> Cursor:
-    """Return the cursor. Every delivery of the changes up to it exists from now on."""
+    """Return the cursor. All deliveries of changes up to it exist already."""
     row = connection.execute(_CURSOR).one()
     return (row.transaction, row.id)
 
 
 def wait_for_cursor(connection: Connection) -> None:
-    """Wait until no process creates deliveries that may not know of what was committed before."""
+    """Wait for the fan-out step in progress: it may not see what was committed during it."""
     connection.execute(_CURSOR.with_for_update())
 
 
 def read_changes(connection: Connection, cursor: Cursor, *, inbound: str, limit: int) -> Sequence[Row[Any]]:
-    """Return the settled changes behind a cursor, in order, with what filters need to know of them.
+    """Return the settled changes after a cursor, in order, with the columns that filters need.
 
-    Those of type `inbound` come with the data of their event. A change is settled when no open transaction can come
-    before it.
+    Changes of type `inbound` also have the data of their event. A change is settled when no open transaction can still
+    commit a change before it.
     """
     values = {"transaction": str(cursor[0]), "id": cursor[1], "inbound": inbound, "limit": limit}
     return connection.exec_driver_sql(_NEXT_CHANGES, values).all()
 
 
 def has_more(connection: Connection, cursor: Cursor) -> bool:
-    """Return whether there are changes behind a cursor, settled or not."""
-    place = tuple_(state_changes.c.transaction, state_changes.c.id)
-    behind = place > tuple_(literal(str(cursor[0]), Xid8), literal(cursor[1], BigInteger))
-    return bool(connection.execute(select(select(1).where(behind).exists())).scalar())
+    """Return whether there are changes after a cursor, settled or not."""
+    position = tuple_(state_changes.c.transaction, state_changes.c.id)
+    is_after = position > tuple_(literal(str(cursor[0]), Xid8), literal(cursor[1], BigInteger))
+    return bool(connection.execute(select(select(1).where(is_after).exists())).scalar())
 
 
-def skip_if_unwanted(connection: Connection) -> bool:
-    """Move the cursor to the end of the settled log if no subscription is in service; return whether that is so."""
-    return bool(connection.exec_driver_sql(_SKIP_IF_UNWANTED).scalar_one())
+def skip_if_no_subscribers(connection: Connection) -> bool:
+    """Move the cursor to the end of the settled log if no subscription is active or paused; return whether it did."""
+    return bool(connection.exec_driver_sql(_SKIP_IF_NO_SUBSCRIBERS).scalar_one())
 
 
 def move_cursor(connection: Connection, cursor: Cursor) -> None:
-    """Store how far the log has been turned into deliveries."""
+    """Store the position of the last change for which deliveries were created."""
     connection.execute(update(tables.fan_out).values(transaction=str(cursor[0]), id=cursor[1]))

@@ -1,1 +1,0 @@
-"""Measuring the conditions that rules ask for, in parts."""
