@@ -6,7 +6,7 @@ RUN python -m venv /opt/tidings
 ENV PATH=/opt/tidings/bin:$PATH
 WORKDIR /app
 COPY requirements.lock requirements-dev.lock pyproject.toml ./
-# Of the development lock only what builds a package.
+# Only the build tools of the development lock.
 RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
     && pip install --require-hashes -r requirements.lock \
     && pip install --require-hashes -r build.lock

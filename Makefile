@@ -1,24 +1,24 @@
-# `make help` says what there is. Everything else sets up first whatever is missing.
+# `make help` lists the targets. Other targets install missing dependencies first.
 
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
-# The first of these that is new enough; PYTHON=… names another.
+# The first of these interpreters that is new enough; PYTHON=… selects another.
 CANDIDATES := python3 python3.13 python3.12 python3.11
 PYTHON ?=
-# So many processes run the tests, each on servers of its own; they wait more than they work. Those that kill processes
-# run after the others and two at a time: they count on a machine that lets their own come back soon.
+# The number of test processes, each with its own servers; tests wait more than they compute. Tests that kill processes
+# run after the others, two at a time, because they need processes to restart quickly.
 JOBS ?= 3
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test sure bench docs lock format clean
 
-help: ## Show what there is
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Install everything into .venv, from the lock
+setup: $(STAMP) ## Install all dependencies into .venv, from the lock file
 	@:
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -41,7 +41,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	touch $@
 
-demo: setup ## Play all providers on throwaway data and show what became of each message (ONCE=1: check, then end)
+demo: setup ## Simulate all providers on throwaway data and show the results (ONCE=1: check them, then exit)
 	@$(BIN)/tidings demo $(if $(ONCE),--once)
 
 up: setup ## Run the whole system, with its data in .tidings/
@@ -51,30 +51,30 @@ test: setup ## Run all tests, on real servers and workers
 	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --ignore tests/chaos)
 	@$(if $(TESTS),,$(BIN)/python -m pytest --numprocesses 2 tests/chaos)
 
-sure: setup ## Format, lint, types, imports, tests: before every commit
+sure: setup ## Run formatter, linters, type checker and tests; do this before every commit
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 
-bench: setup ## Measure, side by side with the usual way; writes bench/RESULTS.md
+bench: setup ## Run the benchmarks against the usual way; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
 
-docs: setup ## Write the pages that are made of tables in the code
+docs: setup ## Generate the documentation pages that come from tables in the code
 	@$(BIN)/python -m cli.docs_page
 
-format: setup ## Format, and repair what can be repaired
+format: setup ## Format the code and apply automatic fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: setup ## Renew the locks from pyproject.toml
+lock: setup ## Update the lock files from pyproject.toml
 	@$(BIN)/python -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(VENV)/lock/bin/uv pip compile $(COMPILE) pyproject.toml --output-file requirements.lock
 	@$(VENV)/lock/bin/uv pip compile $(COMPILE) --extra dev pyproject.toml --output-file requirements-dev.lock
 	@rm -rf $(VENV)/lock
 
-clean: ## Remove .venv and all caches; .tidings, the data of `make up`, stays
+clean: ## Remove .venv and all caches, but keep .tidings, the data of `make up`
 	@rm -rf $(VENV) *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

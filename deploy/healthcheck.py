@@ -1,8 +1,7 @@
-# ruff: noqa: INP001 - a program that stands by itself
-"""The health of a container, whichever process it runs: a door must answer; of the others it is enough that
-they live.
+# ruff: noqa: INP001 - a standalone program
+"""The health check of a container: the receiver and the API must answer; other processes only have to run.
 
-Whether workers make progress is seen where it matters, in the age of the oldest receipt that waits.
+The progress of workers is monitored by the age of the oldest pending receipt instead.
 """
 
 import http.client

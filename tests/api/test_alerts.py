@@ -90,7 +90,9 @@ def test_an_alert_is_shown_with_its_history_and_its_notifications(system: System
         ("escalated", "critical"),
     ]
     assert found["steps"][0]["numbers"] == {"bounced": 11, "ended": 200, "percent": 5.5}
-    assert [(told["channel"], told["step"], told["state"], told["attempts"]) for told in found["notices"]] == [
+    assert [
+        (notice["channel"], notice["step"], notice["state"], notice["attempts"]) for notice in found["notices"]
+    ] == [
         ("ops", "fired", "pending", 0),
         ("ops", "escalated", "pending", 0),
     ]
@@ -99,7 +101,7 @@ def test_an_alert_is_shown_with_its_history_and_its_notifications(system: System
     assert system.call("GET", f"/v1/alerts/{uuid4()}").status_code == 404
 
 
-def test_who_acknowledges_first_stays(system: System) -> None:
+def test_the_first_acknowledgement_stays(system: System) -> None:
     alert_id = fire(system)
     path = f"/v1/alerts/{alert_id}/ack"
     assert system.get(f"/v1/alerts/{alert_id}")["acknowledged_at"] is None
@@ -115,7 +117,7 @@ def test_who_acknowledges_first_stays(system: System) -> None:
     assert system.call("POST", f"/v1/alerts/{uuid4()}/ack").status_code == 404
 
 
-def test_what_is_over_and_was_not_acknowledged_never_is(system: System) -> None:
+def test_a_resolved_alert_can_no_longer_be_acknowledged(system: System) -> None:
     alert_id = fire(system)
     with system.engine.begin() as connection:
         alerts.resolve(connection, alert_id)
@@ -433,8 +435,8 @@ def test_a_removed_channel_is_gone(system: System, sink: HttpSink) -> None:
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/test"), ("POST", "/rotate-secret")):
         body = {"url": sink.url} if method == "PATCH" else None
         assert system.call(method, f"/v1/alert-channels/ops{path}", body).status_code == 404
-    (told,) = system.get(f"/v1/alerts/{alert_id}")["notices"]
-    assert (told["state"], told["last_error"]) == ("dead", "the channel was removed")
+    (notice,) = system.get(f"/v1/alerts/{alert_id}")["notices"]
+    assert (notice["state"], notice["last_error"]) == ("dead", "the channel was removed")
 
 
 def test_a_channel_whose_secrets_cannot_be_opened_says_so(system: System, sink: HttpSink) -> None:

@@ -46,14 +46,14 @@ def test_announcing_again_changes_nothing(system: System) -> None:
     assert system.get("/v1/changes")["items"] == []
 
 
-@pytest.mark.parametrize("order", ["announced first", "told first"])
+@pytest.mark.parametrize("order", ["announced first", "event first"])
 def test_announcement_and_events_are_one_message_in_any_order(system: System, order: str) -> None:
     system.create_source()
     events = [
         mailchannels_event("processed", ANN, smtp_id="<m1@shop.example>"),
         mailchannels_event("delivered", ANN, second=5),
     ]
-    if order == "told first":
+    if order == "event first":
         system.process_events(*events)
     system.call("POST", "/v1/messages", SEND)
     if order == "announced first":
@@ -98,7 +98,7 @@ def test_a_wrong_announcement_is_refused(system: System, change: dict[str, Any],
     assert system.get("/v1/messages")["items"] == []
 
 
-def test_who_receives_only_has_no_sends_to_announce(system: System) -> None:
+def test_a_source_that_only_receives_cannot_announce_messages(system: System) -> None:
     system.create_source(provider="mailwebhook", signing_secrets={"k": "a secret"})
     answer = system.call("POST", "/v1/messages", SEND)
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["source"])
@@ -123,8 +123,8 @@ def test_a_source_of_several_tenants_needs_the_tenant_beside_a_message_id(system
         answer = system.call("POST", "/v1/messages", by_smtp_id | wish)
         assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["tenant"])
     assert system.call("POST", "/v1/messages", by_smtp_id | {"tenant": tenant}).status_code == 201
-    told = mailchannels_event("open", ANN, request_id="", smtp_id="<m1@shop.example>") | {"customer_handle": "alpha"}
-    system.process_events(told)
+    opened = mailchannels_event("open", ANN, request_id="", smtp_id="<m1@shop.example>") | {"customer_handle": "alpha"}
+    system.process_events(opened)
     with_event = [message for message in system.get("/v1/messages")["items"] if message["first_event_at"]]
     assert [message["submitted_at"] is not None for message in with_event] == [tenant == "alpha"]
 

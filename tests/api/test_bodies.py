@@ -1,4 +1,4 @@
-"""Whoever sends a body slowly, or only half of it, does nobody any harm."""
+"""A client that sends a body slowly, or only half of it, does not disturb others."""
 
 import asyncio
 import select
@@ -106,7 +106,7 @@ def test_an_upload_need_not_say_how_long_it_is(kept: System, api: Served, client
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
-def test_who_asks_before_sending_is_told_to_go_on(api: Served, clients: ExitStack, size: int) -> None:
+def test_a_client_that_expects_100_continue_receives_it(api: Served, clients: ExitStack, size: int) -> None:
     client = begin(api, clients, b"", length=size, expect="100-continue")
     assert client.recv(1000).startswith(b"HTTP/1.1 100")
     client.sendall(lines(size))
@@ -156,7 +156,7 @@ def is_taken(api: Served, clients: ExitStack, body: bytes) -> bool:
     return False
 
 
-def test_what_nobody_would_take_is_refused_unread(api: Served, clients: ExitStack) -> None:
+def test_an_oversized_body_is_rejected_without_reading_it(api: Served, clients: ExitStack) -> None:
     client = begin(api, clients, b"address\n", length=1 << 30)
     assert client.recv(1000).startswith(b"HTTP/1.1 413")
     unknown = begin(api, clients, b"address\n", length=LARGE, key="nobody's")

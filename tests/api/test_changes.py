@@ -232,7 +232,7 @@ def test_filters_that_mean_nothing_are_refused(shared_system: System, query: dic
     assert shared_system.call("GET", "/v1/changes", **query).status_code == 422
 
 
-def test_what_is_gone_is_gone_with_the_cursor_to_go_on_from(system: System) -> None:
+def test_deleted_changes_are_gone_and_the_error_has_the_cursor_to_continue_from(system: System) -> None:
     for name in ("gone", "last that is gone", "kept"):
         system.execute("INSERT INTO state_changes (type) VALUES (%(type)s)", type=name)
     first, last, kept = (change["id"] for change in follow(system)[0])

@@ -219,7 +219,7 @@ class TestAReplay:
         assert first.body == second.body
         Webhook(made["secret"]).verify(second.body, dict(second.headers))
 
-    def test_has_as_many_attempts_as_a_new_one(self, delivery_system: System, sink: HttpSink) -> None:
+    def test_has_the_full_number_of_attempts(self, delivery_system: System, sink: HttpSink) -> None:
         delivery_system.create_subscription(sink.url, retry_schedule=[3600])
         sink.always = http_sink.answer(500)
         delivery_system.log_change()

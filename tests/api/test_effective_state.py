@@ -18,8 +18,8 @@ from tests.support.system import BEGIN, System
 
 RECIPIENTS = ["ann@example.net", "bob@example.net"]
 
-told = st.tuples(st.sampled_from(EventType), st.integers(0, 3), st.sampled_from([*RECIPIENTS, None]))
-stories = st.lists(st.lists(told, min_size=1, max_size=6), min_size=1, max_size=3)
+events = st.tuples(st.sampled_from(EventType), st.integers(0, 3), st.sampled_from([*RECIPIENTS, None]))
+stories = st.lists(st.lists(events, min_size=1, max_size=6), min_size=1, max_size=3)
 
 
 def facts(batches: Sequence[Sequence[tuple[EventType, int, str | None]]]) -> list[list[tuple[Fact, str | None]]]:

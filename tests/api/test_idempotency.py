@@ -67,7 +67,7 @@ def test_without_a_key_everything_is_done_again(system: System) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "ü", "x" * 256, '"open'])
-def test_what_is_no_key_is_refused(system: System, key: str) -> None:
+def test_an_invalid_key_is_rejected(system: System, key: str) -> None:
     assert post(system, key).status_code == 400
     assert count(system) == 0
 
@@ -95,7 +95,7 @@ def test_the_same_key_of_another_caller_is_another(system: System) -> None:
     assert answers == ["a", "b"]
 
 
-def test_what_was_refused_can_be_mended_under_the_same_key(system: System) -> None:
+def test_a_rejected_request_can_be_corrected_under_the_same_key(system: System) -> None:
     assert post(system, "k-1", body={"name": ""}).status_code == 422
     assert post(system, "k-1").status_code == 201
 
@@ -168,7 +168,7 @@ def test_a_key_that_a_crash_left_taken_is_free_again_after_a_while(system: Syste
     assert post(system, "k-1").status_code == 201
 
 
-def test_who_took_too_long_does_not_overwrite_the_answer_of_who_came_after(system: System) -> None:
+def test_a_slow_request_does_not_overwrite_the_answer_of_a_later_one(system: System) -> None:
     key, then = uuid4(), datetime.now(UTC)
     later = then + timedelta(minutes=3)
     with system.engine.begin() as connection:
@@ -191,7 +191,7 @@ def test_after_a_day_an_answer_is_forgotten(system: System) -> None:
     assert count(system) == 2
 
 
-def test_no_secret_can_be_read_from_what_is_kept(system: System) -> None:
+def test_stored_data_contains_no_readable_secret(system: System) -> None:
     made = post(system, "k-1").get_json()
     ((kept, body),) = system.execute("SELECT a::text, body FROM idempotent_answers AS a")
     assert made["key"] not in kept

@@ -30,7 +30,7 @@ def finish(system: System, state: JobState, **more: Any) -> None:
         assert jobs.finish(connection, job.id, token, state, **more)
 
 
-def test_a_job_is_shown_without_what_is_sealed(system: System) -> None:
+def test_a_job_is_shown_without_its_encrypted_fields(system: System) -> None:
     job_id = ask(system, key="k", sealed="secret")
     answer = system.call("GET", f"/v1/jobs/{job_id}")
     assert "secret" not in answer.text

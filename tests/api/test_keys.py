@@ -147,7 +147,7 @@ def test_a_key_opens_what_its_scope_says(
         "ü",
     ],
 )
-def test_what_is_no_key_is_refused(shared_system: System, authorization: str) -> None:
+def test_an_invalid_key_is_rejected(shared_system: System, authorization: str) -> None:
     answer = shared_system.client.get("/v1/sources", headers={"Authorization": authorization})
     assert answer.status_code == 401
 

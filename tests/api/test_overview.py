@@ -48,21 +48,21 @@ def test_gauges_are_computed_from_the_database(system: System) -> None:
 
 
 def test_gauges_count_deliveries_that_are_due(delivery_system: System) -> None:
-    def told() -> dict[str, float]:
+    def metrics() -> dict[str, float]:
         text = delivery_system.client.get("/metrics").text
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("tidings_"))
         return {name: float(value) for name, value in lines}
 
     subscription_id = delivery_system.insert_subscription()
     delivery_system.log_change()
-    assert told()["tidings_changes_not_followed"] == 1
+    assert metrics()["tidings_changes_not_followed"] == 1
     delivery_system.fan_out()
     delivery_system.execute("UPDATE pending_deliveries SET available_at = now() - interval '90 s'")
-    assert told()["tidings_changes_not_followed"] == 0
-    assert told()["tidings_deliveries_pending"] == 1
-    assert 80 < told()["tidings_deliveries_overdue_seconds"] < 300
+    assert metrics()["tidings_changes_not_followed"] == 0
+    assert metrics()["tidings_deliveries_pending"] == 1
+    assert 80 < metrics()["tidings_deliveries_overdue_seconds"] < 300
     delivery_system.update_subscription(subscription_id, state="paused")
-    assert told()["tidings_deliveries_overdue_seconds"] == 0
+    assert metrics()["tidings_deliveries_overdue_seconds"] == 0
 
 
 def test_readiness_is_a_database_at_the_right_revision(system: System) -> None:

@@ -106,7 +106,7 @@ def test_keys_cannot_be_guessed_fast(system: System) -> None:
     assert [answer.status_code for answer in answers].count(401) == 30
     assert answers[-1].status_code == 429
     assert "Retry-After" in answers[-1].headers
-    # And the right one, guessed at last, is not told from the others.
+    # The right key, guessed in the end, gets the same answer as the others.
     assert client.get(PATH, headers=bearer(ADMIN_KEY)).status_code == 429
 
 

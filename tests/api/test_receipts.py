@@ -208,7 +208,7 @@ def refusal(at: datetime, number: int) -> Refusal:
         refused_at=at,
         status_code=401,
         reason="stale" if number % 2 else "bad_signature",
-        detail="The signature is not the key's",
+        detail="Signature verification failed for key 'k1'",
         remote_ip="192.0.2.1",
         headers='{"user-agent": "esp"}',
         bytes=10,

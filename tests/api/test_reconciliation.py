@@ -106,7 +106,7 @@ def test_what_takes_long_is_asked_for_as_a_job(
     assert system.call("POST", f"/v1/sources/nobody/{path}", body).status_code == 404
 
 
-def test_what_is_no_time_or_no_field_is_refused_by_name(system: System) -> None:
+def test_an_invalid_time_or_field_is_rejected_by_name(system: System) -> None:
     system.create_source()
     answer = system.call("POST", "/v1/sources/main/reconcile", {"since": "yesterday", "force": True})
     assert answer.status_code == 422

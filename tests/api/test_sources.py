@@ -109,7 +109,7 @@ def test_a_new_secret_is_added_while_the_old_one_stays(system: System) -> None:
     assert found["version"] == 3
 
 
-def test_null_removes_and_what_is_not_given_stays(system: System) -> None:
+def test_null_removes_a_field_and_omitted_fields_stay(system: System) -> None:
     system.create_source(customer_handles=["a"], api_key=SECRET)
     system.call("PATCH", "/v1/sources/main", {"settings": {"keys_url": "https://keys.example"}})
     system.call("PATCH", "/v1/sources/main", {"credentials": {"api_key": None}})

@@ -172,7 +172,7 @@ class TestSecrets:
         given = standard_webhooks.new_secret()
         assert delivery_system.create_subscription(NOWHERE, secret=given)["secret"] == given
 
-    def test_sign_what_is_sent(self, delivery_system: System, sink: HttpSink) -> None:
+    def test_sign_the_sent_bytes(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url)
         name = delivery_system.log_change()
         delivery_system.deliver()
@@ -259,7 +259,7 @@ class TestARotation:
 
 
 class TestAChange:
-    def test_leaves_what_is_not_given(self, delivery_system: System) -> None:
+    def test_leaves_omitted_fields_unchanged(self, delivery_system: System) -> None:
         made = delivery_system.create_subscription(NOWHERE, headers={"X-A": "1", "X-B": "2"}, tags=["a"])
         answer = delivery_system.call("PATCH", path(made), {"tags": ["b"], "headers": {"x-a": None, "X-C": "3"}})
         changed = answer.get_json()
@@ -273,7 +273,7 @@ class TestAChange:
         answer = delivery_system.call("PATCH", path(made), {"version": 1, "tags": ["b"]})
         assert (answer.status_code, "version is 2" in answer.text) == (409, True)
 
-    def test_holds_for_what_is_retried(self, delivery_system: System, sink: HttpSink) -> None:
+    def test_applies_to_retries(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(f"{sink.url}/old", retry_schedule=[0])
         sink.then(http_sink.answer(500))
         name = delivery_system.log_change()
@@ -288,7 +288,7 @@ class TestAChange:
 
 
 class TestPausing:
-    def test_lets_what_comes_wait(self, delivery_system: System, sink: HttpSink) -> None:
+    def test_lets_new_deliveries_wait(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url)
         paused = post(delivery_system, made, "pause")
         assert (paused["state"], paused["state_reason"]) == ("paused", "paused by TIDINGS_ADMIN_KEY")
@@ -337,10 +337,10 @@ class TestATest:
     def test_answers_what_came_back(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url, headers={"Authorization": "hunter2"})
         sink.then(http_sink.answer(201, b"thank you"))
-        told = post(delivery_system, made, "test")
-        assert (told["status"], told["http_status"]) == ("success", 201)
-        assert told["response_capture"]["body"] == "thank you"
-        assert told["request_capture"]["headers"]["Authorization"] == MASK
+        result = post(delivery_system, made, "test")
+        assert (result["status"], result["http_status"]) == ("success", 201)
+        assert result["response_capture"]["body"] == "thank you"
+        assert result["request_capture"]["headers"]["Authorization"] == MASK
         (received,) = sink.received
         assert believed(received, made["secret"])
         assert received.json["type"] == "test"
@@ -349,8 +349,8 @@ class TestATest:
     def test_is_no_delivery(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url)
         sink.then(http_sink.answer(500))
-        told = post(delivery_system, made, "test")
-        assert (told["status"], told["http_status"], told["usually_means"]) == (
+        result = post(delivery_system, made, "test")
+        assert (result["status"], result["http_status"], result["usually_means"]) == (
             "failed", 500, "Temporary receiver failure.",
         )  # fmt: skip
         delivery_system.deliver()
@@ -359,9 +359,9 @@ class TestATest:
         assert delivery_system.get(path(made))["health"]["failures"] == 0
 
     def test_of_an_endpoint_that_is_not_there_says_so(self, delivery_system: System) -> None:
-        told = post(delivery_system, delivery_system.create_subscription("http://127.0.0.1:9/"), "test")
-        assert (told["status"], told["http_status"], "DNS" in told["next_action"]) == ("failed", 0, True)
-        assert told["response_capture"]["network_error"]
+        result = post(delivery_system, delivery_system.create_subscription("http://127.0.0.1:9/"), "test")
+        assert (result["status"], result["http_status"], "DNS" in result["next_action"]) == ("failed", 0, True)
+        assert result["response_capture"]["network_error"]
 
     def test_is_sent_as_a_cloud_event_where_that_is_wished(self, delivery_system: System, sink: HttpSink) -> None:
         post(delivery_system, delivery_system.create_subscription(sink.url, payload="cloudevents"), "test")

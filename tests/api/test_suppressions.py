@@ -285,7 +285,7 @@ class TestAChecK:
         add(system, "a@x.net", reason="manual")
         assert check(system, "a@x.net")[0]["reason"] == "manual"
 
-    def test_knows_nothing_of_what_is_over(self, system: System) -> None:
+    def test_ignores_expired_entries(self, system: System) -> None:
         add(system, "a@x.net", expires_at=LATER.isoformat())
         system.execute("UPDATE suppressions SET until = now()")
         assert suppressed(system, "a@x.net") == []

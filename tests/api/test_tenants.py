@@ -105,7 +105,7 @@ def rows(system: System) -> set[str]:
     return {row for (row,) in system.execute(statement)}
 
 
-def told(answer: TestResponse, about: Tenant) -> str:
+def response_text(answer: TestResponse, about: Tenant) -> str:
     """What an answer says, without what the request said itself."""
     said = [f"bob@{about.name}.example", f"{about.name}.example"]
     said += about.places.values() if answer.status_code >= 400 else ()
@@ -129,7 +129,7 @@ def test_a_tenant_gets_and_changes_nothing_of_others(
     before = rows(system)
     answer = ask(system, alpha.key, operation, stranger)
     after = rows(system)
-    assert not [word for word in foreign if word in told(answer, stranger)]
+    assert not [word for word in foreign if word in response_text(answer, stranger)]
     assert before <= after, "what was there is no longer as it was"
     changed = [row for row in after - before if any(word in row for word in foreign)]
     assert not [row for row in changed if not row.startswith("audit_log: ")]
@@ -164,7 +164,7 @@ def test_no_filter_returns_what_belongs_to_others(
 
 
 @pytest.mark.parametrize("operation", [entry for entry in OPERATIONS if entry[0] == "get"], ids=" ".join)
-def test_what_is_hidden_is_there(system: System, tenants: dict[str, Tenant], operation: tuple[str, str]) -> None:
+def test_the_admin_key_sees_hidden_data(system: System, tenants: dict[str, Tenant], operation: tuple[str, str]) -> None:
     if operation[1] == "/v1/diagnosis":
         pytest.skip("it answers to questions only")
     answer = ask(system, ADMIN_KEY, operation, tenants[BRAVO])

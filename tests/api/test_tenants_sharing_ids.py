@@ -31,11 +31,11 @@ def of_postal(tenant: str) -> bytes:
 
 
 def of_mailchannels(tenant: str, *, request_id: str = "", second: int = 0) -> bytes:
-    told = mailchannels_event(
+    event = mailchannels_event(
         "hard-bounced", f"ann@{tenant}.example", second=second, request_id=request_id, smtp_id=CHOSEN
     )
-    told |= {"reason": f"nobody at {tenant}"}
-    return json.dumps([told | {"customer_handle": tenant, "email": f"shop@{tenant}.example"}]).encode()
+    event |= {"reason": f"nobody at {tenant}"}
+    return json.dumps([event | {"customer_handle": tenant, "email": f"shop@{tenant}.example"}]).encode()
 
 
 def of_mailwebhook(tenant: str) -> bytes:
@@ -88,10 +88,10 @@ def test_one_message_id_of_two_tenants_is_two_messages(
         delivery_system.deliver()
     assert len(system.list_items("/v1/messages", smtp_id=CHOSEN)) == len(order)
     for own, other in (order, order[::-1]):
-        told = shown(delivery_system, secrets[own])
-        told |= {"webhook": " ".join(str(got.json) for got in sink.received if got.path == f"/{own}")}
-        assert {place for place, text in told.items() if f"ann@{own}.example" not in text} == set()
-        assert {place for place, text in told.items() if other in text} == set()
+        event = shown(delivery_system, secrets[own])
+        event |= {"webhook": " ".join(str(got.json) for got in sink.received if got.path == f"/{own}")}
+        assert {place for place, text in event.items() if f"ann@{own}.example" not in text} == set()
+        assert {place for place, text in event.items() if other in text} == set()
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" then ".join)
@@ -137,15 +137,15 @@ def test_a_webhook_shows_a_tenant_what_the_feed_does(delivery_system: System) ->
         delivery_system.deliver()
     got = {path: [request.json["data"] for request in sink.received if request.path == path] for path in paths.values()}
     for tenant in (ALPHA, ZULU):
-        assert got[f"/{tenant}"] == told_by_the_feed(delivery_system, tenant)
-    assert [told["event"] and told["event"]["id"] for told in got[f"/{ZULU}"]] == [None]
-    assert [told["event"]["id"] for told in got["/None"]] == [evidence, evidence]
+        assert got[f"/{tenant}"] == expected_from_feed(delivery_system, tenant)
+    assert [event["event"] and event["event"]["id"] for event in got[f"/{ZULU}"]] == [None]
+    assert [event["event"]["id"] for event in got["/None"]] == [evidence, evidence]
     for delivery in delivery_system.list_deliveries():
         case = system.get(f"/v1/deliveries/{delivery['id']}")
         assert case["change"]["data"] in got[paths[delivery["subscription"]]]
 
 
-def told_by_the_feed(delivery_system: System, tenant: str) -> list[dict[str, Any]]:
+def expected_from_feed(delivery_system: System, tenant: str) -> list[dict[str, Any]]:
     delivery_system.key = key(delivery_system, tenant)
     found = [change["data"] for change in delivery_system.get("/v1/changes")["items"]]
     delivery_system.key = ADMIN_KEY

@@ -18,7 +18,7 @@ def test_a_limit_is_kept_by_the_median() -> None:
     assert Figure(what="x", unit="ms", tidings=[21]).passed is None
 
 
-def test_numbers_have_as_many_digits_as_mean_something() -> None:
+def test_numbers_have_their_significant_digits_only() -> None:
     assert [shown(value) for value in (0.123, 12.34, 1234.5)] == ["0.12", "12.3", "1,234"]
     assert summary([1.0, 3.0, 2.0], "s") == "2.00 s (1.00 to 3.00)"
 

@@ -19,7 +19,7 @@ _PROCESSES = ("receiver", "receiver 2", "worker", "worker 2", "beat")
 @pytest.fixture(scope="package")
 def running_cluster(session_dir: Path, watchdog: Watchdog) -> Iterator[Cluster]:
     """Two receivers, two workers and beat."""
-    # Made anew where the tests of other folders came in between: a cluster has secret keys of its own.
+    # Created again if tests of other folders ran in between: each cluster has its own secret keys.
     directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=session_dir))
     directory.chmod(0o711)
     with (
@@ -43,7 +43,7 @@ def cluster(running_cluster: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture
 def source(cluster: Cluster) -> SimulatedSource:
-    """A source that nobody has posted to."""
+    """A source without any receipt."""
     number = next(_numbers)
     dialect = MailChannels(seed=number)
     slug = f"mc-{number}"

@@ -48,13 +48,13 @@ def test_odd_bytes_are_kept_exactly_and_end_processed_or_dead(
     dialect = make()
     slug = f"odd-{dialect.NAME}"
     source_id = cluster.add_source(slug, dialect)
-    told = traffic.happenings(20, seed=31)
+    happenings = traffic.happenings(20, seed=31)
     with ThreadPoolExecutor(1) as pool:
-        neighbours = pool.submit(source.provider.send, source.bodies(told))
+        neighbours = pool.submit(source.provider.send, source.bodies(happenings))
         done = Provider(dialect, cluster.urls(slug)).send(ODD.values())
 
     assert set(done.statuses) == {200}
-    source.assert_every_acknowledged_event_stored_once(told, neighbours.result())
+    source.assert_every_acknowledged_event_stored_once(happenings, neighbours.result())
     stored = cluster.rows("SELECT id, body FROM receipts WHERE source_id = %(id)s", id=source_id)
     assert {body: {receipt} for receipt, body in stored} == done.receipts
     assert set(source.count_by_state(done.ids)) <= {"processed", "dead"}
@@ -75,8 +75,8 @@ def test_an_empty_body_is_refused_and_is_no_fault_of_ours(cluster: Cluster, make
 
 
 def test_of_two_hundred_bodies_the_one_that_cannot_be_read_is_dead_with_a_reason(source: SimulatedSource) -> None:
-    told = traffic.happenings(199, seed=32)
-    events = sorted(told, key=lambda happening: happening.at)[:199]
+    happenings = traffic.happenings(199, seed=32)
+    events = sorted(happenings, key=lambda happening: happening.at)[:199]
     bodies = [source.dialect.body([event]) for event in events]
     bodies.insert(100, b"authentic, and no JSON")
     done = source.provider.send(bodies)
@@ -90,8 +90,8 @@ def test_of_two_hundred_bodies_the_one_that_cannot_be_read_is_dead_with_a_reason
 
 
 def test_the_same_request_fifty_times_at_once_is_one_receipt_and_one_effect(source: SimulatedSource) -> None:
-    told = traffic.happenings(1, seed=33)
-    body = source.dialect.body(told)
+    happenings = traffic.happenings(1, seed=33)
+    body = source.dialect.body(happenings)
     headers = source.dialect.sign(body, datetime.now(UTC))
     done = Acknowledged()
     with ThreadPoolExecutor(50) as pool:
@@ -99,4 +99,4 @@ def test_the_same_request_fifty_times_at_once_is_one_receipt_and_one_effect(sour
     assert {answer.status for answer in answers} == {200}
     done.receipts[body] = {answer.receipt for answer in answers if answer.receipt}
     assert len(done.ids) == 1
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)

@@ -11,8 +11,8 @@ ANSWER_SECONDS = 5.0  # generous: the machine may be busy with other things
 
 
 def test_flushing_everything_again_and_again_loses_nothing(source: SimulatedSource) -> None:
-    told = traffic.happenings(600, seed=11)
-    bodies = traffic.paced(source.bodies(told), seconds=3)
+    happenings = traffic.happenings(600, seed=11)
+    bodies = traffic.paced(source.bodies(happenings), seconds=3)
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(source.provider.send, bodies)
         flushed = 0
@@ -23,13 +23,13 @@ def test_flushing_everything_again_and_again_loses_nothing(source: SimulatedSour
     done = sending.result()
     assert flushed > 10
     assert set(done.statuses) == {200}
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
 
 
 def test_a_lost_wake_up_costs_only_the_wait_for_the_sweep(source: SimulatedSource) -> None:
-    told = traffic.happenings(200, seed=12)
+    happenings = traffic.happenings(200, seed=12)
     source.cluster.redis.kill()
-    done = source.provider.send(source.bodies(told))
+    done = source.provider.send(source.bodies(happenings))
     assert set(done.statuses) == {200}
     assert done.slowest_seconds < ANSWER_SECONDS
     assert source.cluster.pending()
@@ -38,16 +38,16 @@ def test_a_lost_wake_up_costs_only_the_wait_for_the_sweep(source: SimulatedSourc
         source.cluster.restart(receiver)  # it would have sent one more wake-up, had it lived
     source.cluster.redis.start()
 
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
 
 
 def test_a_broker_that_is_frozen_costs_no_request_anything(source: SimulatedSource) -> None:
-    told = traffic.happenings(200, seed=13)
+    happenings = traffic.happenings(200, seed=13)
     with frozen(source.cluster.redis):
-        done = source.provider.send(source.bodies(told))
+        done = source.provider.send(source.bodies(happenings))
     assert set(done.statuses) == {200}
     assert done.slowest_seconds < ANSWER_SECONDS
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
 
 
 def test_a_worker_that_was_busy_while_the_broker_was_down_receives_wake_ups_again(source: SimulatedSource) -> None:

@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster, SimulatedSource, flush
 
 
 def deaths(cluster: Cluster) -> list[Callable[[], None]]:
-    """Every way to die that there is, each with what an operator or a supervisor does about it."""
+    """All ways in which a process can die, each with the reaction of an operator or a supervisor."""
 
     def die(name: str, how: str) -> Callable[[], None]:
         def death() -> None:
@@ -49,12 +49,12 @@ def deaths(cluster: Cluster) -> list[Callable[[], None]]:
 def test_nothing_acknowledged_is_lost_or_done_twice_in_whatever_order_everything_is_killed(
     source: SimulatedSource, seed: int
 ) -> None:
-    told = traffic.happenings(3000, seed=seed)
+    happenings = traffic.happenings(3000, seed=seed)
     order = deaths(source.cluster)
     random.Random(seed).shuffle(order)
     poison = b"%d: authentic, and no JSON" % seed
     over = threading.Event()
-    bodies = traffic.paced([poison, *source.bodies(told, seed=seed)], seconds=8, until=over)
+    bodies = traffic.paced([poison, *source.bodies(happenings, seed=seed)], seconds=8, until=over)
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(source.provider.send, bodies, repeats=0.1)
         try:
@@ -66,33 +66,33 @@ def test_nothing_acknowledged_is_lost_or_done_twice_in_whatever_order_everything
     done = sending.result()
 
     source.cluster.wait_until_ready()
-    source.assert_every_acknowledged_event_stored_once(told, done, dead=1)
+    source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
 
 
 def test_two_beats_and_four_workers_do_each_thing_once(source: SimulatedSource) -> None:
     source.cluster.start_and_wait("beat 2", "worker 3", "worker 4")
-    told = traffic.happenings(1000, seed=4)
-    # Everything is told twice, in different bodies, so that workers meet over the same events and messages.
-    bodies = source.bodies(told, seed=4) + source.bodies(told, seed=5)
+    happenings = traffic.happenings(1000, seed=4)
+    # Every event is sent twice, in different bodies, so that workers compete for the same events and messages.
+    bodies = source.bodies(happenings, seed=4) + source.bodies(happenings, seed=5)
     random.Random(4).shuffle(bodies)
     done = source.provider.send(bodies, repeats=0.1)
     assert set(done.statuses) == {200}
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
 
 
 def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source: SimulatedSource) -> None:
     cluster = source.cluster
     cluster.stop("worker 2")
     sleeper = cluster.processes["worker"]
-    told = traffic.happenings(100, seed=6)
+    happenings = traffic.happenings(100, seed=6)
     with cluster.hold_workers():
-        done = source.provider.send(source.bodies(told))
+        done = source.provider.send(source.bodies(happenings))
         cluster.wait_for(lambda: bool(cluster.leased()), "worker")
         sleeper.freeze()
     cluster.make_receipts_due()
     cluster.processes["sleeper"] = cluster.processes.pop("worker")
     cluster.start("worker 2")
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
     before = source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")
 
     said = sleeper.log.stat().st_size
@@ -100,7 +100,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source:
 
     cluster.wait_for(lambda: b"lease lost" in sleeper.log.read_bytes()[said:], "worker")
     assert (source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")) == before
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
 
 
 def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processed(
@@ -108,15 +108,15 @@ def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processe
 ) -> None:
     cluster = source.cluster
     cluster.stop("worker", "worker 2")
-    told = traffic.happenings(60, seed=7)
-    bodies = source.bodies(told)
+    happenings = traffic.happenings(60, seed=7)
+    bodies = source.bodies(happenings)
     middle = len(bodies) // 2
     done = source.provider.send([*bodies[:middle], traffic.DEADLY, *bodies[middle:]])
     cluster.start("worker that dies", application="tests.chaos.crashing_worker")
 
     cluster.wait_until_processed(leases_run_out_seconds=0.5, ring=True)
 
-    source.assert_every_acknowledged_event_stored_once(told, done, dead=1)
+    source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
     [(state, reason, attempts)] = cluster.rows(
         "SELECT state, reason, attempts FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     )

@@ -88,8 +88,8 @@ def test_no_subscriber_misses_a_change_in_whatever_order_everything_is_killed(
         ]
     order = deaths(cluster)
     random.Random(seed).shuffle(order)
-    told = traffic.happenings(800, seed=seed)
-    bodies = traffic.paced(source.bodies(told, seed=seed), seconds=8)
+    happenings = traffic.happenings(800, seed=seed)
+    bodies = traffic.paced(source.bodies(happenings, seed=seed), seconds=8)
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(source.provider.send, bodies)
         for death in order:
@@ -97,7 +97,7 @@ def test_no_subscriber_misses_a_change_in_whatever_order_everything_is_killed(
             death()
     done = sending.result()
     cluster.wait_until_ready()
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
     settle(cluster, [id_ for id_, _ in subscriptions])
 
     logged = {

@@ -15,7 +15,7 @@ LINES = 40_000
 
 
 def ask(cluster: Cluster, prefix: str) -> UUID:
-    """An import of so many addresses."""
+    """Return an import of `count` addresses."""
     lines = "".join(f"{prefix}{number}@post.example\n" for number in range(LINES))
     with cluster.engine.begin() as connection:
         recipient_hashes.load(connection, cluster.vault)

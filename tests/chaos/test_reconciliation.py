@@ -46,10 +46,10 @@ class Outage:
             self.source.cluster.start(name)
         self.source.cluster.wait_until_ready()
 
-    def nothing_is_missing(self, told: Sequence[Happening]) -> None:
+    def nothing_is_missing(self, happenings: Sequence[Happening]) -> None:
         cluster = self.source.cluster
         cluster.wait_until_processed()
-        assert cluster.states(self.source.source_id) == state_checks.expected_states(self.source.source_id, told)
+        assert cluster.states(self.source.source_id) == state_checks.expected_states(self.source.source_id, happenings)
         cluster.assert_nothing_doubled()
 
     def marked(self) -> set[UUID]:
@@ -75,8 +75,8 @@ def outage(source: SimulatedSource) -> Iterator[Outage]:
 
 
 def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
-    cluster, told = outage.source.cluster, traffic.happenings(300, seed=11)
-    bodies = outage.source.bodies(told, seed=11)
+    cluster, happenings = outage.source.cluster, traffic.happenings(300, seed=11)
+    bodies = outage.source.bodies(happenings, seed=11)
     third = len(bodies) // 3
     assert outage.send(bodies[:third]) == {200}
     outage.last_while_the_provider_sends(bodies[third : 2 * third])
@@ -93,7 +93,7 @@ def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr + cluster.log_tails(*cluster.processes)
-    outage.nothing_is_missing(told)
+    outage.nothing_is_missing(happenings)
     assert len(outage.marked()) == third
     missing = cluster.rows(
         "SELECT sum(new_events) FROM failed_deliveries WHERE source_id = %(id)s", id=outage.source.source_id
@@ -105,8 +105,8 @@ def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
 
 
 def test_workers_recover_it_by_themselves_and_one_that_is_killed_meanwhile_changes_nothing(outage: Outage) -> None:
-    cluster, told = outage.source.cluster, traffic.happenings(200, seed=12)
-    bodies = outage.source.bodies(told, seed=12)
+    cluster, happenings = outage.source.cluster, traffic.happenings(200, seed=12)
+    bodies = outage.source.bodies(happenings, seed=12)
     outage.last_while_the_provider_sends(bodies)
 
     cluster.start_and_wait("deliverer", "deliverer 2")
@@ -120,4 +120,4 @@ def test_workers_recover_it_by_themselves_and_one_that_is_killed_meanwhile_chang
         return len(outage.marked()) == len(bodies)
 
     cluster.wait_for(recovered, "deliverer", "deliverer 2")
-    outage.nothing_is_missing(told)
+    outage.nothing_is_missing(happenings)

@@ -62,12 +62,12 @@ def test_every_provider_is_asked_to_retry_and_soon(cluster: Cluster, trouble: st
 
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_what_providers_send_again_afterwards_is_there_once(source: SimulatedSource, trouble: str) -> None:
-    told = traffic.happenings(100, seed=21)
-    bodies = source.bodies(told)
+    happenings = traffic.happenings(100, seed=21)
+    bodies = source.bodies(happenings)
     before = pids(source.cluster)
     with TROUBLES[trouble](source.cluster.postgres):
         refused = [source.provider.post(body) for body in bodies[:3]]
     assert {sent.status for sent in refused} == {503}
     done = source.provider.send(bodies)
-    source.assert_every_acknowledged_event_stored_once(told, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done)
     assert pids(source.cluster) == before

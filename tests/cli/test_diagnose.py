@@ -60,7 +60,7 @@ def refusal(at: datetime) -> Refusal:
         refused_at=at - timedelta(minutes=5),
         status_code=401,
         reason="bad_signature",
-        detail="The signature is none of the keys'",
+        detail="Signature verification failed for every key of the source",
         remote_ip=None,
         headers="{}",
         bytes=5,
@@ -117,7 +117,7 @@ def test_a_recipient_asked_for_beside_an_id_is_the_only_one_looked_at(populated:
     assert "accepted the message" in populated.run("diagnose", "--request-id", "two", "--recipient", ANN)
 
 
-def test_a_recipient_whom_no_event_names_does_not_hide_the_message(commands: Commands) -> None:
+def test_a_recipient_without_events_does_not_hide_the_message(commands: Commands) -> None:
     commands.system.create_source()
     commands.system.process_events(
         mailchannels_event("processed", request_id="wide"),

@@ -29,7 +29,7 @@ def test_a_moment_is_in_utc_however_short_it_is_written(given: str, meant: datet
 
 
 @pytest.mark.parametrize("given", ["", "yesterday", "2026-03-02T08:15:04+01:00", "2026-02-30"])
-def test_what_is_no_moment_is_refused_with_the_forms_of_one(given: str) -> None:
+def test_an_invalid_time_is_rejected_with_the_valid_formats(given: str) -> None:
     with pytest.raises(click.BadParameter, match="does not match the formats '%Y-%m-%d'"):
         MOMENT(given)
 

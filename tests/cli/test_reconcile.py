@@ -109,8 +109,8 @@ class TestReconcile:
 
     def test_a_provider_that_fails_is_reported_with_exit_code_1(self, env: ReconcileEnv) -> None:
         env.mailchannels.faults.add(Fault(status=403), calls=10)
-        assert "does not take the `api_key`" in env.run("reconcile", "--source", "mc", code=1)
-        assert "does not take the `api_key`" in env.run("reconcile", "--source", "mc", "--dry-run", code=1)
+        assert "rejected the `api_key`" in env.run("reconcile", "--source", "mc", code=1)
+        assert "rejected the `api_key`" in env.run("reconcile", "--source", "mc", "--dry-run", code=1)
 
     def test_the_time_can_be_said(self, env: ReconcileEnv) -> None:
         failed = env.provider.send_during_outage("mc", env.provider.make_play("mc"))

@@ -226,7 +226,7 @@ class TestPull:
         assert set(sync_env.here()["twice@x.example"].types) == ALL_MAIL
         assert "The lists agree" in sync_env.run("pull", "--source", "mc")
 
-    def test_passes_over_what_is_no_address(self, sync_env: SyncEnv) -> None:
+    def test_skips_invalid_addresses(self, sync_env: SyncEnv) -> None:
         sync_env.mailchannels.suppressions.put("no address")
         sync_env.mailchannels.suppressions.put("good@x.example")
         assert "1 entries at mailchannels are not addresses" in sync_env.run("pull", "--source", "mc", "--yes")

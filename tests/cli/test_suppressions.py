@@ -36,14 +36,14 @@ def test_an_address_is_added_looked_up_explained_and_lifted(commands: Commands) 
     assert "is already suppressed" in add(commands, "ann@example.net", "--note", "asked [us] to")
     listed = run(commands, "list")
     assert all(word in listed for word in ("ann@example.net", "manual", "for good", "asked [us] to"))
-    told = run(commands, "why", "ann@example.net")
-    assert "ann@example.net is suppressed" in told
-    assert "added" in told
+    output = run(commands, "why", "ann@example.net")
+    assert "ann@example.net is suppressed" in output
+    assert "added" in output
     assert "Lifted" in run(commands, "lift", "ann@example.net", "--note", "was a mistake")
-    told = run(commands, "why", "ann@example.net")
-    assert "is not suppressed" in told
-    assert "was a mistake" in told
-    assert "a person lifted it" in told
+    output = run(commands, "why", "ann@example.net")
+    assert "is not suppressed" in output
+    assert "was a mistake" in output
+    assert "a person lifted it" in output
 
 
 def test_a_lift_of_what_nothing_suppresses_says_so_and_is_remembered(commands: Commands) -> None:
@@ -54,16 +54,16 @@ def test_a_lift_of_what_nothing_suppresses_says_so_and_is_remembered(commands: C
 def test_a_lift_says_what_suppresses_it_still(commands: Commands) -> None:
     add(commands, "@example.net")
     add(commands, "ann@example.net", "--reason", "complaint")
-    told = run(commands, "lift", "ann@example.net", "--reason", "complaint")
-    assert "still suppressed" in told
-    assert "@example.net" in told
+    output = run(commands, "lift", "ann@example.net", "--reason", "complaint")
+    assert "still suppressed" in output
+    assert "@example.net" in output
 
 
 def test_a_check_exits_with_one_if_any_is_suppressed(commands: Commands) -> None:
     add(commands, "ann@example.net", "--until", TOMORROW, "--type", "non_transactional")
-    told = run(commands, "check", "ann@example.net", "bob@example.net", code=1)
-    assert re.search(rf"✗ ann@example.net is suppressed: manual, until {TOMORROW} 00:00", told)
-    assert "✓ bob@example.net is not suppressed" in told
+    output = run(commands, "check", "ann@example.net", "bob@example.net", code=1)
+    assert re.search(rf"✗ ann@example.net is suppressed: manual, until {TOMORROW} 00:00", output)
+    assert "✓ bob@example.net is not suppressed" in output
     assert "✓" in run(commands, "check", "bob@example.net")
     assert "✓" in run(commands, "check", "ann@example.net", "--type", "transactional")
     assert "✗" in run(commands, "check", says="bob@example.net\n\nANN@example.net\n", code=1)
@@ -96,9 +96,9 @@ def test_the_list_is_cut_by_what_it_says(commands: Commands) -> None:
 def test_what_makes_no_sense_is_refused_in_a_sentence(
     commands: Commands, words: tuple[str, ...], sentence: str
 ) -> None:
-    told = run(commands, *words, code=2)
-    assert sentence in told
-    assert "Traceback" not in told
+    output = run(commands, *words, code=2)
+    assert sentence in output
+    assert "Traceback" not in output
 
 
 def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +119,9 @@ def test_a_list_goes_on_until_it_has_what_fits(commands: Commands, monkeypatch: 
 def test_a_file_that_cannot_be_written_is_said_so_before_the_work(commands: Commands, tmp_path: Path) -> None:
     assert "Cannot write to" in run(commands, "export", "-o", str(tmp_path / "none" / "x.csv"), code=2)
     assert json.loads(commands.run("jobs", "list", "--json")) == []
-    told = run(commands, "export", "-o", "/dev/full", code=2)
+    output = run(commands, "export", "-o", "/dev/full", code=2)
     (job,) = json.loads(commands.run("jobs", "list", "--json"))
-    assert f"tidings jobs file {job['id']}" in told
+    assert f"tidings jobs file {job['id']}" in output
 
 
 def test_a_list_that_is_imported_again_makes_nothing_weaker_unless_it_is_to_replace(commands: Commands) -> None:
@@ -136,10 +136,10 @@ def test_a_list_that_is_imported_again_makes_nothing_weaker_unless_it_is_to_repl
 def test_a_file_is_imported_and_exported_without_a_worker(commands: Commands, tmp_path: Path) -> None:
     file, copy = tmp_path / "list.csv", tmp_path / "copy.csv"
     file.write_text("email,tenant,created\nann@example.net,acme,x\nbob@example.net,,\n")
-    told = run(commands, "import", str(file), "--reason", "unsubscribe")
-    assert "done" in told
-    assert re.search(r"added\s+2", told)
-    assert re.search(r"ignored columns\s+created", told)
+    output = run(commands, "import", str(file), "--reason", "unsubscribe")
+    assert "done" in output
+    assert re.search(r"added\s+2", output)
+    assert re.search(r"ignored columns\s+created", output)
     words = ("suppressions", "export", "--tenant", "")
     exported = CliRunner().invoke(main, words, env=commands.settings).stdout
     rows = list(csv.DictReader(io.StringIO(exported)))
@@ -150,9 +150,9 @@ def test_a_file_is_imported_and_exported_without_a_worker(commands: Commands, tm
 
 def test_a_file_with_bad_lines_is_not_imported_and_they_are_shown(commands: Commands, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
-    told = run(commands, "import", "-", says="email\nann@example.net\n[bob]\n", code=1)
-    assert "1 of 2 lines cannot be used, so nothing was imported" in told
-    assert re.search(r"3\s+│ '\[bob\]' has no @", told)
+    output = run(commands, "import", "-", says="email\nann@example.net\n[bob]\n", code=1)
+    assert "1 of 2 lines cannot be used, so nothing was imported" in output
+    assert re.search(r"3\s+│ '\[bob\]' has no @", output)
     assert "No matching suppressions" in run(commands, "list")
     (job,) = json.loads(commands.run("jobs", "list", "--json"))
     commands.run("jobs", "file", job["id"], "-o", str(bad))
@@ -187,8 +187,8 @@ def test_an_address_is_erased_after_asking_and_stays_suppressed(commands: Comman
 def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
     commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = run(commands, "import", "-", "--no-wait", says="email\nann@example.net\n")
-    (job_id,) = re.findall(r"jobs wait ([0-9a-f-]{36})", told)
+    output = run(commands, "import", "-", "--no-wait", says="email\nann@example.net\n")
+    (job_id,) = re.findall(r"jobs wait ([0-9a-f-]{36})", output)
     assert "queued" in commands.run("jobs", "show", job_id)
     assert json.loads(commands.run("jobs", "show", job_id, "--json"))["kind"] == "import_suppressions"
     monkeypatch.setattr(job_commands, "_QUEUED_NOTICE_SECONDS", 0.0)

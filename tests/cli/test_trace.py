@@ -42,7 +42,7 @@ def refusal() -> Refusal:
         refused_at=at,
         status_code=401,
         reason="bad_signature",
-        detail="The signature is none of the keys'",
+        detail="Signature verification failed for every key of the source",
         remote_ip=None,
         headers="{}",
         bytes=5,
@@ -134,5 +134,5 @@ def test_a_named_receipt_is_queued_again(populated: Commands) -> None:
 def test_everything_of_a_time_is_queued_again(populated: Commands) -> None:
     assert "2 of 2" in populated.run("reprocess", "--state", "all", "--since", "2020-01-01", "--yes")
     assert "No matching receipts" in populated.run("reprocess", "--state", "all", "--until", "2020-01-01", "--yes")
-    assert "Say which" in populated.run("reprocess", "--yes", code=2)
+    assert "Give at least one of" in populated.run("reprocess", "--yes", code=2)
     assert "no source called" in populated.run("reprocess", "--source", "nobody", "--yes", code=2)

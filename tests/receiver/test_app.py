@@ -119,7 +119,7 @@ def test_the_quarantine_has_limits_of_rows_and_bytes(make_receiver):
         assert (slug, 401, "quarantine_full", 1) in receiver.refused()
 
 
-def test_while_a_secret_is_being_mended_failures_are_kept_apart(receiver):
+def test_during_a_secret_repair_failures_are_quarantined(receiver):
     until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     receiver.add_source("cm", "cloudmailin", {"username": "user", "password": "mistyped"}, quarantine_until=until)
     assert receiver.client.post("/webhooks/cm", data=BODY, headers=BASIC).status_code == 200

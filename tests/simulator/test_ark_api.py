@@ -108,7 +108,7 @@ class TestWebhooks:
         assert data(call, "GET", "/webhooks") == {"webhooks": []}
         assert call("GET", "/webhooks/456").status == 404
 
-    def test_null_stands_for_what_is_not_given(self, call: Caller) -> None:
+    def test_null_means_not_given(self, call: Caller) -> None:
         given = {"name": "x", "url": "https://x.example", "events": None, "allEvents": None, "enabled": None}
         created = data(call, "POST", "/webhooks", given, status=201)
         assert (created["events"], created["allEvents"], created["enabled"]) == ([], False, True)
@@ -290,7 +290,7 @@ class TestRetries:
 
 
 class TestReplay:
-    def test_the_payload_is_sent_anew_with_another_timestamp(
+    def test_the_payload_is_sent_again_with_another_timestamp(
         self, call: Caller, receiver: Receiver, account: ArkAccount, webhook: str
     ) -> None:
         send_postings(account, receiver, 503)
@@ -314,7 +314,7 @@ class TestReplay:
         headers = {"X-Ark-Signature": noted.headers["x-ark-signature"], "X-Ark-Signature-KID": account.dialect.key_id}
         check_ark(account.dialect, headers, noted.body, account.dialect.key_id)
 
-    def test_a_bare_body_has_no_timestamp_of_its_own(self) -> None:
+    def test_a_body_without_an_envelope_has_no_timestamp(self) -> None:
         dialect = Ark(form=Form.BARE)
         body = stage(SCENARIOS["happy"], dialect, count=1, seed=1, now=datetime.now(UTC)).postings[0].body
         assert dialect.restamp(body, datetime.now(UTC)) == body

@@ -50,7 +50,7 @@ def test_the_demo_does_not_hold_where_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize("own", ["postgresql://nobody@127.0.0.1:9/mine"])
-def test_the_demo_runs_on_servers_of_its_own_and_ends_with_zero(own: str) -> None:
+def test_the_demo_runs_on_its_own_servers_and_exits_with_zero(own: str) -> None:
     environment = os.environ | {"TIDINGS_DATABASE_URL": own, "TIDINGS_BROKER_URL": "redis://127.0.0.1:9"}
     ended = subprocess.run(
         [sys.executable, "-m", "cli.main", "demo", "--once"],

@@ -63,7 +63,7 @@ class Tidings(Api):
         return names
 
     def tell(self, subscription: str, name: str, secret: str | None = None) -> int:
-        """The status that a subscriber answers with when it is told of a change."""
+        """Return the status with which a subscriber answers a change."""
         url = next(made["url"] for made in self.subscriptions if made["name"] == subscription)
         body = json.dumps({"id": name}).encode()
         signed = standard_webhooks.headers(
@@ -122,7 +122,7 @@ def test_it_holds_where_everything_was_delivered_and_what_was_dead_is_replayed(
 def test_it_does_not_hold_where_nothing_happened(tidings: Tidings, audience: Applications) -> None:
     held, shown = conclude(tidings, audience)
     assert not held
-    assert shown.count("there was nothing to tell") == 3
+    assert shown.count("there were no changes") == 3
 
 
 def test_it_does_not_hold_where_one_change_is_missing(tidings: Tidings, audience: Applications) -> None:

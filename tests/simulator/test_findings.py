@@ -29,7 +29,7 @@ def known(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
-def test_what_is_as_it_should_be_has_no_difference(expectation: Expectation) -> None:
+def test_an_expected_result_has_no_difference(expectation: Expectation) -> None:
     assert expectation.fate.status is Status.DELIVERED
     assert difference(expectation, known()) is None
 

@@ -35,7 +35,7 @@ def test_no_two_events_are_alike_and_each_message_has_three() -> None:
     assert {event["event"] for event in events} == {"processed", "delivered", "open"}
 
 
-def test_bodies_hold_as_many_events_as_asked_for() -> None:
+def test_bodies_contain_the_requested_number_of_events() -> None:
     bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in requests(7, events=100)]
     assert [len(body) for body in bodies] == [100] * 7
 

@@ -107,10 +107,10 @@ class TestEnrolment:
         assert call("POST", "/webhook", endpoint=receiver.endpoint).status == 409
 
     @pytest.mark.parametrize("url", ["", "hooks.example", "http://hooks.example/", "https://x/" + "a" * 8000])
-    def test_what_is_no_address_is_refused(self, call: Caller, url: str) -> None:
+    def test_an_invalid_address_is_rejected(self, call: Caller, url: str) -> None:
         assert call("POST", "/webhook", endpoint=url).status == 400
 
-    def test_nothing_is_sent_to_what_is_not_enrolled(self, account: MailChannelsAccount) -> None:
+    def test_nothing_is_sent_to_a_url_that_is_not_enrolled(self, account: MailChannelsAccount) -> None:
         with pytest.raises(ValueError, match="No webhook is enrolled"):
             post.send(make_postings(account.dialect, 1), account.dialect, "https://hooks.example/", log=account.log)
 
@@ -380,7 +380,7 @@ class TestResend:
 
 
 class TestSuppressions:
-    def test_what_is_added_is_listed_and_can_be_removed(self, call: Caller) -> None:
+    def test_an_added_entry_is_listed_and_can_be_removed(self, call: Caller) -> None:
         entries = [
             {"recipient": "a@b.example", "suppression_types": ["transactional", "non-transactional"], "notes": "why"},
             {"recipient": "c+d@b.example"},

@@ -139,9 +139,11 @@ def test_the_rate_is_kept(receiver: Receiver, dialect: MailWebhook) -> None:
 
 
 def test_every_response_is_reported(receiver: Receiver, dialect: MailWebhook) -> None:
-    told: list[int] = []
-    post.send(make_postings(dialect, 5), dialect, receiver.url, on_answer=lambda _posting, status: told.append(status))
-    assert told == [200] * 5
+    statuses: list[int] = []
+    post.send(
+        make_postings(dialect, 5), dialect, receiver.url, on_answer=lambda _posting, status: statuses.append(status)
+    )
+    assert statuses == [200] * 5
 
 
 def test_the_documented_schedules() -> None:

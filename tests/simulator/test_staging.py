@@ -61,7 +61,7 @@ def test_only_forgeries_are_refused(name: str, scenario: Scenario) -> None:
 
 
 def test_what_a_provider_cannot_play_is_an_error_that_says_why() -> None:
-    with pytest.raises(ValueError, match="ark cannot play batch: it sends one event in a request"):
+    with pytest.raises(ValueError, match="ark cannot play batch: it sends one event per request"):
         play_of("ark", SCENARIOS["batch"])
 
 

@@ -67,10 +67,10 @@ def test_leaving_out_what_a_provider_has_no_words_for_does_not_change_the_ending
     if not tellable(teller, traits):
         return
     whole = a_story(teller, 1)
-    told = fit(whole, traits)
-    assert {event.kind for event in whole.happenings} - {event.kind for event in told.happenings} <= OPTIONAL
-    for recipient, fate in told.fates.items():
-        folded = fold(told, recipient, list(range(len(told.happenings))))
+    fitted = fit(whole, traits)
+    assert {event.kind for event in whole.happenings} - {event.kind for event in fitted.happenings} <= OPTIONAL
+    for recipient, fate in fitted.fates.items():
+        folded = fold(fitted, recipient, list(range(len(fitted.happenings))))
         assert folded.status == fate.status == whole.fates[recipient].status
         assert bool(folded.opened_at) == fate.opened
 

@@ -223,7 +223,7 @@ def test_it_can_break_off_in_the_middle(subscriber: Subscriber, sender: Sender) 
         connection.getresponse().read()
 
 
-def test_it_can_answer_with_what_is_no_text(subscriber: Subscriber, sender: Sender) -> None:
+def test_it_can_answer_with_bytes_that_are_not_text(subscriber: Subscriber, sender: Sender) -> None:
     subscriber.behave(behaviours.wrong_content())
     with closing(sender.open("1-1")) as connection:
         response = connection.getresponse()
@@ -254,7 +254,7 @@ def test_a_schedule_goes_from_one_behaviour_to_the_next_by_time() -> None:
     assert answers == {0: 503, 9.9: 503, 10: 429, 11.9: 429, 12: 404, 15: 200, 99: 200}
 
 
-def test_a_behaviour_begins_anew_when_it_is_switched_on(subscriber: Subscriber, sender: Sender) -> None:
+def test_a_behaviour_restarts_when_it_is_set(subscriber: Subscriber, sender: Sender) -> None:
     sender.tell("1-1")
     subscriber.behave(behaviours.flapping(2))
     assert [sender.tell("1-2") for _ in range(2)] == [200, 503]

@@ -161,7 +161,7 @@ class Call:
 
 
 @asynccontextmanager
-async def calling(door: Any, target: str, key: str = ADMIN_KEY, port: int = 1) -> AsyncIterator[Call]:
+async def calling(application: Any, target: str, key: str = ADMIN_KEY, port: int = 1) -> AsyncIterator[Call]:
     """Make a request in the background; the client disconnects at the end."""
     parts = urlsplit(target)
     scope = {
@@ -178,7 +178,7 @@ async def calling(door: Any, target: str, key: str = ADMIN_KEY, port: int = 1) -
     }
     call = Call(scope)
     call.takes.set()
-    call.task = asyncio.create_task(door(scope, call.receive, call.send))
+    call.task = asyncio.create_task(application(scope, call.receive, call.send))
     try:
         yield call
     finally:

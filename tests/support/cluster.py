@@ -281,9 +281,9 @@ class Cluster:
         return [name for name in self.processes if name.partition(" ")[0] == group]
 
     def _ring(self) -> None:
-        bell = TaskNotifier(self.redis.url)
-        bell.notify()
-        bell.close()
+        notifier = TaskNotifier(self.redis.url)
+        notifier.notify()
+        notifier.close()
 
     def wait_for(self, condition: Callable[[], bool], *names: str) -> None:
         """Wait for a condition; fail with the logs of these processes if it does not hold in time."""
@@ -309,8 +309,8 @@ class SimulatedSource:
     def provider(self) -> Provider:
         return Provider(self.dialect, self.cluster.urls(self.slug))
 
-    def bodies(self, told: Sequence[Happening], *, seed: int = 1) -> list[bytes]:
-        return traffic.bodies(self.dialect, told, seed=seed)
+    def bodies(self, happenings: Sequence[Happening], *, seed: int = 1) -> list[bytes]:
+        return traffic.bodies(self.dialect, happenings, seed=seed)
 
     def count_by_state(self, receipts: set[UUID]) -> dict[str, int]:
         """Count these receipts by their state."""
@@ -323,13 +323,13 @@ class SimulatedSource:
         return {state: count for state, count in rows}  # noqa: C416 - typed
 
     def assert_every_acknowledged_event_stored_once(
-        self, told: Sequence[Happening], done: Acknowledged, *, dead: int = 0
+        self, happenings: Sequence[Happening], done: Acknowledged, *, dead: int = 0
     ) -> None:
         """Check that the states are those of the pure fold, and that no acknowledged receipt is missing."""
         self.cluster.wait_until_processed()
         processed = len(done.ids) - dead
         assert self.count_by_state(done.ids) == {"processed": processed, **({"dead": dead} if dead else {})}
-        assert self.cluster.states(self.source_id) == state_checks.expected_states(self.source_id, told)
+        assert self.cluster.states(self.source_id) == state_checks.expected_states(self.source_id, happenings)
         self.cluster.assert_nothing_doubled()
 
 

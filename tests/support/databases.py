@@ -21,7 +21,7 @@ from shared.postgres import migrate
 Connection = psycopg.Connection[Any]
 _numbers = count(1)
 
-# Rows of the catalogs are told apart by the transactions that wrote them; those of pg_class by their columns, because
+# Rows of the catalogs are distinguished by the transactions that wrote them, those of pg_class by columns, because
 # TRUNCATE replaces them.
 _CATALOGS = (
     "pg_attribute", "pg_attrdef", "pg_constraint", "pg_index", "pg_inherits", "pg_namespace", "pg_proc", "pg_statistic",

@@ -209,7 +209,7 @@ class System:
         return parked[0] if parked else ("processed", None)
 
     def recipient_statuses(self) -> Mapping[str, str | None]:
-        """Return the status of every recipient, of whom each has one message."""
+        """Return the status of every recipient; each has one message."""
         return dict(self.rows("SELECT recipient, status FROM recipient_states"))
 
     def change_types(self) -> list[str]:

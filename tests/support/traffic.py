@@ -83,15 +83,15 @@ def happenings(messages: int, *, seed: int) -> list[Happening]:
     return found
 
 
-def bodies(dialect: Dialect, told: Sequence[Happening], *, seed: int, repeats: float = 0.1) -> list[bytes]:
+def bodies(dialect: Dialect, events: Sequence[Happening], *, seed: int, repeats: float = 0.1) -> list[bytes]:
     """Put the happenings into bodies of a few; some are repeated in another body."""
     rng = random.Random(seed)
     found, first = [], 0
-    while first < len(told):
+    while first < len(events):
         size = rng.randint(1, _LONGEST_BODY)
-        batch = list(told[first : first + size])
+        batch = list(events[first : first + size])
         if rng.random() < repeats:
-            batch.append(rng.choice(told))
+            batch.append(rng.choice(events))
         found.append(dialect.body(batch))
         first += size
     return found

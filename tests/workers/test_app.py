@@ -31,6 +31,6 @@ def test_a_failed_task_is_logged() -> None:
         check=True,
     )
     [line] = done.stderr.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"]) == ("Task tidings.drain raised unexpected", "error")
-    assert "ZeroDivisionError" in told["exception"]
+    record = json.loads(line)
+    assert (record["event"], record["level"]) == ("Task tidings.drain raised unexpected", "error")
+    assert "ZeroDivisionError" in record["exception"]

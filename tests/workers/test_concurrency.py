@@ -11,7 +11,7 @@ from workers import reconcile
 from workers.context import ConcurrencyLimit
 
 
-def test_who_comes_when_all_are_taken_goes_away_at_once() -> None:
+def test_a_caller_is_rejected_when_all_turns_are_taken() -> None:
     turns = ConcurrencyLimit(2)
     with turns.try_acquire() as first, turns.try_acquire() as second, turns.try_acquire() as third:
         assert (first, second, third) == (True, True, False)

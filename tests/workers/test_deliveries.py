@@ -94,7 +94,7 @@ class TestARequest:
         assert (request.json["specversion"], request.json["id"]) == ("1.0", name)
         assert request.json["type"].endswith("message.opened")
 
-    def test_keeps_its_id_and_is_built_anew_for_every_attempt(self, system: System, sink: HttpSink) -> None:
+    def test_keeps_its_id_and_is_built_again_for_every_attempt(self, system: System, sink: HttpSink) -> None:
         subscription = system.insert_subscription(sink.url)
         name = system.log_change()
         sink.then(answer(400))
@@ -271,7 +271,7 @@ class TestOutcomes:
         system.deliver()
         assert system.rows("SELECT state FROM subscriptions") == [("active",)]
 
-    def test_what_is_quarantined_is_sent_once_it_is_released(self, system: System, sink: HttpSink) -> None:
+    def test_quarantined_deliveries_are_sent_once_released(self, system: System, sink: HttpSink) -> None:
         system.insert_subscription(sink.url)
         system.log_change()
         system.fan_out()
@@ -380,7 +380,7 @@ class TestFairness:
         system.fan_out()
         assert len(claim(system)) == 1
 
-    def test_what_is_paced_is_waited_for(self, system: System, sink: HttpSink) -> None:
+    def test_paced_deliveries_are_waited_for(self, system: System, sink: HttpSink) -> None:
         system.insert_subscription(sink.url, rate_per_second=5)
         for _ in range(12):
             system.log_change()
@@ -395,7 +395,7 @@ class TestFairness:
         assert system.delivery_statuses() == [("delivered", 2)]
 
     @pytest.mark.parametrize("wishes", [{"concurrency": 1}, {"concurrency": 2}, {"rate_per_second": 1}])
-    def test_what_is_recovered_leaves_turns_to_what_is_new(self, system: System, wishes: dict[str, Any]) -> None:
+    def test_recovered_deliveries_leave_turns_to_new_ones(self, system: System, wishes: dict[str, Any]) -> None:
         system.insert_subscription(**wishes)
         for _ in range(60):
             system.log_change()
@@ -422,7 +422,7 @@ class TestFairness:
             with system.add_worker().engine_sync_commit.begin() as other:
                 assert deliveries.claim(other, token=uuid4(), limit=5) is None
 
-    def test_one_that_hangs_holds_up_nobody(self, system: System, sink: HttpSink) -> None:
+    def test_an_endpoint_that_hangs_does_not_delay_others(self, system: System, sink: HttpSink) -> None:
         with http_sink.http_sink() as hanging:
             hanging.always = http_sink.hang
             system.insert_subscription(hanging.url, timeout_s=2)
@@ -466,10 +466,10 @@ class TestOrder:
     def test_is_kept_for_every_message_among_many(self, system: System, sink: HttpSink) -> None:
         system.insert_subscription(sink.url, ordered=True)
         messages = [uuid4() for _ in range(10)]
-        told = {message: [system.log_change(message_id=message) for _ in range(5)] for message in messages}
+        logged = {message: [system.log_change(message_id=message) for _ in range(5)] for message in messages}
         system.deliver()
         heard = [request.id for request in sink.received]
-        for names in told.values():
+        for names in logged.values():
             assert [name for name in heard if name in names] == names
 
 
@@ -523,7 +523,7 @@ class TestDeath:
         system.add_deliverer(suspect_delay_seconds=0.0).deliver()
         assert system.delivery_statuses() == [("delivered", 1)] * 6
 
-    def test_a_call_that_was_told_of_clears_what_was_suspected(self, system: System, sink: HttpSink) -> None:
+    def test_a_reported_call_clears_the_suspicion(self, system: System, sink: HttpSink) -> None:
         system.insert_subscription(sink.url)
         system.log_change()
         system.fan_out()

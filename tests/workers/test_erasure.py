@@ -90,7 +90,7 @@ def drain(system: System) -> None:
         pass
 
 
-def told(system: System, source: Source, *items: Mapping[str, Any]) -> UUID:
+def process_items(system: System, source: Source, *items: Mapping[str, Any]) -> UUID:
     """A batch, processed."""
     receipt = system.store_receipt(source, json.dumps(items).encode())
     drain(system)
@@ -188,7 +188,7 @@ def answer(system: System, connection: Connection, body: bytes) -> None:
 @pytest.fixture
 def crowded(system: System, source: Source) -> System:
     """A Tidings in which the address stands wherever it can."""
-    told(
+    process_items(
         system,
         source,
         item(
@@ -200,12 +200,12 @@ def crowded(system: System, source: Source) -> System:
         ),
         item("delivered", OTHERS[0], request_id="r2", reason="not about <Zaphod@betelgeuse.example>"),
     )
-    told(system, source, item("soft-bounced", ZAPHOD, *OTHERS, request_id="r3", status="4.2.2"))
+    process_items(system, source, item("soft-bounced", ZAPHOD, *OTHERS, request_id="r3", status="4.2.2"))
     system.store_receipt(source, ESCAPED)
     system.store_receipt(source, b"no JSON, from zaphod@betelgeuse.example, nor from arthur@earth.example")
     drain(system)
     system.quarantine(source, b"not verified: zaphod@betelgeuse.example", {}, key_id="k")
-    told(system, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
+    process_items(system, source, {**item("delivered", OTHERS[3], request_id="r4"), "email": ZAPHOD})
     system.store_receipt(source, json.dumps([item("open", ZAPHOD, OTHERS[0], request_id="r5")]).encode())  # and waits
     with system.ctx.engine.begin() as connection:
         send = Send(source="mc", sender="a@x.example", recipients=[ZAPHOD, OTHERS[1]], request_id="r6")
@@ -271,7 +271,7 @@ def test_the_address_stands_nowhere_any_more(crowded: System) -> None:
     assert len(crowded.rows("SELECT key FROM idempotent_answers")) == 1, "that of somebody else is kept"
 
 
-def test_it_stays_suppressed_and_the_list_no_longer_tells_whom_it_means(crowded: System) -> None:
+def test_it_stays_suppressed_and_the_list_no_longer_shows_the_address(crowded: System) -> None:
     assert suppressed(crowded, ZAPHOD) == [ZAPHOD]
     erase(crowded)
     assert suppressed(crowded, ZAPHOD, "ZAPHOD@betelgeuse.example") != []
@@ -312,7 +312,7 @@ def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_t
 
 
 def test_a_receipt_whose_body_was_deleted_says_so(crowded: System, source: Source) -> None:
-    other = told(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
+    other = process_items(crowded, source, item("delivered", OTHERS[3], request_id="r7"))
     erase(crowded)
     with crowded.ctx.engine.begin() as connection:
         facts = receipt_queries.list_receipts(connection).items
@@ -348,9 +348,11 @@ def test_a_receipt_without_its_body_cannot_be_processed_again(crowded: System) -
 def test_processing_others_of_the_same_messages_again_changes_and_announces_nothing(
     system: System, source: Source
 ) -> None:
-    told(system, source, item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1"))
-    told(system, source, item("soft-bounced", ZAPHOD, OTHERS[0], request_id="r2", status="4.2.2"))
-    others = [told(system, source, item("open", OTHERS[0], request_id=name, second=9)) for name in ("r1", "r2")]
+    process_items(system, source, item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1"))
+    process_items(system, source, item("soft-bounced", ZAPHOD, OTHERS[0], request_id="r2", status="4.2.2"))
+    others = [
+        process_items(system, source, item("open", OTHERS[0], request_id=name, second=9)) for name in ("r1", "r2")
+    ]
     erase(system)
     before = [system.rows(query) for query in STATES]
     with system.ctx.engine.begin() as connection:
@@ -362,10 +364,10 @@ def test_processing_others_of_the_same_messages_again_changes_and_announces_noth
 
 def test_what_the_provider_sends_again_is_a_repetition_still(system: System, source: Source) -> None:
     happened = item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1")
-    told(system, source, happened)
+    process_items(system, source, happened)
     erase(system)
     events = system.rows("SELECT count(*) FROM events")
-    again = told(system, source, happened, item("delivered", OTHERS[1], request_id="r8"))
+    again = process_items(system, source, happened, item("delivered", OTHERS[1], request_id="r8"))
     assert system.rows("SELECT count(*) FROM events WHERE receipt_id = %(id)s", id=again) == [(1,)]
     assert system.rows("SELECT count(*) FROM events") == [(events[0][0] + 1,)]
 
@@ -385,7 +387,7 @@ def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(system: System, s
     token = uuid4()
     with system.ctx.engine.begin() as connection:
         claimed = receipts.claim(connection, limit=10, max_bytes=1 << 20, token=token, lease_seconds=60)
-    if late:  # and nobody else has taken it up yet
+    if late:  # and no other worker has claimed it yet
         system.execute("UPDATE pending_receipts SET lease_until = now() - interval '1 s'")
     erase(system)
     done = ProcessedCounts()
@@ -398,7 +400,7 @@ def test_a_worker_that_has_read_a_receipt_writes_nothing_of_it(system: System, s
 
 
 def erase_while(system: System, others: Callable[[threading.Event, threading.Event], None]) -> None:
-    """Erase while others have the address in their hands; they say when they do, and are told when to go on."""
+    """Erase while other transactions hold the address; they signal when they do, and continue on a signal."""
     reached, go = threading.Event(), threading.Event()
     jobs_of_erasures = "SELECT state FROM jobs WHERE kind = 'erase'"
     other = threading.Thread(target=others, args=(reached, go))
@@ -468,7 +470,7 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(crowded: System, mo
     assert places(crowded) == set()
 
 
-def test_whoever_is_just_putting_it_on_the_list_by_what_others_say_is_waited_for(system: System) -> None:
+def test_waits_for_a_transaction_that_is_suppressing_the_address(system: System) -> None:
     entry = NewEntry(
         key=system.ctx.hasher.hash_address(ZAPHOD),
         address=ZAPHOD,
@@ -529,9 +531,7 @@ def test_an_erasure_waits_for_what_deliverers_remember(system: System) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hard-bounced", "soft-bounced"])
-def test_what_is_processed_afterwards_suppresses_whom_nobody_can_name(
-    system: System, source: Source, kind: str
-) -> None:
+def test_events_processed_afterwards_suppress_the_erased_address(system: System, source: Source, kind: str) -> None:
     for number in range(5):
         event = item(kind, ZAPHOD, request_id=f"r{number}", status="5.1.1" if kind == "hard-bounced" else "4.2.2")
         system.store_receipt(source, json.dumps([event]).encode())
@@ -559,7 +559,7 @@ class NothingThere:
 
 @pytest.mark.parametrize("odd", ['"zaphod b."@betelgeuse.example', "zaphod@[192.0.2.1]"])
 def test_an_odd_address_is_erased_like_any_other(system: System, source: Source, odd: str) -> None:
-    told(system, source, item("hard-bounced", odd, OTHERS[0], status="5.1.1", reason=f"no such user {odd}!"))
+    process_items(system, source, item("hard-bounced", odd, OTHERS[0], status="5.1.1", reason=f"no such user {odd}!"))
     system.store_receipt(source, f"no JSON, from {odd}, nor from {OTHERS[0]}".encode())
     drain(system)
     his = re.compile(r'"?zaphod( b\."@b|@\[)')
@@ -624,9 +624,9 @@ def test_a_second_erasure_finds_nothing_to_do(crowded: System) -> None:
 
 
 def test_what_came_after_is_erased_by_another_and_joins_what_was_there(system: System, source: Source) -> None:
-    told(system, source, item("delivered", ZAPHOD))
+    process_items(system, source, item("delivered", ZAPHOD))
     erase(system)
-    told(system, source, item("open", ZAPHOD, second=60))
+    process_items(system, source, item("open", ZAPHOD, second=60))
     assert set(system.recipient_statuses()) == {ZAPHOD, pseudonym(system)}
     erase(system)
     assert places(system) == set()
@@ -635,13 +635,13 @@ def test_what_came_after_is_erased_by_another_and_joins_what_was_there(system: S
 
 def test_a_soft_bounce_after_it_counts_with_those_before_when_both_are_erased(system: System, source: Source) -> None:
     for number in range(4):
-        told(system, source, item("soft-bounced", ZAPHOD, request_id=f"r{number}", status="4.2.2"))
+        process_items(system, source, item("soft-bounced", ZAPHOD, request_id=f"r{number}", status="4.2.2"))
     erase(system)
     assert system.rows("SELECT DISTINCT recipient, count(*) FROM soft_bounces GROUP BY 1") == [(pseudonym(system), 4)]
 
 
-def test_an_address_written_as_nobody_would_is_erased_too(system: System, source: Source) -> None:
-    told(system, source, item("delivered", "zaphod (the second) @betelgeuse.example", OTHERS[0]))
+def test_an_address_in_an_unusual_spelling_is_erased_too(system: System, source: Source) -> None:
+    process_items(system, source, item("delivered", "zaphod (the second) @betelgeuse.example", OTHERS[0]))
     assert set(system.recipient_statuses()) == {ZAPHOD, OTHERS[0]}
     erase(system)
     assert set(system.recipient_statuses()) == {pseudonym(system), OTHERS[0]}
@@ -650,8 +650,8 @@ def test_an_address_written_as_nobody_would_is_erased_too(system: System, source
 
 
 def test_an_international_address_is_erased_in_both_of_its_forms(system: System, source: Source) -> None:
-    told(system, source, item("delivered", "zaphod@Bücher.example", OTHERS[0]))
-    told(system, source, item("open", "Zaphod@xn--bcher-kva.example", OTHERS[0]))
+    process_items(system, source, item("delivered", "zaphod@Bücher.example", OTHERS[0]))
+    process_items(system, source, item("open", "Zaphod@xn--bcher-kva.example", OTHERS[0]))
     erase(system, "zaphod@bücher.example")
     assert places(system, re.compile(r"zaphod@(b.?.?cher|xn--bcher-kva)\.example")) == set()
 
@@ -699,7 +699,7 @@ def test_files_that_contain_the_address_are_deleted_and_a_new_export_has_the_pse
 def test_what_is_said_of_others_before_it_is_processed_is_not_lost_with_the_body(
     system: System, source: Source
 ) -> None:
-    first = told(system, source, item("delivered", ZAPHOD, OTHERS[0]))
+    first = process_items(system, source, item("delivered", ZAPHOD, OTHERS[0]))
     fresh = item("hard-bounced", ZAPHOD, OTHERS[1], request_id="r2", status="5.1.1", second=1)
     system.store_receipt(source, json.dumps([fresh]).encode())
     with system.ctx.engine.begin() as connection:
@@ -747,7 +747,7 @@ def test_a_request_that_waits_for_its_verification_is_dead(system: System, sourc
 
 
 def test_another_person_of_the_same_request_can_be_erased_after_it_is_gone(system: System, source: Source) -> None:
-    told(
+    process_items(
         system,
         source,
         item("hard-bounced", ZAPHOD, OTHERS[0], status="5.1.1", reason=f"neither {ZAPHOD} nor arthur@earth.example"),

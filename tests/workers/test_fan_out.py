@@ -64,7 +64,7 @@ def test_a_filter_holds_from_the_next_change_on(system: System) -> None:
     assert made(system) == [(wanted, subscription)]
 
 
-def test_what_nobody_wants_stays_in_the_log_and_is_passed_by(system: System) -> None:
+def test_an_unwanted_change_stays_in_the_log_and_is_skipped(system: System) -> None:
     system.insert_subscription(types=["alert.*"])
     system.log_change()
     assert system.fan_out().changes == 1
@@ -140,7 +140,7 @@ def test_deliveries_are_made_for_a_paused_subscription_and_wait(system: System) 
     assert len(made(system)) == 1
 
 
-def test_a_deleted_subscription_is_told_nothing(system: System) -> None:
+def test_a_deleted_subscription_receives_nothing(system: System) -> None:
     subscription = system.insert_subscription()
     system.update_subscription(subscription, deleted_at=datetime.now(UTC))
     system.log_change()

@@ -69,13 +69,13 @@ class TestPartitions:
         maintenance.maintain(system.ctx)
         assert newest in partitions_of(system)
 
-    @pytest.mark.parametrize("trimming", ["trim", "trim_history"])
+    @pytest.mark.parametrize("step", ["delete_expired", "delete_old_history"])
     def test_are_made_whatever_becomes_of_what_is_old(
-        self, system: System, monkeypatch: pytest.MonkeyPatch, trimming: str
+        self, system: System, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:
         newest = partitions_of(system)[-1]
         system.execute(f"DROP TABLE {newest}")
-        monkeypatch.setattr(retention, trimming, Mock(side_effect=RuntimeError("it takes too long")))
+        monkeypatch.setattr(retention, step, Mock(side_effect=RuntimeError("it takes too long")))
         with pytest.raises(RuntimeError):
             maintenance.maintain(system.ctx)
         assert newest in partitions_of(system)
@@ -128,7 +128,7 @@ class TestWhatRetentionHasPassed:
         maintenance.maintain(system.ctx)
         assert system.rows("SELECT count(*) FROM receipts") == [(0,)]
 
-    def test_leaves_what_is_younger_usable(self, system: System) -> None:
+    def test_leaves_younger_entries_usable(self, system: System) -> None:
         make_partitions(system, LONG_AGO)
         maintenance.maintain(system.ctx)
         source = system.add_source("cm", "cloudmailin", {"username": "user", "password": "secret"})
@@ -151,7 +151,7 @@ def test_two_workers_do_not_maintain_at_once(system: System) -> None:
 
 
 class TestTheLogOfChanges:
-    """It is kept as long as everything else, and let go of without anybody noticing."""
+    """It is kept as long as everything else, and its deletion disturbs nothing."""
 
     @staticmethod
     def write(system: System, *types: str) -> None:
@@ -176,7 +176,7 @@ class TestTheLogOfChanges:
         assert system.change_types() == ["young"]
         assert system.rows("SELECT id FROM change_floor") == [(5,)]
 
-    def test_waits_for_those_who_turn_it_into_deliveries(self, system: System) -> None:
+    def test_waits_for_the_fan_out_into_deliveries(self, system: System) -> None:
         self.write(system, "old")
         maintenance.maintain(system.ctx)
         self.days_pass(system, 31)

@@ -56,7 +56,7 @@ def mend(system: System, source: Source, credentials: dict[str, str]) -> None:
 
 
 def let_workers_die(system: System, times: int) -> None:
-    """Claim all there is, so many times, and say nothing more."""
+    """Claim all receipts this many times, and do nothing else."""
     for _ in range(times):
         claim(system)
         system.make_receipts_due()
@@ -152,7 +152,7 @@ class TestClaims:
             [claimed] = claim(system, lease_seconds=0)[1]
             assert claimed.attempts == attempt
 
-    def test_leave_alone_what_is_not_due(self, system: System, source: Source) -> None:
+    def test_leave_receipts_that_are_not_due(self, system: System, source: Source) -> None:
         system.store_receipt(source, delivery("ann"))
         system.execute("UPDATE pending_receipts SET available_at = now() + interval '1 minute'")
         assert claim(system)[1] == []
@@ -338,9 +338,9 @@ def test_several_workers_at_once_do_each_thing_once(system: System) -> None:
     begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     happenings = list(load.happenings(600, seed=7, begin=begin))
     for first in range(0, 600, 7):
-        told = happenings[first : first + 7]
-        system.store_receipt(source, dialect.body(told))
-        system.store_receipt(source, dialect.body(list(reversed(told))))  # all of it twice, in other words
+        batch = happenings[first : first + 7]
+        system.store_receipt(source, dialect.body(batch))
+        system.store_receipt(source, dialect.body(list(reversed(batch))))  # all of it twice, in other words
 
     contexts = [system.ctx, *(system.add_worker() for _ in range(3))]
     failures: list[BaseException] = []
@@ -371,7 +371,7 @@ def test_several_workers_at_once_do_each_thing_once(system: System) -> None:
         assert state_checks.stored_states(connection) == state_checks.expected_states(source.id, happenings)
 
 
-def test_what_cannot_be_read_for_its_sources_sake_waits_uncharged_until_the_source_is_mended(
+def test_a_receipt_of_a_broken_source_waits_without_using_attempts_until_the_source_is_fixed(
     system: System, source: Source
 ) -> None:
     receipt = system.store_receipt(source, delivery("ann"))

@@ -97,7 +97,7 @@ class TestAnOutage:
         assert env.failure_states(slug) == {"recovered"}
         assert {failure.new_events for failure in env.failures(slug)} == {0}
 
-    def test_that_still_lasts_stops_the_run_and_is_made_up_for_when_it_is_over(self, env: ProviderEnv) -> None:
+    def test_an_ongoing_outage_stops_the_run_which_catches_up_afterwards(self, env: ProviderEnv) -> None:
         play = env.make_play("mc")
         failed = env.send_during_outage("mc", play)
         env.gate.shut(503)
@@ -226,7 +226,7 @@ class TestTheProvidersApi:
         env.reconcile()
         assert len(env.failures("mc")) == 1160
 
-    def test_is_asked_for_what_is_ours_only(self, env: ProviderEnv) -> None:
+    def test_is_asked_for_our_deliveries_only(self, env: ProviderEnv) -> None:
         play, account = env.make_play("mc"), mailchannels(env)
         for url in (f"{env.gate.url}/webhooks/other", f"{env.gate.url}/elsewhere"):
             account.enrol(url)
@@ -271,7 +271,7 @@ class TestARun:
     def test_that_dies_while_a_resend_is_under_way_does_not_make_it_forgotten(
         self, env: ProviderEnv, slug: str
     ) -> None:
-        """The receipt came when whoever had asked for it was gone: sent again, it is only a repetition."""
+        """The receipt arrived after the worker that requested it had died: resent, it is only a repetition."""
         play = env.make_play(slug)
         failed = env.send_during_outage(slug, play)
         dying = run(env, slug=slug)
@@ -471,7 +471,7 @@ class TestWhatArrives:
         )
         env.reconcile()
         (failure,) = env.failures("mc")
-        # What it is cannot be told from its contents, so it counts as a repetition; it is listed as dead.
+        # Its contents do not identify it, so it counts as a repetition; it is listed as dead.
         assert failure.state == "recovered"
         assert env.system.rows("SELECT state FROM parked_receipts") == [("dead",)]
 
@@ -512,7 +512,7 @@ def dies_after(count: int) -> Callable[[Progress], None]:
 
 
 class KilledError(BaseException):
-    """Stands for SIGKILL: nobody gets to tidy up."""
+    """Simulates SIGKILL: no cleanup runs."""
 
 
 class Dying:

@@ -38,7 +38,7 @@ TABLES = (
 )
 
 
-def told(*kinds: str) -> bytes:
+def receipt_body(*kinds: str) -> bytes:
     """These events, about one message to one recipient."""
     events = [{"kind": kind, "recipient": "ann@example.net", "message_id": "m-1"} for kind in kinds]
     return json.dumps({"events": events}).encode()
@@ -92,9 +92,9 @@ def counters(system: System) -> list[tuple[Any, ...]]:
 
 
 class TestADeadReceipt:
-    def test_is_processed_after_the_parser_was_mended(self, system: System, source: Source, parser: Parser) -> None:
+    def test_is_processed_after_the_parser_was_fixed(self, system: System, source: Source, parser: Parser) -> None:
         parser.reads_nothing = True
-        receipt = system.store_receipt(source, told("delivery", "open"))
+        receipt = system.store_receipt(source, receipt_body("delivery", "open"))
         draining.process_due(system.ctx)
         assert system.receipt_state(receipt) == ("dead", "unreadable")
 
@@ -105,10 +105,10 @@ class TestADeadReceipt:
         assert counters(system) == [("delivered", 1, 0, 1)]
 
     def test_is_announced_as_it_would_have_been_at_first(self, system: System, source: Source, parser: Parser) -> None:
-        system.store_receipt(source, told("delivery"))
+        system.store_receipt(source, receipt_body("delivery"))
         draining.process_due(system.ctx)
         parser.reads_nothing = True
-        receipt = system.store_receipt(source, told("open"))
+        receipt = system.store_receipt(source, receipt_body("open"))
         draining.process_due(system.ctx)
         parser.mend()
         process_again(system, receipt)
@@ -136,7 +136,7 @@ class TestADeadReceipt:
         assert system.receipt_state(receipt) == ("dead", "unreadable")
 
     def test_has_all_its_attempts_again(self, system: System, source: Source) -> None:
-        receipt = system.store_receipt(source, told("delivery"))
+        receipt = system.store_receipt(source, receipt_body("delivery"))
         system.execute("UPDATE pending_receipts SET attempts = 5")
         draining.process_due(system.ctx)
         assert system.receipt_state(receipt) == ("dead", "attempts_exhausted")
@@ -146,9 +146,9 @@ class TestADeadReceipt:
 
 
 class TestAProcessedReceipt:
-    def test_says_what_the_mended_parser_reads(self, system: System, source: Source, parser: Parser) -> None:
+    def test_shows_the_result_of_the_fixed_parser(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
-        receipt = system.store_receipt(source, told("bounce"))
+        receipt = system.store_receipt(source, receipt_body("bounce"))
         draining.process_due(system.ctx)
         assert counters(system) == [("delivered", 0, 0, 0)]
 
@@ -166,9 +166,9 @@ class TestAProcessedReceipt:
     def test_takes_back_what_it_counted_too_much_and_leaves_what_others_counted(
         self, system: System, source: Source, parser: Parser
     ) -> None:
-        system.store_receipt(source, told("delivery", "open"))
+        system.store_receipt(source, receipt_body("delivery", "open"))
         parser.takes = {EventType.CLICKED: EventType.OPENED}
-        receipt = system.store_receipt(source, told("click", "open"))
+        receipt = system.store_receipt(source, receipt_body("click", "open"))
         draining.process_due(system.ctx)
         assert counters(system) == [("delivered", 3, 0, 3)]
 
@@ -180,7 +180,7 @@ class TestAProcessedReceipt:
     def test_whose_events_are_gone_takes_their_state_with_it(
         self, system: System, source: Source, parser: Parser
     ) -> None:
-        receipt = system.store_receipt(source, told("delivery"))
+        receipt = system.store_receipt(source, receipt_body("delivery"))
         draining.process_due(system.ctx)
         parser.overlooks = {EventType.DELIVERED}
         process_again(system, receipt)
@@ -188,7 +188,9 @@ class TestAProcessedReceipt:
         assert system.rows("SELECT 1 FROM events") == system.rows("SELECT 1 FROM event_keys") == []
 
     def test_logs_no_change_if_nothing_has_changed(self, system: System, source: Source) -> None:
-        receipts = [system.store_receipt(source, told("registration", "delivery", "open", kind)) for kind in ("x", "y")]
+        receipts = [
+            system.store_receipt(source, receipt_body("registration", "delivery", "open", kind)) for kind in ("x", "y")
+        ]
         draining.process_due(system.ctx)
         said = "SELECT status, previous_status, opens, status_event_id FROM recipient_states"
         before, announced = system.rows(said), system.change_types()
@@ -198,9 +200,9 @@ class TestAProcessedReceipt:
         assert system.change_types() == announced
         system.assert_nothing_doubled()
 
-    def test_logs_only_what_is_new(self, system: System, source: Source, parser: Parser) -> None:
+    def test_logs_new_changes_only(self, system: System, source: Source, parser: Parser) -> None:
         parser.overlooks = {EventType.CLICKED}
-        receipt = system.store_receipt(source, told("delivery", "open", "click"))
+        receipt = system.store_receipt(source, receipt_body("delivery", "open", "click"))
         draining.process_due(system.ctx)
         parser.mend()
         process_again(system, receipt)
@@ -209,7 +211,7 @@ class TestAProcessedReceipt:
 
     def test_of_several_that_changed_each_is_replaced(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.OPENED: EventType.READ}
-        receipts = [system.store_receipt(source, told("open") + b" " * number) for number in range(5)]
+        receipts = [system.store_receipt(source, receipt_body("open") + b" " * number) for number in range(5)]
         draining.process_due(system.ctx)
         assert system.rows("SELECT reads, opens FROM recipient_states") == [(5, 0)]
         parser.mend()
@@ -219,7 +221,7 @@ class TestAProcessedReceipt:
     def test_that_became_unreadable_is_dead_and_keeps_what_it_said(
         self, system: System, source: Source, parser: Parser
     ) -> None:
-        receipt = system.store_receipt(source, told("delivery"))
+        receipt = system.store_receipt(source, receipt_body("delivery"))
         draining.process_due(system.ctx)
         parser.reads_nothing = True
         process_again(system, receipt)
@@ -234,7 +236,7 @@ class TestAPreview:
     def test_shows_the_difference_and_changes_nothing(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.BOUNCED: EventType.DELIVERED}
         parser.overlooks = {EventType.OPENED}
-        receipt = system.store_receipt(source, told("bounce", "open"))
+        receipt = system.store_receipt(source, receipt_body("bounce", "open"))
         draining.process_due(system.ctx)
         parser.mend()
         before = self.contents(system)
@@ -251,7 +253,7 @@ class TestAPreview:
 
     def test_of_a_dead_receipt_shows_what_it_would_bring(self, system: System, source: Source, parser: Parser) -> None:
         parser.reads_nothing = True
-        receipt = system.store_receipt(source, told("delivery"))
+        receipt = system.store_receipt(source, receipt_body("delivery"))
         draining.process_due(system.ctx)
         with pytest.raises(PayloadError):
             preview(system, receipt)
@@ -265,7 +267,7 @@ class TestAPreview:
         assert system.receipt_state(receipt) == ("dead", "unreadable")
 
     def test_of_what_would_not_change_shows_no_state(self, system: System, source: Source) -> None:
-        receipt = system.store_receipt(source, told("delivery", "open"))
+        receipt = system.store_receipt(source, receipt_body("delivery", "open"))
         draining.process_due(system.ctx)
         found = preview(system, receipt)
         assert (found.events_before, found.events_after, list(found.states)) == (2, 2, [])
@@ -273,14 +275,14 @@ class TestAPreview:
 
 def test_what_comes_in_meanwhile_does_not_wait_for_all_of_it(system: System, source: Source) -> None:
     old = [
-        system.store_receipt(source, told(*["delivery"] * count))
+        system.store_receipt(source, receipt_body(*["delivery"] * count))
         for count in range(1, 3 * reprocess_receipts.MAX_BATCH)
     ]
     while draining.process_due(system.ctx).receipts:
         pass
     with system.ctx.engine_sync_commit.begin() as connection:
         receipt_store.queue_reprocessing(connection, old)
-    system.store_receipt(source, told("bounce"))
+    system.store_receipt(source, receipt_body("bounce"))
     reprocess_receipts.reprocess_due(system.ctx, max_seconds=0.0)
     assert system.notifier.tasks[-1] == REPROCESS
     draining.process_due(system.ctx)
@@ -297,7 +299,7 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(syste
         source=source.id,
     )
     system.execute("ANALYZE pending_receipts")
-    system.store_receipt(source, told("delivery"))
+    system.store_receipt(source, receipt_body("delivery"))
     explained: list[str] = []
 
     def explain(connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
@@ -312,15 +314,15 @@ def test_what_comes_in_is_found_without_looking_at_what_is_processed_again(syste
     assert not re.search(r"'Rows Removed by Filter': [1-9]", str(plan))
 
 
-def test_what_is_unverified_cannot_be_processed_this_way(system: System, source: Source) -> None:
-    receipt = system.quarantine(source, told("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
+def test_unverified_receipts_cannot_be_processed_this_way(system: System, source: Source) -> None:
+    receipt = system.quarantine(source, receipt_body("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
     with system.ctx.engine_sync_commit.begin() as connection:
         assert receipt_store.queue_reprocessing(connection, [receipt]) == 0
     assert system.receipt_state(receipt)[0] == "unverified"
 
 
 def test_a_rejected_request_is_let_in_when_a_person_says_so(system: System, source: Source) -> None:
-    receipt = system.quarantine(source, told("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
+    receipt = system.quarantine(source, receipt_body("delivery"), {"Authorization": "Basic Zm9yOmdlZA=="})
     system.execute("UPDATE parked_receipts SET state = 'rejected'")
     process_again(system, receipt)
     assert system.receipt_state(receipt) == ("processed", None)
@@ -330,8 +332,8 @@ def test_a_rejected_request_is_let_in_when_a_person_says_so(system: System, sour
 def test_receipts_are_selected_by_source_state_and_time(system: System, source: Source) -> None:
     other = system.add_source("other", "cloudmailin", CLOUDMAILIN)
     dead = system.store_receipt(source, b"not JSON")
-    fine = system.store_receipt(source, told("delivery"))
-    elsewhere = system.store_receipt(other, told("delivery"))
+    fine = system.store_receipt(source, receipt_body("delivery"))
+    elsewhere = system.store_receipt(other, receipt_body("delivery"))
     draining.process_due(system.ctx)
     with system.ctx.engine_sync_commit.connect() as connection:
         assert receipt_store.list_ids(connection) == sorted([dead, fine, elsewhere])

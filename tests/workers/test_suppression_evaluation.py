@@ -31,7 +31,7 @@ BEGIN = datetime.now(UTC).replace(microsecond=0) - timedelta(days=10)
 
 
 def event(kind: str, *recipients: str, hour: float = 0, message: str = "m-1", **fields: Any) -> dict[str, Any]:
-    """One event of MailChannels, so many hours after BEGIN."""
+    """Return one MailChannels event, this many hours after BEGIN."""
     return {
         "event": kind,
         "email": "shop@example.com",
@@ -248,7 +248,7 @@ class TestProcessingAgain:
         [entry] = entries(system)
         assert entry.since == BEGIN + timedelta(hours=5)
 
-    def test_stores_what_the_mended_parser_reads(self, system: System, source: Source, parser: Parser) -> None:
+    def test_stores_the_result_of_the_fixed_parser(self, system: System, source: Source, parser: Parser) -> None:
         parser.takes = {EventType.COMPLAINED: EventType.UNKNOWN}
         receipt = receive(system, source, event("complained"))
         assert entries(system) == []

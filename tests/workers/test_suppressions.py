@@ -44,7 +44,7 @@ def source(system: System) -> Source:
 def receive(
     system: System, source: Source, numbers: Sequence[int], kind: str = "soft-bounced", recipient: str = ANN
 ) -> None:
-    """Events of so many messages, one an hour, drained."""
+    """Process events of `count` messages, one an hour."""
     system.store_receipt(source, json.dumps([event(kind, number, recipient) for number in numbers]).encode())
     draining.process_due(system.ctx)
 

@@ -245,7 +245,7 @@ class TestWhileASecretIsMended:
         [(headers,)] = system.rows("SELECT headers::text FROM receipts")
         assert BASIC["Authorization"].split()[1] not in headers
 
-    def test_forged_requests_are_rejected_once_it_is_mended_and_the_time_is_over(
+    def test_forged_requests_are_rejected_after_the_repair_and_the_deadline(
         self, system: System, source: Source
     ) -> None:
         guess = {"Authorization": "Basic " + base64.b64encode(b"user:guess").decode()}

@@ -1,1 +1,1 @@
-"""What the providers' management APIs have in common."""
+"""The parts that the clients of the providers' management APIs share."""

@@ -1,4 +1,4 @@
-"""What every client of a management API offers, and the values that cross its border."""
+"""The interface of a management API client, and the values that it takes and returns."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from shared.vocabulary import MailType, SuppressionReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """What the provider could not deliver; `reference` is its id there, `outcome` such as `5xx` or `no_response`.
+    """A webhook delivery that failed, as the provider lists it.
 
-    `events` is how many it holds, `url` where it was posted to.
+    `reference` is the provider's id, `outcome` a result such as `5xx` or `no_response`, `events` the number of events
+    in it, and `url` the address it was posted to.
     """
 
     reference: str
@@ -29,7 +30,7 @@ class FailedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What is in the body of a request: how many events, and when the last of them happened, if they say."""
+    """The number of events in a request body, and the time of the latest one if the events have times."""
 
     events: int
     latest_at: datetime | None
@@ -37,14 +38,14 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """From `since` until before `until`."""
+    """The half-open time range from `since` (included) to `until` (excluded)."""
 
     since: datetime
     until: datetime
 
 
 def is_ours(url: str | None, slug: str, webhook_url: str | None) -> bool:
-    """Whether a webhook of the account leads to this source: others' deliveries are none of our business."""
+    """Return whether a webhook of the account posts to this source. Deliveries to other URLs are ignored."""
     if url is None:
         return False
     if webhook_url is not None:
@@ -67,9 +68,9 @@ class ApiErrorKind(StrEnum):
 
 
 class ProviderApiError(TidingsError):
-    """The provider's API did not do what was asked of it; the message says why, and what to do about it.
+    """A call to the provider's API failed; the message says why, and what to do.
 
-    `after_seconds` is how long the provider asked to be left alone; None if it did not.
+    `after_seconds` is the wait that the provider asked for; None if it named none.
     """
 
     def __init__(
@@ -88,9 +89,9 @@ class ProviderApiError(TidingsError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudget:
-    """How long to bear with an API: how many tries, how long each, the longest wait between two.
+    """The limits of retries: the number of tries, the timeout of each, and the longest wait between two.
 
-    `resend_seconds` is for calls during which the provider itself waits for our receiver.
+    `resend_seconds` is the timeout of calls during which the provider waits for our receiver.
     """
 
     tries: int
@@ -100,17 +101,17 @@ class RetryBudget:
 
 
 WORKER_RETRIES = RetryBudget(tries=2, timeout_seconds=10.0, resend_seconds=15.0, longest_wait_seconds=5.0)
-"""Of a worker, who comes back anyway."""
+"""For workers, which run again anyway."""
 INTERACTIVE_RETRIES = RetryBudget(tries=5, timeout_seconds=15.0, resend_seconds=30.0, longest_wait_seconds=60.0)
-"""Of a command, whose user waits for the result."""
+"""For commands, whose user waits for the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResendResult:
-    """What came of sending a delivery again: what our receiver answered the provider, None for nothing.
+    """The result of a resend: `status_code` is our receiver's answer to the provider, None if there was none.
 
-    `record` is the provider's id of this new attempt, where it tells one; `receipt_id` what our receiver said that it
-    made of it, and `payload` the JSON that was sent, as far as the provider shows them.
+    `record` is the provider's id of the new attempt, `receipt_id` the receipt that our receiver named in its answer,
+    and `payload` the JSON that was sent. Each is None if the provider does not show it.
     """
 
     status_code: int | None
@@ -121,7 +122,7 @@ class ResendResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """A place that the provider posts to. `id` is what its API calls it by."""
+    """A URL that the provider posts to. `id` is its id in the provider's API."""
 
     id: str
     url: str
@@ -130,7 +131,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What came of the provider's test of a webhook; `detail` says what was answered."""
+    """The result of the provider's test of a webhook; `detail` describes the answer."""
 
     url: str
     passed: bool
@@ -139,7 +140,10 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedSuppression:
-    """One entry of the provider's own list. `word` is the provider's reason; `sender` the only one it holds for."""
+    """One entry of the provider's suppression list.
+
+    `word` is the provider's reason. With a `sender`, the entry applies to mail of this sender only.
+    """
 
     address: str
     types: frozenset[MailType]
@@ -152,7 +156,7 @@ class ListedSuppression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSuppression:
-    """One entry to be put on the provider's list."""
+    """One entry to add to the provider's suppression list."""
 
     address: str
     types: frozenset[MailType]
@@ -161,7 +165,7 @@ class NewSuppression:
 
 
 class Step(NamedTuple):
-    """How far a long change has got: of all entries so many are `done`, and `added` of them in this step."""
+    """The progress of a long change: `done` counts all entries so far, `added` those that this step added."""
 
     done: int
     added: int
@@ -171,12 +175,12 @@ class ProviderApi(Protocol):
     """One provider's API, for one source. Every method raises ProviderApiError."""
 
     TEST_IS_HARMLESS: bool
-    """Whether its test tells nothing that could be taken for the truth about a message."""
+    """Whether its test events cannot be mistaken for events of a real message."""
     TAKES_TYPES: bool
-    """Whether its list of suppressions tells transactional mail from other mail."""
+    """Whether its suppression list distinguishes transactional mail from other mail."""
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
-        """What it could not deliver to this source in that time, a page at a time, each once."""
+        """Yield the failed deliveries to this source in a time range, page by page, each once."""
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
         """The JSON of one, where the provider shows it. Raises ProviderApiError of kind GONE."""
@@ -185,25 +189,25 @@ class ProviderApi(Protocol):
         """Have one sent again, now, and wait for what comes of it. Raises ProviderApiError of kind GONE."""
 
     def contents(self, body: bytes) -> Contents | None:
-        """What is in a body of this provider's; None if it is none."""
+        """Return the number and time of the events in a body; None if it is not one of this provider's bodies."""
 
     def webhooks(self) -> Sequence[Webhook]:
-        """All places that the account's events are posted to."""
+        """Return all webhooks of the account."""
 
     def enrol(self, url: str) -> bool:
-        """Have events posted there; False if they already are."""
+        """Add a webhook for this URL. Return False if there is one already."""
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Have no more events posted there; all other webhooks stay."""
+        """Remove these webhooks and keep all others."""
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
-        """Have a test posted to these, and perhaps to others of the account as well."""
+        """Have a test event posted to these webhooks; some providers test all webhooks of the account."""
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
-        """The provider's own list, a page at a time, each entry once."""
+        """Yield the provider's suppression list page by page, each entry once."""
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
-        """Put these on the provider's list, a call at a time. What is there already stays as it is."""
+        """Add entries to the provider's list, one call per step. Existing entries stay unchanged."""
 
     def unsuppress(self, address: str) -> None:
-        """Take an address off the provider's list, whatever put it there."""
+        """Remove an address from the provider's list, whatever its reason."""

@@ -1,4 +1,4 @@
-"""Calling a management API: tried again where that may help, and every failure a sentence."""
+"""HTTP calls to a management API, with retries and readable errors."""
 
 import random
 import time
@@ -18,7 +18,7 @@ from shared.http.client import OutboundError, Response, parse_retry_after
 from shared.providers.api.base import ApiErrorKind, ProviderApiError, RetryBudget
 from shared.providers.api.fields import UNREADABLE
 
-_MOST_BYTES = 16 * 1024 * 1024  # a page of 500 batches is a tenth of a megabyte
+_MAX_BYTES = 16 * 1024 * 1024  # a page of 500 batches is a tenth of a megabyte
 _SERVER_ERRORS = range(500, 600)
 _GOOD = range(200, 300)
 _LONGEST_QUOTE = 200
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiClient:
-    """Calls one provider's API, which lies below `base`, for the source called `slug`.
+    """A client of one provider's API below the URL `base`, for the source `slug`.
 
-    `sleep` and `jitter` (from 0 to 1) are arguments so that a test need not wait.
+    `sleep` and `jitter` (returns 0 to 1) are parameters so that tests do not wait.
     """
 
     provider: str
@@ -52,7 +52,7 @@ class ApiClient:
         repeatable: bool = True,
         timeout_seconds: float | None = None,
     ) -> T:
-        """What `read` makes of the answer; asked again, within our patience, where it may be another one then.
+        """Send a request and return the answer, parsed by `read`. Retry within the budget where that may help.
 
         What is not `repeatable` is asked again only if it was surely not done. Raises ProviderApiError.
         """
@@ -66,7 +66,7 @@ class ApiClient:
             headers=headers,
             body=None if body is None else msgspec.json.encode(body),
             timeout_seconds=timeout_seconds or self.patience.timeout_seconds,
-            max_bytes=_MOST_BYTES,
+            max_bytes=_MAX_BYTES,
         )
         longest_wait = self.patience.longest_wait_seconds
         for tries in count(1):
@@ -117,11 +117,11 @@ class ApiClient:
 
 
 def nothing(_body: bytes) -> None:
-    """Reads an answer in which nothing is of interest."""
+    """Ignore the body of an answer."""
 
 
 def quote(body: bytes) -> str:
-    """The beginning of what was answered, fit to be printed."""
+    """Return the beginning of an answer, without characters that cannot be printed."""
     text = " ".join(body[: 4 * _LONGEST_QUOTE].decode("utf-8", "replace").split())
     printable = "".join(letter for letter in text if letter.isprintable())
     return printable[:_LONGEST_QUOTE] or "(nothing)"

@@ -1,33 +1,33 @@
-"""Reading lists that change while they are read: nothing that was there all the time is missed, nothing comes twice."""
+"""Pagination of lists that change meanwhile: an entry present throughout is found, and none is yielded twice."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import count
 from typing import TypeVar
 
 _OVERLAP = 20
-_MOST_STEPS_BACK = 20
-_MOST_PASSES = 3
-_MOST_STALE = 5
-"""So many whole pages in a row that bring nothing new: the provider does not heed what page it is asked for.
+_MAX_STEPS_BACK = 20
+_MAX_PASSES = 3
+_MAX_STALE = 5
+"""Full pages in a row without a new entry, after which the provider evidently ignores the page parameter.
 
-One or two may be such, where much has come in at the front meanwhile.
+One or two such pages are normal if many entries were added at the front meanwhile.
 """
 
 T = TypeVar("T")
 
 
 def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T], Hashable]) -> Iterator[Sequence[T]]:
-    """The pages of a list that is cut by offset.
+    """Yield the pages of a list with offset pagination.
 
-    Each page overlaps the one before. If nothing in it is known, what lies between has moved up, because
-    something before it left the list: then it goes back until it meets something known.
+    Each page overlaps the previous one. A page without any known entry means that entries before it were removed, so
+    that later entries moved up. The offset then goes back until a page has a known entry.
     """
     seen: set[Hashable] = set()
     offset = steps_back = stale = 0
     while True:
         page = read(offset)
         fresh = [item for item in page if key(item) not in seen]
-        if offset and len(fresh) == len(page) and steps_back < _MOST_STEPS_BACK:
+        if offset and len(fresh) == len(page) and steps_back < _MAX_STEPS_BACK:
             steps_back += 1
             offset = max(0, offset - limit // 2)
             continue
@@ -35,7 +35,7 @@ def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T],
         if fresh:
             yield fresh
         stale = 0 if fresh else stale + 1
-        if len(page) < limit or stale == _MOST_STALE:
+        if len(page) < limit or stale == _MAX_STALE:
             return
         offset += limit - min(_OVERLAP, limit // 2)
 
@@ -43,12 +43,12 @@ def by_offset(read: Callable[[int], Sequence[T]], limit: int, key: Callable[[T],
 def by_number(
     read: Callable[[int], tuple[Sequence[T], int | None]], limit: int, key: Callable[[T], Hashable]
 ) -> Iterator[Sequence[T]]:
-    """The pages of a list that is cut into numbered pages, from 1; `read` also tells how long the list is, if known.
+    """Yield the pages of a list with page numbers from 1; `read` also returns the length of the list, if known.
 
-    Pages cannot overlap, so a list that has become shorter meanwhile is read once more.
+    Pages cannot overlap, so a list that became shorter meanwhile is read again.
     """
     seen: set[Hashable] = set()
-    for _ in range(_MOST_PASSES):
+    for _ in range(_MAX_PASSES):
         first_total = total = None
         covered = stale = 0
         for number in count(1):
@@ -60,8 +60,8 @@ def by_number(
             if fresh:
                 yield fresh
             stale = 0 if fresh else stale + 1
-            # The provider may cut smaller pages than it was asked for.
-            is_last = covered >= total if total is not None else len(page) < limit or stale == _MOST_STALE
+            # The provider may return smaller pages than requested.
+            is_last = covered >= total if total is not None else len(page) < limit or stale == _MAX_STALE
             if is_last or not page:
                 break
         if first_total is None or total is None or total >= first_total:

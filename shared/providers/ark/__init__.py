@@ -14,8 +14,8 @@ from shared.providers.ark.webhook import (
 )
 
 SETUP = (
-    "Add a webhook with this URL and all events to the tenant, on their dashboard, or once the source has an "
-    "api_key: tidings sources enrol {slug} --url https://<your host>{path}"
+    "Add a webhook with this URL and all events to the tenant on Ark's dashboard. If the source has an api_key, run "
+    "this instead: tidings sources enrol {slug} --url https://<your host>{path}"
 )
 NO_API: str | None = None
 

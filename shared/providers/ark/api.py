@@ -51,13 +51,16 @@ def create_client(caller: ApiClient, credentials: Credentials, is_ours: Callable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArkClient:
-    """The API of a tenant, or with None of an account without tenants; `is_ours` tells this source's webhooks."""
+    """The API of a tenant, or of an account without tenants if `tenant_id` is None.
+
+    `is_ours` returns whether a webhook URL belongs to this source.
+    """
 
     caller: ApiClient
     tenant_id: str | None
     is_ours: Callable[[str | None], bool]
 
-    TEST_IS_HARMLESS = False  # it is like a real event, of a message that never was
+    TEST_IS_HARMLESS = False  # it looks like a real event, but its message does not exist
     TAKES_TYPES = False
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
@@ -71,7 +74,7 @@ class ArkClient:
                 yield [one for one in page if one.outcome != documents.TAKEN]
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have a delivery replayed; then look up what was sent and answered, as far as that can be had."""
+        """Have a delivery replayed, then look up its payload and the answer if Ark shows them."""
         path, webhook_id = self._delivery_path(delivery.reference), delivery.reference.partition("/")[0]
         read = partial(documents.read_replay, webhook_id=webhook_id)
         timeout_seconds = self.caller.patience.resend_seconds
@@ -92,33 +95,33 @@ class ArkClient:
         return self.caller.ask("GET", self._delivery_path(delivery.reference), documents.read_exchange)[1]
 
     def contents(self, body: bytes) -> Contents | None:
-        """One event in each request."""
+        """Return the time of the one event in a body."""
         return documents.read_contents(body)
 
     def webhooks(self) -> Sequence[Webhook]:
-        """The webhooks of the tenant."""
+        """Return the webhooks of the tenant."""
         return self.caller.ask("GET", self._path(), documents.read_webhooks)
 
     def enrol(self, url: str) -> bool:
-        """Make a webhook for all events, or switch on the one that there is."""
+        """Create a webhook for all events, or enable the existing one."""
         known = [webhook for webhook in self.webhooks() if webhook.url == url]
         if any(webhook.enabled for webhook in known):
             return False
         if known:
             self.caller.ask("PATCH", self._path(known[0].id), nothing, body={"enabled": True})
             return True
-        # Not asked again after an answer that was lost: that would make two.
+        # Not repeated after a lost answer, because that would create a second webhook.
         body = {"name": "Tidings", "url": url, "allEvents": True, "enabled": True}
         self.caller.ask("POST", self._path(), nothing, body=body, repeatable=False)
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove these."""
+        """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
             self._delete(self._path(webhook.id))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
-        """Have a made-up event posted to each."""
+        """Have a test event posted to each webhook."""
         return [
             self.caller.ask(
                 "POST",
@@ -131,11 +134,11 @@ class ArkClient:
         ]
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
-        """The tenant's list."""
+        """Yield the tenant's suppression list."""
         return self._pages(f"{self._base}/suppressions", {}, documents.read_suppressions, lambda one: one.address)
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
-        """One by one."""
+        """Add the entries one by one."""
         for done, entry in enumerate(entries, start=1):
             self.caller.ask("POST", f"{self._base}/suppressions", nothing, body=documents.suppression(entry))
             yield Step(done, 1)
@@ -156,7 +159,7 @@ class ArkClient:
         return f"/tenants/{escape(self.tenant_id, safe='')}" if self.tenant_id else ""
 
     def _path(self, webhook_id: str | None = None) -> str:
-        """Of one webhook, or of all."""
+        """Return the path of one webhook, or of the list of webhooks."""
         return f"{self._base}/webhooks" + (f"/{escape(webhook_id, safe='')}" if webhook_id is not None else "")
 
     def _delivery_path(self, reference: str) -> str:

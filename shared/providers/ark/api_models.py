@@ -1,4 +1,4 @@
-"""The JSON of Ark's API, and what it says in our words. What cannot be read is a ValueError."""
+"""The JSON of Ark's API, and its translation. Unreadable JSON raises ValueError."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -84,7 +84,7 @@ class _Receipt(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """What every answer is wrapped in."""
+    """The envelope of every answer."""
 
     data: msgspec.Raw
     total: int | None = None
@@ -99,7 +99,7 @@ def _one(body: bytes, of: type[T]) -> T:
 
 
 def _many(body: bytes, of: type[T]) -> tuple[list[T], int | None]:
-    """The list in an answer, which may lie in an object of its own, and how long the whole of it is."""
+    """Return the list in an answer, which may be nested in an object, and the length of the whole list."""
     document = _document(body)
     items = document.data
     if bytes(items).startswith(b"{"):
@@ -109,12 +109,12 @@ def _many(body: bytes, of: type[T]) -> tuple[list[T], int | None]:
 
 
 def read_webhooks(body: bytes) -> list[Webhook]:
-    """The webhooks of the tenant."""
+    """Parse the webhooks of the tenant."""
     return [Webhook(id=str(one.id), url=one.url, enabled=one.enabled) for one in _many(body, _Webhook)[0]]
 
 
 def read_deliveries(body: bytes, webhook: Webhook) -> tuple[list[FailedDelivery], int | None]:
-    """Deliveries to a webhook, also such as were taken. Their references name the webhook too: paths need both."""
+    """Parse deliveries to a webhook, successful ones included. References contain the webhook id, which paths need."""
     found, total = _many(body, _Delivery)
     deliveries = []
     for one in found:
@@ -132,14 +132,14 @@ def read_deliveries(body: bytes, webhook: Webhook) -> tuple[list[FailedDelivery]
 
 
 def read_replay(body: bytes, webhook_id: str) -> ResendResult:
-    """What came of a replay, as far as its own answer tells."""
+    """Parse the answer to a replay."""
     done = _one(body, _Replay)
     record = None if done.new_delivery_id is None else f"{webhook_id}/{done.new_delivery_id}"
     return ResendResult(status_code=done.status_code, record=record)
 
 
 def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:
-    """What our receiver answered a delivery, the id of the receipt, and what had been sent: as far as it is shown."""
+    """Return the receipt id in our receiver's answer to a delivery, and the sent payload, if Ark shows them."""
     details = _one(body, _Details)
     receipt_id = payload = None
     if details.response:  # perhaps the id of an earlier receipt with the same body
@@ -154,14 +154,14 @@ def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:
 
 
 def read_test(body: bytes, webhook: Webhook) -> Validation:
-    """What came of a test."""
+    """Parse the result of a test."""
     done = _one(body, _Test)
     said = done.error or f"answered {done.status_code}: {quote(str(done.body or '').encode())}"
     return Validation(url=webhook.url, passed=done.success, detail=said)
 
 
 def read_suppressions(body: bytes) -> tuple[list[ListedSuppression], int | None]:
-    """Entries of the tenant's list."""
+    """Parse entries of the tenant's suppression list."""
     found, total = _many(body, _Suppression)
     listed = []
     for entry in found:
@@ -180,7 +180,7 @@ def read_suppressions(body: bytes) -> tuple[list[ListedSuppression], int | None]
 
 
 def suppression(entry: NewSuppression) -> dict[str, object]:
-    """An entry as it is added."""
+    """Return the request body that adds an entry."""
     return {"address": entry.address, "reason": _WORDS.get(entry.reason, entry.note)}
 
 

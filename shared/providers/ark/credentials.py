@@ -1,4 +1,4 @@
-"""Credentials of a Ark source."""
+"""Credentials of an Ark source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The keys that sign, by their ids; `tenant_id` is the only tenant that is ours, None for all."""
+    """The public keys by their ids; `tenant_id` is the only accepted tenant, None to accept all."""
 
     keys: Mapping[str, RSAPublicKey]
     api_key: str | None
@@ -33,7 +33,7 @@ class Credentials:
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
-    """`{jwks?: {...}, api_key?, tenant_id?}`. Raises CredentialsError."""
+    """Parse `{jwks?: {...}, api_key?, tenant_id?}`. Raises CredentialsError."""
     return Credentials(
         keys=jwks.read_credentials(raw, fetched_keys, required=False),
         api_key=read_optional(raw, "api_key"),

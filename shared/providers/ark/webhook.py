@@ -1,7 +1,7 @@
-"""Ark: delivery events of the Postal family, signed by RSA over the body.
+"""Ark: delivery events in Postal's format, with an RSA signature over the body.
 
-Sources: arkhq.io/docs/webhooks/security and the pages of its events. The signature binds no time, and retries
-run for about three days, so that nothing is refused for its age.
+Sources: arkhq.io/docs/webhooks/security and the pages of its events. The signature covers no timestamp, and Ark
+retries for about three days, so no request is rejected for its age.
 """
 
 from datetime import datetime
@@ -17,36 +17,36 @@ from shared.providers.webhooks.signatures import decode_base64, require_body, re
 
 NAME = "ark"
 STATUS_CODES = StatusCodes()
-# A body without envelope has no id, and an open or a send limit in it no time either. Retries end after about
-# three days: what comes again later is news.
+# A body without an envelope has no id; for an open or a send limit it has no time either. Retries end after about
+# three days: an identical body that arrives later is a new event.
 DEDUPE_WINDOW_SECONDS: int | None = 4 * 24 * 3600
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
-    """RSA with SHA-256 over the body, by the key that the request names. Raises VerificationError."""
+    """Verify the RSA-SHA256 signature over the body with the key that the request names. Raises VerificationError."""
     signature, key_id = require_headers(request, "x-ark-signature", "x-ark-signature-kid")
     body = require_body(request)
     decoded = decode_base64(signature, "X-Ark-Signature")
-    jwks.check(jwks.choose(credentials.keys, key_id), decoded, body, SHA256())
+    jwks.verify(credentials.keys, key_id, decoded, body, SHA256())
 
 
 def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
-    """None: the id of an event is in the body, if anywhere."""
+    """Return None: Ark puts event ids in the body only, if anywhere."""
     return None
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
-    """The event of a body: bare, enveloped, or of a platform webhook. Raises PayloadError."""
+    """Return the events of a body: with or without an envelope, or of a platform webhook. Raises PayloadError."""
     return events.parse(body, tenant_id=credentials.tenant_id)
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:
-    """The one that the source is for, if it is for one."""
+    """Return the tenant that the source is limited to, if any."""
     return frozenset({credentials.tenant_id} if credentials.tenant_id else ())
 
 
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
-    """The key set, which is not part of Ark's API."""
+    """Return the URL of the key set, which is not part of Ark's API."""
     return KeyLookup(url="https://mail.arkhq.io/.well-known/jwks.json", api_path=None, query={})
 
 

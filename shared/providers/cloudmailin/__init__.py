@@ -14,10 +14,10 @@ from shared.providers.cloudmailin.webhook import (
 )
 
 SETUP = (
-    "Enter it as the webhook of outbound events, with user and password in it: "
+    "Enter this URL, with user name and password, as the webhook of outbound events: "
     "https://<username>:<password>@<your host>{path}"
 )
-NO_API: str | None = "CloudMailin has no API for the webhooks of outbound events: they are set on its dashboard."
+NO_API: str | None = "CloudMailin has no API for the webhooks of outbound events: set them on its dashboard."
 
 __all__ = [
     "CREDENTIAL_FIELDS",

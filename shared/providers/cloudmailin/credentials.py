@@ -27,13 +27,13 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Digests of the pairs of user and password that are let in."""
+    """SHA-256 digests of the accepted `username:password` pairs."""
 
     accepted: tuple[bytes, ...]
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
-    """`{username, password, previous?: [{username, password}]}`, the last for a rotation.
+    """Parse `{username, password, previous?: [{username, password}]}`; `previous` is for a rotation.
 
     Raises CredentialsError.
     """

@@ -1,7 +1,7 @@
 """CloudMailin outbound: batches of delivery events behind basic authentication.
 
 Sources: docs.cloudmailin.com "Sending email events webhook" and the history of that page (legacy kinds). No
-signature is documented for these events; what the address's `user:pass@` becomes is checked (RFC 7617).
+signature is documented for these events; basic authentication from the URL's `user:pass@` is checked (RFC 7617).
 """
 
 import hmac
@@ -25,11 +25,11 @@ from shared.vocabulary import EventType, RefusalReason
 
 NAME = "cloudmailin"
 STATUS_CODES = StatusCodes()
-# Events bear neither id nor time, so that two genuine soft bounces have the same body. A retry comes soon.
+# Events have neither id nor time, so two genuine soft bounces can have the same body. Retries come soon.
 DEDUPE_WINDOW_SECONDS: int | None = 60
 
 ONE_SHOT: Mapping[str, EventType] = {
-    # What happens once to a message and recipient: a second one is a repetition.
+    # These happen once per message and recipient: a second one is a repetition.
     "registration": EventType.QUEUED,
     "process": EventType.QUEUED,  # internal, before the dispatch
     "dispatch": EventType.SENT,
@@ -57,7 +57,7 @@ REPEATABLE: Mapping[str, EventType] = {
 EVENTS: Mapping[str, EventType] = {**ONE_SHOT, **REPEATABLE}
 _FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED, EventType.FAILED})
 
-# What `details` holds is not documented: each of these is looked for, there and beside the documented fields.
+# The contents of `details` are not documented. Look for each of these names there and beside the documented fields.
 _NAMES: Mapping[str, Sequence[str]] = {
     "url": ("url", "link", "href", "target", "target_url", "clicked_url"),
     "ip": ("ip", "ip_address", "client_ip", "remote_ip"),
@@ -85,36 +85,36 @@ _NAMES: Mapping[str, Sequence[str]] = {
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
-    """Basic authentication, in constant time. Raises VerificationError."""
+    """Verify basic authentication in constant time. Raises VerificationError."""
     (header,) = require_headers(request, "authorization")
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        raise malformed("The authorization is not a basic one")
+        raise malformed("Authorization must use the Basic scheme")
     given = sha256(decode_base64(encoded.strip(), "Authorization")).digest()
-    # All pairs are compared, and by digests: time tells neither which one was near nor how long it is.
+    # Compare with all pairs, by digests of equal length: timing reveals neither a near match nor a length.
     matches = [hmac.compare_digest(given, accepted) for accepted in credentials.accepted]
     if not any(matches):
-        raise VerificationError(RefusalReason.BAD_CREDENTIALS, "User and password are not the source's")
+        raise VerificationError(RefusalReason.BAD_CREDENTIALS, "User name or password is wrong")
     require_body(request)
 
 
 def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
-    """None: a request has no id."""
+    """Return None: requests have no id."""
     return None
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
-    """None: its events name nobody."""
+    """Return an empty set: events name no tenant."""
     return frozenset()
 
 
 def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
-    """None: there are no public keys."""
+    """Return None: CloudMailin has no public keys."""
     return None
 
 
 def read_keys(document: bytes, /) -> Mapping[str, str]:  # noqa: ARG001
-    """Raises PayloadError: there are no public keys."""
+    """Raise PayloadError: CloudMailin has no public keys."""
     raise PayloadError("CloudMailin has no public keys")
 
 
@@ -134,7 +134,7 @@ _item = msgspec.json.Decoder(_Item)
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
-    """The events of `{"events": [...]}`. Raises PayloadError if the body is not that."""
+    """Return the events of `{"events": [...]}`. Raises PayloadError for any other body."""
     whole = payload.read(body)
     items = payload.align(whole, payload.decode(whole.clean, _body).events)
     events: list[Event] = []
@@ -189,7 +189,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
             tag=read_identifier(named["tag"]),
             campaign=read_identifier(named["campaign"]),
             details=payload.plain(details) if details else payload.present(details=found.details or None),
-            problem=f"An event of a new kind: {payload.quote(found.kind)}" if kind is EventType.UNKNOWN else None,
+            problem=f"Unknown event kind: {payload.quote(found.kind)}" if kind is EventType.UNKNOWN else None,
         )
 
 
@@ -197,6 +197,6 @@ def _find(names: Sequence[str], *places: Mapping[str, Any]) -> object:
     for place in places:
         for name in names:
             if (value := place.get(name)) not in (None, "", [], {}):
-                # Tags may come as a list; the first one stands for them, and the details keep them all.
+                # Tags may be a list: use the first one; `details` keep them all.
                 return value[0] if isinstance(value, list) else value
     return None

@@ -13,7 +13,7 @@ from shared.providers.mailchannels.webhook import (
     verify,
 )
 
-SETUP = "Enrol it, once the source has an api_key: tidings sources enrol {slug} --url https://<your host>{path}"
+SETUP = "Set an api_key on the source, then run: tidings sources enrol {slug} --url https://<your host>{path}"
 NO_API: str | None = None
 
 __all__ = [

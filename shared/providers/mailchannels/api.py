@@ -1,4 +1,4 @@
-"""MailChannels' Email API: webhooks, the batches that it posted, and its suppression list.
+"""MailChannels' Email API: webhooks, the batches it posted, and its suppression list.
 
 Source: the OpenAPI document of the Email API (1.0.0), and docs.mailchannels.com/email-api/webhook-retries.
 """
@@ -49,13 +49,16 @@ def create_client(
     credentials: Credentials,  # noqa: ARG001 - the same signature for every provider
     is_ours: Callable[[str | None], bool],
 ) -> ProviderApi:
-    """Return the client of the account that `api_key` opens."""
+    """Return the client of the account that the `api_key` belongs to."""
     return MailChannelsClient(caller=caller, is_ours=is_ours)
 
 
 @dataclass(slots=True, kw_only=True)
 class MailChannelsClient:
-    """The API of the account that a source's `api_key` opens; `is_ours` tells this source's webhooks from others."""
+    """The API of the account that a source's `api_key` belongs to.
+
+    `is_ours` returns whether a webhook URL belongs to this source.
+    """
 
     caller: ApiClient
     is_ours: Callable[[str | None], bool]
@@ -98,11 +101,11 @@ class MailChannelsClient:
             yield [batch for batch in page if self.is_ours(batch.url) and batch.outcome != documents.TAKEN]
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:  # noqa: ARG002
-        """None: what is in a batch is not shown."""
+        """Return None: the API does not show the contents of a batch."""
         return None
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have a batch sent again: the answer to the call tells what our receiver answered."""
+        """Have a batch sent again. The answer contains our receiver's status code."""
         path = f"/webhook-batch/{escape(delivery.reference, safe='')}/resend"
         timeout_seconds = self.caller.patience.resend_seconds
         try:
@@ -113,15 +116,15 @@ class MailChannelsClient:
             raise
 
     def contents(self, body: bytes) -> Contents | None:
-        """A batch is an array of events."""
+        """Return the number and time of the events in a batch."""
         return documents.read_contents(body)
 
     def webhooks(self) -> Sequence[Webhook]:
-        """The enrolled URLs."""
+        """Return the enrolled webhooks."""
         return self.caller.ask("GET", "/webhook", documents.read_webhooks)
 
     def enrol(self, url: str) -> bool:
-        """Enrol a URL; an answer that was lost and a second try make no difference."""
+        """Enrol a URL. This is safe to repeat after a lost answer."""
         if any(webhook.url == url for webhook in self.webhooks()):
             return False
         try:
@@ -132,7 +135,7 @@ class MailChannelsClient:
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove all, for there is no other way, and enrol again those that are to stay."""
+        """Remove all webhooks, which is the only call that the API has, and enrol the others again."""
         going = {webhook.url for webhook in webhooks}
         staying = [webhook.url for webhook in self.webhooks() if webhook.url not in going]
         try:
@@ -152,18 +155,18 @@ class MailChannelsClient:
             except ProviderApiError as error:
                 lost = ", ".join(staying[position:])
                 raise ProviderApiError(
-                    f"All webhooks were removed, and these could not be enrolled again; do that now: {lost} ({error})"
+                    f"All webhooks were removed, but enrolling these again failed; enrol them now: {lost} ({error})"
                 ) from error
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
-        """MailChannels tests every webhook of the account; those that were not asked for are left out here."""
+        """Have all webhooks of the account tested, and return the results of the requested ones."""
         wanted = {webhook.url for webhook in webhooks}
         timeout_seconds = self.caller.patience.resend_seconds
         done = self.caller.ask("POST", "/webhook/validate", documents.read_validations, timeout_seconds=timeout_seconds)
         return [validation for validation in done if validation.url in wanted]
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
-        """The suppression list; a recipient may be on it for several reasons."""
+        """Yield the suppression list; a recipient may be on it for several reasons."""
 
         def read(offset: int) -> Sequence[ListedSuppression]:
             query = {"limit": _ENTRIES, "offset": offset}
@@ -172,7 +175,7 @@ class MailChannelsClient:
         return pagination.by_offset(read, _ENTRIES, lambda one: (one.address, one.word))
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
-        """As many as one call takes, all or none; where some are known already, in halves down to these."""
+        """Add entries in calls of up to 1,000. A call adds all or none, so a rejected part is split in halves."""
         waiting = [entries[first : first + _ENTRIES] for first in range(0, len(entries), _ENTRIES)]
         done = 0
         while waiting:
@@ -193,6 +196,6 @@ class MailChannelsClient:
                 waiting[:0] = [part[:middle], part[middle:]]
 
     def unsuppress(self, address: str) -> None:
-        """Remove what any source put there."""
+        """Remove an address, whatever added it to the list."""
         path = f"/suppression-list/recipients/{escape(address, safe='')}"
         self.caller.ask("DELETE", path, nothing, query={"source": "all"})

@@ -1,6 +1,6 @@
-"""The JSON of MailChannels' API, and what it says in our words. What cannot be read is a ValueError.
+"""The JSON of MailChannels' API, and its translation. Unreadable JSON raises ValueError.
 
-What the list of batches calls `5xx_response` its filter calls `5xx`. Empty lists may be written as null.
+Batches have the status `5xx_response` where the filter has `5xx`. Empty lists may be null.
 """
 
 from collections.abc import Mapping
@@ -127,13 +127,13 @@ def read_batches(body: bytes) -> list[FailedDelivery]:
 
 
 def read_resent(body: bytes) -> ResendResult:
-    """What came of sending a batch again."""
+    """Parse the result of a resend."""
     done = _resent(body)
     return ResendResult(status_code=done.status_code, record=str(done.batch_id))
 
 
 def read_webhooks(body: bytes) -> list[Webhook]:
-    """The enrolled URLs; a webhook has no other name."""
+    """Parse the enrolled webhooks; the URL is also the id."""
     return [Webhook(id=one.webhook, url=one.webhook) for one in _webhooks(body) or ()]
 
 
@@ -149,9 +149,9 @@ def read_validations(body: bytes) -> list[Validation]:
 
 
 def read_suppressions(body: bytes) -> list[ListedSuppression]:
-    """Entries of the suppression list; a recipient may be on it for several reasons.
+    """Parse entries of the suppression list; a recipient may be on it for several reasons.
 
-    One that holds for a certain sender only is marked by `sender`.
+    `sender` is set if an entry applies to mail of one sender only.
     """
     return [
         ListedSuppression(
@@ -168,7 +168,7 @@ def read_suppressions(body: bytes) -> list[ListedSuppression]:
 
 
 def suppression(entry: NewSuppression) -> dict[str, object]:
-    """An entry as it is added."""
+    """Return the JSON of an entry to add."""
     return {
         "recipient": entry.address,
         "suppression_types": sorted(_WORDS[one] for one in entry.types),
@@ -177,9 +177,9 @@ def suppression(entry: NewSuppression) -> dict[str, object]:
 
 
 def read_contents(body: bytes) -> Contents | None:
-    """A batch is an array of events, each with its time in Unix seconds; None for what is no batch.
+    """Return the number and time of the events in a batch, an array of events with times in Unix seconds.
 
-    What was sent to test a webhook is none either, though it looks like one.
+    Return None if the body is not a batch, or if it contains test events only.
     """
     try:
         events = _events(body)

@@ -35,7 +35,7 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The keys that sign, by their ids, and the accounts whose events are ours."""
+    """The public keys by their ids, and the handles of the accounts whose events are accepted."""
 
     public_keys: Mapping[str, VerifyKey]
     customer_handles: frozenset[str]
@@ -43,13 +43,13 @@ class Credentials:
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
-    """`{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`.
+    """Parse `{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`.
 
-    A key given here outranks a fetched one. Raises CredentialsError.
+    A configured key takes precedence over a fetched one. Raises CredentialsError.
     """
     handles = raw.get("customer_handles")
     if not isinstance(handles, list | tuple) or not handles or not all(isinstance(h, str) and h for h in handles):
-        raise CredentialsError("`customer_handles` must be a list of account handles that is not empty")
+        raise CredentialsError("`customer_handles` must be a non-empty list of account handles")
     keys = {key_id: key for key_id, text in fetched_keys.items() if (key := read_key(text))}
     for key_id, text in read_texts(raw, "public_keys", required=False).items():
         given = read_key(text)
@@ -60,9 +60,9 @@ def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /)
 
 
 def read_key(text: str) -> VerifyKey | None:
-    """A public key from PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes; None if it is none.
+    """Parse an Ed25519 public key: PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes.
 
-    The official SDKs disagree on which of these the key endpoint answers, so all are read.
+    Return None if the text is none of these. The official SDKs disagree on which one the key endpoint returns.
     """
     for armour in _ARMOUR:
         text = text.replace(armour, "")

@@ -38,21 +38,21 @@ _FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:
-    """RFC 9421 with Ed25519 over Content-Digest, at most five minutes old. Raises VerificationError."""
+    """Verify the RFC 9421 signature (Ed25519 over Content-Digest, at most 5 minutes old). Raises VerificationError."""
     http_signatures.verify(request, credentials.public_keys, now)
 
 
 def idempotency_key(request: Request, /) -> str | None:
-    """None: a request has no id, and a resent one is told by its body."""
+    """Return None: requests have no id; a resent one is recognized by its body."""
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:
-    """Every event names one of these handles."""
+    """Return the accepted account handles; every event names one."""
     return credentials.customer_handles
 
 
 def key_lookup(key_id: str, /) -> KeyLookup:
-    """The public-key endpoint, which needs no API key."""
+    """Return the public-key endpoint, which needs no API key."""
     url = "https://api.mailchannels.net/tx/v1/webhook/public-key"
     return KeyLookup(url=url, api_path="webhook/public-key", query={"id": key_id})
 
@@ -66,7 +66,7 @@ _key_document = msgspec.json.Decoder(_KeyDocument)
 
 
 def read_keys(document: bytes, /) -> Mapping[str, str]:
-    """The one key of `{"id", "key"}`. Raises PayloadError."""
+    """Return the key of `{"id", "key"}` by its id. Raises PayloadError."""
     found = payload.decode(document, _key_document)
     if not found.id or read_key(found.key) is None:
         raise PayloadError(f"The document has no Ed25519 key: {payload.quote(found.key)}")
@@ -151,7 +151,7 @@ def _name_message(
     kind: EventType, found: _Item, request_id: str | None, smtp_id: str | None, identity: str
 ) -> str | None:
     if kind is EventType.TEST:
-        return None  # it plays an event of a message that was never sent
+        return None  # the message of a test event was never sent
     if request_id:
         return f"request:{request_id}"
     # Some events name nothing at all (an open may not): each of them stands alone.

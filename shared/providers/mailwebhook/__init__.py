@@ -13,8 +13,10 @@ from shared.providers.mailwebhook.webhook import (
     verify,
 )
 
-SETUP = "Make an endpoint of it and choose that in the route; the id of the secret must be the route's."
-NO_API: str | None = "MailWebhook is not asked: it retries by itself, and its dashboard replays events that are dead."
+SETUP = "Create an endpoint with this URL and select it in the route. Use the route's `kid` as the id of the secret."
+NO_API: str | None = (
+    "Tidings does not call MailWebhook's API: MailWebhook retries by itself, and its dashboard replays dead events."
+)
 
 __all__ = [
     "CREDENTIAL_FIELDS",

@@ -16,7 +16,7 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
         type="object",
         required=True,
         secret=True,
-        help="Signing secrets by key id (`kid`). `base64:` or `hex:` in front of a secret decodes it.",
+        help="Signing secrets by key id (`kid`). A secret with the prefix `base64:` or `hex:` is decoded first.",
     ),
     CredentialField(name="api_key", type="text", secret=True, help="Reserved; MailWebhook's API is not used."),
 )
@@ -24,17 +24,17 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The secrets of the routes by their ids; during a rotation the old and the new one."""
+    """The signing secrets of the routes by their ids; both the old and the new one during a rotation."""
 
     signing_secrets: Mapping[str, bytes]
     api_key: str | None
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
-    """`{signing_secrets: {kid: secret}, api_key?}`. Raises CredentialsError.
+    """Parse `{signing_secrets: {kid: secret}, api_key?}`. Raises CredentialsError.
 
-    A secret is used as the UTF-8 bytes of its text. One that begins with `base64:` or `hex:` is decoded
-    first: MailWebhook does not say which of these its displayed secret is.
+    A secret is the UTF-8 bytes of its text. A secret with the prefix `base64:` or `hex:` is decoded first, because
+    MailWebhook does not document the format of the secret that it displays.
     """
     secrets = {}
     for key_id, text in read_texts(raw, "signing_secrets", required=True).items():

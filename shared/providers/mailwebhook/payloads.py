@@ -1,7 +1,7 @@
-"""The bodies that MailWebhook's pipelines make, as events.
+"""Translation of the bodies of MailWebhook's pipelines into events.
 
-Source: docs.mailwebhook.com, `mailwebhook.generic@1` and the other mappers (`map.custom_json` makes any JSON
-value, `map.slack_simple` and `map.telegram_simple` make a text for a channel).
+Source: docs.mailwebhook.com, `mailwebhook.generic@1` and the other mappers (`map.custom_json` produces any JSON
+value, `map.slack_simple` and `map.telegram_simple` produce a text for a channel).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from shared.vocabulary import EventType
 
 GENERIC = "mailwebhook.generic"
 _LONGEST_TEXT = 1000
-"""Characters of a text that `details` repeat; the provider's object has all of it."""
-_MOST_BYTES = 32 * 1024
-"""Of JSON that `details` repeat: each subscriber is sent all of it."""
+"""The limit of characters per text in `details`; the provider's object keeps the whole text."""
+_MAX_BYTES = 32 * 1024
+"""The limit of JSON in `details`, which every subscriber receives."""
 
 
 def parse(body: bytes) -> list[Event]:
-    """The events of a body, in the order of its recipients. Raises PayloadError."""
+    """Return the events of a body, in the order of its recipients. Raises PayloadError."""
     item = payload.read(body)
     value = payload.decode_any(item.clean)
     if not isinstance(value, dict):
@@ -32,7 +32,7 @@ def parse(body: bytes) -> list[Event]:
     if _at(value, "schema", "name") != GENERIC:
         return [_read_custom(item, value)]
     if not isinstance(value.get("message"), dict):
-        return [payload.refuse(item, "A generic body without its message")]
+        return [payload.refuse(item, "The generic body has no `message` object")]
     return _read_generic(item, value, value["message"])
 
 
@@ -104,7 +104,7 @@ def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
 
 
 def _addresses(value: object) -> Sequence[str]:
-    """The addresses of a list whose entries are texts or `{email, name?}`, or of one of these alone."""
+    """Return the addresses in a list of strings or `{email, name?}` objects, or in a single one of these."""
     entries = value if isinstance(value, list) else [value]
     texts = [entry.get("email") if isinstance(entry, dict) else entry for entry in entries]
     return [address for address in payload.read_addresses(texts) if address]
@@ -116,8 +116,8 @@ def _at(body: Mapping[str, Any], room: str, name: str) -> Any:
 
 
 def _repeated(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As much of a body as `details` repeat: long texts are cut, and what is too large even so is left out."""
-    kept, room = {}, _MOST_BYTES
+    """Return a shortened copy of a body for `details`: long texts are cut, oversized values omitted."""
+    kept, room = {}, _MAX_BYTES
     for name, value in body.items():
         cut = _cut(value)
         size = len(msgspec.json.encode(cut))

@@ -1,7 +1,7 @@
-"""MailWebhook: received mail, signed by HMAC with a secret that is named by its id.
+"""MailWebhook: received mail, signed by HMAC with the secret of a route.
 
-Source: docs.mailwebhook.com (signatures, retries and replay, payloads). Bodies are whatever the route's
-pipeline makes; the documented one is `mailwebhook.generic`.
+Source: docs.mailwebhook.com (signatures, retries and replay, payloads). The route's pipeline determines the body; the
+documented format is `mailwebhook.generic`.
 """
 
 import hmac
@@ -18,56 +18,57 @@ from shared.providers.webhooks.signatures import decode_base64, malformed, requi
 from shared.vocabulary import RefusalReason
 
 NAME = "mailwebhook"
-# Their page asks for 401 or 403 on a bad signature, after which only a replay brings the mail back.
+# MailWebhook documents 401 or 403 for a bad signature. After that, only a replay sends the mail again.
 STATUS_CODES = StatusCodes()
 DEDUPE_WINDOW_SECONDS: int | None = None
 
 TOLERANCE_SECONDS = 300
 _SIGNATURE = "x-mailwebhook-signature"
-_MOST_DIGITS = 15
+_MAX_DIGITS = 15
 _DIGEST_BYTES = 32
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:
-    """HMAC-SHA256 over `t.body`, at most five minutes from now. Raises VerificationError.
+    """Verify the HMAC-SHA256 over `t.body`, with `t` at most 5 minutes from now. Raises VerificationError.
 
-    An unknown key id is refused without its name: keys are secrets, so that nobody could look it up.
+    The error for an unknown key id has no `key_id`: keys are secrets, so no worker could fetch it.
     """
     (header,) = require_headers(request, _SIGNATURE)
     body = require_body(request)
     parts = _read_parts(header)
     signed_at, key_id, signature = parts["t"], parts["kid"], decode_base64(parts["v1"], "v1")
-    if not (signed_at.isascii() and signed_at.isdigit() and len(signed_at) <= _MOST_DIGITS):
-        raise malformed("t is no Unix time")
+    if not (signed_at.isascii() and signed_at.isdigit() and len(signed_at) <= _MAX_DIGITS):
+        raise malformed("`t` must be a Unix timestamp")
     if len(signature) != _DIGEST_BYTES:
-        raise malformed("v1 is not 32 bytes of base64")
+        raise malformed("`v1` must be 32 bytes in base64")
     if abs(int(now.timestamp()) - int(signed_at)) > TOLERANCE_SECONDS:
-        raise VerificationError(RefusalReason.STALE, "The signature is not of this time")
+        raise VerificationError(RefusalReason.STALE, f"Timestamp outside the allowed window (±{TOLERANCE_SECONDS} s)")
     secret = credentials.signing_secrets.get(key_id)
     if secret is None:
-        sentence = f"The signature names a secret that is not known: {payload.quote(key_id)}"
+        sentence = f"The signature names an unknown secret: {payload.quote(key_id)}"
         raise VerificationError(RefusalReason.UNKNOWN_KEY, sentence)
     expected = hmac.digest(secret, signed_at.encode() + b"." + body, "sha256")
     if not hmac.compare_digest(expected, signature):
-        raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is not the secret's")
+        sentence = f"Signature verification failed for secret {payload.quote(key_id)}"
+        raise VerificationError(RefusalReason.BAD_SIGNATURE, sentence)
 
 
 def _read_parts(header: str) -> Mapping[str, str]:
-    """`t`, `kid` and `v1`, in any order; other parts may come beside them, but none twice."""
+    """Parse `t`, `kid` and `v1` in any order. Other parts are allowed, but none may occur twice."""
     parts: dict[str, str] = {}
     for part in header.split(","):
-        # Only the first sign separates: base64 ends with others.
+        # Split at the first `=` only, because base64 may end with more of them.
         name, _, value = part.strip().partition("=")
         if name in parts:
-            raise malformed(f"The signature has {payload.quote(name)} twice")
+            raise malformed(f"The signature contains {payload.quote(name)} twice")
         parts[name] = value
     if not all(parts.get(name) for name in ("t", "kid", "v1")):
-        raise malformed("The signature lacks one of t, kid and v1")
+        raise malformed("The signature must have `t`, `kid` and `v1`")
     return parts
 
 
 def idempotency_key(request: Request, /) -> str | None:
-    """The same for all retries and replays of a message on a route; a replay may have another body."""
+    """Return the id that all retries and replays of a message on a route share; a replay may have another body."""
     for name in ("x-idempotency-key", "idempotency-key"):
         if value := request.headers.get(name, "").strip():
             return value
@@ -75,20 +76,20 @@ def idempotency_key(request: Request, /) -> str | None:
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
-    """The received mail, once for each recipient. Raises PayloadError if the body is no JSON."""
+    """Return the received mail as one event for each recipient. Raises PayloadError if the body is not JSON."""
     return payloads.parse(body)
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
-    """None that the credentials name; events name their project."""
+    """Return an empty set: the credentials name no tenant; events name their project."""
     return frozenset()
 
 
 def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
-    """None: its keys are secrets."""
+    """Return None: MailWebhook's keys are secrets."""
     return None
 
 
 def read_keys(document: bytes, /) -> Mapping[str, str]:  # noqa: ARG001
-    """Raises PayloadError: its keys are secrets."""
-    raise PayloadError("MailWebhook's keys are secrets, which nobody can fetch")
+    """Raise PayloadError: MailWebhook's keys are secrets."""
+    raise PayloadError("MailWebhook's keys are secrets and cannot be fetched")

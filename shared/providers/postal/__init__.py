@@ -13,8 +13,10 @@ from shared.providers.postal.webhook import (
     verify,
 )
 
-SETUP = "Add it on your Postal server's page of webhooks, for all events."
-NO_API: str | None = "Postal has no API for its webhooks: it tries each six times within 36 minutes, and then drops it."
+SETUP = "Add a webhook with this URL and all events on your Postal server's Webhooks page."
+NO_API: str | None = (
+    "Postal has no API for its webhooks: it tries each request six times within 36 minutes, then drops it."
+)
 
 __all__ = [
     "CREDENTIAL_FIELDS",

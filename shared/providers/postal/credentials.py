@@ -21,11 +21,11 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The server's keys by their ids."""
+    """The server's public keys by their ids."""
 
     keys: Mapping[str, RSAPublicKey]
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
-    """`{jwks}`: what the server shows at `/.well-known/jwks.json`. Raises CredentialsError."""
+    """Parse `{jwks}`, the key set that the server publishes at `/.well-known/jwks.json`. Raises CredentialsError."""
     return Credentials(keys=jwks.read_credentials(raw, fetched_keys, required=True))

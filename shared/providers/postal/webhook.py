@@ -1,4 +1,4 @@
-"""Postal: the open-source mail server whose events Ark's resemble.
+"""Postal, the open-source mail server; Ark uses the same event format.
 
 Source: postalserver/postal, `lib/postal/http.rb` and `lib/postal/signer.rb`.
 """
@@ -26,10 +26,10 @@ _KEY_ID = "x-postal-signature-kid"
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
-    """RSA over the body; with SHA-1 only for old servers, which send nothing else. Raises VerificationError.
+    """Verify the RSA signature over the body. Raises VerificationError.
 
-    Where the SHA-256 header is there it alone decides, so that a good SHA-1 never makes up for it. The
-    signature binds no time: nothing is refused for its age.
+    SHA-1 is accepted only without a SHA-256 header, from old servers: a valid SHA-1 signature never compensates for
+    an invalid SHA-256 one. The signature covers no timestamp, so no request is rejected for its age.
     """
     name = _SIGNATURE_256
     algorithm: HashAlgorithm = SHA256()
@@ -40,28 +40,30 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
     decoded = decode_base64(signature, name)
     key_id = request.headers.get(_KEY_ID, "").strip(" \t")
     if key_id:
-        jwks.check(jwks.choose(credentials.keys, key_id), decoded, body, algorithm)
-    elif not any(jwks.signed_by(key, decoded, body, algorithm) for key in credentials.keys.values()):
-        raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is none of the keys'")
+        jwks.verify(credentials.keys, key_id, decoded, body, algorithm)
+    elif not any(jwks.is_signed_by(key, decoded, body, algorithm) for key in credentials.keys.values()):
+        raise VerificationError(
+            RefusalReason.BAD_SIGNATURE, "Signature verification failed for every key of the source"
+        )
 
 
 def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
-    """None: the id of an event is in the body."""
+    """Return None: event ids are in the body."""
     return None
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
-    """The event of a body. Raises PayloadError."""
+    """Return the events of a body. Raises PayloadError."""
     return events.parse(body, tenant_id=None)
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
-    """None: its events name nobody."""
+    """Return an empty set: events name no tenant."""
     return frozenset()
 
 
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
-    """The key set of the operator's own server, whose address only the source's settings know."""
+    """Return the path of the key set on the operator's server; its address is in the source's settings."""
     return KeyLookup(url="", api_path=".well-known/jwks.json", query={})
 
 

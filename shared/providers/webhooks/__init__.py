@@ -1,1 +1,1 @@
-"""What the providers' webhook adapters have in common."""
+"""The parts that the providers' webhook adapters share."""

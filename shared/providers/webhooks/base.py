@@ -33,9 +33,9 @@ class StatusCodes:
 class KeyLookup:
     """Where a worker fetches a public key that a signature named.
 
-    `url` is the provider's fixed address. A source's `settings.keys_url` replaces it whole; its
-    `settings.api_base` replaces it too, with `api_path` below it, where the keys are part of the API.
-    `query` is added to it, and empty where one document holds all keys.
+    `url` is the provider's fixed address. A source's `settings.keys_url` replaces it. If the keys are part of the API,
+    `settings.api_base` followed by `api_path` replaces it too.
+    `query` is added to the URL; it is empty if one document contains all keys.
     """
 
     url: str

@@ -36,7 +36,7 @@ _MEMBER = re.compile(r'(?:[^,"%]|%"[^"]*"|%|"(?:[^"\\]|\\.)*")+')
 
 # One valid signature is enough. If none is valid, the error is the most serious one, in this order: a forgery under
 # a key that we hold is reported whatever keys the other signatures name.
-_MOST_SERIOUS_FIRST = (
+_BY_SEVERITY = (
     RefusalReason.BAD_SIGNATURE,
     RefusalReason.UNKNOWN_KEY,
     RefusalReason.STALE,
@@ -75,7 +75,7 @@ def verify(request: Request, keys: Mapping[str, VerifyKey], now: datetime) -> No
             errors.append(error)
         else:
             return
-    raise min(errors, key=lambda error: _MOST_SERIOUS_FIRST.index(error.reason))
+    raise min(errors, key=lambda error: _BY_SEVERITY.index(error.reason))
 
 
 def _parse(header: str, name: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _verify_signature(
     base: bytes, signature: object, parameters: Mapping[str, Any], keys: Mapping[str, VerifyKey], now: datetime
 ) -> None:
     if not isinstance(signature, bytes) or len(signature) != _SIGNATURE_BYTES:
-        raise malformed("The signature is not 64 bytes of base64")
+        raise malformed(f"The signature must be {_SIGNATURE_BYTES} bytes in base64")
     # Types are compared exactly: a token is not a string, and a boolean is not an integer.
     algorithm = parameters.get("alg", "ed25519")
     if type(algorithm) is not str or algorithm != "ed25519":
@@ -134,7 +134,7 @@ def _verify_signature(
         raise VerificationError(RefusalReason.STALE, "The signature is from the future")
     key = keys.get(key_id)
     if key is None:
-        sentence = f"The signature names a key that is not known: {quote(key_id)}"
+        sentence = f"The signature names an unknown key: {quote(key_id)}"
         raise VerificationError(RefusalReason.UNKNOWN_KEY, sentence, key_id=key_id)
     try:
         key.verify(base, signature)

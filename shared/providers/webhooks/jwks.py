@@ -16,9 +16,9 @@ from shared.providers.webhooks.signatures import malformed
 from shared.vocabulary import RefusalReason
 
 _PADDING = PKCS1v15()
-_LONGEST_KEY_ID = 256
-# Shorter ones can be broken, longer ones would make every check a long calculation.
-_SHORTEST_MODULUS, _LONGEST_MODULUS = 1024, 8192
+_MAX_KEY_ID_LENGTH = 256
+# Bits. Shorter keys can be broken; longer keys would make every check slow.
+_MIN_MODULUS_BITS, _MAX_MODULUS_BITS = 1024, 8192
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -39,22 +39,22 @@ _jwks = msgspec.json.Decoder(_Jwks)
 
 
 def read_keys(document: bytes) -> Mapping[str, str]:
-    """The RSA keys of a key set by their ids, each as JSON text. Raises PayloadError if there is none.
+    """Return the RSA keys of a key set by their ids, each as JSON text. Raises PayloadError if there is none.
 
-    Keys of another kind are left out: they may serve somebody else.
+    Keys of other types are ignored: they may have another purpose.
     """
     found = payload.decode(document, _jwks)
     texts = [bytes(raw).decode(errors="replace") for raw in found.keys]
     keys = {loaded[0]: text for text in texts if (loaded := _load(text))}
     if not keys:
-        raise PayloadError("The key set has no RSA key with a `kid` that can be used")
+        raise PayloadError("The key set has no usable RSA key with a `kid`")
     return keys
 
 
 def read_credentials(
     raw: Mapping[str, Any], fetched_keys: Mapping[str, str], *, required: bool
 ) -> Mapping[str, RSAPublicKey]:
-    """The keys of `jwks` and those fetched; the ones given outrank them. Raises CredentialsError."""
+    """Return the keys of `jwks` and the fetched keys; those of `jwks` take precedence. Raises CredentialsError."""
     keys = dict(loaded for text in fetched_keys.values() if (loaded := _load(text)))
     given = raw.get("jwks")
     if given is None and not required:
@@ -73,9 +73,9 @@ def _load(text: str) -> tuple[str, RSAPublicKey] | None:
     try:
         found = payload.decode(text.encode(), _jwk)
         modulus, exponent = _to_integer(found.n), _to_integer(found.e)
-        if found.kty != "RSA" or found.use != "sig" or not 0 < len(found.kid) <= _LONGEST_KEY_ID:
+        if found.kty != "RSA" or found.use != "sig" or not 0 < len(found.kid) <= _MAX_KEY_ID_LENGTH:
             return None
-        if not _SHORTEST_MODULUS <= modulus.bit_length() <= _LONGEST_MODULUS:
+        if not _MIN_MODULUS_BITS <= modulus.bit_length() <= _MAX_MODULUS_BITS:
             return None
         return found.kid, RSAPublicNumbers(exponent, modulus).public_key()
     except (PayloadError, ValueError):
@@ -87,27 +87,28 @@ def _to_integer(text: str) -> int:
     return int.from_bytes(binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True), "big")
 
 
-def choose(keys: Mapping[str, RSAPublicKey], key_id: str) -> RSAPublicKey:
-    """The key of that id. Raises VerificationError, with the id if it could be one."""
+def verify(
+    keys: Mapping[str, RSAPublicKey], key_id: str, signature: bytes, body: bytes, algorithm: HashAlgorithm
+) -> None:
+    """Verify a signature of the body with the key of that id.
+
+    Raises VerificationError, which carries the id if the key is unknown and the id is well-formed.
+    """
     key = keys.get(key_id)
-    if key is not None:
-        return key
-    if len(key_id) > _LONGEST_KEY_ID or not (key_id.isascii() and key_id.isprintable()):
-        raise malformed("The signature names no key")
-    sentence = f"The signature names a key that is not known: {payload.quote(key_id)}"
-    raise VerificationError(RefusalReason.UNKNOWN_KEY, sentence, key_id=key_id)
+    if key is None:
+        if len(key_id) > _MAX_KEY_ID_LENGTH or not (key_id.isascii() and key_id.isprintable()):
+            raise malformed(f"The key id must be 1 to {_MAX_KEY_ID_LENGTH} printable ASCII characters")
+        sentence = f"The signature names an unknown key: {payload.quote(key_id)}"
+        raise VerificationError(RefusalReason.UNKNOWN_KEY, sentence, key_id=key_id)
+    if not is_signed_by(key, signature, body, algorithm):
+        sentence = f"Signature verification failed for key {payload.quote(key_id)}"
+        raise VerificationError(RefusalReason.BAD_SIGNATURE, sentence)
 
 
-def signed_by(key: RSAPublicKey, signature: bytes, body: bytes, algorithm: HashAlgorithm) -> bool:
-    """Whether the key made this signature of the body."""
+def is_signed_by(key: RSAPublicKey, signature: bytes, body: bytes, algorithm: HashAlgorithm) -> bool:
+    """Return whether the key made this signature of the body."""
     try:
         key.verify(signature, body, _PADDING, algorithm)
     except InvalidSignature:
         return False
     return True
-
-
-def check(key: RSAPublicKey, signature: bytes, body: bytes, algorithm: HashAlgorithm) -> None:
-    """Raise VerificationError unless the key made this signature of the body."""
-    if not signed_by(key, signature, body, algorithm):
-        raise VerificationError(RefusalReason.BAD_SIGNATURE, "The signature is not the key's")

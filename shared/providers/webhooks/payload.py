@@ -1,4 +1,4 @@
-"""Reading what a provider wrote: JSON is decoded in one place, values are taken only if they can be used."""
+"""Parsing of webhook payloads: JSON decoding, and conversion of values to usable ones."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from shared.vocabulary import EventType
 T = TypeVar("T")
 
 LONGEST_IDENTIFIER = 512
-"""Characters. What is looked up by is indexed, and PostgreSQL's index entries end at 2,704 bytes."""
+"""Characters. Identifiers are indexed, and PostgreSQL limits an index entry to 2,704 bytes."""
 _DEEPEST = 20
 _YEAR_10000 = 253_402_300_800
 _BOM = b"\xef\xbb\xbf"
@@ -26,8 +26,8 @@ _anything = msgspec.json.Decoder()
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _sorted = msgspec.json.Encoder(order="sorted")
 
-# Pairs of surrogates come first, so that what the other branches find is half of none; the last branch steps
-# over any other escape, above all over an escaped backslash.
+# The first branch matches pairs of surrogates, so the others find lone halves only. The last branch skips any other
+# escape, such as an escaped backslash.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u0000|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
     re.DOTALL,
@@ -44,9 +44,9 @@ class Item(NamedTuple):
 
 
 def read(body: bytes) -> Item:
-    """The body as one JSON text. Raises PayloadError if it is not UTF-8, as RFC 8259 demands."""
+    """Return the body as one JSON text. Raises PayloadError if it is not UTF-8, which RFC 8259 requires."""
     if not body.isascii():
-        body = body.removeprefix(_BOM)  # RFC 8259 8.1 allows to ignore it
+        body = body.removeprefix(_BOM)  # RFC 8259 8.1 allows a parser to ignore it
         try:
             body.decode()
         except UnicodeError as error:
@@ -59,20 +59,20 @@ def read(body: bytes) -> Item:
 
 
 def decode(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
-    """What the decoder makes of a JSON text. Raises PayloadError."""
+    """Decode a JSON text. Raises PayloadError."""
     try:
         return decoder.decode(text)
     except _UNDECODABLE as error:
-        raise PayloadError(f"Not the JSON that was expected: {error}") from None
+        raise PayloadError(f"The JSON does not have the expected form: {error}") from None
 
 
 def decode_any(text: bytes) -> Any:
-    """The value of a JSON text, whatever it is. Raises PayloadError."""
+    """Decode a JSON text of any type. Raises PayloadError."""
     return decode(text, _anything)
 
 
 def split(body: bytes) -> list[Item]:
-    """The items of a body that is an array. Raises PayloadError."""
+    """Return the items of a body that is a JSON array. Raises PayloadError."""
     whole = read(body)
     raws = decode(whole.clean, _items)
     if whole.clean is whole.exact:
@@ -94,16 +94,16 @@ def align(whole: Item, raws: Iterable[msgspec.Raw]) -> list[Item]:
 
 
 def fingerprint(text: bytes) -> str:
-    """What tells a JSON value from others, whatever its white space and the order of its keys."""
+    """Return a hash of a JSON value that ignores white space and the order of keys."""
     try:
         text = _sorted.encode(_anything.decode(text))
     except (*_UNDECODABLE, ValueError, OverflowError):
-        pass  # numbers beyond all range: then the bytes as they stand
+        pass  # a number is out of range: hash the bytes unchanged
     return blake2b(text, digest_size=16).hexdigest()
 
 
 def read_time(value: object) -> datetime | None:
-    """An instant from Unix seconds (number or text) or ISO 8601 (without a zone: UTC); None if it is none."""
+    """Parse Unix seconds (number or text) or an ISO 8601 time (UTC if it has no zone); None if it is neither."""
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _LONGEST_TIME:
@@ -125,7 +125,7 @@ def read_time(value: object) -> datetime | None:
 
 
 def read_text(value: object) -> str | None:
-    """A text that says something: a string that is not blank, or a number in digits."""
+    """Return a non-blank string, or a number as a string; None for anything else."""
     if isinstance(value, str):
         return value if value and not value.isspace() else None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -134,7 +134,7 @@ def read_text(value: object) -> str | None:
 
 
 def read_identifier(value: object) -> str | None:
-    """A text to look things up by: trimmed, and cut where an index would refuse it."""
+    """Return a value as an identifier: trimmed, and cut to the length that an index accepts."""
     if value is None:
         return None
     text = value if isinstance(value, str) else read_text(value) or ""
@@ -142,7 +142,7 @@ def read_identifier(value: object) -> str | None:
 
 
 def read_address(value: object) -> str | None:
-    """A normalized address."""
+    """Return a normalized address; None if there is none."""
     if value is None:
         return None
     text = value if isinstance(value, str) else read_text(value) or ""
@@ -150,7 +150,7 @@ def read_address(value: object) -> str | None:
 
 
 def read_addresses(value: object) -> list[str | None]:
-    """The normalized addresses of a string or a list, each once, in order; [None] if there is none."""
+    """Return the normalized addresses of a string or a list, each once, in order; [None] if there is none."""
     if not isinstance(value, list):
         return [read_address(value)]
     if len(value) == 1:
@@ -161,7 +161,7 @@ def read_addresses(value: object) -> list[str | None]:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A JSON value that any encoder takes: what is nested deeper than anybody reads is left out."""
+    """Return a JSON value without parts nested too deeply, so that every encoder accepts it."""
     if isinstance(value, dict):
         return {key: plain(entry, depth + 1) for key, entry in value.items()} if depth < _DEEPEST else None
     if isinstance(value, list):
@@ -170,12 +170,12 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def present(**values: Any) -> Mapping[str, Any]:
-    """Those of the values that say something, made plain."""
+    """Return the values that are neither None nor empty, with `plain` applied."""
     return {name: plain(value) for name, value in values.items() if value is not None and value != ""}
 
 
 def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
-    """An item that is kept as evidence, says why, and touches no message and no recipient."""
+    """Return an `unknown` event for a bad item: it names the problem and affects no message or recipient."""
     return Event(
         type=EventType.UNKNOWN,
         provider_object=item.exact,
@@ -186,6 +186,6 @@ def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
 
 
 def quote(value: object) -> str:
-    """A short quotation of something received, for a sentence about it."""
+    """Return a short quotation of a received value, for an error message."""
     text = str(value)
     return repr(text if len(text) <= 60 else text[:60] + "…")

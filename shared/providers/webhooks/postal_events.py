@@ -1,4 +1,4 @@
-"""The events of Postal and of Ark, which speaks Postal's language with a few words more.
+"""The events of Postal and of Ark, which extends Postal's format.
 
 Sources: postalserver/postal `app/models`, Ark's pages of its events.
 """
@@ -48,9 +48,9 @@ _SERVER = re.compile(r" (?:accepted by|failed at) ([0-9A-Fa-f.:\[\]]{2,64}):[0-9
 
 
 def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
-    """The event of a body, once for each recipient.
+    """Return the event of a body, once for each recipient.
 
-    `tenant_id` is the only tenant that is ours, None for all. Raises PayloadError if the body is no object.
+    `tenant_id` is the only accepted tenant, None to accept all. Raises PayloadError if the body is not an object.
     """
     item = payload.read(body)
     try:
@@ -66,11 +66,14 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
     kind = EVENTS.get(name, EventType.UNKNOWN) if name else EventType.UNKNOWN
     message = (name == "MessageBounced" and inner.original_message) or inner.message
     if kind is EventType.UNKNOWN:
-        problem = f"An event of a new kind: {payload.quote(name)}" if name else "Neither name nor shape of an event"
+        problem = f"Unknown event kind: {payload.quote(name)}" if name else "The event kind cannot be determined"
     elif message is None and kind not in _WITHOUT_MESSAGE:
-        kind, problem = EventType.UNKNOWN, f"{name} without its message"
+        kind, problem = EventType.UNKNOWN, f"{name} has no `message` object"
     elif message and _came_in(message):
-        kind, problem = EventType.UNKNOWN, f"{name} of mail that came in: it tells of a route here, not of a recipient"
+        kind, problem = (
+            EventType.UNKNOWN,
+            f"{name} of incoming mail: it concerns a route of the account, not a recipient",
+        )
     else:
         problem = None
     message = message or Message()
@@ -132,15 +135,15 @@ def _build(
 
 
 def _came_in(message: Message) -> bool:
-    """Whether it was written to the account, not by it: what failed is a route of the account's own.
+    """Return whether the message is incoming mail, whose events concern a route of the account.
 
-    Mail to oneself has one Message-Id on its way out and in, so that it must not touch the message sent either.
+    Mail to oneself has the same Message-Id in both directions, so such an event must not affect the sent message.
     """
     return (message.direction or "").lower() == "incoming"
 
 
 def _own_time(inner: Payload, name: str | None) -> datetime | None:
-    """When it happened, as far as the payload itself says."""
+    """Return the time in the payload itself, if any."""
     if name == "MessageBounced":
         return payload.read_time(inner.bounce.timestamp) if inner.bounce else None
     return payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
@@ -148,11 +151,11 @@ def _own_time(inner: Payload, name: str | None) -> datetime | None:
 
 def _identify(item: payload.Item, found: Body, *, has_time: bool) -> str | None:
     if found.payload is None:
-        # A bare open or send limit has neither id nor time: two genuine ones look alike.
+        # An open or send limit without an envelope has neither id nor time: two genuine ones look alike.
         return payload.fingerprint(item.clean) if has_time else None
     if uuid := read_identifier(found.uuid):
         return uuid
-    # A replay has a new time in its envelope: it counts only where the payload has none.
+    # A replay has a new time in its envelope, so the envelope's time counts only if the payload has none.
     text = bytes(payload.decode(item.clean, ENVELOPE).payload) if has_time else item.clean
     return payload.fingerprint(text)
 

@@ -1,7 +1,7 @@
-"""The bodies of Postal and of Ark as they are written.
+"""The JSON bodies of Postal and Ark.
 
 Sources: postalserver/postal `app/models` and `lib/postal/message_db`, Ark's pages of its events. A body is an
-envelope with an event's name and payload, or the bare payload, whose shape then tells what it is.
+envelope with an event's name and payload, or the payload alone, whose fields then determine the event.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Message(msgspec.Struct, rename={"from_": "from"}):
 
 
 class Payload(msgspec.Struct):
-    """The fields of all events; each has some of them."""
+    """The fields of all events; each event has some of them."""
 
     message: Message | None = None
     original_message: Message | None = None
@@ -73,7 +73,7 @@ class Payload(msgspec.Struct):
 
 
 class Body(Payload):
-    """An envelope, or a payload that came without one."""
+    """An envelope, or a payload without one."""
 
     event: str | None = None
     tenant_id: str | int | None = None
@@ -81,7 +81,7 @@ class Body(Payload):
 
 
 class Envelope(msgspec.Struct):
-    """The payload of an envelope as it is written."""
+    """The exact JSON of an envelope's payload."""
 
     payload: msgspec.Raw = msgspec.Raw()
 
@@ -92,7 +92,7 @@ OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def guess_name(inner: Payload) -> str | None:
-    """The event's name by the shape of its payload, where no envelope says it."""
+    """Return the event's name from the fields of its payload, for a body without an envelope."""
     if inner.status is not None and inner.status in STATUSES:
         return STATUSES[inner.status]
     if inner.original_message and inner.bounce:

@@ -261,10 +261,10 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
     (
         ReconciliationFailuresRule(name="k"),
         MAIN,
-        {"failures": 3, "error": "MailChannels does not take the `api_key`."},
+        {"failures": 3, "error": "MailChannels rejected the `api_key`."},
         (
             "Fetching failed deliveries from the provider of source main failed 3 times in a row:"
-            " MailChannels does not take the `api_key`; warning at 3."
+            " MailChannels rejected the `api_key`; warning at 3."
         ),
     ),
     (

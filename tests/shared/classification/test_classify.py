@@ -192,7 +192,7 @@ def test_a_failure_is_hard_if_the_address_is_gone_and_soft_unless_it_is_the_send
 
 
 @pytest.mark.parametrize("reason", C)
-def test_what_is_tried_again_is_never_hard(reason: Classification) -> None:
+def test_a_retried_failure_is_never_hard(reason: Classification) -> None:
     assert hardness(EventType.DEFERRED, reason) is (Hardness.NONE if reason in SENDERS else Hardness.SOFT)
 
 

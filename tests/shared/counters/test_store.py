@@ -41,7 +41,7 @@ no_deadline = settings(
 
 
 class Happening(NamedTuple):
-    """An event, and how it is told from the others."""
+    """An event with its key."""
 
     number: int
     source: int
@@ -124,7 +124,7 @@ def domain_of(address: str | None) -> str | None:
 
 
 def expected(story: Sequence[Happening]) -> Counter[tuple[Any, ...]]:
-    """By what was told, rather than by what the database made of it."""
+    """Expect counts from the given events, not from the stored ones."""
     found: Counter[tuple[Any, ...]] = Counter()
     for happening in story:
         at = NOW - timedelta(seconds=max(happening.seconds_ago, 0))
@@ -249,7 +249,7 @@ def test_the_last_of_the_events_is_kept_as_evidence(database):
         assert connection.exec_driver_sql(greatest).scalar_one() == max(row.id for row in (*one, *other))
 
 
-def test_what_is_processed_again_is_not_counted_again(database):
+def test_reprocessed_events_are_not_counted_again(database):
     [rows] = receipts_of([[happening(1), happening(2)]])
     apply(database, rows, EVERYTHING)
     before = counted(database)

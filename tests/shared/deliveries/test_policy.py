@@ -172,7 +172,7 @@ class TestHopelessness:
     def test_is_not_two_failures_however_far_apart(self) -> None:
         assert not circuit_breaker.should_disable(after(FAILED, FAILED), NOW + timedelta(days=50))
 
-    def test_one_success_begins_it_anew(self) -> None:
+    def test_one_success_resets_it(self) -> None:
         health = circuit_breaker.next_state(after(*[FAILED] * 12), NOW, successes=1)
         assert not circuit_breaker.should_disable(health, NOW + timedelta(days=50))
 

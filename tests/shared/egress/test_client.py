@@ -159,7 +159,7 @@ def test_a_sender_that_was_closed_says_so(sink: HttpSink) -> None:
 
 def test_a_certificate_of_an_unknown_authority_is_refused(sender: EgressClient, tmp_path: Path) -> None:
     class Handler(BaseHTTPRequestHandler):
-        """Nobody gets as far as a request."""
+        """No client gets as far as a request."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

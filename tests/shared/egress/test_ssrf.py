@@ -141,7 +141,7 @@ def test_other_schemes_are_not_spoken(sender: EgressClient, url: str) -> None:
     assert (outcome.http_status, outcome.body) == (0, b"")
 
 
-def test_a_name_that_is_resolved_anew_to_a_private_address_is_refused_at_the_connection(
+def test_a_name_that_now_resolves_to_a_private_address_is_rejected_at_the_connection(
     listener: socket.socket,
 ) -> None:
     """DNS rebinding: the name was public when the URL was registered; the address that is connected to is checked."""

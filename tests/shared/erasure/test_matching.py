@@ -1,4 +1,4 @@
-"""An address is found in every spelling, and nobody else's is taken for it."""
+"""An address is found in every spelling, and no other address matches."""
 
 import json
 import re

@@ -31,7 +31,7 @@ def test_the_vector_of_the_reference_is_met() -> None:
 
 
 @given(key=st.binary(min_size=24, max_size=64), body=st.binary(), message_id=st.text("abc_-0", min_size=1))
-def test_what_is_signed_is_verified_by_others(key: bytes, body: bytes, message_id: str) -> None:
+def test_other_libraries_verify_our_signatures(key: bytes, body: bytes, message_id: str) -> None:
     secret = "whsec_" + b64encode(key).decode()
     headers = standard_webhooks.headers([secret], message_id=message_id, attempted_at=datetime.now(UTC), body=body)
     if _is_text(body):

@@ -27,7 +27,7 @@ def one_fact_per_key(found: Sequence[Fact]) -> list[Fact]:
 some_facts = st.lists(facts, max_size=12).map(one_fact_per_key)
 
 
-def told(*types: EventType) -> list[Fact]:
+def facts_of(*types: EventType) -> list[Fact]:
     return [Fact(key=f"{n:032x}", type=kind, at=BEGIN + timedelta(seconds=n)) for n, kind in enumerate(types)]
 
 
@@ -66,7 +66,7 @@ def test_merging_is_associative_and_commutative_and_has_a_neutral_state(one, two
     ],
 )
 def test_the_status_is_the_last_word_and_a_terminal_word_beats_any_other(types, expected):
-    assert fold(told(*types)).status is expected
+    assert fold(facts_of(*types)).status is expected
 
 
 def test_of_two_terminal_words_at_one_instant_the_later_in_the_list_of_statuses_wins():
@@ -77,18 +77,18 @@ def test_of_two_terminal_words_at_one_instant_the_later_in_the_list_of_statuses_
 
 
 def test_a_late_delivery_does_not_undo_an_unsubscription():
-    state = fold(told(EventType.UNSUBSCRIBED, EventType.DELIVERED))
+    state = fold(facts_of(EventType.UNSUBSCRIBED, EventType.DELIVERED))
     assert state.unsubscribed
     assert state.status is Status.DELIVERED
 
 
 def test_the_last_word_on_the_subscription_holds():
-    assert not fold(told(EventType.UNSUBSCRIBED, EventType.SUBSCRIBED)).unsubscribed
-    assert fold(told(EventType.SUBSCRIBED, EventType.UNSUBSCRIBED)).unsubscribed
+    assert not fold(facts_of(EventType.UNSUBSCRIBED, EventType.SUBSCRIBED)).unsubscribed
+    assert fold(facts_of(EventType.SUBSCRIBED, EventType.UNSUBSCRIBED)).unsubscribed
 
 
 def test_opens_are_counted_once_each():
-    opened = told(EventType.OPENED, EventType.OPENED)
+    opened = facts_of(EventType.OPENED, EventType.OPENED)
     assert len(fold([*opened, *opened]).opens) == 2
 
 

@@ -163,7 +163,7 @@ def test_concurrent_workers_give_the_state_that_one_would(database, story, rando
 
 @given(stories)
 @settings(no_deadline, max_examples=25)
-def test_folding_anew_gives_the_same_states(database, story):
+def test_folding_again_gives_the_same_states(database, story):
     empty(database)
     for rows in receipts_of([story]):
         with database.begin() as connection:
@@ -209,9 +209,11 @@ def test_whose_a_message_is_depends_on_no_order_and_two_who_are_named_share_noth
     happenings = [[(0, EventType.OPENED, 0, MESSAGES[0], None) for _ in batch] for batch in batches]
     numbers = iter(range(100))
     for batch, rows in zip(batches, receipts_of(happenings), strict=True):
-        told = [row._replace(tenant=who, key=f"{next(numbers):032x}") for who, row in zip(batch, rows, strict=True)]
+        relabelled = [
+            row._replace(tenant=who, key=f"{next(numbers):032x}") for who, row in zip(batch, rows, strict=True)
+        ]
         with database.begin() as connection:
-            state.apply(connection, told)
+            state.apply(connection, relabelled)
     named = {who for batch in batches for who in batch} - {None}
     with database.connect() as connection:
         found = connection.exec_driver_sql("SELECT tenant FROM messages").scalar_one()

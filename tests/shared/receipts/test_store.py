@@ -131,7 +131,7 @@ class TestTheWindowOfAKey:
         receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
         assert receipts.record(connection, [arrived(at=NOW + timedelta(seconds=59))]) == set()
 
-    def test_begins_anew_with_the_newer_receipt(self, connection: Connection) -> None:
+    def test_restarts_with_the_newer_receipt(self, connection: Connection) -> None:
         receipts.record(connection, [arrived(expires_at=NOW + timedelta(seconds=60))])
         receipts.record(connection, [arrived(at=NOW + timedelta(seconds=61))])
         assert receipts.record(connection, [arrived(at=NOW + timedelta(seconds=62))]) == set()
@@ -173,7 +173,7 @@ class TestQueueingAgain:
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
         assert claim(connection, reprocess=True) == [receipt.id]
 
-    def test_leaves_what_is_unverified_where_it_is(self, connection: Connection) -> None:
+    def test_leaves_unverified_receipts_unchanged(self, connection: Connection) -> None:
         receipt = arrived()
         park(connection, receipt)
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 0

@@ -19,7 +19,7 @@ def delivery(events: int = 2) -> FailedDelivery:
 
 
 def contents(seconds: float | None, events: int = 2) -> Contents:
-    """So many seconds before the delivery failed."""
+    """Return the time this many seconds before the failed delivery."""
     return Contents(events=events, latest_at=None if seconds is None else NOW - timedelta(seconds=seconds))
 
 
@@ -69,7 +69,7 @@ class TestWhatIsListed:
         assert until == NOW
         assert reconciliation_policy.listed_until(NOW - DAY, Span(since=NOW - DAY, until=NOW + DAY), NOW) == NOW
 
-    def test_is_looked_for_anew_where_the_future_is_said_to_be_listed(self) -> None:
+    def test_is_searched_again_where_the_future_is_said_to_be_listed(self) -> None:
         assert reconciliation_policy.is_fresh(NOW, NOW)
         assert not reconciliation_policy.is_fresh(NOW + DAY, NOW)
         span = reconciliation_policy.span_to_list(NOW + DAY, NOW)
@@ -146,7 +146,7 @@ class TestTheNextRun:
 
 
 class TestWhichRequestItIs:
-    def test_has_as_many_events(self) -> None:
+    def test_has_the_same_number_of_events(self) -> None:
         assert most_similar(delivery(), [("a", contents(1, events=3)), ("b", contents(500))]) == "b"
 
     def test_has_no_event_that_is_later_than_the_delivery(self) -> None:

@@ -119,7 +119,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             )
         ],
     ),
-    "a kind that there is not": (
+    "an unknown kind": (
         "alerts:\n  - name: a\n    kind: silense\n",
         [
             (
@@ -323,7 +323,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "alerts: []\n# \x07\n",
         ["2:3: expected text, found the character U+0007"],
     ),
-    "an escape for a character that there is not": (
+    "an escape for a character that does not exist": (
         'alerts: ["\\UFFFFFFFF"]\n',
         ["expected YAML, but there is an escape for a character that does not exist"],
     ),

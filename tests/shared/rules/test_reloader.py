@@ -127,7 +127,7 @@ class TestAWrongFile:
         assert len(said) == 2
         assert "rules.yaml:3:11: suppression.complaint.days" in said[0]
 
-    def test_lets_a_process_start_with_what_any_accepted_last(self, connection: Connection, file: Path) -> None:
+    def test_lets_a_process_start_with_the_last_accepted_rules(self, connection: Connection, file: Path) -> None:
         write(file, GOOD % 5)
         reloader = RulesReloader(file)
         reloader.rules(connection)
@@ -146,7 +146,7 @@ class TestAWrongFile:
         with pytest.raises(RulesError, match=r"3:11: suppression.complaint.days"):
             RulesReloader(file).rules(connection)
 
-    def test_lets_no_process_start_where_what_was_accepted_cannot_be_read_any_more(
+    def test_lets_no_process_start_if_the_accepted_rules_are_no_longer_readable(
         self, connection: Connection, file: Path
     ) -> None:
         store.store_accepted(connection, str(file), "alerts: what a later version took\n")

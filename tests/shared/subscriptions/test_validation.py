@@ -80,7 +80,7 @@ class TestTypes:
         assert {*CHANGE_TYPES.values(), "suppression.added", "alert.firing"} <= set(TYPES)
         assert checked("types", [*TYPES, *WILDCARDS]) == [*TYPES, *WILDCARDS]
 
-    def test_a_wildcard_stands_for_all_of_its_kind(self) -> None:
+    def test_a_wildcard_includes_all_types_of_its_kind(self) -> None:
         assert {"*", "message.*", "inbound.*", "suppression.*", "alert.*", "domain.*", "send_limit.*"} == set(WILDCARDS)
 
     @pytest.mark.parametrize("name", ["message.bonced", "message", "mess*", "", "*.*", "message.bounce*", "BOUNCED"])
@@ -125,7 +125,7 @@ class TestHeaders:
         refused("headers", {"X-Long": "x" * 5000})
 
     @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3))
-    def test_what_is_accepted_can_never_begin_another_line(self, headers: dict[str, str]) -> None:
+    def test_an_accepted_value_never_contains_a_line_break(self, headers: dict[str, str]) -> None:
         try:
             accepted = checked("headers", headers)
         except InvalidFieldError:

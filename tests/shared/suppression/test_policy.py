@@ -264,7 +264,7 @@ class TestSoftBounces:
         found = period(bounced(0, 1, 2, 3, 4, 6, 7, 8, 9, 10), rule=rule)
         assert found == SuppressionPeriod(since=day(10), until=day(11), level=2, key="10")
 
-    def test_begin_anew_with_thirty_days_after_a_delivery_or_a_lift(self):
+    def test_restart_with_thirty_days_after_a_delivery_or_a_lift(self):
         days = (0, 1, 2, 3, 4, 35, 36, 37, 38, 39)
         assert period(bounced(*days), after=34) == SuppressionPeriod(since=day(39), until=day(69), level=1, key="39")
 

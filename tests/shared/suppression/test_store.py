@@ -238,7 +238,7 @@ def test_concurrent_workers_give_the_entries_that_one_would(database, story, ran
 
 @given(tales, st.randoms(use_true_random=False))
 @settings(no_deadline, max_examples=25)
-def test_who_is_lifted_while_workers_write_stays_lifted(database, story, random):
+def test_an_address_lifted_while_workers_write_stays_lifted(database, story, random):
     """Whatever the workers had under way: it was all received before the lift."""
     empty(database)
     person = Lifted(at=END, recipient=ANN)
@@ -365,7 +365,7 @@ class TestALift:
         assert steps(database) == ["added", "lifted"]
         assert [kind for kind, _ in changes(database)] == ["suppression.added", "suppression.removed"]
 
-    def test_does_not_keep_what_happens_afterwards_from_suppressing_anew(self, database):
+    def test_does_not_prevent_later_events_from_suppressing_again(self, database):
         lift(database, Lifted(at=3))
         apply_batch(database, [bounce(1, at=4)], day(4))
         assert len(entries(database)) == 1
@@ -410,7 +410,7 @@ def add(database: Engine, *found: NewEntry, now: float = 2) -> list[Entry]:
 
 
 def check(database: Engine, *addresses: str, now: float = 2, **others: Any) -> list[str]:
-    """Those of these addresses that are suppressed."""
+    """Return which of these addresses are suppressed."""
     keys = {KEYS.hash_address(address): address for address in addresses}
     keys |= {KEYS.hash_domain(address.rpartition("@")[2]): address for address in addresses}
     with database.connect() as connection:

@@ -57,17 +57,18 @@ class Post:
     def bring(
         self, kind: EventType, count: int, *, at: datetime, sender: str = "a@shop.example", to: str = "post.example"
     ) -> list[UUID]:
-        """So many messages to which this happened; the receipts that say so, processed."""
-        told = []
+        """Process receipts with this event for `count` messages, and return the messages."""
+        happenings = []
         for _ in range(count):
             self._number += 1
             recipients = (f"customer.{self._number}@{to}",)
             message = make_message(
                 self._random, self._number, sender=sender, recipients=recipients, subject="Invoice", submitted_at=at
             )
-            told.append(Happening(kind=kind, at=at, message=message, recipients=recipients))
+            happenings.append(Happening(kind=kind, at=at, message=message, recipients=recipients))
         brought = [
-            self.system.store_receipt(self.source, self.dialect.body(told[n : n + 100])) for n in range(0, count, 100)
+            self.system.store_receipt(self.source, self.dialect.body(happenings[n : n + 100]))
+            for n in range(0, count, 100)
         ]
         draining.process_due(self.system.ctx)
         return brought
@@ -385,7 +386,7 @@ def test_an_announced_message_without_events_fires_until_the_first(
     system: System, post: Post, rules: Any, now: datetime
 ) -> None:
     rules("alerts:\n  - {name: lost, kind: announced, after_minutes: 30, critical: 3}\n")
-    told_by = now - timedelta(minutes=31)
+    deadline = now - timedelta(minutes=31)
     with system.ctx.engine.begin() as connection:
         for number, age in enumerate((31, 31, 40, 20, 60 * 25)):
             send = Send(source="main", sender="a@shop.example", recipients=["b@c.example"], request_id=f"r{number}")
@@ -396,7 +397,7 @@ def test_an_announced_message_without_events_fires_until_the_first(
     assert "3 messages announced for source main without any event for 30 minutes" in summary
     assert numbers["messages"] == 3
     message = make_message(
-        random.Random(1), 1, sender="a@shop.example", recipients=("b@c.example",), subject="", submitted_at=told_by
+        random.Random(1), 1, sender="a@shop.example", recipients=("b@c.example",), subject="", submitted_at=deadline
     )
     happening = Happening(
         kind=EventType.QUEUED, at=now, message=replace(message, request_id="r2"), recipients=("b@c.example",)

@@ -40,7 +40,7 @@ SHORT: Mapping[str, float] = {Kind.WEBHOOK: 0.5, Kind.APPRISE: 20.0}
 
 @dataclass
 class NotificationEnv:
-    """A system whose people are told."""
+    """A system with alert channels."""
 
     system: System
     sink: HttpSink
@@ -127,7 +127,7 @@ def mail() -> Iterator[MailSink]:
         yield opened
 
 
-# What is told
+# Contents of notifications
 
 
 def test_an_alert_is_sent_once_and_signed(env: NotificationEnv) -> None:
@@ -138,14 +138,14 @@ def test_an_alert_is_sent_once_and_signed(env: NotificationEnv) -> None:
     assert env.send_after_pause() == 0
     (request,) = env.sink.received
     Webhook(secret).verify(request.body, dict(request.headers))
-    told = request.json
-    assert told["type"] == "alert.firing"
-    assert told["timestamp"] == "2026-01-01T12:00:00Z"
-    assert told["data"]["id"] == str(alert_id)
-    assert told["data"]["source"] == "shop"
-    assert told["data"]["numbers"] == {"bounced": 11, "ended": 200, "percent": 5.5}
-    assert told["data"]["path"] == f"/v1/alerts/{alert_id}"
-    assert "tidings trace" in told["data"]["next_step"]
+    sent = request.json
+    assert sent["type"] == "alert.firing"
+    assert sent["timestamp"] == "2026-01-01T12:00:00Z"
+    assert sent["data"]["id"] == str(alert_id)
+    assert sent["data"]["source"] == "shop"
+    assert sent["data"]["numbers"] == {"bounced": 11, "ended": 200, "percent": 5.5}
+    assert sent["data"]["path"] == f"/v1/alerts/{alert_id}"
+    assert "tidings trace" in sent["data"]["next_step"]
     assert env.states() == {"sent": 1}
 
 
@@ -157,9 +157,9 @@ def test_each_step_is_sent(env: NotificationEnv) -> None:
     env.send_after_pause()
     env.resolve(alert_id)
     env.send_after_pause()
-    assert [told["type"] for told in env.messages()] == ["alert.firing", "alert.escalated", "alert.resolved"]
-    assert [told["data"]["severity"] for told in env.messages()] == ["warning", "critical", "critical"]
-    assert [told["data"]["state"] for told in env.messages()] == ["firing", "firing", "resolved"]
+    assert [sent["type"] for sent in env.messages()] == ["alert.firing", "alert.escalated", "alert.resolved"]
+    assert [sent["data"]["severity"] for sent in env.messages()] == ["warning", "critical", "critical"]
+    assert [sent["data"]["state"] for sent in env.messages()] == ["firing", "firing", "resolved"]
     assert len({request.id for request in env.sink.received}) == 3
 
 
@@ -169,9 +169,9 @@ def test_an_alert_that_was_resolved_before_it_was_sent_is_one_message(env: Notif
     env.escalate(alert_id)
     env.resolve(alert_id)
     env.send_due()
-    (told,) = env.messages()
-    assert told["type"] == "alert.resolved"
-    assert [step["step"] for step in told["data"]["steps"]] == ["fired", "escalated", "resolved"]
+    (sent,) = env.messages()
+    assert sent["type"] == "alert.resolved"
+    assert [step["step"] for step in sent["data"]["steps"]] == ["fired", "escalated", "resolved"]
     assert env.states() == {"sent": 3}
 
 
@@ -180,8 +180,8 @@ def test_an_alert_that_escalated_before_it_was_sent_is_sent_as_firing(env: Notif
     alert_id = env.fire()
     env.escalate(alert_id)
     env.send_due()
-    (told,) = env.messages()
-    assert (told["type"], told["data"]["severity"]) == ("alert.firing", "critical")
+    (sent,) = env.messages()
+    assert (sent["type"], sent["data"]["severity"]) == ("alert.firing", "critical")
 
 
 def test_a_channel_receives_what_reaches_its_severity(env: NotificationEnv) -> None:
@@ -191,7 +191,7 @@ def test_a_channel_receives_what_reaches_its_severity(env: NotificationEnv) -> N
     env.fire("b", severity="critical")
     env.send_due()
     assert len(env.messages("/all")) == 2
-    assert [told["data"]["subject"] for told in env.messages("/pager")] == ["b"]
+    assert [sent["data"]["subject"] for sent in env.messages("/pager")] == ["b"]
 
 
 def test_only_channels_that_received_an_alert_receive_its_end(env: NotificationEnv) -> None:
@@ -203,7 +203,7 @@ def test_only_channels_that_received_an_alert_receive_its_end(env: NotificationE
     for alert_id in (mild, grave):
         env.resolve(alert_id)
     env.send_after_pause()
-    assert [told["type"] for told in env.messages("/pager")] == ["alert.escalated", "alert.resolved"]
+    assert [sent["type"] for sent in env.messages("/pager")] == ["alert.escalated", "alert.resolved"]
     assert env.messages("/late") == []
 
 
@@ -233,7 +233,7 @@ def test_up_to_three_are_sent_one_by_one_the_most_urgent_first(env: Notification
     env.fire("mild")
     env.fire("grave", severity="critical")
     env.send_due()
-    assert [told["data"]["subject"] for told in env.messages()] == ["grave", "mild", "over"]
+    assert [sent["data"]["subject"] for sent in env.messages()] == ["grave", "mild", "over"]
 
 
 def test_a_storm_is_one_digest_the_most_urgent_first(env: NotificationEnv) -> None:
@@ -284,7 +284,7 @@ def test_a_storm_that_goes_on_gathers_for_the_next_digest(env: NotificationEnv) 
         assert env.send_due() == 0
     assert 30 < env.pause() <= 60
     env.send_after_pause()
-    assert [told["data"]["count"] for told in env.messages()] == [4, 4]
+    assert [sent["data"]["count"] for sent in env.messages()] == [4, 4]
 
 
 def test_a_single_alert_leaves_a_channel_in_peace_for_seconds_only(env: NotificationEnv) -> None:
@@ -367,7 +367,7 @@ def test_a_hanging_channel_holds_up_no_other(env: NotificationEnv) -> None:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(notify.send_due, one)
             assert begun.wait(10)
-            # What comes up while one worker waits is told by another, which does not touch what hangs.
+            # Another worker sends what comes up while one worker waits, and does not touch the hanging notification.
             env.channel("ops")
             env.fire("second")
             assert env.send_due(other) == 1
@@ -401,7 +401,7 @@ def test_more_channels_than_a_worker_takes_at_once_are_left_to_another_task(env:
     assert env.send_due() == 2
 
 
-def test_delays_grow_and_what_is_new_tries_again_within_a_minute(env: NotificationEnv) -> None:
+def test_delays_grow_and_a_new_notification_is_retried_within_a_minute(env: NotificationEnv) -> None:
     env.channel()
     env.fire()
     env.sink.always = http_sink.answer(500)
@@ -424,8 +424,8 @@ def test_steps_that_come_while_a_channel_fails_are_sent_with_the_failed_ones(env
     env.fire("second")
     env.system.execute("UPDATE alert_channels SET rests_until = NULL")
     env.send_due()
-    told = env.messages()[1:]
-    assert [(entry["type"], entry["data"]["subject"]) for entry in told] == [
+    sent = env.messages()[1:]
+    assert [(entry["type"], entry["data"]["subject"]) for entry in sent] == [
         ("alert.firing", "second"),
         ("alert.resolved", "first"),
     ]
@@ -441,8 +441,8 @@ def test_after_a_long_outage_everything_is_one_digest(env: NotificationEnv) -> N
     before = len(env.sink.received)
     env.sink.always = None
     env.send_after_pause()
-    (told,) = env.messages()[before:]
-    assert told["data"]["count"] == 10
+    (sent,) = env.messages()[before:]
+    assert sent["data"]["count"] == 10
     assert env.states() == {"sent": 10}
 
 
@@ -556,7 +556,7 @@ def test_no_notice_is_left_over_by_a_channel_that_is_removed_meanwhile(env: Noti
 
 def test_settled_notifications_are_deleted_with_retention_and_pending_ones_are_not(env: NotificationEnv) -> None:
     env.channel()
-    env.fire("told")
+    env.fire("sent")
     env.send_due()
     env.fire("waits")
     env.system.execute("UPDATE alert_notices SET enqueued_at = now() - interval '40 d'")
@@ -658,8 +658,8 @@ def test_many_workers_send_everything_once(env: NotificationEnv) -> None:
         assert env.states(name) == {"sent": 20}
         requests = [request for request in env.sink.received if request.path == f"/{name}"]
         assert len({request.id for request in requests}) == len(requests)
-        told = sum(request.json["data"].get("count", 1) for request in requests)
-        assert 15 <= told <= 20  # the end of an alert is one with its beginning, or a message of its own
+        sent = sum(request.json["data"].get("count", 1) for request in requests)
+        assert 15 <= sent <= 20  # the end of an alert is one with its beginning, or a message of its own
     attempts = env.system.rows("SELECT DISTINCT attempts FROM alert_notices")
     assert attempts == [(1,)]
 
@@ -674,13 +674,13 @@ def test_a_real_worker_receives_the_wake_up_and_sends(database_url: str, broker_
     settings = {"TIDINGS_DATABASE_URL": database_url, "TIDINGS_BROKER_URL": broker_url, "TIDINGS_SECRET_KEYS": key}
     command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-c", "1", "-l", "warning"]
     worker = subprocess.Popen(command, env={**os.environ, **settings})
-    bell = TaskNotifier(broker_url)
+    notifier = TaskNotifier(broker_url)
     try:
-        assert bell.notify(SEND_NOTIFICATIONS)
+        assert notifier.notify(SEND_NOTIFICATIONS)
         for name in ("ops", "chat"):
             wait_until(lambda name=name: env.states(name) == {"sent": 1})  # type: ignore[misc]
     finally:
-        bell.close()
+        notifier.close()
         worker.terminate()
         worker.wait(60)
     assert {request.path for request in env.sink.received} == {"/ops", "/chat"}
@@ -701,9 +701,9 @@ def test_apprise_messages_are_readable_text(env: NotificationEnv) -> None:
     env.channel("chat", url=env.sink.url.replace("http", "json") + "/chat", kind=Kind.APPRISE)
     alert_id = env.fire(severity="critical", summary="5.5 % of the mail of main bounced.")
     env.send_due()
-    (told,) = env.messages("/chat")
-    assert told["title"] == "CRITICAL: 5.5 % of the mail of main bounced."
-    assert told["type"] == "failure"
+    (sent,) = env.messages("/chat")
+    assert sent["title"] == "CRITICAL: 5.5 % of the mail of main bounced."
+    assert sent["type"] == "failure"
     for words in (
         "Since: 2026-01-01 12:00:00 UTC",
         "Rule: bounces",
@@ -711,7 +711,7 @@ def test_apprise_messages_are_readable_text(env: NotificationEnv) -> None:
         "What to do: ",
         f"/v1/alerts/{alert_id}",
     ):
-        assert words in told["message"]
+        assert words in sent["message"]
     assert env.states("chat") == {"sent": 1}
 
 

@@ -154,7 +154,7 @@ class TestAFile:
             system.rows("SELECT count(*) FROM state_changes"),
         ) == before
 
-    def test_passes_over_what_is_already_over(self, system: System) -> None:
+    def test_skips_expired_entries(self, system: System) -> None:
         job = done(system, "email,expires_at\na@x.net,2020-01-01\nb@x.net,2999-01-01\n")
         assert addresses(system) == ["b@x.net"]
         assert job.report["over"] == 1
@@ -289,7 +289,7 @@ class TestALongFile:
             assert system.rows(f"SELECT count(*) FROM {table}") == [(0,)]
 
     def test_that_was_written_is_not_written_again(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The worker dies after the list was written and before the job is told to be over."""
+        """The worker dies after it wrote the list and before it finished the job."""
         job_id = ask(system, "email\na@x.net\n")
 
         def die(*_values: Any, **_more: Any) -> None:

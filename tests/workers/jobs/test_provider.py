@@ -132,7 +132,7 @@ class TestSuppressions:
         assert (job.report["added"], job.report["there"]) == (3, 3)
         assert env.system.rows("SELECT count(*) FROM suppressions WHERE origin = 'provider'") == [(3,)]
 
-    def test_are_pushed_and_what_is_not_ours_is_deleted_only_when_asked(
+    def test_are_pushed_and_foreign_entries_are_deleted_only_on_request(
         self, env: ProviderEnv, account: MailChannelsAccount
     ) -> None:
         account.suppressions.put("r0@x.example")

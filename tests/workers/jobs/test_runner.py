@@ -137,7 +137,7 @@ class TestAJob:
 
 
 class TestAWorker:
-    def test_that_was_killed_is_followed_by_another_when_its_lease_has_run_out(self, system: System) -> None:
+    def test_a_killed_run_is_followed_by_another_after_its_lease_expires(self, system: System) -> None:
         job_id = ask(system, total=3)
         working.run_due(system.ctx, turn_seconds=0.0001)
         claim(system)  # and never says a word again
@@ -215,7 +215,7 @@ class TestCancelling:
         assert found(system, job_id).state is JobState.CANCELLED
         assert counted(system) == [], "what is written together with the progress is not written"
 
-    def test_what_is_over_changes_nothing(self, system: System) -> None:
+    def test_does_not_change_a_finished_job(self, system: System) -> None:
         job_id = ask(system, total=1)
         working.run_due(system.ctx)
         with system.ctx.engine.begin() as connection:

@@ -21,7 +21,7 @@ GOOD = Response(status=200, content=b'{"good": true}')
 
 
 class Provider(Server):
-    """Answers as it is told, then well."""
+    """Gives the prepared answers, then successful ones."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ def test_mail_that_came_in_says_nothing_of_a_recipient_and_touches_no_message(na
     assert (event.type, event.message_key, event.classification) == (EventType.UNKNOWN, None, None)
     assert (event.recipient, event.details["direction"]) == ("inbox@shop.example", "incoming")
     assert event.problem is not None
-    assert event.problem.startswith(f"{event.details['event']} of mail that came in")
+    assert event.problem.startswith(f"{event.details['event']} of incoming mail")
 
 
 def test_a_bounce_that_came_in_is_of_the_message_that_went_out() -> None:
@@ -236,7 +236,7 @@ def test_another_tenants_event_touches_nothing() -> None:
     ],
     ids=str,
 )
-def test_what_is_not_understood_is_kept_as_unknown(body: Any) -> None:
+def test_an_unknown_item_is_stored_as_unknown(body: Any) -> None:
     event = parse(body)
     assert event.type is EventType.UNKNOWN
     assert event.problem

@@ -210,7 +210,7 @@ def test_a_public_key_is_read_in_all_three_encodings() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "é", "MCowBQYDK2VwAyEA", "-----BEGIN PUBLIC KEY-----", "\x00"])
-def test_what_is_no_key_is_none(text: str) -> None:
+def test_an_invalid_key_is_none(text: str) -> None:
     assert read_key(text) is None
 
 

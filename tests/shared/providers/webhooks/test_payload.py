@@ -101,7 +101,7 @@ def test_addresses_are_each_named_once(value: Any, expected: list[str | None]) -
     assert payload.read_addresses(value) == expected
 
 
-def test_what_is_nested_deeper_than_anybody_reads_is_left_out() -> None:
+def test_values_nested_too_deeply_are_omitted() -> None:
     deep: Any = "bottom"
     for _ in range(400):
         deep = {"a": [deep]}
