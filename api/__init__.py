@@ -1,1 +1,1 @@
-"""The private door: the JSON API."""
+"""The JSON API."""

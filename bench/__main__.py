@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = wishes.seconds or (_QUICK_SECONDS if wishes.quick else _FULL_SECONDS)
     chosen = plan.quick(seconds) if wishes.quick else plan.full(seconds)
     names = wishes.only or list(SCENARIOS)
-    # Whoever looks, or looks at one thing, does not mean to replace the page that everybody reads.
+    # A quick or partial run must not replace the published page.
     output = wishes.output or (None if wishes.quick or wishes.only else _RESULTS)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     for number in (signal.SIGINT, signal.SIGTERM):

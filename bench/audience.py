@@ -80,7 +80,7 @@ class Audience:
         return [(name, float(at)) for name, _, at in (line.partition(" ") for line in lines)]
 
     def wait_for(self, deliveries: int, patience_seconds: float) -> list[tuple[str, float]]:
-        """The arrivals, once there are so many. Raises BenchError when they do not come."""
+        """Return the arrivals once the given number has come. Raises BenchError if they do not come."""
         found = self.arrivals()
         until = time.monotonic() + patience_seconds
         while len(found) < deliveries:

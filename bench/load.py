@@ -91,7 +91,7 @@ def run(
     """Send each request once, as fast as they are answered or at `rate` a second, for at most `seconds`.
 
     At a rate, latency counts from when a request was due. While `may_send` says no, nothing new is sent: it is
-    asked before every round, and must be quick. `outcome` is filled on the way, for whoever watches.
+    asked before every round, and must be quick. `outcome` is filled on the way, for callers that watch.
     """
     begin, cpu_begin = time.perf_counter(), time.process_time()
     with selectors.DefaultSelector() as selector:

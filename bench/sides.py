@@ -80,11 +80,11 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def most_pending(self, events: int) -> int:
-        """How many events may wait before the load is held back, in bodies of so many: about a second's work."""
+        """Return the number of events that may wait before the load pauses, about a second's work, for this size of bodies."""
 
     @abc.abstractmethod
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:
-        """The events that are not processed yet, of so many accepted bodies of so many events. Asked all the time."""
+        """Return the number of accepted events that are not processed yet. Called all the time."""
 
     @abc.abstractmethod
     def is_idle(self, connection: psycopg.Connection) -> bool:
@@ -128,7 +128,7 @@ class Side(abc.ABC):
             connection.execute("CHECKPOINT")
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Disconnect from the broker."""
         self._broker.close()
 
     def events(self, connection: psycopg.Connection) -> int:

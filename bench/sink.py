@@ -21,7 +21,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             if head.startswith(b"GET "):
-                writer.write(_told())
+                writer.write(_report())
                 continue
             headers = head.lower()
             await reader.readexactly(int(_value(headers, b"content-length")))
@@ -37,7 +37,7 @@ def _value(headers: bytes, name: bytes) -> bytes:
     return headers.partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip()
 
 
-def _told() -> bytes:
+def _report() -> bytes:
     body = "\n".join(_arrivals).encode()
     _arrivals.clear()
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

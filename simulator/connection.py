@@ -52,7 +52,7 @@ class Connection:
         return self._post(body, headers) if reused else None
 
     def close(self) -> None:
-        """Let go of the socket; the next POST opens another."""
+        """Close the socket; the next POST opens another."""
         self._http.close()
         self._used = False
 

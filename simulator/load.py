@@ -16,7 +16,7 @@ _STEP = timedelta(seconds=2)
 
 
 def happenings(count: int, *, seed: int, begin: datetime) -> Iterator[Happening]:
-    """So many happenings, no two alike, three to a message; a message's own come in order, far apart.
+    """Generate distinct happenings, three to a message; those of one message come in order, far apart.
 
     A thousand messages are under way at a time, so that a message's events arrive in different requests.
     """
@@ -59,7 +59,7 @@ def requests(
     events: int = 1,
     seed: int = 1,
 ) -> Iterator[bytes]:
-    """So many complete HTTP/1.1 requests, all signed as at `now`: a receiver takes them for 300 seconds.
+    """Build complete HTTP/1.1 requests, all signed at `now`: a receiver accepts them for 300 seconds.
 
     Another seed gives other messages, so runs that follow one another need not start from an empty database.
     """

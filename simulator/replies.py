@@ -27,7 +27,7 @@ TEMPORARY = (MAILBOX_FULL, GREYLISTED, BUSY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """Whoever opens a message: an address out of a range for documentation (RFC 5737), and a mail program."""
+    """Return a reader of a message: an address from a documentation range (RFC 5737), and a mail program."""
 
     ip: str
     user_agent: str

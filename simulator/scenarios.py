@@ -3,22 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from simulator import stories as told
+from simulator import stories as story_kinds
 from simulator.providers.base import Forgery, Traits
 from simulator.story import Teller, tellable
 
 ALL_FORGERIES = frozenset(Forgery)
 UNTIMELY = frozenset({Forgery.STALE, Forgery.FUTURE})
 
-_WELL: Mapping[Teller, int] = {told.read: 3, told.delivered: 1, told.inbound: 1}
+_WELL: Mapping[Teller, int] = {story_kinds.read: 3, story_kinds.delivered: 1, story_kinds.inbound: 1}
 _BADLY: Mapping[Teller, int] = {
-    told.hard_bounce: 4,
-    told.soft_bounce_then_delivered: 3,
-    told.soft_bounces_then_failed: 1,
-    told.soft_bounces_then_bounced: 1,
-    told.bounce_after_delivery: 1,
-    told.dropped: 1,
-    told.different_fates: 2,
+    story_kinds.hard_bounce: 4,
+    story_kinds.soft_bounce_then_delivered: 3,
+    story_kinds.soft_bounces_then_failed: 1,
+    story_kinds.soft_bounces_then_bounced: 1,
+    story_kinds.bounce_after_delivery: 1,
+    story_kinds.dropped: 1,
+    story_kinds.different_fates: 2,
 }
 
 
@@ -35,7 +35,7 @@ class Scenario:
 
     name: str
     summary: str
-    stories: Mapping[Teller, int] = field(default_factory=lambda: told.TELLERS)
+    stories: Mapping[Teller, int] = field(default_factory=lambda: story_kinds.TELLERS)
     count: int = 50
     bodies: tuple[int, int] = (1, 4)
     shuffled: bool = False

@@ -77,7 +77,7 @@ class Play:
     """A scenario made ready for one provider.
 
     `strangers` are messages that only forgers spoke of: nothing may be known of them. `notices` counts the
-    happenings that concern no message, `events` all that is told, once for each recipient, without repetitions.
+    happenings that concern no message, `events` all events, once for each recipient, without repetitions.
     """
 
     postings: Sequence[Posting]
@@ -104,8 +104,8 @@ def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: d
     begin = now.replace(microsecond=0) - timedelta(days=1)
     stories = list(_tell(scenario, dialect, count, rng, begin))
     notices = _notices(dialect, begin) if scenario.notices else []
-    told = _told(dialect, stories + notices)
-    happenings = _in_order(scenario, told, rng)
+    all_happenings = _list_happenings(dialect, stories + notices)
+    happenings = _in_order(scenario, all_happenings, rng)
     bodies = _repeated(_bodies(scenario, dialect, happenings, rng), scenario.repeats, rng)
     postings = _with_keys(scenario, dialect, bodies)
     strangers = []
@@ -122,7 +122,7 @@ def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: d
         ],
         strangers=strangers,
         notices=Counter(notice.happenings[0].kind for notice in notices),
-        events=sum(max(len(happening.recipients), 1) for happening in told),
+        events=sum(max(len(happening.recipients), 1) for happening in all_happenings),
     )
 
 
@@ -160,7 +160,7 @@ def _notices(dialect: Dialect, at: datetime) -> list[Story]:
     return [tell(at) for kind, tell in repertoire.NOTICES.items() if kind in dialect.TRAITS.speaks]
 
 
-def _told(dialect: Dialect, stories: Sequence[Story]) -> list[Happening]:
+def _list_happenings(dialect: Dialect, stories: Sequence[Story]) -> list[Happening]:
     happenings = story.by_time(stories)
     if not dialect.TRAITS.one_recipient:
         return happenings
@@ -218,7 +218,7 @@ def _with_forgeries(
     wanted = max(len(kinds), int(len(postings) * scenario.forged))
     for forgery in itertools.islice(itertools.cycle(kinds), wanted):
         # Half of them would change what is known of a message; the others would make one up.
-        real = [told.message for told in stories if told.message]
+        real = [all_happenings.message for all_happenings in stories if all_happenings.message]
         message = rng.choice(strangers if rng.random() < 0.5 else real)
         lie = _lie(dialect, rng.choice(strangers) if _inbound(dialect) else message)
         posting = Posting(body=dialect.body([lie]), events=1, forgery=forgery, answer=_answer(dialect, forgery))

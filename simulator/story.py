@@ -39,7 +39,7 @@ class Fate:
 class Story:
     """The events of one message in order of time, and the expected state of each recipient.
 
-    `needs` are the kinds without which the story cannot be told. `message` is None where it concerns none.
+    `needs` are the kinds that the story requires. `message` is None where it concerns none.
     """
 
     name: str
@@ -106,17 +106,17 @@ class Telling:
         self.add(EventType.SENT, 1)
 
     def end(self, name: str, fates: Fate | Mapping[str, Fate], *needs: EventType) -> Story:
-        """The story, which cannot be told without what it does not leave optional, and these kinds."""
+        """Return the story; it requires its kinds that are not optional, and the given ones."""
         if isinstance(fates, Fate):
             fates = dict.fromkeys(self.message.recipients, fates)
         happenings = tuple(sorted(self.happenings, key=lambda event: event.at))
-        told = {event.kind for event in happenings} - OPTIONAL
+        needed = {event.kind for event in happenings} - OPTIONAL
         return Story(
             name=name,
             message=self.message,
             happenings=happenings,
             fates=fates,
-            needs=frozenset(told | set(needs)),
+            needs=frozenset(needed | set(needs)),
         )
 
 

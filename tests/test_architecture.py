@@ -54,7 +54,7 @@ REGISTRIES = (
 )  # fmt: skip
 # Words and phrases that plain technical English does not need: name the actor or use the standard term.
 DISCOURAGED_PHRASES = (
-    r"(?<![a-z])told(?![a-z])",
+    r"(?<![a-z])told(?!_at|[a-z])",
     r"\bheed(s|ed|ing)?\b",
     r"\bbystanders?\b",
     r"\bmanyeth\b",
@@ -76,92 +76,8 @@ DISCOURAGED_PHRASES = (
     r"_MOST_",
     r"\bmost=",
 )
-# Files that still contain such phrases. Remove a file from here once it has none.
-REMAINING = frozenset(
-    {
-        "api/__init__.py",
-        "api/core/auth.py",
-        "api/core/fields.py",
-        "api/core/pagination.py",
-        "api/core/rate_limit.py",
-        "api/resources/alert_channels.py",
-        "api/resources/change_queries.py",
-        "api/resources/changes.py",
-        "api/resources/jobs.py",
-        "api/resources/messages.py",
-        "api/resources/overview.py",
-        "api/resources/reports.py",
-        "api/resources/stream.py",
-        "cli/commands/alert_channels.py",
-        "cli/commands/jobs.py",
-        "cli/commands/trace.py",
-        "cli/commands/up.py",
-        "cli/context.py",
-        "cli/demo/downstream.py",
-        "cli/demo/outage.py",
-        "cli/demo/report.py",
-        "cli/demo/suppressions.py",
-        "cli/embedded/postgres_user.py",
-        "cli/formatting/pages.py",
-        "cli/main.py",
-        "cli/supervisor/environment.py",
-        "cli/supervisor/service.py",
-        "cli/supervisor/supervisor.py",
-        "cli/supervisor/system.py",
-        "docs/classification.md",
-        "receiver/group_commit.py",
-        "receiver/notifier.py",
-        "shared/alerts/rules.py",
-        "shared/broker.py",
-        "shared/changes/log.py",
-        "shared/changes/payload.py",
-        "shared/changes/retention.py",
-        "shared/classification/classify.py",
-        "shared/classification/enhanced_codes.py",
-        "shared/classification/patterns.py",
-        "shared/diagnosis/event_missing.py",
-        "shared/diagnosis/facts.py",
-        "shared/diagnosis/not_received.py",
-        "shared/diagnosis/service.py",
-        "shared/diagnosis/verdicts.py",
-        "shared/egress/captures.py",
-        "shared/egress/client.py",
-        "shared/egress/dns.py",
-        "shared/egress/handle.py",
-        "shared/egress/ssrf.py",
-        "shared/egress/types.py",
-        "shared/events/bots.py",
-        "shared/events/event.py",
-        "shared/events/identity.py",
-        "shared/http/authorities.py",
-        "shared/http/client.py",
-        "shared/http/standard_webhooks.py",
-        "shared/messages/announcement_store.py",
-        "shared/messages/announcements.py",
-        "shared/messages/event_queries.py",
-        "shared/messages/queries.py",
-        "shared/messages/rebuild.py",
-        "shared/notifications/channels.py",
-        "shared/notifications/store.py",
-        "shared/notifications/tables.py",
-        "shared/operations/retention.py",
-        "shared/operations/stats.py",
-        "shared/postgres/migrations/versions/0001_main_job.py",
-        "shared/postgres/migrations/versions/0003_suppressions.py",
-        "shared/postgres/migrations/versions/0004_alerts.py",
-        "shared/postgres/migrations/versions/0005_reconciliation.py",
-        "shared/postgres/migrations/versions/0006_deliveries.py",
-        "shared/reconciliation/policy.py",
-        "shared/reconciliation/store.py",
-        "shared/suppression/soft_bounce_store.py",
-        "tests/api/test_audit.py",
-        "tests/api/test_overview.py",
-        "tests/shared/changes/test_log.py",
-        "tests/shared/egress/test_dns.py",
-        "workers/deliveries/deliverer.py",
-        "workers/maintenance.py",
-    }
-)
+# Migrations that have been released are not edited. The results quote the program that printed them.
+UNCHECKED = ("shared/postgres/migrations/versions/", "bench/RESULTS.md")
 
 
 def test_import_contracts_are_kept() -> None:
@@ -213,7 +129,7 @@ def test_texts_and_names_are_in_plain_english(phrase: str) -> None:
     if listed.returncode == 128:
         pytest.skip("not a git checkout")
     this_file = str(Path(__file__).relative_to(ROOT))
-    names = set(listed.stdout.splitlines()) - {this_file} - REMAINING
+    names = {name for name in listed.stdout.splitlines() if name != this_file and not name.startswith(UNCHECKED)}
     hits = [
         f"{name}:{number}: {line.strip()}"
         for name in sorted(names)

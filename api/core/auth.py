@@ -19,7 +19,7 @@ from shared.settings import Settings
 
 _FAILURES_PER_SECOND = 0.5
 _FAILURES_AT_ONCE = 30
-_MOST_KNOWN = 10_000
+_MAX_KNOWN = 10_000
 _NETWORK_BITS = 64
 
 
@@ -82,7 +82,7 @@ class Authenticator:
             raise _unauthorized()
         # Who has been let in before is not shut out because a neighbour behind the same address guesses keys.
         self._known[digest] = None
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
         return caller
 

@@ -8,7 +8,7 @@ from bench.plan import Plan
 from bench.stage import Stage
 
 _SHARE_OF_WARM_UP: Final = 0.1
-_MOST_A_SECOND: Final = 12_000  # requests that are made ready
+_MAX_PER_SECOND: Final = 12_000  # requests that are made ready
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
@@ -18,7 +18,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
     findings = Findings()
     for round_ in range(plan.accepted_rounds):
         warm_up = max(0.5, plan.accepted * _SHARE_OF_WARM_UP)
-        signed = signing.sign(int(_MOST_A_SECOND * (plan.accepted + warm_up)), seed=100 + round_)
+        signed = signing.sign(int(_MAX_PER_SECOND * (plan.accepted + warm_up)), seed=100 + round_)
         for side in stage.sides:
             side.reset()
             requests = iter(signed.for_seconds(2 * (plan.accepted + warm_up)))

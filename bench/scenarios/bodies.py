@@ -8,12 +8,12 @@ from bench.scenarios import sustained
 from bench.stage import Stage
 
 _EVENTS: Final = 100
-_MOST_A_SECOND: Final = 450
+_MAX_PER_SECOND: Final = 450
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
     """Both sides in turn, with the same requests."""
     runs = sustained.both(
-        stage, plan.bodies, plan.bodies_rounds, most_a_second=_MOST_A_SECOND, seed=300, events=_EVENTS
+        stage, plan.bodies, plan.bodies_rounds, max_per_second=_MAX_PER_SECOND, seed=300, events=_EVENTS
     )
-    return sustained.told(f"bodies of {_EVENTS} events", runs, at_least_times=40)
+    return sustained.summarize(f"bodies of {_EVENTS} events", runs, at_least_times=40)

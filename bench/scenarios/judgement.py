@@ -54,7 +54,7 @@ def _findings(stage: Stage, worker: WorkerContext, plan: Plan) -> Findings:
     for number, (shape, events) in enumerate(_SHAPES.items()):
         costs: dict[str, list[float]] = {name: [] for name in _WITHOUT}
         for round_ in range(plan.judged_rounds + 1):
-            # Whoever comes first finds the caches as the one before left them, so it is another each time.
+            # The first side finds the caches as the previous one left them, so the order alternates.
             names = list(_WITHOUT)[round_ % 3 :] + list(_WITHOUT)[: round_ % 3]
             for name in names:
                 bodies = plan.judged_events // events

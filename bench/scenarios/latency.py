@@ -44,7 +44,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
 def _measure(side: Tidings, seconds: float) -> tuple[list[float | None], load.Outcome]:
     background = _RATE - _PROBES_A_SECOND
     requests = signing.sign(int(background * seconds), seed=401).requests
-    # A message's first event only: that is how the watched request is told from those that follow.
+    # A message's first event only: that is how the watched request is distinguished from later ones.
     probes = signing.sign(int(_PROBES_A_SECOND * seconds), seed=402).requests[:1000]
     prober = _Prober(side)
     with ThreadPoolExecutor(_PROBERS) as pool:

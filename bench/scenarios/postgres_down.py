@@ -16,8 +16,8 @@ _RATE: Final = 50
 _SECONDS: Final = 3.0
 _CONNECTIONS: Final = 100
 _UNAVAILABLE: Final = 503
-_MOST_SECONDS: Final = 1.5
-_MOST_TO_RECOVER: Final = 5.0
+_MAX_SECONDS: Final = 1.5
+_MAX_RECOVERY_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 30.0
 
 
@@ -66,13 +66,13 @@ def _episode(
             what=f"PostgreSQL {word}: longest time until the {_UNAVAILABLE}",
             unit="s",
             tidings=[max(outcome.latencies, default=float("inf"))],
-            at_most=_MOST_SECONDS,
+            at_most=_MAX_SECONDS,
         ),
         Figure(
             what=f"PostgreSQL back after being {word}: time until a 200, without a restart",
             unit="s",
             tidings=[recovered],
-            at_most=_MOST_TO_RECOVER,
+            at_most=_MAX_RECOVERY_SECONDS,
         ),
     ]
 

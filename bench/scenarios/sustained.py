@@ -10,15 +10,15 @@ from bench.sampling import Memory
 from bench.stage import Stage
 from bench.sustain import Sustained, sustain
 
-_MOST_A_SECOND: Final = 9_000
+_MAX_PER_SECOND: Final = 9_000
 _RECEIVER_MB: Final = 100.0
 _WORKER_MB: Final = 150.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
     """Both sides in turn, with the same requests; memory on the way."""
-    runs = both(stage, plan.sustained, plan.sustained_rounds, most_a_second=_MOST_A_SECOND, seed=200)
-    findings = told("sustained, single events", runs, at_least_times=12)
+    runs = both(stage, plan.sustained, plan.sustained_rounds, max_per_second=_MAX_PER_SECOND, seed=200)
+    findings = summarize("sustained, single events", runs, at_least_times=12)
     for kind, limit in (("receiver", _RECEIVER_MB), ("worker", _WORKER_MB)):
         for when in ("before", "after"):
             findings.figures.append(_memory_figure(runs["tidings"], kind, when, limit))
@@ -27,12 +27,12 @@ def run(stage: Stage, plan: Plan) -> Findings:
 
 
 def both(
-    stage: Stage, seconds: float, rounds: int, *, most_a_second: float, seed: int, events: int = 1
+    stage: Stage, seconds: float, rounds: int, *, max_per_second: float, seed: int, events: int = 1
 ) -> dict[str, list[Sustained]]:
     """The runs of each side."""
     runs: dict[str, list[Sustained]] = {side.name: [] for side in stage.sides}
     for round_ in range(rounds):
-        signed = signing.sign(int(most_a_second * seconds), events=events, seed=seed + round_)
+        signed = signing.sign(int(max_per_second * seconds), events=events, seed=seed + round_)
         for side in stage.sides:
             side.reset()
             requests = signed.for_seconds(seconds)
@@ -40,7 +40,7 @@ def both(
     return runs
 
 
-def told(what: str, runs: Mapping[str, Sequence[Sustained]], *, at_least_times: float) -> Findings:
+def summarize(what: str, runs: Mapping[str, Sequence[Sustained]], *, at_least_times: float) -> Findings:
     """The findings about such runs."""
     findings = Findings()
     findings.figures.append(

@@ -14,7 +14,7 @@ _WORKERS: Final = tuple(
     Tuning(concurrency=concurrency, prefetch=prefetch)
     for concurrency, prefetch in ((2, 1), (2, 4), (2, 32), (4, 32), (8, 32))
 )
-_MOST_A_SECOND: Final = 4000
+_MAX_PER_SECOND: Final = 4000
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
@@ -30,14 +30,14 @@ def run(stage: Stage, plan: Plan) -> Findings:
 
 def _view(stage: Stage, seconds: float, tuning: Tuning) -> tuple[str, str]:
     _restart(stage, tuning)
-    requests = signing.sign(int(_MOST_A_SECOND * seconds), seed=800).requests
+    requests = signing.sign(int(_MAX_PER_SECOND * seconds), seed=800).requests
     outcome = load.run(stage.usual.address, requests, connections=stage.usual.connections, seconds=seconds)
     return f"2 gunicorn processes of {tuning.threads} threads", f"{shown(outcome.rate)} requests/s accepted"
 
 
 def _worker(stage: Stage, seconds: float, tuning: Tuning) -> tuple[str, str]:
     _restart(stage, tuning)
-    requests = signing.sign(int(_MOST_A_SECOND * seconds), seed=801).requests
+    requests = signing.sign(int(_MAX_PER_SECOND * seconds), seed=801).requests
     done = sustain(stage, stage.usual, requests, seconds)
     settings = f"{tuning.concurrency} worker processes, {tuning.prefetch} tasks prefetched for each"
     return settings, f"{shown(done.rate)} events/s processed"

@@ -30,7 +30,7 @@ _OF_STANDING = ("weight", "rank", "status", "classification", "smtp_status", "en
 _COUNTED = {"opened": ("opens", "opened_at"), "clicked": ("clicks", "clicked_at"), "read": ("reads", "read_at")}
 _LATEST = {"unsubscribed": "unsubscribed_at", "subscribed": "subscribed_at"}
 _OF_COUNT = ("dimension", "minute", "source_id", "value", "type", "shard")
-_MOST_SILENT = 1
+_MAX_SILENT = 1
 """Events up to this weight do not determine the delivery state, and are recorded beside it."""
 
 
@@ -56,7 +56,7 @@ def _keep(session: Session, event: NewEvent, key: UUID) -> None:
     rose = is_new or _fold(state, event, key)
     if is_new:
         previous = None
-    if rose or event.weight <= _MOST_SILENT:
+    if rose or event.weight <= _MAX_SILENT:
         _log(session, event, state, previous)
 
 
@@ -127,14 +127,14 @@ def _fold(state: StateRecord, event: NewEvent, key: UUID) -> bool:
     _count(state, event)
     if event.smtp_id is not None and (state.smtp_id is None or event.smtp_id < state.smtp_id):
         state.smtp_id = event.smtp_id
-    if rises or event.weight <= _MOST_SILENT:
+    if rises or event.weight <= _MAX_SILENT:
         state.version += 1
         state.updated_at = datetime.now(UTC)
     return rises
 
 
 def _count(state: StateRecord, event: NewEvent) -> None:
-    if event.weight <= _MOST_SILENT:
+    if event.weight <= _MAX_SILENT:
         state.remarks += 1
     if event.type in _COUNTED:
         counter, first = _COUNTED[event.type]
@@ -169,7 +169,7 @@ def _tally(session: Session, event: NewEvent) -> None:
 
 def _log(session: Session, event: NewEvent, state: StateRecord | None, previous: str | None) -> None:
     status = state.status if state else None
-    told = previous if state and state.status_event_id == event.id else status
+    reported = previous if state and state.status_event_id == event.id else status
     session.add(
         ChangeRecord(
             type=event.change_type,
@@ -178,7 +178,7 @@ def _log(session: Session, event: NewEvent, state: StateRecord | None, previous:
             recipient=event.recipient,
             event_id=event.id,
             status=status,
-            previous_status=told,
+            previous_status=reported,
             version=state.version if state else None,
         )
     )

@@ -154,7 +154,7 @@ def delete_old(connection: Connection, oldest: datetime) -> int:
 def list_recipients(
     connection: Connection, recipients: Collection[str], messages: Collection[str]
 ) -> set[RecipientTenant]:
-    """Return those of these recipients, and of the recipients of these messages, that have soft bounces."""
+    """Return the given recipients, and recipients of the given messages, that have soft bounces."""
     bounces, states = soft_bounces.c, recipient_states.c
     # Two statements: with the subquery in an OR, PostgreSQL would read the whole table.
     of_messages = select(states.recipient).where(states.message_id.in_([UUID(message) for message in messages]))

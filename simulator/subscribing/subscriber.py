@@ -41,7 +41,7 @@ class Tally:
         return self.decided.total()
 
     def missed(self, ids: Iterable[str]) -> list[str]:
-        """Those of these changes that were never taken."""
+        """Return the given changes that were never received."""
         return [name for name in ids if name not in self.taken]
 
     def doubled(self) -> Mapping[str, int]:

@@ -87,7 +87,7 @@ class TestAListener:
     def test_receives_what_the_feed_shows_of_a_change(self, lived_in: System, api: Served) -> None:
         begin = end(lived_in)
         reader = api.open_stream().wait_until_open()
-        lived_in.process_events(mailchannels_event("hard-bounced", ANN, status="5.1.1", request_id="told"))
+        lived_in.process_events(mailchannels_event("hard-bounced", ANN, status="5.1.1", request_id="received"))
         [event] = reader.read_events(1)
         [item] = api.get("/v1/changes", cursor=begin)["items"]
         assert (event.event, event.id, event.data) == (item["type"], item["id"], item)
@@ -399,24 +399,24 @@ class TestWithLowLimits:
         self, system: System, pace: PollingTimes = QUICK, app: Flask | None = None, **limits: float
     ) -> AsyncIterator[ApiApp]:
         reading = engine.create_engine(url(system.engine), application="test log")
-        door = ApiApp(
+        server = ApiApp(
             app or system.client.application,
             LogReader(reading),
             times=pace,
             limits=ConnectionLimits(**{"check_seconds": 0.05, **limits}),  # type: ignore[arg-type]
             on_shutdown=reading.dispose,
         )
-        door.start()
+        server.start()
         try:
-            yield door
+            yield server
         finally:
-            await door.close()
+            await server.close()
 
     def test_a_quiet_stream_shows_that_it_lives_and_how_far_it_is(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, heartbeat_seconds=0.1) as door,
-                calling(door, "/v1/changes/stream?types=message.*") as call,
+                self.open(system, heartbeat_seconds=0.1) as server,
+                calling(server, "/v1/changes/stream?types=message.*") as call,
             ):
                 await call.until(b"\n\n:\n")
                 await asyncio.to_thread(write, system, "other")
@@ -429,9 +429,9 @@ class TestWithLowLimits:
     def test_a_listener_that_reads_nothing_is_disconnected_and_delays_no_other(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, send_seconds=0.3) as door,
-                calling(door, "/v1/changes/stream") as slow,
-                calling(door, "/v1/changes/stream") as quick,
+                self.open(system, send_seconds=0.3) as server,
+                calling(server, "/v1/changes/stream") as slow,
+                calling(server, "/v1/changes/stream") as quick,
             ):
                 await slow.until(b"id: ")
                 await quick.until(b"id: ")
@@ -452,7 +452,7 @@ class TestWithLowLimits:
         async def scenario(listening: socket.socket) -> None:
             port = listening.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)), listening.accept()[0] as accepted:
-                async with self.open(system) as door, calling(door, "/v1/changes/stream", port=port) as call:
+                async with self.open(system) as server, calling(server, "/v1/changes/stream", port=port) as call:
                     await call.until(b"id: ")
                 for each in (listening, accepted):
                     assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
@@ -463,9 +463,9 @@ class TestWithLowLimits:
     def test_a_listener_that_fell_behind_reads_the_log_at_its_own_pace(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.05)) as door,
-                calling(door, "/v1/changes/stream") as slow,
-                calling(door, "/v1/changes/stream") as quick,
+                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.05)) as server,
+                calling(server, "/v1/changes/stream") as slow,
+                calling(server, "/v1/changes/stream") as quick,
             ):
                 await slow.until(b"id: ")
                 await quick.until(b"id: ")
@@ -482,9 +482,9 @@ class TestWithLowLimits:
     def test_who_waits_for_something_rare_gets_it_however_much_else_happens(self, system: System) -> None:
         async def scenario() -> None:
             async with (
-                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.02)) as door,
-                calling(door, "/v1/changes/stream") as other,
-                calling(door, "/v1/changes?wait=20&types=rare") as call,
+                self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.02)) as server,
+                calling(server, "/v1/changes/stream") as other,
+                calling(server, "/v1/changes?wait=20&types=rare") as call,
             ):
                 await other.until(b"id: ")
                 for number in range(20):
@@ -499,12 +499,12 @@ class TestWithLowLimits:
 
     def test_who_stops_waiting_is_waited_for_no_longer(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(system) as door:
-                async with calling(door, "/v1/changes?wait=60") as call:
-                    while not door.connections.count:  # noqa: ASYNC110
+            async with self.open(system) as server:
+                async with calling(server, "/v1/changes?wait=60") as call:
+                    while not server.connections.count:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 assert call.sent == []
-                assert door.connections.count == 0
+                assert server.connections.count == 0
 
         asyncio.run(scenario())
 
@@ -514,9 +514,9 @@ class TestWithLowLimits:
 
         async def scenario() -> None:
             async with (
-                self.open(system, key_seconds=0.1) as door,
-                calling(door, "/v1/changes/stream", made.secret) as revoked,
-                calling(door, "/v1/changes/stream") as other,
+                self.open(system, key_seconds=0.1) as server,
+                calling(server, "/v1/changes/stream", made.secret) as revoked,
+                calling(server, "/v1/changes/stream") as other,
             ):
                 await revoked.until(b"id: ")
                 await other.until(b"id: ")
@@ -530,20 +530,23 @@ class TestWithLowLimits:
 
     def test_a_client_over_the_limit_is_answered_with_retry_after(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(system, max_connections=1) as door, calling(door, "/v1/changes/stream") as first:
+            async with self.open(system, max_connections=1) as server, calling(server, "/v1/changes/stream") as first:
                 await first.until(b"id: ")
-                async with calling(door, "/v1/changes/stream") as second:
+                async with calling(server, "/v1/changes/stream") as second:
                     await second.end()
                     assert second.status == 503
                     assert b"retry-after" in dict(second.sent[0]["headers"])
-                async with calling(door, "/v1/changes?wait=60") as third:
+                async with calling(server, "/v1/changes?wait=60") as third:
                     await third.end()
                     assert third.status == 503
                     assert b"retry-after" in dict(third.sent[0]["headers"])
-                async with calling(door, "/v1/changes") as page:
+                async with calling(server, "/v1/changes") as page:
                     await page.end()
                     assert page.status == 200
-            async with self.open(system, max_connections=1) as door, calling(door, "/v1/changes/stream") as next_one:
+            async with (
+                self.open(system, max_connections=1) as server,
+                calling(server, "/v1/changes/stream") as next_one,
+            ):
                 await next_one.until(b"id: ")
 
         asyncio.run(scenario())
@@ -553,10 +556,10 @@ class TestWithLowLimits:
         app = create_app(Deps(settings=settings, engine=system.engine, vault=system.vault, notifier=system.notifier))
 
         async def scenario() -> None:
-            async with self.open(system, app=app) as door:
+            async with self.open(system, app=app) as server:
                 left = []
                 for _ in range(4):
-                    async with calling(door, "/v1/changes?wait=0.05") as call:
+                    async with calling(server, "/v1/changes?wait=0.05") as call:
                         await call.end()
                         left.append((call.status, dict(call.sent[0]["headers"])[b"ratelimit"][:9]))
                 assert left == [(200, b'"key";r=2'), (200, b'"key";r=1'), (200, b'"key";r=0'), (429, b'"key";r=0')]
@@ -567,12 +570,12 @@ class TestWithLowLimits:
         """As when the database is put back to an earlier time while the process runs."""
 
         async def scenario() -> None:
-            async with self.open(system) as door, calling(door, "/v1/changes/stream") as call:
+            async with self.open(system) as server, calling(server, "/v1/changes/stream") as call:
                 await call.until(b"id: ")
                 await asyncio.to_thread(write, system, "one")
                 await call.until(b"event: one")
                 while b"connect again" not in call.body:
-                    door.log._end = (10**15, 1)  # unless it is just being read  # noqa: SLF001
+                    server.log._end = (10**15, 1)  # unless it is just being read  # noqa: SLF001
                     await asyncio.sleep(0.01)
                 await call.end()
                 assert b": the log was replaced" in call.body
@@ -581,14 +584,14 @@ class TestWithLowLimits:
 
     def test_the_log_is_read_only_while_somebody_listens(self, system: System) -> None:
         async def scenario() -> None:
-            async with self.open(system) as door:
-                async with calling(door, "/v1/changes/stream") as call:
+            async with self.open(system) as server:
+                async with calling(server, "/v1/changes/stream") as call:
                     await call.until(b"id: ")
-                    assert door.log._task is not None  # noqa: SLF001
+                    assert server.log._task is not None  # noqa: SLF001
                 async with asyncio.timeout(5):
-                    await door.log._task  # noqa: SLF001
-                assert not door.log._entries  # noqa: SLF001
-                async with calling(door, "/v1/changes/stream") as again:
+                    await server.log._task  # noqa: SLF001
+                assert not server.log._entries  # noqa: SLF001
+                async with calling(server, "/v1/changes/stream") as again:
                     await again.until(b"id: ")
                     await asyncio.to_thread(write, system, "one")
                     await again.until(b"event: one")

@@ -65,7 +65,7 @@ def fetched(dialect: Dialect) -> dict[str, str]:
 
 
 def accepted(dialect: Dialect, play: Play) -> Iterator[bytes]:
-    """The bodies that verification lets in, after all keys have been fetched that there are."""
+    """The bodies that verification lets in, after all keys have been fetched."""
     credentials = provider_of(dialect).read_credentials(dialect.credentials(), all_keys(dialect, play))
     for posting in play.postings:
         signed = posting.request(dialect, NOW)
@@ -95,17 +95,17 @@ def all_keys(dialect: Dialect, play: Play) -> dict[str, str]:
 
 def known(events: list[Event], expectation: Expectation) -> dict[str, object] | None:
     """What the events come to for one recipient, by the pure fold."""
-    told = [
+    received = [
         event
         for event in events
         if event.recipient in (expectation.recipient, None) and is_about(event, expectation.message)
     ]
-    if not told:
+    if not received:
         return None
-    facts = [fact_of(event, index) for index, event in enumerate(told)]
+    facts = [fact_of(event, index) for index, event in enumerate(received)]
     folded = state.fold(facts)
     decisive = next(
-        event for event, fact in zip(told, facts, strict=True) if folded.claim and fact.key == folded.claim.key
+        event for event, fact in zip(received, facts, strict=True) if folded.claim and fact.key == folded.claim.key
     )
     return {
         "status": folded.status,

@@ -13,7 +13,7 @@ from simulator.providers.api.routes import RefusedError, read_number
 SOURCES = ("api", "unsubscribe_link", "list_unsubscribe", "hard_bounce", "spam_complaint")
 TYPES = ("transactional", "non-transactional")
 
-_MOST_ENTRIES = 1000
+_MAX_ENTRIES = 1000
 _LONGEST_RECIPIENT = 255
 _LONGEST_NOTES = 1024
 
@@ -84,8 +84,8 @@ class SuppressionList:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "suppression_entries must be a list that is not empty")
         if not isinstance(document.get("add_to_sub_accounts", False), bool):
             raise RefusedError(HTTPStatus.BAD_REQUEST, "add_to_sub_accounts must be a boolean")
-        if len(given) > _MOST_ENTRIES:
-            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_MOST_ENTRIES} entries")
+        if len(given) > _MAX_ENTRIES:
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_MAX_ENTRIES} entries")
         self._insert([_read_entry(entry) for entry in given])
 
     def _insert(self, entries: Sequence[Entry]) -> None:

@@ -37,7 +37,7 @@ _ROUTE_ID = "5e0c1b7a-93d4-4c8f-bb0e-1a2b3c4d5e6f"
 
 
 class MailWebhook:
-    """MailWebhook with one route; its secrets are told apart by their `kid`."""
+    """MailWebhook with one route; its secrets are distinguished by their `kid`."""
 
     NAME = "mailwebhook"
     KEYS_PATH: str | None = None

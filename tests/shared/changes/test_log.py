@@ -121,7 +121,7 @@ class TestReadersBesideWriters:
             writer.rollback()
 
     def test_never_read_a_change_that_a_crash_would_undo(self, make_postgres: Callable[[], embedded.Postgres]) -> None:
-        """What a crash undoes gives its numbers back: a reader who was told would miss who gets them next."""
+        """What a crash undoes gives its numbers back: a reader that saw them would miss the next holder."""
         server = make_postgres()
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE crashing")
@@ -132,16 +132,16 @@ class TestReadersBesideWriters:
             connection.execute("SELECT pg_reload_conf()")
         quick = engine.create_engine(url, application="test", synchronous_commit=False)
         reader = engine.create_engine(url, application="test")
-        told = write(quick, "first", "second")
+        received = write(quick, "first", "second")
         seen = follow(reader)
-        assert seen == told
+        assert seen == received
         server.kill()
         quick.dispose()
         reader.dispose()
         server.start()
-        assert everything(reader) == told
+        assert everything(reader) == received
         later = write(quick, "third")
-        assert follow(reader, told[-1]) == later
+        assert follow(reader, received[-1]) == later
         quick.dispose()
         reader.dispose()
 
@@ -251,7 +251,7 @@ def test_a_filter_means_the_same_to_the_database_and_in_memory(varied: Engine, w
 
 
 class TestLettingGo:
-    """What is older than retention goes, from the beginning, and whoever would miss it is told."""
+    """What is older than retention goes, from the beginning, and readers that would miss it get an error."""
 
     @staticmethod
     def mark(database: Engine, days_ago: float) -> None:

@@ -207,32 +207,32 @@ class TestAResolver:
         self, names: Names, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(dns, "_RESOLVED_TTL_SECONDS", 0)
-        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
-        resolving = Resolver(told.put, names)
+        received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
+        resolving = Resolver(received.put, names)
         assert resolving.find("good.example") is None
-        assert told.get(timeout=10).addresses == HERE
+        assert received.get(timeout=10).addresses == HERE
         for number in range(1000):
             resolving.find(f"dead{number}.example")
         assert resolving.find("good.example") is None
-        assert told.get(timeout=10).name == "good.example"
+        assert received.get(timeout=10).name == "good.example"
         assert len(names.asked) <= 2 + dns._MAX_COLD_THREADS  # noqa: SLF001
         resolving.close()
 
     def test_comes_to_all_in_the_end(self, names: Names) -> None:
-        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
-        resolving = Resolver(told.put, names)
+        received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
+        resolving = Resolver(received.put, names)
         wanted = {f"good{number}.example" for number in range(1000)}
         waited_for = {name for name in wanted if resolving.find(name) is None}
-        assert {told.get(timeout=10).name for _ in waited_for} == waited_for == wanted
+        assert {received.get(timeout=10).name for _ in waited_for} == waited_for == wanted
         assert all(resolving.find(name) for name in wanted)
 
     def test_forgets_the_oldest(self, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dns, "_MAX_CACHED", 2)
-        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
-        resolving = Resolver(told.put, names)
+        received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
+        resolving = Resolver(received.put, names)
         for name in ("a.example", "b.example", "c.example"):
             resolving.find(name)
-            told.get(timeout=10)
+            received.get(timeout=10)
         assert resolving.find("c.example")
         assert resolving.find("a.example") is None
 
@@ -240,11 +240,11 @@ class TestAResolver:
         def start(_thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        told: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
-        resolving = Resolver(told.put, names)
+        received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
+        resolving = Resolver(received.put, names)
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)
             resolving.find("good.example")
-        assert told.get(timeout=10).error == "can't start new thread"
+        assert received.get(timeout=10).error == "can't start new thread"
         assert resolving.find("good.example") is None
-        assert told.get(timeout=10).addresses == HERE
+        assert received.get(timeout=10).addresses == HERE

@@ -21,7 +21,7 @@ def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: Sy
             payloads.load(connection, [(place, tenant) for tenant in tenants])
             counts.append(len(statements))
     assert counts[0] == counts[1] == counts[2] // 2
-    told = {tenant: payloads.get((place, tenant), PayloadFormat.TIDINGS) for tenant in ("alpha", None, "zulu")}
-    assert told["alpha"] == told[None] is not None
-    assert payloads.get((place, "alpha"), PayloadFormat.TIDINGS) is told["alpha"]
-    assert told["zulu"] is None
+    received = {tenant: payloads.get((place, tenant), PayloadFormat.TIDINGS) for tenant in ("alpha", None, "zulu")}
+    assert received["alpha"] == received[None] is not None
+    assert payloads.get((place, "alpha"), PayloadFormat.TIDINGS) is received["alpha"]
+    assert received["zulu"] is None
