@@ -80,7 +80,7 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def most_pending(self, events: int) -> int:
-        """Return the number of events that may wait before the load pauses, about a second's work, for this size of bodies."""
+        """Return the number of events that may wait before the load pauses: about a second's work."""
 
     @abc.abstractmethod
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:

@@ -53,7 +53,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
         "Deliveries: the sink is one process on the same machine, takes everything at once, and keeps connections open."
         " The usual way is a Celery task for each change, which makes a row for each delivery, and one for each"
         " delivery, which signs, posts by a `requests` session and writes the attempt and the status by the ORM."
-        " Both begin with the changes logged and nothing delivered. What an endpoint that hangs costs is taken from pairs of"
+        " Both begin with the changes logged, none delivered. What an endpoint that hangs costs is taken from pairs of"
         " runs, and is less than nothing where the run with it was the faster by chance."
     )
     return findings

@@ -7,16 +7,19 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Text,
     Uuid,
     and_,
+    any_,
     case,
     cast,
     column,
     exists,
     func,
+    literal,
     or_,
     select,
     table,
@@ -162,7 +165,7 @@ def list_timeline(
 
 def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[StoredEvent]:
     """Return the events with these ids, in the given order; unknown ids are skipped."""
-    statement = _EVENTS.where(events.c.id.in_(ids))
+    statement = _EVENTS.where(events.c.id == any_(literal(ids, ARRAY(Uuid))))
     if tenant is not None:
         statement = statement.where(_belongs_to(events, tenant))
     found = {}
@@ -175,7 +178,9 @@ def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | No
 def filter_by_tenant(connection: Connection, pairs: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
     """Return the pairs of an event id and a tenant in which the event belongs to the tenant."""
     ids = list({event_id for event_id, _ in pairs})
-    statement = select(events.c.id, _own_tenant(events), _owner(events)).where(events.c.id.in_(ids))
+    statement = select(events.c.id, _own_tenant(events), _owner(events)).where(
+        events.c.id == any_(literal(ids, ARRAY(Uuid)))
+    )
     found = {row[0]: (row[1], row[2]) for row in connection.execute(statement)} if ids else {}
     return {
         (event_id, tenant)

@@ -14,15 +14,19 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     Connection,
     Row,
     Select,
+    Uuid,
     and_,
+    any_,
     case,
     exists,
     false,
     func,
     intersect,
+    literal,
     or_,
     select,
     text,
@@ -182,7 +186,9 @@ def get_message(connection: Connection, message_id: UUID, *, tenant: str | None 
 def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[Message]:
     """Return the messages with these ids and their recipients, in the given order; unknown ids are skipped."""
     recipients: dict[UUID, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(effective_states.where(own.c.message_id.in_(ids)).order_by(own.c.recipient)):
+    for row in connection.execute(
+        effective_states.where(own.c.message_id == any_(literal(ids, ARRAY(Uuid)))).order_by(own.c.recipient)
+    ):
         recipients[row.message_id].append(row)
     found = {
         message.id: replace(message, recipients=recipients[message.id])
@@ -210,7 +216,7 @@ def list_without_recipients(connection: Connection, ids: Sequence[UUID], *, tena
             messages.c.submitted_at,
         )
         .join_from(messages, sources, sources.c.id == messages.c.source_id)
-        .where(messages.c.id.in_(ids))
+        .where(messages.c.id == any_(literal(ids, ARRAY(Uuid))))
     )
     if tenant is not None:
         statement = statement.where(messages.c.tenant == tenant)

@@ -263,11 +263,11 @@ class TestLettingGo:
         with database.begin() as connection:
             return log_retention.find_deletable(connection, NOW - RETENTION)
 
-    def let_go(self, database: Engine, most: int = 100) -> int:
+    def trim_log(self, database: Engine, limit: int = 100) -> int:
         reach = self.reach(database)
         assert reach is not None
         with database.begin() as connection:
-            return log_retention.delete_before(connection, reach[0], limit=most)
+            return log_retention.delete_before(connection, reach[0], limit=limit)
 
     @pytest.fixture
     def kept(self, database: Engine) -> list[Cursor]:
@@ -282,9 +282,9 @@ class TestLettingGo:
         return everything(database)
 
     def test_takes_what_stands_before_a_mark_that_is_old_enough(self, database: Engine, kept: list[Cursor]) -> None:
-        assert self.let_go(database) == 3
+        assert self.trim_log(database) == 3
         assert everything(database) == kept[3:]
-        assert self.let_go(database) == 0
+        assert self.trim_log(database) == 0
 
     def test_takes_nothing_where_no_mark_is_old_enough(self, database: Engine) -> None:
         write(database, "old")
@@ -292,11 +292,11 @@ class TestLettingGo:
         assert self.reach(database) is None
 
     def test_takes_a_few_at_a_time(self, database: Engine, kept: list[Cursor]) -> None:
-        assert [self.let_go(database, most=2) for _ in range(3)] == [2, 1, 0]
+        assert [self.trim_log(database, limit=2) for _ in range(3)] == [2, 1, 0]
         assert everything(database) == kept[3:]
 
     def test_is_reported_to_readers_who_would_miss_a_change(self, database: Engine, kept: list[Cursor]) -> None:
-        self.let_go(database)
+        self.trim_log(database)
         with pytest.raises(GoneError) as error:
             read(database, kept[1])
         assert follow(database, error.value.oldest) == kept[3:]
@@ -304,12 +304,12 @@ class TestLettingGo:
             change_log.require_readable(connection, kept[1])
 
     def test_is_no_matter_to_who_has_read_it_or_begins_anew(self, database: Engine, kept: list[Cursor]) -> None:
-        self.let_go(database)
+        self.trim_log(database)
         assert follow(database, kept[2]) == follow(database) == kept[3:]
 
     def test_of_everything_leaves_a_place_to_go_on_from(self, database: Engine, kept: list[Cursor]) -> None:
         self.mark(database, 31)
-        self.let_go(database)
+        self.trim_log(database)
         end = read(database).next
         assert read(database, end) == change_log.LogPage([], kept[-1])
         with database.begin() as connection:
@@ -327,7 +327,7 @@ class TestLettingGo:
         reach = self.reach(database)
         assert reach is not None
         assert reach[1] == "fan_out"
-        self.let_go(database)
+        self.trim_log(database)
         assert everything(database) == kept[1:]
 
     def test_does_not_wait_for_readers_who_are_up_to_date(self, database: Engine, kept: list[Cursor]) -> None:
@@ -346,7 +346,7 @@ class TestLettingGo:
             t=str(kept[2][0]),
             change=kept[2][1],
         )
-        self.let_go(database)
+        self.trim_log(database)
         assert everything(database) == kept[2:]
 
     def test_spares_what_a_transaction_wrote_that_was_open_at_the_mark(self, database: Engine) -> None:
@@ -356,7 +356,7 @@ class TestLettingGo:
             self.mark(database, 40)
             slow.commit()
         run(database, "UPDATE fan_out SET transaction = '999999999', id = 1")
-        assert self.let_go(database) == 0
+        assert self.trim_log(database) == 0
 
     def test_forgets_the_marks_that_are_of_no_use(self, database: Engine) -> None:
         for days_ago in (50, 40, 31, 10):
