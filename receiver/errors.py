@@ -14,15 +14,11 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from shared.errors import TidingsError, VerificationError
+from shared.errors import NotFoundError, TidingsError, VerificationError
 from shared.http.errors import RETRY_AFTER_SECONDS
 from shared.http.request_body import BodyFailure, RequestBodyError
 from shared.providers.webhooks.base import StatusCodes
 from shared.vocabulary import RefusalReason
-
-
-class UnknownSourceError(TidingsError):
-    """No source has this name."""
 
 
 class StorageUnavailableError(TidingsError):
@@ -62,7 +58,7 @@ def _respond_to_unread_body(error: RequestBodyError, codes: StatusCodes) -> Erro
 
 
 ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = {
-    UnknownSourceError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
+    NotFoundError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
     VerificationError: lambda error, codes: ErrorResponse(codes.bad_signature, error.reason, str(error)),
     QuarantineFullError: lambda error, codes: ErrorResponse(
         codes.bad_signature, RefusalReason.QUARANTINE_FULL, str(error)

@@ -13,9 +13,9 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from receiver.errors import StorageUnavailableError, UnknownSourceError
+from receiver.errors import StorageUnavailableError
 from shared.encryption import Vault
-from shared.errors import TidingsError, first_line
+from shared.errors import NotFoundError, TidingsError, first_line
 from shared.http import greenlets
 from shared.http.greenlets import Completion
 from shared.http.timeouts import TimeoutWheel
@@ -68,7 +68,7 @@ class SourceCache:
     def get(self, slug: str) -> Source:
         """Return the source of this name. Reloads the sources if it is not in memory.
 
-        Raises UnknownSourceError; StorageUnavailableError if the database does not respond, or if the stored
+        Raises NotFoundError; StorageUnavailableError if the database does not respond, or if the stored
         credentials cannot be used. An operator may fix them before the provider stops retrying.
         """
         source = self._by_slug.get(slug)
@@ -80,7 +80,7 @@ class SourceCache:
             return source
         if not is_current or slug in self._unusable:
             raise StorageUnavailableError("The source cannot be loaded at the moment; try again.")
-        raise UnknownSourceError("No source has this name; check the webhook's URL.")
+        raise NotFoundError("No source has this name; check the webhook's URL.")
 
     def status_codes(self, slug: str | None) -> StatusCodes:
         """Return the status codes of the source's provider, or those for unknown sources."""

@@ -23,8 +23,8 @@ from api.resources.subscription_fields import (
 )
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs, test_delivery
-from shared.deliveries.test_delivery import BusyError
 from shared.egress import captures
+from shared.errors import ConflictError
 from shared.jobs.store import Job as JobRow
 from shared.subscriptions import service, store, view
 from shared.subscriptions.model import SubscriptionState
@@ -223,7 +223,7 @@ class Trials(_Resource):
             self.audit_change(connection, "tried", row)
         try:
             return test_delivery.send_test(row, self.deps.vault, self.deps.settings.egress_allow, datetime.now(UTC))
-        except BusyError as error:
+        except ConflictError as error:
             raise ProblemError(429, str(error), headers={"Retry-After": "5"}) from None
 
 

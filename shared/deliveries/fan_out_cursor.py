@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Connection, Row, Text, cast, func, literal, s
 from shared.changes.log import Cursor
 from shared.changes.tables import state_changes
 from shared.deliveries import tables
-from shared.errors import TidingsError
+from shared.errors import ConflictError
 from shared.postgres.metadata import Xid8
 
 _CURSOR = select(cast(cast(tables.fan_out.c.transaction, Text), BigInteger).label("transaction"), tables.fan_out.c.id)
@@ -53,14 +53,10 @@ SELECT NOT present FROM subscribers
 """
 
 
-class DatabaseMovedError(TidingsError):
-    """The cursor is beyond this server's transaction numbers; see `shared.postgres.transaction_ids`."""
-
-
 def lock_cursor(connection: Connection) -> Cursor | None:
     """Return the cursor, locked until the end of the transaction; None while another process holds it.
 
-    Raises DatabaseMovedError if the cursor is beyond this server's transaction numbers.
+    Raises ConflictError if the cursor is beyond this server's transaction numbers (`shared.postgres.transaction_ids`).
     """
     # A process that freezes while it holds the cursor must not block the others for long.
     connection.execute(select(func.set_config("idle_in_transaction_session_timeout", "10s", True)))
@@ -68,9 +64,7 @@ def lock_cursor(connection: Connection) -> Cursor | None:
     if row is None:
         return None
     if row.is_beyond:
-        raise DatabaseMovedError(
-            "The database was moved here from another server: run `tidings migrate`, then start again."
-        )
+        raise ConflictError("The database was moved here from another server: run `tidings migrate`, then start again.")
     return (row.transaction, row.id)
 
 

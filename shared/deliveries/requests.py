@@ -49,7 +49,7 @@ def format_payload(payload: Mapping[str, Any], form: PayloadFormat) -> Mapping[s
 def build(subscription: Subscription, body: bytes, *, key: UUID, webhook_id: str, now: datetime) -> Call:
     """Return a signed request. `webhook_id` identifies the change, so that subscribers recognize duplicates.
 
-    Raises SigningSecretError.
+    Raises InvalidFieldError.
     """
     secrets = [secret.value for secret in subscription.secrets if secret.expires_at is None or secret.expires_at > now]
     signed = standard_webhooks.headers(secrets, message_id=webhook_id, attempted_at=now, body=body)

@@ -18,7 +18,7 @@ from shared.egress.client import EgressClient
 from shared.egress.ssrf import Network
 from shared.egress.types import Outcome
 from shared.encryption import Vault
-from shared.errors import TidingsError
+from shared.errors import ConflictError
 from shared.subscriptions.secrets import open_subscription
 
 TYPE: Final = "test"
@@ -30,15 +30,11 @@ _turns = threading.BoundedSemaphore(
 )  # a test blocks a thread of the API, which an endpoint that hangs must not exhaust
 
 
-class BusyError(TidingsError):
-    """Too many test deliveries at once."""
-
-
 def send_test(row: Row[Any], vault: Vault, allow: Sequence[Network], now: datetime) -> dict[str, Any]:
     """Send a subscription a `test` event, and wait for the response.
 
     Returns `status`, `http_status`, `latency_ms`, `created_at`, the captures, and what the response usually means.
-    Raises BusyError, or SecretsError.
+    Raises ConflictError, or SecretsError.
     """
     subscription = open_subscription(row, vault)
     webhook_id = f"{TYPE}-{uuid4().hex}"
@@ -46,7 +42,7 @@ def send_test(row: Row[Any], vault: Vault, allow: Sequence[Network], now: dateti
     body = requests.encode(payload, subscription.payload)
     call = requests.build(subscription, body, key=uuid4(), webhook_id=webhook_id, now=now)
     if not _turns.acquire(blocking=False):
-        raise BusyError("Other subscriptions are being tested; try again in a moment.")
+        raise ConflictError("Other subscriptions are being tested; try again in a moment.")
     try:
         with closing(EgressClient(allow)) as sender:
             sender.submit([call])

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from urllib.parse import SplitResult, urlsplit
 
 from shared.egress.dns import Lookup, look_up, look_up_within
-from shared.errors import TidingsError
+from shared.errors import InvalidFieldError
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -65,10 +65,6 @@ _CLOSED_V6 = tuple(
 )
 
 
-class EgressError(TidingsError):
-    """A URL that deliveries may not use; the message gives the reason and the expected form."""
-
-
 def is_public(address: Address) -> bool:
     """Whether this address is reachable from the whole internet, by its number alone."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
@@ -91,7 +87,7 @@ def is_allowed(address: str, allow: Sequence[Network] = ()) -> bool:
 
 
 def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up) -> None:
-    """Raise EgressError unless deliveries may use this URL: well-formed, and resolved to public or allowed addresses.
+    """Raise InvalidFieldError unless this URL is well-formed and resolves to public or allowed addresses.
 
     Any port but 0 is accepted. The lookup blocks for up to 5 seconds.
     """
@@ -101,9 +97,11 @@ def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up)
     for address in addresses:
         if not is_allowed(address, allow):
             # Without the address: tenants read this, and internal names resolve here.
-            raise EgressError(
+            raise InvalidFieldError(
+                "url",
+                url,
                 f"{host} is not a public address, or does not resolve to one. "
-                "The operator can allow a private network with TIDINGS_EGRESS_ALLOW."
+                "The operator can allow a private network with TIDINGS_EGRESS_ALLOW.",
             )
 
 
@@ -125,23 +123,31 @@ def name_to_resolve(url: str) -> tuple[str, int] | None:
 
 def _split(url: str) -> SplitResult:
     if len(url) > _MAX_URL_LENGTH or not url.isascii() or any(sign <= " " or sign in '\x7f\\"<>^`{|}' for sign in url):
-        raise EgressError(
+        raise InvalidFieldError(
+            "url",
+            url,
             f"a URL may have up to {_MAX_URL_LENGTH} characters, all printable ASCII. "
-            "Write international host names as xn--… and percent-encode other characters."
+            "Write international host names as xn--… and percent-encode other characters.",
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise EgressError(f"this is not a valid URL: {error}") from None
+        raise InvalidFieldError("url", url, f"this is not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise EgressError(
-            "a URL must start with http:// or https:// and name a host, such as https://hooks.example.com/mail"
+        raise InvalidFieldError(
+            "url",
+            url,
+            "a URL must start with http:// or https:// and name a host, such as https://hooks.example.com/mail",
         )
     if "@" in parts.netloc:
-        raise EgressError("a URL must not contain a user name or password. Use a static header instead.")
+        raise InvalidFieldError(
+            "url", url, "a URL must not contain a user name or password. Use a static header instead."
+        )
     if not _literal(parts.hostname) and not _is_name(parts.hostname):
-        raise EgressError(f"{parts.hostname} is neither a host name nor an IP address in its usual form")
+        raise InvalidFieldError(
+            "url", url, f"{parts.hostname} is neither a host name nor an IP address in its usual form"
+        )
     return parts
 
 
@@ -162,4 +168,4 @@ def _resolve(host: str, lookup: Lookup) -> Sequence[str]:
     try:
         return look_up_within(host, _LOOKUP_SECONDS, lookup)
     except (OSError, UnicodeError) as error:
-        raise EgressError(f"{host} cannot be resolved: {error}") from None
+        raise InvalidFieldError("url", host, f"{host} cannot be resolved: {error}") from None

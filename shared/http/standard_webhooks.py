@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from nacl.signing import SigningKey
 
-from shared.errors import TidingsError
+from shared.errors import InvalidFieldError
 
 PREFIX = "whsec_"
 PRIVATE_PREFIX = "whsk_"
@@ -38,10 +38,6 @@ class Scheme(StrEnum):
     V1A = "v1a"
 
 
-class SigningSecretError(TidingsError):
-    """A signing secret or private key is malformed."""
-
-
 def new_secret(scheme: Scheme = Scheme.V1) -> str:
     """Return a new shared secret, or a new private key: its seed followed by its public key."""
     if scheme is Scheme.V1:
@@ -56,21 +52,21 @@ def scheme_of(secret: str) -> Scheme:
 
 
 def public_key(secret: str) -> str | None:
-    """Return the public key of a private key; None for a shared secret. Raises SigningSecretError."""
+    """Return the public key of a private key; None for a shared secret. Raises InvalidFieldError."""
     if scheme_of(secret) is Scheme.V1:
         return None
     return PUBLIC_PREFIX + _encode(bytes(_private_key(secret).verify_key))
 
 
 def check_secret(secret: str) -> None:
-    """Raise SigningSecretError unless this is a valid secret or private key."""
+    """Raise InvalidFieldError unless this is a valid secret or private key."""
     _signer(secret)
 
 
 def headers(signing: Sequence[str], *, message_id: str, attempted_at: datetime, body: bytes) -> Mapping[str, str]:
     """Return the headers that sign this body, with one signature per secret.
 
-    Raises SigningSecretError, or ValueError for an id with a dot, which would make the signed text ambiguous.
+    Raises InvalidFieldError, or ValueError for an id with a dot, which would make the signed text ambiguous.
     """
     if "." in message_id:
         raise ValueError(f"the message id {message_id!r} must not contain a dot")
@@ -96,8 +92,10 @@ def _signer(secret: str) -> _Signer:
 def _shared_key(secret: str) -> bytes:
     key = _decode(secret.removeprefix(PREFIX)) if secret.startswith(PREFIX) else b""
     if len(key) not in _KEY_BYTES:
-        raise SigningSecretError(
-            f"a signing secret must be `{PREFIX}` and {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes in base64"
+        raise InvalidFieldError(
+            "secret",
+            None,
+            f"a signing secret must be `{PREFIX}` and {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes in base64",
         )
     return key
 
@@ -107,8 +105,10 @@ def _private_key(secret: str) -> SigningKey:
     text = _decode(secret.removeprefix(PRIVATE_PREFIX))
     key = SigningKey(text[:_SEED_BYTES]) if len(text) >= _SEED_BYTES else None
     if key is None or text[_SEED_BYTES:] not in (b"", bytes(key.verify_key)):
-        raise SigningSecretError(
-            f"a private key must be `{PRIVATE_PREFIX}` and an Ed25519 seed in base64, alone or with its public key"
+        raise InvalidFieldError(
+            "secret",
+            None,
+            f"a private key must be `{PRIVATE_PREFIX}` and an Ed25519 seed in base64, alone or with its public key",
         )
     return key
 

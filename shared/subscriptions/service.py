@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Row
 
 from shared import backoff, ids
 from shared.egress import ssrf
-from shared.egress.ssrf import EgressError, Network
+from shared.egress.ssrf import Network
 from shared.encryption import Vault
 from shared.errors import ConflictError, InvalidFieldError
 from shared.http import standard_webhooks
-from shared.http.standard_webhooks import Scheme, SigningSecretError
+from shared.http.standard_webhooks import Scheme
 from shared.sources import store as source_store
 from shared.subscriptions import endpoint_health, store, validation
 from shared.subscriptions.model import PayloadFormat, SigningSecret, SubscriptionState
@@ -62,10 +62,7 @@ def check_url(url: str, allow: Sequence[Network]) -> CheckedUrl:
 
     This resolves the host name, so call it outside of a transaction. Raises InvalidFieldError.
     """
-    try:
-        ssrf.check_url(url, allow)
-    except EgressError as error:
-        raise InvalidFieldError("url", url, str(error)) from None
+    ssrf.check_url(url, allow)
     return CheckedUrl(url)
 
 
@@ -207,10 +204,7 @@ def _validate(connection: Connection, fields: Mapping[str, Any], may_know_source
 
 def _signing_secret(secret: str | None, scheme: Scheme) -> SigningSecret:
     value = secret or standard_webhooks.new_secret(scheme)
-    try:
-        standard_webhooks.check_secret(value)
-    except SigningSecretError as error:
-        raise InvalidFieldError("secret", None, str(error)) from None
+    standard_webhooks.check_secret(value)
     return SigningSecret(value=value)
 
 

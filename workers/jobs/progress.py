@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -27,20 +28,22 @@ class JobError(TidingsError):
         self.report = report
 
 
+class Interruption(Enum):
+    """Why a job must stop."""
+
+    TURN_OVER = auto()
+    """It continues from its position later."""
+    CANCELLED = auto()
+    TAKEN_OVER = auto()
+    """Another worker holds it now."""
+
+
 class InterruptionError(Exception):
     """The job must stop. Not a TidingsError, so that the job's error handling does not catch it."""
 
-
-class TurnOverError(InterruptionError):
-    """The job's turn is over; it continues from its position later."""
-
-
-class CancelledError(InterruptionError):
-    """The job was cancelled."""
-
-
-class JobTakenOverError(InterruptionError):
-    """Another worker has taken over."""
+    def __init__(self, reason: Interruption) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
 
 
 @dataclass(kw_only=True)
@@ -78,17 +81,17 @@ class Progress:
     ) -> None:
         """Record the progress in the job's own transaction. Until that ends, no other worker can claim the job.
 
-        Raises JobTakenOverError or CancelledError.
+        Raises InterruptionError if the job was cancelled or taken over.
         """
         advance = Advance(done=done, total=total, position=position or {}, report=report or {})
         cancelled = jobs.advance(connection, self.job_id, self.token, advance, lease_seconds=LEASE_SECONDS)
         if cancelled is None:
-            raise JobTakenOverError
+            raise InterruptionError(Interruption.TAKEN_OVER)
         if cancelled:
-            raise CancelledError
+            raise InterruptionError(Interruption.CANCELLED)
         self.watch(advance)
 
     def end_turn_if_over(self) -> None:
-        """Raise TurnOverError if the job's turn is over. Call `record` first."""
+        """Raise InterruptionError if the job's turn is over. Call `record` first."""
         if time.monotonic() > self.until:
-            raise TurnOverError
+            raise InterruptionError(Interruption.TURN_OVER)

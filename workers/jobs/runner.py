@@ -32,7 +32,7 @@ from workers.jobs import (
 from workers.jobs import (
     provider as provider_jobs,
 )
-from workers.jobs.progress import LEASE_SECONDS, CancelledError, JobError, JobTakenOverError, Progress, TurnOverError
+from workers.jobs.progress import LEASE_SECONDS, Interruption, InterruptionError, JobError, Progress
 
 TURN_SECONDS = 4.0
 
@@ -102,13 +102,15 @@ def run_claimed(
     progress = Progress(engine=ctx.engine, job_id=job.id, token=token, until=deadline, watch=watch)
     try:
         report = KINDS[job.kind](ctx, job, progress)
-    except TurnOverError:
-        with ctx.engine.begin() as connection:
-            jobs.release(connection, job.id, token)
-    except CancelledError:
-        _finish(ctx, job, token, JobState.CANCELLED)
-    except JobTakenOverError:
-        log.info("job taken over", job=str(job.id), kind=job.kind)
+    except InterruptionError as interruption:
+        match interruption.reason:
+            case Interruption.TURN_OVER:
+                with ctx.engine.begin() as connection:
+                    jobs.release(connection, job.id, token)
+            case Interruption.CANCELLED:
+                _finish(ctx, job, token, JobState.CANCELLED)
+            case Interruption.TAKEN_OVER:
+                log.info("job taken over", job=str(job.id), kind=job.kind)
     except JobError as error:
         _finish(ctx, job, token, JobState.FAILED, report=error.report, error=str(error))
     except Exception as error:  # retried, whatever it is; the job shows the last one

@@ -14,8 +14,8 @@ import pytest
 from shared.egress import dns, ssrf
 from shared.egress.client import EgressClient
 from shared.egress.dns import Lookup, LookupResult, Resolver
-from shared.egress.ssrf import EgressError
 from shared.egress.types import Call
+from shared.errors import InvalidFieldError
 from tests.support import http_sink
 from tests.support.egress import collect_outcomes
 from tests.support.http_sink import HttpSink
@@ -161,13 +161,13 @@ def test_a_name_that_was_public_at_registration_is_refused_where_it_leads_inside
     assert outcome.http_status == 0
     assert "is not a public address" in (outcome.network_error or "")
     assert sink.received == []
-    with pytest.raises(EgressError, match="not a public address"):
+    with pytest.raises(InvalidFieldError, match="not a public address"):
         ssrf.check_url(one.url, lookup=names)
 
 
 def test_registration_does_not_wait_for_a_name_for_long(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssrf, "_LOOKUP_SECONDS", 0.1)
-    with pytest.raises(EgressError, match=r"dead\.example cannot be resolved: no answer within 0\.1 s"):
+    with pytest.raises(InvalidFieldError, match=r"dead\.example cannot be resolved: no answer within 0\.1 s"):
         ssrf.check_url("https://dead.example/", lookup=names)
 
 

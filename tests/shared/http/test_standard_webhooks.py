@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.errors import InvalidFieldError
 from shared.http import standard_webhooks
-from shared.http.standard_webhooks import Scheme, SigningSecretError
+from shared.http.standard_webhooks import Scheme
 
 BODY = b'{"type":"alert.firing"}'
 
@@ -93,7 +94,7 @@ def test_each_attempt_bears_its_own_time_and_the_same_id() -> None:
     ],
 )
 def test_what_is_no_secret_is_said_so(secret: str) -> None:
-    with pytest.raises(SigningSecretError, match="24 to 64 bytes"):
+    with pytest.raises(InvalidFieldError, match="24 to 64 bytes"):
         standard_webhooks.check_secret(secret)
 
 
@@ -141,7 +142,7 @@ class TestAPrivateKey:
 
     @pytest.mark.parametrize("key", [b"", b"x" * 31, b"x" * 33, b"x" * 64, b"x" * 65])
     def test_is_a_seed_with_or_without_the_public_key_that_belongs_to_it(self, key: bytes) -> None:
-        with pytest.raises(SigningSecretError):
+        with pytest.raises(InvalidFieldError):
             standard_webhooks.check_secret("whsk_" + b64encode(key).decode())
 
     def test_is_none_that_others_hold(self) -> None:

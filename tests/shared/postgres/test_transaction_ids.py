@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from cli import embedded
 from shared.changes import log as change_log
 from shared.deliveries import fan_out_cursor
-from shared.deliveries.fan_out_cursor import DatabaseMovedError
+from shared.errors import ConflictError
 from shared.postgres import engine, migrate
 from tests.support.databases import program
 
@@ -66,7 +66,7 @@ def moved(make_postgres) -> Iterator[tuple[Engine, Engine]]:
 
 def test_without_a_migration_deliverers_say_what_to_do(moved: tuple[Engine, Engine]) -> None:
     _, after = moved
-    with pytest.raises(DatabaseMovedError, match="tidings migrate"):
+    with pytest.raises(ConflictError, match="tidings migrate"):
         follow(after)
 
 

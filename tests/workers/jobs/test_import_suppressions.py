@@ -21,7 +21,7 @@ from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionOrigin, S
 from tests.support.system import System
 from workers.jobs import export_suppressions, import_suppressions
 from workers.jobs import runner as working
-from workers.jobs.progress import CancelledError, Progress
+from workers.jobs.progress import Interruption, InterruptionError, Progress
 
 FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
 
@@ -293,11 +293,11 @@ class TestALongFile:
         job_id = ask(system, "email\na@x.net\n")
 
         def die(*_values: Any, **_more: Any) -> None:
-            raise CancelledError
+            raise InterruptionError(Interruption.CANCELLED)
 
         with monkeypatch.context() as patch:
             patch.setattr(working, "_finish", die)
-            with pytest.raises(CancelledError):
+            with pytest.raises(InterruptionError):
                 working.run_due(system.ctx)
         with system.ctx.engine.begin() as connection:
             lifted = [system.ctx.hasher.hash_address("a@x.net")]

@@ -21,7 +21,7 @@ from workers.jobs import abandon
 from workers.jobs import recover as jobs_recover
 from workers.jobs import replay as jobs_replay
 from workers.jobs import runner as working
-from workers.jobs.progress import JobTakenOverError, Progress, TurnOverError
+from workers.jobs.progress import Interruption, InterruptionError, Progress
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 
@@ -167,7 +167,7 @@ def with_deaths(system: System, path: str, body: dict[str, Any]) -> None:
         progress = Progress(engine=system.ctx.engine, job_id=job.id, token=token, until=0.0)
         try:
             report = working.KINDS[job.kind](system.ctx, job, progress)
-        except TurnOverError:
+        except InterruptionError:
             continue  # there it dies, and gives nothing back
         with system.ctx.engine.begin() as connection:
             jobs.finish(connection, job.id, token, JobState.DONE, report=report)
@@ -369,8 +369,9 @@ def test_a_worker_that_was_taken_over_does_nothing_more(system: System, sink: Ht
         job = jobs.claim(connection, kinds=list(working.KINDS), token=uuid4(), lease_seconds=60)
     assert job is not None
     another = Progress(engine=system.ctx.engine, job_id=job.id, token=uuid4(), until=float("inf"))
-    with pytest.raises(JobTakenOverError):
+    with pytest.raises(InterruptionError) as raised:
         jobs_recover.run(system.ctx, job, another)
+    assert raised.value.reason is Interruption.TAKEN_OVER
     assert system.list_deliveries() == []
 
 
