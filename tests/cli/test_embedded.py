@@ -163,7 +163,7 @@ class TestStartedByRoot:
         shutil.copytree(package, closed / package.name, symlinks=True)
         shutil.copytree(package.with_name(package.name + ".libs"), closed / (package.name + ".libs"), symlinks=True)
         monkeypatch.setattr(postgres_user, "package", lambda: closed / package.name)
-        monkeypatch.setattr(postgres_user, "ELSEWHERE", (data_dir / "tidings",))
+        monkeypatch.setattr(postgres_user, "FALLBACK_DIRECTORIES", (data_dir / "tidings",))
 
         with embedded.postgres(data_dir / "data") as server:
             assert str(data_dir / "tidings") in process_groups.command_of(server.pid)
