@@ -51,7 +51,7 @@ class Scenario:
         if self.lenient:
             return None
         if self.bodies[0] > traits.events_per_body:
-            return "sends one event in a request"
+            return "sends one event per request"
         if self.new_keys and not traits.rotates:
             return "has one secret at a time"
         if self.new_keys == (0.0,) and not traits.publishes_keys:

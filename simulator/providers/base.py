@@ -129,4 +129,4 @@ class Dialect(Protocol):
 
 def unsayable(dialect: str, what: str) -> ValueError:
     """The error for what a dialect has no words for."""
-    return ValueError(f"{dialect} cannot say: {what}")
+    return ValueError(f"{dialect} does not support this: {what}")

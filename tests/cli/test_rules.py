@@ -63,7 +63,7 @@ class TestShowing:
     def test_the_defaults_to_begin_with_has_their_comments(self, commands: Commands) -> None:
         output = commands.run("rules", "show", "--default")
         assert document.load(output, "shown") == document.load_default()
-        assert "# Who unsubscribes still gets receipts" in output
+        assert "# After an unsubscribe, transactional mail such as receipts" in output
 
     def test_a_file_says_which_and_since_when(self, commands: Commands, file: Path) -> None:
         file.write_text(GOOD)

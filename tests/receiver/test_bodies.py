@@ -136,7 +136,7 @@ def test_bodies_that_wait_for_their_commit_are_held_up_to_a_limit(size: int) -> 
         async with opened(budget, coming([body])) as first, opened(budget, coming([body])) as second:
             for held in (first, second):
                 assert await GreenletPool().run(held.input.read) == body
-            with pytest.raises(RequestBodyError, match="in flight"):
+            with pytest.raises(RequestBodyError, match="Too many request bodies"):
                 await read(budget, coming([body]))
         assert await read(budget, coming([body])) == body
         return budget.held_bytes

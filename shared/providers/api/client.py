@@ -97,12 +97,12 @@ class ApiClient:
             try:
                 return read(answer.body)
             except UNREADABLE as error:
-                message = f"{self.provider} answered {what} with what cannot be read ({error}): {quote(answer.body)}"
+                message = f"{self.provider} sent an unreadable answer to {what} ({error}): {quote(answer.body)}"
                 raise ProviderApiError(message, ApiErrorKind.UNREACHABLE) from None
         if status in {401, 403}:
             raise ProviderApiError(
-                f"{self.provider} does not take the `api_key` of the source {self.slug} ({status}). Give it "
-                f"one that is valid: tidings sources rotate {self.slug} --credentials '{{\"api_key\": …}}'",
+                f"{self.provider} rejected the `api_key` of the source {self.slug} ({status}). Set a "
+                f"valid one: tidings sources rotate {self.slug} --credentials '{{\"api_key\": …}}'",
                 ApiErrorKind.DENIED,
                 status=status,
             )
