@@ -18,9 +18,9 @@ from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
 from shared.providers.cloudmailin.credentials import Credentials
 from shared.providers.webhooks import payload
+from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
 from shared.providers.webhooks.payload import read_identifier, read_text
-from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
 from shared.vocabulary import EventType, RefusalReason
 
 NAME = "cloudmailin"
