@@ -75,7 +75,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
             store.replay(connection, again, datetime.now(UTC))
         found = _count(missing, list(existing.values()), len(again))
         found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
-        return Chunk(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
+        return Chunk(found=found, next=tuple(map(str, _cursor(changes[-1]))) if len(changes) == BATCH else None)
 
     report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:
@@ -94,7 +94,3 @@ def _count(missing: Sequence[NewDelivery], existing: Sequence[Row[Any]], again: 
 
 def _cursor(change: Row[Any]) -> tuple[int, int]:
     return (change.transaction, change.id)
-
-
-def _position(change: Row[Any]) -> Position:
-    return (str(change.transaction), str(change.id))
