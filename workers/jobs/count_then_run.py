@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -18,16 +17,11 @@ TO_DELIVER: Final = "to_deliver"
 Position = Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """Counts of one chunk by report key, and the position at its end; None if it is the last chunk."""
+ProcessChunk = Callable[[Connection, Position | None, bool], tuple[Mapping[str, int], Position | None]]
+"""Counts the chunk after a position; if the last argument is True, also does its work.
 
-    found: Mapping[str, int]
-    next: Position | None
-
-
-ProcessChunk = Callable[[Connection, Position | None, bool], Chunk]
-"""Counts the chunk after a position; if the last argument is True, also does its work."""
+Returns the counts by report key, and the position at the end of the chunk; None if it is the last one.
+"""
 
 
 def run(
@@ -39,13 +33,13 @@ def run(
     found, total = Counter({TO_DELIVER: 0, **job.report}), job.total
     while not position["over"]:
         with ctx.engine.begin() as connection:
-            chunk = process_chunk(connection, position["after"], position["sending"])
-            found.update(chunk.found)
-            is_counted = chunk.next is None and not position["sending"]
+            counts, following = process_chunk(connection, position["after"], position["sending"])
+            found.update(counts)
+            is_counted = following is None and not position["sending"]
             if is_counted:
                 total = found[TO_DELIVER]
-            if chunk.next is not None:
-                position = {**position, "after": chunk.next}
+            if following is not None:
+                position = {**position, "after": following}
             else:
                 position = {"sending": not dry_run, "after": None, "over": position["sending"] or dry_run}
             if is_counted and not position["over"]:

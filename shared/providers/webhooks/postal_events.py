@@ -92,14 +92,12 @@ def _build(
 ) -> list[Event]:
     inner = found.payload or found
     untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
-    codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
+    smtp_status, enhanced_code = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
     reason = read_text(inner.output) or read_text(inner.details)
     classification = None
     if kind in _FAILURES:
         word = inner.classification or read_text(inner.classification_code)
-        classification = classify(
-            word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
-        )
+        classification = classify(word=word, enhanced_code=enhanced_code, smtp_status=smtp_status, text=reason)
     server = _SERVER.search(inner.details[:_LONGEST_DETAILS]) if inner.details else None
     if name == "MessageBounced":
         own_time = payload.read_time(inner.bounce.timestamp) if inner.bounce else None
@@ -120,8 +118,8 @@ def _build(
             provider_message_id=read_identifier(message.id),
             tenant=tenant,
             classification=classification,
-            smtp_status=codes.smtp_status,
-            enhanced_code=codes.enhanced_code,
+            smtp_status=smtp_status,
+            enhanced_code=enhanced_code,
             reason=reason,
             remote_host=read_text(inner.remote_host) or (read_text(server[2]) if server else None),
             url=read_text(inner.url),
