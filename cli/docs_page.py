@@ -58,7 +58,17 @@ dropped, and count in `opens`, `reads` and `clicks` like any other.
 
 def compose() -> str:
     """Return the page."""
-    sections = [_INTRODUCTION, *_list_failures(), *_list_hardness(), *_list_automation()]
+    kinds = sorted({kind for kind, _ in HARDNESS})
+    hardness_rows = [
+        (reason, code_of(reason), *(hardness(kind, reason) for kind in kinds)) for reason in Classification
+    ]
+    sections = [
+        _INTRODUCTION,
+        *_list_failures(),
+        _HARDNESS,
+        _table(("classification", "code", *kinds), hardness_rows),
+        *_list_automation(),
+    ]
     return "\n".join(section.rstrip() + "\n" for section in sections)
 
 
@@ -93,15 +103,6 @@ def _list_failures() -> Iterator[str]:
     yield _table(
         ("meaning", *_HEAD[:-1], "phrases"),
         [(row.meaning, *_row(Meaning(row.classification))[:-1], "; ".join(row.phrases)) for row in PATTERNS],
-    )
-
-
-def _list_hardness() -> Iterator[str]:
-    kinds = sorted({kind for kind, _ in HARDNESS})
-    yield _HARDNESS
-    yield _table(
-        ("classification", "code", *kinds),
-        [(reason, code_of(reason), *(hardness(kind, reason) for kind in kinds)) for reason in Classification],
     )
 
 

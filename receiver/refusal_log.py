@@ -8,8 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.errors import first_line
-from shared.receipts import refusals
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 
 _INTERVAL_SECONDS = 0.2
 _MAX_ROWS_PER_INTERVAL = 50
@@ -64,7 +63,7 @@ class RefusalLog:
         rows = [replace(one, count=1 + repetitions.pop(_kind(one), 0)) for one in reversed(recorded)]
         try:
             with self._engine.begin() as connection:
-                refusals.record(connection, rows)
+                record_refusals(connection, rows)
         except SQLAlchemyError as error:
             log.warning("refusals could not be stored", refusals=len(rows), error=first_line(error))
 

@@ -16,10 +16,8 @@ from shared.encryption import Vault
 from shared.errors import VerificationError
 from shared.http import greenlets, wsgi
 from shared.providers.webhooks.base import Request as Webhook
-from shared.receipts import dedup
-from shared.receipts import headers as stored_headers
-from shared.receipts.refusals import Refusal
-from shared.receipts.store import Receipt
+from shared.receipts.store import Receipt, Refusal
+from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, redact_headers
 from shared.settings import Settings
 from shared.sources.source import Source
 
@@ -77,8 +75,8 @@ def make_receipt(
             id=ids.receipt_id(now),
             source_id=source.id,
             received_at=now,
-            key=dedup.dedup_key(source, webhook, unverified=not is_verified),
-            key_expires_at=dedup.expires_at(source, now),
+            key=dedup_key(source, webhook, unverified=not is_verified),
+            key_expires_at=dedup_key_expires_at(source, now),
             idempotency_key=idempotency_key[:_MAX_KEY_LENGTH] if idempotency_key else None,
             remote_ip=remote_ip or None,
             headers=_headers_json(webhook.headers, None if is_verified else vault),
@@ -106,7 +104,7 @@ def make_refusal(
 
 
 def _headers_json(headers: Mapping[str, str], vault: Vault | None) -> str:
-    return msgspec.json.encode(stored_headers.redact(headers, vault)).decode()
+    return msgspec.json.encode(redact_headers(headers, vault)).decode()
 
 
 def _in_thread_if_large(webhook: Webhook, work: Callable[[], _T]) -> _T:

@@ -5,7 +5,7 @@ PostgreSQL is the queue. A lost wake-up only delays work by a few seconds, until
 
 import threading
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from celery import Celery
 from kombu.entity import Queue
@@ -108,19 +108,15 @@ class TaskNotifier:
         """
         self._sent += 1
         if self._sent % _CHECK_EVERY == 0 or queue in self._full:
-            if _length(producer, queue) > _MAX_WAITING:
+            try:
+                waiting = int(producer.channel.queue_declare(queue, passive=True).message_count)
+            except ChannelError:  # the queue does not exist
+                waiting = 0
+            if waiting > _MAX_WAITING:
                 self._full.add(queue)
             else:
                 self._full.discard(queue)
         return queue not in self._full
-
-
-def _length(producer: Producer, queue: str) -> int:
-    try:
-        declared: Any = producer.channel.queue_declare(queue, passive=True)
-    except ChannelError:  # the queue does not exist
-        return 0
-    return int(declared.message_count)
 
 
 def _broker_errors(app: Celery) -> tuple[type[Exception], ...]:

@@ -56,10 +56,6 @@ def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         ) from None
 
 
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
 def _level(text: str) -> str:
     levels = ("debug", "info", "warning", "error")
     if text.lower() not in levels:
@@ -95,7 +91,7 @@ class Settings:
     proxies: int = _setting(0, _integer(0, 10))
     egress_allow: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks)
     log_level: str = _setting("info", _level)
-    rules: Path | None = _setting(None, _path)  # noqa: RUF009 - a path does not change
+    rules: Path | None = _setting(None, lambda text: Path(text).expanduser().absolute())  # noqa: RUF009 - a path does not change
 
     def require(self, *names: str) -> None:
         """Raise SettingsError unless each of these settings has a value."""

@@ -12,7 +12,7 @@ from shared import settings
 from shared.broker import TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
-from shared.postgres.connection import PlanCacheMode
+from shared.postgres.engine import PlanCacheMode
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.source import SourceCache

@@ -11,8 +11,9 @@ from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.errors import NotFoundError, TidingsError, VerificationError
 from shared.http.client import OutboundError
 from shared.providers.webhooks.base import Request
-from shared.receipts import dedup, headers, quarantine
+from shared.receipts import quarantine
 from shared.receipts.quarantine import QuarantinedRequest
+from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, unseal_headers
 from shared.sources import public_keys
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
@@ -51,7 +52,7 @@ def _verify(ctx: WorkerContext, suspect: QuarantinedRequest, fetched: _Fetched) 
     """Verify one request again; return whether it was queued."""
     try:
         source = _open_source(ctx, suspect.source_id)
-        request = Request(headers=headers.unseal(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
+        request = Request(headers=unseal_headers(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
     except TidingsError as error:  # must not delay the requests of other sources
         _retry(ctx, suspect, str(error))
         return False
@@ -86,8 +87,8 @@ def _verify(ctx: WorkerContext, suspect: QuarantinedRequest, fetched: _Fetched) 
         return quarantine.admit(
             connection,
             suspect.id,
-            key=dedup.dedup_key(source, request),
-            key_expires_at=dedup.expires_at(source, suspect.received_at),
+            key=dedup_key(source, request),
+            key_expires_at=dedup_key_expires_at(source, suspect.received_at),
             received_at=suspect.received_at,
         )
 

@@ -96,13 +96,10 @@ def _of_http(error: HTTPException) -> Response:
         return _answer(invalid(_by_field(messages)))
     headers = dict(error.get_headers())
     headers.pop("Content-Type", None)
-    detail = _too_large() if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else _SENTENCES.get(error.code)
-    detail = detail or error.description or error.name
+    detail = _SENTENCES.get(error.code) or error.description or error.name
+    if error.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        detail = f"The body is larger than {(request.max_content_length or 0) >> 20} MiB."
     return _answer(ProblemError(error.code, detail, headers=headers))
-
-
-def _too_large() -> str:
-    return f"The body is larger than {(request.max_content_length or 0) >> 20} MiB."
 
 
 def _by_field(messages: Mapping[str, Any]) -> Errors:

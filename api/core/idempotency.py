@@ -49,7 +49,10 @@ def once(engine: Engine, vault: Vault, caller: Caller, view: Callable[[], Respon
     header = request.headers.get(HEADER)
     if header is None:
         return view()
-    key, request_hash, now = _storage_key(caller, header), _hash_request(), datetime.now(UTC)
+    key, now = _storage_key(caller, header), datetime.now(UTC)
+    digest = sha256(f"{request.query_string.decode(errors='replace')}\0{request.mimetype}\0".encode())
+    digest.update(request.get_data())
+    request_hash = digest.digest()
     with engine.begin() as connection:
         stored = idempotency.begin(connection, key, request_hash, now)
     if stored is not None:
@@ -87,12 +90,6 @@ def _storage_key(caller: Caller, header: str) -> UUID:
     text = header[1:-1] if header.startswith('"') else header
     parts = (str(caller.key_id), caller.tenant or "", request.path, text)
     return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())
-
-
-def _hash_request() -> bytes:
-    digest = sha256(f"{request.query_string.decode(errors='replace')}\0{request.mimetype}\0".encode())
-    digest.update(request.get_data())
-    return digest.digest()
 
 
 def _replay(vault: Vault, stored: Row[Any], request_hash: bytes) -> Response:

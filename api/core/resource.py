@@ -129,7 +129,8 @@ class Resource(MethodView):
         if "\0" in request.path:
             raise not_found("such path")
         method = getattr(self, "get" if request.method == "HEAD" else request.method.lower(), None)
-        takes_query = any(part["in"] == "query" for part in _parameters(method))
+        parameters = getattr(method, "_apidoc", {}).get("arguments", {}).get("parameters", [])
+        takes_query = any(part["in"] == "query" for part in parameters)
         problems = {
             name: ["Unknown field." if not takes_query else "Must not contain NUL."]
             for name, value in request.args.items(multi=True)
@@ -137,11 +138,6 @@ class Resource(MethodView):
         }
         if problems:
             raise invalid(problems)
-
-
-def _parameters(method: Any) -> list[dict[str, Any]]:
-    documented: list[dict[str, Any]] = getattr(method, "_apidoc", {}).get("arguments", {}).get("parameters", [])
-    return documented
 
 
 class Parser(FlaskParser):

@@ -75,7 +75,8 @@ class Gauges:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges."""
         with self._engine.begin() as connection:
-            queue, outgoing = stats.get_receipt_backlog(connection), stats.get_delivery_backlog(connection)
+            queue = stats.get_receipt_backlog(connection)
+            deliveries_pending, overdue_seconds, not_followed = stats.get_delivery_backlog(connection)
         yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
         yield GaugeMetricFamily(
             "tidings_receipts_oldest_pending_age_seconds",
@@ -87,16 +88,16 @@ class Gauges:
             parked.add_metric([state], count)
         yield parked
         yield GaugeMetricFamily("tidings_sources", "Active sources", queue.sources)
-        yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are not finished", outgoing.pending)
+        yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are not finished", deliveries_pending)
         yield GaugeMetricFamily(
             "tidings_deliveries_overdue_seconds",
             "Seconds since the oldest delivery became due that no pause, circuit breaker or rate limit holds back",
-            outgoing.overdue_seconds,
+            overdue_seconds,
         )
         yield GaugeMetricFamily(
             "tidings_changes_not_followed",
             "Changes without deliveries yet, counted up to 100,000",
-            outgoing.not_followed,
+            not_followed,
         )
 
 

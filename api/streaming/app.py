@@ -14,9 +14,8 @@ from api.streaming.stream import Stream
 from api.streaming.wsgi import WsgiBridge
 from shared.changes.log import Cursor
 from shared.http import shutdown
-from shared.http.asgi import Receive, Scope, Send
 from shared.http.request_body import BodyLimits
-from shared.http.wsgi import WsgiResponse
+from shared.http.wsgi import Receive, Scope, Send, WsgiResponse
 
 READING_THREADS = 3
 """Threads that read older parts of the log. Each needs a database connection, and the live log one more."""

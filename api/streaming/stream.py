@@ -13,7 +13,7 @@ from api.streaming.deferred import Follow
 from api.streaming.live_log import LiveLog
 from api.streaming.log_reader import LogReader
 from shared.changes.log import GoneError
-from shared.http.asgi import Send
+from shared.http.wsgi import Send
 
 _LAST_MESSAGE_SECONDS = 1.0
 

@@ -11,9 +11,8 @@ from wsgiref.types import WSGIApplication
 
 from api.streaming.deferred import ENVIRON_KEY, DeferredResponse
 from shared.http import wsgi
-from shared.http.asgi import Receive, Scope, Send
 from shared.http.request_body import BodyLimits, RequestBodyBudget
-from shared.http.wsgi import WsgiResponse
+from shared.http.wsgi import Receive, Scope, Send, WsgiResponse
 
 BODY_LIMITS = BodyLimits(small_bytes=1 << 20, grace_seconds=30.0, bytes_per_second=256 << 10, max_streams=4)
 """A large body occupies a thread while it arrives, so few are read at once."""

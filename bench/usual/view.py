@@ -11,7 +11,7 @@ from bench.usual.settings import celery, engine, source
 from shared import ids
 from shared.errors import VerificationError
 from shared.providers.webhooks.base import Request
-from shared.receipts import headers
+from shared.receipts.stored_form import redact_headers
 
 app = Flask("usual")
 
@@ -38,7 +38,7 @@ def receive(slug: str) -> Response:
                 received_at=now,
                 idempotency_key=None,
                 remote_ip=request.remote_addr,
-                headers=msgspec.json.encode(headers.redact(received)).decode(),
+                headers=msgspec.json.encode(redact_headers(received)).decode(),
                 body=arrived.body,
             )
         )

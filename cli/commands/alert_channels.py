@@ -111,13 +111,13 @@ def test(name: str, data: Path) -> None:
             row = service.get(connection, name)
         result = service.send_test(row, ctx.vault, datetime.now(UTC))
         with ctx.engine.begin() as connection:
-            context.audit(connection, "alert_channel.tried", f"alert_channel:{name}", ok=result.ok)
-            if result.ok:
+            context.audit(connection, "alert_channel.tried", f"alert_channel:{name}", ok=result["ok"])
+            if result["ok"]:
                 store.end_rest(connection, name)
-    if not result.ok:
-        click.echo(f"The test message to {name} failed: {result.detail}")
+    if not result["ok"]:
+        click.echo(f"The test message to {name} failed: {result['detail']}")
         raise SystemExit(1)
-    click.echo(f"Sent a test message to {name}: {result.detail}. Check that it arrived.")
+    click.echo(f"Sent a test message to {name}: {result['detail']}. Check that it arrived.")
 
 
 @channels.command("rotate-secret")

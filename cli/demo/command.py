@@ -58,7 +58,7 @@ def demo(once: bool) -> None:
     Keeps running until Ctrl-C, so that you can look around.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _raise_interrupt)
+        signal.signal(number, signal.default_int_handler)
     console = Console(width=min(Console().width, _WIDTH) if sys.stdout.isatty() else _WIDTH)
     try:
         good = _run(console, once)
@@ -66,10 +66,6 @@ def demo(once: bool) -> None:
         console.print("\nStopped.")
         sys.exit(130 if once else 0)
     sys.exit(0 if good else 1)
-
-
-def _raise_interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _run(console: Console, once: bool) -> bool:
@@ -92,7 +88,8 @@ def _run(console: Console, once: bool) -> bool:
         good = _perform(console, running, api, acts, server, gate, applications)
         if not once:
             report.print_urls(console, running)
-            _stay()
+            while True:
+                time.sleep(1)
     return good
 
 
@@ -105,7 +102,8 @@ def _perform(
     gate: Gate,
     applications: Applications,
 ) -> bool:
-    _put_sources(api, acts, server)
+    for act in acts:
+        api.put_source(act.slug, act.dialect.NAME, act.dialect.credentials(), server.settings(act.slug))
     _send(console, acts, running.receiver_url)
     _wait(console, api, acts)
     report.print_results(console, api, acts)
@@ -127,11 +125,6 @@ def _cast(now: datetime) -> list[Act]:
         play = stage(SCENARIO, dialect, count=count, seed=_SEED, now=now)
         acts.append(Act(slug=f"demo-{provider}", dialect=dialect, play=play))
     return acts
-
-
-def _put_sources(api: Api, acts: list[Act], server: ProviderServer) -> None:
-    for act in acts:
-        api.put_source(act.slug, act.dialect.NAME, act.dialect.credentials(), server.settings(act.slug))
 
 
 def _send(console: Console, acts: list[Act], receiver_url: str) -> None:
@@ -163,8 +156,3 @@ def _wait(console: Console, api: Api, acts: list[Act]) -> None:
             report.count_receipts(api, act.slug, state) for act in acts for state in ("pending", "unverified")
         ):
             time.sleep(_PAUSE_SECONDS)
-
-
-def _stay() -> None:
-    while True:
-        time.sleep(1)

@@ -127,7 +127,11 @@ def check_applications(
     """Wait for all deliveries, repair the failing application, replay its deliveries; return the checks."""
     deadline = time.monotonic() + within_seconds
     dead = _wait(console, api, applications, deadline)
-    table = _table()
+    table = table_of(
+        "\nsubscribers", name=8, behaviour=0, requests=8, failed=6, unsigned=8, log=5, accepted=8, twice=5, missed=6
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
     for application in (applications.healthy, applications.flapping, applications.dead):
         _add(table, application, application.profile.about)
     advice = api.call("GET", f"/v1/deliveries/{dead[0]['id']}") if dead else None
@@ -135,7 +139,9 @@ def check_applications(
     _add(table, applications.dead, "repaired, then replayed")
     console.print(table)
     if advice:
-        _print_delivery(console, advice)
+        console.print(f"[dim]$ GET /v1/deliveries/{advice['id']}[/]")
+        parts = (advice["status"], advice["last_error"], advice["usually_means"], advice["next_action"])
+        console.print(escape(" · ".join(parts)), highlight=False)
     return [
         _check_healthy(applications.healthy),
         _check_flapping(applications.flapping, api),
@@ -182,15 +188,6 @@ def _finished_job(api: Api, job_id: str) -> dict[str, Any] | None:
     return job if job["state"] == "done" else None
 
 
-def _table() -> Table:
-    table = table_of(
-        "\nsubscribers", name=8, behaviour=0, requests=8, failed=6, unsigned=8, log=5, accepted=8, twice=5, missed=6
-    )
-    for column in table.columns[2:]:
-        column.justify = "right"
-    return table
-
-
 def _add(table: Table, application: Application, about: str) -> None:
     tally = application.subscriber.tally
     figures = (
@@ -203,13 +200,6 @@ def _add(table: Table, application: Application, about: str) -> None:
         len(application.missed),
     )
     table.add_row(application.profile.name, about, *(str(figure or "·") for figure in figures))
-
-
-def _print_delivery(console: Console, delivery: Mapping[str, Any]) -> None:
-    """Print what the API reports about a failed delivery."""
-    console.print(f"[dim]$ GET /v1/deliveries/{delivery['id']}[/]")
-    parts = (delivery["status"], delivery["last_error"], delivery["usually_means"], delivery["next_action"])
-    console.print(escape(" · ".join(parts)), highlight=False)
 
 
 def _check_healthy(application: Application) -> Check:

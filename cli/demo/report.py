@@ -190,7 +190,11 @@ def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Ite
         differences=_wrong(act.findings[recipients:]),
     )
     if act.dialect.TRAITS.timed:
-        yield _check_events(api, act)
+        known = sum(event["type"] != EventType.UNKNOWN for event in api.items("/v1/events", source=act.slug))
+        yield Check(
+            text=f"{name}: {play.events} events are known, each once, although many were sent repeatedly",
+            differences=() if known == play.events else (f"{known} are known",),
+        )
     if act.dialect.TRAITS.publishes_keys:
         yield _check_new_key(api, act, key_requests)
     left = {state: count_receipts(api, act.slug, state) for state in ("pending", "unverified", "dead")}
@@ -202,15 +206,6 @@ def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Ite
 
 def _wrong(found: list[Finding]) -> tuple[str, ...]:
     return tuple(f"{finding.about}: {finding.difference}" for finding in found if not finding.held)
-
-
-def _check_events(api: Api, act: Act) -> Check:
-    events = api.items("/v1/events", source=act.slug)
-    known = sum(event["type"] != EventType.UNKNOWN for event in events)
-    return Check(
-        text=f"{act.dialect.NAME}: {act.play.events} events are known, each once, although many were sent repeatedly",
-        differences=() if known == act.play.events else (f"{known} are known",),
-    )
 
 
 def _check_new_key(api: Api, act: Act, key_requests: Mapping[str, int]) -> Check:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,13 @@ def count_workers(broker_url: str) -> float:
         connection.close()
 
 
-@dataclass(slots=True)
 class ReadyFile:
     """The ready file, at one or several paths. Written atomically, readable by its owner only."""
 
-    paths: Sequence[Path]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    _written: Mapping[str, Any] | None = None
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+        self.facts: Mapping[str, Any] = {}
+        self._written: Mapping[str, Any] | None = None
 
     def write(self, pids: Mapping[str, list[int]]) -> None:
         """Write the file if its content has changed."""

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from subprocess import Popen
 
 from cli.supervisor import process_groups
@@ -92,20 +92,15 @@ class Supervisor:
     def _reap_orphans(self) -> None:
         """Collect the exit status of processes that this one adopted when their parents ended."""
         known = self._one_offs | {service.process.pid for service in self.services if service.process is not None}
-        while (ended := _ended_child()) is not None and ended not in known:
-            os.waitpid(ended, 0)
+        with suppress(ChildProcessError):  # there is no child at all
+            # WNOWAIT leaves the exit status for its owner, if the child is not an orphan.
+            while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if ended.si_pid in known:
+                    break
+                os.waitpid(ended.si_pid, 0)
 
 
 def adopt_orphans() -> None:
     """On Linux, adopt orphaned descendants as children, so that none is missed."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _ended_child() -> int | None:
-    """Return a child that has ended, without collecting its exit status."""
-    try:
-        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    return info.si_pid if info is not None else None

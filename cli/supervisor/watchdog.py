@@ -109,15 +109,11 @@ def _serve() -> None:
         left = [leader for leader in watched if process_groups.alive(leader)]
         for leader in left:
             process_groups.send(leader, number)
-        _wait_for(left, seconds)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(process_groups.alive(leader) for leader in left):
+            time.sleep(0.02)
     for leader in watched:
         process_groups.kill(leader)
-
-
-def _wait_for(leaders: list[int], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(process_groups.alive(leader) for leader in leaders):
-        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,12 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
 
 from shared.classification import diagnostic_text
 from shared.classification.enhanced_codes import ENHANCED_CODES, SUBJECTS
 from shared.classification.patterns import ADDRESS_INVALID
 from shared.classification.provider_codes import PROVIDER_WORDS, REPLY_CODES, Meaning
 from shared.vocabulary import Classification, ClassificationCode, EventType
-
-
-class Codes(NamedTuple):
-    """The codes of a server's reply: `smtp_status` is three digits, `enhanced_code` is x.y.z; None if absent."""
-
-    smtp_status: str | None
-    enhanced_code: str | None
 
 
 class Hardness(StrEnum):
@@ -121,8 +113,11 @@ _REPLY_CODE = re.compile(
 _MAX_CHARS = 1000
 
 
-def find_codes(*texts: str | None) -> Codes:
-    """Return the first reply code and the first enhanced code in texts such as "550 5.1.1 No such user" or "452"."""
+def find_codes(*texts: str | None) -> tuple[str | None, str | None]:
+    """Return the first reply code and the first enhanced code in texts such as "550 5.1.1 No such user" or "452".
+
+    A reply code is three digits, an enhanced code is x.y.z; None if absent.
+    """
     smtp_status = enhanced_code = None
     for text in texts:
         if not text:
@@ -132,4 +127,4 @@ def find_codes(*texts: str | None) -> Codes:
             smtp_status = reply[1] or reply[2]
         if enhanced_code is None and (match := _ENHANCED_CODE.search(head)):
             enhanced_code = match[1]
-    return Codes(smtp_status, enhanced_code)
+    return smtp_status, enhanced_code

@@ -60,7 +60,8 @@ def split(text: str) -> list[str]:
     """
     text = text.lower()
     if "@" in text:
-        text = " ".join(_drop_address(part) for part in text.split())
+        # Some servers write the reason after an address and a colon, without a blank.
+        text = " ".join(part.rpartition("@")[2].partition(":")[2] if "@" in part else part for part in text.split())
     words: list[str] = []
     for part in text.translate(_PLAIN).split():
         word = part.strip(".")
@@ -69,11 +70,6 @@ def split(text: str) -> list[str]:
         elif word and not word.isdecimal():
             words.append(word)
     return words
-
-
-def _drop_address(part: str) -> str:
-    """Return what follows an address in a part without blanks: some servers write the reason there, after a colon."""
-    return part.rpartition("@")[2].partition(":")[2] if "@" in part else part
 
 
 def _occurs(phrase: _Phrase, row: str) -> bool:

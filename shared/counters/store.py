@@ -6,14 +6,17 @@ Reprocessed events are not counted again.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, select
 
 from shared import ids
-from shared.counters.model import Tally
 from shared.counters.tables import minute_counts
 from shared.vocabulary import EventType, Per
+
+EVERYTHING = ""
+"""The dimension of all events of a source. They are always counted."""
 
 REFUSALS = "refusals"
 """The dimension of requests that were refused, or rejected from quarantine later. `type` is the reason."""
@@ -105,6 +108,18 @@ VALUES (%(refusals)s, date_trunc('minute', now()), %(source_id)s, '', %(reason)s
 """
 
 _DIMENSIONS = ["", *_VALUES, REFUSALS]
+
+
+class Tally(NamedTuple):
+    """A counter: events of one type, for each value of a dimension ('' or one of `Per`)."""
+
+    dimension: str
+    type: EventType
+
+
+def dimension_of(per: Per) -> str:
+    """Return the dimension by which events are counted for a rule."""
+    return EVERYTHING if per in (Per.ALL, Per.SOURCE) else str(per)
 
 
 def window_start(now: datetime, window_minutes: int) -> datetime:

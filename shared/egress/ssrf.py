@@ -93,7 +93,10 @@ def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up)
     """
     parts = _split(url)
     host = str(parts.hostname)
-    addresses = [host] if _literal(host) else _resolve(host, lookup)
+    try:
+        addresses = [host] if _literal(host) else look_up_within(host, _LOOKUP_SECONDS, lookup)
+    except (OSError, UnicodeError) as error:
+        raise InvalidFieldError("url", url, f"{host} cannot be resolved: {error}") from None
     for address in addresses:
         if not is_allowed(address, allow):
             # Without the address: tenants read this, and internal names resolve here.
@@ -162,10 +165,3 @@ def _literal(host: str) -> bool:
 def _is_name(host: str) -> bool:
     """Whether this is a host name. Not a number such as 0x7f000001, which resolvers interpret differently."""
     return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.rpartition(".")[2])
-
-
-def _resolve(host: str, lookup: Lookup) -> Sequence[str]:
-    try:
-        return look_up_within(host, _LOOKUP_SECONDS, lookup)
-    except (OSError, UnicodeError) as error:
-        raise InvalidFieldError("url", host, f"{host} cannot be resolved: {error}") from None

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from wsgiref.types import WSGIApplication
 
 from shared.http import shutdown, wsgi
-from shared.http.asgi import Receive, Scope, Send
 from shared.http.greenlets import GreenletPool
 from shared.http.request_body import BodyLimits, RequestBodyBudget
+from shared.http.wsgi import Receive, Scope, Send
 
 
 class EventLoopBridge:

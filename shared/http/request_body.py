@@ -17,8 +17,8 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from shared.errors import TidingsError
 from shared.http import greenlets
-from shared.http.asgi import Receive, Scope
 from shared.http.timeouts import TimeoutWheel
+from shared.http.wsgi import Receive, Scope
 
 _CHECK_SECONDS = 0.5
 _SHUTDOWN_SECONDS = 2.0

@@ -85,11 +85,6 @@ def _signer(secret: str) -> _Signer:
     if scheme_of(secret) is Scheme.V1A:
         private = _private_key(secret)
         return lambda signed: f"{Scheme.V1A},{_encode(private.sign(signed).signature)}"
-    key = _shared_key(secret)
-    return lambda signed: f"{Scheme.V1},{_encode(hmac.digest(key, signed, 'sha256'))}"
-
-
-def _shared_key(secret: str) -> bytes:
     key = _decode(secret.removeprefix(PREFIX)) if secret.startswith(PREFIX) else b""
     if len(key) not in _KEY_BYTES:
         raise InvalidFieldError(
@@ -97,7 +92,7 @@ def _shared_key(secret: str) -> bytes:
             None,
             f"a signing secret must be `{PREFIX}` and {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1} bytes in base64",
         )
-    return key
+    return lambda signed: f"{Scheme.V1},{_encode(hmac.digest(key, signed, 'sha256'))}"
 
 
 def _private_key(secret: str) -> SigningKey:

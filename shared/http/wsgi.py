@@ -1,7 +1,7 @@
 """Translation between ASGI servers and WSGI applications: the environ of a request, and the response."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,10 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from flask import Request
 
-from shared.http.asgi import Scope, Send
+# The types of ASGI 3 (https://asgi.readthedocs.io/en/latest/specs/www.html).
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 _MAX_CACHED_NAMES = 1024
 _MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.counters import store as counts
-from shared.counters.model import Tally
+from shared.counters.store import Tally
 from shared.messages.state import Weight
 
 

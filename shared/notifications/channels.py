@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, NewType
+from typing import Any, Final, NewType
 from uuid import uuid4
 
 from sqlalchemy import Connection, Row
@@ -41,13 +41,6 @@ DEADLINES_SECONDS: Final[Mapping[str, float]] = {Kind.WEBHOOK: 10.0, Kind.APPRIS
 
 ValidUrl = NewType("ValidUrl", str)
 """A URL that `validate_url` has returned."""
-
-
-class TestResult(NamedTuple):
-    """The result of a test message. `detail` is the response, or the error."""
-
-    ok: bool
-    detail: str
 
 
 def validate_url(kind: Kind, url: str) -> ValidUrl:
@@ -150,11 +143,11 @@ def send(row: Row[Any], vault: Vault, message: Message, *, now: datetime, deadli
     return _KINDS[Kind(row.kind)].send(target, message, now=now, deadline_seconds=deadline_seconds)
 
 
-def send_test(row: Row[Any], vault: Vault, now: datetime) -> TestResult:
-    """Send a test message to a channel."""
+def send_test(row: Row[Any], vault: Vault, now: datetime) -> dict[str, Any]:
+    """Send a test message to a channel; return `{ok, detail}`, where `detail` is the response or the error."""
     message = rendering.render_test(row.name, message_id=uuid4().hex, now=now)
     try:
         detail = send(row, vault, message, now=now, deadline_seconds=DEADLINES_SECONDS[row.kind])
     except NotificationError as error:
-        return TestResult(ok=False, detail=str(error))
-    return TestResult(ok=True, detail=detail)
+        return {"ok": False, "detail": str(error)}
+    return {"ok": True, "detail": detail}

@@ -27,18 +27,6 @@ class ReceiptBacklog:
     sources: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryBacklog:
-    """Deliveries that are not finished. `overdue_seconds` counts from when the oldest sendable one became due.
-
-    `not_followed` is the number of changes without deliveries yet, counted up to 100,000.
-    """
-
-    pending: int
-    overdue_seconds: float
-    not_followed: int
-
-
 def get_receipt_backlog(connection: Connection) -> ReceiptBacklog:
     """Return the receipts that wait now, and the number of sources."""
     age = func.extract("epoch", func.now() - func.min(pending_receipts.c.available_at))
@@ -57,8 +45,11 @@ def get_receipt_backlog(connection: Connection) -> ReceiptBacklog:
     )
 
 
-def get_delivery_backlog(connection: Connection) -> DeliveryBacklog:
-    """Return the deliveries that wait now."""
+def get_delivery_backlog(connection: Connection) -> tuple[int, float, int]:
+    """Return the unfinished deliveries, the seconds since the oldest sendable one became due, and new changes.
+
+    New changes are those without deliveries yet, counted up to 100,000.
+    """
     # Text: the comparison of (transaction, id) with the position of the fan-out is a row comparison with a sub-select.
     pending, not_followed = connection.execute(
         text(
@@ -68,7 +59,7 @@ def get_delivery_backlog(connection: Connection) -> DeliveryBacklog:
         {"max": _MAX_CHANGES},
     ).one()
     due = deliveries.next_due_seconds(connection)
-    return DeliveryBacklog(pending=pending, overdue_seconds=max(0.0, -(due or 0.0)), not_followed=not_followed)
+    return pending, max(0.0, -(due or 0.0)), not_followed
 
 
 def count_recent_events(connection: Connection, now: datetime, period: timedelta) -> dict[str, Any]:

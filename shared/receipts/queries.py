@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Text, cast, exists, select
 from shared import ids
 from shared.messages.tables import events
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal
 from shared.receipts.tables import parked_receipts, pending_receipts, receipts, refusals
 from shared.sources.tables import sources
 from shared.vocabulary import ReceiptState

@@ -1,7 +1,7 @@
 """Receipts and their states: pending, parked (unverified, rejected or dead), or processed (in neither table)."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -260,3 +260,32 @@ def columns_of(arrived: Sequence[Receipt]) -> dict[str, list[object]]:
         "headers": [receipt.headers for receipt in arrived],
         "body": [receipt.body for receipt in arrived],
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A refused request. `count` includes similar ones that have no row."""
+
+    id: UUID
+    source: str
+    refused_at: datetime
+    status_code: int
+    reason: str
+    detail: str
+    remote_ip: str | None
+    headers: str
+    bytes: int
+    count: int = 1
+
+
+_REFUSAL_COLUMNS = tuple(entry.name for entry in fields(Refusal))
+_INSERT_REFUSAL = (
+    f"INSERT INTO refusals ({', '.join(_REFUSAL_COLUMNS)}) VALUES ("
+    + ", ".join(f"%({name})s" + ("::json" if name == "headers" else "") for name in _REFUSAL_COLUMNS)
+    + ")"
+)
+
+
+def record_refusals(connection: Connection, refusals: Sequence[Refusal]) -> None:
+    """Store requests that the receiver refused, each with its reason."""
+    connection.exec_driver_sql(_INSERT_REFUSAL, [asdict(refusal) for refusal in refusals])

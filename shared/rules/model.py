@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.alerts.policy import AlertRule
 from shared.alerts.rules import RATES, EventRule, RateRule
-from shared.counters.model import EVERYTHING, Tally, dimension_of
+from shared.counters.store import EVERYTHING, Tally, dimension_of
 from shared.suppression.policy import SuppressionPolicy
 from shared.vocabulary import EventType
 

@@ -9,9 +9,10 @@ import pytest
 
 from shared import ids
 from shared.errors import VerificationError
-from shared.receipts import headers, quarantine, refusals
+from shared.receipts import quarantine
 from shared.receipts import store as receipts
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
+from shared.receipts.stored_form import redact_headers
 from shared.vocabulary import ReceiptState, RefusalReason
 from tests.support.system import System, mailchannels_event
 
@@ -74,7 +75,7 @@ def test_a_receipt_names_its_events(system: System) -> None:
 
 def test_headers_that_are_kept_sealed_are_not_shown(system: System) -> None:
     system.create_source()
-    kept = headers.redact({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, system.vault)
+    kept = redact_headers({"authorization": "Basic c2VjcmV0", "user-agent": "esp"}, system.vault)
     receipt_id = system.queue_body(b"[]", headers=json.dumps(kept))
     assert system.get(f"/v1/receipts/{receipt_id}")["headers"] == {"authorization": "(withheld)", "user-agent": "esp"}
 
@@ -190,7 +191,7 @@ def test_an_unknown_receipt_is_not_found(shared_system: System, path: str) -> No
 def test_refusals_are_listed_with_their_reason(system: System) -> None:
     at = datetime.now(UTC)
     with system.engine.begin() as connection:
-        refusals.record(connection, [refusal(at, number) for number in range(5)])
+        record_refusals(connection, [refusal(at, number) for number in range(5)])
     found = system.list_items("/v1/refusals", limit=2)
     assert len(found) == 5
     assert [item["id"] for item in found] == sorted((item["id"] for item in found), reverse=True)

@@ -7,8 +7,7 @@ import pytest
 
 from shared import ids
 from shared.providers.api.base import FailedDelivery
-from shared.receipts import refusals
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 from shared.reconciliation import failed_deliveries
 from shared.suppression import recipient_hashes
 from shared.suppression import store as suppressions
@@ -49,7 +48,7 @@ def populated(commands: Commands) -> Commands:
             since=now - timedelta(days=4000),
         )
         suppressions.add(connection, [entry], now)
-        refusals.record(connection, [refusal(now)])
+        record_refusals(connection, [refusal(now)])
     return commands
 
 

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared import ids
-from shared.receipts import refusals
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 from tests.support.command_line import Commands
 from tests.support.system import HANDLE, mailchannels_event
 
@@ -28,7 +27,7 @@ def populated(commands: Commands) -> Commands:
         at=datetime.now(UTC),
     )
     with system.engine.begin() as connection:
-        refusals.record(connection, [refusal()])
+        record_refusals(connection, [refusal()])
     system.queue_body(b"no JSON")
     system.execute("UPDATE pending_receipts SET last_error = 'the last error'")
     return commands

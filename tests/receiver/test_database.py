@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from shared import ids
 from shared.encryption import Vault, new_key
 from shared.postgres import engine, migrate
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal
 from shared.sources import store as sources
 from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support.cluster import frozen

@@ -18,10 +18,10 @@ from receiver.group_commit import GroupCommitWriter
 from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared.encryption import Vault
-from shared.http.asgi import Scope
 from shared.http.event_loop import EventLoopBridge
 from shared.http.greenlets import GreenletPool
 from shared.http.request_body import BodyLimits
+from shared.http.wsgi import Scope
 from shared.postgres import engine
 from shared.settings import Settings
 

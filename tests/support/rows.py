@@ -12,9 +12,8 @@ from shared import backoff, ids
 from shared.encryption import Vault
 from shared.http import standard_webhooks
 from shared.providers.webhooks.base import Request
-from shared.receipts import dedup
-from shared.receipts import headers as kept_headers
 from shared.receipts.store import Receipt
+from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, redact_headers
 from shared.sources.source import Source
 from shared.subscriptions.model import SigningSecret
 from shared.subscriptions.secrets import seal_secrets
@@ -78,11 +77,11 @@ def build_receipt(
         id=ids.receipt_id(now),
         source_id=source.id,
         received_at=now,
-        key=dedup.dedup_key(source, request, unverified=vault_if_unverified is not None),
-        key_expires_at=dedup.expires_at(source, now),
+        key=dedup_key(source, request, unverified=vault_if_unverified is not None),
+        key_expires_at=dedup_key_expires_at(source, now),
         idempotency_key=None,
         remote_ip=None,
-        headers=msgspec.json.encode(kept_headers.redact(lowered, vault_if_unverified)).decode(),
+        headers=msgspec.json.encode(redact_headers(lowered, vault_if_unverified)).decode(),
         body=body,
     )
 

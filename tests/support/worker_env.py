@@ -3,7 +3,7 @@
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
-from shared.postgres.connection import PlanCacheMode
+from shared.postgres.engine import PlanCacheMode
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
 from shared.sources.source import SourceCache

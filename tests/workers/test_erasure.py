@@ -29,9 +29,8 @@ from shared.messages import announcements
 from shared.messages.announcements import Send
 from shared.providers.api.base import ListedSuppression, ProviderApi
 from shared.receipts import queries as receipt_queries
-from shared.receipts import refusals
 from shared.receipts import store as receipts
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 from shared.reprocessing import reprocess
 from shared.sources.source import Source
 from shared.suppression import csv_files, provider_sync
@@ -224,7 +223,7 @@ def crowded(system: System, source: Source) -> System:
                 actor="ann",
             )
             suppressions.add(connection, [entry], NOW)
-        refusals.record(
+        record_refusals(
             connection,
             [
                 Refusal(

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -18,48 +17,36 @@ TO_DELIVER: Final = "to_deliver"
 Position = Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """Counts of one chunk by report key, and the position at its end; None if it is the last chunk."""
+ProcessChunk = Callable[[Connection, Position | None, bool], tuple[Mapping[str, int], Position | None]]
+"""Counts the chunk after a position; if the last argument is True, also does its work.
 
-    found: Mapping[str, int]
-    next: Position | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPosition:
-    """Where a job continues: the pass (counting or sending), and the position in it."""
-
-    sending: bool = False
-    after: Position | None = None
-    over: bool = False
-
-
-ProcessChunk = Callable[[Connection, Position | None, bool], Chunk]
-"""Counts the chunk after a position; if the last argument is True, also does its work."""
+Returns the counts by report key, and the position at the end of the chunk; None if it is the last one.
+"""
 
 
 def run(
     ctx: WorkerContext, job: Job, progress: Progress, process_chunk: ProcessChunk, *, dry_run: bool
 ) -> Mapping[str, Any]:
     """Count, then do the work unless it is a dry run. A chunk and its progress commit together, so none is repeated."""
-    position, found, total = JobPosition(**job.position), Counter({TO_DELIVER: 0, **job.report}), job.total
-    while not position.over:
+    # The job continues in one of the passes (counting or sending), after a position in it.
+    position: Mapping[str, Any] = {"sending": False, "after": None, "over": False, **job.position}
+    found, total = Counter({TO_DELIVER: 0, **job.report}), job.total
+    while not position["over"]:
         with ctx.engine.begin() as connection:
-            chunk = process_chunk(connection, position.after, position.sending)
-            found.update(chunk.found)
-            is_counted = chunk.next is None and not position.sending
+            counts, following = process_chunk(connection, position["after"], position["sending"])
+            found.update(counts)
+            is_counted = following is None and not position["sending"]
             if is_counted:
                 total = found[TO_DELIVER]
-            if chunk.next is not None:
-                position = replace(position, after=chunk.next)
+            if following is not None:
+                position = {**position, "after": following}
             else:
-                position = JobPosition(sending=not dry_run, over=position.sending or dry_run)
-            if is_counted and not position.over:
+                position = {"sending": not dry_run, "after": None, "over": position["sending"] or dry_run}
+            if is_counted and not position["over"]:
                 found = Counter(dict.fromkeys(found, 0))
-            done = found[TO_DELIVER] if position.sending else 0
-            progress.record(connection, done, total, asdict(position), dict(found))
-        if position.sending:
+            done = found[TO_DELIVER] if position["sending"] else 0
+            progress.record(connection, done, total, position, dict(found))
+        if position["sending"]:
             ctx.notifier.notify(DELIVER)
         progress.end_turn_if_over()
     return dict(found)

@@ -17,7 +17,7 @@ from shared.subscriptions.model import SubscriptionState, matches
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
 from workers.jobs import count_then_run
-from workers.jobs.count_then_run import TO_DELIVER, Chunk, Position
+from workers.jobs.count_then_run import TO_DELIVER, Position
 from workers.jobs.progress import JobError, Progress
 
 BATCH: Final = 1000
@@ -41,7 +41,9 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     with ctx.engine.begin() as connection:
         fan_out_cursor.wait_for_cursor(connection)  # a fan-out in progress may use an older version of the subscription
 
-    def process_chunk(connection: Connection, after: Position | None, sending: bool) -> Chunk:
+    def process_chunk(
+        connection: Connection, after: Position | None, sending: bool
+    ) -> tuple[Mapping[str, int], Position | None]:
         subscription = subscriptions.find(connection, subscription_id, lock=sending)
         if subscription is None:
             raise JobError("The subscription was removed.")
@@ -75,7 +77,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
             store.replay(connection, again, datetime.now(UTC))
         found = _count(missing, list(existing.values()), len(again))
         found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
-        return Chunk(found=found, next=_position(changes[-1]) if len(changes) == BATCH else None)
+        return found, tuple(map(str, _cursor(changes[-1]))) if len(changes) == BATCH else None
 
     report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:
@@ -94,7 +96,3 @@ def _count(missing: Sequence[NewDelivery], existing: Sequence[Row[Any]], again: 
 
 def _cursor(change: Row[Any]) -> tuple[int, int]:
     return (change.transaction, change.id)
-
-
-def _position(change: Row[Any]) -> Position:
-    return (str(change.transaction), str(change.id))

@@ -13,7 +13,7 @@ from shared.deliveries.queries import DeliveryFilters
 from shared.jobs.store import Job
 from workers.context import WorkerContext
 from workers.jobs import count_then_run
-from workers.jobs.count_then_run import TO_DELIVER, Chunk, Position
+from workers.jobs.count_then_run import TO_DELIVER, Position
 from workers.jobs.progress import Progress
 
 BATCH: Final = 1000
@@ -31,11 +31,13 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         until=datetime.fromisoformat(job.parameters["until"]),
     )
 
-    def process_chunk(connection: Connection, after: Position | None, sending: bool) -> Chunk:
+    def process_chunk(
+        connection: Connection, after: Position | None, sending: bool
+    ) -> tuple[Mapping[str, int], Position | None]:
         position = None if after is None else tuple(after)
         page = queries.get_replayable(connection, filters, after=position, limit=BATCH)
         if sending:
             store.replay(connection, [found[-1] for found in page.items], datetime.now(UTC))
-        return Chunk(found={TO_DELIVER: len(page.items)}, next=page.next and [str(key) for key in page.next])
+        return {TO_DELIVER: len(page.items)}, page.next and [str(key) for key in page.next]
 
     return count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Snapshot, subject_words
+from shared.alerts.kinds.configuration import DeadDeliveries, RulesRefused, SubscriptionDisabled
 from shared.alerts.kinds.events import Announced, Event, Rate, Silence
 from shared.alerts.kinds.receipts import DeadReceipts, PendingAge, UnverifiedAge, VerificationFailures
 from shared.alerts.kinds.reconciliation import GivenUp, Reconciled, ReconciliationFailures
-from shared.alerts.kinds.rules_file import RulesRefused
-from shared.alerts.kinds.subscriptions import DeadDeliveries, SubscriptionDisabled
 from shared.alerts.policy import AlertRule, Measurement
 from shared.vocabulary import AlertKind, Severity
 

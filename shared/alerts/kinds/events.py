@@ -22,7 +22,7 @@ from shared.alerts.kinds.base import (
 from shared.alerts.policy import Measurement, Subject
 from shared.alerts.rules import RATES, AnnouncedRule, EventRule, RateRule, SilenceRule
 from shared.counters import store as counters
-from shared.counters.model import dimension_of
+from shared.counters.store import dimension_of
 from shared.vocabulary import AlertKind, Per
 
 ShareRuleT = TypeVar("ShareRuleT", RateRule, EventRule)

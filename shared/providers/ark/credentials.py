@@ -7,8 +7,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from shared.providers.webhooks import jwks
+from shared.providers.webhooks.authentication import read_optional
 from shared.providers.webhooks.base import CredentialField
-from shared.providers.webhooks.credentials import read_optional
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(

@@ -12,8 +12,8 @@ from shared.events.event import Event
 from shared.providers.ark.credentials import Credentials
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
+from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.signatures import decode_base64, require_body, require_headers
 
 NAME = "ark"
 STATUS_CODES = StatusCodes()

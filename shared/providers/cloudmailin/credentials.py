@@ -6,8 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from shared.errors import CredentialsError
+from shared.providers.webhooks.authentication import read_secret
 from shared.providers.webhooks.base import CredentialField
-from shared.providers.webhooks.credentials import read_secret
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(

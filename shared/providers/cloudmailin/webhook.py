@@ -18,9 +18,9 @@ from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
 from shared.providers.cloudmailin.credentials import Credentials
 from shared.providers.webhooks import payload
+from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
 from shared.providers.webhooks.payload import read_identifier, read_text
-from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
 from shared.vocabulary import EventType, RefusalReason
 
 NAME = "cloudmailin"
@@ -156,16 +156,14 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     message_id = read_identifier(found.message_id)
     occurred_at = payload.read_time(named["timestamp"])
     reason = read_text(named["reason"])
-    codes = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
+    smtp_status, enhanced_code = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
     # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
     identity = payload.fingerprint(item.clean) if occurred_at else None
     if found.kind in ONE_SHOT and message_id:
         identity = f"{found.kind}:{message_id}"
     classification = None
     if kind in _FAILURES:
-        classification = classify(
-            word=found.kind, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
-        )
+        classification = classify(word=found.kind, enhanced_code=enhanced_code, smtp_status=smtp_status, text=reason)
     for recipient in payload.read_addresses(found.recipient):
         yield Event(
             type=kind,
@@ -179,8 +177,8 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
             smtp_id=read_identifier(strip_brackets(read_text(named["smtp_id"]) or "")),
             provider_message_id=message_id,
             classification=classification,
-            smtp_status=codes.smtp_status,
-            enhanced_code=codes.enhanced_code,
+            smtp_status=smtp_status,
+            enhanced_code=enhanced_code,
             reason=reason,
             remote_host=read_text(named["remote_host"]),
             url=read_text(named["url"]),

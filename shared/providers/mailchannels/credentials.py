@@ -12,8 +12,8 @@ from nacl.signing import VerifyKey
 
 from shared.errors import CredentialsError
 from shared.providers.webhooks import payload
+from shared.providers.webhooks.authentication import read_optional, read_texts
 from shared.providers.webhooks.base import CredentialField
-from shared.providers.webhooks.credentials import read_optional, read_texts
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(

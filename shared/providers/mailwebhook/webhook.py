@@ -13,8 +13,8 @@ from shared.events.event import Event
 from shared.providers.mailwebhook import payloads
 from shared.providers.mailwebhook.credentials import Credentials
 from shared.providers.webhooks import payload
+from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
 from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.signatures import decode_base64, malformed, require_body, require_headers
 from shared.vocabulary import RefusalReason
 
 NAME = "mailwebhook"

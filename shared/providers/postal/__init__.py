@@ -1,13 +1,15 @@
 """Postal: webhook adapter, credentials."""
 
-from shared.providers.postal.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
 from shared.providers.postal.webhook import (
+    CREDENTIAL_FIELDS,
     DEDUPE_WINDOW_SECONDS,
     NAME,
     STATUS_CODES,
+    Credentials,
     idempotency_key,
     key_lookup,
     parse,
+    read_credentials,
     read_keys,
     tenants,
     verify,

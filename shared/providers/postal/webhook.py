@@ -3,17 +3,20 @@
 Source: postalserver/postal, `lib/postal/http.rb` and `lib/postal/signer.rb`.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from shared.errors import VerificationError
 from shared.events.event import Event
-from shared.providers.postal.credentials import Credentials
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
-from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
-from shared.providers.webhooks.signatures import decode_base64, require_body, require_headers
+from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
+from shared.providers.webhooks.base import CredentialField, KeyLookup, Request, StatusCodes
 from shared.vocabulary import RefusalReason
 
 NAME = "postal"
@@ -23,6 +26,27 @@ DEDUPE_WINDOW_SECONDS: int | None = None
 _SIGNATURE_256 = "x-postal-signature-256"
 _SIGNATURE_LEGACY = "x-postal-signature"
 _KEY_ID = "x-postal-signature-kid"
+
+CREDENTIAL_FIELDS: Sequence[CredentialField] = (
+    CredentialField(
+        name="jwks",
+        type="object",
+        required=True,
+        help="The JSON Web Key Set that the server publishes at `/.well-known/jwks.json`.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """The server's public keys by their ids."""
+
+    keys: Mapping[str, RSAPublicKey]
+
+
+def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+    """Parse `{jwks}`, the key set that the server publishes at `/.well-known/jwks.json`. Raises CredentialsError."""
+    return Credentials(keys=jwks.read_credentials(raw, fetched_keys, required=True))
 
 
 def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001

@@ -12,9 +12,9 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
 from shared.errors import VerificationError
+from shared.providers.webhooks.authentication import malformed, require_body, require_headers
 from shared.providers.webhooks.base import Request
 from shared.providers.webhooks.payload import quote
-from shared.providers.webhooks.signatures import malformed, require_body, require_headers
 from shared.vocabulary import RefusalReason
 
 MAX_AGE_SECONDS = 300

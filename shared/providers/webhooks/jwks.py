@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.providers.webhooks import payload
-from shared.providers.webhooks.signatures import malformed
+from shared.providers.webhooks.authentication import malformed
 from shared.vocabulary import RefusalReason
 
 _PADDING = PKCS1v15()

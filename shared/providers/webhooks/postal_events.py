@@ -5,7 +5,6 @@ Sources: postalserver/postal `app/models`, Ark's pages of its events.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from shared.addresses import strip_brackets
@@ -93,16 +92,17 @@ def _build(
 ) -> list[Event]:
     inner = found.payload or found
     untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
-    codes = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
+    smtp_status, enhanced_code = find_codes(inner.smtp_enhanced_code, inner.output, inner.details)
     reason = read_text(inner.output) or read_text(inner.details)
     classification = None
     if kind in _FAILURES:
         word = inner.classification or read_text(inner.classification_code)
-        classification = classify(
-            word=word, enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=reason
-        )
+        classification = classify(word=word, enhanced_code=enhanced_code, smtp_status=smtp_status, text=reason)
     server = _SERVER.search(inner.details[:_LONGEST_DETAILS]) if inner.details else None
-    own_time = _own_time(inner, name)
+    if name == "MessageBounced":
+        own_time = payload.read_time(inner.bounce.timestamp) if inner.bounce else None
+    else:
+        own_time = payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
     details = _collect(inner, message, name, server[1] if server else None)
     return [
         Event(
@@ -118,8 +118,8 @@ def _build(
             provider_message_id=read_identifier(message.id),
             tenant=tenant,
             classification=classification,
-            smtp_status=codes.smtp_status,
-            enhanced_code=codes.enhanced_code,
+            smtp_status=smtp_status,
+            enhanced_code=enhanced_code,
             reason=reason,
             remote_host=read_text(inner.remote_host) or (read_text(server[2]) if server else None),
             url=read_text(inner.url),
@@ -140,13 +140,6 @@ def _came_in(message: Message) -> bool:
     Mail to oneself has the same Message-Id in both directions, so such an event must not affect the sent message.
     """
     return (message.direction or "").lower() == "incoming"
-
-
-def _own_time(inner: Payload, name: str | None) -> datetime | None:
-    """Return the time in the payload itself, if any."""
-    if name == "MessageBounced":
-        return payload.read_time(inner.bounce.timestamp) if inner.bounce else None
-    return payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
 
 
 def _identify(item: payload.Item, found: Body, *, has_time: bool) -> str | None:

@@ -44,7 +44,7 @@ from shared.alerts.rules import (
     VerificationRule,
     usual_rate,
 )
-from shared.counters.model import Tally
+from shared.counters.store import Tally
 from shared.rules.model import tallies
 from shared.vocabulary import AlertKind, EventType, Per, Severity
 

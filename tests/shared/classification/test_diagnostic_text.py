@@ -14,8 +14,8 @@ C = Classification
 
 def judge(text: str, **known: str) -> Classification:
     """As the providers' adapters do: the codes out of the text, and the text beside them."""
-    codes = find_codes(*known.values(), text)
-    return classify(enhanced_code=codes.enhanced_code, smtp_status=codes.smtp_status, text=text)
+    smtp_status, enhanced_code = find_codes(*known.values(), text)
+    return classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=text)
 
 
 def test_no_route_to_a_domain_is_an_invalid_domain() -> None:

@@ -15,14 +15,13 @@ from sqlalchemy import Engine
 from shared import ids
 from shared.alerts.kinds import events, receipts
 from shared.counters import store as counts
-from shared.counters.model import Tally
+from shared.counters.store import Tally
 from shared.messages import rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STATUS_EFFECTS
 from shared.messages.store import NewEvent
 from shared.postgres import engine
-from shared.receipts import refusals
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 from shared.rules.model import tallies
 from shared.sources import store as sources
 from shared.vocabulary import CHANGE_TYPES, EventType
@@ -314,7 +313,7 @@ class TestRefusals:
             count=number,
         )
         with database.begin() as connection:
-            refusals.record(connection, [refused])
+            record_refusals(connection, [refused])
 
     def test_are_counted_once_however_often_and_however_late_it_is_done(self, database: Engine) -> None:
         with database.begin() as connection:

@@ -18,9 +18,9 @@ from shared.alerts import store as alerts
 from shared.messages import announcements
 from shared.messages.announcements import Send
 from shared.providers.api.base import FailedDelivery
-from shared.receipts import quarantine, refusals
+from shared.receipts import quarantine
 from shared.receipts import store as receipts
-from shared.receipts.refusals import Refusal
+from shared.receipts.store import Refusal, record_refusals
 from shared.reconciliation import failed_deliveries
 from shared.rules.reloader import RulesReloader
 from shared.sources import store as sources
@@ -427,7 +427,7 @@ class TestRefusals:
             count=number,
         )
         with system.ctx.engine.begin() as connection:
-            refusals.record(connection, [refused])
+            record_refusals(connection, [refused])
 
     def test_that_jump_fire(self, system: System, rules: Any, now: datetime) -> None:
         rules(self.RULE)
