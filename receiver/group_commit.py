@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -270,7 +270,8 @@ class GroupCommitWriter:
 
 
 def _ping(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
-    connection.exec_driver_sql("SELECT pg_current_xact_id()")  # assigns a transaction id, so that COMMIT writes to disk
+    # Assigns a transaction id, so that COMMIT writes to disk.
+    connection.execute(select(func.pg_current_xact_id()))
     return [None] * len(batch)
 
 

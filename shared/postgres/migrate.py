@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from shared.postgres import engine, partitions, transaction_ids
 
@@ -22,7 +22,7 @@ def upgrade(database_url: str) -> str:
     target = engine.create_engine(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
     try:
         with target.begin() as connection:
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _LOCK})
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -5,7 +5,7 @@ The partition key is the id, whose first 48 bits are its time (see `shared.ids`)
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from shared import ids
 
@@ -34,7 +34,8 @@ def create_missing(connection: Connection, *, now: datetime | None = None, weeks
 
 def drop_before(connection: Connection, oldest: datetime) -> list[str]:
     """Drop the partitions whose rows are all older than `oldest`; return their names."""
-    connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")  # a longer wait would block every insert behind it
+    # A longer wait would block every insert behind it.
+    connection.execute(select(func.set_config("lock_timeout", "2s", True)))
     kept_from = f"{_week_of(oldest):%Y%m%d}"
     dropped = [name for name in _existing(connection) if name.rpartition("_")[2] < kept_from]
     for name in dropped:
