@@ -86,10 +86,11 @@ class Snapshot:
     @classmethod
     def take(cls, connection: Connection) -> Self:
         """Read a database that contains few rows."""
-        tables = [table for table, _ in connection.execute(_NON_EMPTY)]
+        # A table whose rows were deleted still has pages.
+        read = {table: _rows(connection, table) for table, _ in connection.execute(_NON_EMPTY)}
         return cls(
             structure=_structure(connection),
-            rows={table: _rows(connection, table) for table in tables},
+            rows={table: rows for table, rows in read.items() if rows},
             sequences={name: last for name, _, last in connection.execute(_SEQUENCES)},
         )
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from shared import ids
-from tests.support.databases import DatabasePool, DatabaseServer, program
+from tests.support.databases import DatabasePool, DatabaseServer, Snapshot, program
 
 # By type, a value that can be stored. Partitions exist for identifiers and instants of now.
 _VALUES = {
@@ -82,6 +82,17 @@ def test_after_a_test_that_wrote_to_every_table_the_next_finds_a_fresh_database(
         assert second == first
         assert written != fresh
         assert dump(second) == fresh
+
+
+def test_a_table_that_was_empty_is_emptied_whatever_jsonb_cannot_represent(pool: DatabasePool) -> None:
+    with pool.unmigrated_database() as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE objects (object json)")
+        connection.execute("INSERT INTO objects VALUES ('{}')")
+        connection.execute("DELETE FROM objects")
+        snapshot = Snapshot.take(connection)
+        connection.execute("""INSERT INTO objects VALUES ('"\\ud800"')""")
+        snapshot.restore(connection)
+        assert connection.execute("SELECT count(*) FROM objects").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
