@@ -8,7 +8,7 @@ from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 
 _INTERVAL_SECONDS = 0.01
 _BUSY_INTERVAL_SECONDS = 0.05
-_BUSY_RECEIPTS_PER_SECOND = 1000
+_BUSY_RECEIPTS_PER_SECOND = 300
 """At this rate workers are always busy, so they need fewer wake-ups."""
 
 _MIN_PAUSE_SECONDS = 1.0

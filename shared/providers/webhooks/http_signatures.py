@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from binascii import a2b_base64
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -33,6 +34,11 @@ _HEADERS = ("content-digest", "signature-input", "signature")
 
 _MEMBER = re.compile(r'(?:[^,"%]|%"[^"]*"|%|"(?:[^"\\]|\\.)*")+')
 """One member of a valid dictionary: a comma separates members unless it is inside a string or a display string."""
+
+_ONE_BYTE_SEQUENCE = re.compile(
+    r"([a-z*][a-z0-9_.*-]*)=:((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?):"
+)
+"""A dictionary with one byte sequence, as nearly all providers send it. The library takes ten times as long for it."""
 
 # One valid signature is enough. If none is valid, the error is the most serious one, in this order: a forgery under
 # a key that we hold is reported whatever keys the other signatures name.
@@ -82,6 +88,8 @@ def _parse(header: str, name: str) -> dict[str, Any]:
     """Return the members of a structured field dictionary (RFC 9651): each is a value and its parameters."""
     if len(header) > _MAX_HEADER_LENGTH:
         raise malformed(f"{name} has {len(header)} characters; the limit is {_MAX_HEADER_LENGTH}")
+    if one := _ONE_BYTE_SEQUENCE.fullmatch(header):
+        return {one[1]: (a2b_base64(one[2]), {})}
     try:
         members: Any = http_sf.parse(header.encode("latin-1"), tltype="dictionary")
     except ValueError as error:  # StructuredFieldError, or a character that no header can have

@@ -165,3 +165,22 @@ def test_one_wrong_character_is_refused(header: str, position: int, character: s
     elif changed.strip(" \t") != text:
         with pytest.raises(VerificationError):
             verify(with_header(header, changed, request))
+
+
+@fuzzed
+@given(
+    st.sampled_from(("content-digest", "signature")),
+    st.text("AZaz09+/=:", max_size=9) | st.binary(max_size=70).map(to_base64),
+)
+def test_a_byte_sequence_means_the_same_with_and_without_a_parameter(header: str, text: str) -> None:
+    label = sign_mailchannels(BODY).headers[header].partition("=")[0] if header == "signature" else "sha-256"
+    plain, with_parameter = (refusal(with_header(header, f"{label}=:{text}:{more}")) for more in ("", ";more"))
+    assert plain == with_parameter
+
+
+def refusal(request: Request) -> RefusalReason | None:
+    try:
+        verify(request)
+    except VerificationError as error:
+        return error.reason
+    return None
