@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-# If rich is installed, structlog imports it, and with it pygments: 4 MB per receiver for coloured tracebacks.
-sys.modules["rich"] = None  # type: ignore[assignment]
+# Not needed here: structlog imports rich for coloured tracebacks, if it is installed (4 MB), kombu imports yaml (1 MB).
+for _name in ("rich", "yaml"):
+    sys.modules[_name] = None  # type: ignore[assignment]
 
 _METRICS_PREFIX = "tidings-receiver-"
 
