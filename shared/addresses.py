@@ -1,8 +1,9 @@
 """Normalized email addresses, and targets of suppressions: one address, or all addresses of a domain."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
-from email.utils import parseaddr
+from urllib.parse import unquote
 
 import idna
 
@@ -10,44 +11,112 @@ from shared.errors import TidingsError
 
 _MAX_LENGTH = 320
 """Characters of an address: 64 of local part, 255 of domain and the @ between them (RFC 5321 4.5.3.1)."""
+_MAX_WRITTEN_LENGTH = 2048
+"""Characters of an address with its display name and comments. Composing a longer text could take long."""
 
 _MAX_LABEL_LENGTH = 63
 
+_is_plain = re.compile(r"[a-z0-9!#$%&*+/=?^_`{|}~.-]+@[a-z0-9_.-]*[a-z0-9_-]").fullmatch
+"""Nearly every address, in lower case: nothing has to be undone."""
+_INVISIBLE_RANGES = (
+    *((0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+)
+"""Characters that are shown as nothing (Default_Ignorable_Code_Point of Unicode 16)."""
+_INVISIBLE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in _INVISIBLE_RANGES)}]")
+_INVISIBLE_IN_DOMAIN = re.compile(rf"(?![\u200c\u200d]){_INVISIBLE.pattern}")
+"""Joiners belong to the spelling of some languages, and domains may contain them."""
+_AT_THE_ENDS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "".join(
+    chr(code) for first, last in _INVISIBLE_RANGES for code in range(first, last + 1)
+)
+_WRITTEN_BEFORE = re.compile(r"(?P<url>mailto:)|(?:smtp:|rfc822;|@[^\s:<>]+:)\s*", re.IGNORECASE)
+"""A URL (RFC 6068), address types (Exchange, RFC 3464 2.3.2), and a source route (RFC 5321 4.1.1.3)."""
+_COMMENT = re.compile(r"\([^()]*\)")
+_QUOTED = re.compile(r"""(?P<local>"(?:[^"\\\x00-\x1f\x7f\ud800-\udfff]|\\[\x20-\x7e])+")@[^\s@<>"(),;]+""")
 _HOST = re.compile(r"[a-z0-9_.\-\u0080-\U0010ffff]+")
 _DROP_JOINERS = str.maketrans("", "", "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}")
 _MAX_DOMAIN_LENGTH = 255
 _DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_ADDRESS_LITERAL = re.compile(r"\[(?:\d{1,3}(?:\.\d{1,3}){3}|ipv6:[0-9a-f:.]+)\]")
+"""An IP address instead of a domain (RFC 5321 4.1.3)."""
 _NOT_IN_LOCAL_PART = re.compile(r"[\s\x00-\x1f\x7f()<>\[\]:;@\\,\"\ud800-\udfff]")
-_UNUSUAL = re.compile(
-    r"""(?:"(?:[^"\\\x00-\x1f\x7f\ud800-\udfff]|\\[\x20-\x7e])+"|[^\s\x00-\x1f\x7f()<>\[\]:;@\\,"\ud800-\udfff]+)
-    @(?:\[(?:\d{1,3}(?:\.\d{1,3}){3}|ipv6:[0-9a-f:.]+)\]|[^\[\]]+)""",
-    re.VERBOSE,
-)
-"""A quoted local part, or an address literal instead of a domain (RFC 5321 4.1.2 and 4.1.3)."""
 
 
 def normalize(address: str) -> str:
     """Return the form under which an address is stored and looked up.
 
-    Drops display name, angle brackets, white space and a final dot, lowers the case, and writes an
-    internationalized domain in its ASCII form, mapped by UTS 46 without transitional processing: `faß.de` and
-    `fass.de` are two domains. Plus tags and dots in the local part stay: only the mailbox knows what they mean.
+    Drops display name, angle brackets, comments, `mailto:`, white space, characters that are shown as nothing, and a
+    final dot. Lowers the case, composes letters (NFC), undoes quotes that are not needed (`"anna"@example.com`), and
+    writes an internationalized domain in its ASCII form, mapped by UTS 46 without transitional processing: `faß.de`
+    and `fass.de` are two domains. Plus tags and dots in the local part stay: only the mailbox knows what they mean.
     Text that is not an address (`debug@smtp`, `undisclosed`) is kept in lower case: it is still evidence. So is a
     domain that UTS 46 refuses.
     """
-    text = address.strip()
-    if "<" in text or " " in text:
-        text = _extract(text) or text
+    lowered = address.lower()
+    if _is_plain(lowered):
+        return lowered
+    text = _find_written(address)
     local, at, domain = text.rpartition("@")
+    if not text.isascii():
+        local = drop_invisible(local)
+        domain = _INVISIBLE_IN_DOMAIN.sub("", domain) if at else drop_invisible(domain)
+    if _QUOTED.fullmatch(f"{local}{at}{domain}"):
+        local = _unquote(local)
     if at:
-        domain = domain.rstrip(".") or domain
-    lowered = f"{local}{at}{domain}".lower()
-    if lowered.isascii() or len(lowered) > _MAX_LENGTH:
+        local, domain = local.strip(), domain.strip().rstrip(". ") or domain
+    lowered = _lower(f"{local}{at}{domain}")
+    if domain.isascii() or len(lowered) > _MAX_LENGTH:
         return lowered
     try:
-        return f"{local.lower()}{at}{_encode_domain(domain)}"
+        return f"{_lower(local)}{at}{_encode_domain(domain)}"
     except UnicodeError:
         return lowered
+
+
+def drop_invisible(text: str) -> str:
+    """Return the text without characters that are shown as nothing."""
+    return _INVISIBLE.sub("", text)
+
+
+def _find_written(text: str) -> str:
+    """Return the address in a text without what may be written around it; the text if there is no address in it."""
+    text = _trim(text)
+    while len(text) <= _MAX_WRITTEN_LENGTH:
+        before = text
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        if not _QUOTED.fullmatch(text) and "<" in text:
+            text = _trim(text.rpartition("<")[2].partition(">")[0]) or text
+        if prefix := _WRITTEN_BEFORE.match(text):
+            text = text[prefix.end() :]
+            if prefix["url"]:
+                text = unquote(text.partition("?")[0])
+        if text[:1] == text[-1:] == "'":  # as Outlook quotes addresses
+            text = text.strip("'") or text
+        if "(" in text and len(text) <= _MAX_LENGTH and not _QUOTED.fullmatch(text):
+            text = _COMMENT.sub("", text)
+        text = _trim(text)
+        if text == before:
+            break
+    return text
+
+
+def _trim(text: str) -> str:
+    return text.strip() if text.isascii() else text.strip(_AT_THE_ENDS)
+
+
+def _lower(text: str) -> str:
+    lowered = text.lower()
+    return lowered if len(text) > _MAX_WRITTEN_LENGTH else unicodedata.normalize("NFC", lowered)
+
+
+def _unquote(local: str) -> str:
+    """Return a quoted local part without quotes where none are needed, and without needless backslashes."""
+    content = re.sub(r"\\(.)", r"\1", local[1:-1])
+    if not _NOT_IN_LOCAL_PART.search(content):
+        return content
+    return '"' + re.sub(r'(["\\])', r"\\\1", content) + '"'
 
 
 def _encode_domain(domain: str) -> str:
@@ -67,15 +136,6 @@ def _encode_domain(domain: str) -> str:
             raise UnicodeError
         labels.append(encoded)
     return ".".join(labels)
-
-
-def _extract(text: str) -> str:
-    """Return the address in a text with a display name or a comment; '' if there is none."""
-    if "<" in text:
-        return text.rpartition("<")[2].partition(">")[0].strip()
-    # The parser recurses into nested comments: a text too long for an address could exhaust the stack.
-    found = parseaddr(text)[1] if len(text) <= _MAX_LENGTH else ""
-    return found if "@" in found else ""
 
 
 def strip_brackets(message_id: str) -> str:
@@ -103,7 +163,7 @@ class Target:
 def parse_target(text: str) -> Target:
     """Return the target in what a person wrote: an address in any form, or a domain as `@example.com`.
 
-    Raises TargetError.
+    Whatever RFC 5321 allows is an address, with a quoted local part or an address literal too. Raises AddressError.
     """
     normalized = normalize(text)
     local, at, domain = normalized.rpartition("@")
@@ -111,34 +171,17 @@ def parse_target(text: str) -> Target:
         raise AddressError(f"{_quote(text)} has no @; a domain is written @example.com")
     if len(normalized) > _MAX_LENGTH:
         raise AddressError(f"{_quote(text)} is longer than {_MAX_LENGTH} characters")
-    if len(domain) > _MAX_DOMAIN_LENGTH or not _DOMAIN.fullmatch(domain):
+    written = _find_written(text)
+    if _INVISIBLE.search(written.translate(_DROP_JOINERS) if local.isascii() else written):
+        raise AddressError(f"{_quote(text)} contains invisible characters")
+    is_literal = bool(local) and _ADDRESS_LITERAL.fullmatch(domain)
+    if not is_literal and (len(domain) > _MAX_DOMAIN_LENGTH or not _DOMAIN.fullmatch(domain)):
         raise AddressError(f"{_quote(text)} has no valid domain after the @")
-    # The parser repairs broken text to an address that nobody has written.
-    written = f"{local}@" in text.lower() and (domain in text.lower() or not text.isascii())
-    several = text.count("<") > 1 or ("<" not in text and text.count("@") > 1)
-    if _NOT_IN_LOCAL_PART.search(local) or several or not written:
+    is_quoted = _QUOTED.fullmatch(normalized)
+    several = text.count("<") > 1 and not _QUOTED.fullmatch(written)
+    if several or (_NOT_IN_LOCAL_PART.search(local) and not is_quoted):
         raise AddressError(f"{_quote(text)} is not one address")
-    if not local:
-        return Target(domain=domain)
-    return Target(address=normalized)
-
-
-def parse_listed_target(text: str) -> Target:
-    """Return the target in an entry of a suppression list.
-
-    Events may have added the entry, so quoted local parts and address literals are accepted too. Raises TargetError.
-    """
-    try:
-        return parse_target(text)
-    except AddressError:
-        address = text.strip().lower()
-        match = _UNUSUAL.fullmatch(address)
-        if not match or len(address) > _MAX_LENGTH or normalize(address) != address:
-            raise
-        domain = address.rpartition("@")[2]
-        if not domain.startswith("[") and not _DOMAIN.fullmatch(domain):
-            raise
-        return Target(address=address)
+    return Target(address=normalized) if local else Target(domain=domain)
 
 
 def parse_lookup(text: str) -> Target:
@@ -148,7 +191,7 @@ def parse_lookup(text: str) -> Target:
 
 
 def parse_domain(text: str) -> Target:
-    """Return a domain, with or without the @ in front. Raises TargetError."""
+    """Return a domain, with or without the @ in front. Raises AddressError."""
     found = parse_target(f"@{text.strip().removeprefix('@')}")
     if found.domain is None:
         raise AddressError(f"{_quote(text)} is not a domain")

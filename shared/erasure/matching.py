@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import unquote
 
-from shared.addresses import AddressError, normalize, parse_target
+from shared.addresses import AddressError, drop_invisible, normalize, parse_target
 
 _ESCAPE = re.compile(
     r"\\u(?P<code>[0-9a-fA-F]{4})|\\(?P<letter>.)"
@@ -26,7 +26,7 @@ _DELETED_JSON = "{}"
 
 
 def parse_address(text: str) -> str:
-    """Return the normalized address that a person wants erased. Raises TargetError.
+    """Return the normalized address that a person wants erased. Raises AddressError.
 
     An unusual one (a quoted local part, an address literal) must be written exactly as it is stored.
     """
@@ -36,7 +36,7 @@ def parse_address(text: str) -> str:
         # A wrong guess cannot be undone, so this form is compared with what is stored and never corrected.
         stored = text.strip().lower()
         local, _, domain = stored.rpartition("@")
-        if not local or not domain or not stored.isprintable() or normalize(text) != stored:
+        if not local or not domain or "," in stored or not stored.isprintable() or normalize(text) != stored:
             raise
         return stored
     if address is None:
@@ -66,6 +66,8 @@ class AddressMatcher:
             )
             if international != domain:
                 written.append(f"{local}{at}{international}")
+        if not local.startswith('"'):
+            written += [f'"{local}"@{form.rpartition("@")[2]}' for form in written]
         # Where part of the address looks like an escape, it may have been decoded as one.
         decoded = [_ESCAPE.sub(_decode, form) for form in written]
         self._forms = list(dict.fromkeys(map(_fold, (*written, *decoded))))
@@ -123,4 +125,4 @@ def _decode(escape: re.Match[str]) -> str:
 
 def _fold(text: str) -> str:
     """Return text as addresses are compared: by the mapping of international domain names (RFC 3491)."""
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", drop_invisible(text)).casefold()

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from shared.addresses import AddressError, Target, parse_domain, parse_listed_target
+from shared.addresses import AddressError, Target, parse_domain, parse_target
 from shared.errors import InvalidFieldError
 from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
 
@@ -219,7 +219,7 @@ def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
         has = "both an address and a domain" if address else "neither an address nor a domain"
         raise InvalidFieldError("address", address, f"it has {has}; give one of them")
     try:
-        target = parse_listed_target(address) if address else parse_domain(domain)
+        target = parse_target(address) if address else parse_domain(domain)
     except AddressError as error:
         raise InvalidFieldError("address" if address else "domain", address or domain, str(error)) from None
     reason = _convert(
