@@ -124,13 +124,15 @@ class _Body(msgspec.Struct):
 
 class _Item(msgspec.Struct):
     kind: str
-    recipient: str | list[str | None] | None = None
+    recipient: Any = None
     message_id: str | int | None = None
     details: Any = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _item = msgspec.json.Decoder(_Item)
+_IDENTIFYING = frozenset({"kind", "message_id"})
+_everything = msgspec.json.Decoder(dict[str, Any])
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
@@ -140,12 +142,11 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG
     events: list[Event] = []
     for item in items:
         try:
-            found = payload.decode(item.clean, _item)
-            everything = payload.decode_any(item.clean)
+            found, _ = payload.decode_fields(item.clean, _item, _IDENTIFYING)
+            everything, _ = payload.decode_fields(item.clean, _everything, _IDENTIFYING)
+            events.extend(_translate(item, found, everything))
         except PayloadError as error:
             events.append(payload.refuse(item, str(error)))
-        else:
-            events.extend(_translate(item, found, everything))
     return events
 
 

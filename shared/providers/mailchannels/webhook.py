@@ -5,6 +5,7 @@ Sources: docs.mailchannels.com "Delivery Events" and its JSON schema; the verifi
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -67,7 +68,7 @@ _key_document = msgspec.json.Decoder(_KeyDocument)
 
 def read_keys(document: bytes, /) -> Mapping[str, str]:
     """Return the key of `{"id", "key"}` by its id. Raises PayloadError."""
-    found = payload.decode(document, _key_document)
+    found, _ = payload.decode_fields(payload.read(document).clean, _key_document, frozenset({"id", "key"}))
     if not found.id or read_key(found.key) is None:
         raise PayloadError(f"The document has no Ed25519 key: {payload.quote(found.key)}")
     return {found.id: found.key}
@@ -77,11 +78,11 @@ class _Item(msgspec.Struct, gc=False):
     event: str
     customer_handle: str
     timestamp: int | float | str | None = None
-    email: str | None = None
+    email: Any = None
     request_id: str | int | None = None
     smtp_id: str | None = None
     campaign_id: str | int | None = None
-    recipients: list[str | None] | str | None = None
+    recipients: Any = None
     status: str | int | None = None
     reason: str | None = None
     user_agent: str | None = None
@@ -90,6 +91,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 _item = msgspec.json.Decoder(_Item)
+_IDENTIFYING = frozenset({"event", "customer_handle", "request_id", "smtp_id"})
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
@@ -97,19 +99,18 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     events: list[Event] = []
     for item in payload.split(body):
         try:
-            found = payload.decode(item.clean, _item)
+            found, unread = payload.decode_fields(item.clean, _item, _IDENTIFYING)
+            handle = found.customer_handle
+            if handle in credentials.customer_handles:
+                events.extend(_translate(item, found, unread))
+            else:
+                events.append(payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle))
         except PayloadError as error:
             events.append(payload.refuse(item, str(error)))
-            continue
-        handle = found.customer_handle
-        if handle in credentials.customer_handles:
-            events.extend(_translate(item, found))
-        else:
-            events.append(payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle))
     return events
 
 
-def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
+def _translate(item: payload.Item, found: _Item, unread: Sequence[str]) -> Sequence[Event]:
     kind = EVENTS.get(found.event, EventType.UNKNOWN)
     identity = payload.fingerprint(item.clean)
     request_id = payload.read_identifier(found.request_id)
@@ -140,7 +141,9 @@ def _translate(item: payload.Item, found: _Item) -> Sequence[Event]:
             ip=found.ip or None,
             user_agent=found.user_agent or None,
             campaign=payload.read_identifier(found.campaign_id),
-            details={} if occurred_at else payload.present(timestamp=found.timestamp),
+            details=payload.present(timestamp=None if occurred_at else found.timestamp, unread=unread or None)
+            if unread or not occurred_at
+            else {},
             problem=f"An event of a new kind: {payload.quote(found.event)}" if kind is EventType.UNKNOWN else None,
         )
         for recipient in payload.read_addresses(found.recipients)

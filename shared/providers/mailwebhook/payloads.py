@@ -5,11 +5,13 @@ value, `map.slack_simple` and `map.telegram_simple` produce a text for a channel
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from shared.addresses import strip_brackets
+from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
@@ -105,9 +107,11 @@ def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
 
 def _addresses(value: object) -> Sequence[str]:
     """Return the addresses in a list of strings or `{email, name?}` objects, or in a single one of these."""
-    entries = value if isinstance(value, list) else [value]
-    texts = [entry.get("email") if isinstance(entry, dict) else entry for entry in entries]
-    return [address for address in payload.read_addresses(texts) if address]
+    found: dict[str | None, None] = {}
+    for entry in value if isinstance(value, list) else [value]:
+        with suppress(PayloadError):
+            found.update(dict.fromkeys(payload.read_addresses(entry)))
+    return [address for address in found if address]
 
 
 def _at(body: Mapping[str, Any], room: str, name: str) -> Any:

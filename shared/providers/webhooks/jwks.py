@@ -27,13 +27,14 @@ class _Jwk(msgspec.Struct):
     kid: str
     n: str
     e: str
-    use: str = "sig"
+    use: Any = "sig"
 
 
 class _Jwks(msgspec.Struct):
     keys: list[msgspec.Raw]
 
 
+_IDENTIFYING = frozenset({"kty", "kid", "n", "e"})
 _jwk = msgspec.json.Decoder(_Jwk)
 _jwks = msgspec.json.Decoder(_Jwks)
 
@@ -43,7 +44,7 @@ def read_keys(document: bytes) -> Mapping[str, str]:
 
     Keys of other types are ignored: they may have another purpose.
     """
-    found = payload.decode(document, _jwks)
+    found = payload.decode(payload.read(document).clean, _jwks)
     texts = [bytes(raw).decode(errors="replace") for raw in found.keys]
     keys = {loaded[0]: text for text in texts if (loaded := _load(text))}
     if not keys:
@@ -71,9 +72,10 @@ def read_credentials(
 
 def _load(text: str) -> tuple[str, RSAPublicKey] | None:
     try:
-        found = payload.decode(text.encode(), _jwk)
+        found, _ = payload.decode_fields(text.encode(), _jwk, _IDENTIFYING)
         modulus, exponent = _to_integer(found.n), _to_integer(found.e)
-        if found.kty != "RSA" or found.use != "sig" or not 0 < len(found.kid) <= _MAX_KEY_ID_LENGTH:
+        has_other_use = isinstance(found.use, str) and found.use != "sig"
+        if found.kty != "RSA" or has_other_use or not 0 < len(found.kid) <= _MAX_KEY_ID_LENGTH:
             return None
         if not _MIN_MODULUS_BITS <= modulus.bit_length() <= _MAX_MODULUS_BITS:
             return None

@@ -1,10 +1,13 @@
 """Parsing of webhook payloads: JSON decoding, and conversion of values to usable ones."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -18,7 +21,16 @@ T = TypeVar("T")
 LONGEST_IDENTIFIER = 512
 """Characters. Identifiers are indexed, and PostgreSQL limits an index entry to 2,704 bytes."""
 _DEEPEST = 20
-_YEAR_10000 = 253_402_300_800
+_MAX_PARTS = 20
+"""The number of texts in a list or an object that are read as one text."""
+_YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
+"""The Unix seconds between which a number or a date is meant as a time."""
+_UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
+"""Seconds, milliseconds, microseconds and nanoseconds; the ranges do not overlap."""
+_ZONE_NAME = re.compile(r"\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+_BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
+_ADDRESS_NAMES = ("email", "address", "recipient", "email_address", "mail", "to", "rcpt_to")
+_ADDRESS_OF_LIST = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|\([^()]*\)|[^,;])+""")
 _BOM = b"\xef\xbb\xbf"
 _UNDECODABLE = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError)
 
@@ -67,8 +79,84 @@ def decode(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def decode_any(text: bytes) -> Any:
-    """Decode a JSON text of any type. Raises PayloadError."""
-    return decode(text, _anything)
+    """Decode a JSON text of any type. A number that is out of range is returned as text. Raises PayloadError."""
+    try:
+        return _anything.decode(text)
+    except _UNDECODABLE as error:
+        try:  # for msgspec one number out of range makes the whole text invalid
+            return json.loads(text, parse_int=_parse_number, parse_float=_parse_number, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise PayloadError(f"The JSON does not have the expected form: {error}") from None
+
+
+def decode_fields(
+    text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], required: AbstractSet[str]
+) -> tuple[T, list[str]]:
+    """Decode an object whose fields may have other types than documented; the decoder's type is a Struct.
+
+    A number, a list or an object where a text is expected is read as a text, and a text as a number. Returns the
+    object, and the names of the fields that still could not be read. A field in `required` identifies the event:
+    only a number is read as a text. Raises PayloadError for any other type there, or if the text is no JSON object.
+    """
+    try:
+        return decoder.decode(text), []
+    except _UNDECODABLE:
+        value = decode_any(bytes(text))
+    unread: list[str] = []
+    try:
+        return _fit(value, decoder.type, required, unread, ""), unread
+    except msgspec.ValidationError as error:
+        raise PayloadError(f"The JSON does not have the expected form: {error}") from None
+
+
+def _fit(value: Any, type_: Any, required: AbstractSet[str], unread: list[str], path: str) -> Any:
+    """Return the value as this type. Raises ValidationError."""
+    structs = [one for one in (type_, *get_args(type_)) if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    if not structs or value is None:
+        return msgspec.convert(value, type_)
+    if not isinstance(value, dict):
+        raise msgspec.ValidationError(f"Expected `object` - at `$.{path}`")
+    found = {}
+    for field in msgspec.structs.fields(structs[0]):
+        name = field.encode_name
+        if name not in value:
+            if field.required:
+                raise msgspec.ValidationError(f"Object missing required field `{path}{name}`")
+            continue
+        given, is_required = value[name], name in required
+        readings = [given]
+        if not is_required or isinstance(given, int | float):
+            readings += [reading for reading in (read_text(given), _read_number(given)) if reading is not None]
+        for reading in readings:
+            try:
+                found[field.name] = _fit(reading, field.type, required, unread, f"{path}{name}.")
+                break
+            except msgspec.ValidationError as error:
+                reason = error
+        else:
+            if is_required or field.required:
+                raise msgspec.ValidationError(f"{str(reason).partition(' - at ')[0]} - at `$.{path}{name}`")
+            unread.append(f"{path}{name}")
+    return structs[0](**found)
+
+
+def _parse_number(text: str) -> int | float | str:
+    """Return a number of JSON; its text if it is out of range."""
+    try:
+        number = int(text) if len(text) < _LONGEST_TIME and text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return text
+    return number if -(2**63) <= number < 2**64 else text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read_number(value: object) -> int | float | None:
+    text = read_text(value)
+    number = _parse_number(text.strip()) if text and len(text) < _LONGEST_TIME else None
+    return number if isinstance(number, int | float) else None
 
 
 def split(body: bytes) -> list[Item]:
@@ -103,34 +191,66 @@ def fingerprint(text: bytes) -> str:
 
 
 def read_time(value: object) -> datetime | None:
-    """Parse Unix seconds (number or text) or an ISO 8601 time (UTC if it has no zone); None if it is neither."""
+    """Return the time that is meant; None if that is not clear.
+
+    A number, also as text, is in Unix seconds, milliseconds, microseconds or nanoseconds. A date is written as in ISO
+    8601, RFC 5322, or nearly so; without a zone it is UTC. Times before 2000 and after 2100 are none.
+    """
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _LONGEST_TIME:
             return None
-        try:
-            value = float(text)
-        except ValueError:
-            try:
-                instant = datetime.fromisoformat(text)
-                return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
-            except (ValueError, OverflowError):
-                return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _YEAR_10000:
+        number = _parse_number(text)
+        if isinstance(number, str):
+            return _read_date(text)
+        value = number
+    elif isinstance(value, list) and len(value) == 1:
+        return None if isinstance(value[0], list) else read_time(value[0])
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    for unit in _UNITS:
+        if _YEAR_2000 * unit <= value < _YEAR_2100 * unit:
+            return datetime.fromtimestamp(value / unit, UTC)
+    return None
+
+
+def _read_date(text: str) -> datetime | None:
+    written = _BEFORE_OFFSET.sub("", _ZONE_NAME.sub("+00:00", text)).replace("/", "-")
     try:
-        return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
+        instant = datetime.fromisoformat(written)
+    except ValueError:
+        try:
+            instant = parsedate_to_datetime(text)
+        except (ValueError, IndexError, TypeError, OverflowError):
+            return None
+    try:
+        instant = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
+    return instant if _YEAR_2000 <= instant.timestamp() < _YEAR_2100 else None
 
 
 def read_text(value: object) -> str | None:
-    """Return a non-blank string, or a number as a string; None for anything else."""
+    """Return a non-blank string; a number as a string; the texts and numbers in a list or an object, joined.
+
+    None for anything else.
+    """
     if isinstance(value, str):
         return value if value and not value.isspace() else None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, list | dict):
+        parts = [text for text in map(read_text, _find_parts(value)) if text]
+        return " ".join(parts[:_MAX_PARTS]) or None
     return None
+
+
+def _find_parts(value: object, depth: int = 0) -> Iterator[object]:
+    if isinstance(value, list | dict) and depth < _DEEPEST:
+        for entry in value if isinstance(value, list) else value.values():
+            yield from _find_parts(entry, depth + 1)
+    elif not isinstance(value, list | dict):
+        yield value
 
 
 def read_identifier(value: object) -> str | None:
@@ -142,22 +262,50 @@ def read_identifier(value: object) -> str | None:
 
 
 def read_address(value: object) -> str | None:
-    """Return a normalized address; None if there is none."""
-    if value is None:
+    """Return the normalized address of a text or an object, the first of several; None if there is none."""
+    try:
+        return read_addresses(value)[0]
+    except PayloadError:
         return None
-    text = value if isinstance(value, str) else read_text(value) or ""
-    return normalize(text)[:LONGEST_IDENTIFIER] or None
 
 
 def read_addresses(value: object) -> list[str | None]:
-    """Return the normalized addresses of a string or a list, each once, in order; [None] if there is none."""
-    if not isinstance(value, list):
-        return [read_address(value)]
-    if len(value) == 1:
-        return [read_address(value[0])]
-    found = dict.fromkeys(read_address(entry) for entry in value)
-    found.pop(None, None)
+    """Return the normalized addresses in a value, each once, in order; [None] if there is none.
+
+    The value is a text, which may list several addresses, an object such as `{"email", "name"}`, or a list of these.
+    Raises PayloadError if it is anything else: the event must not be taken for one that concerns all recipients.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and "," not in value and ";" not in value:
+        return [normalize(value)[:LONGEST_IDENTIFIER] or None]
+    found = dict.fromkeys(normalize(text)[:LONGEST_IDENTIFIER] for text in _find_addresses(value))
+    found.pop("", None)
     return list(found) or [None]
+
+
+def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        if "," not in value and ";" not in value:
+            yield value
+            return
+        parts = [part.strip() for part in _ADDRESS_OF_LIST.findall(value)]
+        # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
+        addresses = [part for part in parts if "@" in part]
+        yield from addresses if len(addresses) > 1 or "<" in value else [value]
+    elif depth >= _DEEPEST:
+        raise PayloadError("The recipients are nested too deeply")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _find_addresses(entry, depth + 1)
+    elif isinstance(value, dict):
+        named = {str(name).lower(): entry for name, entry in value.items()}
+        entry = next((named[name] for name in _ADDRESS_NAMES if named.get(name)), None)
+        if entry is None:
+            raise PayloadError(f"An object without an address stands for a recipient: {quote(value)}")
+        yield from _find_addresses(entry, depth + 1)
+    elif value is not None:
+        raise PayloadError(f"{value!r} stands for a recipient")
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -4,7 +4,7 @@ Sources: postalserver/postal `app/models`, Ark's pages of its events.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.addresses import strip_brackets
@@ -14,7 +14,16 @@ from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
-from shared.providers.webhooks.postal_payloads import BODY, ENVELOPE, OBJECT, Body, Message, Payload, guess_name
+from shared.providers.webhooks.postal_payloads import (
+    BODY,
+    ENVELOPE,
+    IDENTIFYING,
+    OBJECT,
+    Body,
+    Message,
+    Payload,
+    guess_name,
+)
 from shared.vocabulary import EventType
 
 EVENTS: Mapping[str, EventType] = {
@@ -53,7 +62,7 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
     """
     item = payload.read(body)
     try:
-        found = payload.decode(item.clean, BODY)
+        found, unread = payload.decode_fields(item.clean, BODY, IDENTIFYING)
     except PayloadError as error:
         payload.decode(item.clean, OBJECT)
         return [payload.refuse(item, str(error))]
@@ -78,7 +87,10 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
     message = message or Message()
     if any(part.test is True for part in (found, inner, message)):
         kind, problem = EventType.TEST, None
-    return _build(item, found, message, tenant or tenant_id, kind, name, problem)
+    try:
+        return _build(item, found, message, tenant or tenant_id, kind, name, problem, unread)
+    except PayloadError as error:
+        return [payload.refuse(item, str(error), tenant=tenant)]
 
 
 def _build(
@@ -89,6 +101,7 @@ def _build(
     kind: EventType,
     name: str | None,
     problem: str | None,
+    unread: Sequence[str],
 ) -> list[Event]:
     inner = found.payload or found
     untouched = kind in _WITHOUT_MESSAGE or kind is EventType.TEST or _came_in(message)
@@ -103,7 +116,7 @@ def _build(
         own_time = payload.read_time(inner.bounce.timestamp) if inner.bounce else None
     else:
         own_time = payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
-    details = _collect(inner, message, name, server[1] if server else None)
+    details = _collect(inner, message, name, server[1] if server else None, unread)
     return [
         Event(
             type=kind,
@@ -162,7 +175,9 @@ def _name_message(message: Message, tenant: str | None) -> str | None:
     return scope_to_tenant(tenant, f"id:{message.id}") if message.id is not None else None
 
 
-def _collect(inner: Payload, message: Message, name: str | None, remote_ip: str | None) -> Mapping[str, Any]:
+def _collect(
+    inner: Payload, message: Message, name: str | None, remote_ip: str | None, unread: Sequence[str]
+) -> Mapping[str, Any]:
     bounce = inner.bounce
     return payload.present(
         event=name,
@@ -175,6 +190,7 @@ def _collect(inner: Payload, message: Message, name: str | None, remote_ip: str 
         spam_status=message.spam_status,
         message_timestamp=message.timestamp,
         message_token=message.token,
+        unread=unread or None,
         link_token=inner.token,
         metadata=None if isinstance(message.metadata, dict) else message.metadata,
         bounce=bounce

@@ -25,8 +25,8 @@ class Message(msgspec.Struct, rename={"from_": "from"}):
     token: str | None = None
     direction: str | None = None
     message_id: str | None = None
-    to: str | list[str | None] | None = None
-    from_: str | None = None
+    to: Any = None
+    from_: Any = None
     subject: str | None = None
     timestamp: Number = None
     spam_status: str | None = None
@@ -86,6 +86,10 @@ class Envelope(msgspec.Struct):
     payload: msgspec.Raw = msgspec.Raw()
 
 
+IDENTIFYING = frozenset(
+    {"event", "tenant_id", "payload", "message", "original_message", "status", "uuid", "id", "token", "message_id"}
+)
+"""What names the event, its message or its tenant."""
 BODY = msgspec.json.Decoder(Body)
 ENVELOPE = msgspec.json.Decoder(Envelope)
 OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])

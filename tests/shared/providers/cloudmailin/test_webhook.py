@@ -118,7 +118,7 @@ def test_details_may_be_anything(details: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [5, None, [], {}, {"kind": None}, item(kind=5), item(recipient={}), item(message_id=[])], ids=repr
+    "bad", [5, None, [], {}, {"kind": None}, item(kind=[]), item(recipient={}), item(message_id=[])], ids=repr
 )
 def test_a_bad_item_becomes_unknown_and_the_other_items_are_parsed(bad: Any) -> None:
     before, event, after = parse(item(), bad, item(kind="bounce"))

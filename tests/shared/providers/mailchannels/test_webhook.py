@@ -340,10 +340,9 @@ def test_an_event_of_another_account_touches_nothing() -> None:
         [],
         {},
         item(customer_handle=None),
-        item(event=5),
-        item(timestamp=[1]),
+        item(event=["open"]),
+        item(request_id={"id": 1}),
         item(recipients=[5]),
-        item(url={}),
     ],
     ids=repr,
 )
@@ -368,7 +367,7 @@ def test_a_number_out_of_range_or_half_a_character_spoils_no_other_item(bad: byt
     assert third.problem
 
 
-@pytest.mark.parametrize("timestamp", [0, -5, 10**18, 1e300, "soon", "", 253402300800])
+@pytest.mark.parametrize("timestamp", [0, -5, 10**20, 1e300, "soon", "", 253402300800])
 def test_a_time_that_is_none_is_left_out_and_the_event_counts(timestamp: Any) -> None:
     (event,) = parse(item(timestamp=timestamp))
     assert (event.type, event.occurred_at) == (EventType.DELIVERED, None)

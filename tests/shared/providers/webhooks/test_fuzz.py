@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.events.event import Event, event_key
 from shared.providers.registry import PROVIDERS
 from shared.vocabulary import Classification, EventType
-from tests.support.signed_requests import BODIES, GIVEN, HEADERS, NOW, SIGN, fuzzed, make_request, read_payloads
+from tests.support.signed_requests import BODIES, GIVEN, HEADERS, NOW, SIGN, fuzzed, jwk, make_request, read_payloads
 
 CREDENTIALS = {name: provider.read_credentials(GIVEN[name], {}) for name, provider in PROVIDERS.items()}
 SAMPLES = {name: [*read_payloads(name).values(), BODIES[name]] for name in PROVIDERS}
@@ -154,6 +154,65 @@ def test_a_real_payload_with_something_else_in_it_is_parsed_or_refused(name: str
     parse(name, json.dumps(document, ensure_ascii=data.draw(st.booleans())).encode("utf-8", "replace"))
 
 
+IDENTIFYING = {
+    "mailchannels": {"event", "customer_handle", "request_id", "smtp_id", "recipients"},
+    "cloudmailin": {"events", "kind", "message_id", "recipient"},
+    "mailwebhook": {
+        "event_id",
+        "schema",
+        "name",
+        "message",
+        "message_id",
+        "envelope",
+        "rcpt_to",
+        "to",
+        "event",
+        "id",
+        "project_id",
+    },
+    "postal": {"event", "payload", "message", "original_message", "status", "uuid", "id", "token", "message_id", "to"},
+}
+IDENTIFYING["ark"] = IDENTIFYING["postal"] | {"tenant_id"}
+# A flag that says that the mail came in, or is a test, decides what the event means.
+MEANINGFUL = {"_test", "test", "direction"}
+
+
+def descriptive_fields(value: Any, identifying: set[str]) -> Iterator[Callable[[Any], None]]:
+    """Every field of a JSON value that identifies neither event nor recipient nor message."""
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        if name in identifying:
+            yield from descriptive_fields(entry, identifying)
+        elif name not in MEANINGFUL:
+            yield partial(value.__setitem__, name)
+            yield from descriptive_fields(entry, identifying)
+    for entry in value if isinstance(value, list) else ():
+        yield from descriptive_fields(entry, identifying)
+
+
+def identified(event: Event) -> tuple[object, ...]:
+    """What an event is about; an event that names no message stands alone."""
+    key = event.message_key
+    return event.type, event.recipient, None if key is None or key.startswith("event:") else key
+
+
+@every_provider
+@fuzzed
+@given(data=st.data())
+def test_any_value_in_a_field_that_identifies_nothing_keeps_the_event(name: str, data: st.DataObject) -> None:
+    sample = data.draw(st.sampled_from([body for body in SAMPLES[name] if b'"_test"' not in body]))
+    before = PROVIDERS[name].parse(sample, CREDENTIALS[name])
+    document = json.loads(sample)
+    fields_ = list(descriptive_fields(document, IDENTIFYING[name]))
+    if not fields_ or (name in ("ark", "postal") and "event" not in document):
+        return  # without an envelope the fields together say which event it is
+    data.draw(st.sampled_from(fields_))(data.draw(values))
+    body = json.dumps(document).replace("Infinity", "1e999").replace("NaN", "-1e999").encode()
+    after = PROVIDERS[name].parse(body, CREDENTIALS[name])
+    assert list(map(identified, after)) == list(map(identified, before))
+    for event in after:
+        check(event, body)
+
+
 @every_provider
 @fuzzed
 @given(data=st.data())
@@ -241,3 +300,15 @@ def test_any_credentials_are_read_or_refused(name: str, raw: dict[str, Any], fet
 def test_any_key_document_is_read_or_refused(name: str, document: bytes) -> None:
     with pytest.raises(PayloadError):
         PROVIDERS[name].read_keys(document)
+
+
+@fuzzed
+@given(
+    name=st.sampled_from(["use", "alg", "key_ops", "x5c", "new"]),
+    value=values,
+    bom=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+def test_any_value_in_a_field_that_identifies_no_key_keeps_the_key(name: str, value: Any, bom: bytes) -> None:
+    assume(name != "use" or not isinstance(value, str))  # "enc" is for another purpose
+    document = json.dumps({"keys": [{**jwk("one"), name: value}, jwk("two")]}).replace("Infinity", "1e999")
+    assert PROVIDERS["ark"].read_keys(bom + document.replace("NaN", "null").encode()).keys() == {"one", "two"}

@@ -16,14 +16,22 @@ from tests.support.signed_requests import fuzzed
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (1, datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        (1767225600123, datetime(2026, 1, 1, 0, 0, 0, 123000, tzinfo=UTC)),
+        ("1767225600123456", datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
+        (1767225600000000000, datetime(2026, 1, 1, tzinfo=UTC)),
+        ([1767225600], datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 00:00:00 UTC", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 02:00:00 +0200", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026/01/01 00:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("Thu, 01 Jan 2026 02:00:00 +0200", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("Thu, 01 Jan 2026 00:00:00 GMT", datetime(2026, 1, 1, tzinfo=UTC)),
         (1767225600.123456, datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
         ("1767225600.5", datetime(2026, 1, 1, 0, 0, 0, 500000, tzinfo=UTC)),
         (" 2026-01-01T00:00:00Z ", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01T02:00:00+02:00", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01 00:00:00", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-04-10T03:34:27.511881626Z", datetime(2026, 4, 10, 3, 34, 27, 511881, tzinfo=UTC)),
-        (253402300799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )
 def test_a_time_is_read_however_it_is_written(value: Any, expected: datetime) -> None:
@@ -31,6 +39,7 @@ def test_a_time_is_read_however_it_is_written(value: Any, expected: datetime) ->
 
 
 NO_TIMES: list[Any] = [
+    *(1, 86400, 946684799, 20260101, "1999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "31/12/2026", [[1767225600]]),
     *(0, -1, 253402300800, 253402300799.9999999, 10**400, 1e308, float("inf"), float("nan")),
     *(True, None, [], {}, "", "x", "nan", "inf", "-5", "9" * 99, "0001-01-01T00:00:00+23:59"),
 ]
@@ -61,6 +70,9 @@ def test_no_time_raises(value: Any) -> None:
         (True, None),
         ([], None),
         ({}, None),
+        (550.0, "550"),
+        (["550 5.1.1 unknown", None, "user"], "550 5.1.1 unknown user"),
+        ({"code": 550, "text": {"en": "unknown user"}, "final": True}, "550 unknown user"),
     ],
 )
 def test_a_text_says_something(value: Any, expected: str | None) -> None:
@@ -93,12 +105,25 @@ def test_an_identifier_fits_an_index(value: Any, expected: str | None) -> None:
         (["", " "], [None]),
         (None, [None]),
         ("", [None]),
-        ({}, [None]),
         (["x" * 9999], ["x" * payload.LONGEST_IDENTIFIER]),
+        ("a@b.example, C <c@b.example>; a@b.example", ["a@b.example", "c@b.example"]),
+        ("Muster, Maria <maria@b.example>", ["maria@b.example"]),
+        ('"Muster, Maria" <maria@b.example>', ["maria@b.example"]),
+        ('"a,b"@b.example', ['"a,b"@b.example']),
+        ("undisclosed; recipients", ["undisclosed; recipients"]),
+        ({"email": "A@b.example", "name": "Ann"}, ["a@b.example"]),
+        ([{"Address": "a@b.example"}, "c@b.example"], ["a@b.example", "c@b.example"]),
+        ({"emails": None, "email": ["a@b.example"]}, ["a@b.example"]),
     ],
 )
 def test_addresses_are_each_named_once(value: Any, expected: list[str | None]) -> None:
     assert payload.read_addresses(value) == expected
+
+
+@pytest.mark.parametrize("value", [{"name": "Ann"}, [{"name": "Ann"}], {}, 5, [True], [[[]] * 30] * 30 + [{"x": 1}]])
+def test_what_is_no_recipient_does_not_stand_for_all_of_them(value: Any) -> None:
+    with pytest.raises(PayloadError):
+        payload.read_addresses(value)
 
 
 def test_values_nested_too_deeply_are_omitted() -> None:
