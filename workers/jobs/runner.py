@@ -28,6 +28,7 @@ from workers.jobs import (
     import_suppressions,
     recover,
     replay,
+    rewrite_addresses,
 )
 from workers.jobs import (
     provider as provider_jobs,
@@ -46,6 +47,7 @@ KINDS: dict[str, Run] = {
     delivery_jobs.REPLAY: replay.run,
     delivery_jobs.RECOVER: recover.run,
     delivery_jobs.ABANDON: abandon.run,
+    rewrite_addresses.KIND: rewrite_addresses.run,
     **provider_jobs.KINDS,
 }
 

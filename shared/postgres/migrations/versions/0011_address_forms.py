@@ -1,0 +1,22 @@
+"""Addresses have one form for all their spellings; a job rewrites those that are stored in another."""
+
+from datetime import UTC, datetime
+
+from alembic import op
+from sqlalchemy import text
+
+from shared import ids
+
+revision = "0011"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Create the job, unless the database is empty. Only workers have the secret keys, which the hashes need."""
+    now = datetime.now(UTC)
+    create = text(
+        "INSERT INTO jobs (id, kind, state, parameters, asked_by, created_at, available_at)"
+        " SELECT :id, 'rewrite_addresses', 'queued', '{}', 'migration 0011', :now, :now"
+        " WHERE EXISTS (SELECT FROM messages) OR EXISTS (SELECT FROM suppressions)"
+    )
+    op.get_bind().execute(create, {"id": ids.receipt_id(now), "now": now})
