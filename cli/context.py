@@ -18,6 +18,7 @@ from rich.console import Console
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from cli.formatting import SafeConsole
 from cli.supervisor.data_dir import READY_FILE
 from shared import settings
 from shared.auth import audit as audit_log
@@ -35,7 +36,7 @@ _PIPE_WIDTH = 200
 
 def console() -> Console:
     """Return a console as wide as the terminal, or wide enough for tables where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    return SafeConsole() if sys.stdout.isatty() else SafeConsole(width=_PIPE_WIDTH)
 
 
 def current_user() -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from shared.errors import TidingsError
+from shared.foreign_text import show
 
 
 class Entry(NamedTuple):
@@ -67,7 +68,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except TidingsError as error:
-            click.secho(f"Error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            click.secho(f"Error: {show(str(error), lines=True)}", err=True, fg="red" if sys.stderr.isatty() else None)
             ctx.exit(2)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from cli import context
+from cli.formatting import echo, escape
 from shared.notifications import channels as service
 from shared.notifications import store
 from shared.notifications.channels import Kind
@@ -83,7 +83,7 @@ def add(name: str, url: str, kind: str | None, least: str, data: Path) -> None:
     if secret:
         click.echo(secret)
         click.echo("This secret signs the webhooks. It is not shown again.", err=True)
-    click.echo(f"Created the channel {name}. Test it with `tidings alerts channels test {name}`.", err=True)
+    echo(f"Created the channel {name}. Test it with `tidings alerts channels test {name}`.", err=True)
 
 
 @channels.command
@@ -98,7 +98,7 @@ def remove(name: str, yes: bool, data: Path) -> None:
         service.get(connection, name, lock=True)
         store.delete_channel(connection, name)
         context.audit(connection, "alert_channel.removed", f"alert_channel:{name}")
-    click.echo(f"Deleted the channel {name}.")
+    echo(f"Deleted the channel {name}.")
 
 
 @channels.command
@@ -115,9 +115,9 @@ def test(name: str, data: Path) -> None:
             if result["ok"]:
                 store.end_rest(connection, name)
     if not result["ok"]:
-        click.echo(f"The test message to {name} failed: {result['detail']}")
+        echo(f"The test message to {name} failed: {result['detail']}")
         raise SystemExit(1)
-    click.echo(f"Sent a test message to {name}: {result['detail']}. Check that it arrived.")
+    echo(f"Sent a test message to {name}: {result['detail']}. Check that it arrived.")
 
 
 @channels.command("rotate-secret")

@@ -9,13 +9,12 @@ from uuid import UUID
 import click
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Row
 
 from cli import context
 from cli.commands.alert_channels import channels
-from cli.formatting import read_page
+from cli.formatting import echo, escape, read_page
 from shared.alerts import formatting, kinds
 from shared.alerts import store as stored
 from shared.errors import ConflictError, NotFoundError
@@ -123,7 +122,7 @@ def ack(alert_id: UUID, data: Path) -> None:
             raise ConflictError(f"Alert {alert_id} is resolved, so it cannot be acknowledged.")
         if alert.acknowledged_at == now:
             context.audit(connection, "alert.acknowledged", f"alert:{alert_id}", rule=alert.rule)
-    click.echo(f"Acknowledged by {alert.acknowledged_by} at {alert.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC.")
+    echo(f"Acknowledged by {alert.acknowledged_by} at {alert.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 @alerts.command

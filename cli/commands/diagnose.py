@@ -7,16 +7,18 @@ from uuid import UUID
 
 import click
 import msgspec
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 
 from cli import context
 from cli.commands import deliveries
+from cli.formatting import escape
 from shared.diagnosis import service as diagnosis
 from shared.diagnosis.diagnose import Escalation
 from shared.diagnosis.model import Mark
 from shared.diagnosis.service import DiagnosisContext, MessageDiagnosis
+from shared.foreign_text import show
 from shared.messages.queries import MessageFilter
 from shared.suppression import recipient_hashes
 
@@ -87,7 +89,7 @@ def _print_diagnosis(console: Console, one: MessageDiagnosis, *, report: bool) -
         console.print(f" {number}. {escape(step)}", highlight=False)
     if report:
         console.print("\n[bold]Report for support[/]")
-        console.print(Padding(escape(_format_report(found.escalation)), (0, 1)), highlight=False)
+        console.print(Padding(markup.escape(_format_report(found.escalation)), (0, 1)), highlight=False)
 
 
 def _format_report(report: Escalation) -> str:
@@ -106,5 +108,5 @@ def _format_report(report: Escalation) -> str:
         "Last event": f"{last.type} at {last.occurred_at:%Y-%m-%d %H:%M:%S} UTC" if last else None,
         "Bounces, complaints": "; ".join(problems) or "none",
     }
-    known = [f"{name}: {value or 'unknown'}" for name, value in lines.items()]
+    known = [f"{name}: {show(value or 'unknown')}" for name, value in lines.items()]
     return "\n".join([*known, *(f"{question} (ask the recipient)" for question in report.to_ask)])

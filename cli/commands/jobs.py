@@ -14,13 +14,12 @@ import click
 import msgspec
 import structlog
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext
-from cli.formatting import read_page
+from cli.formatting import escape, read_page
 from shared.deliveries import jobs as delivery_jobs
 from shared.errors import TidingsError
 from shared.jobs import files as job_files

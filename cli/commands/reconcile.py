@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext, list_usable_sources, load_source
+from cli.formatting import escape
 from cli.options import MOMENT
 from shared.errors import TidingsError
 from shared.providers.api.base import ProviderApi, ProviderApiError

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cli import context
-from shared import settings
+from shared import foreign_text, settings
 from shared.rules import document, store
 from shared.rules.document import RulesError
 from shared.rules.store import Overview
@@ -35,7 +35,7 @@ def check(file: Path | None) -> None:
     try:
         _, found = document.load_file(path)
     except RulesError as error:
-        click.echo("\n".join(error.lines))
+        click.echo(foreign_text.show("\n".join(error.lines), lines=True))
         click.echo(f"{_counted(len(error.problems), 'error')}; workers would refuse this file.", err=True)
         raise SystemExit(1) from None
     active = sum(rule.enabled for rule in found.alerts)

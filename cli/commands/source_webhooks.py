@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from cli import context
 from cli.context import load_source
+from cli.formatting import echo, escape
 from shared.errors import TidingsError
 from shared.reconciliation import webhook_registration
 from shared.sources import provider_api
@@ -41,7 +41,7 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
         with ctx.engine.begin() as connection:
             context.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
         webhook_registration.list_webhooks(ctx.engine, source, client)
-    click.echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")
+    echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")
 
 
 @click.command
@@ -59,7 +59,7 @@ def webhooks(slug: str, data: Path) -> None:
         table.add_row(escape(name), escape(one.url), "yes" if one.enabled else "no", "[green]yes[/]" if is_own else "")
     context.console().print(table if found else "No webhook is registered at the provider.")
     if not any(one.enabled for one in webhook_registration.own(source, found)):
-        click.echo(f"None of them leads here: tidings sources enrol {slug}", err=True)
+        echo(f"None of them leads here: tidings sources enrol {slug}", err=True)
         click.get_current_context().exit(1)
 
 
@@ -95,7 +95,7 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
         with ctx.engine.begin() as connection:
             context.audit(connection, "source.unenrolled", f"source:{slug}", urls=[one.url for one in going])
         webhook_registration.list_webhooks(ctx.engine, source, client)
-    click.echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
+    echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
 
 
 @click.command

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from cli import context
 from cli.commands import source_webhooks
 from cli.context import find_source, list_stored_sources, source_not_found
+from cli.formatting import echo, escape
 from shared.errors import InvalidFieldError
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
@@ -64,7 +64,7 @@ def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], d
             settings={name: value for name, _, value in pairs},
         )
         context.audit(connection, "source.created", f"source:{slug}", provider=provider)
-    click.echo(f"Created the source {slug}. {_instructions(row)}")
+    echo(f"Created the source {slug}. {_instructions(row)}")
 
 
 @sources.command("list")
@@ -122,7 +122,7 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
         if source_service.rotate(connection, ctx.vault, slug, given, drop) is None:
             raise source_not_found(slug)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
-    click.echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
+    echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
 
 
 @sources.command
@@ -184,7 +184,7 @@ def remove(slug: str, yes: bool, data: Path) -> None:
         if not stored.delete(connection, slug):
             raise source_not_found(slug)
         context.audit(connection, "source.removed", f"source:{slug}")
-    click.echo(f"Deleted the source {slug}.")
+    echo(f"Deleted the source {slug}.")
 
 
 for _command in source_webhooks.COMMANDS:

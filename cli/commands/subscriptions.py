@@ -7,13 +7,12 @@ from uuid import UUID
 
 import click
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 
 from cli import context
 from cli.commands import jobs, subscription_options
 from cli.context import CommandContext
-from cli.formatting import read_page
+from cli.formatting import echo, escape, read_page
 from cli.options import MOMENT, OneOf
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
@@ -177,9 +176,9 @@ def test(subscription_id: UUID, data: Path) -> None:
             row = _found(store.find(connection, subscription_id), subscription_id)
         result = test_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC))
     response = result["response_capture"]["network_error"] or f"answered {result['http_status']}"
-    click.echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
+    echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
     if result["status"] is not AttemptStatus.SUCCESS:
-        click.echo(f"{result['usually_means']} {result['next_action']}")
+        echo(f"{result['usually_means']} {result['next_action']}")
         click.get_current_context().exit(1)
 
 

@@ -6,11 +6,11 @@ from typing import IO
 from uuid import UUID
 
 import click
-from rich.console import Console
 
 from cli import context
 from cli.commands import jobs
 from cli.context import CommandContext
+from cli.formatting import SafeConsole
 from cli.options import OneOf
 from shared.addresses import parse_domain
 from shared.broker import JOBS
@@ -107,7 +107,7 @@ def export(
         tenant=tenant,
         active=None if ended else True,
     )
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with context.open_context(data) as ctx:
         with ctx.engine.begin() as connection:
             job_id = suppression_jobs.create_export(

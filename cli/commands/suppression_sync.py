@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext, load_source
+from cli.formatting import escape
 from shared.providers.api.base import ProviderApi
 from shared.sources import provider_api
 from shared.sources.source import Source

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.markup import escape
 
 from cli import context
 from cli.commands.suppression_files import erase, export, import_file, load_hasher, types_option
 from cli.commands.suppression_sync import pull, push
-from cli.formatting import read_page
+from cli.formatting import echo, escape, read_page
 from cli.formatting import suppressions as formatting_suppressions
 from cli.options import MOMENT, OneOf
 from shared.addresses import parse_domain, parse_lookup, parse_target
@@ -134,7 +133,7 @@ def add(
             added = store.add(connection, [entry], now)
             about = f"suppression:{entry.key}"
             context.audit(connection, "suppression.added", about, reason=reason, types=entry.types, of=tenant)
-    click.echo(f"{meant.name} is suppressed." if added else f"{meant.name} is already suppressed in this way.")
+    echo(f"{meant.name} is suppressed." if added else f"{meant.name} is already suppressed in this way.")
 
 
 @suppressions.command

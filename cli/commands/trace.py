@@ -8,11 +8,11 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Connection, Row
 
 from cli import context
+from cli.formatting import escape
 from shared.messages import event_queries
 from shared.messages import queries as messages
 from shared.messages.queries import Message, MessageFilter

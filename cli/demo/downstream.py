@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cli.demo.report import Check, table_of
 from cli.demo.system import wait_until
+from cli.formatting import escape
 from simulator.api import Api
 from simulator.subscribing import behaviours
 from simulator.subscribing.behaviours import Behaviour

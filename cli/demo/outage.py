@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.markup import escape
 
 from cli.demo.report import Act, Check
 from cli.demo.system import System
@@ -42,7 +41,7 @@ def run_outage(
     command = ("reconcile", "--source", act.slug)
     console.print(f"[dim]$ tidings {' '.join(command)}[/]")
     printed, code = running.run(*command)
-    console.print(escape(printed), highlight=False)
+    console.print(printed, highlight=False, markup=False)
     checks = Examiner(api, act.dialect, act.slug).checks(play)
     wrong = [found for found in findings.settle(checks, within_seconds=_SETTLE_SECONDS) if not found.held]
     marked = sum(event["reconciled"] for event in api.items("/v1/events", source=act.slug))

@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from cli.demo.system import System
+from cli.formatting import escape
 from shared.vocabulary import EventType, ReceiptState, Status
 from simulator.api import Api
 from simulator.findings import Examiner, Finding

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from cli.demo.report import Act, Check, table_of
 from cli.demo.system import wait_until
+from cli.formatting import escape
 from shared.suppression.policy import HardBounce
 from shared.vocabulary import SuppressionReason
 from simulator import post, stories

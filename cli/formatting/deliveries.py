@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Row
 
+from cli.formatting import escape
 from shared.deliveries import explain
 
 _COLOURS: Final = {"delivered": "green", "retry": "yellow", "dead": "red", "quarantined": "magenta"}

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from cli.formatting import escape
 from shared.suppression.queries import Explanation
 from shared.suppression.store import Entry
 from shared.vocabulary import MailType

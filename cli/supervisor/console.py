@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from shared.foreign_text import show
+
 _COLOURS: Final = itertools.cycle(("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green"))
 _WIDTH: Final = 10
 
@@ -53,4 +55,4 @@ class Console:
 
     def _write(self, name: str, colour: str, line: str) -> None:
         prefix = f"{name:{_WIDTH}}| "
-        click.echo((click.style(prefix, fg=colour) if sys.stdout.isatty() else prefix) + line)
+        click.echo((click.style(prefix, fg=colour) if sys.stdout.isatty() else prefix) + show(line))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from shared.alerts import formatting, kinds
 from shared.alerts.policy import Step
+from shared.foreign_text import show
 from shared.notifications.policy import AlertUpdate, Group, Notification, NotificationType
 from shared.vocabulary import Severity
 
@@ -50,7 +51,7 @@ def render(notification: Notification) -> Message:
         severity=alert.severity,
         is_over=is_over,
         title=_shorten(f"{'RESOLVED' if is_over else alert.severity.upper()}: {alert.summary}", MAX_TITLE_LENGTH),
-        text="\n".join(_lines(update)),
+        text=show("\n".join(_lines(update)), lines=True),
         data={
             **asdict(alert),
             "summary": _shorten(alert.summary, MAX_SUMMARY_LENGTH),
@@ -100,14 +101,14 @@ def _lines(update: AlertUpdate) -> Iterator[str]:
         hours = round(minutes / 60)
         duration = f"{minutes} min" if minutes < 120 else f"{hours} h" if hours < 48 else f"{round(hours / 24)} days"
         yield f"Resolved: {_time(last.at)}, after {duration}{late}"
-    yield f"Rule: {alert.rule}"
+    yield f"Rule: {show(alert.rule)}"
     for name, value in (("Source", alert.source), ("Tenant", alert.tenant)):
         if value:
-            yield f"{name}: {value}"
+            yield f"{name}: {show(value)}"
     if alert.numbers:
         yield f"Numbers: {formatting.numbers(alert.numbers)}"
     if alert.acknowledged_at:
-        yield f"Acknowledged: {_time(alert.acknowledged_at)} by {alert.acknowledged_by}"
+        yield f"Acknowledged: {_time(alert.acknowledged_at)} by {show(alert.acknowledged_by or '')}"
     yield ""
     if update.type is not NotificationType.RESOLVED:
         yield f"What to do: {kinds.next_step(alert.kind)}"
@@ -127,7 +128,7 @@ def _digest(notification: Notification) -> Message:
         severity=severity,
         is_over=not firing,
         title=f"{severity.upper()}: {title}" if firing else f"RESOLVED: {title}",
-        text="\n".join(_digest_lines(groups, title)),
+        text=show("\n".join(_digest_lines(groups, title)), lines=True),
         data={
             "count": len(notification.updates),
             "firing": firing,
@@ -173,7 +174,7 @@ def _digest_lines(groups: Sequence[Group], title: str) -> Iterator[str]:
 
 
 def _shorten(text: str, max_length: int) -> str:
-    text = " ".join(text.split())
+    text = show(" ".join(text.split()))
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 

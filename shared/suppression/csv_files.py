@@ -17,6 +17,7 @@ import msgspec
 
 from shared.addresses import AddressError, Target, parse_domain, parse_target
 from shared.errors import InvalidFieldError
+from shared.foreign_text import read_cell, show_cell
 from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
 
 COLUMNS = ("address", "domain", "types", "reason", "tenant", "expires_at", "note", "classification")
@@ -48,8 +49,6 @@ _MAX_RECORD_LINES = MAX_NOTE_LENGTH + 1
 _DELIMITERS = (",", ";", "\t")
 _BETWEEN_TYPES = re.compile(r"[\s|+,;]+")
 _BETWEEN_WORDS = re.compile(r"[\s-]+")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""A spreadsheet takes such a value for a formula. It is written with an apostrophe, which reading removes again."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = "\ufeff"
 T = TypeVar("T")
@@ -181,8 +180,7 @@ def read_record(record: Record, layout: Layout, defaults: Defaults) -> Row:
     given: dict[str, str] = {}
     for name, value in zip(layout.columns, values, strict=False):
         if name is not None:
-            text = value.strip()
-            given[name] = text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+            given[name] = read_cell(value.strip())
     return read_values(given, defaults)
 
 
@@ -299,7 +297,7 @@ class CsvWriter:
                 text = "|".join(sorted(value))
             else:
                 text = "" if value is None else str(value)
-            cells.append(f"'{text}" if _FORMULA.match(text) else text)
+            cells.append(show_cell(text))
         csv.writer(self._buffer).writerow(cells)
 
     def take(self) -> bytes:

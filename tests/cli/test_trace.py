@@ -64,6 +64,21 @@ def test_the_events_are_listed_in_order_with_their_details(populated: Commands, 
     assert "the last error" in output
 
 
+def test_foreign_text_controls_no_terminal(commands: Commands) -> None:
+    hostile = "550 no\x1b[2K\r\nann@example.net is delivered\u202e\x9b"
+    system = commands.system
+    system.create_source()
+    event = mailchannels_event("hard-bounced", BOB, status="550", reason=hostile)
+    system.process_events({**event, "email": "a\x1b[31m@x.example"}, at=datetime.now(UTC))
+    for words in (("trace",), ("diagnose", "--report")):
+        output = commands.run(*words, "--recipient", BOB)
+        assert not set(output) & set("\x1b\r\u202e\x9b")
+        assert r"\x1b[2K ann@example.net is delivered\u202e\x9b" in " ".join(output.split())
+        assert "\nann@example.net is delivered" not in output
+    (story,) = json.loads(commands.run("trace", "--recipient", BOB, "--json"))["messages"]
+    assert story["events"][0]["reason"] == hostile
+
+
 def test_what_is_not_known_is_said_so_with_what_was_refused(populated: Commands) -> None:
     output = populated.run("trace", "--request-id", "nobody", code=1)
     assert "No such message is known" in output

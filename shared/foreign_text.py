@@ -1,0 +1,38 @@
+"""Text from outside (SMTP replies, subjects, addresses, names), made safe to show to people.
+
+A terminal obeys escape sequences, bidirectional controls reorder a line, and a line break forges another one. JSON
+output needs none of this: it stays exact.
+"""
+
+import re
+
+_LINE_BREAKS = re.compile(r"\s*[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*")
+_NOT_PRINTED = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1, without tab and line feed
+    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+    "\ud800-\udfff"
+)
+_CONTROLS = re.compile(f"[{_NOT_PRINTED}]")
+_FORMULA = re.compile(r"\s*'*\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def show(text: str, *, lines: bool = False) -> str:
+    r"""Return a text that can be printed: controls and invisible characters are written as `\x1b` or `\u202e`.
+
+    Line breaks and tabs become spaces, unless `lines`: then the text may have several lines.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n") if lines else _LINE_BREAKS.sub(" ", text)
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def show_cell(text: str) -> str:
+    """Return a text for a cell of CSV. A spreadsheet would run some as formulas: they begin with an apostrophe."""
+    text = show(text, lines=True)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def read_cell(text: str) -> str:
+    """Return the text of a cell without the apostrophe that `show_cell` added."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
