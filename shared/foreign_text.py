@@ -8,12 +8,12 @@ import re
 
 _LINE_BREAKS = re.compile(r"\s*[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*")
 _NOT_PRINTED = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1, without tab and line feed
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1, without tab and line breaks
     "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
     "\ud800-\udfff"
 )
-_CONTROLS = re.compile(f"[{_NOT_PRINTED}]")
-_FORMULA = re.compile(r"\s*'*\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_CONTROLS = re.compile(f"[{_NOT_PRINTED}]|\r(?!\n)")
+_FORMULA = re.compile(r"[\s']*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def show(text: str, *, lines: bool = False) -> str:
@@ -23,7 +23,8 @@ def show(text: str, *, lines: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    text = text.replace("\r\n", "\n") if lines else _LINE_BREAKS.sub(" ", text)
+    if not lines:
+        text = _LINE_BREAKS.sub(" ", text)
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

@@ -133,9 +133,11 @@ class Imports(Resource):
         """Import a whole list, or nothing of it. CSV with a header, or JSON with the same names; at most 64 MiB.
 
         Columns: `address` (or `email`, `recipient`) or `domain`; optionally `types` (separated by |), `reason`,
-        `tenant`, `expires_at`, `note`, `classification`. Other columns are ignored and named in the report. Commas,
-        semicolons or tabs separate values. The job's report shows up to 20 bad lines and their problems; its file
-        lists all of them.
+        `tenant`, `expires_at`, `note`, `classification`. Lists that SendGrid, Postmark, Mailgun, SES, Mailchimp, Brevo
+        and Mailjet export are read with their own columns and words. Other columns are ignored and named in the report.
+        Commas, semicolons, tabs or vertical bars separate values; the encoding is UTF-8, UTF-16 or Windows-1252. The
+        job's report shows up to 20 bad lines and their problems, and the numbers of skipped lines with the reasons; its
+        file lists all bad lines. A job that imports nothing fails.
         """
         defaults = Defaults(
             tenant=self.resolve_tenant(query["tenant"]) or "",

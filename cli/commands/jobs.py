@@ -247,10 +247,13 @@ def print_job(console: Console, job: Job) -> None:
     if job.error:
         console.print(f"  {escape(job.error)}", highlight=False)
     values = {**job.shown_parameters, **job.report}
-    bad = values.pop("bad_lines", None)
+    bad, skipped = values.pop("bad_lines", None), values.pop("skipped", None) or []
     for name, value in values.items():
         if value not in (None, [], {}, ""):
             console.print(f"  [bold]{name.replace('_', ' '):>16}[/]  {escape(_format_value(value))}", highlight=False)
+    for entry in skipped:
+        lines = ", ".join(map(str, entry["lines"])) + ("…" if entry["count"] > len(entry["lines"]) else "")
+        console.print(f"  skipped {entry['count']} lines {escape(entry['reason'])}: {lines}", highlight=False)
     if bad:
         _print_bad_lines(console, job, bad)
 

@@ -66,7 +66,8 @@ def import_file(
     """Import a whole CSV file, or nothing of it; - is standard input.
 
     Its first line names the columns: address (or email, recipient) or domain; optionally types, reason, tenant,
-    expires_at, note, classification. Other columns are ignored.
+    expires_at, note, classification. Lists that SendGrid, Postmark, Mailgun, SES, Mailchimp, Brevo and Mailjet export
+    are read with their own columns and words. Other columns are ignored.
     """
     defaults = Defaults(types=frozenset(types) or ALL_MAIL, reason=reason, tenant=tenant)
     content = file.read()

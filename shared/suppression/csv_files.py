@@ -8,6 +8,7 @@ import csv
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -16,41 +17,92 @@ from typing import Any, TypeVar
 import msgspec
 
 from shared.addresses import AddressError, Target, parse_domain, parse_target
+from shared.classification.classify import Hardness, classify, find_codes, hardness
 from shared.errors import InvalidFieldError
 from shared.foreign_text import read_cell, show_cell
-from shared.vocabulary import ALL_MAIL, Classification, MailType, SuppressionReason
+from shared.providers.webhooks import payload
+from shared.vocabulary import ALL_MAIL, Classification, EventType, MailType, SuppressionReason
 
 COLUMNS = ("address", "domain", "types", "reason", "tenant", "expires_at", "note", "classification")
 
 _ALIASES = {
     **{name: name for name in COLUMNS},
-    **dict.fromkeys(("email", "e_mail", "email_address", "emailaddress", "recipient", "mail"), "address"),
+    **dict.fromkeys(
+        (
+            *("email", "e_mail", "email_address", "emailaddress", "recipient", "mail", "recipient_email"),
+            *("contact_email", "subscriber", "email_id"),
+        ),
+        "address",
+    ),
     **dict.fromkeys(("type", "mail_types", "suppression_types"), "types"),
-    **dict.fromkeys(("expires", "until", "expiry"), "expires_at"),
+    **dict.fromkeys(("expires", "until", "expiry", "expire_at"), "expires_at"),
     **dict.fromkeys(("notes", "comment"), "note"),
+    **dict.fromkeys(("suppressionreason", "suppression_reason", "bounce_type", "suppression_type"), "reason"),
+    **dict.fromkeys(("subaccount",), "tenant"),
+    # Not columns of ours: they decide about the reason, or whether the line names a suppressed address at all.
+    **dict.fromkeys(("state", "subscription_status", "email_status", "member_status", "code"), "status"),
+    **dict.fromkeys(
+        (
+            *("isunsubscribed", "is_unsubscribed", "unsubscribed", "blocklisted", "blacklisted", "email_blacklisted"),
+            *("emailblacklisted", "isexcludedfromcampaigns", "is_excluded_from_campaigns", "suppressed"),
+        ),
+        "is_suppressed",
+    ),
+    **dict.fromkeys(("error", "details", "smtp_response", "diagnostic_code", "unsub_reason"), "detail"),
+    **dict.fromkeys(("unsubscribed_at", "unsubscribe_time"), "unsub_time"),
+    **{name: name for name in ("status", "detail", "expired", "origin", "unsub_time", "clean_time")},
 }
+"""Columns of SendGrid, Postmark, Mailgun, SES, Mailchimp and Mandrill, Brevo, and Mailjet too."""
+_REPEATABLE = frozenset({"status", "is_suppressed", "detail"})
 _REASONS = {
     **{str(reason): reason for reason in SuppressionReason},
-    **dict.fromkeys(("bounce", "bounced", "hardbounce", "invalid"), SuppressionReason.HARD_BOUNCE),
-    **dict.fromkeys(("softbounce",), SuppressionReason.SOFT_BOUNCE),
     **dict.fromkeys(
-        ("complained", "spam", "spamcomplaint", "spam_complaint", "spam_report", "abuse"), SuppressionReason.COMPLAINT
+        ("bounce", "bounced", "hardbounce", "hardbounced", "hard_bounced", "invalid", "invalid_email", "cleaned"),
+        SuppressionReason.HARD_BOUNCE,
     ),
-    **dict.fromkeys(("unsubscribed", "optout", "opt_out"), SuppressionReason.UNSUBSCRIBE),
-    **dict.fromkeys(("manualsuppression", "manual_suppression"), SuppressionReason.MANUAL),
+    **dict.fromkeys(("softbounce", "softbounced", "soft_bounced"), SuppressionReason.SOFT_BOUNCE),
+    **dict.fromkeys(
+        ("complained", "spam", "spamcomplaint", "spam_complaint", "spam_report", "abuse", "contactflaggedasspam"),
+        SuppressionReason.COMPLAINT,
+    ),
+    **dict.fromkeys(
+        (
+            *("unsubscribed", "unsub", "optout", "opt_out", "opted_out"),
+            *("unsubscribedviama", "unsubscribedviaemail", "unsubscribedviaapi"),
+        ),
+        SuppressionReason.UNSUBSCRIBE,
+    ),
+    **dict.fromkeys(
+        ("manualsuppression", "manual_suppression", "custom", "rule", "blocked", "blocklisted", "adminblocked"),
+        SuppressionReason.MANUAL,
+    ),
 }
 """Other products' words, in lower case and with underscores."""
+_BY_HARDNESS = {Hardness.HARD: SuppressionReason.HARD_BOUNCE, Hardness.SOFT: SuppressionReason.SOFT_BOUNCE}
+_SUBSCRIBED = frozenset({"subscribed", "active", "confirmed", "valid", "deliverable", "opted_in"})
+_YES, _NO = frozenset({"true", "yes", "y", "1"}), frozenset({"false", "no", "n", "0"})
+_NO_VALUE = frozenset({"null", "none", "n/a", "nan", "\\n"})
+_TIME_FORMATS = tuple(
+    f"{date}{time}"
+    for date in ("%m/%d/%Y", "%d.%m.%Y")
+    for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+)
+"""Slashes are American dates, points are European ones. ISO 8601 and others are read by `read_time`."""
 
 MAX_TENANT_LENGTH = 512
 MAX_NOTE_LENGTH = 1000
 _MAX_VALUE_SHOWN = 60
+_MAX_WORDS_OF_A_REASON = 2
+"""A longer text is the reply of a server."""
 _MAX_RECORD_LINES = MAX_NOTE_LENGTH + 1
 """A quotation mark that is open for longer is a stray one; it must not swallow the rest of the file."""
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
+"""A first line by which Excel names the delimiter."""
 _BETWEEN_TYPES = re.compile(r"[\s|+,;]+")
 _BETWEEN_WORDS = re.compile(r"[\s-]+")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = "\ufeff"
+_MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
 T = TypeVar("T")
 
 
@@ -69,7 +121,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a list. `until` None is for good."""
+    """One line of a list. `until` None is for good. With `skipped`, which says why, it names nothing to suppress."""
 
     target: Target
     types: frozenset[MailType]
@@ -78,12 +130,14 @@ class Row:
     until: datetime | None
     note: str | None
     classification: Classification | None
+    skipped: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The form of a file, read from its header: `columns` has None for columns that are `ignored`."""
+    """The form of a file: `columns` has None for columns that are `ignored`. The header ends at line `lines`."""
 
+    lines: int
     delimiter: str
     columns: Sequence[str | None]
     ignored: Sequence[str]
@@ -98,17 +152,40 @@ class Record:
     text: str
 
 
-def read_header(line: bytes) -> Layout:
-    """Return the layout that the first line gives. Raises InvalidFieldError."""
-    if line.startswith(_UTF_16):
-        raise InvalidFieldError("file", None, "The file is UTF-16; save it as CSV in UTF-8.")
-    try:
-        text = line.decode().removeprefix(_BOM).strip("\r\n")
-    except UnicodeDecodeError:
-        raise InvalidFieldError("file", None, "The file is not UTF-8; save it as CSV in UTF-8.") from None
-    split = {delimiter: _split(text, delimiter) for delimiter in _DELIMITERS}
-    delimiter = max(_DELIMITERS, key=lambda mark: sum(_word(name) in _ALIASES for name in split[mark]))
+def to_utf8(content: bytes) -> bytes:
+    """Return a file in UTF-8, which may be in UTF-16 or Windows-1252, with lines that end with a line feed."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        content = content.decode("utf-16", "replace").encode()
+    elif b"\0" in content[1:2] or b"\0" in content[:1]:  # UTF-16 without a mark: its first character is ASCII
+        content = content.decode("utf-16-le" if content[1:2] == b"\0" else "utf-16-be", "replace").encode()
+    elif not content.isascii():
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            if not _MULTIBYTE.search(content):  # otherwise it is UTF-8 with a few bad lines
+                content = content.decode("cp1252", "replace").encode()
+    return content if b"\n" in content else content.replace(b"\r", b"\n")
+
+
+def read_header(beginning: bytes) -> Layout:
+    """Return the layout that the first line gives; empty lines and `sep=` may precede it. Raises InvalidFieldError."""
+    text, delimiter, number = "", None, 0
+    for number, line in enumerate(beginning.splitlines(), 1):  # noqa: B007 - the number of the header's line is used
+        try:
+            text = line.decode().removeprefix(_BOM).strip("\r\n")
+        except UnicodeDecodeError:
+            raise InvalidFieldError(
+                "file", None, "The first line is not UTF-8; save the file as CSV in UTF-8."
+            ) from None
+        if separator := _SEPARATOR_LINE.fullmatch(text.strip().strip('"')):
+            delimiter = separator[1]
+        elif text.strip():
+            break
+    split = {mark: _split(text, mark) for mark in ((delimiter,) if delimiter else _DELIMITERS)}
+    delimiter = max(split, key=lambda mark: sum(_word(name) in _ALIASES for name in split[mark]))
     names = split[delimiter]
+    if _is_row_of_ses(split.get(",", [])):
+        return Layout(lines=0, delimiter=",", columns=("address", "reason"), ignored=())
     columns = [_ALIASES.get(_word(name)) for name in names]
     if "address" not in columns and "domain" not in columns:
         raise InvalidFieldError(
@@ -117,14 +194,19 @@ def read_header(line: bytes) -> Layout:
             "The first line must name the columns, and one of them must be `address` (or `email`, `recipient`)"
             f" or `domain`; it is {text[:200]!r}.",
         )
-    doubled = {name for name in columns if name and columns.count(name) > 1}
+    doubled = {name for name in columns if name and name not in _REPEATABLE and columns.count(name) > 1}
     if doubled:
         message = f"The first line names {' and '.join(sorted(doubled))} more than once."
         raise InvalidFieldError("file", text, message)
     ignored = [
         without_nul(name) for name, column in zip(names, columns, strict=True) if column is None and name.strip()
     ]
-    return Layout(delimiter=delimiter, columns=columns, ignored=ignored)
+    return Layout(lines=number, delimiter=delimiter, columns=columns, ignored=ignored)
+
+
+def _is_row_of_ses(values: Sequence[str]) -> bool:
+    """Return whether the first line is an entry already: lists for Amazon SES are `address,BOUNCE` without a header."""
+    return len(values) == 2 and "@" in values[0] and _word(values[1]) in _REASONS
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -174,13 +256,16 @@ def read_record(record: Record, layout: Layout, defaults: Defaults) -> Row:
         (values,) = csv.reader(StringIO(record.text, newline=""), delimiter=layout.delimiter, strict=True)
     except (csv.Error, ValueError):
         raise InvalidFieldError("line", None, "its quotation marks do not match") from None
+    while len(values) > len(layout.columns) and not values[-1].strip():
+        values.pop()
     if len(values) > len(layout.columns):
         message = f"it has {len(values)} values, and the first line names {len(layout.columns)} columns"
         raise InvalidFieldError("line", None, message)
     given: dict[str, str] = {}
     for name, value in zip(layout.columns, values, strict=False):
-        if name is not None:
-            given[name] = read_cell(value.strip())
+        text = read_cell(value.strip())
+        if name is not None and text and not (text.lower() in _NO_VALUE and name != "note"):
+            given[name] = f"{given[name]} {text}" if name in given else text
     return read_values(given, defaults)
 
 
@@ -213,22 +298,28 @@ def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
         message = f"tenant is {tenant[:_MAX_VALUE_SHOWN]!r}, but your API key is for another tenant"
         raise InvalidFieldError("tenant", tenant, message)
     address, domain = given.get("address", ""), given.get("domain", "")
-    if bool(address) is bool(domain):
+    skipped = _find_why_skipped(given)
+    if skipped is None and bool(address) is bool(domain):
         has = "both an address and a domain" if address else "neither an address nor a domain"
         raise InvalidFieldError("address", address, f"it has {has}; give one of them")
     try:
-        target = parse_target(address) if address else parse_domain(domain)
+        target = Target() if skipped else parse_target(address) if address else parse_domain(domain)
     except AddressError as error:
         raise InvalidFieldError("address" if address else "domain", address or domain, str(error)) from None
-    reason = _convert(
-        "reason",
-        given.get("reason", ""),
-        lambda text: _REASONS[_word(text)],
-        f"it must be one of {', '.join(SuppressionReason)}",
+    types = given.get("types", "")
+    if _word(types) in _REASONS:  # other products call the reason a type
+        given.setdefault("reason", types)
+        types = ""
+    classification = _convert(
+        "classification",
+        given.get("classification", ""),
+        lambda text: Classification(_word(text)),
+        "docs/classification.md lists the allowed ones",
     )
+    reason, of_reason, detail = _read_reason(given)
     return Row(
         target=target,
-        types=read_types(given.get("types", "")) or defaults.types,
+        types=read_types(types) or defaults.types,
         reason=reason or defaults.reason,
         tenant=tenant,
         until=_convert(
@@ -237,14 +328,48 @@ def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
             _read_time,
             "it must be a time such as 2026-01-31 or 2026-01-31T12:00:00Z",
         ),
-        note=note or None,
-        classification=_convert(
-            "classification",
-            given.get("classification", ""),
-            lambda text: Classification(_word(text)),
-            "docs/classification.md lists the allowed ones",
-        ),
+        note=note or detail[:MAX_NOTE_LENGTH] or None,
+        classification=classification or of_reason,
+        skipped=skipped,
     )
+
+
+def _find_why_skipped(given: Mapping[str, str]) -> str | None:
+    """Return why a line names nothing to suppress; None if it does."""
+    if not any(given.values()):
+        return "without values"
+    flags = set(given.get("is_suppressed", "").lower().split())
+    if _word(given.get("status", "")) in _SUBSCRIBED or (flags and flags <= _NO):
+        return "not suppressed, as the line says"
+    return "expired" if given.get("expired", "").lower() in _YES else None
+
+
+def _read_reason(given: Mapping[str, str]) -> tuple[SuppressionReason | None, Classification | None, str]:
+    """Return the reason that a line names, or that its codes give, and what else it says of it.
+
+    Raises InvalidFieldError.
+    """
+    text, detail = given.get("reason", ""), given.get("detail", "")
+    found = _REASONS.get(_word(text)) or _REASONS.get(_word(given.get("status", "")))
+    if text and _word(text) not in _REASONS:
+        if len(text.split()) <= _MAX_WORDS_OF_A_REASON and not any(map(str.isdigit, text)):
+            message = f"reason is {text[:_MAX_VALUE_SHOWN]!r}; it must be one of {', '.join(SuppressionReason)}"
+            raise InvalidFieldError("reason", text, message)
+        detail = f"{text} {detail}".strip()
+    if found is None and given.get("clean_time"):
+        found = SuppressionReason.HARD_BOUNCE
+    if found is None and given.get("unsub_time"):
+        found = SuppressionReason.UNSUBSCRIBE
+    if found is SuppressionReason.MANUAL and given.get("origin", "").lower() == "recipient":  # Postmark
+        found = SuppressionReason.UNSUBSCRIBE
+    codes = " ".join(filter(None, (given.get("status"), detail)))
+    if found is not None or not codes:
+        return found, None, detail
+    smtp_status, enhanced_code = find_codes(codes)
+    classification = classify(smtp_status=smtp_status, enhanced_code=enhanced_code, text=detail)
+    if classification is Classification.UNCLASSIFIED:
+        return None, None, detail
+    return _BY_HARDNESS.get(hardness(EventType.BOUNCED, classification)), classification, detail
 
 
 def read_types(text: str) -> frozenset[MailType] | None:
@@ -256,12 +381,21 @@ def read_types(text: str) -> frozenset[MailType] | None:
     return _convert("types", text if words else "", lambda _: frozenset(map(MailType, words)), expected)
 
 
-def _read_time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+def _read_time(text: str) -> datetime | None:
+    if _word(text) in ("never", "permanent"):
+        return None
+    for form in _TIME_FORMATS:
+        with suppress(ValueError):
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    if found := payload.read_time(text):
+        return found
+    raise ValueError(text)
 
 
-def _convert(column: str, text: str, convert: Callable[[str], T], expected: str) -> T | None:
+def _convert(column: str, text: str, convert: Callable[[str], T | None], expected: str) -> T | None:
     """Return the converted value, None for an empty one. Raises InvalidFieldError."""
     try:
         return convert(text) if text else None

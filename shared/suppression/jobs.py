@@ -41,7 +41,8 @@ def create_csv_import(
 
     With `replace` a line replaces the earlier import of the same entry; otherwise that entry keeps its width.
     """
-    csv_files.read_header(first_line(content))
+    content = csv_files.to_utf8(content)
+    csv_files.read_header(content[:PART_BYTES])
     options = {"skip_bad_lines": skip_bad_lines, "replace": replace}
     return _create_import(connection, CSV, content, defaults, options, asked_by, now)
 
@@ -107,9 +108,3 @@ def create_erasure(
     sealed = vault.seal({"address": normalized}).decode()
     parameters = {"key": hasher.hash_address(normalized), jobs.SEALED: sealed}
     return jobs.create(connection, kind=ERASE, parameters=parameters, asked_by=asked_by, now=now)
-
-
-def first_line(content: bytes) -> bytes:
-    """Return the first line of a file."""
-    beginning = content[:PART_BYTES].splitlines()
-    return beginning[0] if beginning else b""

@@ -29,6 +29,7 @@ from workers.jobs.progress import JobError, Progress
 RECORDS_PER_BATCH = 2000
 ENTRIES_PER_BATCH = 5000
 _MAX_BAD_LINES_SHOWN = 20
+_EXPIRED = "expired"
 _MAX_TEXT_SHOWN = 300
 
 
@@ -50,6 +51,7 @@ _EMPTY_REPORT: Mapping[str, Any] = {
     "over": 0,
     "bad": 0,
     "bad_lines": [],
+    "skipped": [],
     "ignored_columns": [],
     "entries": None,
     "added": None,
@@ -94,11 +96,17 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         return job.report
     position, report = _check(ctx, job, progress, position, report)
     if report["bad"] and not job.parameters["skip_bad_lines"]:
-        lines = report["bad"] + report["good"] + report["over"]
+        lines = report["bad"] + report["good"] + sum(entry["count"] for entry in report["skipped"])
         raise JobError(
             f"{report['bad']} of {lines} lines cannot be used, so nothing was imported. The job's file lists them;"
             " correct them, or import again and skip bad lines.",
             report,
+        )
+    if not report["good"]:
+        why = [f"{entry['count']} {entry['reason']}" for entry in report["skipped"]]
+        why += [f"{report['bad']} that cannot be used"] if report["bad"] else []
+        raise JobError(
+            f"Nothing was imported. The file has {'lines: ' + ', '.join(why) if why else 'no lines'}.", report
         )
     return _write(ctx, job, progress, position, report)
 
@@ -112,8 +120,9 @@ def _check(
     file = _InputFile(ctx.engine, job.id, position)
     lines = file.lines()
     if layout is not None and position.line == 1:
-        next(lines)
-        position = replace(position, line=2)
+        for _ in range(layout.lines):
+            next(lines)
+        position = replace(position, line=1 + layout.lines)
         report = {**report, "ignored_columns": list(layout.ignored)}
     records: Iterator[Record]
     if layout is None:
@@ -122,7 +131,7 @@ def _check(
     else:
         records = csv_files.records(lines, position.line, layout)
     while batch := list(islice(records, RECORDS_PER_BATCH)):
-        staged, bad = _read_batch(batch, layout, defaults, ctx.hasher, now)
+        staged, bad, skipped = _read_batch(batch, layout, defaults, ctx.hasher, now)
         shown = [
             {**line, "problem": without_nul(line["problem"]), "text": without_nul(line["text"][:_MAX_TEXT_SHOWN])}
             for line in bad[:_MAX_BAD_LINES_SHOWN]
@@ -130,7 +139,8 @@ def _check(
         report = {
             **report,
             "good": report["good"] + len(staged),
-            "over": report["over"] + len(batch) - len(staged) - len(bad),
+            "over": report["over"] + sum(why == _EXPIRED for _, why in skipped),
+            "skipped": _add_skipped(report["skipped"], skipped),
             "bad": report["bad"] + len(bad),
             "bad_lines": [*report["bad_lines"], *shown][:_MAX_BAD_LINES_SHOWN],
         }
@@ -152,10 +162,11 @@ def _check(
 
 def _read_batch(
     batch: Sequence[Record], layout: Layout | None, defaults: Defaults, hasher: RecipientHasher, now: datetime
-) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
-    """Return the entries to stage, without those that have ended, and the bad lines with their problems."""
+) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]], list[tuple[int, str]]]:
+    """Return the entries to stage, the bad lines with their problems, and the skipped lines with the reasons."""
     staged: list[Mapping[str, Any]] = []
     bad: list[dict[str, Any]] = []
+    skipped: list[tuple[int, str]] = []
     for record in batch:
         try:
             if layout is None:
@@ -165,7 +176,8 @@ def _read_batch(
         except InvalidFieldError as error:
             bad.append({"line": record.number, "problem": str(error), "text": record.text.strip("\r\n")})
             continue
-        if row.until is not None and row.until <= now:
+        if why := row.skipped or (_EXPIRED if row.until is not None and row.until <= now else None):
+            skipped.append((record.number, why))
             continue
         address = row.target.address
         is_pseudonym = address is not None and recipient_hashes.key_of(address) is not None  # from an export of ours
@@ -182,7 +194,16 @@ def _read_batch(
                 "note": row.note,
             }
         )
-    return staged, bad
+    return staged, bad, skipped
+
+
+def _add_skipped(before: Sequence[Mapping[str, Any]], skipped: Sequence[tuple[int, str]]) -> list[Mapping[str, Any]]:
+    """Return how many lines were skipped for each reason, with the numbers of the first of them."""
+    found = {entry["reason"]: (entry["count"], entry["lines"]) for entry in before}
+    for number, why in skipped:
+        count, lines = found.get(why, (0, []))
+        found[why] = count + 1, lines if len(lines) == _MAX_BAD_LINES_SHOWN else [*lines, number]
+    return [{"reason": why, "count": count, "lines": lines} for why, (count, lines) in found.items()]
 
 
 def _read_parameters(ctx: WorkerContext, job: Job) -> tuple[Layout | None, Defaults]:
@@ -192,7 +213,7 @@ def _read_parameters(ctx: WorkerContext, job: Job) -> tuple[Layout | None, Defau
         with ctx.engine.begin() as connection:
             first = job_files.read(connection, job.id, job_files.INPUT, 0) or b""
         try:
-            layout = csv_files.read_header(suppression_jobs.first_line(first))
+            layout = csv_files.read_header(first)
         except InvalidFieldError as error:
             raise JobError(str(error)) from None
     return layout, Defaults(
