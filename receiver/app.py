@@ -90,9 +90,9 @@ def create_app(deps: ReceiverDeps) -> Flask:
 
     def respond(make_response: Any, error: Exception) -> Response:
         """Respond with the status code that suits the provider. Record the refusal if the request was a webhook."""
-        slug = request.path.removeprefix("/webhooks/")
+        slug = _clean_path(request.path).removeprefix("/webhooks/")
         answer: ErrorResponse = make_response(error, deps.sources.status_codes(slug))
-        if request.method == "POST" and slug != request.path:
+        if request.method == "POST" and not slug.startswith("/"):
             # Unknown slugs do not become labels: a client could invent any number of them.
             metrics.count_request(slug if deps.sources.find(slug) else "", answer.reason)
             deps.refusals.record(
@@ -110,6 +110,16 @@ def create_app(deps: ReceiverDeps) -> Flask:
 
     register_errors(app, ERRORS, respond)
     return app
+
+
+def _clean_path(path: str) -> str:
+    """Return a path as it was meant: people paste URLs with slashes and blanks doubled or at the end.
+
+    A redirect would not help, because providers do not follow it.
+    """
+    if "//" in path or path[-1:] in ("/", " "):
+        return "/" + "/".join(part.strip() for part in path.split("/") if part.strip())
+    return path
 
 
 class _Accepted(Response):
@@ -181,7 +191,8 @@ class _LeanFlask(Flask):
         """Return the adapter that matches a request's path. The host is a dummy: the receiver builds no URLs."""
         if request is None:
             return None
-        return _LeanAdapter(self._routes, self.url_map, "receiver", "/", "", "http", request.path, request.method)
+        path = _clean_path(request.path)
+        return _LeanAdapter(self._routes, self.url_map, "receiver", "/", "", "http", path, request.method)
 
     def ensure_sync(self, func: Any) -> Any:
         """Return the function unchanged: no view is a coroutine function."""

@@ -26,6 +26,8 @@ _MAX_SLUG_LENGTH = 100
 _MAX_INTEGER = 2**31 - 1  # of the column; Content-Length may be larger
 _MAX_AGE_AT_REFUSAL_SECONDS = 0.25
 _LARGE_BYTES = 64 * 1024
+_IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8", "8bit"})
+"""Values of Content-Encoding that clients send with an uncompressed body."""
 
 _T = TypeVar("_T")
 
@@ -33,7 +35,8 @@ _T = TypeVar("_T")
 def read(request: Request) -> Webhook:
     """Read a request. Raises UnsupportedMediaType, RequestEntityTooLarge, RequestBodyError, ClientDisconnected."""
     headers = wsgi.lower_case_headers(request.environ)
-    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+    codings = headers.get("content-encoding")
+    if codings and any(coding.strip().lower() not in _IDENTITY for coding in codings.split(",")):
         raise UnsupportedMediaType
     return Webhook(headers=headers, body=request.get_data())
 

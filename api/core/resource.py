@@ -31,6 +31,8 @@ from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientHasher
 
 _READ_METHODS = ("GET", "HEAD")
+_DEEPEST = 32
+"""The levels of a JSON body: deeper ones would exhaust the stack of what reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +160,29 @@ class Parser(FlaskParser):
         try:
             value = msgspec.json.decode(body)
             storable = b"\\u0000" not in body or not _has_nul(value)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            is_deep = body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST)
+        except RecursionError:
+            is_deep = True
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
+        if is_deep:
+            sentence = f"The body is nested more than {_DEEPEST} levels deep."
+            raise ProblemError(
+                422, sentence, errors={"body": [f"Must not be nested more than {_DEEPEST} levels deep."]}
+            )
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
         if not storable:
             raise ProblemError(422, "Texts must not contain NUL.", errors={"body": ["Must not contain NUL."]})
         return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether lists and objects are nested more than that many levels deep."""
+    if not isinstance(value, dict | list):
+        return False
+    entries = value.values() if isinstance(value, dict) else value
+    return not levels or any(_is_deeper(entry, levels - 1) for entry in entries)
 
 
 def _has_nul(value: Any) -> bool:

@@ -170,7 +170,9 @@ def _read_body() -> Callable[..., UUID]:
         rows = msgspec.json.decode(request.get_data(), type=_Rows).rows
     except msgspec.ValidationError as error:
         raise invalid({"rows": [f"{error}."]}) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except RecursionError:
+        raise invalid({"rows": ["Must not be nested."]}) from None
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
     return partial(suppression_jobs.create_row_import, rows=rows)
 

@@ -63,7 +63,7 @@ class CurlHandle:
         self._waited_ms = round(waited_seconds * 1000)
         self._reset()
         left_ms = max(1, round(call.timeout_seconds * 1000) - self._waited_ms)
-        self.curl.setopt(pycurl.URL, call.url)
+        self.curl.setopt(pycurl.URL, ssrf.without_final_dot(call.url))
         self.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
         self.curl.setopt(pycurl.CONNECTTIMEOUT_MS, min(_CONNECT_TIMEOUT_MS, left_ms + 1))
         if resolve:

@@ -22,7 +22,8 @@ _MAX_CACHED_URLS = 4096
 _LOOKUP_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
 _LOCAL = "localhost"  # libcurl knows it and all below it (RFC 6761, 6.3)
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.IGNORECASE)
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?", re.IGNORECASE)
+_FINAL_DOT = re.compile(r"^(https?://[^/?#:@]*[^/?#:@.])\.(?=[/?#:]|$)", re.IGNORECASE)
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 """A last label that resolvers may read as part of an IPv4 address, in any base."""
 
@@ -116,12 +117,17 @@ def name_to_resolve(url: str) -> tuple[str, int] | None:
     """
     try:
         parts = urlsplit(url)
-        name, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+        name, port = (parts.hostname or "").removesuffix("."), parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         return None
     if "@" in parts.netloc or not port or _literal(name) or not _is_name(name):
         return None
     return None if name == _LOCAL or name.endswith(f".{_LOCAL}") else (name, port)
+
+
+def without_final_dot(url: str) -> str:
+    """Return the URL whose host has no final dot, which name servers ignore and certificates do not contain."""
+    return _FINAL_DOT.sub(r"\1", url)
 
 
 def _split(url: str) -> SplitResult:
@@ -164,4 +170,4 @@ def _literal(host: str) -> bool:
 
 def _is_name(host: str) -> bool:
     """Whether this is a host name. Not a number such as 0x7f000001, which resolvers interpret differently."""
-    return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.rpartition(".")[2])
+    return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.removesuffix(".").rpartition(".")[2])

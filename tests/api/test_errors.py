@@ -85,7 +85,13 @@ def test_bytes_that_are_no_text_are_only_not_found(shared_system: System) -> Non
         (b"\xff", "application/json", 400),
         (b'{"a": NaN}', "application/json", 400),
         (b'{"a": "\\ud800"}', "application/json", 400),
-        (b"[" * 100_000, "application/json", 400),
+        (b"[" * 100_000, "application/json", 422),
+        (
+            b'{"slug": "a", "provider": "mailchannels", "settings": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
+            "application/json",
+            422,
+        ),
+        (b'{"slug": ' + b"[" * 33 + b"]" * 33 + b"}", "application/json", 422),
         (b"[]", "application/json", 422),
         (b"5", "application/json", 422),
         (b"null", "application/json", 422),
@@ -96,7 +102,7 @@ def test_bytes_that_are_no_text_are_only_not_found(shared_system: System) -> Non
         (b"a=b", "application/x-www-form-urlencoded", 415),
         (b'"' + b"x" * (1024 * 1024) + b'"', "application/json", 413),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_a_body_that_cannot_be_used_is_refused(
     shared_system: System, data: bytes, content_type: str, status: int

@@ -56,6 +56,25 @@ def test_an_answered_request_is_freed_without_the_garbage_collector(receiver, ma
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    "path", ["/webhooks/mc/", "http://localhost//webhooks/mc", "/webhooks//mc//", "/webhooks/mc%20", "/webhooks/mc"]
+)
+def test_a_url_is_understood_as_people_paste_it(receiver, mailchannels, path):
+    answer = receiver.client.post(path, **signed(mailchannels, b"[]"))
+    assert answer.status_code == 200
+    assert receiver.client.get(path).status_code == 200
+    forged = receiver.client.post(path, data=b"[1]", headers=mailchannels.sign(b"[]", datetime.now(UTC)))
+    assert forged.status_code == 401
+    assert [row[0] for row in receiver.refused()] == ["mc"]
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity, identity", "", "UTF-8", "none"])
+def test_a_coding_that_changes_nothing_is_none(receiver, mailchannels, coding):
+    request = signed(mailchannels, b"[]")
+    request["headers"] = {**request["headers"], "Content-Encoding": coding}
+    assert receiver.client.post("/webhooks/mc", **request).status_code == 200
+
+
 def test_a_repetition_is_answered_200_with_the_first_receipt(receiver, mailchannels):
     body = b'[{"event":"processed"}]'
     first, second = (receiver.client.post("/webhooks/mc", **signed(mailchannels, body)) for _ in range(2))

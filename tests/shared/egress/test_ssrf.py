@@ -76,6 +76,21 @@ def test_a_url_in_disguise_is_refused_at_registration(url: str) -> None:
         ssrf.check_url(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://Hooks.example.com./a.", "https://Hooks.example.com/a."),
+        ("http://hooks.example.com.:8080", "http://hooks.example.com:8080"),
+        ("https://hooks.example.com", "https://hooks.example.com"),
+        ("https://hooks.example.com.?a=./", "https://hooks.example.com?a=./"),
+    ],
+)
+def test_a_final_dot_of_a_host_is_left_out(url: str, expected: str) -> None:
+    assert ssrf.without_final_dot(url) == expected
+    ssrf.check_url(url, lookup=lambda _host: ["192.0.2.1"], allow=[ip_network("192.0.2.0/24")])
+    assert (ssrf.name_to_resolve(url) or ("",))[0] == "hooks.example.com"
+
+
 def test_what_the_operator_allows_may_be_reached_in_either_form() -> None:
     allow = [ip_network("10.1.0.0/16"), ip_network("fd00::/8")]
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
