@@ -51,9 +51,9 @@ RETURNING submitted_at, xmax = 0
 """
 
 _INSERT_STATES = f"""
-INSERT INTO recipient_states AS s (message_id, recipient, source_id, smtp_id, weight, status_at, rank, status_key,
-    status, updated_at)
-SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, {Weight.IMPLIED:d}, %(submitted_at)s,
+INSERT INTO recipient_states AS s (message_id, recipient, source_id, smtp_id, weight, timed, status_at, rank,
+    status_key, status, updated_at)
+SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, {Weight.IMPLIED:d}, true, %(submitted_at)s,
     {RANKS[Status.SUBMITTED]}, key, '{Status.SUBMITTED}', now()
 FROM unnest(%(recipients)s::text[], %(keys)s::uuid[]) AS given (recipient, key) ORDER BY recipient
 ON CONFLICT (message_id, recipient) DO UPDATE SET

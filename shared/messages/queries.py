@@ -30,6 +30,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
 )
 
@@ -86,8 +87,12 @@ class MessageFilter:
 own = recipient_states.alias("own")
 _wide = recipient_states.alias("wide")
 _named = recipient_states.alias("named")
-_ORDER = ("weight", "status_at", "rank", "status_key")
-_wide_wins = func.coalesce(tuple_(*(_wide.c[n] for n in _ORDER)) > tuple_(*(own.c[n] for n in _ORDER)), false())
+_ORDER = ("status_at", "rank", "status_key")
+_wide_wins = func.coalesce(
+    tuple_(_wide.c.weight, func.coalesce(_wide.c.timed, own.c.timed, true()), *(_wide.c[n] for n in _ORDER))
+    > tuple_(own.c.weight, func.coalesce(own.c.timed, _wide.c.timed, true()), *(own.c[n] for n in _ORDER)),
+    false(),
+)
 _from_event = {
     name: case((_wide_wins, _wide.c[name]), else_=own.c[name]).label(name)
     for name in (

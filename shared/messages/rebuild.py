@@ -37,15 +37,15 @@ old AS (
 ),
 facts AS (
     SELECT e.message_id, coalesce(e.recipient, '') AS recipient, e.id, e.key, e.type, e.source_id, e.occurred_at,
-        effects.weight::smallint, effects.rank::smallint, effects.status, e.classification, e.smtp_status,
-        e.enhanced_code, e.reason, e.data->>'smtp_id' AS smtp_id
+        e.received_at, effects.weight::smallint, effects.rank::smallint, effects.status, e.classification,
+        e.smtp_status, e.enhanced_code, e.reason, e.data->>'smtp_id' AS smtp_id
     FROM events AS e JOIN effects USING (type)
     JOIN keys ON keys.message_id = e.message_id AND keys.recipient = coalesce(e.recipient, '')
     WHERE e.message_id = ANY(%(messages)s::uuid[])
     UNION ALL  -- an announced message was submitted, whatever its events say
     SELECT old.message_id, old.recipient, NULL, '00000000-0000-0000-0000-000000000000', 'submitted', m.source_id,
-        m.submitted_at, {Weight.IMPLIED:d}, {RANKS[Status.SUBMITTED]}, '{Status.SUBMITTED}', NULL, NULL, NULL, NULL,
-        m.smtp_id
+        m.submitted_at, NULL, {Weight.IMPLIED:d}, {RANKS[Status.SUBMITTED]}, '{Status.SUBMITTED}', NULL, NULL,
+        NULL, NULL, m.smtp_id
     FROM old JOIN messages AS m ON m.id = old.message_id AND m.submitted_at IS NOT NULL WHERE old.recipient <> ''
 ),
 {store.FOLD_CTES.format(facts="facts")}

@@ -1,6 +1,7 @@
 """The state of one recipient of one message, as a fold over events.
 
-Each event makes a claim about the delivery status. The greatest claim holds, in the order (weight, time, rank, key).
+Each event makes a claim about the delivery status. The greatest claim holds, in the order (weight, timed, time, rank,
+key): of two claims of one weight, one whose event has no usable time never holds against one whose event has.
 Everything else is a count over distinct events, or an earliest or latest time. The fold is commutative, associative
 and idempotent: events in any order, repeated and batched in any way, give the same state. `shared.messages.store`
 holds the same rule in SQL; a test proves that both agree.
@@ -72,6 +73,7 @@ class StatusClaim:
     """One event's claim about the delivery status; the greatest claim holds."""
 
     weight: Weight
+    timed: bool
     at: datetime
     rank: int
     key: str
@@ -80,11 +82,15 @@ class StatusClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """The part of an event that the fold needs. `key` identifies the event (`shared.events.event.event_key`)."""
+    """The part of an event that the fold needs. `key` identifies the event (`shared.events.event.event_key`).
+
+    `at` is the time of its arrival if it is not `timed`.
+    """
 
     key: str
     type: EventType
     at: datetime
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +134,7 @@ def state_of(fact: Fact) -> State:
         return frozenset({fact.key}) if fact.type is event_type else frozenset()
 
     return State(
-        claim=StatusClaim(weight, fact.at, rank, fact.key, status),
+        claim=StatusClaim(weight, fact.timed, fact.at, rank, fact.key, status),
         keys=frozenset({fact.key}),
         opens=key_if(EventType.OPENED),
         clicks=key_if(EventType.CLICKED),

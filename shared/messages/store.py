@@ -87,13 +87,17 @@ _LEAST_OF_BATCH = {name: f"min({name})" for name in _MESSAGE_FIELDS} | {
 }
 
 SUPERSEDES = (
-    "(excluded.weight, excluded.status_at, excluded.rank, excluded.status_key)"
-    " > (s.weight, s.status_at, s.rank, s.status_key)"
+    "(excluded.weight, excluded.timed, excluded.status_at, excluded.rank, excluded.status_key)"
+    " > (s.weight, coalesce(s.timed, excluded.timed), s.status_at, s.rank, s.status_key)"
 )
-"""SQL condition: the claim that arrives (`excluded`) supersedes the stored one (`s`)."""
+"""SQL condition: the claim that arrives (`excluded`) supersedes the stored one (`s`).
+
+An earlier version did not store whether a claim is timed: such a claim is compared by its time, as it was then.
+"""
 
 STATUS_COLUMNS = (
     "weight",
+    "timed",
     "status_at",
     "rank",
     "status_key",
@@ -130,14 +134,16 @@ SET_STATUS = ", ".join(
 _MAX_REMARK_WEIGHT = int(Weight.IMPLIED)
 """Every event of this weight or less causes a change of its own; heavier ones only if their claim holds."""
 
+# An event without a usable time has that of its arrival; it is not `timed`.
 # Folds the rows of {facts} for each (message, recipient): the greatest claim, and the aggregates.
 FOLD_CTES = f"""
 best AS (
     SELECT DISTINCT ON (message_id, coalesce(recipient, '')) message_id, coalesce(recipient, '') AS recipient,
-        source_id, weight, occurred_at AS status_at, rank, key AS status_key, status, id AS status_event_id,
+        source_id, weight, occurred_at IS DISTINCT FROM received_at AS timed, occurred_at AS status_at, rank,
+        key AS status_key, status, id AS status_event_id,
         classification, smtp_status, enhanced_code, reason
     FROM {{facts}} WHERE message_id IS NOT NULL
-    ORDER BY message_id, coalesce(recipient, ''), weight DESC, occurred_at DESC, rank DESC, key DESC
+    ORDER BY message_id, coalesce(recipient, ''), weight DESC, timed DESC, occurred_at DESC, rank DESC, key DESC
 ),
 counted AS (
     SELECT message_id, coalesce(recipient, '') AS recipient, min(smtp_id) AS smtp_id,

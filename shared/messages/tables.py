@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -54,6 +55,7 @@ recipient_states = Table(
     Column("smtp_id", Text),
     Column("weight", SmallInteger, nullable=False),
     Column("status_at", Timestamp, nullable=False),
+    Column("timed", Boolean, doc="whether the time is the provider's; NULL: stored by an earlier version"),
     Column("rank", SmallInteger, nullable=False),
     Column("status_key", Uuid, nullable=False),
     Column("status", Text),

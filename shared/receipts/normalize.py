@@ -52,11 +52,15 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
         message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
         # A time far ahead would outrank all later events for years.
         occurred_at = event.occurred_at
-        if occurred_at is None or occurred_at - received_at > _MAX_CLOCK_AHEAD:
+        details = event.details
+        if occurred_at is not None and occurred_at - received_at > _MAX_CLOCK_AHEAD:
+            details = {**details, "unusable_time": occurred_at.isoformat()}
+            occurred_at = None
+        if occurred_at is None:
             occurred_at = received_at
         data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
-        if event.details:
-            data["details"] = event.details
+        if details:
+            data["details"] = details
         if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
             data["automated"] = sign
         found.append(

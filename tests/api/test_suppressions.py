@@ -64,6 +64,48 @@ def keys_of(system: System) -> RecipientHasher:
         return recipient_hashes.load(connection, system.vault)
 
 
+SPELLINGS = (
+    "müller@example.net",
+    "mu\N{COMBINING DIAERESIS}ller@example.net",
+    "MU\N{COMBINING DIAERESIS}LLER@Example.net",
+    "\ufeffmüller@example.net\u200b",
+    '"müller"@example.net',
+    "mailto:müller@example.net",
+    "Müller <müller@example.net.>",
+    "'müller@example.net'",
+)
+
+
+class TestSpellingsOfOneAddress:
+    @pytest.mark.parametrize("written", SPELLINGS)
+    def test_are_all_suppressed_by_an_event_that_names_one(self, system: System, written: str) -> None:
+        system.create_source()
+        process(system, mailchannels_event("hard-bounced", written, **BOUNCE))
+        assert suppressed(system, *SPELLINGS, "mü\u00adller@example.net") == [*SPELLINGS, "mü\u00adller@example.net"]
+        assert suppressed(system, "muller@example.net") == []
+
+    @pytest.mark.parametrize("written", SPELLINGS)
+    def test_are_all_suppressed_by_a_person_and_lifted(self, system: System, written: str) -> None:
+        assert add(system, written)["address"] == SPELLINGS[0]
+        assert suppressed(system, *SPELLINGS) == [*SPELLINGS]
+        assert lift(system, SPELLINGS[1]).status_code == 200
+        assert suppressed(system, *SPELLINGS) == []
+
+    @pytest.mark.parametrize("written", SPELLINGS)
+    def test_are_one_recipient_of_an_announced_message(self, system: System, written: str) -> None:
+        system.create_source()
+        body = {"source": "main", "request_id": "r1", "sender": "a@example.com", "recipients": [written]}
+        assert system.call("POST", "/v1/messages", body).status_code in (200, 201)
+        process(system, mailchannels_event("delivered", SPELLINGS[0]))
+        (message,) = system.get("/v1/messages", recipient=SPELLINGS[1])["items"]
+        assert [entry["recipient"] for entry in message["recipients"]] == [SPELLINGS[0]]
+
+    def test_with_an_invisible_character_inside_are_refused(self, system: System) -> None:
+        answer = system.call("POST", LIST, {"address": "mül\u200bler@example.net"})
+        assert answer.status_code == 422
+        assert "invisible" in answer.text
+
+
 class TestAdding:
     def test_suppresses_an_address_however_it_is_written(self, system: System) -> None:
         entry = add(system, "Ann <ANN@Example.net>", note="asked us to")

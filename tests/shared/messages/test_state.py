@@ -1,6 +1,7 @@
 """The fold: any order, any duplication, any batching gives the same state."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ facts = st.builds(
     key=st.integers(0, 30).map(lambda number: f"{number:032x}"),
     type=st.sampled_from(EventType),
     at=st.integers(0, 5).map(lambda seconds: BEGIN + timedelta(seconds=seconds)),
+    timed=st.booleans(),
 )
 
 
@@ -74,6 +76,14 @@ def test_of_two_terminal_words_at_one_instant_the_later_in_the_list_of_statuses_
         pair = [Fact(key=f"{n:032x}", type=EventType(kind), at=BEGIN) for n, kind in enumerate((greater, lesser))]
         assert fold(pair).status == greater
         assert RANKS[Status(lesser)] < RANKS[Status(greater)]
+
+
+def test_an_event_without_a_usable_time_never_outranks_one_with():
+    bounced, delivered = facts_of(EventType.BOUNCED, EventType.DELIVERED)
+    assert fold([bounced, replace(delivered, timed=False)]).status is Status.BOUNCED
+    assert fold([replace(bounced, timed=False), replace(delivered, timed=False)]).status is Status.DELIVERED
+    queued, bounced = facts_of(EventType.QUEUED, EventType.BOUNCED)
+    assert fold([queued, replace(bounced, timed=False)]).status is Status.BOUNCED
 
 
 def test_a_late_delivery_does_not_undo_an_unsubscription():

@@ -45,6 +45,11 @@ def database(database_url: str) -> Iterator[Engine]:
     made.dispose()
 
 
+def is_timed(number: int) -> bool:
+    """Whether the event of that number has a time of its own; otherwise it has that of its arrival."""
+    return number % 3 != 0
+
+
 def row(happening: tuple[int, EventType, int, str, str | None], receipt: UUID, position: int) -> NewEvent:
     number, kind, second, message, recipient = happening
     weight, status = STATUS_EFFECTS[kind]
@@ -58,7 +63,7 @@ def row(happening: tuple[int, EventType, int, str, str | None], receipt: UUID, p
         message_id=message,
         recipient=recipient,
         occurred_at=at,
-        received_at=datetime.now(UTC),
+        received_at=datetime.now(UTC) if is_timed(number) else at,
         sender="shop@example.com",
         subject=None,
         provider_message_id=None,
@@ -96,7 +101,7 @@ def empty(database: Engine) -> None:
 def expected(story: Sequence[tuple[int, EventType, int, str, str | None]]) -> dict[tuple[str, str], State]:
     facts: dict[tuple[str, str], list[Fact]] = defaultdict(list)
     for number, kind, second, message, recipient in story:
-        fact = Fact(key=f"{number:032x}", type=kind, at=BEGIN + timedelta(seconds=second))
+        fact = Fact(key=f"{number:032x}", type=kind, at=BEGIN + timedelta(seconds=second), timed=is_timed(number))
         facts[message, recipient or ""].append(fact)
     return {place: fold(found) for place, found in facts.items()}
 

@@ -131,6 +131,7 @@ def test_the_migration_asks_for_it_only_where_something_is_stored(system: System
     assert system.rows("SELECT FROM jobs WHERE kind = 'rewrite_addresses'") == []
     entry(system, NEW)
     with system.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE recipient_states DROP COLUMN timed")
         context = MigrationContext.configure(connection)
         with Operations.context(context):
             import_module("shared.postgres.migrations.versions.0011_address_forms").upgrade()

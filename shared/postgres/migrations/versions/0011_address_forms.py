@@ -1,4 +1,4 @@
-"""Addresses have one form for all their spellings; a job rewrites those that are stored in another."""
+"""Addresses have one form for all their spellings, and states say whether their time is the provider's."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,11 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Create the job, unless the database is empty. Only workers have the secret keys, which the hashes need."""
+    """Add the column, which is NULL for existing states, and create the job, unless the database is empty.
+
+    Only workers have the secret keys, which the hashes of addresses need.
+    """
+    op.execute("ALTER TABLE recipient_states ADD COLUMN timed boolean")
     now = datetime.now(UTC)
     create = text(
         "INSERT INTO jobs (id, kind, state, parameters, asked_by, created_at, available_at)"
