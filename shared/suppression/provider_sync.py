@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from shared.addresses import AddressError, parse_target
+from shared.addresses import AddressError, drop_invisible, parse_target
 from shared.providers.api.base import ListedSuppression, NewSuppression, ProviderApi
 from shared.providers.ark.credentials import Credentials as ArkCredentials
 from shared.providers.mailchannels.credentials import Credentials as MailChannelsCredentials
@@ -203,7 +203,7 @@ def delete(client: ProviderApi, entries: Sequence[ListedSuppression], report_pro
 
 def _address(entry: ListedSuppression) -> str | None:
     try:
-        return parse_target(entry.address).address
+        return parse_target(drop_invisible(entry.address)).address
     except AddressError:
         return None
 

@@ -154,6 +154,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     kind = EVENTS.get(found.kind, EventType.UNKNOWN)
     details = found.details if isinstance(found.details, dict) else {}
     named = {name: _find(names, details, everything) for name, names in _NAMES.items()}
+    tags = named["tag"]  # may be a list: use the first one; `details` keep them all
     message_id = read_identifier(found.message_id)
     occurred_at = payload.read_time(named["timestamp"])
     reason = read_text(named["reason"])
@@ -185,7 +186,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
             url=read_text(named["url"]),
             ip=read_text(named["ip"]),
             user_agent=read_text(named["user_agent"]),
-            tag=read_identifier(named["tag"]),
+            tag=read_identifier(tags[0] if isinstance(tags, list) else tags),
             campaign=read_identifier(named["campaign"]),
             details=payload.plain(details) if details else payload.present(details=found.details or None),
             problem=f"Unknown event kind: {payload.quote(found.kind)}" if kind is EventType.UNKNOWN else None,
@@ -196,6 +197,5 @@ def _find(names: Sequence[str], *places: Mapping[str, Any]) -> object:
     for place in places:
         for name in names:
             if (value := place.get(name)) not in (None, "", [], {}):
-                # Tags may be a list: use the first one; `details` keep them all.
-                return value[0] if isinstance(value, list) else value
+                return value
     return None

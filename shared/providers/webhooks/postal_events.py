@@ -188,6 +188,7 @@ def _collect(
         seconds=inner.time,
         direction=message.direction,
         spam_status=message.spam_status,
+        timestamp=None if payload.read_time(inner.timestamp) else inner.timestamp,
         message_timestamp=message.timestamp,
         message_token=message.token,
         unread=unread or None,

@@ -65,6 +65,19 @@ def test_a_domain_is_found_by_the_letters_that_older_rules_replaced(written: str
     assert AddressMatcher(normalize("ann@faß.de"), "PSEUDONYM").is_in(f"<{written}>")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "mu\N{COMBINING DIAERESIS}ller@example.net", "m\u00adüller@example.net", "\u200bmü\u200bller@example.net",
+        '"müller"@example.net', r"\"m\u00fcller\"@example.net", "M\u00dcLLER@exam\u200bple.net",
+    ],
+)  # fmt: skip
+def test_spellings_that_are_stored_as_one_address_are_erased_as_one(written: str) -> None:
+    his = AddressMatcher(normalize("müller@example.net"), "PSEUDONYM")
+    assert his.is_in(f"<{written}> said")
+    assert not his.is_in(his.pseudonymize(f"<{written}> said"))
+
+
 @pytest.mark.parametrize("written", NOT_HERS)
 def test_another_address_is_left_as_it_is(written: str) -> None:
     text = f'["{written}"]'

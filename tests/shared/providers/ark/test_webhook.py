@@ -299,3 +299,23 @@ def test_keys_of_other_kinds_are_passed_over() -> None:
 def test_all_keys_are_in_one_document() -> None:
     lookup = ark.key_lookup("any")
     assert (lookup.url, lookup.query) == ("https://mail.arkhq.io/.well-known/jwks.json", {})
+
+
+def test_a_time_that_cannot_be_used_is_kept_among_the_details() -> None:
+    event = parse(envelop("sent", payload={**PAYLOADS["sent"], "timestamp": "soon"}, timestamp=None))
+    assert (event.type, event.occurred_at) == (EventType.DELIVERED, None)
+    assert event.details["timestamp"] == "soon"
+
+
+def test_fields_of_other_types_are_read_or_named() -> None:
+    payload = {
+        **PAYLOADS["failed"],
+        "output": ["550 5.1.1", {"text": "no such user"}],
+        "remote_host": 5,
+        "classification": True,
+        "smtp_enhanced_code": ["5.1.1"],
+    }
+    event = parse(envelop("failed", payload=payload))
+    assert (event.type, event.reason, event.enhanced_code) == (EventType.BOUNCED, "550 5.1.1 no such user", "5.1.1")
+    assert event.remote_host == "5"
+    assert event.details["unread"] == ["payload.classification"]

@@ -374,6 +374,28 @@ def test_a_time_that_is_none_is_left_out_and_the_event_counts(timestamp: Any) ->
 
 
 @pytest.mark.parametrize(
+    ("fields", "attribute", "expected"),
+    [
+        ({"status": 550.0}, "smtp_status", "550"),
+        ({"reason": ["550 5.1.1", "no such user"]}, "reason", "550 5.1.1 no such user"),
+        ({"reason": {"code": 550, "text": "no such user"}}, "smtp_status", "550"),
+        ({"user_agent": 5}, "user_agent", "5"),
+        ({"url": True}, "details", {"unread": ["url"]}),
+        ({"campaign_id": [], "ip": {}}, "details", {"unread": ["campaign_id", "ip"]}),
+        ({"email": {"email": "Shop@example.com", "name": "Shop"}}, "sender", "shop@example.com"),
+        ({"recipients": "a@x.example, B <b@x.example>"}, "recipient", "a@x.example"),
+        ({"recipients": [{"email": "a@x.example"}]}, "recipient", "a@x.example"),
+        ({"request_id": 12.0}, "request_id", "12"),
+        ({"timestamp": 1767225600000}, "occurred_at", datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_field_of_another_type_keeps_the_event(fields: dict[str, Any], attribute: str, expected: object) -> None:
+    event = parse(item(event="hard-bounced", **fields))[0]
+    assert event.type is EventType.BOUNCED
+    assert getattr(event, attribute) == expected
+
+
+@pytest.mark.parametrize(
     "timestamp", [1767225600, 1767225600.0, "1767225600", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"]
 )
 def test_a_time_may_be_written_in_several_ways(timestamp: Any) -> None:
