@@ -9,10 +9,15 @@ import re
 _LINE_BREAKS = re.compile(r"\s*[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\s*")
 _NOT_PRINTED = (
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 and C1, without tab and line breaks
-    "\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
-    "\ud800-\udfff"
+    "\u2028\u2029"  # separators of lines and paragraphs
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls
+    "\xad\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff"  # shown as nothing
+    "\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations and tags
+    "\ud800-\udfff"  # halves of surrogate pairs, which cannot be encoded
 )
 _CONTROLS = re.compile(f"[{_NOT_PRINTED}]|\r(?!\n)")
+
+# Also with the full-width signs, which spreadsheets of some languages take for the usual ones.
 _FORMULA = re.compile(r"[\s']*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 

@@ -1,19 +1,27 @@
-"""Hourly maintenance: create partitions ahead, and delete rows older than the retention time."""
+"""Hourly maintenance: create partitions ahead, and delete rows older than the retention time.
+
+After an update: rewrite what an earlier version stored in another form.
+"""
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
 from shared.auth import idempotency as idempotent_answers
 from shared.changes import retention as log_retention
-from shared.operations import retention
+from shared.jobs.store import Job
+from shared.operations import address_forms, retention
 from shared.postgres import partitions
 from workers.context import WorkerContext
 from workers.jobs import abandon
+from workers.jobs.progress import Progress
 
+REWRITE_ADDRESSES: Final = "rewrite_addresses"
 CHANGES_PER_TRANSACTION = 5000
 _HISTORY_PER_TRANSACTION = 5000
 _MAX_SECONDS = 30.0  # for changes and for history each; the next run deletes the rest
@@ -82,3 +90,24 @@ def delete_old_changes(ctx: WorkerContext, oldest: datetime) -> None:
     if held_by:
         log.warning("changes older than retention are still needed", held_by=held_by)
     log.info("old changes deleted", changes=deleted)
+
+
+def rewrite_addresses(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
+    """Bring stored addresses into the form of this version; the migration that changed the form creates the job.
+
+    A part and its progress commit together, so none is repeated.
+    The report says for each table how many rows have changed.
+    """
+    tables = address_forms.COLUMNS
+    done: int = job.position.get("done", 0)
+    after: Sequence[str] | None = job.position.get("after")
+    report = dict.fromkeys((column.table for column in tables), 0) | dict(job.report)
+    while done < len(tables):
+        column = tables[done]
+        with ctx.engine.begin() as connection:
+            changed, after = address_forms.rewrite_part(connection, ctx.hasher, column, after)
+            report[column.table] += changed
+            done += after is None
+            progress.record(connection, done, len(tables), {"done": done, "after": after}, report)
+        progress.end_turn_if_over()
+    return report

@@ -35,7 +35,7 @@ class Event(Schema):
     message_id = identifier(allow_none=True)
     recipient = text("Null if the event applies to all recipients of the message.")
     occurred_at = Instant(
-        metadata={"description": "The provider's time, or when we received it if the provider gives none."}
+        metadata={"description": "The provider's time, or when we received it if that cannot be used."}
     )
     received_at = Instant()
     classification = text("The reason of the failure.")
@@ -60,7 +60,9 @@ class Event(Schema):
         " points to one. The event still counts as an open or a click."
     )
     metadata = fields.Raw(metadata={"description": "Metadata that the sender attached to the message."})
-    details = fields.Raw(metadata={"description": "Further fields of the provider's event."})
+    details = fields.Raw(
+        metadata={"description": "Further fields of the provider's event; `unread` names those of an unexpected type."}
+    )
     problem = text("Why the event could not be parsed.")
     provider_object = RawJson(
         metadata={"description": "The provider's own object, as received; empty if it contained an erased address."}

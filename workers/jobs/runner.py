@@ -20,6 +20,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
 from shared.suppression import jobs as suppression_jobs
 from shared.vocabulary import JobState
+from workers import maintenance
 from workers.context import WorkerContext
 from workers.jobs import (
     abandon,
@@ -28,7 +29,6 @@ from workers.jobs import (
     import_suppressions,
     recover,
     replay,
-    rewrite_addresses,
 )
 from workers.jobs import (
     provider as provider_jobs,
@@ -47,7 +47,7 @@ KINDS: dict[str, Run] = {
     delivery_jobs.REPLAY: replay.run,
     delivery_jobs.RECOVER: recover.run,
     delivery_jobs.ABANDON: abandon.run,
-    rewrite_addresses.KIND: rewrite_addresses.run,
+    maintenance.REWRITE_ADDRESSES: maintenance.rewrite_addresses,
     **provider_jobs.KINDS,
 }
 

@@ -14,7 +14,7 @@ from shared.suppression import store as suppressions
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionOrigin, SuppressionReason
 from tests.support.system import System, mailchannels_event
-from workers.jobs import rewrite_addresses
+from workers import maintenance
 from workers.jobs import runner as working
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -42,7 +42,7 @@ def entry(
 
 def rewrite(system: System) -> dict[str, Any]:
     with system.engine.begin() as connection:
-        job_id = jobs.create(connection, kind=rewrite_addresses.KIND, parameters={}, asked_by="a test", now=NOW)
+        job_id = jobs.create(connection, kind=maintenance.REWRITE_ADDRESSES, parameters={}, asked_by="a test", now=NOW)
     working.run_due(system.ctx)
     with system.engine.begin() as connection:
         job = jobs.find(connection, job_id)
