@@ -21,6 +21,7 @@ T = TypeVar("T")
 LONGEST_IDENTIFIER = 512
 """Characters. Identifiers are indexed, and PostgreSQL limits an index entry to 2,704 bytes."""
 _DEEPEST = 20
+_LONGEST_LIST = 4096
 _MAX_PARTS = 20
 """The number of texts in a list or an object that are read as one text."""
 _YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
@@ -28,6 +29,10 @@ _YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
 _UNITS = (1, 1_000, 1_000_000, 1_000_000_000)
 """Seconds, milliseconds, microseconds and nanoseconds; the ranges do not overlap."""
 _ZONE_NAME = re.compile(r"\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+_RFC_5322_DATE = re.compile(
+    r"(?:[a-z]{3},?\s+)?\d{1,2}\s+[a-z]{3}\s+\d{4}\s+\d{1,2}:\d\d(?::\d\d)?(?:\s*(?:[+-]\d{4}|UTC?|GMT|Z|[ECMP][SD]T))?",
+    re.IGNORECASE,
+)
 _BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _ADDRESS_NAMES = ("email", "address", "recipient", "email_address", "mail", "to", "rcpt_to")
 _ADDRESS_OF_LIST = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|\([^()]*\)|[^,;])+""")
@@ -95,8 +100,9 @@ def decode_fields(
     """Decode an object whose fields may have other types than documented; the decoder's type is a Struct.
 
     A number, a list or an object where a text is expected is read as a text, and a text as a number. Returns the
-    object, and the names of the fields that still could not be read. A field in `required` identifies the event:
-    only a number is read as a text. Raises PayloadError for any other type there, or if the text is no JSON object.
+    object, and the names of the fields that still could not be read. A field in `required` identifies the event: only
+    a number, or the only one of a list, is read as a text. Raises PayloadError for any other type there, or if the
+    text is no JSON object.
     """
     try:
         return decoder.decode(text), []
@@ -123,11 +129,8 @@ def _fit(value: Any, type_: Any, required: AbstractSet[str], unread: list[str], 
             if field.required:
                 raise msgspec.ValidationError(f"Object missing required field `{path}{name}`")
             continue
-        given, is_required = value[name], name in required
-        readings = [given]
-        if not is_required or isinstance(given, int | float):
-            readings += [reading for reading in (read_text(given), _read_number(given)) if reading is not None]
-        for reading in readings:
+        is_required = name in required
+        for reading in _readings(value[name], is_required=is_required):
             try:
                 found[field.name] = _fit(reading, field.type, required, unread, f"{path}{name}.")
                 break
@@ -138,6 +141,15 @@ def _fit(value: Any, type_: Any, required: AbstractSet[str], unread: list[str], 
                 raise msgspec.ValidationError(f"{str(reason).partition(' - at ')[0]} - at `$.{path}{name}`")
             unread.append(f"{path}{name}")
     return structs[0](**found)
+
+
+def _readings(value: Any, *, is_required: bool) -> list[Any]:
+    """Return the value, and what else it may be meant as."""
+    if is_required and isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if is_required and not isinstance(value, int | float):
+        return [value]
+    return [value, *(reading for reading in (read_text(value), _read_number(value)) if reading is not None)]
 
 
 def _parse_number(text: str) -> int | float | str:
@@ -219,6 +231,8 @@ def _read_date(text: str) -> datetime | None:
     try:
         instant = datetime.fromisoformat(written)
     except ValueError:
+        if not _RFC_5322_DATE.fullmatch(text):  # the parser ignores what it does not understand, such as PM
+            return None
         try:
             instant = parsedate_to_datetime(text)
         except (ValueError, IndexError, TypeError, OverflowError):
@@ -286,18 +300,20 @@ def read_addresses(value: object) -> list[str | None]:
 
 def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
-        if "," not in value and ";" not in value:
-            yield value
-            return
-        parts = [part.strip() for part in _ADDRESS_OF_LIST.findall(value)]
-        # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
-        addresses = [part for part in parts if "@" in part]
-        yield from addresses if len(addresses) > 1 or "<" in value else [value]
+        yield from _split_addresses(value)
     elif depth >= _DEEPEST:
         raise PayloadError("The recipients are nested too deeply")
     elif isinstance(value, list):
+        found: list[str] = []
+        problems: list[PayloadError] = []
         for entry in value:
-            yield from _find_addresses(entry, depth + 1)
+            try:
+                found += _find_addresses(entry, depth + 1)
+            except PayloadError as error:
+                problems.append(error)
+        if problems and not any(found):  # otherwise one bad entry would hide all others
+            raise problems[0]
+        yield from found
     elif isinstance(value, dict):
         named = {str(name).lower(): entry for name, entry in value.items()}
         entry = next((named[name] for name in _ADDRESS_NAMES if named.get(name)), None)
@@ -306,6 +322,16 @@ def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
         yield from _find_addresses(entry, depth + 1)
     elif value is not None:
         raise PayloadError(f"{value!r} stands for a recipient")
+
+
+def _split_addresses(text: str) -> list[str]:
+    if "," not in text and ";" not in text:
+        return [text]
+    # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
+    # The expression takes quadratic time for many quotation marks.
+    parts = _ADDRESS_OF_LIST.findall(text) if len(text) <= _LONGEST_LIST else text.replace(";", ",").split(",")
+    addresses = [part.strip() for part in parts if "@" in part]
+    return addresses or [text]
 
 
 def plain(value: Any, depth: int = 0) -> Any:

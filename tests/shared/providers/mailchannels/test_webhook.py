@@ -340,7 +340,7 @@ def test_an_event_of_another_account_touches_nothing() -> None:
         [],
         {},
         item(customer_handle=None),
-        item(event=["open"]),
+        item(event=["open", "click"]),
         item(request_id={"id": 1}),
         item(recipients=[5]),
     ],

@@ -39,7 +39,18 @@ def test_a_time_is_read_however_it_is_written(value: Any, expected: datetime) ->
 
 
 NO_TIMES: list[Any] = [
-    *(1, 86400, 946684799, 20260101, "1999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "31/12/2026", [[1767225600]]),
+    *(
+        1,
+        86400,
+        946684799,
+        20260101,
+        "1999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59Z",
+        "31/12/2026",
+        "Jan 1, 2026 10:00 PM",
+        "1 Jan 2026 10:00 PM",
+        [[1767225600]],
+    ),
     *(0, -1, 253402300800, 253402300799.9999999, 10**400, 1e308, float("inf"), float("nan")),
     *(True, None, [], {}, "", "x", "nan", "inf", "-5", "9" * 99, "0001-01-01T00:00:00+23:59"),
 ]
@@ -113,6 +124,7 @@ def test_an_identifier_fits_an_index(value: Any, expected: str | None) -> None:
         ("undisclosed; recipients", ["undisclosed; recipients"]),
         ({"email": "A@b.example", "name": "Ann"}, ["a@b.example"]),
         ([{"Address": "a@b.example"}, "c@b.example"], ["a@b.example", "c@b.example"]),
+        ([{"name": "Ann"}, 5, "a@b.example", None], ["a@b.example"]),
         ({"emails": None, "email": ["a@b.example"]}, ["a@b.example"]),
     ],
 )
@@ -124,6 +136,12 @@ def test_addresses_are_each_named_once(value: Any, expected: list[str | None]) -
 def test_what_is_no_recipient_does_not_stand_for_all_of_them(value: Any) -> None:
     with pytest.raises(PayloadError):
         payload.read_addresses(value)
+
+
+def test_a_long_list_takes_no_long_time() -> None:
+    addresses = [f"user{number}@b.example" for number in range(1000)]
+    assert payload.read_addresses(", ".join(addresses)) == addresses
+    assert payload.read_addresses('"\\' * 500_000 + ",a@b.example") == ["a@b.example"]
 
 
 def test_values_nested_too_deeply_are_omitted() -> None:
