@@ -40,7 +40,7 @@ _ALIASES = {
     **dict.fromkeys(("suppressionreason", "suppression_reason", "bounce_type", "suppression_type"), "reason"),
     **dict.fromkeys(("subaccount",), "tenant"),
     # Not columns of ours: they decide about the reason, or whether the line names a suppressed address at all.
-    **dict.fromkeys(("state", "subscription_status", "email_status", "member_status", "code"), "status"),
+    **dict.fromkeys(("subscription_status", "email_status", "member_status", "code"), "status"),
     **dict.fromkeys(
         (
             *("isunsubscribed", "is_unsubscribed", "unsubscribed", "blocklisted", "blacklisted", "email_blacklisted"),

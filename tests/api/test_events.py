@@ -99,3 +99,15 @@ def test_pages_neither_skip_nor_repeat_while_events_arrive(system: System) -> No
         query["cursor"] = page["next_cursor"]
     assert len(seen) == len(set(seen)) == 12
     assert seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("timestamp", ["soon", None, "2999-01-01T00:00:00Z", 1])
+def test_an_event_without_a_usable_time_decides_nothing_against_one_with_a_time(
+    system: System, timestamp: object
+) -> None:
+    system.create_source()
+    system.process_events(mailchannels_event("hard-bounced", "ann@example.net"))
+    system.process_events({**mailchannels_event("delivered", "ann@example.net"), "timestamp": timestamp})
+    (message,) = system.list_items("/v1/messages")
+    assert [entry["status"] for entry in message["recipients"]] == ["bounced"]
+    assert len(system.list_items("/v1/events")) == 2
