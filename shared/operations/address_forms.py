@@ -15,7 +15,7 @@ from shared.messages import rebuild
 from shared.suppression import store as suppressions
 from shared.suppression.recipient_hashes import RecipientHasher
 
-ROWS_PER_PART = 5000
+ROWS_PER_PART = 1000
 _UNUSUAL = r"""[^\x21-\x7e]|["'(),:;<>\\]"""
 """Only addresses with such a character can have another form."""
 
