@@ -1,6 +1,7 @@
 """Which steps are sent together, and what follows when a channel fails."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.alerts.policy import Step
-from shared.notifications import policy
+from shared.notifications import policy, rendering
 from shared.notifications.policy import MAX_SEPARATE, Alert, Notice, Notification, NotificationType
 from shared.vocabulary import Severity
 
@@ -110,3 +111,13 @@ def test_more_messages_mean_a_longer_rest() -> None:
     assert policy.rest_after_success(policy.compose([one])) == 10
     assert policy.rest_after_success(policy.compose([one, more[0]])) == 20
     assert policy.rest_after_success(policy.compose([one, *more])) == 60
+
+
+def test_a_message_shows_foreign_text_without_controls() -> None:
+    one = notice(1, "a", Step.FIRED)
+    hostile = "bounces of evil\x1b[2K\r\nSeverity: none\u202e"
+    (found,) = policy.compose([replace(one, alert=replace(one.alert, summary=hostile, source="mc\x9b"))])
+    message = rendering.render(found)
+    assert message.title.endswith(r"bounces of evil\x1b[2K Severity: none\u202e")
+    assert not set(message.title + message.text) & set("\x1b\r\u202e\x9b")
+    assert "\nSeverity: none" not in message.text
