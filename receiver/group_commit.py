@@ -236,6 +236,10 @@ class GroupCommitWriter:
         if new_ids:
             self._on_queued(len(new_ids))
         repeated = [key for key, receipt in by_key.items() if receipt.id not in new_ids]
+        if repeated and (released := receipts.release_keys(connection, repeated)):
+            again = receipts.record(connection, [by_key[key] for key in released])
+            self._on_queued(len(again))
+            repeated = [key for key in repeated if by_key[key].id not in again]
         earlier = receipts.ids_by_key(connection, repeated) if repeated else {}
         outcomes: list[_Outcome] = []
         for pending in batch:

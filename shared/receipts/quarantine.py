@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, update
 
 from shared.counters import store as counts
 from shared.errors import VerificationError
-from shared.receipts.store import INSERT_NEW, Receipt, columns_of
+from shared.receipts.store import INSERT_NEW, Receipt, columns_of, release_keys
 from shared.receipts.tables import parked_receipts
 from shared.vocabulary import ReceiptState
 
@@ -18,6 +18,12 @@ INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_i
 SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at
 FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
+"""
+
+_TAKE_KEY = """
+INSERT INTO receipt_keys AS known (key, receipt_id, expires_at) VALUES (%(key)s, %(id)s, %(expires_at)s)
+ON CONFLICT (key) DO UPDATE SET receipt_id = excluded.receipt_id, expires_at = excluded.expires_at
+WHERE known.expires_at <= %(received_at)s RETURNING 1
 """
 
 # Text, not an expression: one statement that claims and counts the attempt.
@@ -62,7 +68,11 @@ def add(
     if rows >= max_rows or size + len(receipt.body) > max_bytes:
         return None
     values = {"state": ReceiptState.UNVERIFIED, "reason": error.reason, "detail": str(error), "key_id": error.key_id}
-    return bool(connection.exec_driver_sql(_ADD, {**columns_of([receipt]), **values}).all())
+    parameters = {**columns_of([receipt]), **values}
+    if connection.exec_driver_sql(_ADD, parameters).all():
+        return True
+    # A request that was rejected comes again: the provider may publish the key by now.
+    return bool(release_keys(connection, [receipt.key]) and connection.exec_driver_sql(_ADD, parameters).all())
 
 
 def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[QuarantinedRequest]:
@@ -83,12 +93,10 @@ def admit(
 
     A key that had expired when this request arrived makes no duplicate, as in `shared.receipts.store.record`.
     """
-    fresh = connection.exec_driver_sql(
-        "INSERT INTO receipt_keys AS known (key, receipt_id, expires_at) VALUES (%(key)s, %(id)s, %(expires_at)s)"
-        " ON CONFLICT (key) DO UPDATE SET receipt_id = excluded.receipt_id, expires_at = excluded.expires_at"
-        " WHERE known.expires_at <= %(received_at)s RETURNING 1",
-        {"key": key, "id": receipt_id, "expires_at": key_expires_at, "received_at": received_at},
-    ).all()
+    values = {"key": key, "id": receipt_id, "expires_at": key_expires_at, "received_at": received_at}
+    fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
+    if not fresh and release_keys(connection, [key]):
+        fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
     if not fresh:
         connection.execute(delete(parked_receipts).where(*_is_unverified(receipt_id)))
         return False

@@ -116,6 +116,20 @@ def ids_by_key(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
     return {row[0].hex: row[1] for row in rows}
 
 
+def release_keys(connection: Connection, keys: Iterable[str]) -> set[str]:
+    """Let the keys of receipts that are dead or were rejected expire; return them.
+
+    Such a receipt stands for nothing, so a repetition of its request must be stored and processed.
+    """
+    rows = connection.exec_driver_sql(
+        "UPDATE receipt_keys AS k SET expires_at = '-infinity' FROM parked_receipts AS p"
+        " WHERE key = ANY(%(keys)b::uuid[]) AND p.receipt_id = k.receipt_id AND state IN ('dead', 'rejected')"
+        " RETURNING key",
+        {"keys": list(keys)},
+    )
+    return {row[0].hex for row in rows}
+
+
 def claim(
     connection: Connection,
     *,

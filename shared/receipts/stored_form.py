@@ -16,14 +16,19 @@ _SEALED = "sealed:"
 
 
 def dedup_key(source: Source, request: Request, *, unverified: bool = False) -> str:
-    """Return the key of a request: its provider's idempotency header, else a hash of its body.
+    """Return the key of a request: a hash of its body and of its provider's idempotency header, if it has one.
 
-    The header of an unverified request proves nothing, so such a request gets the hash of its body.
+    The header alone never decides: no provider signs it, and a corrected body may come under the key of the first one.
+    The key of an unverified request covers its headers, so that a forger's copy of a genuine body, with a signature
+    that means nothing, is not taken for the genuine request.
     """
-    header = None if unverified else source.provider.idempotency_key(request)
-    if header is not None:
-        return event.receipt_key(source.id, b"key:" + header.encode("utf-8", "surrogatepass"))
-    return event.receipt_key(source.id, b"body:" + sha256(request.body).digest(), unverified=unverified)
+    identity = b"body:" + sha256(request.body).digest()
+    if unverified:
+        lines = "\n".join(f"{name}:{value}" for name, value in sorted(request.headers.items()))
+        identity += b"headers:" + sha256(lines.encode("utf-8", "surrogatepass")).digest()
+    elif (header := source.provider.idempotency_key(request)) is not None:
+        identity += b"key:" + header.encode("utf-8", "surrogatepass")
+    return event.receipt_key(source.id, identity, unverified=unverified)
 
 
 def dedup_key_expires_at(source: Source, received_at: datetime) -> datetime:

@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Request, StatusCodes
 from shared.receipts.store import Receipt
 from simulator.providers.mailchannels.webhooks import MailChannels
+from tests.support import signed_requests
 
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"user:secret").decode()}
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -81,6 +83,59 @@ def test_a_repetition_is_answered_200_with_the_first_receipt(receiver, mailchann
     assert second.status_code == 200
     assert first.json == second.json
     assert len(receiver.rows("SELECT 1 FROM receipts")) == 1
+
+
+class TestAnIdempotencyKey:
+    """MailWebhook's header, which no signature covers."""
+
+    @pytest.fixture
+    def post(self, receiver):
+        receiver.add_source("mw", "mailwebhook", signed_requests.GIVEN["mailwebhook"])
+
+        def post(body, key="k-1"):
+            request = signed_requests.sign_mailwebhook(body, signed_at=int(time.time()))
+            headers = {**request.headers, "X-Idempotency-Key": key}
+            answer = receiver.client.post("/webhooks/mw", data=body, headers=headers)
+            assert answer.status_code == 200
+            return answer.json["receipt"]
+
+        return post
+
+    def test_with_the_same_body_is_a_repetition(self, receiver, post):
+        assert post(b'{"a": 1}') == post(b'{"a": 1}')
+        assert receiver.rows("SELECT count(*) FROM pending_receipts") == [(1,)]
+
+    def test_with_another_body_is_a_correction_and_stored(self, receiver, post):
+        assert post(b'{"a": 1}') != post(b'{"a": 2}')
+        assert receiver.rows("SELECT count(*) FROM pending_receipts") == [(2,)]
+
+    def test_distinguishes_two_mails_with_the_same_body(self, receiver, post):
+        assert post(b'{"a": 1}', "k-1") != post(b'{"a": 1}', "k-2")
+        assert receiver.rows("SELECT count(*) FROM pending_receipts") == [(2,)]
+
+    @pytest.mark.parametrize("state", ["dead", "rejected"])
+    def test_of_a_receipt_that_stands_for_nothing_is_stored_once_more(self, receiver, post, state):
+        first = post(b"unreadable")
+        with receiver.database.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM pending_receipts")
+            connection.exec_driver_sql(
+                "INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, bytes, available_at,"
+                " parked_at) SELECT id, source_id, %(state)s, '', '', 1, now(), now() FROM receipts",
+                {"state": state},
+            )
+        second = post(b"unreadable")
+        assert second != first
+        assert post(b"unreadable") == second, "an exact repetition of one that is pending"
+        assert [str(row[0]) for row in receiver.rows("SELECT receipt_id FROM pending_receipts")] == [second]
+
+
+def test_a_copy_of_a_genuine_body_with_a_forged_signature_does_not_replace_the_genuine_request(receiver, mailchannels):
+    body = b'[{"event":"processed"}]'
+    mailchannels.rotate()
+    forged = signed(MailChannels(seed=666), body)
+    assert receiver.client.post("/webhooks/mc", **forged).status_code == 200
+    assert receiver.client.post("/webhooks/mc", **signed(mailchannels, body)).status_code == 200
+    assert receiver.rows("SELECT count(*) FROM parked_receipts WHERE state = 'unverified'") == [(2,)]
 
 
 def test_a_source_created_a_moment_ago_is_known(receiver):

@@ -155,6 +155,13 @@ class TestParking:
         assert park(connection, arrived("b", body=b"x" * 99)) is None
         assert park(connection, arrived("b", source_id=2), rows=1) is True
 
+    def test_of_a_request_that_was_rejected_before_is_possible_again(self, connection: Connection) -> None:
+        park(connection, arrived("a"))
+        connection.exec_driver_sql("UPDATE parked_receipts SET state = 'rejected'")
+        assert park(connection, arrived("a"), rows=2) is True
+        assert park(connection, arrived("a"), rows=2) is False
+        assert count(connection) == {"receipts": 2, "receipt_keys": 1, "parked_receipts": 2}
+
 
 class TestQueueingAgain:
     @pytest.mark.parametrize("state", ["dead", "rejected"])
