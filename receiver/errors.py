@@ -42,7 +42,7 @@ class ErrorResponse:
         """Return the response."""
         body = msgspec.json.encode({"reason": self.reason, "error": self.message})
         response = Response(body, self.status, self.headers, content_type="application/json")
-        if self.reason is RefusalReason.UNAVAILABLE:
+        if self.reason in (RefusalReason.UNAVAILABLE, RefusalReason.QUARANTINE_FULL):
             response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
 
@@ -61,7 +61,9 @@ ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = 
     NotFoundError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
     VerificationError: lambda error, codes: ErrorResponse(codes.bad_signature, error.reason, str(error)),
     QuarantineFullError: lambda error, codes: ErrorResponse(
-        codes.bad_signature, RefusalReason.QUARANTINE_FULL, str(error)
+        codes.unavailable,
+        RefusalReason.QUARANTINE_FULL,
+        str(error),  # the request may be genuine
     ),
     StorageUnavailableError: lambda error, codes: ErrorResponse(
         codes.unavailable, RefusalReason.UNAVAILABLE, str(error)

@@ -30,6 +30,7 @@ QUEUES: Final = {
     DELIVER: DELIVERIES_QUEUE,
     SEND_NOTIFICATIONS: DELIVERIES_QUEUE,
     CALL_PROVIDERS: DELIVERIES_QUEUE,
+    VERIFY: DELIVERIES_QUEUE,  # it calls key servers, which may hang
 }
 """The queue of each task; all other tasks are in `QUEUE`."""
 

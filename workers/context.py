@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from threading import Semaphore
 
@@ -15,6 +15,7 @@ from shared.postgres import engine
 from shared.postgres.engine import PlanCacheMode
 from shared.rules.reloader import RulesReloader
 from shared.settings import Settings
+from shared.sources.public_keys import KeyServers
 from shared.sources.source import SourceCache
 from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientHasher
@@ -38,6 +39,7 @@ class WorkerContext:
     notifier: TaskNotifier
     hasher: RecipientHasher
     rules: RulesReloader
+    key_servers: KeyServers = field(default_factory=KeyServers)
 
     def close(self) -> None:
         """Close all connections to the database."""

@@ -20,8 +20,9 @@ from workers.context import ConcurrencyLimit
 from workers.deliveries import deliverer
 from workers.jobs import runner
 
-# Two of a deliverer's four threads, so that channels that hang block neither deliveries nor all other channels.
+# Three of a deliverer's five threads at most, so that channels and key servers that hang block no deliveries.
 _NOTIFYING = ConcurrencyLimit(2)
+_VERIFYING = ConcurrencyLimit(1)
 
 
 @app.task(name=PROCESS_RECEIPTS)
@@ -46,7 +47,9 @@ def sweep() -> None:
 @app.task(name=VERIFY)
 def verify() -> None:
     """Verify quarantined requests again."""
-    verification.verify_due(context.current())
+    with _VERIFYING.try_acquire() as is_acquired:
+        if is_acquired:
+            verification.verify_due(context.current())
 
 
 @app.task(

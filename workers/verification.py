@@ -1,7 +1,15 @@
-"""Verify quarantined requests again, after fetching the public keys that their signatures name."""
+"""Verify quarantined requests again, after fetching the public keys that their signatures name.
+
+Each source is verified by a thread of its own: a key server that does not answer delays no other source.
+"""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 
 import msgspec
 import structlog
@@ -20,51 +28,151 @@ from shared.sources.source import Source, open_source
 from shared.vocabulary import RefusalReason
 from workers.context import WorkerContext
 
-_BATCH = 50
+_SOURCES = 8
+_BATCH = 200  # of each source; the quarantine's limit of bytes bounds their size
 _LEASE_SECONDS = 120
 _MAX_SECONDS = 5.0
-_MAX_FETCHES_PER_RUN = 20  # limits the load on the provider's key server from invented key ids
+_CLAIM_SECONDS = 0.2
 _MAX_ATTEMPTS = 50
 _GRACE_DELAY_SECONDS = 30.0
-
-_Fetched = dict[tuple[int, str], NotFoundError | OutboundError | None]
-"""The keys that this run has tried to fetch, by source and key id; the error if that failed."""
 
 log = structlog.get_logger()
 
 
 def verify_due(ctx: WorkerContext) -> None:
     """Verify due requests again. Each is queued, rejected, or postponed."""
-    fetched: _Fetched = {}
     deadline = time.monotonic() + _MAX_SECONDS
-    while time.monotonic() < deadline:
-        with ctx.engine.begin() as connection:
-            suspects = quarantine.claim(connection, limit=_BATCH, lease_seconds=_LEASE_SECONDS)
-        queued = [_verify(ctx, suspect, fetched) for suspect in suspects]
-        if any(queued):
-            ctx.notifier.notify(PROCESS_RECEIPTS)
-        if len(suspects) < _BATCH:
-            return
+    running: dict[Future[None], int] = {}
+    with ThreadPoolExecutor(_SOURCES, thread_name_prefix="verification") as pool:
+        while time.monotonic() < deadline:
+            with ctx.engine.begin() as connection:
+                suspects = quarantine.claim(
+                    connection,
+                    sources=_SOURCES - len(running),
+                    limit=_BATCH,
+                    lease_seconds=_LEASE_SECONDS,
+                    except_sources=running.values(),
+                )
+            by_source = groupby(sorted(suspects, key=attrgetter("source_id", "id")), key=attrgetter("source_id"))
+            for source_id, of_source in by_source:
+                batch = _SourceBatch(ctx, source_id, list(of_source), deadline)
+                running[pool.submit(batch.verify)] = source_id
+            if not running:
+                return
+            for done in wait(running, timeout=_CLAIM_SECONDS, return_when=FIRST_COMPLETED).done:
+                del running[done]
+                done.result()
     ctx.notifier.notify(VERIFY)  # another task continues; this one must not block others
 
 
-def _verify(ctx: WorkerContext, suspect: QuarantinedRequest, fetched: _Fetched) -> bool:
-    """Verify one request again; return whether it was queued."""
-    try:
-        source = _open_source(ctx, suspect.source_id)
-        request = Request(headers=unseal_headers(msgspec.json.decode(suspect.headers), ctx.vault), body=suspect.body)
-    except TidingsError as error:  # must not delay the requests of other sources
-        _retry(ctx, suspect, str(error))
-        return False
-    try:
+class _SourceBatch:
+    """Requests of one source, claimed together, the oldest first."""
+
+    def __init__(
+        self, ctx: WorkerContext, source_id: int, suspects: Sequence[QuarantinedRequest], deadline: float
+    ) -> None:
+        self._ctx = ctx
+        self._source_id = source_id
+        self._suspects = suspects
+        self._deadline = deadline
+        self._asked: dict[str, OutboundError | None] = {}
+        """The keys, or with a key set the one document, that were asked for; the error if that failed."""
+        self._unasked: list[QuarantinedRequest] = []
+        self._rejected: Counter[str] = Counter()
+
+    def verify(self) -> None:
+        """Verify the requests, and keep the rejected ones within their limits."""
         try:
-            source.provider.verify(request, source.credentials, suspect.received_at)
+            source = self._open_source()
+        except TidingsError as error:  # nothing was asked for, so that no attempt counts
+            self._postpone(self._suspects, str(error), _GRACE_DELAY_SECONDS, is_charged=False)
+            return
+        for suspect in self._suspects:
+            if time.monotonic() < self._deadline:
+                source = self._verify(source, suspect)
+            else:
+                self._unasked.append(suspect)
+        if self._unasked:
+            detail = "The key server is asked for few keys at a time; this one's turn comes."
+            self._postpone(self._unasked, detail, public_keys.LOOKUP_WINDOW_SECONDS, is_charged=False)
+        if self._rejected:
+            log.warning("quarantined requests rejected", source=source.slug, **self._rejected)  # one line for all
+            limits = self._ctx.settings
+            with self._ctx.engine.begin() as connection:
+                quarantine.delete_oldest_rejected(
+                    connection, self._source_id, max_rows=limits.quarantine_rows, max_bytes=limits.quarantine_bytes
+                )
+
+    def _verify(self, source: Source, suspect: QuarantinedRequest) -> Source:
+        """Verify one request. Return the source, with the key if one was fetched."""
+        try:
+            headers = unseal_headers(msgspec.json.decode(suspect.headers), self._ctx.vault)
+        except TidingsError as error:
+            self._postpone([suspect], str(error), _GRACE_DELAY_SECONDS, is_charged=False)
+            return source
+        request = Request(headers=headers, body=suspect.body)
+        try:
+            try:
+                source.provider.verify(request, source.credentials, suspect.received_at)
+            except VerificationError as error:
+                if error.key_id is None:
+                    raise
+                asked = self._ask(source, error.key_id, suspect)
+                if asked is None:
+                    self._unasked.append(suspect)
+                    return source
+                source = asked
+                source.provider.verify(request, source.credentials, suspect.received_at)
         except VerificationError as error:
-            if error.key_id is None:
-                raise
-            source = _fetch_key(ctx, source, error.key_id, fetched)
-            source.provider.verify(request, source.credentials, suspect.received_at)
-    except VerificationError as error:
+            self._fail(source, suspect, error)
+        except NotFoundError as error:
+            self._reject(suspect, RefusalReason.UNKNOWN_KEY, str(error))
+        except OutboundError as error:
+            self._retry(suspect, str(error))
+        else:
+            self._admit(source, suspect, request)
+        return source
+
+    def _ask(self, source: Source, key_id: str, suspect: QuarantinedRequest) -> Source | None:
+        """Fetch a key unless it was asked for already. Return the source with it; None if it cannot be asked for now.
+
+        One fetch of a key set decides all key ids. Raises OutboundError and NotFoundError.
+        """
+        document = "" if public_keys.is_set(source) else key_id
+        if document not in self._asked:
+            is_silent = any(error is not None and error.partial is None for error in self._asked.values())
+            if is_silent or not self._ctx.key_servers.may_ask(source.id, is_new=suspect.attempts == 1):
+                return None
+            try:
+                found = public_keys.fetch(source, key_id)
+            except OutboundError as error:
+                self._asked[document] = error
+                if error.partial is None:
+                    self._ctx.key_servers.fail(source.id, backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts))
+            else:
+                self._asked[document] = None
+                if found:
+                    with self._ctx.engine_sync_commit.begin() as connection:
+                        sources.add_keys(connection, source.id, found)
+                    log.info("public keys fetched", source=source.slug, key_ids=list(found))
+                    source = self._open_source()
+        if (failure := self._asked[document]) is not None:
+            raise failure
+        return source
+
+    def _admit(self, source: Source, suspect: QuarantinedRequest, request: Request) -> None:
+        with self._ctx.engine_sync_commit.begin() as connection:
+            is_queued = quarantine.admit(
+                connection,
+                suspect.id,
+                key=dedup_key(source, request),
+                key_expires_at=dedup_key_expires_at(source, suspect.received_at),
+                received_at=suspect.received_at,
+            )
+        if is_queued:
+            self._ctx.notifier.notify(PROCESS_RECEIPTS)
+
+    def _fail(self, source: Source, suspect: QuarantinedRequest, error: VerificationError) -> None:
         # An operator may correct the credentials until `quarantine_until`. After it, some attempts remain.
         until = source.settings.quarantine_until
         if (
@@ -72,62 +180,34 @@ def _verify(ctx: WorkerContext, suspect: QuarantinedRequest, fetched: _Fetched) 
             and suspect.received_at < until
             and (datetime.now(UTC) < until or suspect.attempts < _MAX_ATTEMPTS)
         ):
-            with ctx.engine.begin() as connection:
-                quarantine.postpone(connection, suspect.id, detail=str(error), delay_seconds=_GRACE_DELAY_SECONDS)
+            self._postpone([suspect], str(error), _GRACE_DELAY_SECONDS)
         else:
-            _reject(ctx, suspect, error.reason, str(error))
-        return False
-    except NotFoundError as error:
-        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, str(error))
-        return False
-    except OutboundError as error:
-        _retry(ctx, suspect, str(error))
-        return False
-    with ctx.engine_sync_commit.begin() as connection:
-        return quarantine.admit(
-            connection,
-            suspect.id,
-            key=dedup_key(source, request),
-            key_expires_at=dedup_key_expires_at(source, suspect.received_at),
-            received_at=suspect.received_at,
-        )
+            self._reject(suspect, error.reason, str(error))
 
-
-def _fetch_key(ctx: WorkerContext, source: Source, key_id: str, fetched: _Fetched) -> Source:
-    """Return the source with this key added, fetched once in a run. Raises NotFoundError or OutboundError."""
-    asked = (source.id, key_id)
-    if asked not in fetched:
-        if len(fetched) >= _MAX_FETCHES_PER_RUN:
-            raise OutboundError("Too many unknown keys for one run; a later run fetches this one.")
-        try:
-            found = public_keys.fetch(source, key_id)
-        except (NotFoundError, OutboundError) as error:
-            fetched[asked] = error
+    def _retry(self, suspect: QuarantinedRequest, detail: str) -> None:
+        if suspect.attempts >= _MAX_ATTEMPTS:
+            detail = f"Gave up after {suspect.attempts} attempts: {detail}"
+            self._reject(suspect, RefusalReason.UNKNOWN_KEY, detail)
         else:
-            fetched[asked] = None
-            with ctx.engine_sync_commit.begin() as connection:
-                sources.add_keys(connection, source.id, {key_id: found[key_id]})
-            log.info("public key fetched", source=source.slug, key_id=key_id)
-    if (failure := fetched[asked]) is not None:
-        raise failure
-    return _open_source(ctx, source.id)
+            self._postpone([suspect], detail, backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts))
 
+    def _reject(self, suspect: QuarantinedRequest, reason: str, detail: str) -> None:
+        self._rejected[reason] += 1
+        with self._ctx.engine.begin() as connection:
+            quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
 
-def _open_source(ctx: WorkerContext, source_id: int) -> Source:
-    with ctx.engine.connect() as connection:
-        return open_source(sources.by_ids(connection, [source_id])[0], ctx.vault)
+    def _postpone(
+        self, suspects: Sequence[QuarantinedRequest], detail: str, delay_seconds: float, *, is_charged: bool = True
+    ) -> None:
+        with self._ctx.engine.begin() as connection:
+            quarantine.postpone(
+                connection,
+                [suspect.id for suspect in suspects],
+                detail=detail,
+                delay_seconds=delay_seconds,
+                is_charged=is_charged,
+            )
 
-
-def _reject(ctx: WorkerContext, suspect: QuarantinedRequest, reason: str, detail: str) -> None:
-    log.warning("quarantined request rejected", receipt=str(suspect.id), reason=reason, detail=detail)
-    with ctx.engine.begin() as connection:
-        quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
-
-
-def _retry(ctx: WorkerContext, suspect: QuarantinedRequest, detail: str) -> None:
-    if suspect.attempts >= _MAX_ATTEMPTS:
-        _reject(ctx, suspect, RefusalReason.UNKNOWN_KEY, f"Gave up after {suspect.attempts} attempts: {detail}")
-        return
-    with ctx.engine.begin() as connection:
-        delay = backoff.KEY_LOOKUPS.delay_seconds(suspect.attempts)
-        quarantine.postpone(connection, suspect.id, detail=detail, delay_seconds=delay)
+    def _open_source(self) -> Source:
+        with self._ctx.engine.connect() as connection:
+            return open_source(sources.by_ids(connection, [self._source_id])[0], self._ctx.vault)

@@ -102,6 +102,7 @@ events = Table(
     Column("data", JSON, nullable=False),
     Column("provider_object", JSON, nullable=False),
     Index("events_of_message", "message_id", postgresql_where=text("message_id IS NOT NULL")),
+    Index("events_set_aside", "id", postgresql_where=text("type = 'unknown'")),
     postgresql_partition_by="RANGE (id)",
 )
 

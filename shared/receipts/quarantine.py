@@ -1,5 +1,6 @@
 """The quarantine: requests whose signature could not be verified yet."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,8 +15,9 @@ from shared.vocabulary import ReceiptState
 
 _ADD = f"""
 WITH {INSERT_NEW}
-INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at)
-SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at
+INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at,
+    dedup_key)
+SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at, key
 FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
@@ -26,11 +28,20 @@ ON CONFLICT (key) DO UPDATE SET receipt_id = excluded.receipt_id, expires_at = e
 WHERE known.expires_at <= %(received_at)s RETURNING 1
 """
 
-# Text, not an expression: one statement that claims and counts the attempt.
+# Text, not an expression: one statement that claims and counts the attempt. Every source gets its share, so that a
+# flood of one delays no other. Within a source the oldest come first: what arrives later cannot push them back.
 _CLAIM = """
-WITH due AS (
-    SELECT receipt_id FROM parked_receipts WHERE state = 'unverified' AND available_at <= now()
-    ORDER BY available_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+WITH flooded AS (
+    SELECT source_id FROM parked_receipts
+    WHERE state = 'unverified' AND available_at <= now() AND source_id <> ALL(%(except_sources)s)
+    GROUP BY source_id ORDER BY min(available_at) LIMIT %(sources)s
+),
+due AS (
+    SELECT receipt_id FROM flooded CROSS JOIN LATERAL (
+        SELECT receipt_id FROM parked_receipts AS p
+        WHERE p.source_id = flooded.source_id AND state = 'unverified' AND available_at <= now()
+        ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) AS oldest
 ),
 claimed AS (
     UPDATE parked_receipts SET attempts = attempts + 1, available_at = now() + make_interval(secs => %(lease_seconds)s)
@@ -38,6 +49,19 @@ claimed AS (
 )
 SELECT id, source_id, received_at, attempts, headers::text, body
 FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
+"""
+
+_DELETE_OLDEST_REJECTED = """
+WITH ranked AS (
+    SELECT receipt_id, count(*) OVER newest AS rows, sum(bytes) OVER newest AS size FROM parked_receipts
+    WHERE source_id = %(source_id)s AND state = 'rejected' WINDOW newest AS (ORDER BY receipt_id DESC)
+),
+gone AS (
+    DELETE FROM parked_receipts WHERE state = 'rejected' AND receipt_id IN (
+        SELECT receipt_id FROM ranked WHERE rows > %(max_rows)s OR size > %(max_bytes)s
+    ) RETURNING receipt_id
+)
+DELETE FROM receipts WHERE id IN (SELECT receipt_id FROM gone)
 """
 
 
@@ -68,16 +92,17 @@ def add(
     if rows >= max_rows or size + len(receipt.body) > max_bytes:
         return None
     values = {"state": ReceiptState.UNVERIFIED, "reason": error.reason, "detail": str(error), "key_id": error.key_id}
-    parameters = {**columns_of([receipt]), **values}
-    if connection.exec_driver_sql(_ADD, parameters).all():
-        return True
-    # A request that was rejected comes again: the provider may publish the key by now.
-    return bool(release_keys(connection, [receipt.key]) and connection.exec_driver_sql(_ADD, parameters).all())
+    return bool(connection.exec_driver_sql(_ADD, {**columns_of([receipt]), **values}).all())
 
 
-def claim(connection: Connection, *, limit: int, lease_seconds: int) -> list[QuarantinedRequest]:
-    """Lease up to `limit` due requests, those that have waited longest first."""
-    rows = connection.exec_driver_sql(_CLAIM, {"limit": limit, "lease_seconds": lease_seconds})
+def claim(
+    connection: Connection, *, sources: int, limit: int, lease_seconds: int, except_sources: Collection[int] = ()
+) -> list[QuarantinedRequest]:
+    """Lease due requests and count the attempt: of up to `sources` sources, and of each the `limit` oldest."""
+    rows = connection.exec_driver_sql(
+        _CLAIM,
+        {"sources": sources, "limit": limit, "lease_seconds": lease_seconds, "except_sources": list(except_sources)},
+    )
     return [
         QuarantinedRequest(
             id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5]
@@ -97,35 +122,56 @@ def admit(
     fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
     if not fresh and release_keys(connection, [key]):
         fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
-    if not fresh:
-        connection.execute(delete(parked_receipts).where(*_is_unverified(receipt_id)))
+    gone = delete(parked_receipts).where(*_is_unverified(receipt_id)).returning(parked_receipts)
+    (parked,) = connection.execute(gone).all() or (None,)
+    if parked is None:
         return False
-    connection.exec_driver_sql(
-        "WITH gone AS (DELETE FROM parked_receipts WHERE receipt_id = %(id)s AND state = 'unverified' RETURNING *)"
-        " INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
-        " SELECT receipt_id, source_id, bytes, now() FROM gone ON CONFLICT DO NOTHING",
-        {"id": receipt_id},
-    )
-    return True
+    _forget_key(connection, parked.dedup_key)
+    if fresh:
+        connection.exec_driver_sql(
+            "INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
+            " VALUES (%(receipt_id)s, %(source_id)s, %(bytes)s, now()) ON CONFLICT DO NOTHING",
+            {"receipt_id": receipt_id, "source_id": parked.source_id, "bytes": parked.bytes},
+        )
+    return bool(fresh)
 
 
 def reject(connection: Connection, receipt_id: UUID, *, reason: str, detail: str) -> None:
-    """Mark a request as rejected, and count it as a refusal: its provider did not send it."""
-    source_id = connection.scalar(
+    """Mark a request as rejected, and count it as a refusal: its provider did not send it.
+
+    Its key is forgotten: if the same request comes again, the provider may publish its public key by then.
+    """
+    rejected = connection.execute(
         update(parked_receipts)
         .where(*_is_unverified(receipt_id))
         .values(state=ReceiptState.REJECTED, reason=reason, detail=detail)
-        .returning(parked_receipts.c.source_id)
-    )
-    if source_id is not None:
-        counts.count_rejection(connection, source_id, receipt_id, reason)
+        .returning(parked_receipts.c.source_id, parked_receipts.c.dedup_key)
+    ).one_or_none()
+    if rejected is not None:
+        _forget_key(connection, rejected.dedup_key)
+        counts.count_rejection(connection, rejected.source_id, receipt_id, reason)
 
 
-def postpone(connection: Connection, receipt_id: UUID, *, detail: str, delay_seconds: float) -> None:
-    """Verify a request again when the delay has passed."""
+def delete_oldest_rejected(connection: Connection, source_id: int, *, max_rows: int, max_bytes: int) -> int:
+    """Delete the oldest rejected receipts of a source beyond these limits: anybody can cause them."""
+    values = {"source_id": source_id, "max_rows": max_rows, "max_bytes": max_bytes}
+    return connection.exec_driver_sql(_DELETE_OLDEST_REJECTED, values).rowcount
+
+
+def postpone(
+    connection: Connection, receipt_ids: Sequence[UUID], *, detail: str, delay_seconds: float, is_charged: bool = True
+) -> None:
+    """Verify requests again when the delay has passed. The attempt does not count unless `is_charged`."""
+    columns = parked_receipts.c
+    is_unverified = columns.receipt_id.in_(receipt_ids) & (columns.state == ReceiptState.UNVERIFIED)
+    attempts = columns.attempts if is_charged else columns.attempts - 1
     due_at = func.now() + timedelta(seconds=delay_seconds)
-    is_unverified = _is_unverified(receipt_id)
-    connection.execute(update(parked_receipts).where(*is_unverified).values(detail=detail, available_at=due_at))
+    values = {"detail": detail, "available_at": due_at, "attempts": attempts}
+    connection.execute(update(parked_receipts).where(is_unverified).values(values))
+
+
+def _forget_key(connection: Connection, key: UUID | None) -> None:
+    connection.exec_driver_sql("DELETE FROM receipt_keys WHERE key = %(key)s", {"key": key})
 
 
 def _is_unverified(receipt_id: UUID) -> tuple[ColumnElement[bool], ...]:

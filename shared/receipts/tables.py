@@ -70,6 +70,7 @@ parked_receipts = Table(
     Column("reprocess", Boolean, nullable=False, server_default=text("false")),
     Column("available_at", Timestamp, nullable=False),
     Column("parked_at", Timestamp, nullable=False),
+    Column("dedup_key", Uuid),  # of an unverified receipt: forgotten once the receipt is verified or rejected
     CheckConstraint("state IN ('unverified', 'rejected', 'dead')", name="parked_receipts_state_check"),
     Index("parked_receipts_dead", "parked_at", postgresql_where=text("(state = 'dead') AND (NOT reprocess)")),
     Index("parked_receipts_of_source", "source_id", "state"),

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.encryption import Vault
-from shared.errors import NotFoundError, PayloadError, TidingsError
+from shared.errors import PayloadError, TidingsError
 from shared.http import client as http_client
 from shared.http.client import OutboundError
 from shared.sources import public_keys
@@ -80,9 +80,10 @@ def _check_keys(source: Source, known: list[str]) -> Iterator[Finding]:
             yield Finding(Level.OK, f"{address} answers ({answer.status})")
             return
         found = public_keys.fetch(source, known[0])
-    except NotFoundError:
-        yield Finding(Level.WARNING, f"{address} answers, but does not have the key {known[0]} (any more)")
     except (OutboundError, PayloadError) as error:
         yield Finding(Level.ERROR, f"keys cannot be fetched: {error}")
-    else:
+        return
+    if known[0] in found:
         yield Finding(Level.OK, f"{address} answers with {', '.join(found)}")
+    else:
+        yield Finding(Level.WARNING, f"{address} answers, but does not have the key {known[0]} (any more)")

@@ -2,23 +2,27 @@
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
+from cli.embedded.server import eventually
 from cli.supervisor import ports
 from shared.receipts import store as receipts
 from shared.sources import store as sources
+from shared.sources.public_keys import LOOKUP_WINDOW_SECONDS, MAX_LOOKUPS, KeyServers
 from shared.sources.source import Source
 from simulator.keys import Ed25519Key
 from simulator.providers.ark.webhooks import Ark
 from simulator.providers.base import Dialect, Forgery
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
-from tests.support.system import System
+from tests.support.system import System, open_system
 from workers import process_receipts as draining
 from workers import verification
 
@@ -146,6 +150,80 @@ class TestAnUnknownKey:
         assert env.asked == 20
         states = dict(env.system.rows("SELECT state, count(*) FROM parked_receipts GROUP BY state"))
         assert states == {"rejected": 20, "unverified": 10}
+
+
+class TestAFlood:
+    """Forged requests with invented key ids."""
+
+    def test_leaves_a_genuine_request_its_turn_and_its_attempts(self, env: QuarantineEnv) -> None:
+        for number in range(25):
+            env.park(delivered(f"n{number}"), dialect=MailChannels(seed=1000 + number))
+        genuine = env.park(delivered("ann"))
+        verification.verify_due(env.system.ctx)
+        assert env.system.receipt_state(genuine)[0] == "unverified"
+        assert env.system.rows("SELECT DISTINCT attempts FROM parked_receipts WHERE state = 'unverified'") == [(0,)]
+
+        env.system.make_receipts_due()
+        verification.verify_due(env.system.add_worker())  # another process has lookups of its own
+        assert env.system.receipt_state(genuine) == ("pending", None)
+
+    def test_under_a_key_set_is_decided_by_one_fetch(self, system: System) -> None:
+        dialect = Ark()
+        with ProviderServer({"ark": dialect}) as server:
+            source = system.add_source("ark", "ark", dialect.credentials(), **server.settings("ark"))
+            dialect.rotate()
+            body = json.dumps({"event": "DomainDNSError", "timestamp": 1767225600, "payload": {"domain": "x"}}).encode()
+            headers = dialect.sign(body, datetime.now(UTC))
+            forged = [
+                system.quarantine(source, body + b" " * number, {**headers, "X-Ark-Signature-KID": f"k{number}"}, "k")
+                for number in range(60)
+            ]
+            genuine = system.quarantine(source, body, headers, dialect.key_id)
+            verification.verify_due(system.ctx)
+            assert sum(server.requests.values()) == 1
+        assert {system.receipt_state(one) for one in forged} == {("rejected", "unknown_key")}
+        assert system.receipt_state(genuine) == ("pending", None)
+
+    def test_is_kept_within_the_limits_of_the_quarantine_when_it_is_rejected(self, database_url: str) -> None:
+        with open_system(database_url, quarantine_rows=5) as system, ProviderServer({"mc": MailChannels()}) as server:
+            dialect = MailChannels(seed=666)
+            source = system.add_source("mc", "mailchannels", {"customer_handles": ["a"]}, **server.settings("mc"))
+            for number in range(12):
+                body = delivered(f"n{number}")
+                system.quarantine(source, body, dialect.sign(body, datetime.now(UTC)), dialect.key_id)
+            verification.verify_due(system.ctx)
+            counted = [system.rows(f"SELECT count(*) FROM {table}") for table in ("receipts", "receipt_keys")]
+            assert counted == [[(5,)], [(0,)]]
+
+    def test_that_waits_for_a_silent_key_server_delays_no_other_source(self, env: QuarantineEnv) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            keys_url = f"http://127.0.0.1:{silent.getsockname()[1]}{KEYS_PATH}"
+            flooded = env.system.add_source("flooded", "mailchannels", {"customer_handles": ["a"]}, keys_url=keys_url)
+            for number in range(30):
+                body = delivered(f"n{number}")
+                headers = MailChannels(seed=1000 + number).sign(body, datetime.now(UTC))
+                env.system.quarantine(flooded, body, headers, "k")
+            genuine = env.park(delivered("ann"))
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(verification.verify_due, env.system.ctx)
+                assert eventually(lambda: env.system.receipt_state(genuine)[0] == "pending", timeout_seconds=10)
+                assert not running.done(), "the key server of the other source is still asked"
+        charged = env.system.rows("SELECT count(*) FROM parked_receipts WHERE attempts > 0")
+        assert charged == [(1,)], "one request asked"
+
+
+def test_a_failing_key_server_is_not_asked_again_for_new_requests_and_for_few_keys_at_a_time() -> None:
+    now = [0.0]
+    servers = KeyServers(lambda: now[0])
+    servers.fail(1, seconds=10)
+    assert not servers.may_ask(1, is_new=True)
+    assert servers.may_ask(1, is_new=False), "a request whose own delay has passed"
+    assert servers.may_ask(2, is_new=True)
+    now[0] = 10
+    asked = [servers.may_ask(1, is_new=True) for _ in range(MAX_LOOKUPS + 1)]
+    assert asked == [True] * MAX_LOOKUPS + [False]
+    now[0] += LOOKUP_WINDOW_SECONDS
+    assert servers.may_ask(1, is_new=True)
 
 
 def test_while_the_key_server_is_down_requests_wait_and_are_admitted_when_it_is_back(system: System) -> None:

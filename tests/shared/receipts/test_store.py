@@ -156,11 +156,31 @@ class TestParking:
         assert park(connection, arrived("b", source_id=2), rows=1) is True
 
     def test_of_a_request_that_was_rejected_before_is_possible_again(self, connection: Connection) -> None:
-        park(connection, arrived("a"))
-        connection.exec_driver_sql("UPDATE parked_receipts SET state = 'rejected'")
+        first = arrived("a")
+        park(connection, first)
+        quarantine.reject(connection, first.id, reason="unknown_key", detail="")
         assert park(connection, arrived("a"), rows=2) is True
         assert park(connection, arrived("a"), rows=2) is False
         assert count(connection) == {"receipts": 2, "receipt_keys": 1, "parked_receipts": 2}
+
+
+class TestRejecting:
+    def reject(self, connection: Connection, name: str, source_id: int = 1) -> UUID:
+        receipt = arrived(name, body=b"x" * 10, source_id=source_id)
+        park(connection, receipt)
+        quarantine.reject(connection, receipt.id, reason="unknown_key", detail="")
+        return receipt.id
+
+    @pytest.mark.parametrize("limits", [{"max_rows": 2, "max_bytes": 99}, {"max_rows": 99, "max_bytes": 29}])
+    def test_keeps_the_newest_of_each_source_and_nothing_else_of_the_others(
+        self, connection: Connection, limits: dict[str, int]
+    ) -> None:
+        other = self.reject(connection, "other", source_id=2)
+        mine = sorted(self.reject(connection, name) for name in "abcd")
+        assert quarantine.delete_oldest_rejected(connection, 1, **limits) == 2
+        left = set(connection.exec_driver_sql("SELECT receipt_id FROM parked_receipts").scalars())
+        assert left == {*mine[2:], other}
+        assert count(connection) == {"receipts": 3, "parked_receipts": 3}
 
 
 class TestQueueingAgain:
