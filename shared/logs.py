@@ -2,12 +2,41 @@
 
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
 from shared.foreign_text import show
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+MAX_REPETITIONS = 60
+"""Lines of one text in a minute. The next minute's first one says how many were left out."""
+
+
+class RepetitionLimit:
+    """A structlog processor that drops repetitions, so that a flood of one fault does not fill the disk."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._minute = 0
+        self._lines: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+
+    def __call__(self, _logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Return the line, or raise DropEvent."""
+        text, minute = str(line.get("event")), int(self._clock() / 60)
+        if minute != self._minute:
+            self._minute, self._dropped = minute, self._lines - Counter(dict.fromkeys(self._lines, MAX_REPETITIONS))
+            self._lines = Counter()
+        self._lines[text] += 1
+        if self._lines[text] > MAX_REPETITIONS:
+            raise structlog.DropEvent
+        if dropped := self._dropped.pop(text, 0):
+            line["repetitions_left_out"] = dropped
+        return line
 
 
 def configure(level: str) -> None:
@@ -28,7 +57,7 @@ def configure(level: str) -> None:
     formatted: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
     formatted += [_show_foreign_text, renderer] if is_terminal else [renderer]
     structlog.configure(
-        processors=[*described, *formatted],
+        processors=[RepetitionLimit(), *described, *formatted],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -39,6 +39,30 @@ _HISTORY: Final = {
     "alert_steps": f"DELETE FROM alert_steps WHERE alert_id IN ({_OLD_ALERTS})",
     "alerts": f"DELETE FROM alerts WHERE id IN ({_OLD_ALERTS})",
 }
+# Rows that anybody can cause. Their number and size are limited for each source and in all; the oldest go first. Source
+# names that a client invented count as one source.
+_FLOODED: Final = {
+    "refusals": """
+        WITH ranked AS (
+            SELECT id, count(*) OVER of_source AS source_rows, sum(size) OVER of_source AS source_bytes,
+                count(*) OVER everything AS rows, sum(size) OVER everything AS bytes
+            FROM (
+                SELECT id, CASE reason WHEN 'unknown_source' THEN '' ELSE source END AS source,
+                    octet_length(headers::text) + octet_length(detail) AS size FROM refusals
+            ) AS sized
+            WINDOW of_source AS (PARTITION BY source ORDER BY id DESC), everything AS (ORDER BY id DESC)
+        )
+        DELETE FROM refusals WHERE id IN (
+            SELECT id FROM ranked WHERE source_rows > %(source_rows)s OR source_bytes > %(source_bytes)s
+                OR rows > %(rows)s OR bytes > %(bytes)s
+        )""",
+}
+FLOOD_LIMITS: Final = {
+    "source_rows": 10_000,
+    "source_bytes": 8 * 1024 * 1024,
+    "rows": 100_000,
+    "bytes": 64 * 1024 * 1024,
+}
 _MAINTENANCE_LOCK: Final = 0x71D1466
 _HISTORY_AT_LEAST: Final = timedelta(days=400)
 _HISTORY_FOR_RETENTIONS: Final = 12
@@ -52,6 +76,11 @@ def lock_maintenance(connection: Connection) -> bool:
 def delete_expired(connection: Connection, oldest: datetime) -> dict[str, int]:
     """Delete rows that are older than retention; return the number of deleted rows by table."""
     return _delete(connection, _STATEMENTS, oldest)
+
+
+def delete_floods(connection: Connection, limits: Mapping[str, int] = FLOOD_LIMITS) -> dict[str, int]:
+    """Delete the oldest rows beyond the limits of the tables that anybody can fill; return their number by table."""
+    return {table: connection.exec_driver_sql(statement, limits).rowcount for table, statement in _FLOODED.items()}
 
 
 def delete_old_history(connection: Connection, now: datetime, retention: timedelta, *, limit: int) -> dict[str, int]:

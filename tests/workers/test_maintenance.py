@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from shared import ids
+from shared.auth import idempotency
 from shared.operations import retention
 from shared.postgres import partitions
 from tests.support.system import System
@@ -198,3 +199,52 @@ class TestTheLogOfChanges:
             other.exec_driver_sql(f"SELECT pg_advisory_unlock({MAINTENANCE_LOCK})")
         maintenance.delete_old_changes(system.ctx, NOW - RETENTION)
         assert system.change_types() == []
+
+
+def test_floods_are_cut_to_limits_of_each_source_and_in_all_and_the_oldest_go_first(system: System) -> None:
+    def refuse(source: str, count: int, size: int = 0, reason: str = "bad_signature") -> None:
+        for number in range(count):
+            system.execute(
+                "INSERT INTO refusals (id, source, refused_at, status_code, reason, detail, headers, bytes)"
+                " VALUES (%(id)s, %(source)s, now(), 401, %(reason)s, %(detail)s, '{}', 0)",
+                id=ids.receipt_id(NOW + timedelta(seconds=number)),
+                source=source,
+                reason=reason,
+                detail="x" * size,
+            )
+
+    def cut(**limits: int) -> dict[str, int]:
+        none = dict.fromkeys(retention.FLOOD_LIMITS, 10**9)
+        with system.ctx.engine.begin() as connection:
+            retention.delete_floods(connection, none | limits)
+        return dict(system.rows("SELECT source, count(*) FROM refusals GROUP BY source"))
+
+    refuse("flooded", 8)
+    refuse("calm", 2)
+    for name in ("made-up-1", "made-up-2", "made-up-3"):
+        refuse(name, 2, reason="unknown_source")
+    oldest = system.rows("SELECT id FROM refusals WHERE source = 'flooded' ORDER BY id LIMIT 3")
+    counts = cut(source_rows=5)
+    assert (counts["flooded"], counts["calm"]) == (5, 2)
+    assert sum(count for name, count in counts.items() if name.startswith("made-up")) == 5
+    assert not set(oldest) & set(system.rows("SELECT id FROM refusals"))
+    assert sum(cut(rows=6).values()) == 6
+    refuse("large", 3, size=1000)
+    assert cut(source_bytes=2100)["large"] == 2
+    assert cut(bytes=1100).get("large", 0) == 1
+
+
+def test_answers_to_idempotent_requests_have_limits_of_rows_and_bytes(system: System) -> None:
+    for number in range(4):
+        system.execute(
+            "INSERT INTO idempotent_answers (key, request_hash, created_at, status_code, body)"
+            " VALUES (%(key)s, '', %(at)s, 200, %(body)s)",
+            key=uuid4(),
+            at=NOW - timedelta(seconds=number),
+            body=bytes([number]) * 100,
+        )
+    for limits, left in (({"max_rows": 3}, 3), ({"max_bytes": 250}, 2)):
+        with system.ctx.engine.begin() as connection:
+            idempotency.trim(connection, NOW, **limits)
+        found = system.rows("SELECT get_byte(body, 0) FROM idempotent_answers ORDER BY 1")
+        assert found == [(number,) for number in range(left)], "the newest"
