@@ -7,6 +7,7 @@ import atexit
 import gc
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +18,33 @@ from pathlib import Path
 for _name in ("rich", "yaml"):
     sys.modules[_name] = None  # type: ignore[assignment]
 
-_METRICS_PREFIX = "tidings-receiver-"
+_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def _share_metrics() -> None:
     """Set the metrics directory that all processes of one server share, and delete those of servers that have ended.
 
-    The parent's process id names the directory, so that it outlives the server's child processes.
+    The parent's process id names the directory, so that it outlives the server's child processes. It is inside a
+    directory that only this user can enter: anybody could put files or links at a known path of `/tmp`. A directory
+    that the environment names is used instead.
     """
-    root = Path(tempfile.gettempdir())
-    for directory in root.glob(f"{_METRICS_PREFIX}*"):
-        if not _is_running(directory.name.removeprefix(_METRICS_PREFIX)):
+    if os.environ.get(_METRICS_VARIABLE):
+        Path(os.environ[_METRICS_VARIABLE]).mkdir(parents=True, exist_ok=True)
+        return
+    root = Path(tempfile.gettempdir(), f"tidings-receiver-{os.getuid()}")
+    root.mkdir(mode=0o700, exist_ok=True)
+    found = root.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise SystemExit(
+            f"Error: {root} must be a directory that belongs to the receiver's user and that nobody else can enter. "
+            f"Remove it, or set {_METRICS_VARIABLE} to another directory."
+        )
+    for directory in root.iterdir():
+        if not _is_running(directory.name):
             shutil.rmtree(directory, ignore_errors=True)
-    directory = root / f"{_METRICS_PREFIX}{os.getppid()}"
-    directory.mkdir(exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    directory = root / str(os.getppid())
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.environ[_METRICS_VARIABLE] = str(directory)
 
 
 def _is_running(pid: str) -> bool:

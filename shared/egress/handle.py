@@ -11,7 +11,7 @@ import pycurl
 from shared.egress import ssrf
 from shared.egress.ssrf import Network
 from shared.egress.types import Call, Outcome
-from shared.http.client import ca_options
+from shared.http.client import ca_options, is_one_line
 
 MAX_BODY_BYTES = 64 * 1024
 """The connection is closed after this much of a response body."""
@@ -59,6 +59,9 @@ class CurlHandle:
         `resolve` is `name:port:address,address…` (CURLOPT_RESOLVE); without it libcurl looks the name up.
         Raises pycurl.error or ValueError if the request cannot be made.
         """
+        headers = [f"{name}: {value}" for name, value in call.headers]
+        if not is_one_line("".join(headers)):
+            raise ValueError("a header of the request contains a line break")
         self._call = call
         self._waited_ms = round(waited_seconds * 1000)
         self._reset()
@@ -71,7 +74,7 @@ class CurlHandle:
         else:
             self.curl.unsetopt(pycurl.RESOLVE)
         # Without this empty `Expect:` libcurl sends `Expect: 100-continue` before a large body.
-        self.curl.setopt(pycurl.HTTPHEADER, [*(f"{name}: {value}" for name, value in call.headers), "Expect:"])
+        self.curl.setopt(pycurl.HTTPHEADER, [*headers, "Expect:"])
         self.curl.setopt(pycurl.POSTFIELDS, call.body)
 
     def finish(self, error: tuple[int, str] | None = None) -> Outcome:

@@ -46,7 +46,10 @@ def call(
     timeout_seconds: float = _TIMEOUT_SECONDS,
     max_bytes: int = _MAX_BYTES,
 ) -> Response:
-    """Return the response to one request, whatever its status. Raises OutboundError, also for a partial response."""
+    """Return the response to one request, whatever its status. Raises OutboundError, also for a partial response.
+
+    A header with a line break is refused: it would become another header, or another request.
+    """
     received = bytearray()
     received_headers: dict[str, str] = {}
 
@@ -61,6 +64,8 @@ def call(
         elif line.startswith(b"HTTP/"):
             received_headers.clear()  # an interim response (1xx) came before
 
+    if not is_one_line("".join(f"{name}{value}" for name, value in (headers or {}).items())):
+        raise OutboundError("a header of the request contains a line break")
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url.encode())
@@ -92,6 +97,11 @@ def call(
         raise failure from None
     finally:
         handle.close()
+
+
+def is_one_line(text: str) -> bool:
+    """Return whether a text can be a part of one line of a request: it has no CR, LF or NUL (RFC 9110, 5.5)."""
+    return not ("\r" in text or "\n" in text or "\0" in text)
 
 
 @cache

@@ -21,6 +21,7 @@ MASK = "••••"
 _SHOWN = frozenset({"public_keys", "customer_handles", "jwks", "tenant_id", "username"})
 _SHOWN_OF_JWK = frozenset({"kty", "kid", "use", "alg", "n", "e", "crv", "x"})  # a private key has more
 _MIN_LENGTH_TO_SHOW_END = 16
+_HEADER_VALUE = re.compile(r"[!-~]([ !-~]*[!-~])?")  # RFC 9110, 5.5
 _FIELD = re.compile(r"`([a-z_]+)`|\bsettings\.([a-z_]+)")
 
 T = TypeVar("T")
@@ -185,6 +186,10 @@ def _check(
     if _has_mask(credentials):
         message = f"must not contain {MASK}, which stands for a masked secret; leave the field out to keep the secret"
         raise InvalidFieldError("credentials", None, message)
+    api_key = credentials.get("api_key")
+    if isinstance(api_key, str) and not _HEADER_VALUE.fullmatch(api_key):
+        message = "must be printable ASCII without blanks at its ends: it is sent as a header"
+        raise InvalidFieldError("credentials.api_key", None, message)
     _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys))
     _checked("settings", lambda: read_settings(settings))
 

@@ -148,3 +148,12 @@ def test_a_source_whose_secrets_cannot_be_opened_says_so(system: System) -> None
     assert "TIDINGS_SECRET_KEYS" in found["problem"]
     assert found["credentials"] == {}
     assert system.call("PATCH", "/v1/sources/main", {"credentials": {}}).status_code == 409
+
+
+@pytest.mark.parametrize("key", ["a\r\nX-Injected: 1", "a\nb", " a", "a\n"])
+def test_an_api_key_that_would_become_another_header_is_refused(shared_system: System, key: str) -> None:
+    credentials = {"customer_handles": ["acct"], "api_key": key}
+    body = {"slug": "injected", "provider": "mailchannels", "credentials": credentials}
+    answer = shared_system.call("POST", "/v1/sources", body)
+    assert answer.status_code == 422
+    assert "credentials.api_key" in answer.text

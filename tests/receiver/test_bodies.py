@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -248,7 +250,8 @@ def test_headers_that_are_too_large_are_refused_unread(served: Server) -> None:
 
 
 def test_a_stored_webhook_is_200_although_it_cannot_be_counted(served: Server) -> None:
-    counts = Path(tempfile.gettempdir(), f"tidings-receiver-{served.process.pid}")
+    counts = Path(tempfile.gettempdir(), f"tidings-receiver-{os.getuid()}", str(served.process.pid))
+    assert stat.S_IMODE(counts.parent.stat().st_mode) == 0o700, "nobody else can put files there"
     away = counts.rename(counts.with_name(f"away-{counts.name}"))
     try:
         assert served.call("POST", "/webhooks/cm", b"never counted" + BODY, BASIC)[0].status == 200

@@ -4,6 +4,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address, ip_network
@@ -65,6 +66,13 @@ def test_a_large_body_is_sent_without_asking(sender: EgressClient, sink: HttpSin
     assert outcome_of(sender, call(sink.url, body=body)).http_status == 200
     assert sink.received[0].body == body
     assert "expect" not in sink.received[0].headers
+
+
+def test_a_header_with_a_line_break_is_refused_before_anything_is_sent(sender: EgressClient, sink: HttpSink) -> None:
+    outcome = outcome_of(sender, replace(call(sink.url), headers=(("X-One", "1\r\nX-Injected: 1"),)))
+    assert outcome.http_status == 0
+    assert "line break" in (outcome.network_error or "")
+    assert sink.received == []
 
 
 @pytest.mark.parametrize("behaviour", [http_sink.hang, http_sink.drip, http_sink.drip_headers])
