@@ -57,6 +57,8 @@ class ProviderServer(Server):
     def settings(self, slug: str) -> dict[str, str]:
         """The `settings` of a source whose provider is played here."""
         settings = {"keys_url": self.keys_url(slug), "api_base": self.api_base(slug)}
+        if self.dialects[slug].NAME == "ark":
+            settings["events_without_tenant"] = "accept"  # it plays a tenant's own webhook, too
         return {name: value for name, value in settings.items() if value}
 
     def answer(self, call: Call) -> Response:

@@ -39,6 +39,9 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
         client = provider_api.open_client(source)
         is_new = client.enrol(wanted)
         with ctx.engine.begin() as connection:
+            if source.provider.NAME == "ark" and source.credentials.tenant_id:
+                # The webhook of an Ark tenant never names the tenant.
+                source_service.change(connection, ctx.vault, slug, settings={"events_without_tenant": "accept"})
             context.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
         webhook_registration.list_webhooks(ctx.engine, source, client)
     echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")

@@ -54,6 +54,12 @@ def check(row: SourceRow, vault: Vault, now: datetime) -> list[Finding]:
         in_set = [str(entry["kid"]) for entry in entries if isinstance(entry, Mapping) and entry.get("kid")]
         known = list(dict.fromkeys([*(credentials.get("public_keys") or {}), *in_set, *row.fetched_keys]))
         findings.extend(_check_keys(source, known))
+    if "*" in source.settings.sub_accounts:
+        sentence = "events of every account at the provider are accepted: whoever has one and knows the URL can post"
+        findings.append(Finding(Level.WARNING, f"{sentence}. Name the sub-accounts in settings.sub_accounts"))
+    if credentials.get("tenant_id") and source.settings.events_without_tenant == "set_aside":
+        sentence = "events that name no tenant are set aside; if the webhook is registered in the tenant itself, which"
+        findings.append(Finding(Level.OK, f"{sentence} never names it, set settings.events_without_tenant to accept"))
     until = source.settings.quarantine_until
     if until is not None and until > now:
         consequence = "requests that fail verification go to quarantine instead of being refused"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from shared.sources.store import SourceRow
 
 _CACHED_SECONDS = 2.0
 _URLS = ("api_base", "keys_url", "webhook_url")
+WITHOUT_TENANT = ("set_aside", "accept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,10 @@ class SourceSettings:
     """The public URL that the provider posts to. It is registered there, and distinguishes our webhook from others."""
     quarantine_until: datetime | None = None
     """Until then, requests that fail verification go to quarantine instead of being refused."""
+    sub_accounts: tuple[str, ...] = ()
+    """Accounts whose events are accepted besides those of the credentials; `*` at the end stands for any text."""
+    events_without_tenant: str = "set_aside"
+    """One of `WITHOUT_TENANT`: what is done with events that name no tenant, if the source is limited to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,14 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
             until = None
         if until is None or until.tzinfo is None:
             raise CredentialsError(f"settings.quarantine_until must be an RFC 3339 time with its zone, not {given!r}")
+    without_tenant = raw.get("events_without_tenant") or WITHOUT_TENANT[0]
+    if without_tenant not in WITHOUT_TENANT:
+        raise CredentialsError(
+            f"settings.events_without_tenant must be one of {', '.join(WITHOUT_TENANT)}, not {without_tenant!r}"
+        )
     return SourceSettings(
+        sub_accounts=tuple(word for word in map(str.strip, (raw.get("sub_accounts") or "").split(",")) if word),
+        events_without_tenant=without_tenant,
         api_base=raw.get("api_base"),
         keys_url=raw.get("keys_url"),
         webhook_url=raw.get("webhook_url"),
@@ -81,13 +93,20 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
 def open_source(row: SourceRow, vault: Vault) -> Source:
     """Open a stored source. Raises CredentialsError or SecretsError."""
     provider = provider_called(row.provider)
+    settings = read_settings(row.settings)
+    credentials = provider.read_credentials(vault.open(row.credentials), row.fetched_keys)
+    # A provider whose events name accounts or tenants has these fields.
+    if settings.sub_accounts and hasattr(credentials, "sub_accounts"):
+        credentials = replace(credentials, sub_accounts=settings.sub_accounts)
+    if settings.events_without_tenant == "accept" and hasattr(credentials, "accepts_without_tenant"):
+        credentials = replace(credentials, accepts_without_tenant=True)
     return Source(
         id=row.id,
         slug=row.slug,
         version=row.version,
         provider=provider,
-        credentials=provider.read_credentials(vault.open(row.credentials), row.fetched_keys),
-        settings=read_settings(row.settings),
+        credentials=credentials,
+        settings=settings,
     )
 
 

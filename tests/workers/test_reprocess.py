@@ -118,7 +118,7 @@ class TestADeadReceipt:
         self, system: System, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ark = Ark()
-        source = system.add_source("ark", "ark", ark.credentials())
+        source = system.add_source("ark", "ark", ark.credentials(), events_without_tenant="accept")
         parser = Parser(source, monkeypatch)
         parser.reads_nothing = True
         receipt = system.store_receipt(

@@ -19,17 +19,26 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(
         name="api_key", type="text", secret=True, help="Enables `reconcile`, `sources enrol` and suppression sync."
     ),
-    CredentialField(name="tenant_id", type="text", help="Accept the events of this tenant only."),
+    CredentialField(
+        name="tenant_id",
+        type="text",
+        help="Accept the events of this tenant only. Those that name no tenant are set aside, unless "
+        "`settings.events_without_tenant` is `accept`: a tenant's own webhook never names it.",
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The public keys by their ids; `tenant_id` is the only accepted tenant, None to accept all."""
+    """The public keys by their ids; `tenant_id` is the only accepted tenant, None to accept all.
+
+    With `accepts_without_tenant`, from the source's settings, an event that names no tenant is of that one.
+    """
 
     keys: Mapping[str, RSAPublicKey]
     api_key: str | None
     tenant_id: str | None
+    accepts_without_tenant: bool = False
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:

@@ -37,7 +37,9 @@ def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     """Return the events of a body: with or without an envelope, or of a platform webhook. Raises PayloadError."""
-    return events.parse(body, tenant_id=credentials.tenant_id)
+    return events.parse(
+        body, tenant_id=credentials.tenant_id, accepts_without_tenant=credentials.accepts_without_tenant
+    )
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:

@@ -20,7 +20,7 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
         name="customer_handles",
         type="list",
         required=True,
-        help="The accounts whose events this source accepts.",
+        help="The accounts whose events this source accepts. `settings.sub_accounts` adds those of sub-accounts.",
     ),
     CredentialField(
         name="public_keys",
@@ -35,11 +35,21 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The public keys by their ids, and the handles of the accounts whose events are accepted."""
+    """The public keys by their ids, and the handles of the accounts whose events are accepted.
+
+    `sub_accounts` are further handles, from the source's settings; `*` at the end stands for any text.
+    """
 
     public_keys: Mapping[str, VerifyKey]
     customer_handles: frozenset[str]
     api_key: str | None
+    sub_accounts: tuple[str, ...] = ()
+
+    def accepts(self, handle: str) -> bool:
+        """Return whether events of this account are accepted."""
+        return handle in self.customer_handles or any(
+            handle == name or (name.endswith("*") and handle.startswith(name[:-1])) for name in self.sub_accounts
+        )
 
 
 def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:

@@ -48,8 +48,8 @@ def idempotency_key(request: Request, /) -> str | None:
 
 
 def tenants(credentials: Credentials, /) -> frozenset[str]:
-    """Return the accepted account handles; every event names one."""
-    return credentials.customer_handles
+    """Return the accepted account handles; every event names one. Sub-accounts are not known by name."""
+    return frozenset() if credentials.sub_accounts else credentials.customer_handles
 
 
 def key_lookup(key_id: str, /) -> KeyLookup:
@@ -100,11 +100,13 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     for item in payload.split(body):
         try:
             found, unread = payload.decode_fields(item.clean, _item, _IDENTIFYING)
-            handle = found.customer_handle
-            if handle in credentials.customer_handles:
-                events.extend(_translate(item, found, unread))
+            translated = _translate(item, found, unread)
+            if credentials.accepts(found.customer_handle):
+                events.extend(translated)
             else:
-                events.append(payload.refuse(item, f"Of another account: {payload.quote(handle)}", tenant=handle))
+                problem = f"Of another account: {payload.quote(found.customer_handle)}"
+                problem += "; settings.sub_accounts accepts sub-accounts"
+                events.append(payload.set_aside(translated[0], problem))
         except PayloadError as error:
             events.append(payload.refuse(item, str(error)))
     return events

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from shared.addresses import normalize
+from shared.addresses import normalize, strip_brackets
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.vocabulary import EventType
@@ -348,13 +349,29 @@ def present(**values: Any) -> Mapping[str, Any]:
     return {name: plain(value) for name, value in values.items() if value is not None and value != ""}
 
 
+def set_aside(event: Event, problem: str) -> Event:
+    """Return an authentic event as one that changes nothing. It keeps its ids, so that it is found."""
+    return replace(event, type=EventType.UNKNOWN, message_key=None, recipient=None, problem=problem)
+
+
 def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
-    """Return an `unknown` event for a bad item: it names the problem and affects no message or recipient."""
+    """Return an `unknown` event for a bad item: it names the problem and affects no message or recipient.
+
+    It keeps the ids that the item has under the usual names, so that it is found.
+    """
+    try:
+        value = decode_any(item.clean)
+    except PayloadError:
+        value = None
+    named = value if isinstance(value, dict) else {}
     return Event(
         type=EventType.UNKNOWN,
         provider_object=item.exact,
         identity=fingerprint(item.clean),
         tenant=read_identifier(tenant),
+        request_id=read_identifier(read_text(named.get("request_id"))),
+        smtp_id=read_identifier(strip_brackets(read_text(named.get("smtp_id")) or "")),
+        provider_message_id=read_identifier(read_text(named.get("message_id"))),
         problem=problem,
     )
 

@@ -55,10 +55,11 @@ _LONGEST_DETAILS = 1000
 _SERVER = re.compile(r" (?:accepted by|failed at) ([0-9A-Fa-f.:\[\]]{2,64}):[0-9]{1,5}(?: \(([^\s()]{1,255})\))?")
 
 
-def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
+def parse(body: bytes, *, tenant_id: str | None, accepts_without_tenant: bool = False) -> list[Event]:
     """Return the event of a body, once for each recipient.
 
-    `tenant_id` is the only accepted tenant, None to accept all. Raises PayloadError if the body is not an object.
+    `tenant_id` is the only accepted tenant, None to accept all. An event that names none is set aside then, unless
+    `accepts_without_tenant`: then it is the tenant's. Raises PayloadError if the body is not an object.
     """
     item = payload.read(body)
     try:
@@ -67,8 +68,11 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
         payload.decode(item.clean, OBJECT)
         return [payload.refuse(item, str(error))]
     tenant = read_identifier(found.tenant_id)
-    if tenant_id is not None and tenant is not None and tenant != tenant_id:
-        return [payload.refuse(item, f"Of another tenant: {payload.quote(tenant)}", tenant=tenant)]
+    foreign = None
+    if tenant_id is not None and tenant is None and not accepts_without_tenant:
+        foreign = "It names no tenant; settings.events_without_tenant accepts the events of a tenant's own webhook"
+    elif tenant_id is not None and tenant not in (None, tenant_id):
+        foreign = f"Of another tenant: {payload.quote(tenant)}"
     inner = found.payload or found
     name = found.event or guess_name(inner)
     kind = EVENTS.get(name, EventType.UNKNOWN) if name else EventType.UNKNOWN
@@ -88,6 +92,9 @@ def parse(body: bytes, *, tenant_id: str | None) -> list[Event]:
     if any(part.test is True for part in (found, inner, message)):
         kind, problem = EventType.TEST, None
     try:
+        if foreign and kind is not EventType.TEST:
+            built = _build(item, found, message, tenant, kind, name, problem, unread)
+            return [payload.set_aside(built[0], foreign)]
         return _build(item, found, message, tenant or tenant_id, kind, name, problem, unread)
     except PayloadError as error:
         return [payload.refuse(item, str(error), tenant=tenant)]

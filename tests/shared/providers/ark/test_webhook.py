@@ -213,11 +213,22 @@ def test_only_true_makes_a_test(value: Any) -> None:
 def test_another_tenants_event_touches_nothing() -> None:
     credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {})
     assert parse(envelop("failed", tenant_id="t-1"), credentials).type is EventType.BOUNCED
-    assert parse(PAYLOADS["failed"], credentials).tenant == "t-1"
     foreign = parse(envelop("failed", tenant_id="t-2"), credentials)
     assert (foreign.type, foreign.message_key, foreign.recipient) == (EventType.UNKNOWN, None, None)
     assert foreign.tenant == "t-2"
     assert foreign.problem
+    assert foreign.smtp_id, "it is found by its ids"
+
+
+def test_an_event_without_a_tenant_touches_nothing_where_one_tenant_is_accepted_unless_a_setting_allows_it() -> None:
+    credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {})
+    unnamed = parse(PAYLOADS["failed"], credentials)
+    assert (unnamed.type, unnamed.message_key, unnamed.tenant) == (EventType.UNKNOWN, None, None)
+    assert unnamed.smtp_id
+    assert "settings.events_without_tenant" in (unnamed.problem or "")
+    allowed = parse(PAYLOADS["failed"], replace(credentials, accepts_without_tenant=True))
+    assert (allowed.type, allowed.tenant) == (EventType.BOUNCED, "t-1")
+    assert parse({**PAYLOADS["failed"], "_test": True}, credentials).type is EventType.TEST
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,19 @@ def test_an_event_of_another_account_touches_nothing() -> None:
     assert (foreign.type, foreign.message_key, foreign.recipient) == (EventType.UNKNOWN, None, None)
     assert foreign.tenant == "other"
     assert foreign.problem is not None
+    assert foreign.request_id == "r", "it is found by its ids"
     assert ours.type is EventType.DELIVERED
+
+
+@pytest.mark.parametrize(
+    ("accounts", "accepted"),
+    [((), False), (("other",), True), (("oth*",), True), (("*",), True), (("othe",), False), (("another",), False)],
+)
+def test_an_event_of_a_sub_account_is_accepted_if_a_setting_names_it(accounts: tuple[str, ...], accepted: bool) -> None:
+    credentials = replace(mailchannels.read_credentials(GIVEN["mailchannels"], {}), sub_accounts=accounts)
+    (event,) = mailchannels.parse(json.dumps([item(customer_handle="other")]).encode(), credentials)
+    assert (event.type is EventType.DELIVERED) is accepted
+    assert event.tenant == "other"
 
 
 @pytest.mark.parametrize(
