@@ -183,6 +183,7 @@ class AlertKind(StrEnum):
     PENDING_AGE = "pending_age"
     UNVERIFIED_AGE = "unverified_age"
     DEAD_RECEIPTS = "dead_receipts"
+    SET_ASIDE = "set_aside"
     RECONCILED = "reconciled"
     RECONCILIATION_FAILURES = "reconciliation_failures"
     GIVEN_UP = "given_up"

@@ -11,7 +11,7 @@ from api.core.errors import not_found
 from api.core.fields import Instant, RawJson, SpanQuery, identifier, integer, page_of, query_text, text
 from api.core.resource import Resource, answers, takes
 from api.resources.receipts import span
-from shared.addresses import normalize
+from shared.addresses import normalize, strip_brackets
 from shared.messages import event_queries
 from shared.messages.event_queries import StoredEvent
 from shared.vocabulary import EventType
@@ -23,6 +23,11 @@ class EventQuery(SpanQuery):
     type = fields.Enum(EventType, by_value=True)
     source = query_text("The source.")
     recipient = query_text("The recipient; events that name none apply to all recipients of their message.")
+    request_id = query_text("The provider's id of the API call that sent the mail.")
+    smtp_id = query_text("The Message-Id; angle brackets are ignored.")
+    set_aside = fields.Boolean(
+        metadata={"description": "Only authentic events that changed nothing, or only the others; see `problem`."}
+    )
 
 
 class Event(Schema):
@@ -63,7 +68,7 @@ class Event(Schema):
     details = fields.Raw(
         metadata={"description": "Further fields of the provider's event; `unread` names those of an unexpected type."}
     )
-    problem = text("Why the event could not be parsed.")
+    problem = text("Why the event was set aside: it changed nothing, although it is authentic.")
     provider_object = RawJson(
         metadata={"description": "The provider's own object, as received; empty if it contained an erased address."}
     )
@@ -82,7 +87,7 @@ class Events(Resource):
     @answers(200, page_of(Event, "EventPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List events, those received last first. `since` and `until` refer to the time of receipt."""
-        recipient = query.get("recipient")
+        recipient, smtp_id = query.get("recipient"), query.get("smtp_id")
         with self.deps.engine.begin() as connection:
             page = event_queries.list_events(
                 connection,
@@ -90,6 +95,9 @@ class Events(Resource):
                 source=query.get("source"),
                 tenant=self.caller.tenant,
                 recipient=None if recipient is None else normalize(recipient),
+                request_id=query.get("request_id"),
+                smtp_id=None if smtp_id is None else strip_brackets(smtp_id),
+                set_aside=query.get("set_aside"),
                 span=span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],

@@ -27,6 +27,9 @@ class ReceiptQuery(SpanQuery):
 
     source = query_text("Only receipts of this source.")
     state = fields.Enum(ReceiptState, by_value=True)
+    set_aside = fields.Boolean(
+        load_default=False, metadata={"description": "Only receipts with events that changed nothing."}
+    )
 
 
 class Receipt(Schema):
@@ -107,6 +110,7 @@ class Receipts(Resource):
                 connection,
                 source=query.get("source"),
                 state=query.get("state"),
+                set_aside=query["set_aside"],
                 span=span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],

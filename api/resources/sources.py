@@ -19,7 +19,9 @@ from shared.sources import store as sources
 _CREDENTIALS = "By provider, `?` marking optional fields:\n" + describe_credentials(PROVIDERS.values())
 _SETTINGS = (
     "`api_base` and `keys_url` replace the provider's own URLs; `webhook_url` is the public URL that the provider "
-    "posts to; until `quarantine_until`, requests that fail verification go to quarantine instead of being refused."
+    "posts to; until `quarantine_until`, requests that fail verification go to quarantine instead of being refused; "
+    "`sub_accounts` (such as `acme-*, other`) are accepted besides the `customer_handles` of MailChannels; "
+    "`events_without_tenant`, `set_aside` or `accept`, is for events without a tenant where Ark's `tenant_id` is set."
 )
 _MERGED = "Merged (RFC 7396): what is given is set, null removes, what is not given stays."
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import click
 import msgspec
+from rich.console import Console
 from rich.table import Table
 
 from cli import context
 from cli.commands import source_webhooks
-from cli.context import find_source, list_stored_sources, source_not_found
+from cli.context import CommandContext, find_source, list_stored_sources, source_not_found
 from cli.formatting import echo, escape
 from shared.errors import InvalidFieldError
+from shared.messages import event_queries
+from shared.postgres.pagination import Span
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
 from shared.sources import checks as source_checks
@@ -25,6 +28,7 @@ from shared.sources.checks import Level
 from shared.sources.store import SourceRow
 
 _MARKS = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.ERROR: "[red]✗[/]"}
+_MAX_COUNTED = 100
 _CREDENTIALS = "JSON, or @FILE to read it from a file, or - to read it from standard input."
 
 _CREDENTIALS_BY_PROVIDER = "\b\nCredentials, `?` marking optional fields:\n" + "\n".join(
@@ -141,6 +145,7 @@ def check(slug: str | None, data: Path) -> None:
             for finding in source_checks.check(row, ctx.vault, datetime.now(UTC)):
                 console.print(f"  {_MARKS[finding.level]} {escape(finding.sentence)}", highlight=False)
                 good = good and finding.level is not Level.ERROR
+            _print_set_aside(ctx, console, row.slug)
             console.print(f"  → {escape(_instructions(row))}", highlight=False)
     if not rows:
         console.print("There are no sources yet. Create one with `tidings sources add`.")
@@ -189,6 +194,18 @@ def remove(slug: str, yes: bool, data: Path) -> None:
 
 for _command in source_webhooks.COMMANDS:
     sources.add_command(_command)
+
+
+def _print_set_aside(ctx: CommandContext, console: Console, slug: str) -> None:
+    """Print how many of the source's events were set aside in the last day, and why the last one was."""
+    since = Span(since=datetime.now(UTC) - timedelta(days=1))
+    with ctx.engine.begin() as connection:
+        found = event_queries.list_events(connection, source=slug, set_aside=True, span=since, limit=_MAX_COUNTED).items
+    if found:
+        count = f"{len(found)} or more" if len(found) == _MAX_COUNTED else str(len(found))
+        sentence = f"authentic events that changed nothing in the last 24 hours: {count}; the last one: "
+        console.print(f"  {_MARKS[Level.WARNING]} {escape(sentence + (found[0].problem or ''))}", highlight=False)
+        console.print(f"    Mend the cause, then: tidings reprocess --source {slug}", highlight=False)
 
 
 def _instructions(row: SourceRow) -> str:

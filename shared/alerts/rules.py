@@ -219,6 +219,17 @@ class DeadReceiptsRule(SourceRule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetAsideRule(SourceRule):
+    """Authentic events that changed nothing (type `unknown`) in the window. Thresholds in events."""
+
+    kind: ClassVar[AlertKind] = AlertKind.SET_ASIDE
+
+    warning: float | None = 1
+    critical: float | None = 100
+    window_minutes: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciledRule(SourceRule):
     """Missing events that reconciliation recovered in the window. Thresholds in events."""
 
@@ -290,6 +301,7 @@ CLASSES: Mapping[AlertKind, type[AlertRule]] = {
         PendingAgeRule,
         UnverifiedAgeRule,
         DeadReceiptsRule,
+        SetAsideRule,
         ReconciledRule,
         ReconciliationFailuresRule,
         GivenUpRule,

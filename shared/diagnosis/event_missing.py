@@ -35,7 +35,7 @@ ASK_OPERATOR = Finding(
 
 
 def list_findings(given: DiagnosisInput) -> Iterator[Finding]:
-    """Yield the state of the sources, the requests refused or failed here, and the deliveries the provider failed."""
+    """Yield the state of the sources, what was refused, failed or set aside here, and what the provider failed."""
     for source in given.sources:
         yield from _describe_source(given, source)
     for refusal in given.refused:
@@ -55,6 +55,15 @@ def list_findings(given: DiagnosisInput) -> Iterator[Finding]:
             text=f"A request received at {format_time(receipt.received_at)} {text}{why}.",
             next_step=step,
             evidence=(receipt.id,),
+        )
+    for problem, event_id in given.set_aside.items():
+        yield Finding(
+            code="set_aside",
+            mark=Mark.FAULT,
+            text=f"Authentic events around that time changed nothing: {problem.rstrip('.')}.",
+            next_step="If they are yours, change the source accordingly, then process them again: tidings reprocess. "
+            "GET /v1/events?set_aside=true lists them.",
+            evidence=(event_id,),
         )
     for delivery in given.failed:
         resend = f"Have it sent again: tidings reconcile --source {delivery.source}"

@@ -1,6 +1,7 @@
 """The input of a diagnosis, which holds everything known about a message, and the findings that it leads to."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -150,6 +151,8 @@ class DiagnosisInput:
     refused: tuple[RefusedRequests, ...] = ()
     unprocessed: tuple[UnprocessedReceipt, ...] = ()
     failed: tuple[FailedDelivery, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    """Why authentic events of the source around that time changed nothing, each with the id of one."""
 
 
 class Mark(StrEnum):

@@ -153,7 +153,7 @@ def diagnose_message(ctx: DiagnosisContext, message: Message, recipient: str | N
 def _add_operator_view(
     ctx: DiagnosisContext, given: DiagnosisInput, slug: str | None, *, since: datetime, until: datetime
 ) -> DiagnosisInput:
-    """Add the sources, refused requests, unprocessed receipts and failed deliveries, unless it is for a tenant."""
+    """Add the sources and what was refused, set aside, not processed or not delivered, unless it is for a tenant."""
     if ctx.tenant is not None:
         return given
     connection, span = ctx.connection, Span(since=since, until=until)
@@ -183,6 +183,12 @@ def _add_operator_view(
                 connection, source=slug, state=state, span=span, limit=_MAX_AROUND
             ).items
         ),
+        set_aside={
+            event.problem or "no reason was stored": str(event.id)
+            for event in event_queries.list_events(
+                connection, source=slug, set_aside=True, span=span, limit=_MAX_AROUND
+            ).items
+        },
         failed=tuple(
             FailedDelivery(
                 source=row.slug,

@@ -20,6 +20,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     table,
@@ -30,7 +31,7 @@ from shared.classification.classify import code_of
 from shared.messages.tables import events, messages, recipient_states
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.sources.tables import sources
-from shared.vocabulary import Classification
+from shared.vocabulary import Classification, EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,9 @@ class StoredEvent:
     reconciled: bool
 
 
+SET_ASIDE: ColumnElement[str] = literal_column(f"'{EventType.UNKNOWN}'")
+"""The type of events that are set aside; in the text of a statement, so that a partial index serves it."""
+
 # Only this column is needed here; the table belongs to `shared.reconciliation`, which imports this package.
 _reconciled = table("reconciled_receipts", column("receipt_id", Uuid))
 
@@ -108,6 +112,9 @@ def list_events(
     type: str | None = None,  # noqa: A002 - the name of the API's parameter
     source: str | None = None,
     recipient: str | None = None,
+    request_id: str | None = None,
+    smtp_id: str | None = None,
+    set_aside: bool | None = None,
     tenant: str | None = None,
     span: Span | None = None,
     after: Position | None = None,
@@ -116,7 +123,7 @@ def list_events(
     """Return a page of events, those received last first.
 
     `recipient` is a normalized address; events that name no recipient belong to every recipient of their message.
-    `tenant` None means all tenants.
+    `tenant` None means all tenants. `set_aside`: only events that changed nothing, or only the others.
     """
     rows: Any = events
     if recipient is not None:
@@ -138,6 +145,13 @@ def list_events(
     query.where(*(span or Span()).of_ids(rows.c.id))
     if type is not None:
         query.filter(rows.c.type == type)
+    if set_aside:
+        query.where(rows.c.type == SET_ASIDE)
+    elif set_aside is False:
+        query.filter(rows.c.type != SET_ASIDE)
+    for name, value in (("request_id", request_id), ("smtp_id", smtp_id)):
+        if value is not None:
+            query.filter(rows.c.data[name].as_string() == value)
     if source is not None:
         query.filter(rows.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     if tenant is not None:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Text, cast, exists, select
 
 from shared import ids
+from shared.messages import event_queries
 from shared.messages.tables import events
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.receipts.store import Refusal
@@ -67,11 +69,14 @@ def list_receipts(
     *,
     source: str | None = None,
     state: ReceiptState | None = None,
+    set_aside: bool = False,
     span: Span | None = None,
     after: Position | None = None,
     limit: int = 50,
 ) -> Page[ReceiptFacts]:
-    """Return receipts, the newest first."""
+    """Return receipts, the newest first. `set_aside`: only those with events that changed nothing."""
+    if set_aside:
+        return _list_set_aside(connection, source=source, state=state, span=span, after=after, limit=limit)
     match state:
         case None | ReceiptState.PROCESSED:
             table, key = receipts, receipts.c.id
@@ -89,6 +94,16 @@ def list_receipts(
         query.filter(table.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     page = query.fetch(connection, after=after, limit=limit)
     return Page(_get_all(connection, [key for (key,) in page.items]), page.next)
+
+
+def _list_set_aside(
+    connection: Connection, *, source: str | None, state: ReceiptState | None, limit: int, **more: Any
+) -> Page[ReceiptFacts]:
+    page = event_queries.list_events(connection, source=source, set_aside=True, limit=limit, **more)
+    receipt_ids = list(dict.fromkeys(event.receipt_id for event in page.items))
+    found = [one for one in _get_all(connection, receipt_ids) if state in (None, one.state)]
+    # Ids of events follow that of their receipt, so that the next page begins with another receipt.
+    return Page(found, (receipt_ids[-1],) if receipt_ids and page.next else page.next)
 
 
 def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:

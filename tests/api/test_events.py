@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.system import BEGIN, System, mailchannels_event
+from workers import reprocess_receipts
 
 ANN, BOB = "ann@example.net", "bob@example.net"
 
@@ -26,6 +27,33 @@ def populated(shared_system: System) -> System:
         mailchannels_event("delivered", ANN, request_id="r2"), slug="other", at=BEGIN + timedelta(hours=2)
     )
     return shared_system
+
+
+def test_events_that_were_set_aside_are_found_by_that_and_by_their_ids(system: System) -> None:
+    system.create_source()
+    foreign = mailchannels_event("delivered", ANN, request_id="lost", smtp_id="<m@x>", customer_handle="stranger")
+    system.process_events(mailchannels_event("delivered", BOB), at=BEGIN)
+    receipt = system.process_events(foreign, {**foreign, "event": "open"}, at=BEGIN)
+    for query in ({"set_aside": "true"}, {"request_id": "lost"}, {"smtp_id": "<m@x>", "set_aside": "true"}):
+        found = system.list_items("/v1/events", **query, limit=1)
+        assert [event["type"] for event in found] == ["unknown"] * 2
+        assert all("another account" in event["problem"] for event in found)
+        assert {event["tenant"] for event in found} == {"stranger"}
+    assert [event["type"] for event in system.list_items("/v1/events", set_aside="false")] == ["delivered"]
+    assert [found["id"] for found in system.list_items("/v1/receipts", set_aside="true", limit=1)] == [str(receipt)]
+    assert system.list_items("/v1/receipts", set_aside="true", source="other") == []
+
+
+def test_an_event_of_a_sub_account_counts_once_a_setting_names_it_and_its_receipt_is_processed_again(
+    system: System,
+) -> None:
+    system.create_source()
+    receipt = system.process_events(mailchannels_event("delivered", ANN, customer_handle="acct_sub"), at=BEGIN)
+    answer = system.call("PATCH", "/v1/sources/main", {"settings": {"sub_accounts": "acct_*"}})
+    assert answer.status_code == 200
+    assert system.call("POST", f"/v1/receipts/{receipt}/reprocess").status_code == 202
+    reprocess_receipts.reprocess_due(system.ctx)
+    assert [event["type"] for event in system.list_items("/v1/events")] == ["delivered"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def queries(other: Tenant) -> dict[str, str]:
         "recipient": f"ann@{other.name}.example", "sender": f"shop@{other.name}.example", "tenant": other.name,
         "request_id": f"request-{other.name}", "smtp_id": f"smtp-{other.name}@x.example",
         "message_id": at["message_id"], "subscription": at["subscription_id"], "address": at["address"],
-        "domain": f"{other.name}.example", "source": "main", "cursor": "0-0", "active": "any",
+        "domain": f"{other.name}.example", "source": "main", "cursor": "0-0", "active": "any", "set_aside": "true",
         "sources": "main", "tags": other.name, "recipient_domain": f"{other.name}.example",
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Snapshot, subject_words
 from shared.alerts.kinds.configuration import DeadDeliveries, RulesRefused, SubscriptionDisabled
 from shared.alerts.kinds.events import Announced, Event, Rate, Silence
-from shared.alerts.kinds.receipts import DeadReceipts, PendingAge, UnverifiedAge, VerificationFailures
+from shared.alerts.kinds.receipts import DeadReceipts, PendingAge, SetAside, UnverifiedAge, VerificationFailures
 from shared.alerts.kinds.reconciliation import GivenUp, Reconciled, ReconciliationFailures
 from shared.alerts.policy import AlertRule, Measurement
 from shared.vocabulary import AlertKind, Severity
@@ -27,6 +27,7 @@ _CLASSES: Final[Sequence[type[Kind[Any]]]] = (
     PendingAge,
     UnverifiedAge,
     DeadReceipts,
+    SetAside,
     Reconciled,
     ReconciliationFailures,
     GivenUp,

@@ -24,11 +24,12 @@ from shared.alerts.rules import (
     VERIFICATION_FAILURES,
     DeadReceiptsRule,
     PendingAgeRule,
+    SetAsideRule,
     UnverifiedAgeRule,
     VerificationRule,
 )
 from shared.counters import store as counters
-from shared.vocabulary import AlertKind
+from shared.vocabulary import AlertKind, EventType
 
 _DAY_MINUTES = 24 * 60
 
@@ -56,6 +57,18 @@ FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestampt
 JOIN parked_receipts AS p ON state = 'dead' AND NOT reprocess AND parked_at >= asked.since
 JOIN sources AS s ON s.id = source_id AND {ACTIVE_SOURCE}
 WHERE parked_at >= %(earliest)s GROUP BY 1, 2, 3 ORDER BY 1, 3
+"""
+
+_SET_ASIDE = f"""
+SELECT counted.*, (SELECT data->>'problem' FROM events WHERE id = last_event_id) AS reason FROM (
+    SELECT number, s.id AS source_id, s.slug AS source, sum(count)::int8 AS events,
+        {counters.GREATEST.format(name="last_event_id")} AS last_event_id
+    FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestamptz, sources text[])
+    JOIN sources AS s ON {ACTIVE_SOURCE}
+    JOIN minute_counts AS c ON source_id = s.id AND minute >= asked.since
+    WHERE dimension = '{counters.EVERYTHING}' AND type = '{EventType.UNKNOWN}' AND minute >= %(earliest)s
+    GROUP BY 1, 2, 3
+) AS counted ORDER BY number, source
 """
 
 _OLDEST_UNVERIFIED = """
@@ -208,6 +221,31 @@ class DeadReceipts(Kind[DeadReceiptsRule]):
         """Return the number of dead receipts."""
         count = f"{formatting.count(numbers['receipts'], 'receipt')} of source {subject.name}"
         return f"{count} became dead in {formatting.minutes(rule.window_minutes)}"
+
+
+class SetAside(Kind[SetAsideRule]):
+    """Authentic events that changed nothing: of another account, of an unknown kind, or without a required field."""
+
+    kind = AlertKind.SET_ASIDE
+    next_step = (
+        "List them with `GET /v1/events?set_aside=true`: `problem` is the reason. If they are yours, add the account "
+        "to the source's credentials or to `settings.sub_accounts`, or set `settings.events_without_tenant`. Then "
+        "process them again with `tidings reprocess`. Unknown kinds and forms need a newer version of Tidings."
+    )
+
+    def measure(self, snapshot: Snapshot, rules: Sequence[SetAsideRule]) -> Iterator[tuple[SetAsideRule, Measurement]]:
+        """Yield the number of such events of every source that has any, with the newest one's reason."""
+        asked = windows(snapshot, rules)
+        for row in select(snapshot.connection, _SET_ASIDE, asked, earliest=earliest(asked)):
+            evidence, reason = str(row.last_event_id), row.reason or "unknown"
+            yield rules[row.number], self.count(source_subject(row), row.events, evidence=evidence, reason=reason)
+
+    def summarize(self, rule: SetAsideRule, subject: Subject, numbers: Numbers) -> str:
+        """Return the number of events, and the newest one's reason."""
+        count = formatting.count(numbers["events"], "event")
+        verb = "was" if numbers["events"] == 1 else "were"
+        text = f"{count} of source {subject.name} {verb} set aside in {formatting.minutes(rule.window_minutes)}"
+        return f"{text}: {str(numbers['reason']).rstrip('.')}" if "reason" in numbers else text
 
 
 def _age(snapshot: Snapshot, subject: Subject, since: datetime, **more: Number) -> Measurement:

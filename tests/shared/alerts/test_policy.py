@@ -38,6 +38,7 @@ from shared.alerts.rules import (
     ReconciledRule,
     ReconciliationFailuresRule,
     RulesRefusedRule,
+    SetAsideRule,
     SilenceRule,
     SubscriptionDisabledRule,
     UnverifiedAgeRule,
@@ -251,6 +252,12 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         MAIN,
         {"receipts": 1, "last_receipt": str(uuid4())},
         "1 receipt of source main became dead in 60 minutes; warning at 1.",
+    ),
+    (
+        SetAsideRule(name="s"),
+        MAIN,
+        {"events": 3, "reason": "Of another account: 'x'"},
+        "3 events of source main were set aside in 60 minutes: Of another account: 'x'; warning at 1.",
     ),
     (
         ReconciledRule(name="r"),

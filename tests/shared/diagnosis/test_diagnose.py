@@ -170,6 +170,7 @@ def test_what_was_refused_or_failed_at_the_time_is_what_is_said_of_a_missing_eve
                 RefusedRequests(at=BEGAN, status_code=401, reason="bad_signature", detail="None of the keys.", count=3),
             ),
             unprocessed=(UnprocessedReceipt(id="x", state=ReceiptState.DEAD, received_at=BEGAN, why="no JSON"),),
+            set_aside={"Of another account: 'x'": "e"},
             failed=(FAILED,),
         )
     )
@@ -177,6 +178,7 @@ def test_what_was_refused_or_failed_at_the_time_is_what_is_said_of_a_missing_eve
         "never_seen",
         "refused",
         "receipt_dead",
+        "set_aside",
         "failed_delivery_listed",
     ]
     assert "Have it sent again: tidings reconcile --source main" in found.next_steps

@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:5: alerts[0].kind: expected one of rate, event, silence, announced,"
-                " verification_failures, pending_age, unverified_age, dead_receipts, reconciled,"
+                " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
                 " subscription_disabled, rules_refused, found no"
                 " such key"
@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "3:11: alerts[0].kind: expected one of rate, event, silence, announced,"
-                " verification_failures, pending_age, unverified_age, dead_receipts, reconciled,"
+                " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
                 " subscription_disabled, rules_refused, found"
                 ' "silense"; did you mean "silence"?'

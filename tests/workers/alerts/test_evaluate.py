@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from shared import ids
+from shared.alerts import kinds
 from shared.alerts import store as alerts
 from shared.messages import announcements
 from shared.messages.announcements import Send
@@ -304,7 +305,7 @@ class TestEvents:
         assert alert_steps(system) == [("over", "main", "fired", "critical"), ("over", "main", "resolved", "critical")]
 
     def test_about_a_domain_name_that_domain(self, system: System, now: datetime) -> None:
-        source = system.add_source("main", "ark", Ark().credentials())
+        source = system.add_source("main", "ark", Ark().credentials(), events_without_tenant="accept")
         body = read_payloads("ark")["dns"]
         event = json.loads(body) | {"dns_checked_at": now.timestamp()}
         system.store_receipt(source, json.dumps(event).encode())
@@ -571,6 +572,22 @@ def test_receipts_that_are_dead_again_when_they_are_processed_again_do_not_fire(
     assert system.receipt_state(receipt)[0] == "dead"
     evaluate.evaluate(system.ctx, now)
     assert not alert_steps(system)
+
+
+def test_events_that_are_set_aside_fire_with_the_reason_and_what_to_do(
+    system: System, post: Post, rules: Any, now: datetime
+) -> None:
+    rules("alerts:\n  - {name: aside, kind: set_aside}\n")
+    foreign = {"event": "delivered", "customer_handle": "stranger", "timestamp": now.timestamp(), "request_id": "r-1"}
+    source = system.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
+    system.store_receipt(source, json.dumps([foreign, {"event": "delivered"}]).encode())
+    draining.process_due(system.ctx)
+    evaluate.evaluate(system.ctx, now)
+    assert alert_steps(system) == [("aside", "mc", "fired", "warning")]
+    [(summary, numbers)] = system.rows("SELECT summary, numbers FROM alerts")
+    assert summary.startswith("2 events of source mc were set aside in 60 minutes: ")
+    assert "customer_handle" in numbers["reason"]
+    assert "set_aside=true" in kinds.next_step("set_aside")
 
 
 def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(system: System, rules: Any, now: datetime) -> None:
