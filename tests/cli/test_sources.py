@@ -154,3 +154,15 @@ def test_a_removed_source_is_out_of_service(commands: Commands) -> None:
 )
 def test_an_unknown_source_is_said_so(commands: Commands, words: tuple[str, ...]) -> None:
     assert "no source called 'x'" in commands.run("sources", *words, code=2)
+
+
+def test_a_check_says_what_was_set_aside_and_why(commands: Commands) -> None:
+    dialect = MailChannels(seed=1)
+    with ProviderServer({"main": dialect}) as server:
+        commands.system.add_source("main", "mailchannels", dialect.credentials(), **server.settings("main"))
+        assert "changed nothing" not in commands.run("sources", "check", "main")
+        commands.system.process_events(mailchannels_event("delivered", "a@example.net", customer_handle="stranger"))
+        output = commands.run("sources", "check", "main")
+    assert "authentic events that changed nothing in the last 24 hours: 1" in output
+    assert "'stranger'" in output
+    assert "tidings reprocess --source main" in output
