@@ -29,7 +29,7 @@ from shared.vocabulary import RefusalReason
 from workers.context import WorkerContext
 
 _SOURCES = 8
-_BATCH = 200  # of each source; the quarantine's limit of bytes bounds their size
+_BATCH = 1000  # of each source, so that one fetch decides a full quarantine; its limit of bytes bounds their size
 _LEASE_SECONDS = 120
 _MAX_SECONDS = 5.0
 _CLAIM_SECONDS = 0.2
