@@ -55,7 +55,7 @@ def check(row: SourceRow, vault: Vault, now: datetime) -> list[Finding]:
         known = list(dict.fromkeys([*(credentials.get("public_keys") or {}), *in_set, *row.fetched_keys]))
         findings.extend(_check_keys(source, known))
     if "*" in source.settings.sub_accounts:
-        sentence = "events of every account at the provider are accepted: whoever has one and knows the URL can post"
+        sentence = "events of every account at the provider are accepted: anyone who has one and knows the URL can post"
         findings.append(Finding(Level.WARNING, f"{sentence}. Name the sub-accounts in settings.sub_accounts"))
     if credentials.get("tenant_id") and source.settings.events_without_tenant == "set_aside":
         sentence = "events that name no tenant are set aside; if the webhook is registered in the tenant itself, which"

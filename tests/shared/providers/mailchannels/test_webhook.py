@@ -332,6 +332,13 @@ def test_an_event_of_another_account_touches_nothing() -> None:
     assert ours.type is EventType.DELIVERED
 
 
+def test_an_event_without_a_required_field_keeps_its_ids() -> None:
+    (event,) = parse(item(customer_handle=None, request_id="r", smtp_id="<m@x>"))
+    assert (event.type, event.message_key) == (EventType.UNKNOWN, None)
+    assert (event.request_id, event.smtp_id) == ("r", "m@x")
+    assert "customer_handle" in (event.problem or "")
+
+
 @pytest.mark.parametrize(
     ("accounts", "accepted"),
     [((), False), (("other",), True), (("oth*",), True), (("*",), True), (("othe",), False), (("another",), False)],
