@@ -55,7 +55,8 @@ _ADD_UP = """
 GREATEST = 'max({name}::text COLLATE "C")::uuid'
 """The greatest UUID; PostgreSQL has no max() of UUIDs."""
 
-# Counts the rows of `new`. Text: a part of the hot statement that applies events. Inserting in one order prevents
+# Counts the rows of `new`; those that were set aside by the time of their arrival, because a person must look at them
+# however old they are. Text: a part of the hot statement that applies events. Inserting in one order prevents
 # deadlocks of workers that share a shard.
 TALLIED = f"""
 tallied AS (
@@ -63,11 +64,12 @@ tallied AS (
     SELECT dimension, minute, source_id, left(value, 255), type, mod(pg_backend_pid(), {_SHARDS}), count(*),
         {GREATEST.format(name="id")}
     FROM (
-        SELECT dimension, date_trunc('minute', least(occurred_at, received_at)) AS minute, source_id,
+        SELECT dimension, date_trunc('minute', CASE type WHEN '{EventType.UNKNOWN}' THEN received_at
+                ELSE least(occurred_at, received_at) END) AS minute, source_id,
             CASE dimension {_CASES} ELSE '' END AS value, type, id
         FROM new JOIN unnest(%(tally_dimensions)b::text[], %(tally_types)b::text[]) AS wanted (dimension, type)
             USING (type)
-        WHERE occurred_at > now() - interval '7 days'
+        WHERE occurred_at > now() - interval '7 days' OR type = '{EventType.UNKNOWN}'
     ) AS one_by_one
     WHERE value IS NOT NULL
     GROUP BY dimension, minute, source_id, left(value, 255), type

@@ -578,7 +578,7 @@ def test_events_that_are_set_aside_fire_with_the_reason_and_what_to_do(
     system: System, post: Post, rules: Any, now: datetime
 ) -> None:
     rules("alerts:\n  - {name: aside, kind: set_aside}\n")
-    foreign = {"event": "delivered", "customer_handle": "stranger", "timestamp": now.timestamp(), "request_id": "r-1"}
+    foreign = {"event": "delivered", "customer_handle": "stranger", "timestamp": 1767225600, "request_id": "r-1"}
     source = system.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
     system.store_receipt(source, json.dumps([foreign, {"event": "delivered"}]).encode())
     draining.process_due(system.ctx)
