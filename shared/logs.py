@@ -1,10 +1,18 @@
-"""Logging: one JSON object per line, or short coloured lines on a terminal."""
+"""Logging: one JSON object per line, or short coloured lines on a terminal. Logging never raises.
+
+Error handlers log. If that failed, on a full disk for example, the handler would end the thread that it protects. So a
+line that cannot be rendered or written is dropped, whether this code or a library logs it.
+"""
 
 import logging
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -44,7 +52,11 @@ def configure(level: str) -> None:
 
     Warnings and errors of libraries have the same format: Celery reports failed tasks only there.
     """
-    is_terminal = sys.stderr.isatty()
+    # Without standard error, sys.stderr is None, and the next file or socket would get its descriptor.
+    stream = cast("TextIO | None", sys.stderr) or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    sys.stderr = stream if isinstance(stream, _DroppingStream) else cast("TextIO", _DroppingStream(stream))
+    logging.raiseExceptions = False  # of libraries' handlers
+    is_terminal = not stream.closed and stream.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     )
@@ -56,9 +68,19 @@ def configure(level: str) -> None:
     # JSON escapes what is not printable. The traceback keeps its lines.
     formatted: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
     formatted += [_show_foreign_text, renderer] if is_terminal else [renderer]
+
+    class DroppingLogger(structlog.make_filtering_bound_logger(_LEVELS[level])):  # type: ignore[misc]
+        """Drops an event that a processor cannot render."""
+
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method_name, event, **fields)
+            except Exception:  # noqa: BLE001 - see the module's docstring
+                return None
+
     structlog.configure(
         processors=[RepetitionLimit(), *described, *formatted],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=DroppingLogger,
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -73,6 +95,27 @@ def configure(level: str) -> None:
     )
     handler.setLevel(logging.WARNING)
     logging.getLogger().addHandler(handler)
+
+
+class _DroppingStream:
+    """A text stream that drops what it cannot write: it is closed, its disk is full, or nothing reads its pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, or drop it."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream if that is possible."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _show_foreign_text(
