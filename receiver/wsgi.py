@@ -19,6 +19,8 @@ for _name in ("rich", "yaml"):
     sys.modules[_name] = None  # type: ignore[assignment]
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_KINDS = ("counter", "histogram")
+_METRICS_BYTES = 256 * 1024
 
 
 def _share_metrics() -> None:
@@ -43,7 +45,14 @@ def _share_metrics() -> None:
         if not _is_running(directory.name):
             shutil.rmtree(directory, ignore_errors=True)
     directory = root / str(os.getppid())
-    directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for kind in _METRICS_KINDS:
+            # The client writes these files through memory maps: where the disk has no room, the kernel would kill it.
+            with (directory / f"{kind}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, _METRICS_BYTES)
+    except OSError:  # then each process has metrics of its own
+        return
     os.environ[_METRICS_VARIABLE] = str(directory)
 
 
