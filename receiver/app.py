@@ -20,6 +20,7 @@ from shared.http import greenlets, wsgi
 from shared.http.errors import register_errors
 from shared.http.request_body import BodyRequest
 from shared.settings import Settings
+from shared.supervision import failed_loops
 
 _MAX_ROUTES = 1024
 
@@ -74,6 +75,8 @@ def create_app(deps: ReceiverDeps) -> Flask:
 
     @app.get("/healthz")
     def healthz() -> Response:
+        if failed := failed_loops():
+            return Response(f"failed: {', '.join(failed)}\n", status=503, content_type="text/plain")
         return Response("alive\n", content_type="text/plain")
 
     @app.get("/readyz")

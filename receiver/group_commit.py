@@ -6,7 +6,6 @@ row fails.
 """
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from shared.postgres import partitions
 from shared.receipts import quarantine as quarantine_store
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
+from shared.supervision import SupervisedThread
 
 WAIT_SECONDS = 1.2
 """How long a request waits for its commit. After that, the response asks the provider to retry."""
@@ -102,7 +102,7 @@ class GroupCommitWriter:
         self._timeouts: TimeoutWheel[Completion[Any]] = TimeoutWheel(_CHECK_SECONDS)
         self._busy_since: float | None = None
         self._waiting: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="group commit", daemon=True)
+        self._thread = SupervisedThread("group commit", self._run)
         self._thread.start()
 
     def store(self, receipt: Receipt, quarantine: Quarantine | None = None) -> StoredReceipt:
@@ -139,6 +139,8 @@ class GroupCommitWriter:
             raise StorageUnavailableError(f"The database did not commit within {WAIT_SECONDS} seconds.") from None
 
     def _run(self) -> None:
+        self._disconnect()  # if this is a restart
+        self._busy_since = None
         while self._write_next():
             pass  # a separate method, so that no reference to the last batch survives while the thread waits
         self._disconnect()
@@ -222,10 +224,10 @@ class GroupCommitWriter:
         return self._connection
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.invalidate()
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
     def _record(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
         by_key: dict[str, Receipt] = {}

@@ -12,6 +12,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from shared.supervision import SupervisedThread
+
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 _FLUSH_SECONDS = 0.5
@@ -67,7 +69,7 @@ class MetricsFlusher:
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread = SupervisedThread("metrics", self._run)
         self._thread.start()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import time
 
 from receiver import metrics
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
+from shared.supervision import SupervisedThread
 
 _INTERVAL_SECONDS = 0.01
 _BUSY_INTERVAL_SECONDS = 0.05
@@ -24,7 +25,7 @@ class Notifier:
         self._receipts = 0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+        self._thread = SupervisedThread("notifier", self._run)
         self._thread.start()
 
     def notify(self, task: str = PROCESS_RECEIPTS, receipts: int = 1) -> None:
@@ -61,7 +62,7 @@ class Notifier:
 
     def _send(self) -> bool:
         due, self._due = self._due, set()
-        results = [self._tasks.notify(task) for task in due]
+        results = [self._tasks.notify(task) for task in tuple(due)]  # requests may still add to it
         is_sent = all(results)
         metrics.count_wakeup(is_sent)
         return is_sent

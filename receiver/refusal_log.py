@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.errors import first_line
 from shared.receipts.store import Refusal, record_refusals
+from shared.supervision import SupervisedThread
 from shared.vocabulary import RefusalReason
 
 # What one process stores in a minute. Anybody can cause refusals, so that more of them are only counted.
@@ -41,7 +42,7 @@ class RefusalLog:
         self._is_failing = False
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="refusal log", daemon=True)
+        self._thread = SupervisedThread("refusal log", self._run)
         self._thread.start()
 
     def record(self, refusal: Refusal) -> None:

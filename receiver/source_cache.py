@@ -22,6 +22,7 @@ from shared.http.timeouts import TimeoutWheel
 from shared.providers.webhooks.base import StatusCodes
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
+from shared.supervision import SupervisedThread
 
 _MAX_AGE_SECONDS = 2.0
 _MIN_INTERVAL_SECONDS = 0.05
@@ -50,8 +51,8 @@ class SourceCache:
         self._loads_started = 0
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, name="source cache", daemon=True),
-            threading.Thread(target=self._listen, name="source notifications", daemon=True),
+            SupervisedThread("source cache", self._run),
+            SupervisedThread("source notifications", self._listen),
         ]
         for thread in self._threads:
             thread.start()

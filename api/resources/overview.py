@@ -16,6 +16,7 @@ from api.core.fields import Instant
 from api.core.resource import Deps, Resource, answers
 from shared.operations import stats
 from shared.postgres import migrate
+from shared.supervision import failed_loops
 
 _PERIODS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
 
@@ -109,6 +110,8 @@ def register(app: Flask, deps: Deps) -> None:
 
     @app.get("/healthz")
     def alive() -> Response:
+        if failed := failed_loops():
+            return Response(f"failed: {', '.join(failed)}\n", status=503, content_type="text/plain")
         return Response("alive\n", content_type="text/plain")
 
     @app.get("/readyz")

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.streaming.live_log import LiveLog
 from api.streaming.stream import Stream
+from shared.supervision import supervise
 
 _SILENCE_MILLISECONDS = 60_000
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -71,7 +72,7 @@ class ConnectionManager:
 
     def start(self) -> None:
         """Start to watch the streams."""
-        self._task = asyncio.create_task(self._reap())
+        self._task = asyncio.create_task(supervise("connections", self._reap))
 
     def stop(self) -> None:
         """Close all connections: the process stops."""
@@ -91,7 +92,7 @@ class ConnectionManager:
         while True:
             await asyncio.sleep(self.limits.check_seconds)
             now = time.monotonic()
-            for stream in self._streams:
+            for stream in tuple(self._streams):
                 if stream.sending_since is not None and now - stream.sending_since > self.limits.send_seconds:
                     self._disconnect(stream, "too slow")
             if now - keys_checked_at > self.limits.key_seconds:

@@ -17,6 +17,7 @@ from api.streaming.deferred import View
 from api.streaming.log_reader import Entry, LogReader, Part
 from shared.changes.filters import ChangeFilter, matches
 from shared.changes.log import Cursor, GoneError
+from shared.supervision import supervise
 
 _MAX_CHANGES_PER_READ = 500
 _MAX_CHANGES = 5000
@@ -74,7 +75,7 @@ class LiveLog:
         if view is not None:
             self._views[view] += 1
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._follow())
+            self._task = asyncio.create_task(supervise("live log", self._follow))
         try:
             yield
         finally:

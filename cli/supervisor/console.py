@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +48,7 @@ class Console:
             with path.open("rb") as log:
                 log.seek(self._offsets[name])
                 added = log.read()
-        except FileNotFoundError:
+        except OSError:
             return []
         whole = added[: added.rfind(b"\n") + 1]
         self._offsets[name] += len(whole)
@@ -55,4 +56,5 @@ class Console:
 
     def _write(self, name: str, colour: str, line: str) -> None:
         prefix = f"{name:{_WIDTH}}| "
-        click.echo((click.style(prefix, fg=colour) if sys.stdout.isatty() else prefix) + show(line))
+        with suppress(OSError, ValueError):  # standard output is closed or its disk full: the system runs on
+            click.echo((click.style(prefix, fg=colour) if sys.stdout.isatty() else prefix) + show(line))

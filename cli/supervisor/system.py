@@ -85,8 +85,12 @@ class SupervisedSystem:
         try:
             self._start()
             while True:
-                self._pause(_READY_PAUSE_SECONDS)
-                self._update_ready_file()
+                try:
+                    self._pause(_READY_PAUSE_SECONDS)
+                    self._update_ready_file()
+                except OSError as error:  # a full disk, or no more processes: what runs must not stop for that
+                    self._console.print(f"a check of the processes failed; it is repeated: {error}")
+                    time.sleep(_READY_PAUSE_SECONDS)
         except Stop:
             return
 

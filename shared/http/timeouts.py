@@ -46,9 +46,11 @@ class TimeoutWheel(Generic[_Waiting]):
 
     def _check(self) -> None:
         now = asyncio.get_running_loop().time()
-        for waiting in [waiting for waiting, at in self._deadlines.items() if at <= now]:
-            self.remove(waiting)
-            waiting.cancel()
-        self._is_scheduled = False
-        if self._deadlines:
-            self._schedule()
+        try:
+            for waiting in [waiting for waiting, at in self._deadlines.items() if at <= now]:
+                self.remove(waiting)
+                waiting.cancel()
+        finally:  # one that cannot be cancelled must not stop the timer of all others
+            self._is_scheduled = False
+            if self._deadlines:
+                self._schedule()
