@@ -35,9 +35,11 @@ class WsgiBridge:
         threads = self._health_thread if scope["path"] == _HEALTH_PATH else self._threads
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(threads, self._call, scope, body.input, deferred)
+            response = await loop.run_in_executor(threads, self._call, scope, body.input, deferred)
         finally:
             body.close()
+        response.drain = body.drain
+        return response
 
     async def call_again(self, scope: Scope, deferred: DeferredResponse) -> WsgiResponse:
         """Call the application again with the same request, without its body."""
@@ -48,6 +50,8 @@ class WsgiBridge:
         """Send a response, as fast as the client reads it."""
         if response.rest is None:
             await wsgi.send_complete(response, send)
+            if response.drain is not None:
+                await response.drain()
             return
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         loop = asyncio.get_running_loop()

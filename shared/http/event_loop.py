@@ -38,6 +38,7 @@ class EventLoopBridge:
         finally:
             body.close()
         await wsgi.send_complete(response, send)
+        await body.drain()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Handle the ASGI lifespan events."""

@@ -8,6 +8,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +22,8 @@ from shared.http.timeouts import TimeoutWheel
 from shared.http.wsgi import Receive, Scope
 
 _CHECK_SECONDS = 0.5
+_MAX_DRAINED_BYTES = 64 << 20
+_MAX_DRAIN_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2.0
 """How long bodies may arrive after a stop signal. It must be less than the server's `--workers-kill-timeout`."""
 
@@ -178,6 +181,20 @@ class RequestBody:
         if self._has_stream and self._budget.streams is not None:
             self._has_stream = False
             self._budget.streams.release()
+
+    async def drain(self) -> None:
+        """Drop what the application has not read, up to a limit. Call it when the response has been sent.
+
+        The server then closes the connection. To a client that sends its whole body before it reads, closing earlier
+        would look like a broken connection instead of a 413 or a 404.
+        """
+        if self._is_complete or self.error is not None or self._is_cancelled:
+            return
+        end = self.received_bytes + _MAX_DRAINED_BYTES
+        with suppress(RequestBodyError, TimeoutError):
+            async with asyncio.timeout(_MAX_DRAIN_SECONDS):
+                while not self._is_complete and self.received_bytes < end:
+                    await self._next_chunk(is_held=False)
 
     async def _next_chunk(self, *, is_held: bool) -> bytes:
         budget, limits = self._budget, self._budget.limits

@@ -21,13 +21,17 @@ _MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one
 
 @dataclass(slots=True, kw_only=True)
 class WsgiResponse:
-    """A response. `rest` yields the body if its length is unknown; otherwise `body` is complete."""
+    """A response. `rest` yields the body if its length is unknown; otherwise `body` is complete.
+
+    `drain` drops what the application has not read of the request. It is called when the response has been sent.
+    """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
     rest: Iterator[bytes] | None = None
     close: Callable[[], None] | None = None
+    drain: Callable[[], Awaitable[None]] | None = None
 
 
 def environ(scope: Scope) -> WSGIEnvironment:

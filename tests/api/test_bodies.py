@@ -3,6 +3,7 @@
 import asyncio
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -161,6 +162,18 @@ def test_an_oversized_body_is_rejected_without_reading_it(api: Served, clients: 
     assert client.recv(1000).startswith(b"HTTP/1.1 413")
     unknown = begin(api, clients, b"address\n", length=LARGE, key="nobody's")
     assert unknown.recv(1000).startswith(b"HTTP/1.1 401")
+
+
+@pytest.mark.parametrize(("path", "key", "status"), [(IMPORT, "wrong", 401), ("/v1/alert-rules", ADMIN_KEY, 413)])
+def test_a_client_that_sends_its_whole_body_first_sees_the_refusal(
+    api: Served, clients: ExitStack, path: str, key: str, status: int
+) -> None:
+    part = b"x" * (1 << 20)
+    client = begin(api, clients, b"", length=8 * len(part), path=path, key=key)
+    for _ in range(8):
+        client.sendall(part)
+        time.sleep(0.02)  # so that a server that has closed the connection has time to say so
+    assert client.recv(1000).startswith(b"HTTP/1.1 %d" % status)
 
 
 def test_while_all_threads_are_busy_the_process_says_that_it_is_alive(

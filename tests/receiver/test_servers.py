@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -123,3 +124,21 @@ def test_requests_are_counted_for_all_processes(server: Server) -> None:
     server.call("POST", "/webhooks/cm", b"counted" + BODY, BASIC)
     wanted = b'tidings_receiver_requests_total{outcome="accepted",source="cm"}'
     assert eventually(lambda: wanted in server.call("GET", "/metrics")[1], timeout_seconds=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"), [("/webhooks/cm", 8 << 20, 413), ("/webhooks/unknown", 8 << 20, 404)]
+)
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+def test_a_client_that_sends_its_whole_body_first_sees_the_refusal(
+    server: Server, path: str, size: int, status: int, *, is_chunked: bool
+) -> None:
+    if "gunicorn" in str(server.process.args):
+        pytest.skip("only the server of the Procfile reads what the application does not")
+    length = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(size)}
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"y" * size) if is_chunked else b"y" * size
+    with server.begin(path, {**BASIC, **length}) as client:
+        for begin in range(0, len(body), 1 << 20):
+            client.sendall(body[begin : begin + (1 << 20)])
+            time.sleep(0.02)  # so that a server that has closed the connection has time to say so
+        assert client.recv(4096).startswith(b"HTTP/1.1 %d" % status)
