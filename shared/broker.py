@@ -37,6 +37,7 @@ QUEUES: Final = {
 EXPIRY_SECONDS: Final = 30.0
 """After this time a periodic task has done the work, so the wake-up is obsolete."""
 
+_PROBE_QUEUE = "tidings.probe"
 _CHECK_EVERY = 100
 _MAX_WAITING = 1000
 _BROKER_TIMEOUT_SECONDS = 0.5
@@ -83,6 +84,19 @@ class TaskNotifier:
                 self._disconnect()
                 return False
         return True
+
+    def find_problem(self) -> str | None:
+        """Return why the broker does not take a message now; None if it takes one."""
+        with self._lock:
+            try:
+                producer = self._connect()
+                producer.channel.queue_declare(_PROBE_QUEUE, durable=False, auto_delete=True)
+                producer.publish("", exchange="", routing_key=_PROBE_QUEUE)
+                producer.channel.queue_purge(_PROBE_QUEUE)
+            except _broker_errors(self._celery) as error:
+                self._disconnect()
+                return str(error).partition("\n")[0] or type(error).__name__
+        return None
 
     def close(self) -> None:
         """Close the connection to the broker."""

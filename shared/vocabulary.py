@@ -190,6 +190,7 @@ class AlertKind(StrEnum):
     DEAD_DELIVERIES = "dead_deliveries"
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     RULES_REFUSED = "rules_refused"
+    BROKER_UNUSABLE = "broker_unusable"
 
 
 class JobState(StrEnum):

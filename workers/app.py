@@ -10,6 +10,7 @@ from shared import logs, settings
 from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, QUEUE, QUEUES, SEND_NOTIFICATIONS, VERIFY
 from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
+from workers import clock
 from workers.coalescing import WakeUpTask
 
 _configuration = settings.read()
@@ -62,6 +63,7 @@ app.conf.update(
         "maintain": {"task": "tidings.maintain", "schedule": 3600.0, "options": {"expires": 1800}},
     },
 )
+clock.install(app)
 
 
 @worker_init.connect

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from threading import Semaphore
+from threading import Lock, Semaphore
 
 from sqlalchemy import Engine
 
@@ -96,7 +96,15 @@ def build(configuration: Settings) -> WorkerContext:
     )
 
 
-@cache
+_lock = Lock()
+
+
 def current() -> WorkerContext:
     """Return this process's context. The first task builds it, because connections must not cross a fork."""
+    with _lock:
+        return _build_once()
+
+
+@cache
+def _build_once() -> WorkerContext:
     return build(settings.read())

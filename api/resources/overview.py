@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.core.auth import TenantAccess
 from api.core.fields import Instant
 from api.core.resource import Deps, Resource, answers
+from shared.jobs import periodic
 from shared.operations import stats
 from shared.postgres import migrate
 from shared.supervision import failed_loops
@@ -78,6 +79,7 @@ class Gauges:
         with self._engine.begin() as connection:
             queue = stats.get_receipt_backlog(connection)
             deliveries_pending, overdue_seconds, not_followed = stats.get_delivery_backlog(connection)
+            broker_problem = periodic.find_problem(connection)
         yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
         yield GaugeMetricFamily(
             "tidings_receipts_oldest_pending_age_seconds",
@@ -99,6 +101,11 @@ class Gauges:
             "tidings_changes_not_followed",
             "Changes without deliveries yet, counted up to 100,000",
             not_followed,
+        )
+        yield GaugeMetricFamily(
+            "tidings_broker_up",
+            "1, or 0 if workers found in the last minute that the broker refuses messages or delivers none",
+            float(broker_problem is None),
         )
 
 

@@ -290,6 +290,15 @@ class RulesRefusedRule(AlertRule):
     warning: float | None = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerUnusableRule(AlertRule):
+    """Workers look for work by their own clock, because no wake-ups come. Thresholds in problems: 1 or none."""
+
+    kind: ClassVar[AlertKind] = AlertKind.BROKER_UNUSABLE
+
+    warning: float | None = 1
+
+
 CLASSES: Mapping[AlertKind, type[AlertRule]] = {
     found.kind: found
     for found in (
@@ -308,6 +317,7 @@ CLASSES: Mapping[AlertKind, type[AlertRule]] = {
         DeadDeliveriesRule,
         SubscriptionDisabledRule,
         RulesRefusedRule,
+        BrokerUnusableRule,
     )
 }
 """The class of each kind."""

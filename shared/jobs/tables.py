@@ -55,3 +55,13 @@ job_files = Table(
     Column("content", LargeBinary, nullable=False),
     PrimaryKeyConstraint("job_id", "name", "part"),
 )
+
+periodic_tasks = Table(
+    "periodic_tasks",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("ran_at", Timestamp, nullable=False),
+    Column("by_clock", Boolean, nullable=False, server_default=text("false")),
+    Column("problem", Text),
+    postgresql_with={"fillfactor": 50},
+)

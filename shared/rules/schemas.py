@@ -280,6 +280,7 @@ ALERT_FIELDS: Final[Mapping[AlertKind, Mapping[str, fields.Field[Any]]]] = {
     AlertKind.DEAD_DELIVERIES: {**_WINDOW, **_COUNTS},
     AlertKind.SUBSCRIPTION_DISABLED: _COUNTS,
     AlertKind.RULES_REFUSED: _COUNTS,
+    AlertKind.BROKER_UNUSABLE: _COUNTS,
 }
 """The fields of each kind of alert rule, besides those of every kind."""
 

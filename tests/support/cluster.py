@@ -289,6 +289,10 @@ class Cluster:
         """Wait for a condition; fail with the logs of these processes if it does not hold in time."""
         assert eventually(condition), self.log_tails(*names)
 
+    def answers(self, name: str, path: str) -> bool:
+        """Return whether a receiver answers a GET of this path with 200."""
+        return self._address(name).answers(path)
+
     def _port(self, name: str) -> int:
         return self._ports.setdefault(name, ports.free_port())
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Snapshot, subject_words
-from shared.alerts.kinds.configuration import DeadDeliveries, RulesRefused, SubscriptionDisabled
+from shared.alerts.kinds.configuration import BrokerUnusable, DeadDeliveries, RulesRefused, SubscriptionDisabled
 from shared.alerts.kinds.events import Announced, Event, Rate, Silence
 from shared.alerts.kinds.receipts import DeadReceipts, PendingAge, SetAside, UnverifiedAge, VerificationFailures
 from shared.alerts.kinds.reconciliation import GivenUp, Reconciled, ReconciliationFailures
@@ -34,6 +34,7 @@ _CLASSES: Final[Sequence[type[Kind[Any]]]] = (
     DeadDeliveries,
     SubscriptionDisabled,
     RulesRefused,
+    BrokerUnusable,
 )
 
 KINDS: Final[Mapping[str, Kind[Any]]] = {found.kind: found() for found in _CLASSES}

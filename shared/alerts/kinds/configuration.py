@@ -1,12 +1,13 @@
-"""Alert kinds about what operators and applications configure: the rules file and subscriptions."""
+"""Alert kinds about what operators and applications configure: the rules file, subscriptions and the broker."""
 
 from collections.abc import Iterator, Sequence
 
 from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Numbers, Snapshot, select
 from shared.alerts.policy import Measurement, Subject
-from shared.alerts.rules import DeadDeliveriesRule, RulesRefusedRule, SubscriptionDisabledRule
+from shared.alerts.rules import BrokerUnusableRule, DeadDeliveriesRule, RulesRefusedRule, SubscriptionDisabledRule
 from shared.counters.store import window_start
+from shared.jobs import periodic
 from shared.vocabulary import AlertKind
 
 _DEAD = """
@@ -95,3 +96,27 @@ class RulesRefused(Kind[RulesRefusedRule]):
         """Return the number of errors, and the first of them."""
         count = formatting.count(numbers["errors"], "error")
         return f"The rules file has {count}, and the previous rules stay in force: {numbers['first']}"
+
+
+class BrokerUnusable(Kind[BrokerUnusableRule]):
+    """A broker that refuses messages or delivers none. Workers then look for work by their own clock."""
+
+    kind = AlertKind.BROKER_UNUSABLE
+    next_step = (
+        "Check that the broker at TIDINGS_BROKER_URL is reachable, writable and has free memory, and that beat runs. "
+        "Nothing is lost: receipts and deliveries wait in the database, some seconds longer."
+    )
+    counted = "problems"
+    resolved = "Wake-ups arrive again."
+
+    def measure(
+        self, snapshot: Snapshot, rules: Sequence[BrokerUnusableRule]
+    ) -> Iterator[tuple[BrokerUnusableRule, Measurement]]:
+        """Yield 1 for each rule if workers have found a problem in the last minute; otherwise 0."""
+        problem = periodic.find_problem(snapshot.connection)
+        for rule in rules:
+            yield rule, self.count(Subject(), int(problem is not None), **({"problem": problem} if problem else {}))
+
+    def summarize(self, rule: BrokerUnusableRule, subject: Subject, numbers: Numbers) -> str:  # noqa: ARG002
+        """Return the problem."""
+        return f"The broker is unusable: {numbers['problem']}"

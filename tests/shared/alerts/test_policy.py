@@ -29,6 +29,7 @@ from shared.alerts.rules import (
     CLASSES,
     RATES,
     AnnouncedRule,
+    BrokerUnusableRule,
     DeadDeliveriesRule,
     DeadReceiptsRule,
     EventRule,
@@ -303,6 +304,12 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
             "The rules file has 2 errors, and the previous rules stay in force:"
             " rules.yaml:3:4: alerts: expected a list, found 5; warning at 1."
         ),
+    ),
+    (
+        BrokerUnusableRule(name="b"),
+        Subject(),
+        {"problems": 1, "problem": "no wake-up arrives; check that beat runs"},
+        "The broker is unusable: no wake-up arrives; check that beat runs; warning at 1.",
     ),
 ]
 

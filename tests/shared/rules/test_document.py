@@ -114,7 +114,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 "2:5: alerts[0].kind: expected one of rate, event, silence, announced,"
                 " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
-                " subscription_disabled, rules_refused, found no"
+                " subscription_disabled, rules_refused, broker_unusable, found no"
                 " such key"
             )
         ],
@@ -126,7 +126,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 "3:11: alerts[0].kind: expected one of rate, event, silence, announced,"
                 " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
-                " subscription_disabled, rules_refused, found"
+                " subscription_disabled, rules_refused, broker_unusable, found"
                 ' "silense"; did you mean "silence"?'
             )
         ],

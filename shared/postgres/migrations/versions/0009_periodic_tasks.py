@@ -1,0 +1,20 @@
+"""When each periodic task ran last, so that workers notice that no wake-up comes."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Create the table. It has a row for each periodic task."""
+    op.execute(
+        """
+        CREATE TABLE periodic_tasks (
+            task text PRIMARY KEY,
+            ran_at timestamptz NOT NULL,
+            by_clock boolean NOT NULL DEFAULT false,     -- a worker ran it by its own clock: no wake-up had come
+            problem text                                 -- what a worker then found wrong with the broker
+        ) WITH (fillfactor = 50)
+        """
+    )
