@@ -5,6 +5,7 @@ their requests together. If bad data makes the batch fail, the writer retries it
 row fails.
 """
 
+import math
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection, Engine, func, select
+from psycopg.errors import DiskFull, ReadOnlySqlTransaction
+from sqlalchemy import Connection, Engine, case, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -36,6 +38,10 @@ STALLED_SECONDS = 0.8
 """After this long in one commit, the database counts as down: new requests are refused at once."""
 
 _CHECK_SECONDS = 0.05
+_CHECK_COMMIT_SECONDS = 1.0
+_REFUSED_SECONDS = 1.0
+_DISK_FULL_SECONDS = 10.0
+_UNAVAILABLE = "The database cannot be reached, or refuses to write."
 _MAX_BATCH_ROWS = 500
 _MAX_BATCH_BYTES = 8 * 1024 * 1024
 _MAX_WAITING = 5000
@@ -101,6 +107,7 @@ class GroupCommitWriter:
         self._on_quarantined = on_quarantined
         self._timeouts: TimeoutWheel[Completion[Any]] = TimeoutWheel(_CHECK_SECONDS)
         self._busy_since: float | None = None
+        self._refused_until = self._checked_at = -math.inf
         self._waiting: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
         self._thread = SupervisedThread("group commit", self._run)
         self._thread.start()
@@ -116,7 +123,16 @@ class GroupCommitWriter:
         return stored
 
     def check(self) -> None:
-        """Check that a commit is possible now. Raises StorageUnavailableError if not."""
+        """Check that a commit is possible now. Raises StorageUnavailableError if not.
+
+        Commits at most once a second, whatever the number of callers. Receipts that could not be stored a moment ago
+        count too: a full disk may refuse rows although it still has room for a commit.
+        """
+        now = time.monotonic()
+        if now < self._refused_until:
+            raise StorageUnavailableError(_UNAVAILABLE)
+        if now - self._checked_at < _CHECK_COMMIT_SECONDS:
+            return
         self._submit(None, None)
 
     def close(self) -> None:
@@ -178,11 +194,12 @@ class GroupCommitWriter:
 
     def _write_batch(self, batch: list[_PendingWrite]) -> None:
         plain: list[_PendingWrite] = []
+        checks: list[_PendingWrite] = []
         for pending in batch:
             if pending.completion.is_abandoned:
                 continue
             if pending.receipt is None:
-                self._write([pending], _ping)
+                checks.append(pending)
             elif pending.quarantine is not None:
                 self._write([pending], self._quarantine)
             else:
@@ -190,6 +207,8 @@ class GroupCommitWriter:
         if plain:
             metrics.count_commit(len(plain))
             self._write(plain, self._record)
+        if checks:
+            self._write(checks, _ping)
 
     def _write(self, batch: list[_PendingWrite], write: _Write) -> None:
         """Write a batch and complete its requests. After bad data, write row by row."""
@@ -200,10 +219,15 @@ class GroupCommitWriter:
             except _CONNECTION_LOST:
                 self._disconnect()
                 outcomes = write(self._connect(), batch)
+            self._checked_at = time.monotonic()
+            if write is not _ping:
+                self._refused_until = -math.inf
         except _CONNECTION_LOST as error:
             self._disconnect()
             log.warning("storage unavailable", requests=len(batch), error=first_line(error))
-            outcomes = [StorageUnavailableError("The database cannot be reached.") for _ in batch]
+            is_full = isinstance(getattr(error, "orig", None), DiskFull)
+            self._refused_until = time.monotonic() + (_DISK_FULL_SECONDS if is_full else _REFUSED_SECONDS)
+            outcomes = [StorageUnavailableError(_UNAVAILABLE) for _ in batch]
         except DBAPIError as error:
             self._disconnect()
             if isinstance(error, IntegrityError) and "no partition" in str(error):
@@ -277,7 +301,9 @@ class GroupCommitWriter:
 
 def _ping(connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
     # Assigns a transaction id, so that COMMIT writes to disk.
-    connection.execute(select(func.pg_current_xact_id()))
+    is_writable = func.current_setting("transaction_read_only") == "off"
+    if connection.execute(select(case((is_writable, func.pg_current_xact_id())))).scalar() is None:
+        raise OperationalError("check", None, ReadOnlySqlTransaction("the database is read-only"))
     return [None] * len(batch)
 
 

@@ -120,9 +120,8 @@ def _by_field(messages: Mapping[str, Any]) -> Errors:
 
 def _of_storage(error: Exception) -> Response:
     log.warning("storage unavailable", path=request.path, error=first_line(error))
-    return _answer(
-        ProblemError(503, "The database cannot be reached, or took too long. Try again.", headers=_RETRY_AFTER)
-    )
+    detail = "The database cannot be reached, refuses to write, or took too long. Try again."
+    return _answer(ProblemError(503, detail, headers=_RETRY_AFTER))
 
 
 def _of_body(error: RequestBodyError) -> Response:

@@ -3,9 +3,11 @@
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Engine
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
@@ -65,7 +67,7 @@ def create_engine(
     hands out again. Use plan_cache_mode CUSTOM where the best plan depends on the batch size, and GENERIC for small
     batches, whose planning takes longer than their execution.
     """
-    return _create_engine(
+    made = _create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
@@ -78,3 +80,16 @@ def create_engine(
             plan_cache_mode=plan_cache_mode,
         ),
     )
+    event.listen(made, "handle_error", _report_read_only)
+    return made
+
+
+def _report_read_only(context: ExceptionContext) -> None:
+    """Report a database that refuses to write as one that cannot be reached: it is no fault of the statement.
+
+    The connection is closed. After a failover, a new one may reach the server that writes.
+    """
+    error = context.original_exception
+    if isinstance(error, ReadOnlySqlTransaction):
+        context.is_disconnect = True
+        raise OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
