@@ -19,6 +19,7 @@ from shared.errors import NotFoundError, TidingsError, first_line
 from shared.http import greenlets
 from shared.http.greenlets import Completion
 from shared.http.timeouts import TimeoutWheel
+from shared.postgres.engine import is_pooled
 from shared.providers.webhooks.base import StatusCodes
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
@@ -156,10 +157,15 @@ class SourceCache:
         self._loaded_at = time.monotonic()
 
     def _listen(self) -> None:
-        """Request a reload whenever PostgreSQL reports a changed source. If this fails, the periodic reload remains."""
+        """Request a reload whenever PostgreSQL reports a changed source.
+
+        If this fails, or a connection pooler cannot listen, the periodic reload remains.
+        """
         while not self._stopping.is_set():
             try:
                 with self._engine.connect() as connection:
+                    if is_pooled(connection):
+                        return
                     connection.detach()  # a listening connection must not return to the pool
                     connection.exec_driver_sql(f"LISTEN {sources.CHANNEL}")
                     driver: psycopg.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]

@@ -1,16 +1,22 @@
 """SQLAlchemy engines, with a timeout on everything that can block."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+import psycopg
+import structlog
 from psycopg.errors import ReadOnlySqlTransaction
-from sqlalchemy import Engine, ExceptionContext, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
+_POOLED = "tidings_pooled"
+
+log = structlog.get_logger()
 
 
 class PlanCacheMode(StrEnum):
@@ -21,29 +27,32 @@ class PlanCacheMode(StrEnum):
     GENERIC = "force_generic_plan"
 
 
-def connect_args(
-    application: str,
+def session_settings(
     *,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     synchronous_commit: bool = True,
     plan_cache_mode: PlanCacheMode = PlanCacheMode.AUTO,
-) -> dict[str, Any]:
-    """Return psycopg's connect arguments, with a timeout on everything that can block. See `create_engine`."""
-    options = {
-        "statement_timeout": statement_timeout_ms,
-        "idle_in_transaction_session_timeout": 60_000,
+) -> dict[str, str]:
+    """Return PostgreSQL's settings for a session. See `create_engine`."""
+    return {
+        "statement_timeout": str(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": "60000",
         "synchronous_commit": "on" if synchronous_commit else "off",
         "jit": "off",  # compilation takes longer than any statement here
         # The queue is empty at one moment and long at the next, so its statistics are often wrong and make a
         # sequential scan look cheap. Every statement here has an index.
         "enable_seqscan": "off",
-        "plan_cache_mode": plan_cache_mode,
+        "plan_cache_mode": plan_cache_mode.value,
         "timezone": "UTC",
     }
+
+
+def connect_args(application: str, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return psycopg's connect arguments, with a timeout on everything that can block."""
     return {
         "application_name": f"tidings {application}",
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         "prepare_threshold": 2,
         "keepalives_idle": 15,
         "keepalives_interval": 5,
@@ -66,22 +75,72 @@ def create_engine(
     Without `synchronous_commit`, a crash of the server may lose the last commits: use it only for work that the queue
     hands out again. Use plan_cache_mode CUSTOM where the best plan depends on the batch size, and GENERIC for small
     batches, whose planning takes longer than their execution.
+
+    The URL may be that of a pooler in transaction mode, such as PgBouncer. See `_use_pooler`.
     """
+    settings = session_settings(
+        statement_timeout_ms=statement_timeout_ms,
+        synchronous_commit=synchronous_commit,
+        plan_cache_mode=plan_cache_mode,
+    )
     made = _create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,  # bodies and credentials must not reach the logs with an error
-        connect_args=connect_args(
-            application,
-            statement_timeout_ms=statement_timeout_ms,
-            synchronous_commit=synchronous_commit,
-            plan_cache_mode=plan_cache_mode,
-        ),
+        connect_args=connect_args(application, settings),
     )
     event.listen(made, "handle_error", _report_read_only)
+    _use_pooler(made, settings)
     return made
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Return whether a pooler is between this process and PostgreSQL. Then LISTEN has no effect."""
+    return bool(connection.info.get(_POOLED))
+
+
+def _use_pooler(made: Engine, settings: Mapping[str, str]) -> None:
+    """Notice a pooler when connecting, and then use nothing that belongs to a session.
+
+    In transaction mode each transaction may get another session. PgBouncer refuses startup options by default; so each
+    transaction sets its own settings, and statements are not prepared. Single statements in autocommit mode have the
+    role's settings.
+    """
+    has_pooler: bool | None = None
+    set_all = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+
+    def connect(dialect: Any, record: Any, _args: Any, parameters: dict[str, Any]) -> psycopg.Connection:
+        nonlocal has_pooler
+        without_session = {**parameters, "options": "", "prepare_threshold": None}
+        if not has_pooler:
+            try:
+                connection: psycopg.Connection = dialect.loaded_dbapi.connect(**parameters)
+            except psycopg.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+                has_pooler = True
+            else:
+                if has_pooler is None:  # a pooler invents the process id that it reports
+                    [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or [None]
+                    connection.rollback()
+                    has_pooler = pid != connection.info.backend_pid
+                if not has_pooler:
+                    return connection
+                connection.close()
+            log.info(
+                "connection pooler detected; statements are not prepared", application=parameters["application_name"]
+            )
+        record.info[_POOLED] = True
+        return dialect.loaded_dbapi.connect(**without_session)  # type: ignore[no-any-return]
+
+    def begin(connection: Connection) -> None:
+        if has_pooler and not connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]
+            connection.exec_driver_sql(f"SELECT {set_all}")
+
+    event.listen(made, "do_connect", connect)
+    event.listen(made, "begin", begin)
 
 
 def _report_read_only(context: ExceptionContext) -> None:
