@@ -1,7 +1,6 @@
 """The output of `tidings up`: its own messages and, with --verbose, the logs of the processes."""
 
 import itertools
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -57,4 +56,4 @@ class Console:
     def _write(self, name: str, colour: str, line: str) -> None:
         prefix = f"{name:{_WIDTH}}| "
         with suppress(OSError, ValueError):  # standard output is closed or its disk full: the system runs on
-            click.echo((click.style(prefix, fg=colour) if sys.stdout.isatty() else prefix) + show(line))
+            click.echo(click.style(prefix, fg=colour) + show(line))  # without colours where it is no terminal
