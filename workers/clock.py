@@ -4,6 +4,7 @@ Every process reports to the database which periodic tasks wake-ups have started
 is claimed by one of them and run in a thread. While wake-ups arrive, nothing runs twice.
 """
 
+import os
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ TICK_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 6.0
 """How late a wake-up may be. With the longest time between two sweeps and two ticks, less than 15 seconds."""
 _STOP_SECONDS: Final = 8.0
+_REPLACED_SECONDS: Final = 10.0
 
 log = structlog.get_logger()
 
@@ -116,17 +118,38 @@ class ClockStep(StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._clock: Clock | None = None
+        self._stopping = threading.Event()
 
     def start(self, parent: Any) -> None:
-        """Start the clock in this process, unless its pool has others."""
-        if not isinstance(parent.pool, TaskPool):
+        """Start the clock in this process, or watch the processes of its pool, which have their own."""
+        if isinstance(parent.pool, TaskPool):
+            SupervisedThread("pool", lambda: self._watch(parent.pool)).start()
+        else:
             self._clock = Clock(parent.app, parent.concurrency)
             self._clock.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
         """Stop the clock."""
+        self._stopping.set()
         if self._clock is not None:
             self._clock.stop()
+
+    def _watch(self, pool: TaskPool) -> None:
+        """End this process if one of its pool has ended and is not replaced, as by Celery without a broker."""
+        complete_at = time.monotonic()
+        while not self._stopping.wait(TICK_SECONDS):
+            if all(_is_running(pid) for pid in pool.info["processes"]):
+                complete_at = time.monotonic()
+            elif time.monotonic() - complete_at > _REPLACED_SECONDS:
+                log.error("a process that runs tasks has ended and was not replaced; this worker ends")
+                os._exit(1)
+
+
+def _is_running(child: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def install(app: Celery) -> None:

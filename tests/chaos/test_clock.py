@@ -89,6 +89,16 @@ def test_receipts_are_processed_and_an_alert_fires(source: SimulatedSource, faul
         connection.exec_driver_sql("TRUNCATE alerts CASCADE")  # a resolved one would cool down
 
 
+def test_a_worker_without_a_broker_ends_if_the_process_that_runs_its_tasks_has_ended(cluster: Cluster) -> None:
+    """Celery replaces that process only while it is connected. A supervisor starts the whole worker again."""
+    cluster.redis.kill()
+    worker = cluster.processes["worker"]
+    cluster.wait_for(lambda: "Cannot connect" in cluster.log_tails("worker"), "worker")
+    worker.kill_child()
+    cluster.wait_for(lambda: not worker.is_running, "worker")
+    assert "was not replaced" in cluster.log_tails("worker")
+
+
 class SlowProxy:
     """Passes bytes on between clients and a server, each part late."""
 
