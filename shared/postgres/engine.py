@@ -108,39 +108,40 @@ def _use_pooler(made: Engine, settings: Mapping[str, str]) -> None:
     transaction sets its own settings, and statements are not prepared. Single statements in autocommit mode have the
     role's settings.
     """
-    has_pooler: bool | None = None
     set_all = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
 
-    def connect(dialect: Any, record: Any, _args: Any, parameters: dict[str, Any]) -> psycopg.Connection:
-        nonlocal has_pooler
-        without_session = {**parameters, "options": "", "prepare_threshold": None}
-        if not has_pooler:
-            try:
-                connection: psycopg.Connection = dialect.loaded_dbapi.connect(**parameters)
-            except psycopg.OperationalError as error:
-                if "unsupported startup parameter" not in str(error):
-                    raise
-                has_pooler = True
-            else:
-                if has_pooler is None:  # a pooler invents the process id that it reports
-                    [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or [None]
-                    connection.rollback()
-                    has_pooler = pid != connection.info.backend_pid
-                if not has_pooler:
-                    return connection
-                connection.close()
-            log.info(
-                "connection pooler detected; statements are not prepared", application=parameters["application_name"]
-            )
+    def connect(_dialect: Any, record: Any, _args: Any, parameters: dict[str, Any]) -> psycopg.Connection:
+        if not event.contains(made, "begin", begin):
+            direct = _connect_directly(parameters)
+            if direct is not None:
+                return direct
+            event.listen(made, "begin", begin)  # only now: a listener costs every transaction two microseconds
+            name = parameters["application_name"]
+            log.info("connection pooler detected; statements are not prepared", application=name)
         record.info[_POOLED] = True
-        return dialect.loaded_dbapi.connect(**without_session)  # type: ignore[no-any-return]
+        return psycopg.connect(**{**parameters, "options": "", "prepare_threshold": None})
 
     def begin(connection: Connection) -> None:
-        if has_pooler and not connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]
+        if not connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]
             connection.exec_driver_sql(f"SELECT {set_all}")
 
     event.listen(made, "do_connect", connect)
-    event.listen(made, "begin", begin)
+
+
+def _connect_directly(parameters: Mapping[str, Any]) -> psycopg.Connection | None:
+    """Return a connection to PostgreSQL; None if a pooler answers."""
+    try:
+        connection = psycopg.connect(**parameters)
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        return None
+    [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or [None]
+    connection.rollback()
+    if pid == connection.info.backend_pid:  # a pooler reports one that it has invented
+        return connection
+    connection.close()
+    return None
 
 
 def _report_read_only(context: ExceptionContext) -> None:
