@@ -23,9 +23,9 @@ from shared.jobs import periodic
 from shared.supervision import SupervisedThread
 from workers import context
 
-TICK_SECONDS: Final = 2.0
-GRACE_SECONDS: Final = 6.0
-"""How late a wake-up may be. With the longest time between two sweeps and two ticks, less than 15 seconds."""
+TICK_SECONDS: Final = 1.5
+GRACE_SECONDS: Final = 5.0
+"""How late a wake-up may be. With the time between two sweeps and a tick, 10 seconds."""
 _STOP_SECONDS: Final = 8.0
 _REPLACED_SECONDS: Final = 10.0
 
@@ -51,7 +51,7 @@ class Clock:
         self._thread = SupervisedThread("clock", self._run)
 
     def start(self) -> None:
-        """Start to look. Wake-ups have the first seconds for themselves."""
+        """Start to look."""
         task_prerun.connect(self._on_start)
         task_postrun.connect(self._on_end)
         self._thread.start()
@@ -73,7 +73,6 @@ class Clock:
             self._running[task.name] -= 1
 
     def _run(self) -> None:
-        self._stopping.wait(GRACE_SECONDS)
         while not self._stopping.wait(TICK_SECONDS):
             try:
                 self._look()

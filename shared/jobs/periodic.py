@@ -1,7 +1,7 @@
 """When each periodic task ran last. Workers compare it with the schedule to notice that no wake-ups come."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, text, update
 
@@ -10,34 +10,39 @@ from shared.jobs.tables import periodic_tasks
 _PROBLEM_SECONDS: Final = 60.0
 """A problem that no worker has seen for this long is over."""
 _FREQUENT_SECONDS: Final = 60.0
+_SILENCE_SECONDS: Final = 30.0
 
 # A run that another process has reported less than two seconds ago is not written again.
 _REPORT = text(
     """
-    INSERT INTO periodic_tasks AS known (task, ran_at)
-    SELECT task, now() - age * interval '1 second'
+    INSERT INTO periodic_tasks AS known (task, ran_at, wake_up_at)
+    SELECT task, now() - age * interval '1 second', now() - age * interval '1 second'
     FROM unnest(CAST(:tasks AS text[]), CAST(:ages AS float8[])) AS ran (task, age) ORDER BY task
-    ON CONFLICT (task) DO UPDATE SET ran_at = excluded.ran_at, by_clock = false, problem = NULL
-    WHERE known.ran_at < excluded.ran_at - interval '2 seconds'
+    ON CONFLICT (task) DO UPDATE SET ran_at = excluded.ran_at, wake_up_at = excluded.ran_at, problem = NULL
+    WHERE known.wake_up_at < excluded.ran_at - interval '2 seconds'
     """
 )
 
-# A second run in a row without a wake-up means that none comes. A task that runs once an hour may just have missed one.
+# No wake-up for half a minute more than usual means that none comes. A task that runs once an hour may have missed one.
 # SKIP LOCKED: another worker that reports or claims the same tasks must not be waited for.
 _CLAIM = text(
     """
     WITH late AS (
-        SELECT t.task, t.by_clock AND asked.seconds <= :frequent AS is_alone
+        SELECT t.task, asked.seconds <= :frequent
+            AND t.wake_up_at < now() - (asked.seconds + :silence) * interval '1 second' AS is_silent
         FROM periodic_tasks AS t
         JOIN unnest(CAST(:tasks AS text[]), CAST(:seconds AS float8[])) AS asked (task, seconds) ON asked.task = t.task
-        WHERE t.ran_at < now() - (asked.seconds + CASE WHEN t.by_clock THEN 0 ELSE :grace END) * interval '1 second'
+        WHERE t.ran_at < now() - interval '1 second'
+            * (asked.seconds + CASE WHEN t.ran_at > t.wake_up_at THEN 0 ELSE :grace END)
         FOR UPDATE OF t SKIP LOCKED
     )
-    UPDATE periodic_tasks AS t SET ran_at = now(), by_clock = true,
-        problem = CASE WHEN late.is_alone THEN 'no wake-up arrives; check that beat runs' END
+    UPDATE periodic_tasks AS t SET ran_at = now(),
+        problem = CASE WHEN late.is_silent THEN 'no wake-up arrives; check that beat runs' END
     FROM late WHERE late.task = t.task RETURNING t.task
     """
 )
+
+_BY_CLOCK: Final = periodic_tasks.c.ran_at > periodic_tasks.c.wake_up_at
 
 
 def claim_missed(
@@ -53,15 +58,16 @@ def claim_missed(
     known = connection.execute(select(periodic_tasks.c.task)).scalars().all()
     if new := sorted(set(schedule) - set(known)):
         connection.execute(_REPORT, {"tasks": new, "ages": [0.0] * len(new)})
-    values = {"tasks": list(schedule), "seconds": list(schedule.values())}
-    found = connection.execute(_CLAIM, {**values, "grace": grace_seconds, "frequent": _FREQUENT_SECONDS})
+    values: dict[str, Any] = {"tasks": list(schedule), "seconds": list(schedule.values())}
+    values |= {"grace": grace_seconds, "frequent": _FREQUENT_SECONDS, "silence": _SILENCE_SECONDS}
+    found = connection.execute(_CLAIM, values)
     return found.scalars().all()
 
 
 def record_problem(connection: Connection, tasks: Collection[str], problem: str) -> None:
     """Store what was wrong with the broker when these tasks were claimed."""
     statement = update(periodic_tasks).values(problem=problem)
-    connection.execute(statement.where(periodic_tasks.c.task.in_(tasks), periodic_tasks.c.by_clock))
+    connection.execute(statement.where(periodic_tasks.c.task.in_(tasks), _BY_CLOCK))
 
 
 def find_problem(connection: Connection) -> str | None:

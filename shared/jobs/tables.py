@@ -61,7 +61,7 @@ periodic_tasks = Table(
     metadata,
     Column("task", Text, primary_key=True),
     Column("ran_at", Timestamp, nullable=False),
-    Column("by_clock", Boolean, nullable=False, server_default=text("false")),
+    Column("wake_up_at", Timestamp, nullable=False),
     Column("problem", Text),
     postgresql_with={"fillfactor": 50},
 )

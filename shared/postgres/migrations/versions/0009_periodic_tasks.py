@@ -13,8 +13,8 @@ def upgrade() -> None:
         CREATE TABLE periodic_tasks (
             task text PRIMARY KEY,
             ran_at timestamptz NOT NULL,
-            by_clock boolean NOT NULL DEFAULT false,     -- a worker ran it by its own clock: no wake-up had come
-            problem text                                 -- what a worker then found wrong with the broker
+            wake_up_at timestamptz NOT NULL,     -- when a wake-up started it last; a later run was by a worker's clock
+            problem text                         -- what a worker then found wrong with the broker
         ) WITH (fillfactor = 50)
         """
     )
