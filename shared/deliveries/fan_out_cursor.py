@@ -27,7 +27,10 @@ WITH settled AS MATERIALIZED (
     ORDER BY transaction, id LIMIT %(limit)s
 )
 SELECT c.transaction::text::bigint AS transaction, c.id, c.changed_at, c.type, s.slug AS source, c.message_id,
-    c.recipient, m.tag, coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, e.data AS inbound
+    c.recipient, m.tag, coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, e.data AS inbound,
+    CASE WHEN e.id IS NOT NULL AND e.provider_object IS NULL THEN (
+        SELECT o.data FROM event_objects AS o WHERE o.id > e.receipt_id AND o.id <= e.id ORDER BY o.id DESC LIMIT 1
+    ) END AS inbound_shared
 FROM settled AS c
 LEFT JOIN sources AS s ON s.id = c.source_id
 LEFT JOIN messages AS m ON m.id = c.message_id
@@ -82,8 +85,8 @@ def wait_for_cursor(connection: Connection) -> None:
 def read_changes(connection: Connection, cursor: Cursor, *, inbound: str, limit: int) -> Sequence[Row[Any]]:
     """Return the settled changes after a cursor, in order, with the columns that filters need.
 
-    Changes of type `inbound` also have the data of their event. A change is settled when no open transaction can still
-    commit a change before it.
+    Changes of type `inbound` also have the data of their event, and what it shares. A change is settled when no open
+    transaction can still commit a change before it.
     """
     values = {"transaction": str(cursor[0]), "id": cursor[1], "inbound": inbound, "limit": limit}
     return connection.exec_driver_sql(_NEXT_CHANGES, values).all()

@@ -7,17 +7,13 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
     Connection,
     Row,
     Text,
-    any_,
     cast,
     delete,
     exists,
     func,
-    literal,
     select,
     tuple_,
     update,
@@ -32,6 +28,7 @@ from shared.erasure.tables import erased_receipts
 from shared.jobs.tables import job_files, jobs
 from shared.messages import rebuild
 from shared.messages.tables import events, recipient_states
+from shared.postgres.metadata import is_any
 from shared.receipts.tables import parked_receipts, pending_receipts, receipts
 from shared.suppression import store as suppression_store
 from shared.suppression.tables import soft_bounces
@@ -71,6 +68,9 @@ EVENTS: Final = SweptTable(
     name="events", columns={**_texts("recipient", "reason"), "data": _JSON, "provider_object": _CAPTURE}
 )
 """Erased with their receipts; the provider's object is a part of the body."""
+
+EVENT_OBJECTS: Final = SweptTable(name="event_objects", columns={"data": _JSON, "provider_object": _CAPTURE})
+"""What events of one object share; erased with them."""
 
 TABLES: Final = (
     SweptTable(
@@ -158,11 +158,6 @@ def _erased(table: SweptTable, texts: Iterable[str | None], matcher: AddressMatc
     return new
 
 
-def _is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElement[bool]:
-    """Return the condition that a column is one of these values: one parameter, however many there are."""
-    return column == any_(literal(list(values), ARRAY(column.type)))
-
-
 class StoredReceipt(NamedTuple):
     """A stored request. `body` is None once it is deleted; `reprocess` is None unless the receipt is pending."""
 
@@ -212,11 +207,11 @@ def lock_receipts(connection: Connection, receipt_ids: Collection[UUID]) -> list
     """
     # In this order: a worker that verifies a receipt moves it from parked to pending.
     for key in (receipts.c.id, parked_receipts.c.receipt_id, pending_receipts.c.receipt_id):
-        connection.execute(select(key).where(_is_any(key, receipt_ids)).order_by(key).with_for_update())
+        connection.execute(select(key).where(is_any(key, receipt_ids)).order_by(key).with_for_update())
     rows = connection.execute(
         select(*_RECEIPT, pending_receipts.c.reprocess)
         .join(pending_receipts, pending_receipts.c.receipt_id == receipts.c.id)
-        .where(_is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
+        .where(is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
         .order_by(receipts.c.id)
     )
     return [StoredReceipt(*row) for row in rows]
@@ -227,7 +222,7 @@ def finish_pending(connection: Connection, receipt_ids: Collection[UUID], failed
     kept = ("receipt_id", "source_id", "attempts", "reprocess")
     rows = connection.execute(
         delete(pending_receipts)
-        .where(_is_any(pending_receipts.c.receipt_id, receipt_ids))
+        .where(is_any(pending_receipts.c.receipt_id, receipt_ids))
         .returning(*(pending_receipts.c[name] for name in kept))
     ).mappings()
     dead = {
@@ -248,7 +243,7 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
     The keys by which repetitions are recognized stay: they are hashes. A receipt that still waits for its
     verification is dead from now on, because there is nothing left to verify.
     """
-    parked = update(parked_receipts).where(_is_any(parked_receipts.c.receipt_id, receipt_ids))
+    parked = update(parked_receipts).where(is_any(parked_receipts.c.receipt_id, receipt_ids))
     connection.execute(parked.values(bytes=0))
     connection.execute(
         parked.where(parked_receipts.c.state == ReceiptState.UNVERIFIED).values(
@@ -260,7 +255,7 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
     )
     deleted = connection.scalars(
         update(receipts)
-        .where(_is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
+        .where(is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
         .values(body=None, headers={}, idempotency_key=None)
         .returning(receipts.c.id)
     ).all()
@@ -275,19 +270,23 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
 
 def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], matcher: AddressMatcher) -> list[UUID]:
     """Erase the address from the events of these receipts; return the messages whose recipient it was in them."""
-    texts = ", ".join(f"e.{name}::text" for name in EVENTS.columns)
-    # Text: events have no index on the receipt, but an event's id begins with the receipt's.
-    rows = connection.exec_driver_sql(
-        f"SELECT e.message_id, e.id, ARRAY[{texts}] FROM unnest(%(first)s::uuid[], %(last)s::uuid[]) AS r (first, last)"
-        " JOIN events AS e ON e.id > r.first AND e.id <= r.last ORDER BY e.id",
-        {
-            "first": list(receipt_ids),
-            "last": [UUID(int=receipt_id.int + _EVENT_IDS) for receipt_id in receipt_ids],
-        },
-    ).all()
-    for _, event_id, columns in rows:
-        _rewrite(connection, EVENTS, [event_id], columns, matcher)
-    return sorted({message_id for message_id, _, columns in rows if message_id and matcher.address in columns})
+    messages = set()
+    for table, message in ((EVENT_OBJECTS, "NULL"), (EVENTS, "e.message_id")):
+        texts = ", ".join(f"e.{name}::text" for name in table.columns)
+        # Text: events have no index on the receipt, but an event's id begins with the receipt's.
+        rows = connection.exec_driver_sql(
+            f"SELECT {message}, e.id, ARRAY[{texts}] FROM unnest(%(first)s::uuid[], %(last)s::uuid[])"
+            f" AS r (first, last) JOIN {table.name} AS e ON e.id > r.first AND e.id <= r.last ORDER BY e.id",
+            {
+                "first": list(receipt_ids),
+                "last": [UUID(int=receipt_id.int + _EVENT_IDS) for receipt_id in receipt_ids],
+            },
+        ).all()
+        for message_id, event_id, columns in rows:
+            _rewrite(connection, table, [event_id], columns, matcher)
+            if message_id and matcher.address in columns:
+                messages.add(message_id)
+    return sorted(messages)
 
 
 def messages_to(connection: Connection, address: str, after: UUID, limit: int) -> Sequence[UUID]:
@@ -305,7 +304,7 @@ def receipts_about(connection: Connection, address: str, message_ids: Collection
     """Return the receipts whose events name this recipient of these messages."""
     return connection.scalars(
         select(events.c.receipt_id)
-        .where(_is_any(events.c.message_id, message_ids), events.c.recipient == address)
+        .where(is_any(events.c.message_id, message_ids), events.c.recipient == address)
         .distinct()
     ).all()
 
@@ -317,11 +316,11 @@ def rename_recipient(connection: Connection, message_ids: Collection[UUID], matc
     """
     connection.execute(
         update(events)
-        .where(_is_any(events.c.message_id, message_ids), events.c.recipient == matcher.address)
+        .where(is_any(events.c.message_id, message_ids), events.c.recipient == matcher.address)
         .values(recipient=matcher.pseudonym)
     )
     states, earlier = recipient_states.c, recipient_states.alias("earlier")
-    is_his = _is_any(states.message_id, message_ids) & (states.recipient == matcher.address)
+    is_his = is_any(states.message_id, message_ids) & (states.recipient == matcher.address)
     merged = connection.scalars(
         delete(recipient_states)
         .where(
@@ -401,7 +400,7 @@ def answers_after(connection: Connection, after: UUID, limit: int) -> Sequence[R
 
 def delete_answers(connection: Connection, keys: Collection[UUID]) -> int:
     """Delete these answers; return how many there were."""
-    return connection.execute(delete(idempotent_answers).where(_is_any(idempotent_answers.c.key, keys))).rowcount
+    return connection.execute(delete(idempotent_answers).where(is_any(idempotent_answers.c.key, keys))).rowcount
 
 
 def has_open_jobs(connection: Connection, kinds: Collection[str], before: UUID) -> bool:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from shared.classification.classify import code_of
-from shared.messages.tables import events, messages, recipient_states
+from shared.messages.tables import event_objects, events, messages, recipient_states
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.sources.tables import sources
 from shared.vocabulary import Classification, EventType
@@ -81,6 +81,14 @@ SET_ASIDE: ColumnElement[str] = literal_column(f"'{EventType.UNKNOWN}'")
 # Only this column is needed here; the table belongs to `shared.reconciliation`, which imports this package.
 _reconciled = table("reconciled_receipts", column("receipt_id", Uuid))
 
+
+def _of_object(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column of the object that an event shares; it is only read for events without one of their own."""
+    is_its = and_(event_objects.c.id > events.c.receipt_id, event_objects.c.id <= events.c.id)
+    nearest = select(column).where(is_its).order_by(event_objects.c.id.desc()).limit(1)
+    return nearest.correlate(events).scalar_subquery()
+
+
 _EVENTS = select(
     events.c.id,
     events.c.receipt_id,
@@ -97,7 +105,10 @@ _EVENTS = select(
     events.c.smtp_status,
     events.c.enhanced_code,
     events.c.reason,
-    cast(events.c.provider_object, Text).label("provider_object"),
+    func.coalesce(
+        cast(events.c.provider_object, Text), _of_object(cast(event_objects.c.provider_object, Text)), "null"
+    ).label("provider_object"),
+    case((events.c.provider_object.is_(None), _of_object(event_objects.c.data))).label("shared_data"),
     exists().where(_reconciled.c.receipt_id == events.c.receipt_id).label("reconciled"),
     events.c.data,
 ).join_from(events, sources, sources.c.id == events.c.source_id)
@@ -184,8 +195,9 @@ def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | No
         statement = statement.where(_belongs_to(events, tenant))
     found = {}
     for row in connection.execute(statement).mappings():
-        values = {name: value for name, value in row.items() if name != "data"}
-        found[row["id"]] = StoredEvent(**values, **{name: row["data"].get(name) for name in _DATA_FIELDS})
+        values = {name: value for name, value in row.items() if name not in ("data", "shared_data")}
+        data = row["data"] if row["shared_data"] is None else row["shared_data"] | row["data"]
+        found[row["id"]] = StoredEvent(**values, **{name: data.get(name) for name in _DATA_FIELDS})
     return [found[id_] for id_ in ids if id_ in found]
 
 

@@ -110,6 +110,7 @@ def delete_events(connection: Connection, receipt_id: UUID) -> set[str]:
     rows = connection.exec_driver_sql(
         "WITH deleted AS (DELETE FROM events WHERE id > %(first)s AND id <= %(last)s RETURNING id, key)"
         " , keys AS (DELETE FROM event_keys USING deleted WHERE event_keys.key = deleted.key AND event_id = deleted.id)"
+        " , objects AS (DELETE FROM event_objects WHERE id > %(first)s AND id <= %(last)s)"
         " SELECT key FROM deleted",
         _event_ids(receipt_id),
     )

@@ -7,9 +7,9 @@ It is SQL text because every event passes through it: one round trip for a batch
 decides how locks are taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -18,13 +18,27 @@ from shared.counters import store as counts
 from shared.counters.store import Tally
 from shared.messages.state import Weight
 
+MAX_EVENTS: Final = 2000
+"""Events of one statement, which bounds its memory and its time. Takes about a quarter of a second."""
+
+
+class SharedObject(NamedTuple):
+    """A provider's object with several events, one for each recipient, and the fields that they share.
+
+    `id` is the id of the first of them. `data` and `provider_object` are JSON text.
+    """
+
+    id: UUID
+    data: str
+    provider_object: str
+
 
 class NewEvent(NamedTuple):
     """One event to be stored; a tuple, because a batch is transposed from rows to columns.
 
     `key` and `message_id` are 32 hex digits; `data` and `provider_object` are JSON text. `weight`, `rank` and
     `status` are the event's claim about the delivery (`shared.messages.state.STATUS_EFFECTS`). `change_type` is the
-    type of the change that it causes.
+    type of the change that it causes. With `shared`, `provider_object` is None and `data` has what differs from it.
     """
 
     id: UUID
@@ -49,11 +63,12 @@ class NewEvent(NamedTuple):
     enhanced_code: str | None
     reason: str | None
     data: str
-    provider_object: str
+    provider_object: str | None
     weight: int
     rank: int
     status: str | None
     change_type: str
+    shared: SharedObject | None = None
 
 
 class Applied(NamedTuple):
@@ -63,8 +78,9 @@ class Applied(NamedTuple):
     changes: int
 
 
+_COLUMNS = NewEvent._fields[:-1]  # without `shared`
 _COLUMN_TYPES = {
-    **dict.fromkeys(NewEvent._fields, "text"),
+    **dict.fromkeys(_COLUMNS, "text"),
     **dict.fromkeys(("id", "receipt_id", "key", "message_id"), "uuid"),
     **dict.fromkeys(("occurred_at", "received_at"), "timestamptz"),
     **dict.fromkeys(("weight", "rank"), "smallint"),
@@ -222,6 +238,19 @@ _APPLY = f"{_INSERT.format(tallied='')}{_FOLD}"
 _APPLY_AND_COUNT = f"{_INSERT.format(tallied=f'{counts.TALLIED},')}{_FOLD}"
 _INSERT_ONLY = f"{_INSERT.format(tallied='')} SELECT count(*) FROM new"
 
+_INSERT_OBJECTS = """
+INSERT INTO event_objects (id, data, provider_object)
+SELECT id, data::json, provider_object::json
+FROM unnest(%(id)b::uuid[], %(data)b::text[], %(provider_object)b::text[]) AS shared (id, data, provider_object)
+ORDER BY id ON CONFLICT DO NOTHING
+"""
+
+
+def parts(events: Sequence[NewEvent]) -> Iterator[Sequence[NewEvent]]:
+    """Split events into parts of up to MAX_EVENTS; one empty part if there are none."""
+    for first in range(0, len(events) or 1, MAX_EVENTS):
+        yield events[first : first + MAX_EVENTS]
+
 
 def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[Tally] = ()) -> Applied:
     """Store the events that are new and apply them to the states. Repetitions change nothing.
@@ -231,18 +260,34 @@ def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[
     """
     if not events:
         return Applied(0, 0)
-    if not tallies:
-        return Applied(*connection.exec_driver_sql(_APPLY, _columns(events)).one())
-    values = _columns(events) | counts.parameters(tallies)
-    return Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT, values).one())
+    total = Applied(0, 0)
+    for part in parts(events):
+        if tallies:
+            values = _columns(part) | counts.parameters(tallies)
+            applied = Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT, values).one())
+        else:
+            applied = Applied(*connection.exec_driver_sql(_APPLY, _columns(part)).one())
+        if applied.new_events:
+            _insert_objects(connection, part)
+        total = Applied(total.new_events + applied.new_events, total.changes + applied.changes)
+    return total
 
 
 def insert_without_states(connection: Connection, events: Sequence[NewEvent]) -> int:
     """Store the events that are new and their messages without touching the states. Return how many were new."""
-    if not events:
-        return 0
-    return int(connection.exec_driver_sql(_INSERT_ONLY, _columns(events)).scalar_one())
+    total = 0
+    for part in parts(events) if events else ():
+        if new := int(connection.exec_driver_sql(_INSERT_ONLY, _columns(part)).scalar_one()):
+            _insert_objects(connection, part)
+        total += new
+    return total
+
+
+def _insert_objects(connection: Connection, events: Sequence[NewEvent]) -> None:
+    if shared := {event.shared.id: event.shared for event in events if event.shared is not None}:
+        columns = zip(SharedObject._fields, map(list, zip(*shared.values(), strict=True)), strict=True)
+        connection.exec_driver_sql(_INSERT_OBJECTS, dict(columns))
 
 
 def _columns(events: Sequence[NewEvent]) -> dict[str, list[object]]:
-    return dict(zip(NewEvent._fields, map(list, zip(*events, strict=True)), strict=True))
+    return dict(zip(_COLUMNS, map(list, zip(*events, strict=True)), strict=False))

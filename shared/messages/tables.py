@@ -100,9 +100,20 @@ events = Table(
     Column("enhanced_code", Text),
     Column("reason", Text),
     Column("data", JSON, nullable=False),
-    Column("provider_object", JSON, nullable=False),
+    Column("provider_object", JSON),  # NULL: it is in event_objects
     Index("events_of_message", "message_id", postgresql_where=text("message_id IS NOT NULL")),
     Index("events_set_aside", "id", postgresql_where=text("type = 'unknown'")),
+    postgresql_partition_by="RANGE (id)",
+)
+
+# What the events of one provider object share; `id` is that of the first one. An event without a provider object of its
+# own belongs to the nearest row at or before it.
+event_objects = Table(
+    "event_objects",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("data", JSON, nullable=False),
+    Column("provider_object", JSON, nullable=False),
     postgresql_partition_by="RANGE (id)",
 )
 

@@ -1,8 +1,9 @@
-"""The one MetaData that every feature's `tables.py` declares its tables on, and the column types that they share."""
+"""The one MetaData that every feature's `tables.py` declares its tables on, and what their statements share."""
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import DateTime, MetaData
+from sqlalchemy import ARRAY, ColumnElement, DateTime, MetaData, any_, literal
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
@@ -18,3 +19,11 @@ class Xid8(UserDefinedType[Any]):
     def get_col_spec(self, **_: object) -> str:
         """Return the name of the type in DDL."""
         return "xid8"
+
+
+def is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElement[bool]:
+    """Return the condition that a column is one of these values: one parameter, however many there are.
+
+    `in_` has a parameter for each, and a statement may have 65,535 of them.
+    """
+    return column == any_(literal(list(values), ARRAY(column.type)))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from shared import ids
 
-TABLES = ("receipts", "events", "deliveries", "delivery_attempts")
+TABLES = ("receipts", "events", "event_objects", "deliveries", "delivery_attempts")
 _WEEK = timedelta(days=7)
 _EPOCH = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 

@@ -1,5 +1,6 @@
 """Normalization: from the body of a receipt to the rows of its events."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -7,10 +8,12 @@ from uuid import UUID
 import msgspec
 
 from shared import ids
+from shared.errors import PayloadError
 from shared.events import bots
 from shared.events import event as event_ids
+from shared.events.event import Event
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
-from shared.messages.store import NewEvent
+from shared.messages.store import NewEvent, SharedObject
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
 
@@ -41,11 +44,34 @@ _DATA_FIELDS = (
 )
 """The fields of an event that are stored as JSON if they have a value, beside `details` and `automated`."""
 
+_READ_BY_STATEMENTS: Final = ("smtp_id", "tenant", "problem", "automated")
+"""The short fields of `_DATA_FIELDS` that every event keeps beside it, whatever it shares."""
+
+_LONGEST_TEXT: Final = 8192
+"""Characters of a text, or bytes of JSON. The provider's object keeps what is longer."""
+_LONGEST_SUBJECT: Final = 998
+"""Characters of a line in mail, by RFC 5322. The subject of a message is repeated in the row of each event."""
+_MAX_DATA_BYTES: Final = 64 * 1024
+_MAX_REASON_CHARACTERS_OF_OBJECT: Final = 64 * 1024
+"""Events of one object repeat the reason in rows and states, so many of them repeat less of it."""
+_SHORTEST_REASON: Final = 200
+
 
 def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
-    """Parse a body and return its events as rows. Raises PayloadError."""
-    found = []
-    for position, event in enumerate(source.provider.parse(body, source.credentials)):
+    """Parse a body and return its events as rows. Raises PayloadError.
+
+    Events of one provider object, one for each recipient, refer to one `SharedObject` instead of repeating it.
+    """
+    parsed = source.provider.parse(body, source.credentials)
+    if len(parsed) >> ids.EVENTS_PER_RECEIPT_BITS:
+        raise PayloadError(f"The body has {len(parsed)} events; the ids of a receipt suffice for a million.")
+    found: list[NewEvent] = []
+    previous: Event | None = None
+    shared: SharedObject | None = None
+    whole: dict[str, Any] = {}  # the fields of the previous event
+    shared_data: dict[str, Any] = {}
+    longest_reason = _LONGEST_TEXT
+    for position, event in enumerate(parsed):
         # Without an identity from the provider, the position in the receipt identifies the event.
         identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
         weight, rank, status = _EFFECTS[event.type]
@@ -58,11 +84,26 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
             occurred_at = None
         if occurred_at is None:
             occurred_at = received_at
-        data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
-        if details:
-            data["details"] = details
-        if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
-            data["automated"] = sign
+        data = _read_data(event, details)
+        if previous is None or event.provider_object is not previous.provider_object:
+            shared, longest_reason = None, _LONGEST_TEXT
+        elif shared is None:
+            end = position
+            while end < len(parsed) and parsed[end].provider_object is event.provider_object:
+                end += 1
+            share = _MAX_REASON_CHARACTERS_OF_OBJECT // (end - position + 1)
+            longest_reason = max(_SHORTEST_REASON, min(_LONGEST_TEXT, share))
+            shared_data = {name: value for name, value in whole.items() if name not in _READ_BY_STATEMENTS}
+            shared = SharedObject(found[-1].id, _encode_data(shared_data), event.provider_object.decode())
+            found[-1] = found[-1]._replace(
+                data=_encode_data(_differing(whole, shared_data)),
+                reason=previous.reason and previous.reason[:longest_reason],
+                provider_object=None,
+                shared=shared,
+            )
+        previous, whole = event, data
+        if shared is not None:
+            data = _differing(data, shared_data)
         found.append(
             NewEvent(
                 id=ids.event_id(receipt_id, position),
@@ -75,7 +116,7 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
                 occurred_at=occurred_at,
                 received_at=received_at,
                 sender=event.sender,
-                subject=event.subject,
+                subject=event.subject and event.subject[:_LONGEST_SUBJECT],
                 provider_message_id=event.provider_message_id,
                 request_id=event.request_id,
                 smtp_id=event.smtp_id,
@@ -85,13 +126,44 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
                 classification=event.classification,
                 smtp_status=event.smtp_status,
                 enhanced_code=event.enhanced_code,
-                reason=event.reason,
-                data=_encode(data).decode(),
-                provider_object=event.provider_object.decode(),
+                reason=event.reason and event.reason[:longest_reason],
+                data=_encode_data(data),
+                provider_object=event.provider_object.decode() if shared is None else None,
                 weight=weight,
                 rank=rank,
                 status=status,
                 change_type=CHANGE_TYPES[event.type],
+                shared=shared,
             )
         )
     return found
+
+
+def _read_data(event: Event, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event that are stored as JSON."""
+    data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
+    if details:
+        data["details"] = details
+    if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
+        data["automated"] = sign
+    return data
+
+
+def _differing(data: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an event that differ from those that it shares."""
+    missing = dict.fromkeys(shared.keys() - data.keys())
+    return missing | {name: value for name, value in data.items() if shared.get(name) != value}
+
+
+def _encode_data(data: dict[str, Any]) -> str:
+    """Return the fields as JSON. Beyond the limit, long texts are cut, and large structures are left out."""
+    encoded = _encode(data)
+    if len(encoded) > _MAX_DATA_BYTES:
+        cut = {name: value[:_LONGEST_TEXT] if isinstance(value, str) else value for name, value in data.items()}
+        encoded = _encode(cut)
+    if len(encoded) > _MAX_DATA_BYTES:
+        small = {
+            name: value for name, value in cut.items() if isinstance(value, str) or len(_encode(value)) <= _LONGEST_TEXT
+        }
+        encoded = _encode(small)
+    return encoded.decode()

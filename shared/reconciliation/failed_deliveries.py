@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
 from shared.messages.tables import event_keys
+from shared.postgres.metadata import is_any
 from shared.postgres.pagination import KeysetQuery, Page, Position
 from shared.providers.api.base import FailedDelivery, Span
 from shared.receipts.tables import receipts
@@ -249,7 +250,7 @@ def is_written_later(connection: Connection, source_id: int, receipt_id: UUID, t
 
 def receipts_by_event_keys(connection: Connection, keys: Collection[str]) -> list[UUID] | None:
     """Return the receipts of the events with these keys (32 hex digits each); None unless all are processed."""
-    statement = select(event_keys.c.event_id).where(event_keys.c.key.in_([UUID(hex=key) for key in keys]))
+    statement = select(event_keys.c.event_id).where(is_any(event_keys.c.key, [UUID(hex=key) for key in keys]))
     found = connection.scalars(statement).all()
     return [ids.receipt_of(event_id) for event_id in found] if len(found) == len(keys) else None
 

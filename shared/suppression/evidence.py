@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, selec
 
 from shared import ids
 from shared.messages.tables import events, recipient_states
+from shared.postgres.metadata import is_any
 from shared.suppression import recipient_hashes
 from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
 from shared.suppression.tables import suppression_lifts, suppressions
@@ -175,7 +176,7 @@ def withdraw(connection: Connection, supports: Collection[Support], now: datetim
 def delete_resubscriptions(connection: Connection, keys: Collection[str]) -> None:
     """Forget that these recipients subscribed again; the caller stores those that remain."""
     lifts = suppression_lifts.c
-    of_keys = lifts.key.in_([UUID(key) for key in keys])
+    of_keys = is_any(lifts.key, [UUID(key) for key in keys])
     connection.execute(delete(suppression_lifts).where(lifts.by_event, of_keys))
 
 
@@ -218,7 +219,10 @@ def list_events_of_recipients(
     states = recipient_states.c
     of_recipient = and_(states.message_id == events.c.message_id, states.recipient == events.c.recipient)
     statement = _EVENTS.join(recipient_states, of_recipient).where(
-        states.recipient.in_(sorted(recipients)), events.c.type.in_(sorted(types))
+        # The second condition is that of the partial index.
+        is_any(states.recipient, sorted(recipients)),
+        states.recipient != "",
+        events.c.type.in_(sorted(types)),
     )
     return connection.execute(statement).all()
 
@@ -228,7 +232,7 @@ def list_events_of_messages(
 ) -> Sequence[Row[Any]]:
     """Return the stored events of these types and messages (32 hex digits each) that name a recipient."""
     statement = _EVENTS.where(
-        events.c.message_id.in_([UUID(message) for message in messages]),
+        is_any(events.c.message_id, [UUID(message) for message in messages]),
         events.c.recipient.is_not(None),
         events.c.type.in_(sorted(types)),
     )

@@ -16,7 +16,7 @@ from sqlalchemy import delete as delete_from
 
 from shared import ids
 from shared.messages.tables import recipient_states
-from shared.postgres.metadata import Timestamp
+from shared.postgres.metadata import Timestamp, is_any
 from shared.suppression.evidence import Changes
 from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
 from shared.suppression.tables import soft_bounce_checks, soft_bounces, suppression_lifts, suppressions
@@ -131,8 +131,8 @@ def add(connection: Connection, bounces: Sequence[NewSoftBounce], now: datetime)
 def delete(connection: Connection, recipients: Collection[str], messages: Collection[str]) -> None:
     """Delete what is stored of these recipients' soft bounces of these messages."""
     bounces = soft_bounces.c
-    of_messages = bounces.message_id.in_([UUID(message) for message in messages])
-    connection.execute(delete_from(soft_bounces).where(bounces.recipient.in_(sorted(recipients)), of_messages))
+    of_messages = is_any(bounces.message_id, [UUID(message) for message in messages])
+    connection.execute(delete_from(soft_bounces).where(is_any(bounces.recipient, sorted(recipients)), of_messages))
 
 
 def delete_old(connection: Connection, oldest: datetime) -> int:
@@ -157,9 +157,9 @@ def list_recipients(
     """Return the given recipients, and recipients of the given messages, that have soft bounces."""
     bounces, states = soft_bounces.c, recipient_states.c
     # Two statements: with the subquery in an OR, PostgreSQL would read the whole table.
-    of_messages = select(states.recipient).where(states.message_id.in_([UUID(message) for message in messages]))
+    of_messages = select(states.recipient).where(is_any(states.message_id, [UUID(message) for message in messages]))
     concerned = {*recipients, *connection.execute(of_messages).scalars()}
-    statement = select(bounces.recipient, bounces.tenant).where(bounces.recipient.in_(sorted(concerned)))
+    statement = select(bounces.recipient, bounces.tenant).where(is_any(bounces.recipient, sorted(concerned)))
     return {(row.recipient, row.tenant) for row in connection.execute(statement.distinct())}
 
 
@@ -276,7 +276,7 @@ def _columns(recipients: Iterable[RecipientTenant]) -> dict[str, Any]:
 
 def get_entries(connection: Connection, keys: Collection[str]) -> Mapping[tuple[str, str], Row[Any]]:
     """Return the entries of the rule by recipient key and tenant."""
-    statement = select(suppressions).where(suppressions.c.key.in_([UUID(key) for key in keys]), _OF_RULE)
+    statement = select(suppressions).where(is_any(suppressions.c.key, [UUID(key) for key in keys]), _OF_RULE)
     return {(row.key.hex, row.tenant): row for row in connection.execute(statement)}
 
 
@@ -284,7 +284,7 @@ def get_lifts(connection: Connection, keys: Collection[str]) -> Mapping[str, Seq
     """Return the lifts by people that concern the rule, by recipient key; `tenant` None is all tenants."""
     lifts = suppression_lifts.c
     statement = select(suppression_lifts).where(
-        lifts.key.in_([UUID(key) for key in keys]),
+        is_any(lifts.key, [UUID(key) for key in keys]),
         or_(lifts.reason.is_(None), lifts.reason == SuppressionReason.SOFT_BOUNCE),
         ~lifts.by_event,
     )

@@ -798,7 +798,7 @@ HANDLED = {
     "receipts.body", "receipts.headers", "receipts.idempotency_key",
     "recipient_states.recipient", "job_files.content",
     "suppressions.address", "soft_bounces.recipient", "idempotent_answers.headers", "idempotent_answers.body",
-    *(f"{table.name}.{name}" for table in (store.EVENTS, *SWEPT) for name in table.columns),
+    *(f"{table.name}.{name}" for table in (store.EVENTS, store.EVENT_OBJECTS, *SWEPT) for name in table.columns),
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def new_deliveries(
     Inbound mail whose spam score reaches `spam_limit` is quarantined.
     """
     now = datetime.now(UTC)
-    quarantined = _spam_score(change.inbound) >= spam_limit
+    quarantined = _spam_score((change.inbound_shared or {}) | (change.inbound or {})) >= spam_limit
     status = DeliveryStatus.QUARANTINED if quarantined else DeliveryStatus.PENDING
     created = []
     for subscription in subscribers:

@@ -20,7 +20,7 @@ from shared.errors import TidingsError
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.messages import store as state
-from shared.messages.store import NewEvent
+from shared.messages.store import NewEvent, SharedObject
 from shared.receipts import normalize
 from shared.reprocessing import reprocess
 from shared.rules.model import tallies
@@ -105,7 +105,7 @@ def process_pending(
             if not isinstance(source, Source):
                 raise TidingsError(f"its source cannot be used: {source}")
             rows = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body or b"")
-            events[receipt.id] = [_pseudonymize(row, matcher) for row in rows]
+            events[receipt.id] = _pseudonymize(rows, matcher)
         except Exception as error:  # noqa: BLE001  a parser's bug must not stop the erasure of other receipts
             failed[receipt.id] = matcher.pseudonymize(f"Its body was erased before it could be processed: {error}")
     try:
@@ -125,13 +125,24 @@ def process_pending(
     return failed
 
 
-def _pseudonymize(row: NewEvent, matcher: AddressMatcher) -> NewEvent:
-    texts: dict[str, Any] = {
-        name: matcher.pseudonymize(text) for name in _EVENT_TEXTS if (text := getattr(row, name)) is not None
-    }
-    return row._replace(
-        data=matcher.pseudonymize_json(row.data), provider_object=matcher.delete_json(row.provider_object), **texts
-    )
+def _pseudonymize(rows: Sequence[NewEvent], matcher: AddressMatcher) -> list[NewEvent]:
+    objects: dict[UUID, SharedObject] = {}
+    erased = []
+    for row in rows:
+        columns: dict[str, Any] = {
+            name: matcher.pseudonymize(text) for name in _EVENT_TEXTS if (text := getattr(row, name)) is not None
+        }
+        columns["data"] = matcher.pseudonymize_json(row.data)
+        if row.provider_object is not None:
+            columns["provider_object"] = matcher.delete_json(row.provider_object)
+        if row.shared is not None:
+            id_, data, provider_object = row.shared
+            if id_ not in objects:
+                data, provider_object = matcher.pseudonymize_json(data), matcher.delete_json(provider_object)
+                objects[id_] = SharedObject(id_, data, provider_object)
+            columns["shared"] = objects[id_]
+        erased.append(row._replace(**columns))
+    return erased
 
 
 def _apply(
