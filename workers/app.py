@@ -1,6 +1,9 @@
 """The Celery application: `celery -A workers.app worker` and `… beat`."""
 
-from typing import Any
+import resource
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init
@@ -12,6 +15,8 @@ from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
 from workers import clock
 from workers.coalescing import WakeUpTask
+
+_MAX_ALLOCATED_BYTES: Final = 512 * 1024 * 1024
 
 _configuration = settings.read()
 _configuration.require("broker_url")
@@ -72,6 +77,19 @@ def _require_rules(**_: Any) -> None:
         require_rules(_configuration.rules, _configuration.database_url)
     except TidingsError as error:
         raise SystemExit(f"Error: the rules file is invalid, and no earlier version was accepted:\n{error}") from None
+
+
+@worker_init.connect
+def _limit_memory(**_: Any) -> None:
+    """Limit the memory that this process and its children may allocate beyond what they start with.
+
+    An allocation beyond it raises MemoryError, which ends the receipt and not the process. Without the limit, the
+    kernel would kill the process, or another one. Not RLIMIT_AS: it counts what threads and libraries only reserve.
+    """
+    with suppress(OSError, ValueError):  # no /proc, or a lower hard limit
+        allocated = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (allocated + _MAX_ALLOCATED_BYTES, hard))
 
 
 @setup_logging.connect

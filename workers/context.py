@@ -26,7 +26,8 @@ class WorkerContext:
     """Everything that a task needs.
 
     `engine` commits without waiting for the disk: after a crash of the server, workers claim the same work again.
-    `engine_small_batches` does so too, and plans each statement once: for few rows, planning would take longest.
+    `engine_small_batches` does so too, plans each statement once (for few rows, planning would take longest), and has
+    a short timeout, because other receipts wait meanwhile.
     `engine_sync_commit` waits for the disk: use it before any external side effect.
     """
 
@@ -84,6 +85,7 @@ def build(configuration: Settings) -> WorkerContext:
             url,
             application="worker brisk",
             pool_size=1,
+            statement_timeout_ms=8_000,
             synchronous_commit=False,
             plan_cache_mode=PlanCacheMode.GENERIC,
         ),

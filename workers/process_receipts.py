@@ -1,12 +1,14 @@
 """Process stored receipts: claim a batch, parse it, apply its events, finish it.
 
-A batch is one transaction. If bad data makes it fail, its receipts are applied one by one, so that only the bad one
-fails. A receipt that keeps failing, or keeps crashing its worker, becomes `dead` with the reason.
+A batch is one transaction for every MAX_EVENTS events. If bad data makes it fail, its receipts are applied one by one,
+so that only the bad one fails. A receipt that keeps failing, or keeps crashing its worker, becomes `dead` with the
+reason. One with more events is applied in parts, between which others are processed (docs/decisions/0045).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -27,11 +29,15 @@ from workers.receipt_batch import (
     ParsedReceipt,
     ProcessedCounts,
     ReceiptBatch,
+    group,
     raise_if_disconnected,
 )
 
 _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
+# Others wait for a statement that takes long, so it must end sooner than by the timeout of all statements. A lock is
+# waited for less long, so that the error tells the fault of another from that of the receipt.
+_LIMITS = "SELECT set_config('statement_timeout', '8s', true), set_config('lock_timeout', '5s', true)"
 
 log = structlog.get_logger()
 
@@ -71,29 +77,76 @@ def _was_last(claimed: Sequence[ClaimedReceipt], limit: int) -> bool:
     return len(claimed) < limit and size < MAX_BATCH_BYTES and all(receipt.attempts == 1 for receipt in claimed)
 
 
-def process_batch(ctx: WorkerContext, claimed: Sequence[ClaimedReceipt], token: UUID, counts: ProcessedCounts) -> None:
-    """Process claimed receipts: each one is applied, retried, postponed, released or dead afterwards."""
-    batch = ReceiptBatch(ctx, token, apply, counts)
-    together, suspects = batch.split(claimed)
-    parsed = batch.parse(together)
-    try:
-        if parsed:
+def process_batch(
+    ctx: WorkerContext, claimed: Sequence[ClaimedReceipt], token: UUID, counts: ProcessedCounts, *, nested: bool = False
+) -> None:
+    """Process claimed receipts: each one is applied, retried, postponed or dead afterwards.
+
+    `nested`: it is called between the parts of a large receipt, so that no other is processed between its own.
+    """
+    process_others = None if nested else partial(process_small, ctx, counts)
+    batch = ReceiptBatch(ctx, token, partial(apply, between_parts=process_others), counts)
+    together, alone = batch.split(claimed)
+    for parsed in group(batch.parse(together)):
+        try:
             batch.apply(parsed)
-    except (*BAD_DATA, LeaseLostError) as error:
-        raise_if_disconnected(error)
-        log.warning("batch failed, applying its receipts one by one", receipts=len(parsed), error=first_line(error))
-        for one in parsed:
-            batch.apply_alone(one)
-    batch.apply_first_suspect(suspects)
+        except (*BAD_DATA, LeaseLostError) as error:
+            raise_if_disconnected(error)
+            error.__traceback__ = None  # it holds the statement's parameters
+            log.warning("batch failed, applying its receipts one by one", receipts=len(parsed), error=first_line(error))
+            for one in sorted(parsed, key=lambda one: len(one.events)):
+                batch.apply_alone(one)
+    for one in batch.parse(alone):
+        batch.apply_alone(one)
+    if alone and process_others is not None:
+        process_others()
 
 
-def apply(ctx: WorkerContext, parsed: Sequence[ParsedReceipt], token: UUID) -> Applied:
-    """Take receipts off the queue and apply their events, in one transaction. Raises LeaseLostError."""
+def process_small(ctx: WorkerContext, counts: ProcessedCounts) -> None:
+    """Process one batch of due receipts with small bodies: a large one does not delay them, however many there are."""
+    token = uuid4()
+    with ctx.engine_small_batches.begin() as connection:
+        claimed = receipts.claim(
+            connection,
+            statement=receipts.CLAIM_SMALL,
+            limit=ctx.settings.batch_size,
+            max_bytes=MAX_BATCH_BYTES,
+            token=token,
+            lease_seconds=LEASE_SECONDS,
+        )
+    if claimed:
+        process_batch(ctx, claimed, token, counts, nested=True)
+
+
+def apply(
+    ctx: WorkerContext,
+    parsed: Sequence[ParsedReceipt],
+    token: UUID,
+    *,
+    between_parts: Callable[[], None] | None = None,
+) -> Applied:
+    """Take receipts off the queue and apply their events, in one transaction. Raises LeaseLostError.
+
+    A receipt with more than MAX_EVENTS events, alone, is applied in several, and taken off the queue by the last one.
+    """
     events = [event for one in parsed for event in one.events]
-    engine = ctx.engine_small_batches if len(events) <= _MAX_EVENTS_OF_SMALL_BATCH else ctx.engine
-    with engine.begin() as connection:
-        receipts.finish(connection, [one.receipt.id for one in parsed], token)
-        rules = ctx.rules.rules(connection)
-        applied = messages.apply(connection, events, tallies(rules.alerts))
-        suppression_evaluator.apply_events(connection, rules.suppression, ctx.hasher, events, datetime.now(UTC))
-        return applied
+    is_brisk = len(events) <= _MAX_EVENTS_OF_SMALL_BATCH and parsed[0].receipt.attempts == 1
+    engine = ctx.engine_small_batches if is_brisk else ctx.engine
+    ids = [one.receipt.id for one in parsed]
+    new_events = changes = 0
+    *_, last = parts = list(messages.parts(events))
+    for part in parts:
+        with engine.begin() as connection:
+            if not is_brisk:
+                connection.exec_driver_sql(_LIMITS)
+            if part is last:
+                receipts.finish(connection, ids, token)
+            else:
+                receipts.renew(connection, ids, token, lease_seconds=LEASE_SECONDS)
+            rules = ctx.rules.rules(connection)
+            applied = messages.apply(connection, part, tallies(rules.alerts))
+            suppression_evaluator.apply_events(connection, rules.suppression, ctx.hasher, part, datetime.now(UTC))
+        new_events, changes = new_events + applied.new_events, changes + applied.changes
+        if part is not last and between_parts is not None:
+            between_parts()
+    return Applied(new_events, changes)

@@ -3,7 +3,7 @@
 The tasks that process and that reprocess receipts share this code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -14,22 +14,27 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from shared import backoff
 from shared.broker import DELIVER
 from shared.errors import LeaseLostError, PayloadError, first_line
-from shared.messages.store import Applied, NewEvent
+from shared.messages.store import MAX_EVENTS, Applied, NewEvent
 from shared.receipts import normalize
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
 from shared.sources.source import Source
 from workers.context import WorkerContext
 
-LEASE_SECONDS = 30
+LEASE_SECONDS = 10
+"""Of a first attempt; those that follow have longer ones. What a crashed worker held waits as long."""
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-BAD_DATA = (DBAPIError, ValueError)
-"""The database rejects the data, or psycopg cannot encode it (half of a surrogate pair)."""
+BAD_DATA = (DBAPIError, ValueError, MemoryError)
+"""The database rejects the data, psycopg cannot encode it (half of a surrogate pair), or it is too much."""
 
-_ALONE_FROM_ATTEMPT = 3
 _POSTPONE_SECONDS = 30.0
 _MAX_DEADLOCK_ATTEMPTS = 3
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
+_RECEIPTS_FAULT = ("57014", "53200", "53400", "54")
+"""SQLSTATEs, or their first digits, of errors that a statement causes by its size: it was cancelled by its timeout, or
+it needs more memory, temporary files or parameters than PostgreSQL has. Lock timeouts are not among them."""
+
+_OUT_OF_MEMORY = "its events need more memory than a worker may use"
 
 log = structlog.get_logger()
 
@@ -65,16 +70,16 @@ class ReceiptBatch:
         self._counts = counts
 
     def split(self, claimed: Sequence[ClaimedReceipt]) -> tuple[list[ClaimedWithSource], list[ClaimedWithSource]]:
-        """Return the receipts to apply together and the suspects, each with its source.
+        """Return the receipts to apply together, and those to apply alone after them, each with its source.
 
-        A suspect may have crashed the workers that claimed it before. A receipt whose source cannot be opened is
-        postponed until an operator fixes the source; the attempt does not count. A receipt without attempts left is
-        marked as dead without parsing, because parsing may be what crashes workers.
+        Alone are large bodies, and those tried before, which may have crashed their worker. A receipt whose source
+        cannot be opened is postponed until an operator fixes the source; the attempt does not count. A receipt without
+        attempts left is marked as dead without parsing, because parsing may be what crashes workers.
         """
         with self._ctx.engine.connect() as connection:
             sources = self._ctx.source_cache.of(connection, {receipt.source_id for receipt in claimed})
         together: list[ClaimedWithSource] = []
-        suspects: list[ClaimedWithSource] = []
+        alone: list[ClaimedWithSource] = []
         waiting: list[ClaimedReceipt] = []
         for receipt in claimed:
             source = sources.get(receipt.source_id)
@@ -83,30 +88,29 @@ class ReceiptBatch:
             elif receipt.attempts > self._ctx.settings.max_attempts:
                 reason = "attempts that ended without an error; each may have crashed its worker"
                 self._mark_dead(receipt, "attempts_exhausted", f"Gave up after {receipt.attempts - 1} {reason}.")
-            elif receipt.attempts >= _ALONE_FROM_ATTEMPT:
-                suspects.append((receipt, source))
+            elif receipt.attempts > 1 or len(receipt.body) > receipts.SMALL_BYTES:
+                alone.append((receipt, source))
             else:
                 together.append((receipt, source))
         if waiting:
             self._postpone(waiting, f"The source cannot be used: {sources.get(waiting[0].source_id)}")
-        return together, suspects
+        return together, alone
 
-    def parse(self, attempts: Sequence[ClaimedWithSource]) -> list[ParsedReceipt]:
-        """Return the receipts that can be parsed. The others become dead, or are retried after a bug of the parser."""
-        parsed = []
+    def parse(self, attempts: Iterable[ClaimedWithSource]) -> Iterator[ParsedReceipt]:
+        """Yield the receipts that can be parsed. The others become dead, or are retried after a bug of the parser."""
         for receipt, source in attempts:
             try:
-                parsed.append(
-                    ParsedReceipt(
-                        receipt, normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body)
-                    )
-                )
+                events = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body)
             except PayloadError as error:
                 self._mark_dead(receipt, "unreadable", str(error))
+            except MemoryError as error:
+                error.__traceback__ = None  # it holds what was parsed
+                self._retry(receipt, _OUT_OF_MEMORY)
             except Exception as error:  # a parser's bug must not delay the other receipts
                 log.exception("parser failed", receipt=str(receipt.id), source=source.slug)
                 self._retry(receipt, f"the parser failed: {type(error).__name__}: {error}")
-        return parsed
+            else:
+                yield ParsedReceipt(receipt, events)
 
     def apply(self, parsed: Sequence[ParsedReceipt]) -> None:
         """Apply receipts in one transaction; retry after a deadlock. Raises LeaseLostError and the BAD_DATA errors."""
@@ -123,7 +127,10 @@ class ReceiptBatch:
             self._ctx.notifier.notify(DELIVER)
 
     def apply_alone(self, parsed: ParsedReceipt) -> None:
-        """Apply one receipt; if that fails, retry or postpone it. Raises only if the database connection is lost."""
+        """Apply one receipt; if that fails, retry or postpone it. Raises only if the database connection is lost.
+
+        The attempt counts unless the error is the database's own, such as a full disk or a lock timeout.
+        """
         receipt = parsed.receipt
         try:
             self.apply([parsed])
@@ -131,20 +138,13 @@ class ReceiptBatch:
             log.info("lease lost", receipt=str(receipt.id))
         except BAD_DATA as error:
             raise_if_disconnected(error)
-            if isinstance(error, OperationalError | InterfaceError):
-                # Such as a full disk or a lock timeout: not the receipt's fault, so the attempt does not count.
+            error.__traceback__ = None
+            if isinstance(error, MemoryError):
+                self._retry(receipt, _OUT_OF_MEMORY)
+            elif isinstance(error, OperationalError | InterfaceError) and not is_receipts_fault(error):
                 self._postpone([receipt], first_line(error))
             else:
                 self._retry(receipt, first_line(error))
-
-    def apply_first_suspect(self, suspects: Sequence[ClaimedWithSource]) -> None:
-        """Apply the first suspect, after releasing the others: a crash must not count as an attempt for them."""
-        if not suspects:
-            return
-        with self._ctx.engine.begin() as connection:
-            receipts.release(connection, [receipt.id for receipt, _ in suspects[1:]], self._token)
-        for parsed in self.parse(suspects[:1]):
-            self.apply_alone(parsed)
 
     def _postpone(self, waiting: Sequence[ClaimedReceipt], error: str) -> None:
         log.error("receipts postponed", receipts=len(waiting), first=str(waiting[0].id), error=error)
@@ -166,6 +166,25 @@ class ReceiptBatch:
         with self._ctx.engine.begin() as connection:
             receipts.mark_dead(connection, receipt.id, self._token, reason=reason, detail=detail)
         self._counts.dead += 1
+
+
+def group(parsed: Iterable[ParsedReceipt]) -> Iterator[list[ParsedReceipt]]:
+    """Group receipts so that each group has at most MAX_EVENTS events, or is one receipt."""
+    together: list[ParsedReceipt] = []
+    size = 0
+    for one in parsed:
+        if together and size + len(one.events) > MAX_EVENTS:
+            yield together
+            together, size = [], 0
+        together.append(one)
+        size += len(one.events)
+    if together:
+        yield together
+
+
+def is_receipts_fault(error: DBAPIError) -> bool:
+    """Return whether a statement failed because of what it asked for, and not because of the database's condition."""
+    return str(getattr(error.orig, "sqlstate", None)).startswith(_RECEIPTS_FAULT) or "out of memory" in str(error.orig)
 
 
 def raise_if_disconnected(error: Exception) -> None:

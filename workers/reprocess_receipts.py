@@ -26,7 +26,7 @@ def reprocess_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> P
         with ctx.engine_small_batches.begin() as connection:
             claimed = receipts.claim(
                 connection,
-                reprocess=True,
+                statement=receipts.CLAIM_REPROCESS,
                 limit=MAX_BATCH,
                 max_bytes=MAX_BATCH_BYTES,
                 token=token,
@@ -35,10 +35,9 @@ def reprocess_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> P
         if not claimed:
             return counts
         batch = ReceiptBatch(ctx, token, replace, counts)
-        alone, suspects = batch.split(claimed)
-        for parsed in batch.parse(alone):
+        together, alone = batch.split(claimed)
+        for parsed in batch.parse([*together, *alone]):
             batch.apply_alone(parsed)
-        batch.apply_first_suspect(suspects)
         if time.monotonic() > deadline:
             ctx.notifier.notify(REPROCESS)
             return counts

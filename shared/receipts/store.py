@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, or_, select, update
@@ -73,22 +73,29 @@ SELECT id, source_id, length(body), received_at FROM arrived WHERE id IN (SELECT
 RETURNING receipt_id
 """
 
-# Text, because it is the queue's hottest statement. Bounded by bytes as well as by rows, so that a batch of large
-# bodies does not outlive its lease. `which` must read like the condition of a partial index.
-_CLAIM = """
+SMALL_BYTES: Final = 64 * 1024
+"""A receipt with a larger body is processed alone, after the others of its batch."""
+
+# Text, because it is the queue's hottest statement. Bounded by bytes as well as by rows. Of the receipts that may take
+# long or crash their worker, because of their size or because they were tried before, one is taken, so that no other
+# waits for its lease. `which` must read like the condition of a partial index.
+_CLAIM = f"""
 WITH due AS (
-    SELECT receipt_id, bytes FROM pending_receipts
-    WHERE {which} AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
+    SELECT receipt_id, bytes, attempts > 0 OR bytes > {SMALL_BYTES} AS alone FROM pending_receipts
+    WHERE {{which}} AND available_at <= now() AND (lease_until IS NULL OR lease_until < now())
     ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ),
 taken AS (
     SELECT receipt_id FROM (
-        SELECT receipt_id, bytes, sum(bytes) OVER (ORDER BY receipt_id) AS total FROM due
+        SELECT receipt_id, bytes, alone, count(*) FILTER (WHERE alone) OVER up_to_it AS nth,
+            sum(bytes) FILTER (WHERE NOT alone) OVER up_to_it AS total
+        FROM due WINDOW up_to_it AS (ORDER BY receipt_id)
     ) AS summed
-    WHERE total - bytes < %(max_bytes)s
+    WHERE CASE WHEN alone THEN nth = 1 ELSE total - bytes < %(max_bytes)s END
 ),
 claimed AS (
-    UPDATE pending_receipts SET lease_until = now() + make_interval(secs => %(lease_seconds)s),
+    UPDATE pending_receipts
+    SET lease_until = now() + make_interval(secs => %(lease_seconds)s * (attempts + 1)),
         lease_token = %(token)s, attempts = attempts + 1
     WHERE receipt_id IN (SELECT receipt_id FROM taken)
     RETURNING receipt_id, attempts
@@ -97,6 +104,7 @@ SELECT id, source_id, received_at, attempts, body FROM claimed JOIN receipts ON 
 """
 CLAIM = _CLAIM.format(which="NOT reprocess")
 CLAIM_REPROCESS = _CLAIM.format(which="reprocess")
+CLAIM_SMALL = _CLAIM.format(which=f"NOT reprocess AND bytes <= {SMALL_BYTES}")
 
 
 def record(connection: Connection, arrived: Sequence[Receipt]) -> set[UUID]:
@@ -133,19 +141,21 @@ def release_keys(connection: Connection, keys: Iterable[str]) -> set[str]:
 def claim(
     connection: Connection,
     *,
-    reprocess: bool = False,
+    statement: str = CLAIM,
     limit: int,
     max_bytes: int,
     token: UUID,
     lease_seconds: int,
 ) -> list[ClaimedReceipt]:
-    """Lease due receipts, the oldest first, and count the attempt: new ones, or those to reprocess.
+    """Lease due receipts, the oldest first, and count the attempt.
 
-    Returns up to `limit`, and no more once they exceed `max_bytes`, but always one. Commit the claim before the work:
-    an attempt that crashes its worker must count too.
+    `statement` says which: CLAIM for new ones, CLAIM_SMALL for new ones with small bodies, CLAIM_REPROCESS for those to
+    reprocess. Returns up to `limit` small ones that were not tried before, and no more once they exceed `max_bytes`,
+    but always one; and the oldest of the others. Each attempt has a longer lease. Commit the claim before the work: an
+    attempt that crashes its worker must count too.
     """
     rows = connection.exec_driver_sql(
-        CLAIM_REPROCESS if reprocess else CLAIM,
+        statement,
         {"limit": limit, "max_bytes": max_bytes, "token": token, "lease_seconds": lease_seconds},
     )
     return [
@@ -164,15 +174,21 @@ def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> 
         raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")
 
 
+def renew(connection: Connection, receipt_ids: Sequence[UUID], token: UUID, *, lease_seconds: int) -> None:
+    """Prolong a lease while a part of the work is done. Raises LeaseLostError unless it still holds the receipts."""
+    held = connection.exec_driver_sql(
+        "UPDATE pending_receipts SET lease_until = now() + make_interval(secs => %(lease_seconds)s)"
+        " WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
+        {"ids": list(receipt_ids), "token": token, "lease_seconds": lease_seconds},
+    ).rowcount
+    if held != len(receipt_ids):
+        raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")
+
+
 def retry(connection: Connection, receipt_id: UUID, token: UUID, *, error: str, delay_seconds: float) -> None:
     """Return a receipt to the queue after a failed attempt, due when the delay has passed."""
     due_at = func.now() + timedelta(seconds=delay_seconds)
     _return_to_queue(connection, [receipt_id], token, last_error=error, available_at=due_at)
-
-
-def release(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
-    """Return receipts to the queue as if they had not been claimed."""
-    _return_to_queue(connection, receipt_ids, token, attempts=pending_receipts.c.attempts - 1)
 
 
 def postpone(

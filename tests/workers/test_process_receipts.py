@@ -179,7 +179,6 @@ class TestLeases:
         with system.ctx.engine.begin() as connection:
             receipts.mark_dead(connection, receipt, stale_token, reason="unreadable", detail="")
             receipts.retry(connection, receipt, stale_token, error="", delay_seconds=60)
-            receipts.release(connection, [receipt], stale_token)
             with pytest.raises(LeaseLostError):
                 receipts.finish(connection, [receipt], stale_token)
         assert system.rows("SELECT lease_token, attempts FROM pending_receipts") == [(token, 2)]
@@ -280,21 +279,23 @@ class TestWhatFails:
 
 
 class TestWhatKillsItsWorkers:
-    def test_is_tried_alone_from_the_third_attempt_and_others_are_not_charged_for_it(
+    def test_is_tried_again_without_others_of_its_batch_and_after_new_ones(
         self, system: System, source: Source
     ) -> None:
         ids = [system.store_receipt(source, delivery(f"n{number}")) for number in range(4)]
-        let_workers_die(system, 2)
-        token, claimed = claim(system)
-        assert [receipt.attempts for receipt in claimed] == [3] * 4
+        let_workers_die(system, 1)
+        new = system.store_receipt(source, delivery("new"))
 
-        done = ProcessedCounts()
-        draining.process_batch(system.ctx, claimed, token, done)
+        _, claimed = claim(system)
 
-        assert done.receipts == 1
-        assert system.receipt_state(ids[0])[0] == "processed"
-        left = system.rows("SELECT attempts, lease_until FROM pending_receipts")
-        assert left == [(2, None)] * 3
+        assert sorted((receipt.id, receipt.attempts) for receipt in claimed) == [(ids[0], 2), (new, 1)]
+        assert (
+            system.rows(
+                "SELECT attempts, lease_until FROM pending_receipts WHERE attempts = 1 AND NOT receipt_id = %(new)s",
+                new=new,
+            )
+            == [(1, None)] * 3
+        )
 
     def test_ends_dead_with_a_reason_and_all_others_are_processed(self, system: System, source: Source) -> None:
         ids = [system.store_receipt(source, delivery(f"n{number}")) for number in range(5)]
@@ -304,14 +305,8 @@ class TestWhatKillsItsWorkers:
             if not claimed:
                 break
             # What a worker does with a batch, as far as it lives.
-            alone = claimed[0].attempts >= 3
-            if deadly in [receipt.id for receipt in (claimed[:1] if alone else claimed)]:
-                if alone and claimed[0].attempts > system.ctx.settings.max_attempts:
-                    draining.process_batch(system.ctx, claimed, token, ProcessedCounts())
-                elif alone:
-                    with system.ctx.engine.begin() as connection:
-                        receipts.release(connection, [receipt.id for receipt in claimed[1:]], token)
-            else:
+            attempts = {receipt.id: receipt.attempts for receipt in claimed}
+            if attempts.get(deadly, system.ctx.settings.max_attempts + 1) > system.ctx.settings.max_attempts:
                 draining.process_batch(system.ctx, claimed, token, ProcessedCounts())
             system.make_receipts_due()
         assert [system.receipt_state(id_) for id_ in ids] == [

@@ -68,9 +68,9 @@ def set_aside(connection: Connection, receipt: Receipt, state: str) -> None:
     connection.exec_driver_sql("UPDATE parked_receipts SET state = %(state)s", {"state": state})
 
 
-def claim(connection: Connection, token: UUID | None = None, *, reprocess: bool = False) -> list[UUID]:
+def claim(connection: Connection, token: UUID | None = None, *, statement: str = receipts.CLAIM) -> list[UUID]:
     claimed = receipts.claim(
-        connection, reprocess=reprocess, limit=10, max_bytes=1000, token=token or uuid4(), lease_seconds=30
+        connection, statement=statement, limit=10, max_bytes=1000, token=token or uuid4(), lease_seconds=30
     )
     return [receipt.id for receipt in claimed]
 
@@ -198,7 +198,7 @@ class TestQueueingAgain:
         claim(connection, token)
         receipts.finish(connection, [receipt.id], token)
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
-        assert claim(connection, reprocess=True) == [receipt.id]
+        assert claim(connection, statement=receipts.CLAIM_REPROCESS) == [receipt.id]
 
     def test_leaves_unverified_receipts_unchanged(self, connection: Connection) -> None:
         receipt = arrived()
@@ -214,7 +214,7 @@ class TestQueueingAgain:
         receipts.record(connection, [receipt])
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
-        assert claim(connection, reprocess=True) == [receipt.id]
+        assert claim(connection, statement=receipts.CLAIM_REPROCESS) == [receipt.id]
 
 
 class TestTheOldestDue:
