@@ -8,12 +8,12 @@ from uuid import UUID
 import msgspec
 
 from shared import ids
-from shared.errors import PayloadError
 from shared.events import bots
 from shared.events import event as event_ids
 from shared.events.event import Event
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent, SharedObject
+from shared.providers.webhooks import payload
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
 
@@ -63,8 +63,8 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
     Events of one provider object, one for each recipient, refer to one `SharedObject` instead of repeating it.
     """
     parsed = source.provider.parse(body, source.credentials)
-    if len(parsed) >> ids.EVENTS_PER_RECEIPT_BITS:
-        raise PayloadError(f"The body has {len(parsed)} events; the ids of a receipt suffice for a million.")
+    if len(parsed) > payload.MAX_EVENTS:
+        raise payload.too_many(len(parsed))
     found: list[NewEvent] = []
     previous: Event | None = None
     shared: SharedObject | None = None

@@ -1,4 +1,7 @@
-"""Workers that crash on one certain body, as on a fault in a C library: `celery -A tests.chaos.crashing_worker`."""
+"""Workers that crash on one certain body, as on a fault in a C library: `celery -A tests.chaos.crashing_worker`.
+
+On another body they allocate memory without end.
+"""
 
 import os
 from datetime import datetime
@@ -7,7 +10,7 @@ from uuid import UUID
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
 from shared.sources.source import Source
-from tests.support.traffic import DEADLY
+from tests.support.traffic import DEADLY, HUNGRY
 from workers.app import app
 
 __all__ = ["app"]
@@ -18,6 +21,10 @@ _rows = normalize.parse_events
 def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
     if body == DEADLY:
         os._exit(1)
+    if body == HUNGRY:
+        taken: list[bytes] = []
+        while True:
+            taken.append(b"." * len(body) * 10_000)
     return _rows(source, receipt_id, received_at, body)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -70,6 +71,28 @@ def drain_when_due(system: System) -> ProcessedCounts:
 def poison(system: System, recipient: str) -> None:
     """Have the database refuse every event of this recipient."""
     system.execute(f"ALTER TABLE events ADD CONSTRAINT poison CHECK (recipient <> '{recipient}')")
+
+
+def refuse(system: System, recipient: str, sqlstate: str) -> None:
+    """Have the database refuse every event of this recipient with an error of this class."""
+    system.execute(
+        f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused' USING ERRCODE = '{sqlstate}'; END $$"
+    )
+    system.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW"
+        f" WHEN (NEW.recipient = '{recipient}') EXECUTE FUNCTION refuse()"
+    )
+
+
+def bounce_of(recipients: Sequence[str], request_id: str = "r1") -> bytes:
+    """One hard bounce of MailChannels, of all these recipients."""
+    fields = {
+        "customer_handle": "acmeco",
+        "event": "hard-bounced",
+        "timestamp": 1_790_000_000,
+        "request_id": request_id,
+    }
+    return json.dumps([{**fields, "recipients": recipients, "reason": "no such user " * 50}]).encode()
 
 
 class TestWhatIsPending:
@@ -276,6 +299,83 @@ class TestWhatFails:
         assert system.receipt_state(receipt) == ("dead", "failed")
         [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
         assert {"raises": "nobody thought of this", "unsendable": "surrogates", "unstorable": "0x00"}[fault] in detail
+
+    @pytest.mark.parametrize("sqlstate", ["57014", "53200", "54000"])
+    def test_by_its_own_size_is_charged_for_it_and_ends_dead_with_the_reason(
+        self, system: System, source: Source, sqlstate: str
+    ) -> None:
+        refuse(system, "eve@example.net", sqlstate)
+        receipt = system.store_receipt(source, delivery("eve"))
+        system.store_receipt(source, delivery("ann"))
+        assert draining.process_due(system.ctx).receipts == 1
+        for _ in range(system.ctx.settings.max_attempts - 1):
+            drain_when_due(system)
+        assert system.receipt_state(receipt) == ("dead", "failed")
+        [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
+        assert detail == "refused"
+
+    @pytest.mark.parametrize("sqlstate", ["53100", "53300", "55P03", "58030"])
+    def test_by_the_databases_condition_is_not_charged_and_waits(
+        self, system: System, source: Source, sqlstate: str
+    ) -> None:
+        refuse(system, "eve@example.net", sqlstate)
+        system.store_receipt(source, delivery("eve"))
+        for _ in range(system.ctx.settings.max_attempts + 1):
+            drain_when_due(system)
+        assert system.rows("SELECT attempts, last_error FROM pending_receipts") == [(0, "refused")]
+
+
+class TestLargeReceipts:
+    """One object with more recipients than a statement stores."""
+
+    MANY = 2 * state.MAX_EVENTS + 1
+
+    def test_become_events_in_parts_and_leave_the_queue_with_the_last(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
+        receipt = system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
+        done = draining.process_due(system.ctx)
+        assert (done.receipts, done.new_events) == (1, self.MANY)
+        assert system.receipt_state(receipt) == ("processed", None)
+        assert set(system.recipient_statuses().values()) == {"bounced"}
+        assert len(system.recipient_statuses()) == self.MANY
+        transactions = system.rows(
+            "SELECT count(DISTINCT transaction) FROM state_changes WHERE type <> 'suppression.added'"
+        )
+        assert transactions == [(3,)]
+        system.assert_nothing_doubled()
+
+    def test_are_continued_by_another_worker_after_any_part(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
+        receipt = system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
+        refuse(system, f"p{self.MANY - 1}@example.net", "53100")
+        assert draining.process_due(system.ctx).receipts == 0
+        assert system.receipt_state(receipt) == ("pending", None)
+        assert len(system.recipient_statuses()) == self.MANY - 1
+        system.execute("DROP TRIGGER refuse ON events")
+        assert drain_when_due(system).receipts == 1
+        assert system.receipt_state(receipt) == ("processed", None)
+        assert len(system.recipient_statuses()) == self.MANY
+        system.assert_nothing_doubled()
+
+    def test_write_nothing_after_another_worker_has_taken_them_over(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
+        system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
+        stale_token, stale = claim(system, lease_seconds=0)
+        token, _ = claim(system)
+        draining.process_batch(system.ctx, stale, stale_token, ProcessedCounts())
+        assert system.recipient_statuses() == {}
+        assert system.rows("SELECT lease_token, attempts FROM pending_receipts") == [(token, 2)]
+
+    def test_let_small_ones_pass_that_arrived_later(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
+        system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
+        for number in range(3):
+            system.store_receipt(source, bounce_of([f"n{number}@example.org"], request_id=f"r{number}"))
+        assert draining.process_due(system.ctx).receipts == 4
+        recipients = [
+            row[0] for row in system.rows("SELECT recipient FROM state_changes WHERE event_id IS NOT NULL ORDER BY id")
+        ]
+        assert recipients.index("n2@example.org") < recipients.index("p0@example.net")
 
 
 class TestWhatKillsItsWorkers:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +19,8 @@ from shared.vocabulary import EventType
 
 T = TypeVar("T")
 
+MAX_EVENTS = 200_000
+"""Events of one webhook. Providers send a thousand; a body of other items could have millions."""
 LONGEST_IDENTIFIER = 512
 """Characters. Identifiers are indexed, and PostgreSQL limits an index entry to 2,704 bytes."""
 _DEEPEST = 20
@@ -176,13 +178,20 @@ def split(body: bytes) -> list[Item]:
     """Return the items of a body that is a JSON array. Raises PayloadError."""
     whole = read(body)
     raws = decode(whole.clean, _items)
-    if whole.clean is whole.exact:
-        return [Item(text, text) for text in map(bytes, raws)]
     return align(whole, raws)
 
 
-def align(whole: Item, raws: Iterable[msgspec.Raw]) -> list[Item]:
-    """Parts of `whole.clean`, in order, with the exact text of each."""
+def too_many(events: int) -> PayloadError:
+    """Return the error for a body with more events than one webhook may have."""
+    return PayloadError(f"The body has {events} events; the limit is {MAX_EVENTS} for one webhook")
+
+
+def align(whole: Item, raws: Sequence[msgspec.Raw]) -> list[Item]:
+    """Return parts of `whole.clean`, in order, with the exact text of each. Raises PayloadError if they are too many."""
+    if len(raws) > MAX_EVENTS:
+        raise too_many(len(raws))
+    if whole.clean is whole.exact:
+        return [Item(text, text) for text in map(bytes, raws)]
     parts = []
     position = 0
     for raw in raws:
