@@ -101,6 +101,7 @@ class Events(Resource):
                 span=span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
+                max_bytes=event_queries.MAX_PAGE_BYTES,
             )
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 

@@ -185,7 +185,12 @@ class Timeline(Resource):
             if not messages.list_without_recipients(connection, [message_id], tenant=self.caller.tenant):
                 raise not_found(f"message {message_id}")
             page = event_queries.list_timeline(
-                connection, message_id, tenant=self.caller.tenant, after=after, limit=query["limit"]
+                connection,
+                message_id,
+                tenant=self.caller.tenant,
+                after=after,
+                limit=query["limit"],
+                max_bytes=event_queries.MAX_PAGE_BYTES,
             )
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from shared.classification.classify import code_of
 from shared.messages.tables import event_objects, events, messages, recipient_states
+from shared.postgres.metadata import is_any
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.sources.tables import sources
 from shared.vocabulary import Classification, EventType
@@ -81,13 +82,16 @@ SET_ASIDE: ColumnElement[str] = literal_column(f"'{EventType.UNKNOWN}'")
 # Only this column is needed here; the table belongs to `shared.reconciliation`, which imports this package.
 _reconciled = table("reconciled_receipts", column("receipt_id", Uuid))
 
-
-def _of_object(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column of the object that an event shares; it is only read for events without one of their own."""
-    is_its = and_(event_objects.c.id > events.c.receipt_id, event_objects.c.id <= events.c.id)
-    nearest = select(column).where(is_its).order_by(event_objects.c.id.desc()).limit(1)
-    return nearest.correlate(events).scalar_subquery()
-
+_object_id = (
+    select(event_objects.c.id)
+    .where(event_objects.c.id > events.c.receipt_id, event_objects.c.id <= events.c.id)
+    .order_by(event_objects.c.id.desc())
+    .limit(1)
+    .correlate(events)
+    .scalar_subquery()
+)
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""Of provider objects in an answer. A page with more ends early, and its cursor continues from there."""
 
 _EVENTS = select(
     events.c.id,
@@ -105,10 +109,8 @@ _EVENTS = select(
     events.c.smtp_status,
     events.c.enhanced_code,
     events.c.reason,
-    func.coalesce(
-        cast(events.c.provider_object, Text), _of_object(cast(event_objects.c.provider_object, Text)), "null"
-    ).label("provider_object"),
-    case((events.c.provider_object.is_(None), _of_object(event_objects.c.data))).label("shared_data"),
+    cast(events.c.provider_object, Text).label("provider_object"),
+    case((events.c.provider_object.is_(None), _object_id)).label("object_id"),
     exists().where(_reconciled.c.receipt_id == events.c.receipt_id).label("reconciled"),
     events.c.data,
 ).join_from(events, sources, sources.c.id == events.c.source_id)
@@ -130,6 +132,7 @@ def list_events(
     span: Span | None = None,
     after: Position | None = None,
     limit: int = 50,
+    max_bytes: int | None = None,
 ) -> Page[StoredEvent]:
     """Return a page of events, those received last first.
 
@@ -167,8 +170,7 @@ def list_events(
         query.filter(rows.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     if tenant is not None:
         query.filter(_belongs_to(rows, tenant))
-    page = query.fetch(connection, after=after, limit=limit)
-    return Page(list_by_ids(connection, [event_id for (event_id,) in page.items]), page.next)
+    return _read_page(connection, query.fetch(connection, after=after, limit=limit), max_bytes)
 
 
 def list_timeline(
@@ -178,14 +180,26 @@ def list_timeline(
     tenant: str | None = None,
     after: Position | None = None,
     limit: int = 50,
+    max_bytes: int | None = None,
 ) -> Page[StoredEvent]:
     """Return a page of the events of a message, in the order in which they happened."""
     query = KeysetQuery(events.c.occurred_at, events.c.id, ascending=True)
     query.where(events.c.message_id == message_id)
     if tenant is not None:
         query.filter(_belongs_to(events, tenant))
-    page = query.fetch(connection, after=after, limit=limit)
-    return Page(list_by_ids(connection, [event_id for _, event_id in page.items]), page.next)
+    return _read_page(connection, query.fetch(connection, after=after, limit=limit), max_bytes)
+
+
+def _read_page(connection: Connection, page: Page[Position], max_bytes: int | None) -> Page[StoredEvent]:
+    """Return the events of a page of keys, which end with the id; up to `max_bytes` of objects, but at least one."""
+    positions = {position[-1]: position for position in page.items}
+    found = list_by_ids(connection, list(positions))
+    size = 0
+    for number, event in enumerate(found):
+        size += len(event.provider_object)
+        if max_bytes is not None and size > max_bytes and number:
+            return Page(found[:number], positions[found[number - 1].id])
+    return Page(found, page.next)
 
 
 def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | None = None) -> list[StoredEvent]:
@@ -194,9 +208,20 @@ def list_by_ids(connection: Connection, ids: Sequence[UUID], *, tenant: str | No
     if tenant is not None:
         statement = statement.where(_belongs_to(events, tenant))
     found = {}
-    for row in connection.execute(statement).mappings():
-        values = {name: value for name, value in row.items() if name not in ("data", "shared_data")}
-        data = row["data"] if row["shared_data"] is None else row["shared_data"] | row["data"]
+    rows = connection.execute(statement).mappings().all()
+    # Each is read once, although a page may have hundreds of events of one object.
+    objects: dict[UUID | None, tuple[dict[str, Any], str]] = {}
+    if shared := {row["object_id"] for row in rows if row["object_id"] is not None}:
+        object_text = cast(event_objects.c.provider_object, Text)
+        selected = select(event_objects.c.id, event_objects.c.data, object_text)
+        objects = {
+            row[0]: (row[1], row[2]) for row in connection.execute(selected.where(is_any(event_objects.c.id, shared)))
+        }
+    for row in rows:
+        values = dict(row)
+        shared_data, provider_object = objects.get(values.pop("object_id"), ({}, "null"))
+        data = shared_data | values.pop("data")
+        values["provider_object"] = row["provider_object"] or provider_object
         found[row["id"]] = StoredEvent(**values, **{name: data.get(name) for name in _DATA_FIELDS})
     return [found[id_] for id_ in ids if id_ in found]
 

@@ -1,12 +1,15 @@
 """Events: flat, searchable, with the provider's own object."""
 
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from shared.receipts import store as receipts
 from tests.support.system import BEGIN, System, mailchannels_event
+from workers import process_receipts as draining
 from workers import reprocess_receipts
 
 ANN, BOB = "ann@example.net", "bob@example.net"
@@ -139,3 +142,55 @@ def test_an_event_without_a_usable_time_decides_nothing_against_one_with_a_time(
     (message,) = system.list_items("/v1/messages")
     assert [entry["status"] for entry in message["recipients"]] == ["bounced"]
     assert len(system.list_items("/v1/events")) == 2
+
+
+def test_what_the_events_of_one_object_share_is_stored_once_and_shown_with_each(system: System) -> None:
+    source = system.add_source("mw", "mailwebhook", {"signing_secrets": {"k": "secret"}})
+    system.ctx.source_cache.forget(source.id)
+    recipients = [f"r{number}@example.net" for number in range(500)]
+    body = json.dumps(
+        {
+            "schema": {"name": "mailwebhook.generic", "version": 1},
+            "event": {"id": "e1"},
+            "envelope": {"rcpt_to": recipients},
+            "message": {"message_id": "<m@example.com>", "subject": "hello", "from": {"email": "shop@example.com"}},
+            "body": {"text": "x" * 400_000},
+            "meta": {"spam": {"score": 9.5}},
+        }
+    )
+    system.store_receipt(source, body.encode())
+    draining.process_due(system.ctx)
+    # Sent again, with one more recipient, whose event is the only one that is new.
+    system.store_receipt(source, body.replace("r499@", "new@").encode())
+    draining.process_due(system.ctx)
+
+    assert system.rows("SELECT count(*), count(provider_object) FROM events") == [(501, 0)]
+    assert system.rows("SELECT count(*), sum(length(data::text)) < 40000 FROM event_objects") == [(2, True)]
+    assert system.rows("SELECT max(length(data::text)) < 100 FROM events") == [(True,)]
+    first = system.get("/v1/events", limit=50)
+    assert 1 < len(first["items"]) < 50
+    assert first["items"][0]["recipient"] == "new@example.net"
+    for event in first["items"]:
+        assert event["subject"] == "hello"
+        assert event["details"]["spam"] == {"score": 9.5}
+        assert "r3@example.net" in event["details"]["rcpt_to"]
+        assert len(event["provider_object"]["body"]["text"]) == 400_000
+    message = system.get("/v1/messages")["items"][0]["id"]
+    assert 1 < len(system.get(f"/v1/messages/{message}/events", limit=50)["items"]) < 50
+    assert system.get("/v1/events", cursor=first["next_cursor"])["items"][0]["id"] < first["items"][-1]["id"]
+
+
+def test_reprocessing_replaces_what_the_events_of_one_object_share(system: System) -> None:
+    source = system.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
+    system.ctx.source_cache.forget(source.id)
+    item = mailchannels_event("delivered", ANN, BOB) | {"customer_handle": "acct"}
+    receipt = system.store_receipt(source, json.dumps([item]).encode())
+    draining.process_due(system.ctx)
+    system.execute("UPDATE event_objects SET data = '{}', provider_object = '{}'")
+    with system.engine.begin() as connection:
+        receipts.queue_reprocessing(connection, [receipt])
+    assert reprocess_receipts.reprocess_due(system.ctx).receipts == 1
+    for event in system.get("/v1/events")["items"]:
+        assert event["sender"] == "shop@example.com"
+        assert event["provider_object"]["recipients"] == [ANN, BOB]
+    system.assert_nothing_doubled()

@@ -75,9 +75,8 @@ def poison(system: System, recipient: str) -> None:
 
 def refuse(system: System, recipient: str, sqlstate: str) -> None:
     """Have the database refuse every event of this recipient with an error of this class."""
-    system.execute(
-        f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused' USING ERRCODE = '{sqlstate}'; END $$"
-    )
+    statement = f"RAISE 'refused' USING ERRCODE = '{sqlstate}'"
+    system.execute(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement}; END $$")
     system.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW"
         f" WHEN (NEW.recipient = '{recipient}') EXECUTE FUNCTION refuse()"

@@ -187,7 +187,7 @@ def too_many(events: int) -> PayloadError:
 
 
 def align(whole: Item, raws: Sequence[msgspec.Raw]) -> list[Item]:
-    """Return parts of `whole.clean`, in order, with the exact text of each. Raises PayloadError if they are too many."""
+    """Return parts of `whole.clean`, in order, with the exact text of each. Raises PayloadError above MAX_EVENTS."""
     if len(raws) > MAX_EVENTS:
         raise too_many(len(raws))
     if whole.clean is whole.exact:
