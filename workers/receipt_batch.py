@@ -15,6 +15,7 @@ from shared import backoff
 from shared.broker import DELIVER
 from shared.errors import LeaseLostError, PayloadError, first_line
 from shared.messages.store import MAX_EVENTS, Applied, NewEvent
+from shared.postgres.engine import is_database_fault
 from shared.receipts import normalize
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
@@ -30,9 +31,6 @@ BAD_DATA = (DBAPIError, ValueError, MemoryError)
 _POSTPONE_SECONDS = 30.0
 _MAX_DEADLOCK_ATTEMPTS = 3
 _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
-_RECEIPTS_FAULT = ("57014", "53200", "53400", "54")
-"""SQLSTATEs, or their first digits, of errors that a statement causes by its size: it was cancelled by its timeout, or
-it needs more memory, temporary files or parameters than PostgreSQL has. Lock timeouts are not among them."""
 
 _OUT_OF_MEMORY = "its events need more memory than a worker may use"
 
@@ -141,7 +139,7 @@ class ReceiptBatch:
             error.__traceback__ = None
             if isinstance(error, MemoryError):
                 self._retry(receipt, _OUT_OF_MEMORY)
-            elif isinstance(error, OperationalError | InterfaceError) and not is_receipts_fault(error):
+            elif isinstance(error, DBAPIError) and is_database_fault(error):
                 self._postpone([receipt], first_line(error))
             else:
                 self._retry(receipt, first_line(error))
@@ -180,11 +178,6 @@ def group(parsed: Iterable[ParsedReceipt]) -> Iterator[list[ParsedReceipt]]:
         size += len(one.events)
     if together:
         yield together
-
-
-def is_receipts_fault(error: DBAPIError) -> bool:
-    """Return whether a statement failed because of what it asked for, and not because of the database's condition."""
-    return str(getattr(error.orig, "sqlstate", None)).startswith(_RECEIPTS_FAULT) or "out of memory" in str(error.orig)
 
 
 def raise_if_disconnected(error: Exception) -> None:

@@ -1,7 +1,10 @@
 """The Celery tasks. All are idempotent: a task may run twice, late, or not at all."""
 
+import os
+import signal
 from typing import Any
 
+import structlog
 from celery.signals import worker_shutting_down
 
 from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, REPROCESS, SEND_NOTIFICATIONS, VERIFY
@@ -19,6 +22,8 @@ from workers.app import app
 from workers.context import ConcurrencyLimit
 from workers.deliveries import deliverer
 from workers.jobs import runner
+
+log = structlog.get_logger()
 
 # Three of a deliverer's five threads at most, so that channels and key servers that hang block no deliveries.
 _NOTIFYING = ConcurrencyLimit(2)
@@ -101,7 +106,12 @@ def expire_suppressions() -> None:
 @app.task(name=DELIVER)
 def deliver() -> None:
     """Deliver changes to subscribers."""
-    deliverer.current().deliver()
+    try:
+        deliverer.current().deliver()
+    except MemoryError:
+        # Celery replaces no process of threads. Leases of what was in flight expire, and another process sends it.
+        log.exception("the deliverer has used up its memory, so it stops to be started again")
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @worker_shutting_down.connect

@@ -10,13 +10,18 @@ from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
 _POOLED = "tidings_pooled"
 
 log = structlog.get_logger()
+
+
+_STATEMENTS_FAULT = ("57014", "53200", "53400", "54")
+"""SQLSTATEs, or their first digits, of errors that a statement causes by its size: it was cancelled by its timeout, or
+it needs more memory, temporary files or parameters than PostgreSQL has. Lock timeouts are not among them."""
 
 
 class PlanCacheMode(StrEnum):
@@ -153,3 +158,13 @@ def _report_read_only(context: ExceptionContext) -> None:
     if isinstance(error, ReadOnlySqlTransaction):
         context.is_disconnect = True
         raise OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
+
+
+def is_database_fault(error: DBAPIError) -> bool:
+    """Return whether a statement failed because of the database's condition, such as a lost connection or a full disk.
+
+    Otherwise it failed because of what it asked for, and fails again.
+    """
+    if not isinstance(error, OperationalError | InterfaceError) or "out of memory" in str(error.orig):
+        return False
+    return not str(getattr(error.orig, "sqlstate", None)).startswith(_STATEMENTS_FAULT)

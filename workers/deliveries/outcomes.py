@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Engine, Row
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from shared import ids
 from shared.deliveries import policy, store
@@ -19,6 +19,7 @@ from shared.deliveries.policy import Decision, DeliveryStatus, ResponseClass
 from shared.egress import captures
 from shared.egress.types import Call, Outcome
 from shared.http.client import parse_retry_after
+from shared.postgres.engine import is_database_fault
 from shared.subscriptions import circuit_breaker, endpoint_health
 from shared.subscriptions import store as subscriptions
 from shared.subscriptions.endpoint_health import HealthUpdate
@@ -127,8 +128,8 @@ class OutcomeRecorder:
         try:
             with self._engine.begin() as connection:
                 record(connection, self._unrecorded)
-        except (DBAPIError, ValueError) as error:
-            if isinstance(error, OperationalError | InterfaceError):
+        except (DBAPIError, ValueError, MemoryError) as error:
+            if isinstance(error, DBAPIError) and is_database_fault(error):
                 if getattr(error.orig, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION:
                     return
                 raise
@@ -141,7 +142,7 @@ class OutcomeRecorder:
         try:
             with self._engine.begin() as connection:
                 record(connection, [outcome])
-        except (DBAPIError, ValueError):
+        except (DBAPIError, ValueError, MemoryError):
             log.exception("attempt cannot be recorded", delivery=str(outcome.request.claimed.id))
             bare = {**outcome.attempt, "request_capture": "{}", "response_capture": "{}"}
             with self._engine.begin() as connection:

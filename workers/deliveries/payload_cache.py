@@ -15,6 +15,7 @@ from shared.subscriptions.model import PayloadFormat
 TTL_SECONDS: Final = 10.0
 """Limits how long erased data can still be sent."""
 _MAX_CHANGES: Final = 2000
+_MAX_BYTES: Final = 16 * 1024 * 1024
 
 View = tuple[Cursor, str | None]
 """A change, and the tenant that may see it; None sees everything."""
@@ -26,14 +27,17 @@ class PayloadCache:
     def __init__(self) -> None:
         self._payloads: dict[View, dict[str, Any]] = {}
         self._encoded: dict[tuple[View, PayloadFormat], bytes] = {}
+        self._bytes = 0
         self._oldest_at = 0.0
 
     def load(self, connection: Connection, views: Iterable[View]) -> None:
         """Load missing changes, so that `get` finds them."""
         now = time.monotonic()
-        if len(self._payloads) > _MAX_CHANGES or (self._payloads and now - self._oldest_at > TTL_SECONDS):
+        is_full = len(self._payloads) > _MAX_CHANGES or self._bytes > _MAX_BYTES
+        if is_full or (self._payloads and now - self._oldest_at > TTL_SECONDS):
             self._payloads.clear()
             self._encoded.clear()
+            self._bytes = 0
         missing = {view for view in views if view not in self._payloads}
         if not missing:
             return
@@ -52,4 +56,5 @@ class PayloadCache:
             if view not in self._payloads:
                 return None
             self._encoded[view, form] = requests.encode(self._payloads[view], form)
+            self._bytes += len(self._encoded[view, form])
         return self._encoded[view, form]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from shared import ids
 from shared.erasure import service, store
@@ -21,6 +21,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.messages import store as state
 from shared.messages.store import NewEvent, SharedObject
+from shared.postgres.engine import is_database_fault
 from shared.receipts import normalize
 from shared.reprocessing import reprocess
 from shared.rules.model import tallies
@@ -111,9 +112,9 @@ def process_pending(
     try:
         with connection.begin_nested():
             _apply(ctx, connection, [receipt for receipt in receipts if receipt.id in events], events)
-    except (OperationalError, InterfaceError):
-        raise  # a deadlock, or a lost connection: the whole piece is retried
-    except (DBAPIError, ValueError) as error:
+    except (DBAPIError, ValueError, MemoryError) as error:
+        if isinstance(error, DBAPIError) and is_database_fault(error):
+            raise  # a deadlock, or a lost connection: the whole piece is retried
         if len(receipts) == 1:
             cause = error.orig if isinstance(error, DBAPIError) else error
             failed |= dict.fromkeys(events, f"Its body was erased; its events cannot be stored: {type(cause).__name__}")
