@@ -48,12 +48,15 @@ _READ_BY_STATEMENTS: Final = ("smtp_id", "tenant", "problem", "automated")
 """The short fields of `_DATA_FIELDS` that every event keeps beside it, whatever it shares."""
 
 _LONGEST_TEXT: Final = 8192
-"""Characters of a text, or bytes of JSON. The provider's object keeps what is longer."""
+"""Characters of a reason. The provider's object keeps what is longer."""
 _LONGEST_SUBJECT: Final = 998
 """Characters of a line in mail, by RFC 5322. The subject of a message is repeated in the row of each event."""
 _MAX_DATA_BYTES: Final = 64 * 1024
+_MAX_DATA_BYTES_OF_OBJECT: Final = 4 * 1024 * 1024
+"""Every subscriber receives what events of one object share with each of them, so it is less for many."""
+_LEAST_DATA_BYTES: Final = 2048
 _MAX_REASON_CHARACTERS_OF_OBJECT: Final = 64 * 1024
-"""Events of one object repeat the reason in rows and states, so many of them repeat less of it."""
+"""Each event of an object has the reason in its row and in a state, so it is shorter where there are many."""
 _SHORTEST_REASON: Final = 200
 
 
@@ -91,10 +94,11 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
             end = position
             while end < len(parsed) and parsed[end].provider_object is event.provider_object:
                 end += 1
-            share = _MAX_REASON_CHARACTERS_OF_OBJECT // (end - position + 1)
-            longest_reason = max(_SHORTEST_REASON, min(_LONGEST_TEXT, share))
+            count = end - position + 1
+            longest_reason = max(_SHORTEST_REASON, min(_LONGEST_TEXT, _MAX_REASON_CHARACTERS_OF_OBJECT // count))
+            limit = max(_LEAST_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // count))
             shared_data = {name: value for name, value in whole.items() if name not in _READ_BY_STATEMENTS}
-            shared = SharedObject(found[-1].id, _encode_data(shared_data), event.provider_object.decode())
+            shared = SharedObject(found[-1].id, _encode_data(shared_data, limit), event.provider_object.decode())
             found[-1] = found[-1]._replace(
                 data=_encode_data(_differing(whole, shared_data)),
                 reason=previous.reason and previous.reason[:longest_reason],
@@ -155,15 +159,19 @@ def _differing(data: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     return missing | {name: value for name, value in data.items() if shared.get(name) != value}
 
 
-def _encode_data(data: dict[str, Any]) -> str:
-    """Return the fields as JSON. Beyond the limit, long texts are cut, and large structures are left out."""
+def _encode_data(data: dict[str, Any], limit: int = _MAX_DATA_BYTES) -> str:
+    """Return the fields as JSON. Above the limit, in bytes, texts are cut, and parts of structures left out."""
     encoded = _encode(data)
-    if len(encoded) > _MAX_DATA_BYTES:
-        cut = {name: value[:_LONGEST_TEXT] if isinstance(value, str) else value for name, value in data.items()}
-        encoded = _encode(cut)
-    if len(encoded) > _MAX_DATA_BYTES:
-        small = {
-            name: value for name, value in cut.items() if isinstance(value, str) or len(_encode(value)) <= _LONGEST_TEXT
-        }
-        encoded = _encode(small)
-    return encoded.decode()
+    if len(encoded) <= limit:
+        return encoded.decode()
+    most, left = limit // 8, limit
+    kept: dict[str, Any] = {}
+    for name, value in data.items():
+        fitting = value[:most] if isinstance(value, str) else value
+        if isinstance(value, dict):
+            fitting = {key: part for key, part in value.items() if len(_encode(part)) <= most}
+        size = len(_encode(fitting))
+        if size <= left:
+            kept[name] = fitting
+            left -= size
+    return _encode(kept).decode()

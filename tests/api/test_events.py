@@ -147,7 +147,7 @@ def test_an_event_without_a_usable_time_decides_nothing_against_one_with_a_time(
 def test_what_the_events_of_one_object_share_is_stored_once_and_shown_with_each(system: System) -> None:
     source = system.add_source("mw", "mailwebhook", {"signing_secrets": {"k": "secret"}})
     system.ctx.source_cache.forget(source.id)
-    recipients = [f"r{number}@example.net" for number in range(500)]
+    recipients = [f"r{number}@example.net" for number in range(100)]
     body = json.dumps(
         {
             "schema": {"name": "mailwebhook.generic", "version": 1},
@@ -161,10 +161,10 @@ def test_what_the_events_of_one_object_share_is_stored_once_and_shown_with_each(
     system.store_receipt(source, body.encode())
     draining.process_due(system.ctx)
     # Sent again, with one more recipient, whose event is the only one that is new.
-    system.store_receipt(source, body.replace("r499@", "new@").encode())
+    system.store_receipt(source, body.replace("r99@", "new@").encode())
     draining.process_due(system.ctx)
 
-    assert system.rows("SELECT count(*), count(provider_object) FROM events") == [(501, 0)]
+    assert system.rows("SELECT count(*), count(provider_object) FROM events") == [(101, 0)]
     assert system.rows("SELECT count(*), sum(length(data::text)) < 40000 FROM event_objects") == [(2, True)]
     assert system.rows("SELECT max(length(data::text)) < 100 FROM events") == [(True,)]
     first = system.get("/v1/events", limit=50)
