@@ -30,6 +30,7 @@ from workers.receipt_batch import (
     ProcessedCounts,
     ReceiptBatch,
     group,
+    is_alone,
     raise_if_disconnected,
 )
 
@@ -72,9 +73,9 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
 
 
 def _was_last(claimed: Sequence[ClaimedReceipt], limit: int) -> bool:
-    """Return whether the claim took all that was due. A batch with retries may have released some of its receipts."""
+    """Return whether the claim took all that was due. It takes only one of the receipts to process alone."""
     size = sum(len(receipt.body) for receipt in claimed)
-    return len(claimed) < limit and size < MAX_BATCH_BYTES and all(receipt.attempts == 1 for receipt in claimed)
+    return len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
 
 
 def process_batch(

@@ -86,7 +86,7 @@ class ReceiptBatch:
             elif receipt.attempts > self._ctx.settings.max_attempts:
                 reason = "attempts that ended without an error; each may have crashed its worker"
                 self._mark_dead(receipt, "attempts_exhausted", f"Gave up after {receipt.attempts - 1} {reason}.")
-            elif receipt.attempts > 1 or len(receipt.body) > receipts.SMALL_BYTES:
+            elif is_alone(receipt):
                 alone.append((receipt, source))
             else:
                 together.append((receipt, source))
@@ -164,6 +164,11 @@ class ReceiptBatch:
         with self._ctx.engine.begin() as connection:
             receipts.mark_dead(connection, receipt.id, self._token, reason=reason, detail=detail)
         self._counts.dead += 1
+
+
+def is_alone(receipt: ClaimedReceipt) -> bool:
+    """Return whether a receipt is processed alone, after the others, because it may take long or crash its worker."""
+    return receipt.attempts > 1 or len(receipt.body) > receipts.SMALL_BYTES
 
 
 def group(parsed: Iterable[ParsedReceipt]) -> Iterator[list[ParsedReceipt]]:
