@@ -46,6 +46,8 @@ def apply(session: Session, event: NewEvent) -> None:
 def _keep(session: Session, event: NewEvent, key: UUID) -> None:
     message_id = None if event.message_id is None else UUID(event.message_id)
     columns = {name: getattr(event, name) for name in _EVENT_COLUMNS}
+    if event.shared is not None:
+        columns["provider_object"] = event.shared.provider_object
     session.add(EventRecord(key=key, message_id=message_id, **columns))
     if message_id is None:
         _log(session, event, None, None)
