@@ -29,7 +29,8 @@ from shared.vocabulary import RefusalReason
 from workers.context import WorkerContext
 
 _SOURCES = 8
-_BATCH = 1000  # of each source, so that one fetch decides a full quarantine; its limit of bytes bounds their size
+_BATCH = 1000  # of each source, so that one fetch decides a full quarantine
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LEASE_SECONDS = 120
 _MAX_SECONDS = 5.0
 _CLAIM_SECONDS = 0.2
@@ -50,6 +51,7 @@ def verify_due(ctx: WorkerContext) -> None:
                     connection,
                     sources=_SOURCES - len(running),
                     limit=_BATCH,
+                    max_bytes=_MAX_BATCH_BYTES,
                     lease_seconds=_LEASE_SECONDS,
                     except_sources=running.values(),
                 )

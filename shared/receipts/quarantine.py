@@ -37,15 +37,21 @@ WITH flooded AS (
     GROUP BY source_id ORDER BY min(available_at) LIMIT %(sources)s
 ),
 due AS (
-    SELECT receipt_id FROM flooded CROSS JOIN LATERAL (
-        SELECT receipt_id FROM parked_receipts AS p
+    SELECT receipt_id, source_id, bytes FROM flooded CROSS JOIN LATERAL (
+        SELECT receipt_id, bytes FROM parked_receipts AS p
         WHERE p.source_id = flooded.source_id AND state = 'unverified' AND available_at <= now()
         ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) AS oldest
 ),
+taken AS (
+    SELECT receipt_id FROM (
+        SELECT receipt_id, bytes, sum(bytes) OVER (PARTITION BY source_id ORDER BY receipt_id) AS total FROM due
+    ) AS summed
+    WHERE total - bytes < %(max_bytes)s
+),
 claimed AS (
     UPDATE parked_receipts SET attempts = attempts + 1, available_at = now() + make_interval(secs => %(lease_seconds)s)
-    WHERE receipt_id IN (SELECT receipt_id FROM due) RETURNING receipt_id, attempts
+    WHERE receipt_id IN (SELECT receipt_id FROM taken) RETURNING receipt_id, attempts
 )
 SELECT id, source_id, received_at, attempts, headers::text, body
 FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
@@ -96,13 +102,20 @@ def add(
 
 
 def claim(
-    connection: Connection, *, sources: int, limit: int, lease_seconds: int, except_sources: Collection[int] = ()
+    connection: Connection,
+    *,
+    sources: int,
+    limit: int,
+    max_bytes: int,
+    lease_seconds: int,
+    except_sources: Collection[int] = (),
 ) -> list[QuarantinedRequest]:
-    """Lease due requests and count the attempt: of up to `sources` sources, and of each the `limit` oldest."""
-    rows = connection.exec_driver_sql(
-        _CLAIM,
-        {"sources": sources, "limit": limit, "lease_seconds": lease_seconds, "except_sources": list(except_sources)},
-    )
+    """Lease due requests and count the attempt: of up to `sources` sources, and of each the oldest.
+
+    Of one source these are up to `limit`, and no more once they exceed `max_bytes`, but always one.
+    """
+    values = {"sources": sources, "limit": limit, "max_bytes": max_bytes, "lease_seconds": lease_seconds}
+    rows = connection.exec_driver_sql(_CLAIM, {**values, "except_sources": list(except_sources)})
     return [
         QuarantinedRequest(
             id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5]

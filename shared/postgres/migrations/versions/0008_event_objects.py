@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0008"
-down_revision = "0011"
+down_revision = "0007"
 
 # Receipts of earlier weeks can be reprocessed, so every partition of the events needs one beside it.
 _PARTITIONS = """

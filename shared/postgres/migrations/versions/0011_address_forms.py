@@ -8,7 +8,7 @@ from sqlalchemy import text
 from shared import ids
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0010"
 
 
 def upgrade() -> None:
