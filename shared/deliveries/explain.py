@@ -52,11 +52,11 @@ def recommend(delivery: Row[Any]) -> Recommendation:
 
 
 def replay(connection: Connection, delivery: Row[Any], now: datetime) -> None:
-    """Queue a delivery again, whatever its status. Raises GoneError or ConflictError."""
+    """Queue a delivery again, whatever its status; it is tried at once. Raises GoneError or ConflictError."""
     if delivery.removed:
         raise GoneError("The delivery's subscription was removed.")
     if delivery.subscription_state == SubscriptionState.DISABLED:
         raise ConflictError("Its subscription is disabled, so nothing is sent; resume that first.")
     if not change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)]):
         raise GoneError("Its change is no longer kept.")
-    store.replay(connection, [delivery.id], now)
+    store.replay(connection, [delivery.id], now, at_once=True)

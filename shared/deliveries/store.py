@@ -6,7 +6,7 @@ locks rows of both locks the pending ones first, in the order of their ids, so t
 
 import random
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -23,6 +23,9 @@ LEASE_SPARE_SECONDS: Final = 30
 _CLAIM_LOCK: Final = 0x71DC1A1
 _ORDER_LOCK: Final = 0x71D0D
 """Held while ordered deliveries are created or finished, so that these transactions see each other's rows."""
+
+AT_ONCE: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The `available_at` of a delivery that a person asked for: it is first in its lane, and no pause holds it."""
 
 _LATE_FIRST: Final = 0.2
 """Probability that a claim prefers retries, replays and recovered deliveries over fresh ones."""
@@ -86,24 +89,26 @@ SELECT pg_try_advisory_xact_lock(%(lock)s), set_config('idle_in_transaction_sess
 # Leased rows are at the front of their lane, because the oldest are always claimed first: so the first few rows of each
 # lane show the requests in flight and the next ones. One lane cannot use an endpoint's whole concurrency, so
 # that neither fresh deliveries nor retries starve. After its circuit breaker has opened, an endpoint gets one request
-# at a time, until one succeeds.
+# at a time, until one succeeds. A delivery that a person asked for (`AT_ONCE`) is sent all the same, and first: it is
+# the probe.
 # The 0.001 makes up for rounding: a rate of 0.7 must grant one request after 1/0.7 seconds.
 _CLAIM = """
 WITH endpoint AS MATERIALIZED (
     SELECT s.id, s.timeout_s, s.rate_per_second::float8 AS rate,
-        CASE WHEN h.openings > 0 THEN 1 ELSE s.concurrency END AS granted,
+        s.concurrency, CASE WHEN h.openings > 0 THEN 1 ELSE s.concurrency END AS granted,
         greatest(1, s.concurrency - greatest(1, s.concurrency / 5)) AS granted_to_lane,
         greatest(h.paced_until, now() - make_interval(secs => greatest(1, 1 / s.rate_per_second::float8)))
             AS paced_until,
-        coalesce(h.failures > 0 OR h.openings > 0 OR h.open_until IS NOT NULL, false) AS failing, h.last_success_at
+        coalesce(h.failures > 0 OR h.openings > 0 OR h.open_until IS NOT NULL, false) AS failing, h.last_success_at,
+        CASE WHEN h.open_until > now() THEN 'epoch'::timestamptz ELSE now() END AS due_by
     FROM subscriptions AS s LEFT JOIN endpoint_health AS h ON h.subscription_id = s.id
-    WHERE {among} s.state = 'active' AND s.deleted_at IS NULL AND (h.open_until IS NULL OR h.open_until <= now())
+    WHERE {among} s.state = 'active' AND s.deleted_at IS NULL
 ),
 front AS (
     SELECT e.*, p.*, lanes.lane, coalesce(p.lease_until > now(), false) AS leased
     FROM endpoint AS e CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS lanes (lane) CROSS JOIN LATERAL (
         SELECT delivery_id, available_at, change_transaction, change_id, lease_until FROM pending_deliveries
-        WHERE subscription_id = e.id AND lane = lanes.lane AND available_at <= now()
+        WHERE subscription_id = e.id AND lane = lanes.lane AND available_at <= e.due_by
         ORDER BY subscription_id, lane, available_at, change_transaction, change_id LIMIT e.granted_to_lane
     ) AS p
 ),
@@ -114,11 +119,14 @@ placed AS (
     FROM front
 ),
 numbered AS (
-    SELECT *, row_number() OVER (PARTITION BY id, leased ORDER BY place, lane <> %(lane_first)s) AS number FROM placed
+    SELECT *, row_number() OVER (
+            PARTITION BY id, leased ORDER BY place, available_at > 'epoch', lane <> %(lane_first)s
+        ) AS number
+    FROM placed
 ),
 chosen AS (
     SELECT * FROM numbered
-    WHERE NOT leased AND busy + number <= granted
+    WHERE NOT leased AND busy + number <= CASE WHEN available_at = 'epoch' THEN concurrency ELSE granted END
         AND (rate IS NULL OR number <= extract(epoch FROM now() - paced_until) * rate + 0.001)
     ORDER BY busy + number, available_at LIMIT %(limit)s
 ),
@@ -146,8 +154,8 @@ _CLAIM_AMONG = _CLAIM.format(among="s.id = ANY(%(among)b) AND")
 
 # Text, not an expression: it runs whenever a deliverer becomes idle, and looks at the first row of each lane only.
 _NEXT_DUE = """
-SELECT extract(epoch FROM min(greatest(
-        first.available_at, h.open_until, h.paced_until + make_interval(secs => 1 / s.rate_per_second::float8)
+SELECT extract(epoch FROM min(greatest(first.available_at,
+        CASE WHEN first.available_at > 'epoch' THEN h.open_until END, h.paced_until + make_interval(secs => 1 / s.rate_per_second::float8)
     )) - now())::float8
 FROM subscriptions AS s LEFT JOIN endpoint_health AS h ON h.subscription_id = s.id
 CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS lanes (lane) CROSS JOIN LATERAL (
@@ -190,7 +198,8 @@ gone AS (
 put_back AS (
     UPDATE pending_deliveries AS p SET lane = 1, attempts = CASE WHEN held.again THEN 0 ELSE p.attempts + 1 END,
         again = false, lapses = 0, lease_until = NULL, lease_token = NULL,
-        available_at = now() + make_interval(secs => CASE WHEN held.again THEN 0 ELSE held.delay_seconds END)
+        available_at = CASE WHEN held.again THEN p.available_at ELSE now() + make_interval(secs => held.delay_seconds)
+            END
     FROM held WHERE p.delivery_id = held.delivery_id AND (held.status = 'retry' OR held.again)
 ),
 noted AS (
@@ -241,7 +250,7 @@ wanted AS (
 waiting AS (
     INSERT INTO pending_deliveries AS p (delivery_id, subscription_id, change_transaction, change_id, message_id, lane,
         available_at, ordered)
-    SELECT id, subscription_id, change_transaction, change_id, message_id, 1, %(now)s,
+    SELECT id, subscription_id, change_transaction, change_id, message_id, 1, %(due_at)s,
         ordered AND message_id IS NOT NULL
     FROM wanted
     ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0, lapses = 0,
@@ -321,12 +330,13 @@ def record_attempts(connection: Connection, attempts: Sequence[Mapping[str, Any]
     return {row.delivery_id for row in held}
 
 
-def replay(connection: Connection, delivery_ids: Sequence[UUID], now: datetime) -> int:
+def replay(connection: Connection, delivery_ids: Sequence[UUID], now: datetime, *, at_once: bool = False) -> int:
     """Queue these deliveries again whatever their status, quarantined ones included; return how many were queued.
 
-    Deliveries of deleted subscriptions are not queued.
+    Deliveries of deleted subscriptions are not queued. With `at_once` they wait for no circuit breaker or pause.
     """
-    return connection.exec_driver_sql(_REPLAY, {"ids": list(delivery_ids), "now": now}).rowcount
+    values = {"ids": list(delivery_ids), "now": now, "due_at": AT_ONCE if at_once else now}
+    return connection.exec_driver_sql(_REPLAY, values).rowcount
 
 
 def abandon(connection: Connection, subscription_id: UUID, reason: str, *, limit: int) -> int:

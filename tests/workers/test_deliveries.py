@@ -311,6 +311,59 @@ class TestTheBreaker:
         assert {status for status, _ in system.delivery_statuses()} == {"delivered"}
         assert system.rows("SELECT failures, openings, failing_since FROM endpoint_health") == [(0, 0, None)]
 
+    def test_lets_a_person_try_one_at_once_and_closes_if_that_succeeds(self, system: System, sink: HttpSink) -> None:
+        system.insert_subscription(sink.url)
+        for _ in range(30):
+            system.log_change()
+        sink.always = answer(500)
+        system.deliver()
+        sink.always = None
+        chosen = system.rows("SELECT id FROM deliveries ORDER BY id DESC LIMIT 1")[0][0]
+        with system.ctx.engine.begin() as connection:
+            deliveries.replay(connection, [chosen], datetime.now(UTC), at_once=True)
+        assert claim(system) == [chosen], "only the one that was asked for is sent"
+        let_leases_run_out(system)
+        system.deliver()
+        assert ("delivered", 1) in system.delivery_statuses()
+        assert system.rows("SELECT openings, open_until FROM endpoint_health") == [(0, None)]
+
+    def test_is_not_prolonged_by_a_person_who_tries_too_early(self, system: System, sink: HttpSink) -> None:
+        system.insert_subscription(sink.url)
+        for _ in range(10):
+            system.log_change()
+        sink.always = answer(500)
+        system.deliver()
+        before = system.rows("SELECT openings, open_until FROM endpoint_health")
+        heard = len(sink.received)
+        chosen = system.rows("SELECT id FROM deliveries ORDER BY id DESC LIMIT 1")[0][0]
+        with system.ctx.engine.begin() as connection:
+            deliveries.replay(connection, [chosen], datetime.now(UTC), at_once=True)
+        system.deliver()
+        assert len(sink.received) == heard + 1
+        assert system.rows("SELECT openings, open_until FROM endpoint_health") == before
+
+    def test_does_not_make_a_person_wait_for_a_probe_that_hangs(self, system: System, sink: HttpSink) -> None:
+        system.insert_subscription(sink.url)
+        for _ in range(10):
+            system.log_change()
+        sink.always = answer(500)
+        system.deliver()
+        system.make_deliveries_due()
+        (probe,) = claim(system)
+        chosen = system.rows("SELECT id FROM deliveries WHERE id <> %(id)s ORDER BY id DESC LIMIT 1", id=probe)[0][0]
+        with system.ctx.engine.begin() as connection:
+            deliveries.replay(connection, [chosen], datetime.now(UTC), at_once=True)
+        assert claim(system) == [chosen]
+
+    def test_makes_many_that_are_replayed_wait(self, system: System, sink: HttpSink) -> None:
+        system.insert_subscription(sink.url)
+        for _ in range(10):
+            system.log_change()
+        sink.always = answer(500)
+        system.deliver()
+        replay_all(system)
+        assert claim(system) == []
+
     def test_after_days_of_nothing_but_failure_the_subscription_is_disabled(
         self, system: System, sink: HttpSink
     ) -> None:
