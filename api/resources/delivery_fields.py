@@ -61,6 +61,8 @@ class Delivery(Schema):
     last_http_status = integer("0: no response; null: no attempt yet.")
     last_error = text("Of the latest attempt; null if that was a success.")
     next_attempt_at = instant("Of a retry.")
+    waits_for = text("What it waits for, such as the circuit breaker of its endpoint; null once it is over.")
+    waits_until = instant("Until when it waits, if that is known.")
     delivered_at = instant()
     created_at = Instant()
 

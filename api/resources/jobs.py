@@ -41,6 +41,8 @@ class Job(Schema):
     total = integer("Null until it is known.")
     report = fields.Dict(keys=fields.String(), metadata={"description": "Its results; the fields depend on the kind."})
     error = text("Why it failed, or why its last attempt did.")
+    waits_for = text("What it waits for, or what the deliveries that it queued wait for; null if nothing.")
+    waits_until = instant("Until when it waits, if that is known.")
     asked_by = fields.String(metadata={"description": "The name of the key that requested it."})
     cancel_asked = fields.Boolean()
     created_at = Instant()

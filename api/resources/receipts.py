@@ -70,6 +70,7 @@ class Reprocessing(Schema):
     """The number of receipts queued, or with `dry_run` the difference that reprocessing would make."""
 
     queued = fields.Integer()
+    waits_for = text("What it waits for.")
     difference = fields.Dict(keys=fields.String())
 
 
@@ -188,8 +189,9 @@ class ReceiptReprocessing(Resource):
             if not queued:
                 raise ProblemError(409, "The receipt is unverified: only its provider's signature can admit it.")
             self.audit(connection, "receipt.reprocessed", f"receipt:{receipt_id}", queued=queued)
+            waiting = receipts.count_reprocessing(connection)
         self.deps.notifier.notify(REPROCESS)
-        return {"queued": queued}, 202
+        return {"queued": queued, "waits_for": f"a worker; {waiting} receipts are queued for reprocessing"}, 202
 
 
 class Refusals(Resource):

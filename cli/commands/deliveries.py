@@ -120,9 +120,10 @@ def replay(
                     delivery = _find(connection, delivery_id)
                     explain.replay(connection, delivery, datetime.now(UTC))
                     context.audit(connection, "delivery.replayed", f"delivery:{delivery_id}", status=delivery.status)
+                queued = [explain.render(_find(connection, delivery_id)) for delivery_id in delivery_ids]
             ctx.notify(DELIVER)
-        number = len(delivery_ids)
-        click.echo("Replaying the delivery." if number == 1 else f"Replaying {number} deliveries.")
+        for one in queued:
+            click.echo(f"Replaying {one['id']}. It waits for {formatting_deliveries.describe_wait(one)}.")
         return
     filters["status"] = status or DeliveryStatus.DEAD
     console = context.console()

@@ -247,6 +247,8 @@ def print_job(console: Console, job: Job) -> None:
     if job.error:
         console.print(f"  {escape(job.error)}", highlight=False)
     values = {**job.shown_parameters, **job.report}
+    if job.waits_for:
+        values |= {"waits_for": job.waits_for, "waits_until": job.waits_until}
     bad, skipped = values.pop("bad_lines", None), values.pop("skipped", None) or []
     for name, value in values.items():
         if value not in (None, [], {}, ""):
@@ -287,6 +289,6 @@ def _format_state(state: JobState) -> str:
 
 def _dump_job(job: Job) -> dict[str, Any]:
     facts = asdict(job)
-    facts["parameters"] = job.shown_parameters
+    facts |= {"parameters": job.shown_parameters, "waits_for": job.waits_for, "waits_until": job.waits_until}
     del facts["position"]
     return facts

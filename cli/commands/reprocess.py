@@ -80,7 +80,10 @@ def reprocess(
             ctx.notify(REPROCESS)
         with ctx.engine.begin() as connection:
             erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
+            waiting = receipt_store.count_reprocessing(connection)
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
+    if waiting:
+        console.print(f"{waiting} wait for a worker. A receipt whose source cannot be used is tried again every 30 s.")
     if erased:
         console.print(f"{erased} cannot be processed again: an erasure has deleted their bodies.")
     if queued + erased < len(chosen):

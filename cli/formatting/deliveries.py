@@ -50,7 +50,9 @@ def print_delivery(console: Console, delivery: Mapping[str, Any], attempts: Sequ
         "What it usually means": delivery["usually_means"],
         "Next action": delivery["next_action"],
     }
-    if delivery["next_attempt_at"]:
+    if delivery["waits_for"]:
+        lines["Waits for"] = describe_wait(delivery)
+    elif delivery["next_attempt_at"]:
         lines["Next attempt"] = f"{delivery['next_attempt_at']:%Y-%m-%d %H:%M:%S} UTC"
     for name, text in lines.items():
         console.print(f"  [bold]{name:<22}[/] {escape(text)}", highlight=False)
@@ -70,6 +72,12 @@ def print_delivery(console: Console, delivery: Mapping[str, Any], attempts: Sequ
             escape(text[:_MAX_BODY]) + ("…" if is_cut else ""),
         )
     console.print(found)
+
+
+def describe_wait(waiting: Mapping[str, Any]) -> str:
+    """Return what something waits for, and until when: `waits_for` and `waits_until` in a line."""
+    until = waiting["waits_until"]
+    return f"{waiting['waits_for']}" + (f" (until {until:%Y-%m-%d %H:%M:%S} UTC)" if until else "")
 
 
 def _status(delivery: Mapping[str, Any]) -> str:

@@ -14,9 +14,20 @@ from shared.subscriptions.model import PayloadFormat, SubscriptionState
 
 
 def render(delivery: Row[Any]) -> dict[str, Any]:
-    """Return a delivery (`shared.deliveries.queries`) with its `webhook_id`: what its change is called."""
+    """Return a delivery (`shared.deliveries.queries`) with its `webhook_id` (its change), and what it waits for."""
+    waits_for, waits_until = policy.explain_wait(
+        DeliveryStatus(delivery.status),
+        subscription_state=SubscriptionState(delivery.subscription_state),
+        is_held_back=delivery.is_held_back,
+        is_in_flight=delivery.is_in_flight,
+        is_breaker_open=delivery.is_breaker_open,
+        due_at=delivery.due_at,
+        resting_until=delivery.resting_until,
+    )
     return {
         **delivery._asdict(),
+        "waits_for": waits_for,
+        "waits_until": waits_until,
         "webhook_id": change_payload.format_cursor((delivery.transaction, delivery.change_id)),
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -136,8 +137,8 @@ _QUARANTINED: Final = Recommendation(
 _BEFORE_FIRST_ATTEMPT: Final[Mapping[SubscriptionState, Recommendation]] = {
     SubscriptionState.ACTIVE: Recommendation(
         latest_attempt_shows=_NO_ATTEMPT,
-        usually_means="It will be sent soon, or waits until its endpoint may be called again.",
-        next_action="Wait. If nothing happens, check the health of the subscription, and whether a deliverer runs.",
+        usually_means="It will be sent soon, or waits until its endpoint may be called again (see `waits_for`).",
+        next_action="Wait, or replay it: that is tried at once. If nothing happens, check whether a deliverer runs.",
     ),
     SubscriptionState.PAUSED: Recommendation(
         latest_attempt_shows=_NO_ATTEMPT,
@@ -150,6 +151,38 @@ _BEFORE_FIRST_ATTEMPT: Final[Mapping[SubscriptionState, Recommendation]] = {
         next_action="See why it is disabled, fix that, and resume the subscription.",
     ),
 }
+
+
+def explain_wait(
+    status: DeliveryStatus,
+    *,
+    subscription_state: SubscriptionState,
+    is_held_back: bool | None,
+    is_in_flight: bool | None,
+    is_breaker_open: bool | None,
+    due_at: datetime | None,
+    resting_until: datetime | None,
+) -> tuple[str | None, datetime | None]:
+    """Return what a delivery waits for, and until when, if that is known; None for one that does not wait.
+
+    `due_at` and `resting_until` (of its endpoint) are None where they have passed.
+    """
+    if status in (DeliveryStatus.DELIVERED, DeliveryStatus.DEAD):
+        return None, None
+    if status is DeliveryStatus.QUARANTINED:
+        return "a person: a replay releases it", None
+    if subscription_state is not SubscriptionState.ACTIVE:
+        return f"its subscription, which is {subscription_state}: resume it", None
+    if is_in_flight:
+        return "the answer to the attempt in flight", None
+    if is_held_back:
+        return "an earlier delivery of the same message", None
+    if resting_until is not None and (due_at is None or due_at <= resting_until):
+        cause = "the circuit breaker of its endpoint" if is_breaker_open else "the pause that its endpoint asked for"
+        return f"{cause}; a replay of this delivery alone is tried at once", resting_until
+    if due_at is not None:
+        return "its retry schedule", due_at
+    return "a deliverer, which sends it within seconds", None
 
 
 def recommend_for_status(http_status: int) -> Recommendation:

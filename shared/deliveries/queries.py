@@ -6,16 +6,32 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Connection, Row, Select, Text, cast, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
 from shared.deliveries.policy import DeliveryStatus
+from shared.deliveries.store import AT_ONCE, Lane
 from shared.deliveries.tables import deliveries, delivery_attempts, pending_deliveries
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.subscriptions.model import SubscriptionState
-from shared.subscriptions.tables import subscriptions
+from shared.subscriptions.tables import endpoint_health, subscriptions
 
 UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
 """Statuses that the partial indexes cover."""
+_MAX_NAMED: Final = 5
 
 _DELIVERY: Final[Select[Any]] = select(
     deliveries.c.id,
@@ -36,7 +52,21 @@ _DELIVERY: Final[Select[Any]] = select(
     subscriptions.c.tenant.label("subscription_tenant"),
     subscriptions.c.payload,
     subscriptions.c.deleted_at.is_not(None).label("removed"),
-).join_from(deliveries, subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+    (pending_deliveries.c.lane == Lane.HELD_BACK).label("is_held_back"),
+    (pending_deliveries.c.lease_until > func.now()).label("is_in_flight"),
+    case((pending_deliveries.c.available_at > func.now(), pending_deliveries.c.available_at)).label("due_at"),
+    case(
+        (
+            and_(endpoint_health.c.open_until > func.now(), pending_deliveries.c.available_at > AT_ONCE),
+            endpoint_health.c.open_until,
+        )
+    ).label("resting_until"),
+    (endpoint_health.c.openings > 0).label("is_breaker_open"),
+).select_from(
+    deliveries.join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
+    .outerjoin(pending_deliveries, pending_deliveries.c.delivery_id == deliveries.c.id)
+    .outerjoin(endpoint_health, endpoint_health.c.subscription_id == deliveries.c.subscription_id)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +96,8 @@ def get_page(
     """Return deliveries, the newest first: by their change, or by creation (see `in_log_order`).
 
     `transaction` and `change_id` identify the change. `last_http_status` is 0 for no response, None before the first
-    attempt. `subscription_…`, `payload` and `removed` (deleted) belong to the subscription.
+    attempt. `subscription_…`, `payload` and `removed` (deleted) belong to the subscription; the last five columns are
+    what `policy.explain_wait` needs.
     """
     page = _query(filters).fetch(connection, after=after, limit=limit)
     rows = {row.id: row for row in _get_many(connection, [position[-1] for position in page.items], filters.tenant)}
@@ -87,6 +118,39 @@ def find(connection: Connection, delivery_id: UUID, *, tenant: str | None = None
     """Return one delivery, as `get_page` does."""
     found = _get_many(connection, [delivery_id], tenant)
     return found[0] if found else None
+
+
+def explain_wait(connection: Connection, *, subscription: UUID | None, tenant: str | None) -> dict[str, Any]:
+    """Return what replayed and recovered deliveries wait for, as members of a job's report; {} if they do not wait.
+
+    `waits_until` is given if all of them wait for a time.
+    """
+    rests = endpoint_health.c.open_until > func.now()
+    is_paused = subscriptions.c.state == SubscriptionState.PAUSED
+    queued = exists().where(
+        pending_deliveries.c.subscription_id == subscriptions.c.id,
+        pending_deliveries.c.lane == Lane.LATE,
+        pending_deliveries.c.available_at > AT_ONCE,
+    )
+    statement = (
+        select(subscriptions.c.name, is_paused.label("is_paused"), endpoint_health.c.open_until)
+        .outerjoin(endpoint_health, endpoint_health.c.subscription_id == subscriptions.c.id)
+        .where(subscriptions.c.deleted_at.is_(None), or_(is_paused, rests), queued)
+        .order_by(subscriptions.c.name)
+    )
+    if subscription is not None:
+        statement = statement.where(subscriptions.c.id == subscription)
+    if tenant is not None:
+        statement = statement.where(subscriptions.c.tenant == tenant)
+    rows = connection.execute(statement).all()
+    if not rows:
+        return {}
+    causes = [f"{row.name}, which is {'paused' if row.is_paused else 'resting after failures'}" for row in rows]
+    more = f" and {len(causes) - _MAX_NAMED} more" if len(causes) > _MAX_NAMED else ""
+    found = {"waits_for": f"{'; '.join(causes[:_MAX_NAMED])}{more}"}
+    if not any(row.is_paused for row in rows):
+        found["waits_until"] = max(row.open_until for row in rows).isoformat()
+    return found
 
 
 def get_attempts(

@@ -154,8 +154,9 @@ _CLAIM_AMONG = _CLAIM.format(among="s.id = ANY(%(among)b) AND")
 
 # Text, not an expression: it runs whenever a deliverer becomes idle, and looks at the first row of each lane only.
 _NEXT_DUE = """
-SELECT extract(epoch FROM min(greatest(first.available_at,
-        CASE WHEN first.available_at > 'epoch' THEN h.open_until END, h.paced_until + make_interval(secs => 1 / s.rate_per_second::float8)
+SELECT extract(epoch FROM min(greatest(
+        first.available_at, CASE WHEN first.available_at > 'epoch' THEN h.open_until END,
+        h.paced_until + make_interval(secs => 1 / s.rate_per_second::float8)
     )) - now())::float8
 FROM subscriptions AS s LEFT JOIN endpoint_health AS h ON h.subscription_id = s.id
 CROSS JOIN (VALUES (0::smallint), (1::smallint)) AS lanes (lane) CROSS JOIN LATERAL (

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Text, case, exists, func, literal, or_, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, case, exists, func, literal, or_, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 
@@ -32,7 +32,8 @@ _LOCK_NOT_AVAILABLE = "55P03"
 class Job:
     """One job. `total` is None until it is known; `attempts` counts those since the last progress.
 
-    `has_file` says whether it wrote an output file (`shared.jobs.files`).
+    `has_file` says whether it wrote an output file (`shared.jobs.files`); `retry_at` is when it is tried again after an
+    error.
     """
 
     id: UUID
@@ -51,6 +52,22 @@ class Job:
     finished_at: datetime | None
     attempts: int
     has_file: bool
+    retry_at: datetime | None
+
+    @property
+    def waits_for(self) -> str | None:
+        """What it waits for, or what its work waits for now that it is done; None if nothing."""
+        if (told := self.position.get("waits_for") or self.report.get("waits_for")) is not None:
+            return str(told)
+        if self.retry_at is not None:
+            return "its next attempt, after an error"
+        return "a worker" if self.state is JobState.QUEUED else None
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """Until when it waits, if that is known."""
+        told = self.position.get("waits_until") or self.report.get("waits_until")
+        return self.retry_at if told is None else datetime.fromisoformat(told)
 
     @property
     def is_cancelled(self) -> bool:
@@ -74,8 +91,14 @@ class Advance:
 
 
 _COLUMNS = [
-    *(jobs.c[entry.name] for entry in fields(Job) if entry.name != "has_file"),
+    *(jobs.c[entry.name] for entry in fields(Job) if entry.name in jobs.c),
     exists().where(job_files.c.job_id == jobs.c.id, job_files.c.name == OUTPUT).label("has_file"),
+    case(
+        (
+            and_(jobs.c.lease_token.is_(None), jobs.c.error.is_not(None), jobs.c.finished_at.is_(None)),
+            jobs.c.available_at,
+        )
+    ).label("retry_at"),
 ]
 _IS_OPEN = jobs.c.state.in_([JobState.QUEUED, JobState.RUNNING])
 _IS_FREE = or_(jobs.c.lease_token.is_(None), jobs.c.available_at <= func.now())

@@ -237,6 +237,12 @@ def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> i
     ).rowcount
 
 
+def count_reprocessing(connection: Connection) -> int:
+    """Return how many receipts wait to be reprocessed."""
+    statement = select(func.count()).where(pending_receipts.c.reprocess)
+    return int(connection.scalar(statement) or 0)
+
+
 def list_ids(
     connection: Connection,
     *,

@@ -257,6 +257,21 @@ class TestAReplay:
         delivery_system.deliver()
         assert [received.id for received in sink.received] == [name]
 
+    def test_is_tried_at_once_though_the_endpoint_rests(self, delivery_system: System, sink: HttpSink) -> None:
+        delivery_system.create_subscription(sink.url, retry_schedule=[0])
+        sink.always = http_sink.answer(500)
+        for _ in range(10):
+            delivery_system.log_change()
+        delivery_system.deliver()
+        waiting = delivery_system.list_deliveries(status="pending")[0]
+        assert waiting["waits_for"].startswith("the circuit breaker")
+        assert waiting["waits_until"] is not None
+        sink.always = None
+        replay(delivery_system, waiting)
+        delivery_system.deliver()
+        shown = whole(delivery_system, waiting)
+        assert (shown["status"], shown["waits_for"], shown["waits_until"]) == ("delivered", None, None)
+
     def test_waits_while_the_subscription_is_paused(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url)
         delivery_system.log_change()
@@ -265,6 +280,7 @@ class TestAReplay:
         replay(delivery_system, delivery_system.get_delivery())
         delivery_system.deliver()
         assert len(sink.received) == 1
+        assert "paused" in delivery_system.get_delivery()["waits_for"]
         delivery_system.call("POST", f"/v1/subscriptions/{made['id']}/resume")
         delivery_system.deliver()
         assert len(sink.received) == 2

@@ -126,7 +126,8 @@ def test_a_receipt_is_queued_again(system: System, state: ReceiptState) -> None:
         receipt_id = system.queue_body(b"[]")
         park(system, receipt_id, state)
     answer = system.call("POST", f"/v1/receipts/{receipt_id}/reprocess")
-    assert (answer.status_code, answer.get_json()) == (202, {"queued": 1})
+    assert (answer.status_code, answer.get_json()["queued"]) == (202, 1)
+    assert "a worker" in answer.get_json()["waits_for"]
     assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "pending"
     assert len(system.notifier.tasks) == 1
 

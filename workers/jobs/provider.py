@@ -30,7 +30,10 @@ _MAX_REASONS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilePosition:
-    """Where the reconciliation of a source continues. Times are RFC 3339; `tick` counts the turns."""
+    """Where the reconciliation of a source continues. Times are RFC 3339; `tick` counts the turns.
+
+    `waits_for` and `waits_until` are shown with the job.
+    """
 
     began_at: str | None = None
     finished_at: str | None = None
@@ -38,6 +41,8 @@ class ReconcilePosition:
     resent: int = 0
     listed: bool = False
     tick: int = 0
+    waits_for: str | None = None
+    waits_until: str | None = None
 
 
 def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
@@ -48,6 +53,7 @@ def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, 
         position = _run_once(ctx, job, progress, source, client, replace(position, tick=position.tick + 1))
         progress.commit(position.resent, None, asdict(position))
     settled_by = datetime.fromisoformat(position.finished_at) + timedelta(seconds=_SETTLE_SECONDS)
+    position = replace(position, waits_for="the webhooks that were resent", waits_until=settled_by.isoformat())
     is_waiting = True
     while is_waiting and datetime.now(UTC) < settled_by:
         with ctx.engine.begin() as connection:
@@ -72,9 +78,9 @@ def _run_once(
         lease = reconciliations.claim(connection, source.id, token=uuid4(), lease_seconds=reconciliation.LEASE_SECONDS)
     if lease is None:  # another worker or a person reconciles this source
         time.sleep(_PAUSE_SECONDS)
-        return position
+        return replace(position, waits_for="another run, which reconciles this source now")
     began_at = lease.started_at if position.began_at is None else datetime.fromisoformat(position.began_at)
-    position = replace(position, began_at=began_at.isoformat())
+    position = replace(position, began_at=began_at.isoformat(), waits_for=None)
     since, until = job.parameters.get("since"), job.parameters.get("until")
     orders = Orders(
         since=since and datetime.fromisoformat(since),

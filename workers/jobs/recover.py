@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from shared.deliveries import fan_out_cursor, recovery, store
+from shared.deliveries import fan_out_cursor, queries, recovery, store
 from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import Lane, NewDelivery
 from shared.jobs.store import Job
@@ -82,6 +82,8 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
     with ctx.engine.begin() as connection:
         stored_since = recovery.stored_since(connection, since)
+        waits = queries.explain_wait(connection, subscription=subscription_id, tenant=None)
+    report = {**report, **waits}
     return report if stored_since is None else {**report, "kept_since": stored_since.isoformat()}
 
 

@@ -40,4 +40,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
             store.replay(connection, [found[-1] for found in page.items], datetime.now(UTC))
         return {TO_DELIVER: len(page.items)}, page.next and [str(key) for key in page.next]
 
-    return count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
+    report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
+    with ctx.engine.begin() as connection:
+        waits = queries.explain_wait(connection, subscription=filters.subscription, tenant=filters.tenant)
+    return {**report, **waits}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,15 @@ from shared.deliveries.policy import AttemptStatus, Decision, DeliveryStatus
 from shared.ids import receipt_id
 from shared.subscriptions import circuit_breaker
 from shared.subscriptions.circuit_breaker import EndpointHealth
-from shared.subscriptions.model import ChangeSubject, Matcher, PayloadFormat, Subscription, covers, matches
+from shared.subscriptions.model import (
+    ChangeSubject,
+    Matcher,
+    PayloadFormat,
+    Subscription,
+    SubscriptionState,
+    covers,
+    matches,
+)
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DEFAULT_SCHEDULE = backoff.DELIVERY_SCHEDULES["default"]
@@ -175,6 +184,41 @@ class TestHopelessness:
     def test_one_success_resets_it(self) -> None:
         health = circuit_breaker.next_state(after(*[FAILED] * 12), NOW, successes=1)
         assert not circuit_breaker.should_disable(health, NOW + timedelta(days=50))
+
+
+NOTHING: dict[str, Any] = {
+    "subscription_state": SubscriptionState.ACTIVE, "is_held_back": False, "is_in_flight": False,
+    "is_breaker_open": False, "due_at": None, "resting_until": None,
+}  # fmt: skip
+LATER = NOW + timedelta(minutes=5)
+
+
+class TestWaiting:
+    @pytest.mark.parametrize(
+        ("status", "facts", "cause", "until"),
+        [
+            ("pending", {"resting_until": NOW, "is_breaker_open": True}, "circuit breaker", NOW),
+            ("pending", {"resting_until": NOW}, "pause that its endpoint asked for", NOW),
+            ("retry", {"due_at": NOW}, "retry schedule", NOW),
+            ("retry", {"due_at": NOW, "resting_until": LATER, "is_breaker_open": True}, "circuit breaker", LATER),
+            ("retry", {"due_at": LATER, "resting_until": NOW, "is_breaker_open": True}, "retry schedule", LATER),
+            ("pending", {"subscription_state": "paused", "resting_until": NOW}, "paused", None),
+            ("pending", {"is_held_back": True}, "an earlier delivery", None),
+            ("pending", {"is_in_flight": True}, "attempt in flight", None),
+            ("pending", {}, "a deliverer", None),
+            ("quarantined", {}, "a person", None),
+        ],
+    )
+    def test_names_what_is_waited_for_and_until_when(
+        self, status: str, facts: dict[str, Any], cause: str, until: datetime | None
+    ) -> None:
+        waits_for, waits_until = deliveries.explain_wait(DeliveryStatus(status), **(NOTHING | facts))
+        assert cause in (waits_for or "")
+        assert waits_until == until
+
+    @pytest.mark.parametrize("status", ["delivered", "dead"])
+    def test_is_over_with_the_delivery(self, status: str) -> None:
+        assert deliveries.explain_wait(DeliveryStatus(status), **NOTHING) == (None, None)
 
 
 SUBSCRIPTION = Subscription(

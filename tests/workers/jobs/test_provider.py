@@ -99,7 +99,8 @@ class TestReconciling:
         with engine.begin() as connection:
             reconciliations.ensure(connection, [source.id])
             assert reconciliations.claim(connection, source.id, token=uuid4(), lease_seconds=1.0)
-        assert done(env, reconciliation.JOB).report["recovered"]
+        job = done(env, reconciliation.JOB)
+        assert (job.waits_for, bool(job.report["recovered"])) == (None, True)
 
     def test_tries_each_once_also_if_it_takes_several_turns(
         self, env: ProviderEnv, monkeypatch: pytest.MonkeyPatch

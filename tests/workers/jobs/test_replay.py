@@ -98,6 +98,17 @@ class TestReplayingMany:
         assert statuses(system) == ["delivered"] * 5
 
     @pytest.mark.usefixtures("dead")
+    def test_says_what_the_deliveries_wait_for_and_until_when(self, system: System) -> None:
+        system.execute(
+            "INSERT INTO endpoint_health (subscription_id, openings, open_until)"
+            " SELECT id, 1, now() + interval '5 min' FROM subscriptions"
+            " ON CONFLICT (subscription_id) DO UPDATE SET openings = 1, open_until = excluded.open_until"
+        )
+        job = replay(system)
+        assert "resting after failures" in job["waits_for"]
+        assert datetime.fromisoformat(job["waits_until"]) > datetime.now(UTC) + timedelta(minutes=4)
+
+    @pytest.mark.usefixtures("dead")
     def test_leaves_out_what_does_not_fit(self, system: System, sink: HttpSink) -> None:
         other = system.create_subscription(sink.url, ("alert.*",))
         now = datetime.now(UTC)

@@ -76,10 +76,11 @@ def come_due(system: System) -> None:
 class TestAJob:
     def test_is_worked_on_to_its_end(self, system: System) -> None:
         job_id = ask(system, total=3)
-        assert found(system, job_id).state is JobState.QUEUED
+        assert (found(system, job_id).state, found(system, job_id).waits_for) == (JobState.QUEUED, "a worker")
         working.run_due(system.ctx)
         job = found(system, job_id)
         assert (job.state, job.done, job.total, job.report) == (JobState.DONE, 3, 3, {"counted": 3})
+        assert job.waits_for is None
         assert job.started_at is not None
         assert job.finished_at is not None
         assert counted(system) == [0, 1, 2]
