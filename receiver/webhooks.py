@@ -24,7 +24,6 @@ from shared.sources.source import Source
 _MAX_KEY_LENGTH = 255
 _MAX_SLUG_LENGTH = 100
 _MAX_INTEGER = 2**31 - 1  # of the column; Content-Length may be larger
-_MAX_AGE_AT_REFUSAL_SECONDS = 0.25
 _LARGE_BYTES = 64 * 1024
 _IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8", "8bit"})
 """Values of Content-Encoding that clients send with an uncompressed body."""
@@ -52,13 +51,12 @@ def verify(
     try:
         _in_thread_if_large(webhook, lambda: source.provider.verify(webhook, source.credentials, now))
     except VerificationError as error:
-        # The credentials may have changed since they were loaded.
-        if sources.age_seconds > _MAX_AGE_AT_REFUSAL_SECONDS:
-            if not sources.refresh():
-                raise StorageUnavailableError("The source cannot be loaded at the moment; try again.") from None
-            current = sources.find(source.slug)
-            if current is not None and current.version != source.version:
-                return verify(current, webhook, now, sources, settings)
+        # The credentials may have changed since they were loaded. All refusals of a moment share one reload.
+        if not sources.refresh():
+            raise StorageUnavailableError("The source cannot be loaded at the moment; try again.") from None
+        current = sources.find(source.slug)
+        if current is not None and current.version != source.version:
+            return verify(current, webhook, now, sources, settings)
         is_key_fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
         quarantine_until = source.settings.quarantine_until
         if not is_key_fetchable and (quarantine_until is None or now >= quarantine_until):

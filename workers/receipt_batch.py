@@ -75,7 +75,8 @@ class ReceiptBatch:
         attempts left is marked as dead without parsing, because parsing may be what crashes workers.
         """
         with self._ctx.engine.connect() as connection:
-            sources = self._ctx.source_cache.of(connection, {receipt.source_id for receipt in claimed})
+            versions = {receipt.source_id: receipt.source_version for receipt in claimed}
+            sources = self._ctx.source_cache.of(connection, versions)
         together: list[ClaimedWithSource] = []
         alone: list[ClaimedWithSource] = []
         waiting: list[ClaimedReceipt] = []

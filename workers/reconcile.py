@@ -13,6 +13,7 @@ from shared.reconciliation import store as reconciliations
 from shared.reconciliation.run import Orders, Run
 from shared.reconciliation.store import Lease
 from shared.sources import provider_api
+from shared.sources import store as source_store
 from shared.sources.source import Source
 from workers.context import ConcurrencyLimit, WorkerContext
 from workers.jobs import runner
@@ -50,7 +51,8 @@ def reconcile_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> N
 
 def _reconcile(ctx: WorkerContext, lease: Lease, max_seconds: float) -> None:
     with ctx.engine.connect() as connection:
-        source = ctx.source_cache.of(connection, [lease.source_id])[lease.source_id]
+        versions = source_store.versions_of(connection, [lease.source_id])
+        source = ctx.source_cache.of(connection, versions)[lease.source_id]
     error = None if isinstance(source, Source) else str(source)
     try:
         client = provider_api.open_client(source, WORKER_RETRIES) if isinstance(source, Source) else None

@@ -31,10 +31,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedReceipt:
-    """A receipt that a worker has leased. `attempts` counts this one."""
+    """A receipt that a worker has leased. `attempts` counts this one; `source_version` is the source's at the claim."""
 
     id: UUID
     source_id: int
+    source_version: int
     received_at: datetime
     attempts: int
     body: bytes
@@ -100,7 +101,8 @@ claimed AS (
     WHERE receipt_id IN (SELECT receipt_id FROM taken)
     RETURNING receipt_id, attempts
 )
-SELECT id, source_id, received_at, attempts, body FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
+SELECT id, source_id, (SELECT version FROM sources WHERE sources.id = source_id), received_at, attempts, body
+FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 """
 CLAIM = _CLAIM.format(which="NOT reprocess")
 CLAIM_REPROCESS = _CLAIM.format(which="reprocess")
@@ -159,7 +161,10 @@ def claim(
         {"limit": limit, "max_bytes": max_bytes, "token": token, "lease_seconds": lease_seconds},
     )
     return [
-        ClaimedReceipt(id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], body=row[4]) for row in rows
+        ClaimedReceipt(
+            id=row[0], source_id=row[1], source_version=row[2], received_at=row[3], attempts=row[4], body=row[5]
+        )
+        for row in rows
     ]
 
 

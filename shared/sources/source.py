@@ -1,7 +1,6 @@
 """A source ready for use: its provider's adapter, and its credentials with parsed keys."""
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,6 @@ from shared.providers.webhooks.base import Provider
 from shared.sources import store
 from shared.sources.store import SourceRow
 
-_CACHED_SECONDS = 2.0
 _URLS = ("api_base", "keys_url", "webhook_url")
 WITHOUT_TENANT = ("set_aside", "accept")
 
@@ -126,24 +124,21 @@ def _check_url(name: str, url: str) -> None:
 
 
 class SourceCache:
-    """Opens sources by id, deleted ones included, and each again after two seconds."""
+    """Opens sources by id, deleted ones included, and each again when its version has changed."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._opened: dict[int, tuple[float, Source | TidingsError]] = {}
+        self._opened: dict[int, tuple[int, Source | TidingsError]] = {}
 
-    def of(self, connection: Connection, ids: Iterable[int]) -> Mapping[int, Source | TidingsError]:
-        """Return these sources; for one that cannot be opened, the error."""
-        wanted = set(ids)
-        now = time.monotonic()
-        missing = [id_ for id_ in wanted if id_ not in self._opened or now - self._opened[id_][0] > _CACHED_SECONDS]
-        for row in store.by_ids(connection, missing) if missing else ():
+    def of(self, connection: Connection, versions: Mapping[int, int]) -> Mapping[int, Source | TidingsError]:
+        """Return the sources with these ids, each at this version or a later one; the error if it cannot be opened.
+
+        The caller reads the versions together with its work, so that a change that was answered is in force for it.
+        """
+        changed = [id_ for id_, version in versions.items() if self._opened.get(id_, (None,))[0] != version]
+        for row in store.by_ids(connection, changed) if changed else ():
             try:
-                self._opened[row.id] = (now, open_source(row, self._vault))
+                self._opened[row.id] = (row.version, open_source(row, self._vault))
             except TidingsError as error:
-                self._opened[row.id] = (now, error)
-        return {id_: self._opened[id_][1] for id_ in wanted if id_ in self._opened}
-
-    def forget(self, source_id: int) -> None:
-        """Open a source again the next time, because it has changed."""
-        self._opened.pop(source_id, None)
+                self._opened[row.id] = (row.version, error)
+        return {id_: self._opened[id_][1] for id_ in versions if id_ in self._opened}

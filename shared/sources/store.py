@@ -123,6 +123,12 @@ def by_ids(connection: Connection, ids: Iterable[int]) -> list[SourceRow]:
     return [SourceRow(**row) for row in rows]
 
 
+def versions_of(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
+    """Return the versions of these sources by id, deleted ones included."""
+    rows = connection.execute(select(sources.c.id, sources.c.version).where(sources.c.id.in_(list(ids))))
+    return {row.id: row.version for row in rows}
+
+
 def versions(connection: Connection) -> dict[int, int]:
     """Return the version of every source that is not deleted, by id. Caches compare it."""
     rows = connection.execute(select(sources.c.id, sources.c.version).where(sources.c.deleted_at.is_(None)))

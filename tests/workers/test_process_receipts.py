@@ -17,6 +17,7 @@ from shared.events.event import Event
 from shared.messages import store as state
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
+from shared.sources import service
 from shared.sources import store as sources
 from shared.sources.source import Source
 from simulator import load
@@ -24,6 +25,7 @@ from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import state_checks
 from tests.support.system import System
 from workers import process_receipts as draining
+from workers import reprocess_receipts
 from workers.receipt_batch import ProcessedCounts
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -50,10 +52,9 @@ def claim(
 
 
 def mend(system: System, source: Source, credentials: dict[str, str]) -> None:
-    """Give the source these credentials, and the worker an eye for them."""
+    """Give the source these credentials."""
     with system.ctx.engine.begin() as connection:
         sources.update(connection, source.id, credentials=system.ctx.vault.seal(credentials))
-    system.ctx.source_cache.forget(source.id)
 
 
 def let_workers_die(system: System, times: int) -> None:
@@ -92,6 +93,36 @@ def bounce_of(recipients: Sequence[str], request_id: str = "r1") -> bytes:
         "request_id": request_id,
     }
     return json.dumps([{**fields, "recipients": recipients, "reason": "no such user " * 50}]).encode()
+
+
+class TestASourceThatChanged:
+    """What was answered to whoever changed it is in force for the next receipt."""
+
+    def test_has_its_new_customer_handle_for_a_webhook_that_arrives_at_once(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", MailChannels(seed=1).credentials())
+        event = {"email": "a@example.com", "customer_handle": "brand-new", "timestamp": 1_700_000_000,
+                 "event": "delivered", "recipients": ["ann@example.net"], "smtp_id": "<1@example.com>"}  # fmt: skip
+        body = json.dumps([event]).encode()
+        system.store_receipt(source, body)
+        draining.process_due(system.ctx)
+        assert system.recipient_statuses() == {}, "the account is foreign"
+        with system.ctx.engine.begin() as connection:
+            service.change(connection, system.ctx.vault, "mc", credentials={"customer_handles": ["brand-new"]})
+        system.store_receipt(source, json.dumps([{**event, "smtp_id": "<2@example.com>"}]).encode())
+        draining.process_due(system.ctx)
+        assert system.recipient_statuses() == {"ann@example.net": "delivered"}
+
+    def test_is_used_by_a_reprocessing_that_is_asked_for_at_once(self, system: System) -> None:
+        source = system.add_source("mc", "mailchannels", MailChannels(seed=1).credentials())
+        event = {"email": "a@example.com", "customer_handle": "brand-new", "timestamp": 1_700_000_000,
+                 "event": "delivered", "recipients": ["ann@example.net"], "smtp_id": "<1@example.com>"}  # fmt: skip
+        receipt_id = system.store_receipt(source, json.dumps([event]).encode())
+        draining.process_due(system.ctx)
+        with system.ctx.engine.begin() as connection:
+            service.change(connection, system.ctx.vault, "mc", credentials={"customer_handles": ["brand-new"]})
+            receipts.queue_reprocessing(connection, [receipt_id])
+        reprocess_receipts.reprocess_due(system.ctx)
+        assert system.recipient_statuses() == {"ann@example.net": "delivered"}
 
 
 class TestWhatIsPending:

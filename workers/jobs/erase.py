@@ -25,6 +25,7 @@ from shared.postgres.engine import is_database_fault
 from shared.receipts import normalize
 from shared.reprocessing import reprocess
 from shared.rules.model import tallies
+from shared.sources import store as source_store
 from shared.sources.source import Source
 from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import recipient_hashes
@@ -97,7 +98,8 @@ def process_pending(
 
     Returns why, for those that cannot be processed. All are stored in one statement; if that fails, one by one.
     """
-    sources = ctx.source_cache.of(connection, {receipt.source_id for receipt in receipts})
+    versions = source_store.versions_of(connection, {receipt.source_id for receipt in receipts})
+    sources = ctx.source_cache.of(connection, versions)
     events: dict[UUID, list[NewEvent]] = {}
     failed: dict[UUID, str] = {}
     for receipt in receipts:
