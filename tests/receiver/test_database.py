@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from datetime import UTC, datetime
 
 from shared import ids
 from shared.encryption import Vault, new_key
 from shared.postgres import engine, migrate
 from shared.receipts.store import Refusal
+from shared.sources import service
 from shared.sources import store as sources
 from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support.cluster import frozen
@@ -92,3 +94,16 @@ def test_what_cannot_be_looked_up_is_to_be_tried_again_and_not_refused_for_good(
             eventually(lambda: parts.deps.sources.age_seconds > 1)
             sent = {"data": b"[]", "headers": dialect.sign(b"[]", datetime.now(UTC))}
             assert parts.app.at_once([("/webhooks/mc", sent)]) == [503]
+
+
+def test_a_password_that_was_changed_is_accepted_from_the_next_request_on(receiver):
+    receiver.add_source("cm", "cloudmailin", CLOUDMAILIN)
+    eventually(lambda: receiver.parts.deps.sources.find("cm"))
+    answers = []
+    for number in range(10):
+        with receiver.database.begin() as connection:
+            service.change(connection, receiver.vault, "cm", credentials={"password": f"secret {number}"})
+        pair = b64encode(f"user:secret {number}".encode()).decode()
+        sent = {"data": b'{"events": []}', "headers": {"Authorization": f"Basic {pair}"}}
+        answers += receiver.parts.app.at_once([("/webhooks/cm", sent)])
+    assert answers == [200] * 10
