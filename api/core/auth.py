@@ -2,16 +2,18 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_address
 
 from flask import Response, after_this_request, request
 from sqlalchemy import Engine
 
-from api.core.errors import ProblemError
-from api.core.rate_limit import RateLimitResult, TokenBuckets
+from api.core.errors import ProblemError, too_many
+from api.core.rate_limit import RateLimitResult, Shares, TokenBuckets
 from api.streaming import deferred
+from api.streaming.wsgi import BODY_LIMITS
 from shared.auth import keys
 from shared.auth.keys import Caller, Scope
 from shared.http.wsgi import client_ip
@@ -42,6 +44,19 @@ class Authenticator:
         self._requests = TokenBuckets(settings.api_rate, settings.api_burst)
         self._failures = TokenBuckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._uploads = Shares(BODY_LIMITS.max_streams or 1, "large uploads")
+
+    @contextmanager
+    def share_uploads(self, caller: Caller) -> Iterator[None]:
+        """Hold a place for a body that is read while it arrives. Raises ProblemError (429)."""
+        length = request.content_length
+        if length is not None and length <= BODY_LIMITS.small_bytes:
+            yield
+            return
+        if (sentence := self._uploads.exceeded(caller)) is not None and self._uploads.free:
+            raise too_many(sentence)
+        with self._uploads.hold(caller):
+            yield
 
     def admit(self, needed: Scope, tenancy: TenantAccess) -> Caller:
         """Who sent the request that is answered now. Raises ProblemError (401, 403, 429)."""
@@ -70,11 +85,8 @@ class Authenticator:
     def _recognise(self, secret: str) -> Caller:
         digest, address, now = keys.digest(secret), self._network(), time.monotonic()
         if digest not in self._known and self._failures.is_empty(address, now):
-            raise ProblemError(
-                429,
-                "Too many keys that are not known were sent from your address.",
-                headers={"Retry-After": str(round(1 / _FAILURES_PER_SECOND))},
-            )
+            sentence = "Too many keys that are not known were sent from your address."
+            raise too_many(sentence, round(1 / _FAILURES_PER_SECOND))
         caller = self._caller(secret)
         if caller is None:
             self._known.pop(digest, None)
@@ -106,11 +118,8 @@ class Authenticator:
             return response
 
         if not verdict.allowed:
-            raise ProblemError(
-                429,
-                f"This key may ask {self._requests.rate:g} times a second, and {self._requests.burst} times at once.",
-                headers={"Retry-After": str(max(1, verdict.seconds))},
-            )
+            sentence = f"This key may ask {self._requests.rate:g} times a second, and {self._requests.burst} at once."
+            raise too_many(sentence, max(1, verdict.seconds))
 
     def _limits(self, verdict: RateLimitResult) -> dict[str, str]:
         """The header fields of draft-ietf-httpapi-ratelimit-headers-10."""

@@ -68,6 +68,11 @@ def invalid(errors: Errors) -> ProblemError:
     return ProblemError(422, detail, errors=errors)
 
 
+def too_many(sentence: str, retry_after_seconds: int = RETRY_AFTER_SECONDS) -> ProblemError:
+    """Return the problem for a caller that has reached a limit, which the sentence names."""
+    return ProblemError(429, sentence, headers={"Retry-After": str(retry_after_seconds)})
+
+
 def register(app: Flask) -> None:
     """Answer every error of this application with a problem."""
     register_errors(app, _ERRORS, lambda row, error: row(error))

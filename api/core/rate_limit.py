@@ -1,9 +1,13 @@
-"""Rate limits with token buckets, per process."""
+"""Rate limits with token buckets, and shares of what few may use at the same time; both per process."""
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
+
+from shared.auth.keys import Caller
 
 _MAX_BUCKETS = 10_000
 
@@ -57,3 +61,54 @@ class TokenBuckets:
     def _level(self, name: str, now: float) -> float:
         level, at = self._levels.get(name, (float(self.burst), now))
         return min(float(self.burst), level + (now - at) * self.rate)
+
+
+class Shares:
+    """Places that callers use at the same time, such as open streams.
+
+    A key may hold as many places as are free, and so may all keys of a tenant together: one caller gets half of them,
+    and leaves the next one half of the rest.
+    """
+
+    def __init__(self, places: int, of: str) -> None:
+        self.places = places
+        self._of = of
+        self.taken = 0
+        self._held: Counter[str] = Counter()
+        self._lock = Lock()
+
+    @property
+    def free(self) -> int:
+        """The number of free places."""
+        return self.places - self.taken
+
+    def exceeded(self, caller: Caller) -> str | None:
+        """Return a sentence that names the limit if the caller may not take another place now, else None."""
+        for holder, name in _holders(caller).items():
+            if self._held[holder] >= self.free:
+                return (
+                    f"{name} holds {self._held[holder]} of the {self.places} places for {self._of} of this process;"
+                    f" it may hold as many as are free, which are {self.free}. Close one, or try again later."
+                )
+        return None
+
+    @contextmanager
+    def hold(self, caller: Caller) -> Iterator[None]:
+        """Hold a place for the duration of the context."""
+        holders = _holders(caller)
+        with self._lock:
+            self.taken += 1
+            self._held.update(holders.keys())
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.taken -= 1
+                self._held.subtract(holders.keys())
+                self._held = +self._held
+
+
+def _holders(caller: Caller) -> dict[str, str]:
+    """Return whose places a caller uses, and what they are called."""
+    holders = {caller.actor: "Your key"}
+    return holders if caller.tenant is None else {**holders, f"tenant:{caller.tenant}": f"Tenant {caller.tenant!r}"}

@@ -1,6 +1,7 @@
 """Base of all resources: authentication, request parsing, JSON, documentation."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import Any, ClassVar
@@ -81,13 +82,15 @@ class Resource(MethodView):
     def dispatch_request(self, **path: Any) -> ResponseReturnValue:
         """Authenticate the caller, then call the method."""
         self.caller = self.gate.admit(self.scope_of(request.method), self.tenant_access_of(request.method))
-        if request.method in self.max_body_bytes:
-            request.max_content_length = self.max_body_bytes[request.method]
         self._check_path_and_query()
         call = partial(super().dispatch_request, **path)
-        if self.is_deduplicated(request.method):
-            return idempotency.once(self.deps.engine, self.deps.vault, self.caller, call)
-        return call()
+        with ExitStack() as stack:
+            if request.method in self.max_body_bytes:
+                request.max_content_length = self.max_body_bytes[request.method]
+                stack.enter_context(self.gate.share_uploads(self.caller))
+            if self.is_deduplicated(request.method):
+                return idempotency.once(self.deps.engine, self.deps.vault, self.caller, call)
+            return call()
 
     @classmethod
     def scope_of(cls, method: str) -> Scope:

@@ -15,7 +15,7 @@ from api.core.fields import Instant, PageQuery, Problem, Strict, identifier, int
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources.events import Event
 from api.streaming import deferred, sse
-from api.streaming.deferred import Follow, View, Wait
+from api.streaming.deferred import DeferredResponse, Follow, View, Wait
 from shared.addresses import AddressError, parse_domain
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
@@ -137,7 +137,21 @@ class ChangePage(Schema):
     next_cursor = fields.String(metadata={"description": "The cursor to continue from; present on an empty page too."})
 
 
-class Changes(Resource):
+class _Resource(Resource):
+    """What the page and the stream share."""
+
+    def require_place(self, response: DeferredResponse) -> None:
+        """Raise ProblemError if the caller may not wait: 503 if nobody may, 429 if it uses up its share."""
+        if response.again_after is not None:  # it waits already
+            return
+        if response.is_full:
+            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+            raise ProblemError(503, "Too many clients wait for changes at this process; retry later.", headers=headers)
+        if (sentence := response.exceeded(self.caller)) is not None:
+            raise errors.too_many(sentence, _RETRY_AFTER_SECONDS)
+
+
+class Changes(_Resource):
     """The change log."""
 
     rule = "/v1/changes"
@@ -162,14 +176,13 @@ class Changes(Resource):
         except GoneError as error:
             raise _gone(error) from None
         if not items and query["wait"]:
-            if response.is_full:  # the client would repeat its request at once if it got an empty page
-                raise _too_many_waiting()
-            response.action = Wait(wanted=wanted, after=page.next, seconds=query["wait"])
+            self.require_place(response)  # the client would repeat its request at once if it got an empty page
+            response.action = Wait(wanted=wanted, after=page.next, seconds=query["wait"], caller=self.caller)
         body = {"items": items, "next_cursor": change_payload.format_cursor(page.next)}
         return Response(msgspec.json.encode(body), mimetype="application/json")
 
 
-class Stream(Resource):
+class Stream(_Resource):
     """The change log as a stream."""
 
     rule = "/v1/changes/stream"
@@ -188,8 +201,7 @@ class Stream(Resource):
         """
         cursor = headers.get("last_event_id") or query.get("cursor")
         response = deferred.of(request)
-        if response.is_full:
-            raise _too_many_waiting()
+        self.require_place(response)
         try:
             with self.deps.engine.begin() as connection:
                 if cursor is None:
@@ -238,11 +250,6 @@ def _parse_cursor(cursor: str) -> Cursor:
 
 def _gone(error: GoneError) -> ProblemError:
     return ProblemError(410, str(error), extra={"oldest_cursor": change_payload.format_cursor(error.oldest)})
-
-
-def _too_many_waiting() -> ProblemError:
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-    return ProblemError(503, "Too many clients are waiting for changes at this process; retry later.", headers=headers)
 
 
 RESOURCES = (Changes, Stream)

@@ -69,7 +69,7 @@ class Replays(_Resource):
                 now=datetime.now(UTC),
             )
             self.audit(connection, "job.asked", f"job:{job_id}", **filters, dry_run=dry_run, kind=jobs.REPLAY)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(JOBS)
         return answer
 

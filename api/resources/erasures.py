@@ -56,7 +56,7 @@ class Erasures(Resource):
                 now=datetime.now(UTC),
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.ERASE)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(JOBS)
         return answer
 

@@ -10,15 +10,19 @@ from sqlalchemy import Connection
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.errors import ProblemError, not_found, require
+from api.core.errors import ProblemError, not_found, require, too_many
 from api.core.fields import Instant, PageQuery, identifier, instant, integer, page_of, query_text, text
 from api.core.resource import Resource, also_answers, answers, takes
-from shared.auth.keys import Scope
+from shared.auth.keys import Caller, Scope
 from shared.deliveries import jobs as delivery_jobs
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
 from shared.vocabulary import JobState
+
+MAX_OPEN_OF_KEY = 20
+MAX_OPEN_OF_TENANT = 40
+"""Jobs that are not over. Workers give every job its turn, so that one caller's many jobs delay those of others."""
 
 
 class JobQuery(PageQuery):
@@ -142,11 +146,15 @@ class JobFile(Resource):
         )
 
 
-def queued(connection: Connection, job_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
+def queued(connection: Connection, job_id: UUID, caller: Caller) -> tuple[JobRow, int, dict[str, str]]:
     """Return the response to a request for a job, read in the same transaction so that nothing fails after it.
 
-    The caller notifies the workers after the commit.
+    The caller notifies the workers after the commit. Raises ProblemError (429) if these jobs are too many.
     """
+    if jobs.count_open(connection, tenant=caller.tenant, asked_by=caller.name) > MAX_OPEN_OF_KEY:
+        raise too_many(f"Your key has {MAX_OPEN_OF_KEY} jobs that are not over; wait for one, or cancel one.")
+    if caller.tenant is not None and jobs.count_open(connection, tenant=caller.tenant) > MAX_OPEN_OF_TENANT:
+        raise too_many(f"Your tenant has {MAX_OPEN_OF_TENANT} jobs that are not over; wait for one, or cancel one.")
     return require(jobs.find(connection, job_id), f"job {job_id}"), 202, {"Location": f"/v1/jobs/{job_id}"}
 
 

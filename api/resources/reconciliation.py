@@ -150,7 +150,7 @@ class _ProviderJobs(Resource):
             require(sources.id_of(connection, slug), f"source called {slug!r}")
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(CALL_PROVIDERS)
         self.deps.notifier.notify(JOBS)
         return answer

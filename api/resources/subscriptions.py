@@ -250,7 +250,7 @@ class Recoveries(_Resource):
                 )
             job_id = jobs.request_recovery(connection, row, asked_by=self.caller.name, now=now, **body)
             self.audit_change(connection, "recovery_asked", row, job=job_id, **body)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(JOBS)
         return answer
 

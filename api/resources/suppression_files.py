@@ -155,7 +155,7 @@ class Imports(Resource):
             except InvalidFieldError as error:
                 raise invalid({"body": [str(error)]}) from None
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.IMPORT)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(JOBS)
         return answer
 
@@ -196,7 +196,7 @@ class Exports(Resource):
                 connection, filters, asked_by=self.caller.name, tenant=self.caller.tenant, now=datetime.now(UTC)
             )
             self.audit(connection, "job.asked", f"job:{job_id}", kind=suppression_jobs.EXPORT)
-            answer = queued(connection, job_id)
+            answer = queued(connection, job_id, self.caller)
         self.deps.notifier.notify(JOBS)
         return answer
 

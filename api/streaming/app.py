@@ -55,7 +55,7 @@ class ApiApp:
             await self.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        deferred = DeferredResponse(is_full=self.connections.is_full)
+        deferred = DeferredResponse(is_full=self.connections.is_full, exceeded=self.connections.shares.exceeded)
         response = await self._bridge.call(scope, receive, deferred)
         if isinstance(deferred.action, Follow):
             await _until_disconnect(self._follow(deferred.action, response, scope, send), receive)
@@ -84,7 +84,7 @@ class ApiApp:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         heartbeat_seconds = self.connections.limits.heartbeat_seconds
         stream = Stream(follow, send, self.log, self._reader, self._threads, heartbeat_seconds)
-        with self.connections.track(stream):
+        with self.connections.track(follow.caller, stream):
             await stream.run(response.body)
 
     async def _wait(self, wait: Wait, response: WsgiResponse, scope: Scope, send: Send) -> None:
@@ -92,7 +92,7 @@ class ApiApp:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait.seconds
         action: Wait | Follow | None = wait
-        with self.connections.track(), self.log.used():
+        with self.connections.track(wait.caller), self.log.used():
             while isinstance(action, Wait) and loop.time() < deadline and not self.connections.is_stopping:
                 deferred = DeferredResponse(again_after=await self._next_change(action, deadline))
                 response = await self._bridge.call_again(scope, deferred)

@@ -15,8 +15,10 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.core.rate_limit import Shares
 from api.streaming.live_log import LiveLog
 from api.streaming.stream import Stream
+from shared.auth.keys import Caller
 from shared.supervision import supervise
 
 _SILENCE_MILLISECONDS = 60_000
@@ -49,24 +51,23 @@ class ConnectionManager:
         self._log = live_log
         self._threads = threads
         self._streams: set[Stream] = set()
-        self.count = 0
+        self.shares = Shares(self.limits.max_connections, "streams and long polls")
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether no more connections may wait."""
-        return self.is_stopping or self.count >= self.limits.max_connections
+        return self.is_stopping or self.shares.free <= 0
 
     @contextmanager
-    def track(self, stream: Stream | None = None) -> Iterator[None]:
+    def track(self, caller: Caller, stream: Stream | None = None) -> Iterator[None]:
         """Count a connection, and watch it if it is a stream."""
-        self.count += 1
         if stream is not None:
             self._streams.add(stream)
         try:
-            yield
+            with self.shares.hold(caller):
+                yield
         finally:
-            self.count -= 1
             if stream is not None:
                 self._streams.discard(stream)
 

@@ -28,6 +28,7 @@ class Wait:
     wanted: ChangeFilter
     after: Cursor
     seconds: float
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,12 @@ class Follow:
 class DeferredResponse:
     """What passes between the event loop and a view.
 
-    `is_full`: no more connections may wait. `again_after` is set when the view is called again. The view sets `action`
-    to what the loop is to do.
+    `is_full`: no more connections may wait. `exceeded` returns why a caller may not wait although others may.
+    `again_after` is set when the view is called again. The view sets `action` to what the loop is to do.
     """
 
     is_full: bool = False
+    exceeded: Callable[[Caller], str | None] = lambda _caller: None
     again_after: Cursor | None = None
     action: Wait | Follow | None = None
 

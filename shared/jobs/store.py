@@ -160,6 +160,14 @@ def listed(
     return Page(_by_ids(connection, [key for (key,) in page.items], tenant), page.next)
 
 
+def count_open(connection: Connection, *, tenant: str | None, asked_by: str | None = None) -> int:
+    """Return how many jobs of a tenant, or of none, are not over; with `asked_by` only those that it asked for."""
+    statement = select(func.count()).where(_IS_OPEN, jobs.c.tenant.is_not_distinct_from(tenant))
+    if asked_by is not None:
+        statement = statement.where(jobs.c.asked_by == asked_by)
+    return int(connection.scalar(statement) or 0)
+
+
 def claim(connection: Connection, *, kinds: Sequence[str], token: UUID, lease_seconds: float) -> Job | None:
     """Claim the free job that has waited longest, and count the attempt; None if no job is due.
 

@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.resources.jobs import MAX_OPEN_OF_KEY
+from shared.auth.keys import Scope, create_key
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.vocabulary import JobState
@@ -92,3 +94,18 @@ def test_a_file_is_there_when_the_job_is_over(system: System) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/file"), ("POST", "/cancel")])
 def test_an_unknown_job_is_not_found(system: System, method: str, path: str) -> None:
     assert system.call(method, f"/v1/jobs/{uuid4()}{path}").status_code == 404
+
+
+def test_one_caller_has_only_so_many_jobs_at_once(system: System) -> None:
+    for second in range(MAX_OPEN_OF_KEY):
+        with system.engine.begin() as connection:
+            now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+            jobs.create(connection, kind="erase", parameters={}, asked_by="TIDINGS_ADMIN_KEY", now=now)
+    path = "/v1/deliveries/replay"
+    refused = system.call("POST", path, {"filter": {}})
+    assert (refused.status_code, "Retry-After" in refused.headers) == (429, True)
+    assert "20 jobs that are not over" in refused.get_json()["detail"]
+    assert len(system.list_items("/v1/jobs")) == MAX_OPEN_OF_KEY
+    with system.engine.begin() as connection:
+        system.key = create_key(connection, "other", Scope.WRITE).secret
+    assert system.call("POST", path, {"filter": {}}).status_code == 202

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -501,10 +501,10 @@ class TestWithLowLimits:
         async def scenario() -> None:
             async with self.open(system) as server:
                 async with calling(server, "/v1/changes?wait=60") as call:
-                    while not server.connections.count:  # noqa: ASYNC110
+                    while not server.connections.shares.taken:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 assert call.sent == []
-                assert server.connections.count == 0
+                assert server.connections.shares.taken == 0
 
         asyncio.run(scenario())
 
@@ -548,6 +548,31 @@ class TestWithLowLimits:
                 calling(server, "/v1/changes/stream") as next_one,
             ):
                 await next_one.until(b"id: ")
+
+        asyncio.run(scenario())
+
+    def test_one_key_leaves_places_for_others(self, system: System) -> None:
+        with system.engine.begin() as connection:
+            acme = [keys.create_key(connection, f"acme {number}", Scope.READ, "acme").secret for number in range(2)]
+            other = keys.create_key(connection, "other", Scope.READ).secret
+
+        async def scenario() -> None:
+            async with self.open(system, max_connections=5) as server, AsyncExitStack() as stack:
+                for secret in acme:
+                    call = await stack.enter_async_context(calling(server, "/v1/changes/stream", secret))
+                    await call.until(b"id: ")
+                waiting = await stack.enter_async_context(calling(server, "/v1/changes?wait=60", acme[0]))
+                while server.connections.shares.free > 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                for path in ("/v1/changes/stream", "/v1/changes?wait=60"):
+                    async with calling(server, path, acme[1]) as refused:
+                        await refused.end()
+                        assert refused.status == 429
+                        assert b"retry-after" in dict(refused.sent[0]["headers"])
+                        assert b"Tenant 'acme' holds 3 of the 5 places for streams and long polls" in refused.body
+                async with calling(server, "/v1/changes/stream", other) as admitted:
+                    await admitted.until(b"id: ")
+                assert not waiting.sent
 
         asyncio.run(scenario())
 
