@@ -1,6 +1,9 @@
 """The API's ASGI application, `api.asgi:app`. Everything that it needs is put together here."""
 
 import resource
+from contextlib import suppress
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import create_app
 from api.core.resource import Deps
@@ -10,6 +13,7 @@ from shared import logs, settings
 from shared.broker import TaskNotifier
 from shared.encryption import Vault
 from shared.postgres import engine
+from shared.suppression import recipient_hashes
 
 _STATEMENT_TIMEOUT_MS = 10_000
 _CONNECTIONS = 8
@@ -29,6 +33,13 @@ configuration.require("database_url", "broker_url", "secret_keys")
 logs.configure(configuration.log_level)
 _raise_file_limit()
 
+
+def _require_secret_key(deps: Deps) -> None:
+    """Raise SecretsError if no key opens what is stored. Without a database the API starts all the same."""
+    with suppress(SQLAlchemyError), deps.reading.connect() as connection:
+        recipient_hashes.require_key(connection, deps.vault)
+
+
 _notifier = TaskNotifier(configuration.broker_url)
 _deps = Deps(
     settings=configuration,
@@ -41,6 +52,7 @@ _deps = Deps(
     vault=Vault(configuration.secret_keys),
     notifier=_notifier,
 )
+_require_secret_key(_deps)
 # An engine of its own, so that streams and requests never wait for each other's connections.
 _log = LogReader(
     engine.create_engine(

@@ -6,10 +6,12 @@ The settings name it. If they do not, it is the one that `tidings up` runs with 
 
 import getpass
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from shared.settings import Settings, SettingsError
 from shared.sources import store as source_store
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
+from shared.suppression import recipient_hashes
 
 _PIPE_WIDTH = 200
 
@@ -65,7 +68,7 @@ data_option = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CommandContext:
     """What a command needs. Without a broker no wake-up is sent; the sweep finds the work within seconds."""
 
@@ -74,10 +77,16 @@ class CommandContext:
     notifier: TaskNotifier | None
     settings: Settings
 
-    @property
+    @cached_property
     def vault(self) -> Vault:
-        """Return the vault that decrypts credentials. Raises SecretsError if no keys are known."""
-        return Vault(self.secret_keys)
+        """Return the vault of this installation. Raises SecretsError if no key opens what is stored.
+
+        A secret that was sealed by another key could be opened by no process.
+        """
+        vault = Vault(self.secret_keys)
+        with self.engine.connect() as connection:
+            recipient_hashes.require_key(connection, vault)
+        return vault
 
     def notify(self, task: str = PROCESS_RECEIPTS) -> None:
         """Wake the workers for a task."""
@@ -105,11 +114,13 @@ def open_context(data: Path) -> Iterator[CommandContext]:
 
 
 def _configuration(data: Path) -> Settings:
+    """Return the settings of the shell, or those of the running `tidings up`. Raises SettingsError if they differ."""
     configuration = settings.read()
     if configuration.database_url:
         return configuration
     try:
         facts = json.loads((data / READY_FILE).read_text())
+        running: dict[str, str] = facts.get("settings", {})
         keys = tuple((data / "secret_keys").read_text().split(",")) if not configuration.secret_keys else ()
     except FileNotFoundError:
         raise SettingsError(
@@ -118,8 +129,11 @@ def _configuration(data: Path) -> Settings:
         ) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"Cannot read {data / READY_FILE} of `tidings up`: {error}") from None
+    differing = [name for name, value in running.items() if os.environ.get(name, "").strip() not in ("", value)]
+    if differing:
+        raise SettingsError(f"{differing[0]} differs from that of the running `tidings up`. Unset it, or restart that.")
     return replace(
-        configuration,
+        settings.read({**os.environ, **running}),
         database_url=facts["database_url"],
         broker_url=configuration.broker_url or facts["broker_url"],
         secret_keys=configuration.secret_keys or tuple(key.strip() for key in keys),

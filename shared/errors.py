@@ -4,6 +4,9 @@ Views and commands translate these classes to HTTP answers and exit codes in one
 of its own needs a caller that handles it differently.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from shared.vocabulary import RefusalReason
 
 
@@ -59,6 +62,12 @@ class PayloadError(TidingsError):
 
 class CredentialsError(TidingsError):
     """Credentials or settings of a source that its provider's adapter cannot use."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean …?` for a name that is unknown, with the nearest one that is known, or an empty text."""
+    nearest = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -8,9 +8,10 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
-from shared.errors import TidingsError
+from shared.errors import TidingsError, suggest
 
 PREFIX = "TIDINGS_"
+_OF_TESTS = "TIDINGS_TEST_"
 
 
 class SettingsError(TidingsError):
@@ -103,9 +104,22 @@ class Settings:
             )
 
 
+def shared_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which commands must judge as the processes do; empty where one is not set."""
+    names = [PREFIX + name.upper() for name in ("egress_allow", "retention_days", "max_attempts", "max_body_bytes",
+             "spam_quarantine_score", "quarantine_rows", "quarantine_bytes")]  # fmt: skip
+    return {name: environment.get(name, "").strip() for name in names}
+
+
 def read(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of this process. Raises SettingsError, which names the invalid variable."""
     environment = os.environ if environment is None else environment
+    known = [PREFIX + entry.name.upper() for entry in fields(Settings)]
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS):
+            raise SettingsError(
+                f"{name} is not a setting.{suggest(name, known)} The README has a table of all settings."
+            )
     values: dict[str, Any] = {}
     for entry in fields(Settings):
         name = PREFIX + entry.name.upper()

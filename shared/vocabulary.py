@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import IntEnum, StrEnum
+from typing import Final
 
 
 class EventType(StrEnum):
@@ -191,6 +192,13 @@ class AlertKind(StrEnum):
     SUBSCRIPTION_DISABLED = "subscription_disabled"
     RULES_REFUSED = "rules_refused"
     BROKER_UNUSABLE = "broker_unusable"
+
+
+JOB_KINDS: Final = (
+    "import_suppressions", "export_suppressions", "erase", "rewrite_addresses", "replay", "recover",
+    "abandon_deliveries", "reconcile", "pull_suppressions", "push_suppressions",
+)  # fmt: skip
+"""What long-running jobs do (`workers.jobs.runner`)."""
 
 
 class JobState(StrEnum):

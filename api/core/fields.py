@@ -1,11 +1,15 @@
 """Fields and schemas that all resources share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from shared.errors import suggest
+from shared.subscriptions.model import covers
+from shared.subscriptions.validation import TYPES, WILDCARDS
 
 MAX_TEXT_LENGTH = 1000
 
@@ -57,8 +61,19 @@ def identifier(description: str | None = None, **kwargs: Any) -> fields.UUID:
 
 def query_text(description: str, **kwargs: Any) -> fields.String:
     """Return a field for a text in a query."""
-    length = validate.Length(min=1, max=MAX_TEXT_LENGTH)
-    return fields.String(validate=length, metadata=_metadata(description), **kwargs)
+    checks = [validate.Length(min=1, max=MAX_TEXT_LENGTH), *kwargs.pop("checks", ())]
+    return fields.String(validate=checks, metadata=_metadata(description), **kwargs)
+
+
+def require_known(known: Iterable[str]) -> Callable[[str], None]:
+    """Return a check that a text is one of these names."""
+    names = list(known)
+
+    def check(text: str) -> None:
+        if text not in names:
+            raise ValidationError(f"Must be one of {', '.join(names)}.{suggest(text, names)}")
+
+    return check
 
 
 def _metadata(description: str | None) -> dict[str, str]:
@@ -72,6 +87,20 @@ class Strict(Schema):
         """Refuse unknown fields by name."""
 
         unknown = RAISE
+
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Name the nearest field with each that is unknown."""
+        known = [field.data_key or name for name, field in self.load_fields.items()]
+        for name, messages in error.messages_dict.items() if isinstance(error.messages, dict) else ():
+            if name not in known and isinstance(messages, list):
+                messages[:] = [f"{message}{suggest(str(name), known)}" for message in messages]
+
+
+def require_change_types(text: str) -> None:
+    """Raise ValidationError unless each of these patterns, separated by commas, matches a type of change."""
+    for pattern in filter(None, map(str.strip, text.split(","))):
+        if not any(covers(pattern, type_) for type_ in TYPES):
+            raise ValidationError(f"{pattern!r} is not a type of change.{suggest(pattern, (*WILDCARDS, *TYPES))}")
 
 
 class PageQuery(Strict):

@@ -140,7 +140,7 @@ class Resource(MethodView):
             name: ["Unknown field." if not takes_query else "Must not contain NUL."]
             for name, value in request.args.items(multi=True)
             if not takes_query or "\0" in name + value
-        }
+        } | {name: ["Must be given once."] for name, values in request.args.lists() if len(values) > 1}
         if problems:
             raise invalid(problems)
 

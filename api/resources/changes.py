@@ -11,7 +11,17 @@ from marshmallow import Schema, ValidationError, fields, validate
 from api.core import errors, pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError
-from api.core.fields import Instant, PageQuery, Problem, Strict, identifier, integer, query_text, text
+from api.core.fields import (
+    Instant,
+    PageQuery,
+    Problem,
+    Strict,
+    identifier,
+    integer,
+    query_text,
+    require_change_types,
+    text,
+)
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources.events import Event
 from api.streaming import deferred, sse
@@ -44,7 +54,9 @@ def _require_domain(text: str) -> None:
 class FilterQuery(Strict):
     """Filters; all that are given must match."""
 
-    types = query_text("Types, separated by commas; `message.*` matches all types of that kind.")
+    types = query_text(
+        "Types, separated by commas; `message.*` matches all types of that kind.", checks=[require_change_types]
+    )
     sources = query_text("Sources, separated by commas.")
     tags = query_text("Tags of the message, separated by commas; one must match.")
     tenant = query_text("The tenant.")

@@ -13,9 +13,11 @@ from api.core.fields import PageQuery, page_of
 from api.core.resource import Resource, answers, takes
 from api.resources.delivery_fields import Attempt, Delivery, DeliveryQuery, Replay, WholeDelivery
 from api.resources.jobs import Job, queued
+from shared.auth.keys import Scope
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import explain, jobs, queries
 from shared.deliveries.queries import DeliveryFilters
+from shared.egress import captures
 from shared.jobs.store import Job as JobRow
 
 
@@ -96,12 +98,20 @@ class Attempts(_Resource):
     @takes(PageQuery, location="query")
     @answers(200, page_of(Attempt, "AttemptPage"))
     def get(self, query: dict[str, Any], delivery_id: UUID) -> dict[str, Any]:
-        """List the attempts at a delivery, the newest first, with what was sent and what came back."""
+        """List the attempts at a delivery, the newest first, with what was sent and what came back.
+
+        Where endpoints may be on internal networks (`TIDINGS_EGRESS_ALLOW`), a key with scope `read` does not see the
+        headers and body that came back.
+        """
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
         with self.deps.engine.begin() as connection:
             self.find(connection, delivery_id)
             page = queries.get_attempts(connection, delivery_id, after=after, limit=query["limit"])
-        return {"items": page.items, "next_cursor": pagination.encode(page.next)}
+        items = [attempt._asdict() for attempt in page.items]
+        if self.deps.settings.egress_allow and not self.caller.scope.includes(Scope.WRITE):
+            for attempt in items:
+                attempt["response_capture"] = {**attempt["response_capture"], "headers": {}, "body": captures.HIDDEN}
+        return {"items": items, "next_cursor": pagination.encode(page.next)}
 
 
 class OneReplay(_Resource):

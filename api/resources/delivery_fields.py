@@ -2,8 +2,9 @@
 
 from marshmallow import Schema, fields
 
-from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, query_text, text
+from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, query_text, require_known, text
 from shared.deliveries.policy import AttemptStatus, DeliveryStatus
+from shared.subscriptions.validation import TYPES
 
 _STATUSES = [str(status) for status in DeliveryStatus]
 _DRY_RUN = "Only count: the job's report says what it would do."
@@ -14,7 +15,7 @@ class DeliveryQuery(SpanQuery):
 
     status = fields.Enum(DeliveryStatus, by_value=True)
     subscription = identifier("To this subscription.")
-    type = query_text("Of changes of this type, such as `message.bounced`.")
+    type = query_text("Of changes of this type, such as `message.bounced`.", checks=[require_known(TYPES)])
     message_id = identifier("Of changes of this message.")
 
 
@@ -23,7 +24,7 @@ class ReplayFilter(Strict):
 
     status = fields.Enum(DeliveryStatus, by_value=True, load_default=DeliveryStatus.DEAD)
     subscription = identifier("To this subscription.")
-    type = query_text("Of changes of this type, such as `message.bounced`.")
+    type = query_text("Of changes of this type, such as `message.bounced`.", checks=[require_known(TYPES)])
     since = Instant(metadata={"description": "Created from this time on."})
     until = Instant(metadata={"description": "Created before this time; before now, if not given."})
 

@@ -11,14 +11,24 @@ from sqlalchemy import Connection
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found, require, too_many
-from api.core.fields import Instant, PageQuery, identifier, instant, integer, page_of, query_text, text
+from api.core.fields import (
+    Instant,
+    PageQuery,
+    identifier,
+    instant,
+    integer,
+    page_of,
+    query_text,
+    require_known,
+    text,
+)
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.auth.keys import Caller, Scope
 from shared.deliveries import jobs as delivery_jobs
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job as JobRow
-from shared.vocabulary import JobState
+from shared.vocabulary import JOB_KINDS, JobState
 
 MAX_OPEN_OF_KEY = 20
 MAX_OPEN_OF_TENANT = 40
@@ -28,7 +38,7 @@ MAX_OPEN_OF_TENANT = 40
 class JobQuery(PageQuery):
     """Filters of jobs."""
 
-    kind = query_text("Of this kind, such as `import_suppressions`.")
+    kind = query_text("Of this kind, such as `import_suppressions`.", checks=[require_known(JOB_KINDS)])
     state = fields.Enum(JobState, by_value=True)
 
 

@@ -21,12 +21,19 @@ from shared.deliveries import jobs as delivery_jobs
 from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.queries import DeliveryFilters
 from shared.errors import TidingsError
+from shared.subscriptions.validation import TYPES
 
 _ATTEMPTS_SHOWN = 20
 
 _status_option = click.option("--status", type=OneOf(DeliveryStatus))
 _subscription_option = click.option("--subscription", type=click.UUID, help="To this subscription.")
-_type_option = click.option("--type", "type_", help="Of changes of this type, such as message.bounced.")
+_type_option = click.option(
+    "--type",
+    "type_",
+    type=click.Choice(TYPES),
+    metavar="TYPE",
+    help="Of changes of this type, such as message.bounced.",
+)
 _since_option = click.option("--since", type=MOMENT, help="Created from this time on (UTC).")
 _until_option = click.option("--until", type=MOMENT, help="Created before this time (UTC).")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

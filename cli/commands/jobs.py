@@ -25,7 +25,7 @@ from shared.errors import TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as stored
 from shared.jobs.store import Advance, Job
-from shared.vocabulary import JobState
+from shared.vocabulary import JOB_KINDS, JobState
 
 _LIST_LIMIT = 50
 _POLL_SECONDS = 0.3
@@ -60,7 +60,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--kind", help="Only jobs of this kind, such as import_suppressions.")
+@click.option("--kind", type=click.Choice(JOB_KINDS), help="Only jobs of this kind.")
 @click.option("--state", type=click.Choice([str(state) for state in JobState]), help="Only jobs in this state.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option

@@ -156,6 +156,8 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
             lifted = store.lift(
                 connection, keys=[key], tenant=tenant, reason=reason, actor=context.current_user(), note=note
             )
+            if not lifted:
+                queries.require_readable(target)
             context.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
             explanation = queries.explain(connection, meant, hasher, datetime.now(UTC))
     console = context.console()

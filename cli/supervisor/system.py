@@ -1,6 +1,7 @@
 """Starts every process of one machine in order, waits until all are ready, and stops them."""
 
 import functools
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from cli.supervisor.service import Service
 from cli.supervisor.supervisor import Supervisor
 from cli.supervisor.watchdog import Watchdog
 from shared.rules.reloader import require_rules
-from shared.settings import Settings
+from shared.settings import Settings, shared_settings
 
 _PAUSE_SECONDS: Final = 0.05
 _READY_PAUSE_SECONDS: Final = 0.2  # when everything is ready
@@ -218,10 +219,11 @@ class SupervisedSystem:
             "admin_key": environment["TIDINGS_ADMIN_KEY"],
             "database_url": environment["TIDINGS_DATABASE_URL"],
             "broker_url": environment["TIDINGS_BROKER_URL"],
+            "settings": shared_settings(os.environ),
         }
         self._update_ready_file()
         self._console.print(f"ready after {seconds:.1f} s; press Ctrl-C to stop")
         self._console.print_value("webhooks", f"{receiver.url}/webhooks/<source>")
         self._console.print_value("API", f"{api.url}/docs")
-        self._console.print_value("admin key", environment["TIDINGS_ADMIN_KEY"])
+        self._console.print_value("admin key", f"in {self._ready.paths[0]}")
         self._console.print_value("logs", str(self._directory.path / "logs"))

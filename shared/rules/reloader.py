@@ -1,5 +1,6 @@
 """The rules in force in one process: checked for changes while it runs, and kept while a newer file is wrong."""
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -46,11 +47,14 @@ class RulesReloader:
         """What is wrong with the file, a line each; empty while the file is in force."""
         return self._errors
 
-    def rules(self, connection: Connection) -> Rules:
-        """Return the rules in force. Raises RulesError if the file is wrong and no rules were in force before."""
+    def rules(self, connection: Connection, *, max_age_seconds: float = math.inf) -> Rules:
+        """Return the rules in force, checked for changes within this time, and within the interval of this process.
+
+        Raises RulesError if the file is wrong and no rules were in force before.
+        """
         with self._lock:
             now = time.monotonic()
-            if self._rules is None or now - self._checked_at >= self._interval_seconds:
+            if self._rules is None or now - self._checked_at >= min(max_age_seconds, self._interval_seconds):
                 self._reload_file(connection)
                 self._rules = self._merge_api_rules(connection)
                 self._checked_at = now

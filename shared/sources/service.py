@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from shared.encryption import SecretsError, Vault
-from shared.errors import CredentialsError, InvalidFieldError, TidingsError
+from shared.errors import CredentialsError, InvalidFieldError, TidingsError, suggest
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider, secret_fields
 from shared.sources import store as sources
@@ -40,6 +40,7 @@ def create(
     if not SLUG.fullmatch(slug):
         raise InvalidFieldError("slug", slug, "must be 1 to 63 characters of a-z, 0-9 and -, and must not begin with -")
     adapter = _checked("provider", lambda: provider_called(provider))
+    _require_known_fields(adapter, credentials)
     _check(adapter, credentials, {}, settings)
     return sources.create(
         connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings=settings
@@ -62,6 +63,8 @@ def change(
     if row is None:
         return None
     stored = vault.open(row.credentials)
+    added = {name for name, value in (credentials or {}).items() if value is not None} - stored.keys()
+    _require_known_fields(provider_called(row.provider), added)
     merged_credentials = stored if credentials is None else _merge(stored, credentials)
     merged_settings = row.settings if settings is None else _merge(row.settings, settings)
     _check(provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
@@ -85,14 +88,34 @@ def rotate(
     if row is None:
         return None
     patch = dict(new)
+    old = vault.open(row.credentials)
     if "password" in new:
-        old = vault.open(row.credentials)
         pair = {name: old[name] for name in ("username", "password") if name in old}
         patch.setdefault("previous", [pair, *(old.get("previous") or [])])
     for name in dropped:
         field, _, key_id = name.partition(".")
+        held = _droppable(old)
+        if name not in held:
+            message = f"the source has no {name!r} to drop.{suggest(name, held)} It has {', '.join(held) or 'none'}."
+            raise InvalidFieldError(f"credentials.{field}", None, message)
         patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
     return change(connection, vault, slug, credentials=patch)
+
+
+def _droppable(credentials: Mapping[str, Any]) -> list[str]:
+    """Return what can be dropped, as `field` or `field.id`."""
+    names = list(credentials)
+    return names + [
+        f"{name}.{id_}" for name in names if isinstance(credentials[name], Mapping) for id_ in credentials[name]
+    ]
+
+
+def _require_known_fields(provider: Provider, names: Iterable[str]) -> None:
+    known = [field.name for field in provider.CREDENTIAL_FIELDS]
+    for name in names:
+        if name not in known:
+            message = f"{provider.NAME} has no credential {name!r}.{suggest(name, known)} Known are {', '.join(known)}."
+            raise InvalidFieldError(f"credentials.{name}", None, message)
 
 
 def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection
 
 from shared.encryption import Vault
-from shared.errors import CredentialsError, TidingsError
+from shared.errors import CredentialsError, TidingsError, suggest
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider
 from shared.sources import store
@@ -50,7 +50,8 @@ class Source:
 def provider_called(name: str) -> Provider:
     """Return the provider's adapter. Raises CredentialsError, which lists the known names."""
     if name not in PROVIDERS:
-        raise CredentialsError(f"provider must be one of {', '.join(sorted(PROVIDERS))}, not {name!r}")
+        names = ", ".join(sorted(PROVIDERS))
+        raise CredentialsError(f"provider must be one of {names}, not {name!r}.{suggest(name, PROVIDERS)}")
     return PROVIDERS[name]
 
 
@@ -59,7 +60,9 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
     known = SourceSettings.__dataclass_fields__
     for name, value in raw.items():
         if name not in known:
-            raise CredentialsError(f"settings.{name} is unknown; known settings are {', '.join(known)}")
+            raise CredentialsError(
+                f"settings.{name} is unknown.{suggest(name, known)} Known settings are {', '.join(known)}"
+            )
         if value is not None and not isinstance(value, str):
             raise CredentialsError(f"settings.{name} must be text")
     for name in _URLS:

@@ -102,6 +102,8 @@ def update(
 ) -> Row[Any] | None:
     """Change the given fields of a subscription; None if it does not exist.
 
+    The tenant cannot be changed: its past deliveries would be shown to another.
+
     Static headers are merged by the rule of JSON Merge Patch (RFC 7396): those given are set, null removes. Raises
     InvalidFieldError, SecretsError, or ConflictError where its `version` is not the one that the caller knew.
     """
@@ -112,6 +114,9 @@ def update(
     if version is not None and version != row.version:
         raise ConflictError(f"The subscription has version {row.version}, not {version}; read it again.")
     given = dict(fields)
+    if "tenant" in given and given["tenant"] != row.tenant:
+        message = f"The tenant of a subscription cannot be changed; it is {row.tenant!r}. Create another subscription."
+        raise InvalidFieldError("tenant", given["tenant"], message)
     if "headers" in given:
         replaced = {name.lower() for name in given["headers"]}  # names of headers are case-insensitive
         kept = {name: value for name, value in vault.open(row.headers).items() if name.lower() not in replaced}

@@ -1,5 +1,6 @@
 """Reads of the suppression list: pages, checks of many addresses, and why an address is suppressed or is not."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, ColumnElement, Connection, Row, Uuid, any_, func, literal, or_, select
 
-from shared.addresses import Target, normalize
+from shared.addresses import AddressError, Target, normalize, parse_target
+from shared.errors import InvalidFieldError
 from shared.messages import event_queries
 from shared.messages.event_queries import StoredEvent
 from shared.postgres.pagination import KeysetQuery, Page, Position
@@ -19,6 +21,8 @@ from shared.suppression.store import Entry
 from shared.suppression.tables import suppression_history, suppression_lifts, suppressions
 from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
+_USUAL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
+"""Nearly every address: a check of thousands need not parse it."""
 _MAX_EVENTS = 200
 _MAX_HISTORY_ROWS = 1000
 
@@ -130,7 +134,8 @@ def check_addresses(
 ) -> list[Entry | None]:
     """Return for each address, in the given order, the entry that suppresses it, or None.
 
-    An entry of the address comes before one of its domain, then the one with the latest end.
+    An entry of the address comes before one of its domain, then the one with the latest end. Raises InvalidFieldError
+    for a text that is no address and is not on the list.
     """
     by_domain: dict[str, str] = {}
     keys = []
@@ -141,7 +146,19 @@ def check_addresses(
             by_domain[domain] = hasher.hash_domain(domain)
         keys.append((hasher.hash_normalized(normalized), by_domain[domain]))
     found = store.check(connection, [key for pair in keys for key in pair], now, tenant=tenant, type=type)
-    return [next((found[key][0] for key in pair if key in found), None) for pair in keys]
+    entries = [next((found[key][0] for key in pair if key in found), None) for pair in keys]
+    for index, (address, entry) in enumerate(zip(addresses, entries, strict=True)):
+        if entry is None and not _USUAL.fullmatch(address):
+            require_readable(address, f"addresses[{index}]")
+    return entries
+
+
+def require_readable(address: str, field: str = "address") -> None:
+    """Raise InvalidFieldError for a text that is no address. Call it for what is not on the list: events add any."""
+    try:
+        parse_target(address)
+    except AddressError as error:
+        raise InvalidFieldError(field, address, str(error)) from None
 
 
 def list_lifts(connection: Connection, keys: Sequence[str]) -> Sequence[Row[Any]]:

@@ -59,6 +59,13 @@ class RecipientHasher:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._pepper).hexdigest()
 
 
+def require_key(connection: Connection, vault: Vault) -> None:
+    """Raise SecretsError if something is stored in this database, and no key of the vault opens it."""
+    sealed = connection.execute(select(peppers.c.sealed).where(peppers.c.name == _NAME)).scalar()
+    if sealed is not None:
+        vault.open(bytes(sealed))
+
+
 def load(connection: Connection, vault: Vault) -> RecipientHasher:
     """Return this database's hasher. The first call stores a new pepper, so the caller commits. Raises SecretsError."""
     stored = select(peppers.c.sealed).where(peppers.c.name == _NAME)

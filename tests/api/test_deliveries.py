@@ -304,6 +304,23 @@ class TestAReplay:
         assert whole(delivery_system, delivery)["status"] == "delivered"
         replay(delivery_system, delivery, status=403)
 
+    def test_does_not_show_the_answer_of_an_internal_server_to_a_key_that_may_only_read(
+        self, delivery_system: System, sink: HttpSink
+    ) -> None:
+        delivery_system.create_subscription(sink.url)
+        sink.then(http_sink.answer(404, b"internal secret", X_Token="hidden"))
+        delivery_system.log_change()
+        delivery_system.deliver()
+        delivery = delivery_system.get_delivery()
+        assert "internal secret" in delivery_system.call("GET", f"/v1/deliveries/{delivery['id']}/attempts").text
+        with delivery_system.engine.begin() as connection:
+            delivery_system.key = create_key(connection, "reader", Scope.READ).secret
+        for path in ("", "/attempts"):
+            answer = delivery_system.call("GET", f"/v1/deliveries/{delivery['id']}{path}")
+            assert answer.status_code == 200
+            assert "internal secret" not in answer.text
+            assert "hidden" not in answer.text
+
 
 @pytest.mark.parametrize("rest", ["", "/attempts", "/replay"])
 def test_an_unknown_delivery_is_not_found(delivery_system: System, rest: str) -> None:

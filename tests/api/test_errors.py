@@ -142,3 +142,19 @@ def test_a_database_that_is_away_is_said_so(shared_system: System) -> None:
     assert "Retry-After" in answer.headers
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "sentence"),
+    [
+        ("limit=5&limit=6", "limit", "Must be given once."),
+        ("source=a&source=b", "source", "Must be given once."),
+        ("sorce=a", "sorce", "Did you mean 'source'?"),
+    ],
+)
+def test_a_query_parameter_that_was_mistyped_or_repeated_is_refused_by_name(
+    system: System, query: str, name: str, sentence: str
+) -> None:
+    answer = system.call("GET", f"/v1/receipts?{query}")
+    assert answer.status_code == 422
+    assert sentence in answer.get_json()["errors"][name][0]

@@ -25,7 +25,7 @@ def finish(system: System, state: JobState, **more: Any) -> None:
     """The job that has waited longest is worked on, and ends so."""
     token = uuid4()
     with system.engine.begin() as connection:
-        job = jobs.claim(connection, kinds=["erase", "other"], token=token, lease_seconds=60)
+        job = jobs.claim(connection, kinds=["erase", "replay"], token=token, lease_seconds=60)
         assert job is not None
         job_files.write(connection, job.id, job_files.OUTPUT, 0, "käse\r\n".encode())
         job_files.write(connection, job.id, job_files.OUTPUT, 1, b"two\r\n")
@@ -43,12 +43,14 @@ def test_a_job_is_shown_without_its_encrypted_fields(system: System) -> None:
 
 
 def test_jobs_are_listed_the_newest_first_by_kind_and_state(system: System) -> None:
-    asked = [str(ask(system, second=second)) for second in range(3)] + [str(ask(system, kind="other", second=3))]
+    asked = [str(ask(system, second=second)) for second in range(3)] + [str(ask(system, kind="replay", second=3))]
     finish(system, JobState.DONE)
     assert [job["id"] for job in system.list_items("/v1/jobs", limit=2)] == asked[::-1]
-    assert [job["id"] for job in system.list_items("/v1/jobs", kind="other")] == asked[3:]
+    assert [job["id"] for job in system.list_items("/v1/jobs", kind="replay")] == asked[3:]
     assert [job["id"] for job in system.list_items("/v1/jobs", state="done")] == asked[:1]
     assert system.call("GET", "/v1/jobs", state="asleep").status_code == 422
+    refused = system.call("GET", "/v1/jobs", kind="replays")
+    assert (refused.status_code, "Did you mean 'replay'?" in refused.text) == (422, True)
 
 
 def test_a_job_has_exactly_the_documented_fields(system: System) -> None:

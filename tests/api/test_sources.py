@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from shared.errors import InvalidFieldError
+from shared.sources import service, store
 from tests.support import signed_requests
 from tests.support.system import System
 
@@ -42,9 +44,39 @@ def test_the_names_of_secrets_stay_visible(system: System) -> None:
     assert system.get("/v1/sources/main")["credentials"]["signing_secrets"] == {"k1": "••••ter2", "k2": "••••"}
 
 
-def test_an_unknown_field_is_hidden_like_a_secret(system: System) -> None:
-    system.create_source(customer_handles=["acct"], apikey=SECRET)
+def test_an_unknown_field_is_refused_with_the_nearest_one_and_without_its_value(system: System) -> None:
+    credentials = {"customer_handles": ["acct"], "apikey": SECRET}
+    new = {"slug": "main", "provider": "mailchannels", "credentials": credentials}
+    refused = system.call("POST", "/v1/sources", new)
+    assert refused.status_code == 422
+    assert list(refused.get_json()["errors"]) == ["credentials.apikey"]
+    assert "Did you mean 'api_key'?" in refused.text
+    assert SECRET not in refused.text
+
+
+def test_an_unknown_field_of_an_earlier_version_is_hidden_and_can_be_dropped(system: System) -> None:
+    system.create_source(customer_handles=["acct"])
+    with system.engine.begin() as connection:
+        row = store.find(connection, "main")
+        assert row is not None
+        sealed = system.vault.seal({"customer_handles": ["acct"], "apikey": SECRET})
+        store.update(connection, row.id, credentials=sealed)
     assert SECRET not in system.call("GET", "/v1/sources/main").text
+    assert system.call("PATCH", "/v1/sources/main", {"credentials": {"customer_handles": ["b"]}}).status_code == 200
+    with system.engine.begin() as connection:
+        service.rotate(connection, system.vault, "main", {}, ["apikey"])
+    assert "apikey" not in system.get("/v1/sources/main")["credentials"]
+
+
+def test_what_is_not_there_cannot_be_dropped(system: System) -> None:
+    system.create_source(customer_handles=["acct"], public_keys={"k1": signed_requests.ed25519_public()})
+    for name in ("public_keys.k2", "public_key", "previous"):
+        with (
+            system.engine.begin() as connection,
+            pytest.raises(InvalidFieldError, match=f"no '{name}' to drop") as told,
+        ):
+            service.rotate(connection, system.vault, "main", {}, [name])
+        assert name == "previous" or "Did you mean 'public_keys" in str(told.value)
 
 
 def test_of_a_key_set_only_the_public_part_is_shown(system: System) -> None:

@@ -304,10 +304,19 @@ class TestWhy:
 class TestAChecK:
     def test_answers_in_the_order_asked_with_addresses_as_they_were_asked(self, system: System) -> None:
         add(system, "b@x.net")
-        asked = ["c@x.net", "B@X.net", "a@x.net", "B@X.net", "nobody", ""]
+        asked = ["c@x.net", "B@X.net", "a@x.net", "B@X.net"]
         results = check(system, *asked)
         assert [result["address"] for result in results] == asked
-        assert [result["suppressed"] for result in results] == [False, True, False, True, False, False]
+        assert [result["suppressed"] for result in results] == [False, True, False, True]
+
+    @pytest.mark.parametrize("wrong", ["nobody", "", "ann@", "ann@x,net", "ann@@x.net"])
+    def test_refuses_what_is_no_address_by_its_place(self, system: System, wrong: str) -> None:
+        answer = system.call("POST", f"{LIST}/check", {"addresses": ["c@x.net", wrong]})
+        assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["addresses[1]"])
+
+    def test_a_lift_of_what_is_no_address_is_refused_and_not_remembered(self, system: System) -> None:
+        assert system.call("DELETE", f"{LIST}/nobody").status_code == 422
+        assert system.rows("SELECT count(*) FROM suppression_lifts") == [(0,)]
 
     def test_takes_ten_thousand_at_once_and_no_more(self, system: System) -> None:
         add(system, "a9999@x.net")

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from shared.encryption import Vault
+from shared.encryption import Vault, new_key
 from tests.support.command_line import Commands
 
 
@@ -61,3 +61,41 @@ def test_what_a_command_changes_is_in_the_audit_log(commands: Commands) -> None:
     assert entry["action"] == "key.created"
     assert entry["actor"].startswith("command:")
     assert entry["details"] == {"name": "billing", "scope": "read", "tenant": None}
+
+
+class TestTheSettingsOfTheRunningSystem:
+    """Commands judge as the processes do."""
+
+    def running(self, commands: Commands, data: Path, **settings: str) -> Commands:
+        url, key = commands.settings["TIDINGS_DATABASE_URL"], commands.settings["TIDINGS_SECRET_KEYS"]
+        facts = {"database_url": url, "broker_url": "", "settings": settings}
+        (data / "ready.json").write_text(json.dumps(facts))
+        (data / "secret_keys").write_text(f"{key}\n")
+        return Commands(commands.system, {"TIDINGS_DATABASE_URL": "", "TIDINGS_SECRET_KEYS": ""})
+
+    def test_allow_what_it_may_call(self, commands: Commands, tmp_path: Path) -> None:
+        add = ("subscriptions", "add", "http://127.0.0.1:9/", "--type", "*", "--data", str(tmp_path))
+        running = self.running(commands, tmp_path, TIDINGS_EGRESS_ALLOW="")
+        running.run(*add, code=2)
+        running = self.running(commands, tmp_path, TIDINGS_EGRESS_ALLOW="127.0.0.0/8")
+        running.run(*add)
+
+    def test_are_not_overridden_by_the_shell(self, commands: Commands, tmp_path: Path) -> None:
+        running = self.running(commands, tmp_path, TIDINGS_EGRESS_ALLOW="")
+        shell = Commands(commands.system, {**running.settings, "TIDINGS_EGRESS_ALLOW": "127.0.0.0/8"})
+        said = shell.run("subscriptions", "add", "http://127.0.0.1:9/", "--type", "*", "--data", str(tmp_path), code=2)
+        assert "TIDINGS_EGRESS_ALLOW differs" in said
+
+    def test_have_a_secret_key_that_opens_what_is_stored(self, commands: Commands) -> None:
+        other = Commands(commands.system, {**commands.settings, "TIDINGS_SECRET_KEYS": new_key()})
+        credentials = '{"username": "u", "password": "a long password"}'
+        said = other.run("sources", "add", "cm", "--provider", "cloudmailin", "--credentials", credentials, code=2)
+        assert "None of TIDINGS_SECRET_KEYS decrypts" in said
+        assert commands.system.list_items("/v1/sources") == []
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_one(commands: Commands) -> None:
+    mistyped = Commands(commands.system, {**commands.settings, "TIDINGS_BATCHSIZE": "10"})
+    assert "TIDINGS_BATCHSIZE is not a setting. Did you mean 'TIDINGS_BATCH_SIZE'?" in mistyped.run(
+        "keys", "list", code=2
+    )

@@ -103,7 +103,7 @@ class TestSubscriptions:
         before = show(commands, subscription_id)
         said = commands.run(
             "subscriptions", "change", subscription_id, "--url", "http://127.0.0.1:9/?token=hunter2", "--type",
-            "alert.*", "--tag", "", "--tenant", "", "--rate", "0", "--header", "X-One=", "--ordered", "--retries",
+            "alert.*", "--tag", "", "--rate", "0", "--header", "X-One=", "--ordered", "--retries",
             "1,2",
         )  # fmt: skip
         after = show(commands, subscription_id)
@@ -112,7 +112,6 @@ class TestSubscriptions:
             "url": "http://127.0.0.1:9/?••••",
             "types": ["alert.*"],
             "tags": [],
-            "tenant": None,
             "rate_per_second": None,
             "headers": {"X-Two": "••••"},
             "ordered": True,
@@ -125,6 +124,9 @@ class TestSubscriptions:
         assert "hunter2" not in str(entry)
         assert "Nothing changed" in commands.run("subscriptions", "change", subscription_id, "--unordered", "--ordered")
         assert "Give what to change" in commands.run("subscriptions", "change", subscription_id, code=2)
+        for tenant in ("", "other"):  # its past deliveries would be shown to another
+            said = commands.run("subscriptions", "change", subscription_id, "--tenant", tenant, code=2)
+            assert "cannot be changed; it is 'acme'" in said
 
     def test_are_paused_and_resumed(self, commands: Commands, system: System) -> None:
         subscription_id, _ = add(commands, "http://127.0.0.1:9/")

@@ -33,7 +33,7 @@ def evaluate(ctx: WorkerContext, now: datetime | None = None, *, max_new_alerts:
     with ctx.engine_sync_commit.begin() as connection:
         if not alerts.try_lock(connection):
             return 0
-        rules = {rule.name: rule for rule in ctx.rules.rules(connection).alerts if rule.enabled}
+        rules = {rule.name: rule for rule in ctx.rules.rules(connection, max_age_seconds=0).alerts if rule.enabled}
         ctx.rules.record(connection)
         firing: list[FiringAlert] = []
         transitions: list[Transition] = []

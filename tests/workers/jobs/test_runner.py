@@ -14,7 +14,7 @@ from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.operations import retention
-from shared.vocabulary import JobState
+from shared.vocabulary import JOB_KINDS, JobState
 from tests.support.system import System
 from workers.context import WorkerContext
 from workers.jobs import runner as working
@@ -71,6 +71,10 @@ def claim(system: System, lease_seconds: float = 60) -> tuple[Job | None, UUID]:
 
 def come_due(system: System) -> None:
     system.execute("UPDATE jobs SET available_at = now() - interval '1 s'")
+
+
+def test_every_kind_can_be_filtered_by() -> None:
+    assert working.KINDS.keys() - {"count"} <= set(JOB_KINDS)
 
 
 class TestAJob:
