@@ -70,7 +70,7 @@ format: setup ## Format the code and apply automatic fixes
 
 lock: setup ## Update the lock files from pyproject.toml
 	@$(BIN)/python -m venv $(VENV)/lock
-	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(VENV)/lock/bin/uv pip compile $(COMPILE) pyproject.toml --output-file requirements.lock
 	@$(VENV)/lock/bin/uv pip compile $(COMPILE) --extra dev pyproject.toml --output-file requirements-dev.lock
 	@rm -rf $(VENV)/lock

@@ -11,7 +11,10 @@ from typing import Any
 from shared.errors import TidingsError, suggest
 
 PREFIX = "TIDINGS_"
-_OF_TESTS = "TIDINGS_TEST_"
+_OF_OTHERS = frozenset(
+    PREFIX + name for name in ("TEST_DATABASE_URL", "TEST_BROKER_URL", "LISTEN", "RECEIVER", "RESOLVER")
+)
+"""What tests and `deploy/nginx.conf` read."""
 
 
 class SettingsError(TidingsError):
@@ -116,7 +119,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     environment = os.environ if environment is None else environment
     known = [PREFIX + entry.name.upper() for entry in fields(Settings)]
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and not name.startswith(_OF_TESTS):
+        if name.startswith(PREFIX) and name not in (*known, *_OF_OTHERS):
             raise SettingsError(
                 f"{name} is not a setting.{suggest(name, known)} The README has a table of all settings."
             )
