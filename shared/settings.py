@@ -2,11 +2,16 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.engine import URL
 
 from shared.errors import TidingsError, suggest
 
@@ -67,6 +72,48 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _database_url(text: str) -> str:
+    """Return the URL that SQLAlchemy understands, of any form that libpq documents."""
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise SettingsError(
+            f"has the scheme {scheme!r}; it must be a URL such as postgresql://user:password@host/name."
+        )
+    try:
+        parts = conninfo_to_dict(text.replace("+psycopg://", "://", 1))
+    except ProgrammingError as error:
+        reason = str(error).strip()
+        if "parameter" not in reason:
+            reason = re.sub(r'"[^"]*"', "…", reason)  # it may quote the password
+        raise SettingsError(f"is not a valid URL such as postgresql://user:password@host/name: {reason}.") from None
+    hosts, ports = str(parts.pop("host", "")).split(","), str(parts.pop("port", "")).split(",")
+    if not all(port.isdecimal() for port in filter(None, ports)):
+        raise SettingsError("has an invalid port; it must be a URL such as postgresql://user:password@host:5432/name.")
+    if separator and len(hosts) == 1 and not hosts[0].startswith("/") and "ssl=" not in text:
+        return text
+    user, password, name = (str(parts.pop(part)) if part in parts else None for part in ("user", "password", "dbname"))
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    places = [
+        f"{host}:{port}" if port and not host.startswith("/") else host for host, port in zip(hosts, ports, strict=True)
+    ]
+    query: dict[str, Any] = {**parts, "host": places} if any(places) else {**parts}
+    if hosts[0].startswith("/") and ports[0]:
+        query["port"] = ports[0]
+    return URL.create("postgresql", user, password, database=name, query=query).render_as_string(hide_password=False)
+
+
+def _broker_url(text: str) -> str:
+    known = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp", "librabbitmq")
+    for url in text.split(";"):  # a list of brokers, of which Celery uses the first that it reaches
+        scheme, separator, _ = url.strip().partition("://")
+        if not separator or scheme not in known:
+            raise SettingsError(
+                f"has the scheme {scheme if separator else ''!r}; it must be a URL of Redis or RabbitMQ, such as"
+                f" redis://host:6379/0. Known are {', '.join(known)}."
+            )
+    return text
+
+
 def _setting(default: Any, read: Callable[[str], Any] = str) -> Any:
     return field(default=default, metadata={"read": read})
 
@@ -75,8 +122,8 @@ def _setting(default: Any, read: Callable[[str], Any] = str) -> Any:
 class Settings:
     """The settings of an installation. Durations are in seconds, sizes in bytes."""
 
-    database_url: str = _setting("")
-    broker_url: str = _setting("")
+    database_url: str = _setting("", _database_url)
+    broker_url: str = _setting("", _broker_url)
     secret_keys: tuple[str, ...] = _setting((), _words)
     admin_key: str = _setting("")
     host: str = _setting("127.0.0.1")

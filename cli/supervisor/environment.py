@@ -5,9 +5,8 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.connection import Connection
 
 from cli.supervisor import StartError
 from cli.supervisor.data_dir import DataDirectory
@@ -18,7 +17,6 @@ from shared.settings import Settings, SettingsError
 ROOT = Path(__file__).parents[2]
 RELEASE = "release"  # runs once before all others, as on the hosts that read Procfiles
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>.+)")
-_DATABASE_SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg")
 
 
 def read_procfile(path: Path = ROOT / "Procfile") -> dict[str, str]:
@@ -45,10 +43,7 @@ def build_environment(
 
     Raises SettingsError or SecretsError, which name the invalid setting.
     """
-    _check_scheme(
-        "TIDINGS_DATABASE_URL", configuration.database_url, _DATABASE_SCHEMES, "postgresql://user:password@host/name"
-    )
-    _check_scheme("TIDINGS_BROKER_URL", configuration.broker_url, TRANSPORT_ALIASES, "redis://host:6379/0")
+    _check_broker_password(configuration.broker_url)
     keys = configuration.secret_keys or (directory.secret("secret_keys", new_key),)
     Vault(keys)
     return {
@@ -69,7 +64,15 @@ def merge_environment(changes: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **changes}
 
 
-def _check_scheme(name: str, url: str, known: Mapping[str, str] | tuple[str, ...], example: str) -> None:
-    scheme, separator, _ = url.partition("://")
-    if url and not (separator and scheme in known):
-        raise SettingsError(f"{name} has the scheme {scheme!r}; it must be a URL such as {example}.")
+def _check_broker_password(url: str) -> None:
+    """Raise SettingsError if the broker refuses the user name or password. One that is away may come back."""
+    if not url:
+        return
+    options = {"max_retries": 0, "socket_connect_timeout": 2, "socket_timeout": 2}
+    with Connection(url, connect_timeout=2, transport_options=options) as broker:  # type: ignore[no-untyped-call]
+        try:
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            broker.default_channel.close()
+        except Exception as error:  # noqa: BLE001 - every transport has its own classes
+            if re.search(r"auth|password|access.refused|WRONGPASS|NOPERM", str(error), re.IGNORECASE):
+                raise SettingsError(f"TIDINGS_BROKER_URL: the broker refuses the login: {error}.") from None

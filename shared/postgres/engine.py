@@ -9,7 +9,7 @@ import structlog
 from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 CONNECT_TIMEOUT_SECONDS = 1
@@ -88,17 +88,26 @@ def create_engine(
         synchronous_commit=synchronous_commit,
         plan_cache_mode=plan_cache_mode,
     )
+    target = make_url(url).set(drivername="postgresql+psycopg")
     made = _create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        target,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,  # bodies and credentials must not reach the logs with an error
-        connect_args=connect_args(application, settings),
+        connect_args=_honour(target, connect_args(application, settings)),
     )
     event.listen(made, "handle_error", _report_read_only)
     _use_pooler(made, settings)
     return made
+
+
+def _honour(target: URL, ours: dict[str, Any]) -> dict[str, Any]:
+    """Return our connect arguments without those that the URL sets; its `options` come after ours, and so win."""
+    arguments = {name: value for name, value in ours.items() if name not in target.query}
+    if "options" in target.query:
+        arguments["options"] = f"{ours['options']} {target.query['options']}"
+    return arguments
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -124,7 +133,9 @@ def _use_pooler(made: Engine, settings: Mapping[str, str]) -> None:
             name = parameters["application_name"]
             log.info("connection pooler detected; statements are not prepared", application=name)
         record.info[_POOLED] = True
-        return psycopg.connect(**{**parameters, "options": "", "prepare_threshold": None})
+        # A pooler that does not accept the URL's options refuses them by name.
+        options = made.url.query.get("options", "")
+        return psycopg.connect(**{**parameters, "options": options, "prepare_threshold": None})
 
     def begin(connection: Connection) -> None:
         if not connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]

@@ -8,9 +8,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
+from shared.errors import ConflictError
 from shared.postgres import engine, partitions, transaction_ids
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_MIN_VERSION = 150_000
 _LOCK = 0x71D1465  # of two instances that start at once, one migrates
 
 
@@ -22,6 +24,7 @@ def upgrade(database_url: str) -> str:
     target = engine.create_engine(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
     try:
         with target.begin() as connection:
+            _require_usable(connection)
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             config = _config()
             config.attributes["connection"] = connection
@@ -31,6 +34,21 @@ def upgrade(database_url: str) -> str:
             return revision(connection) or ""
     finally:
         target.dispose()
+
+
+def _require_usable(connection: Connection) -> None:
+    """Raise ConflictError if this version cannot work with the database, whatever is migrated."""
+    version, name, encoding, is_standby, is_read_only = connection.exec_driver_sql(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+        " current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only')::bool"
+    ).one()
+    if version < _MIN_VERSION:
+        raise ConflictError(f"The database is PostgreSQL {name}; Tidings needs 15 or later.")
+    if encoding != "UTF8":
+        raise ConflictError(f"The database has the encoding {encoding}; create one with ENCODING 'UTF8'.")
+    if is_standby or is_read_only:
+        what = "a standby" if is_standby else "read-only (default_transaction_read_only)"
+        raise ConflictError(f"The database is {what}, so nothing can be stored in it; name the primary one.")
 
 
 def revision(connection: Connection) -> str | None:

@@ -1,0 +1,56 @@
+"""What `tidings up` and `tidings migrate` refuse at the start, because nothing could work with it."""
+
+from collections.abc import Callable
+from typing import cast
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from cli import embedded
+from cli.supervisor.data_dir import DataDirectory
+from cli.supervisor.environment import build_environment
+from cli.supervisor.ports import Address
+from shared.encryption import new_key
+from shared.errors import ConflictError
+from shared.postgres import migrate
+from shared.settings import Settings, SettingsError
+
+HERE = Address(host="127.0.0.1", port=1)
+
+
+def start_with(broker_url: str) -> None:
+    given = Settings(broker_url=broker_url, secret_keys=(new_key(),), admin_key="key")
+    build_environment(given, cast("DataDirectory", None), HERE, HERE)  # it is for secrets that are not given
+
+
+def test_a_wrong_password_of_the_broker_is_named(make_redis: Callable[[], embedded.Redis]) -> None:
+    server = make_redis()
+    start_with(server.url)
+    wrong = f"redis://:wrong@127.0.0.1:{urlsplit(server.url).port}/0"
+    with pytest.raises(SettingsError, match="TIDINGS_BROKER_URL: the broker refuses the login"):
+        start_with(wrong)
+
+
+def test_a_broker_that_is_away_may_come_back() -> None:
+    start_with("redis://127.0.0.1:1/0")
+
+
+@pytest.mark.parametrize(
+    ("options", "then", "reason"),
+    [
+        ("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'", "", "encoding LATIN1"),
+        ("", "ALTER DATABASE odd SET default_transaction_read_only = on", "read-only"),
+    ],
+)
+def test_a_database_that_cannot_work_is_named(database_url: str, options: str, then: str, reason: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS odd")
+        connection.execute(f"CREATE DATABASE odd TEMPLATE template0 {options}")
+        if then:
+            connection.execute(then)
+        try:
+            with pytest.raises(ConflictError, match=reason):
+                migrate.upgrade(urlsplit(database_url)._replace(path="/odd").geturl())
+        finally:
+            connection.execute("DROP DATABASE odd WITH (FORCE)")
