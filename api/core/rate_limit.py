@@ -66,7 +66,7 @@ class TokenBuckets:
 class Shares:
     """Places that callers use at the same time, such as open streams.
 
-    A key may hold as many places as are free, and so may all keys of a tenant together: one caller gets half of them,
+    A key may not hold more places than are free, nor may all keys of a tenant together: one caller gets half of them,
     and leaves the next one half of the rest.
     """
 
@@ -88,7 +88,7 @@ class Shares:
             if self._held[holder] >= self.free:
                 return (
                     f"{name} holds {self._held[holder]} of the {self.places} places for {self._of} of this process;"
-                    f" it may hold as many as are free, which are {self.free}. Close one, or try again later."
+                    f" {self.free} are free, and it may not hold more than that. Close one, or try again later."
                 )
         return None
 

@@ -57,8 +57,8 @@ class Job:
     @property
     def waits_for(self) -> str | None:
         """What it waits for, or what its work waits for now that it is done; None if nothing."""
-        if (told := self.position.get("waits_for") or self.report.get("waits_for")) is not None:
-            return str(told)
+        if (found := self.position.get("waits_for") or self.report.get("waits_for")) is not None:
+            return str(found)
         if self.retry_at is not None:
             return "its next attempt, after an error"
         return "a worker" if self.state is JobState.QUEUED else None
@@ -66,8 +66,8 @@ class Job:
     @property
     def waits_until(self) -> datetime | None:
         """Until when it waits, if that is known."""
-        told = self.position.get("waits_until") or self.report.get("waits_until")
-        return self.retry_at if told is None else datetime.fromisoformat(told)
+        found = self.position.get("waits_until") or self.report.get("waits_until")
+        return self.retry_at if found is None else datetime.fromisoformat(found)
 
     @property
     def is_cancelled(self) -> bool:

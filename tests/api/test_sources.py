@@ -73,10 +73,10 @@ def test_what_is_not_there_cannot_be_dropped(system: System) -> None:
     for name in ("public_keys.k2", "public_key", "previous"):
         with (
             system.engine.begin() as connection,
-            pytest.raises(InvalidFieldError, match=f"no '{name}' to drop") as told,
+            pytest.raises(InvalidFieldError, match=f"no '{name}' to drop") as raised,
         ):
             service.rotate(connection, system.vault, "main", {}, [name])
-        assert name == "previous" or "Did you mean 'public_keys" in str(told.value)
+        assert name == "previous" or "Did you mean 'public_keys" in str(raised.value)
 
 
 def test_of_a_key_set_only_the_public_part_is_shown(system: System) -> None:

@@ -39,7 +39,7 @@ def test_a_broker_that_is_away_may_come_back() -> None:
 @pytest.mark.parametrize(
     ("options", "then", "reason"),
     [
-        ("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'", "", "encoding LATIN1"),
+        ("ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'", "", "encoding LATIN1"),
         ("", "ALTER DATABASE odd SET default_transaction_read_only = on", "read-only"),
     ],
 )

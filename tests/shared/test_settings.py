@@ -47,11 +47,11 @@ def test_a_database_url_means_what_it_means_to_libpq(url: str) -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name_and_without_its_password(name: str, value: str, sentence: str) -> None:
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as raised:
         settings.read({name: value})
-    assert name in str(told.value)
-    assert sentence in str(told.value)
-    assert "hunter2" not in str(told.value)
+    assert name in str(raised.value)
+    assert sentence in str(raised.value)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

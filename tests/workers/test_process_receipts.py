@@ -96,7 +96,7 @@ def bounce_of(recipients: Sequence[str], request_id: str = "r1") -> bytes:
 
 
 class TestASourceThatChanged:
-    """What was answered to whoever changed it is in force for the next receipt."""
+    """A change that was answered is in force for the next receipt."""
 
     def test_has_its_new_customer_handle_for_a_webhook_that_arrives_at_once(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", MailChannels(seed=1).credentials())
