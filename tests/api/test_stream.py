@@ -484,16 +484,16 @@ class TestWithLowLimits:
             async with (
                 self.open(system, PollingTimes(poll_seconds=0.01, keep_seconds=0.02)) as server,
                 calling(server, "/v1/changes/stream") as other,
-                calling(server, "/v1/changes?wait=20&types=rare") as call,
+                calling(server, "/v1/changes?wait=20&types=message.read") as call,
             ):
                 await other.until(b"id: ")
                 for number in range(20):
                     await asyncio.to_thread(write, system, f"n.{number}")
                     await other.until(f"event: n.{number}\n".encode())
                 assert call.sent == []
-                await asyncio.to_thread(write, system, "rare")
+                await asyncio.to_thread(write, system, "message.read")
                 await call.end()
-                assert [item["type"] for item in json.loads(call.body)["items"]] == ["rare"]
+                assert [item["type"] for item in json.loads(call.body)["items"]] == ["message.read"]
 
         asyncio.run(scenario())
 
