@@ -146,7 +146,6 @@ def test_an_event_without_a_usable_time_decides_nothing_against_one_with_a_time(
 
 def test_what_the_events_of_one_object_share_is_stored_once_and_shown_with_each(system: System) -> None:
     source = system.add_source("mw", "mailwebhook", {"signing_secrets": {"k": "secret"}})
-    system.ctx.source_cache.forget(source.id)
     recipients = [f"r{number}@example.net" for number in range(100)]
     body = json.dumps(
         {
@@ -182,7 +181,6 @@ def test_what_the_events_of_one_object_share_is_stored_once_and_shown_with_each(
 
 def test_reprocessing_replaces_what_the_events_of_one_object_share(system: System) -> None:
     source = system.add_source("mc", "mailchannels", {"customer_handles": ["acct"]})
-    system.ctx.source_cache.forget(source.id)
     item = mailchannels_event("delivered", ANN, BOB) | {"customer_handle": "acct"}
     receipt = system.store_receipt(source, json.dumps([item]).encode())
     draining.process_due(system.ctx)

@@ -362,7 +362,6 @@ class TestLargeReceipts:
 
     def test_become_events_in_parts_and_leave_the_queue_with_the_last(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
-        system.ctx.source_cache.forget(source.id)
         receipt = system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
         done = draining.process_due(system.ctx)
         assert (done.receipts, done.new_events) == (1, self.MANY)
@@ -377,7 +376,6 @@ class TestLargeReceipts:
 
     def test_are_continued_by_another_worker_after_any_part(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
-        system.ctx.source_cache.forget(source.id)
         receipt = system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
         refuse(system, f"p{self.MANY - 1}@example.net", "53100")
         assert draining.process_due(system.ctx).receipts == 0
@@ -391,7 +389,6 @@ class TestLargeReceipts:
 
     def test_write_nothing_after_another_worker_has_taken_them_over(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
-        system.ctx.source_cache.forget(source.id)
         system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
         stale_token, stale = claim(system, lease_seconds=0)
         token, _ = claim(system)
@@ -401,7 +398,6 @@ class TestLargeReceipts:
 
     def test_are_all_processed_although_a_claim_takes_one(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
-        system.ctx.source_cache.forget(source.id)
         for number in range(3):
             system.store_receipt(
                 source, bounce_of([f"r{number}@example.net"], f"r{number}") + b" " * receipts.SMALL_BYTES
@@ -411,7 +407,6 @@ class TestLargeReceipts:
 
     def test_let_small_ones_pass_that_arrived_later(self, system: System) -> None:
         source = system.add_source("mc", "mailchannels", {"customer_handles": ["acmeco"]})
-        system.ctx.source_cache.forget(source.id)
         system.store_receipt(source, bounce_of([f"p{number}@example.net" for number in range(self.MANY)]))
         for number in range(3):
             system.store_receipt(source, bounce_of([f"n{number}@example.org"], request_id=f"r{number}"))
