@@ -159,7 +159,7 @@ def test_a_change_of_the_suppression_list_contains_the_entry(system: System) -> 
     entry = {"address": ANN, "reason": "complaint", "types": ["transactional"], "expires_at": None}
     system.execute(
         "INSERT INTO state_changes (type, source_id, recipient, event_id, data)"
-        " SELECT 'suppression.added', 1, %(ann)s, id, %(data)s::jsonb FROM events",
+        " SELECT 'suppression.added', source_id, %(ann)s, id, %(data)s::jsonb FROM events",
         ann=ANN,
         data=json.dumps(entry),
     )
@@ -185,12 +185,14 @@ def test_a_change_of_no_single_source_is_in_the_feed_too(system: System) -> None
 
 MESSAGES = """
     INSERT INTO messages (id, source_id, created_at, first_event_at, tenant, tag)
-    SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 1, now(), now(), nullif(tenant, ''), tag
+    SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, (SELECT id FROM sources), now(), now(),
+        nullif(tenant, ''), tag
     FROM (VALUES (1, 'acme', 'spring'), (2, '', 'autumn')) AS m (n, tenant, tag)
 """
 CHANGES = """
     INSERT INTO state_changes (type, source_id, message_id, recipient, data)
-    SELECT type, 1, ('00000000-0000-0000-0000-00000000000' || n)::uuid, recipient, data::jsonb FROM (VALUES
+    SELECT type, (SELECT id FROM sources), ('00000000-0000-0000-0000-00000000000' || n)::uuid, recipient, data::jsonb
+    FROM (VALUES
         ('message.sent', '1', 'ann@example.net', NULL), ('message.bounced', '2', 'bob@example.org', NULL),
         ('suppression.added', NULL, 'bob@example.org', '{"tenant": "acme"}'), ('alert.firing', NULL, NULL, '{}')
     ) AS c (type, n, recipient, data)

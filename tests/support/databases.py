@@ -98,8 +98,8 @@ class Snapshot:
         """Return whether the database has the same tables, partitions, indexes … and statistics."""
         return self.structure == _structure(connection)
 
-    def restore(self, connection: Connection) -> None:
-        """Bring back the rows and the sequences."""
+    def restore(self, connection: Connection, *, sequences: bool = True) -> None:
+        """Bring back the rows and, unless identifiers must stay unique, the sequences."""
         with connection.transaction():
             written = {
                 table: size for table, size in connection.execute(_NON_EMPTY) if self._differs(connection, table)
@@ -116,7 +116,7 @@ class Snapshot:
                     statement = f"INSERT INTO {table} SELECT (jsonb_populate_record(null::{table}, %s::jsonb)).*"
                     for row in rows:
                         _execute(connection, statement, row)
-            for name, start, last in connection.execute(_SEQUENCES).fetchall():
+            for name, start, last in connection.execute(_SEQUENCES).fetchall() if sequences else ():
                 if last != self.sequences[name]:
                     value = self.sequences[name]
                     connection.execute("SELECT setval(%s, %s, %s)", [name, value or start, value is not None])

@@ -320,12 +320,15 @@ class System:
             return Snapshot.take(connection)
 
     def reset(self, snapshot: Snapshot) -> None:
-        """Bring back the state of the database; the API and the worker go on, deliverers are closed."""
+        """Bring back the state of the database; the API and the worker go on, deliverers are closed.
+
+        Identifiers go on too: a worker keeps sources by id and version.
+        """
         self._close_deliverers()
         self.key = ADMIN_KEY
         self.notifier.tasks.clear()
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            snapshot.restore(connection)
+            snapshot.restore(connection, sequences=False)
 
     def close(self) -> None:
         """Close all connections."""
