@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -66,9 +67,11 @@ def database(database_url: str) -> Iterator[Any]:
 def test_the_writer_stores_again(database) -> None:
     loop = Loop()
     with closing(loop), closing(GroupCommitWriter(Faulty(database, "connect"))) as writer:  # type: ignore[arg-type]
-        [outcome] = loop.call_each([partial(writer.store, receipt(1))])
+        with ThreadPoolExecutor() as waiting:  # the request waits for longer than the restart takes
+            outcomes = waiting.submit(loop.call_each, [partial(writer.store, receipt(1))])
+            reported("group commit")
+        [outcome] = outcomes.result()
         assert isinstance(outcome, Exception)
-        reported("group commit")
         assert eventually(lambda: not failed_loops())
         assert loop.call(writer.store, receipt(2))
 
