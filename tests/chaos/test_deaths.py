@@ -82,25 +82,25 @@ def test_two_beats_and_four_workers_do_each_thing_once(source: SimulatedSource) 
 
 def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source: SimulatedSource) -> None:
     cluster = source.cluster
-    cluster.stop("worker 2")
-    sleeper = cluster.processes["worker"]
+    cluster.stop("worker", "worker 2")
     happenings = traffic.happenings(100, seed=6)
-    with cluster.hold_workers():
-        done = source.provider.send(source.bodies(happenings))
-        cluster.wait_for(lambda: bool(cluster.leased()), "worker")
-        sleeper.freeze()
+    done = source.provider.send([traffic.SLEEPY, *source.bodies(happenings)])
+    cluster.start("worker that sleeps", application="tests.chaos.crashing_worker")
+    sleeper = cluster.processes["worker that sleeps"]
+    cluster.wait_for(lambda: bool(cluster.leased()), "worker that sleeps")
+    sleeper.freeze()
     cluster.make_receipts_due()
-    cluster.processes["sleeper"] = cluster.processes.pop("worker")
     cluster.start("worker 2")
-    source.assert_every_acknowledged_event_stored_once(happenings, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
     before = source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")
 
-    said = sleeper.log.stat().st_size
-    sleeper.thaw()
+    def has_lost_its_lease() -> bool:
+        sleeper.thaw()  # again and again: it may have been frozen before it read the body that stops it
+        return b"lease lost" in sleeper.log.read_bytes()
 
-    cluster.wait_for(lambda: b"lease lost" in sleeper.log.read_bytes()[said:], "worker")
+    cluster.wait_for(has_lost_its_lease, "worker that sleeps")
     assert (source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")) == before
-    source.assert_every_acknowledged_event_stored_once(happenings, done)
+    source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
 
 
 def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processed(

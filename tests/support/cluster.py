@@ -241,15 +241,14 @@ class Cluster:
 
     @contextmanager
     def hold_workers(self) -> Iterator[None]:
-        """Block every worker after its claim, until the context is left."""
+        """Block every worker after its claim, until the context is left: a few seconds, or their statements end."""
         with self.engine.connect() as connection:
-            # Between the two it looks at the sources, unless it did so a moment ago; of a new one it knows nothing.
-            connection.exec_driver_sql("LOCK TABLE sources IN ACCESS EXCLUSIVE MODE")
+            connection.exec_driver_sql("LOCK TABLE event_keys IN ACCESS EXCLUSIVE MODE")
             yield
 
     def has_waiting_workers(self) -> bool:
         """Return whether a worker is blocked by `hold_workers`."""
-        return bool(self.rows("SELECT FROM pg_locks WHERE relation = 'sources'::regclass AND NOT granted"))
+        return bool(self.rows("SELECT FROM pg_locks WHERE relation = 'event_keys'::regclass AND NOT granted"))
 
     def assert_nothing_doubled(self) -> None:
         """Check that every event is stored and announced once."""

@@ -20,6 +20,7 @@ from simulator.providers.base import Dialect, Headers
 NO_ANSWER = 0
 DEADLY = b"deadly to every worker of tests.chaos.crashing_worker that reads it"
 HUNGRY = b"for this one the workers of tests.chaos.crashing_worker allocate memory without end"
+SLEEPY = b"for this one the workers of tests.chaos.crashing_worker stop, as if they were suspended"
 _TIMEOUT_SECONDS = 15.0
 _PAUSE_SECONDS = 0.05
 _LONGEST_BODY = 6
