@@ -15,7 +15,7 @@ from shared import ids
 from shared.encryption import Vault
 from shared.errors import VerificationError
 from shared.http import greenlets, wsgi
-from shared.providers.webhooks.base import Request as Webhook
+from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts.store import Receipt, Refusal
 from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, redact_headers
 from shared.settings import Settings
@@ -31,17 +31,17 @@ _IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8", "8bit"})
 _T = TypeVar("_T")
 
 
-def read(request: Request) -> Webhook:
+def read(request: Request) -> WebhookRequest:
     """Read a request. Raises UnsupportedMediaType, RequestEntityTooLarge, RequestBodyError, ClientDisconnected."""
     headers = wsgi.lower_case_headers(request.environ)
     codings = headers.get("content-encoding")
     if codings and any(coding.strip().lower() not in _IDENTITY for coding in codings.split(",")):
         raise UnsupportedMediaType
-    return Webhook(headers=headers, body=request.get_data())
+    return WebhookRequest(headers=headers, body=request.get_data())
 
 
 def verify(
-    source: Source, webhook: Webhook, now: datetime, sources: SourceCache, settings: Settings
+    source: Source, webhook: WebhookRequest, now: datetime, sources: SourceCache, settings: Settings
 ) -> tuple[Source, Quarantine | None]:
     """Verify the signature of a webhook. Return its source, and a quarantine if a worker must verify it later.
 
@@ -66,7 +66,7 @@ def verify(
 
 
 def make_receipt(
-    source: Source, webhook: Webhook, now: datetime, *, remote_ip: str, is_verified: bool, vault: Vault
+    source: Source, webhook: WebhookRequest, now: datetime, *, remote_ip: str, is_verified: bool, vault: Vault
 ) -> Receipt:
     """Return the receipt of a webhook. Headers with credentials are dropped, or encrypted if they are needed again."""
 
@@ -108,6 +108,6 @@ def _headers_json(headers: Mapping[str, str], vault: Vault | None) -> str:
     return msgspec.json.encode(redact_headers(headers, vault)).decode()
 
 
-def _in_thread_if_large(webhook: Webhook, work: Callable[[], _T]) -> _T:
+def _in_thread_if_large(webhook: WebhookRequest, work: Callable[[], _T]) -> _T:
     """Do work whose time grows with the body. For a large body a thread does it, so that it delays no other request."""
     return greenlets.run_in_thread(work) if len(webhook.body) > _LARGE_BYTES else work()

@@ -18,7 +18,7 @@ from shared import backoff
 from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.errors import NotFoundError, TidingsError, VerificationError
 from shared.http.client import OutboundError
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts import quarantine
 from shared.receipts.quarantine import QuarantinedRequest
 from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, unseal_headers
@@ -112,7 +112,7 @@ class _SourceBatch:
         except TidingsError as error:
             self._postpone([suspect], str(error), _GRACE_DELAY_SECONDS, is_charged=False)
             return source
-        request = Request(headers=headers, body=suspect.body)
+        request = WebhookRequest(headers=headers, body=suspect.body)
         try:
             try:
                 source.provider.verify(request, source.credentials, suspect.received_at)
@@ -162,7 +162,7 @@ class _SourceBatch:
             raise failure
         return source
 
-    def _admit(self, source: Source, suspect: QuarantinedRequest, request: Request) -> None:
+    def _admit(self, source: Source, suspect: QuarantinedRequest, request: WebhookRequest) -> None:
         with self._ctx.engine_sync_commit.begin() as connection:
             is_queued = quarantine.admit(
                 connection,

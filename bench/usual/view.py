@@ -10,7 +10,7 @@ from bench.usual.models import ReceiptRecord
 from bench.usual.settings import celery, engine, source
 from shared import ids
 from shared.errors import VerificationError
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts.stored_form import redact_headers
 
 app = Flask("usual")
@@ -24,7 +24,7 @@ def receive(slug: str) -> Response:
         return Response(status=404)
     now = datetime.now(UTC)
     received = {name.lower(): value for name, value in request.headers.items()}
-    arrived = Request(headers=received, body=request.get_data(cache=False))
+    arrived = WebhookRequest(headers=received, body=request.get_data(cache=False))
     try:
         found.provider.verify(arrived, found.credentials, now)
     except VerificationError:

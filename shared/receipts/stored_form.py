@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from shared.encryption import Vault
 from shared.events import event
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.sources.source import Source
 
 _KEY_LIFETIME = timedelta(days=30)
@@ -15,7 +15,7 @@ _MAX_BYTES = 8 * 1024
 _SEALED = "sealed:"
 
 
-def dedup_key(source: Source, request: Request, *, unverified: bool = False) -> str:
+def dedup_key(source: Source, request: WebhookRequest, *, unverified: bool = False) -> str:
     """Return the key of a request: a hash of its body and of its provider's idempotency header, if it has one.
 
     The header alone never decides: no provider signs it, and a corrected body may come under the key of the first one.

@@ -11,7 +11,7 @@ import pytest
 from cli.embedded.server import eventually
 from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Request, StatusCodes
+from shared.providers.webhooks.base import StatusCodes, WebhookRequest
 from shared.receipts.store import Receipt
 from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import signed_requests
@@ -47,7 +47,7 @@ def test_an_answered_request_is_freed_without_the_garbage_collector(receiver, ma
     body = b'["is it gone?"]'
 
     def is_there():
-        return any(isinstance(one, Request | Receipt) and one.body == body for one in gc.get_objects())
+        return any(isinstance(one, WebhookRequest | Receipt) and one.body == body for one in gc.get_objects())
 
     receiver.client.post("/webhooks/mc", **signed(mailchannels, b"[]"))
     gc.disable()

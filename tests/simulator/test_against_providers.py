@@ -12,7 +12,7 @@ from shared.errors import VerificationError
 from shared.events.event import Event
 from shared.messages import state
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Provider, Request
+from shared.providers.webhooks.base import Provider, WebhookRequest
 from shared.vocabulary import EventType, RefusalReason
 from simulator.findings import difference
 from simulator.keys import PublicKeyForm
@@ -55,8 +55,8 @@ def provider_of(dialect: Dialect) -> Provider:
     return PROVIDERS[dialect.NAME]
 
 
-def request_of(signed: Signed) -> Request:
-    return Request(headers={name.lower(): value for name, value in signed.headers.items()}, body=signed.body)
+def request_of(signed: Signed) -> WebhookRequest:
+    return WebhookRequest(headers={name.lower(): value for name, value in signed.headers.items()}, body=signed.body)
 
 
 def fetched(dialect: Dialect) -> dict[str, str]:
@@ -86,7 +86,7 @@ def accepted(dialect: Dialect, play: Play) -> Iterator[bytes]:
             assert reason in REASONS.get(posting.forgery, {reason})
 
 
-def refusal(provider: Provider, request: Request, credentials: Any) -> RefusalReason | None:
+def refusal(provider: Provider, request: WebhookRequest, credentials: Any) -> RefusalReason | None:
     try:
         provider.verify(request, credentials, NOW)
     except VerificationError as error:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from shared import backoff, ids
 from shared.encryption import Vault
 from shared.http import standard_webhooks
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts.store import Receipt
 from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, redact_headers
 from shared.sources.source import Source
@@ -72,7 +72,7 @@ def build_receipt(
     """Build the receipt of a webhook as the receiver does. Unverified ones keep all headers, encrypted by the vault."""
     now = datetime.now(UTC)
     lowered = {name.lower(): value for name, value in headers.items()}
-    request = Request(headers=lowered, body=body)
+    request = WebhookRequest(headers=lowered, body=body)
     return Receipt(
         id=ids.receipt_id(now),
         source_id=source.id,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from hypothesis import HealthCheck, settings
 
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 
 fuzzed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 """For tests of arbitrary input: a busy machine makes none of them fail."""
@@ -33,7 +33,7 @@ class Case:
 
     name: str
     credentials: Mapping[str, Any]
-    request: Request
+    request: WebhookRequest
     now: datetime
     expect: str
 
@@ -60,9 +60,9 @@ def read_payloads(provider: str) -> dict[str, bytes]:
     return {file.stem: file.read_bytes() for file in files}
 
 
-def make_request(body: bytes, headers: Mapping[str, str]) -> Request:
+def make_request(body: bytes, headers: Mapping[str, str]) -> WebhookRequest:
     """A request as the receiver hands it on."""
-    return Request(headers={name.lower(): value for name, value in headers.items()}, body=body)
+    return WebhookRequest(headers={name.lower(): value for name, value in headers.items()}, body=body)
 
 
 def to_base64(data: bytes) -> str:
@@ -105,7 +105,9 @@ def digest(body: bytes) -> str:
     return f"sha-256=:{to_base64(sha256(body).digest())}:"
 
 
-def sign_mailchannels(body: bytes, *, created: int = SECONDS, key: str = "mckey", keyid: str | None = None) -> Request:
+def sign_mailchannels(
+    body: bytes, *, created: int = SECONDS, key: str = "mckey", keyid: str | None = None
+) -> WebhookRequest:
     """A request as MailChannels signs it."""
     parameters = f'("content-digest");created={created};alg="ed25519";keyid="{keyid or key}"'
     return sign_message(body, parameters, key=key)
@@ -119,7 +121,7 @@ def sign_message(
     label: str = "sig_1",
     lines: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
-) -> Request:
+) -> WebhookRequest:
     """A request whose Signature-Input is that text, signed whatever it says; `lines` come after the digest's."""
     base = "\n".join([f'"content-digest": {digest(body)}', *lines, f'"@signature-params": {parameters}']).encode(
         "latin-1"
@@ -136,13 +138,13 @@ def sign_message(
     )
 
 
-def sign_ark(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> Request:
+def sign_ark(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> WebhookRequest:
     """A request as Ark signs it."""
     signature = rsa_key(key).sign(body, PKCS1v15(), SHA256())
     return make_request(body, {"X-Ark-Signature": to_base64(signature), "X-Ark-Signature-KID": kid or key})
 
 
-def sign_postal(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> Request:
+def sign_postal(body: bytes, *, key: str = "rsa-key", kid: str | None = None) -> WebhookRequest:
     """A request as Postal signs it, with both of its signatures."""
     return make_request(
         body,
@@ -154,14 +156,14 @@ def sign_postal(body: bytes, *, key: str = "rsa-key", kid: str | None = None) ->
     )
 
 
-def sign_cloudmailin(body: bytes, *, username: str = "events", password: str = "s3cret:ü") -> Request:  # noqa: S107
+def sign_cloudmailin(body: bytes, *, username: str = "events", password: str = "s3cret:ü") -> WebhookRequest:  # noqa: S107
     """A request as CloudMailin sends it."""
     return make_request(body, {"Authorization": f"Basic {to_base64(f'{username}:{password}'.encode())}"})
 
 
 def sign_mailwebhook(
     body: bytes, *, signed_at: int | str = SECONDS, kid: str = "route-a", secret: bytes = b"secret-a"
-) -> Request:
+) -> WebhookRequest:
     """A request as MailWebhook signs it."""
     signature = to_base64(hmac.digest(secret, f"{signed_at}.".encode() + body, "sha256"))
     return make_request(body, {"X-MailWebhook-Signature": f"t={signed_at}, kid={kid}, v1={signature}"})
@@ -176,7 +178,7 @@ GIVEN: Mapping[str, Mapping[str, Any]] = {
 }
 """Credentials under which the `sign_` functions of the same providers make genuine requests."""
 
-SIGN: Mapping[str, Callable[..., Request]] = {
+SIGN: Mapping[str, Callable[..., WebhookRequest]] = {
     "mailchannels": sign_mailchannels,
     "ark": sign_ark,
     "postal": sign_postal,

@@ -13,7 +13,7 @@ from shared.providers.ark.credentials import Credentials
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
-from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
 
 NAME = "ark"
 STATUS_CODES = StatusCodes()
@@ -22,7 +22,7 @@ STATUS_CODES = StatusCodes()
 DEDUPE_WINDOW_SECONDS: int | None = 4 * 24 * 3600
 
 
-def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
+def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
     """Verify the RSA-SHA256 signature over the body with the key that the request names. Raises VerificationError."""
     signature, key_id = require_headers(request, "x-ark-signature", "x-ark-signature-kid")
     body = require_body(request)
@@ -30,7 +30,7 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
     jwks.verify(credentials.keys, key_id, decoded, body, SHA256())
 
 
-def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
+def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
     """Return None: Ark puts event ids in the body only, if anywhere."""
     return None
 

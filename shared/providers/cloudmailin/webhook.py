@@ -19,7 +19,7 @@ from shared.events.event import Event
 from shared.providers.cloudmailin.credentials import Credentials
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
-from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
 from shared.providers.webhooks.payload import read_identifier, read_text
 from shared.vocabulary import EventType, RefusalReason
 
@@ -84,7 +84,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
 }
 
 
-def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
+def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
     """Verify basic authentication in constant time. Raises VerificationError."""
     (header,) = require_headers(request, "authorization")
     scheme, _, encoded = header.partition(" ")
@@ -98,7 +98,7 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
     require_body(request)
 
 
-def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
+def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
     """Return None: requests have no id."""
     return None
 

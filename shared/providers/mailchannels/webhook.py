@@ -16,7 +16,7 @@ from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
 from shared.providers.mailchannels.credentials import Credentials, read_key
 from shared.providers.webhooks import http_signatures, payload
-from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
 from shared.vocabulary import EventType
 
 NAME = "mailchannels"
@@ -38,12 +38,12 @@ EVENTS: Mapping[str, EventType] = {
 _FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED})
 
 
-def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:
+def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:
     """Verify the RFC 9421 signature (Ed25519 over Content-Digest, at most 5 minutes old). Raises VerificationError."""
     http_signatures.verify(request, credentials.public_keys, now)
 
 
-def idempotency_key(request: Request, /) -> str | None:
+def idempotency_key(request: WebhookRequest, /) -> str | None:
     """Return None: requests have no id; a resent one is recognized by its body."""
 
 

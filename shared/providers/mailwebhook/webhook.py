@@ -14,7 +14,7 @@ from shared.providers.mailwebhook import payloads
 from shared.providers.mailwebhook.credentials import Credentials
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
-from shared.providers.webhooks.base import KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
 from shared.vocabulary import RefusalReason
 
 NAME = "mailwebhook"
@@ -28,7 +28,7 @@ _MAX_DIGITS = 15
 _DIGEST_BYTES = 32
 
 
-def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:
+def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:
     """Verify the HMAC-SHA256 over `t.body`, with `t` at most 5 minutes from now. Raises VerificationError.
 
     The error for an unknown key id has no `key_id`: keys are secrets, so no worker could fetch it.
@@ -67,7 +67,7 @@ def _read_parts(header: str) -> Mapping[str, str]:
     return parts
 
 
-def idempotency_key(request: Request, /) -> str | None:
+def idempotency_key(request: WebhookRequest, /) -> str | None:
     """Return the id that all retries and replays of a message on a route share; a replay may have another body."""
     for name in ("x-idempotency-key", "idempotency-key"):
         if value := request.headers.get(name, "").strip():

@@ -16,7 +16,7 @@ from shared.events.event import Event
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
-from shared.providers.webhooks.base import CredentialField, KeyLookup, Request, StatusCodes
+from shared.providers.webhooks.base import CredentialField, KeyLookup, StatusCodes, WebhookRequest
 from shared.vocabulary import RefusalReason
 
 NAME = "postal"
@@ -49,7 +49,7 @@ def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /)
     return Credentials(keys=jwks.read_credentials(raw, fetched_keys, required=True))
 
 
-def verify(request: Request, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
+def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
     """Verify the RSA signature over the body. Raises VerificationError.
 
     SHA-1 is accepted only without a SHA-256 header, from old servers: a valid SHA-1 signature never compensates for
@@ -71,7 +71,7 @@ def verify(request: Request, credentials: Credentials, now: datetime, /) -> None
         )
 
 
-def idempotency_key(request: Request, /) -> str | None:  # noqa: ARG001
+def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
     """Return None: event ids are in the body."""
     return None
 

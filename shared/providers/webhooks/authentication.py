@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import CredentialsError, VerificationError
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.vocabulary import RefusalReason
 
 
@@ -40,7 +40,7 @@ def read_texts(raw: Mapping[str, Any], name: str, *, required: bool) -> Mapping[
     return value
 
 
-def require_headers(request: Request, *names: str) -> Sequence[str]:
+def require_headers(request: WebhookRequest, *names: str) -> Sequence[str]:
     """Return the values of these headers, trimmed. Raises VerificationError if one is missing or blank."""
     values = [request.headers.get(name, "").strip(" \t") for name in names]
     if not all(values):
@@ -49,7 +49,7 @@ def require_headers(request: Request, *names: str) -> Sequence[str]:
     return values
 
 
-def require_body(request: Request) -> bytes:
+def require_body(request: WebhookRequest) -> bytes:
     """Return the body. Raises VerificationError if it is empty."""
     if not request.body:
         raise VerificationError(RefusalReason.EMPTY_BODY, "The request has no body")

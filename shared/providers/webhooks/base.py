@@ -9,7 +9,7 @@ from shared.events.event import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class WebhookRequest:
     """A webhook request: header names in lower case, the body byte for byte."""
 
     headers: Mapping[str, str]
@@ -80,10 +80,10 @@ class Provider(Protocol):
         Raises CredentialsError with a sentence that names the field.
         """
 
-    def verify(self, request: Request, credentials: Any, now: datetime, /) -> None:
+    def verify(self, request: WebhookRequest, credentials: Any, now: datetime, /) -> None:
         """Return if the provider sent this; raise VerificationError otherwise, and never anything else."""
 
-    def idempotency_key(self, request: Request, /) -> str | None:
+    def idempotency_key(self, request: WebhookRequest, /) -> str | None:
         """Return the provider's id of this request, stable over its retries; None to use the body's hash."""
 
     def parse(self, body: bytes, credentials: Any, /) -> list[Event]:

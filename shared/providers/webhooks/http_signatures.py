@@ -14,7 +14,7 @@ from nacl.signing import VerifyKey
 
 from shared.errors import VerificationError
 from shared.providers.webhooks.authentication import malformed, require_body, require_headers
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.providers.webhooks.payload import quote
 from shared.vocabulary import RefusalReason
 
@@ -50,7 +50,7 @@ _BY_SEVERITY = (
 )
 
 
-def verify(request: Request, keys: Mapping[str, VerifyKey], now: datetime) -> None:
+def verify(request: WebhookRequest, keys: Mapping[str, VerifyKey], now: datetime) -> None:
     """Check that one of `keys` signed the request's Content-Digest, and that the digest is the body's.
 
     Raises VerificationError. An unknown key is the last check: the error carries its id only if the signature is
@@ -97,7 +97,7 @@ def _parse(header: str, name: str) -> dict[str, Any]:
     return cast("dict[str, Any]", members)
 
 
-def _build_base(request: Request, components: Any, spelling: str) -> bytes:
+def _build_base(request: WebhookRequest, components: Any, spelling: str) -> bytes:
     """Return the signature base (RFC 9421 2.5): one line per component, then the parameters exactly as received."""
     if not isinstance(components, list):
         raise malformed("Signature-Input lists no components")

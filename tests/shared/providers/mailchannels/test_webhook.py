@@ -14,7 +14,7 @@ from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.events.event import Event
 from shared.providers import mailchannels
 from shared.providers.mailchannels.credentials import read_key
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import (
     GIVEN,
@@ -35,17 +35,17 @@ BODY = b'[{"event":"delivered","customer_handle":"acmeco","timestamp":1767225600
 CREDENTIALS = mailchannels.read_credentials(GIVEN["mailchannels"], {})
 
 
-def verify(request: Request, now: datetime = NOW) -> None:
+def verify(request: WebhookRequest, now: datetime = NOW) -> None:
     mailchannels.verify(request, CREDENTIALS, now)
 
 
-def refusal(request: Request, now: datetime = NOW) -> VerificationError:
+def refusal(request: WebhookRequest, now: datetime = NOW) -> VerificationError:
     with pytest.raises(VerificationError) as caught:
         verify(request, now)
     return caught.value
 
 
-def join(*requests: Request) -> Request:
+def join(*requests: WebhookRequest) -> WebhookRequest:
     """One request with the signatures of several over the same body."""
     headers = {
         name: ", ".join(request.headers[name] for request in requests) for name in ("signature-input", "signature")

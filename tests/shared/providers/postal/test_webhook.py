@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import VerificationError
 from shared.providers import postal
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import BODIES, GIVEN, NOW, jwks, read_payloads, sign_postal, to_base64
 
@@ -30,7 +30,7 @@ KINDS = {
 }
 
 
-def without(*names: str, request: Request = GENUINE) -> Request:
+def without(*names: str, request: WebhookRequest = GENUINE) -> WebhookRequest:
     return replace(request, headers={name: value for name, value in request.headers.items() if name not in names})
 
 

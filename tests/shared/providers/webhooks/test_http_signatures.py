@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.errors import VerificationError
 from shared.providers import mailchannels
-from shared.providers.webhooks.base import Request
+from shared.providers.webhooks.base import WebhookRequest
 from shared.vocabulary import RefusalReason
 from tests.support.signed_requests import (
     GIVEN,
@@ -31,11 +31,11 @@ PARAMETERS = f'("content-digest");created={SECONDS};keyid="mckey"'
 every_header = pytest.mark.parametrize("header", HEADERS)
 
 
-def verify(request: Request) -> None:
+def verify(request: WebhookRequest) -> None:
     mailchannels.verify(request, CREDENTIALS, NOW)
 
 
-def with_header(name: str, value: str, request: Request | None = None) -> Request:
+def with_header(name: str, value: str, request: WebhookRequest | None = None) -> WebhookRequest:
     request = request or sign_mailchannels(BODY)
     return replace(request, headers={**request.headers, name: value})
 
@@ -178,7 +178,7 @@ def test_a_byte_sequence_means_the_same_with_and_without_a_parameter(header: str
     assert plain == with_parameter
 
 
-def refusal(request: Request) -> RefusalReason | None:
+def refusal(request: WebhookRequest) -> RefusalReason | None:
     try:
         verify(request)
     except VerificationError as error:

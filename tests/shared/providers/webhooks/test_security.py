@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Request, secret_fields
+from shared.providers.webhooks.base import WebhookRequest, secret_fields
 from shared.vocabulary import RefusalReason
 from tests.support.signed_requests import BODIES, GIVEN, HEADERS, NOW, SIGN, Case, make_request, read_cases
 
@@ -92,7 +92,7 @@ UNSET: Mapping[str, list[Mapping[str, Any]]] = {
 every_provider = pytest.mark.parametrize("name", PROVIDERS)
 
 
-def verify(name: str, request: Request, given: Mapping[str, Any] | None = None) -> None:
+def verify(name: str, request: WebhookRequest, given: Mapping[str, Any] | None = None) -> None:
     provider = PROVIDERS[name]
     provider.verify(request, provider.read_credentials(given or GIVEN[name], {}), NOW)
 
