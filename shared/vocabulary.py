@@ -173,6 +173,38 @@ CHANGE_TYPES: Mapping[EventType, str] = {
 """How the change that an event makes is announced to subscribers."""
 
 
+class SubscriptionState(StrEnum):
+    """State of a subscription. Deliveries to a paused one wait; for a disabled one, none are created."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+class PayloadFormat(StrEnum):
+    """The format in which a change is sent."""
+
+    TIDINGS = "tidings"
+    CLOUDEVENTS = "cloudevents"
+
+
+class DeliveryStatus(StrEnum):
+    """State of the delivery of one change to one subscription."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+    QUARANTINED = "quarantined"
+
+
+class AttemptStatus(StrEnum):
+    """Result of one attempt."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
 class AlertKind(StrEnum):
     """What an alert rule measures: see the rules in `shared.alerts.rules` and the classes in `shared.alerts.kinds`."""
 

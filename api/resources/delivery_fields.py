@@ -3,8 +3,8 @@
 from marshmallow import Schema, fields
 
 from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, query_text, require_known, text
-from shared.deliveries.policy import AttemptStatus, DeliveryStatus
 from shared.subscriptions.validation import TYPES
+from shared.vocabulary import AttemptStatus, DeliveryStatus
 
 _STATUSES = [str(status) for status in DeliveryStatus]
 _DRY_RUN = "Only count: the job's report says what it would do."

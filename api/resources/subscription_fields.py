@@ -7,9 +7,9 @@ from marshmallow import Schema, fields, validate
 from api.core.fields import Instant, PageQuery, Strict, identifier, instant, text
 from shared import backoff
 from shared.http.standard_webhooks import Scheme
-from shared.subscriptions.model import PayloadFormat, SubscriptionState
 from shared.subscriptions.service import DEFAULT_OVERLAP, DEFAULTS, MAX_OVERLAP
 from shared.subscriptions.validation import TYPES, WILDCARDS
+from shared.vocabulary import PayloadFormat, SubscriptionState
 
 _STATES = [str(state) for state in SubscriptionState]
 

@@ -27,8 +27,8 @@ from shared.egress import captures
 from shared.errors import ConflictError
 from shared.jobs.store import Job as JobRow
 from shared.subscriptions import service, store, view
-from shared.subscriptions.model import SubscriptionState
 from shared.subscriptions.service import SubscriptionAndSecret
+from shared.vocabulary import SubscriptionState
 
 
 class _Resource(Resource):

@@ -18,10 +18,10 @@ from cli.options import MOMENT, OneOf
 from shared.broker import DELIVER
 from shared.deliveries import explain, queries
 from shared.deliveries import jobs as delivery_jobs
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.queries import DeliveryFilters
 from shared.errors import TidingsError
 from shared.subscriptions.validation import TYPES
+from shared.vocabulary import DeliveryStatus
 
 _ATTEMPTS_SHOWN = 20
 

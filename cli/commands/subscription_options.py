@@ -8,7 +8,7 @@ import click
 
 from cli.options import OneOf
 from shared import backoff
-from shared.subscriptions.model import PayloadFormat
+from shared.vocabulary import PayloadFormat
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

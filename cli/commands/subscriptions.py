@@ -17,12 +17,11 @@ from cli.options import MOMENT, OneOf
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
 from shared.deliveries import test_delivery
-from shared.deliveries.policy import AttemptStatus
 from shared.errors import TidingsError
 from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import service, store, view
-from shared.subscriptions.model import SubscriptionState
 from shared.subscriptions.service import DEFAULT_OVERLAP, MAX_OVERLAP, SubscriptionAndSecret
+from shared.vocabulary import AttemptStatus, SubscriptionState
 
 _MAX_LISTED = 200
 _COLOURS = {"active": "green", "paused": "yellow", "disabled": "red"}

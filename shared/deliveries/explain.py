@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Row
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.deliveries import policy, requests, store
-from shared.deliveries.policy import DeliveryStatus, Recommendation
+from shared.deliveries.policy import Recommendation
 from shared.errors import ConflictError, GoneError
-from shared.subscriptions.model import PayloadFormat, SubscriptionState
+from shared.vocabulary import DeliveryStatus, PayloadFormat, SubscriptionState
 
 
 def render(delivery: Row[Any]) -> dict[str, Any]:

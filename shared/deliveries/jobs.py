@@ -6,8 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from shared.deliveries.policy import DeliveryStatus
 from shared.jobs import store as jobs
+from shared.vocabulary import DeliveryStatus
 
 REPLAY: Final = "replay"
 RECOVER: Final = "recover"

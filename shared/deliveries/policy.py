@@ -7,24 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from shared import backoff
-from shared.subscriptions.model import SubscriptionState
-
-
-class DeliveryStatus(StrEnum):
-    """State of the delivery of one change to one subscription."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    RETRY = "retry"
-    DEAD = "dead"
-    QUARANTINED = "quarantined"
-
-
-class AttemptStatus(StrEnum):
-    """Result of one attempt."""
-
-    SUCCESS = "success"
-    FAILED = "failed"
+from shared.vocabulary import AttemptStatus, DeliveryStatus, SubscriptionState
 
 
 class ResponseClass(StrEnum):

@@ -22,12 +22,11 @@ from sqlalchemy import (
     select,
 )
 
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import AT_ONCE, Lane
 from shared.deliveries.tables import deliveries, delivery_attempts, pending_deliveries
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
-from shared.subscriptions.model import SubscriptionState
 from shared.subscriptions.tables import endpoint_health, subscriptions
+from shared.vocabulary import DeliveryStatus, SubscriptionState
 
 UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
 """Statuses that the partial indexes cover."""

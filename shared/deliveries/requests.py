@@ -12,7 +12,8 @@ import msgspec
 
 from shared.egress.types import Call
 from shared.http import standard_webhooks
-from shared.subscriptions.model import PayloadFormat, Subscription
+from shared.subscriptions.model import Subscription
+from shared.vocabulary import PayloadFormat
 
 _CONTENT_TYPES: Final = {
     PayloadFormat.TIDINGS: "application/json",

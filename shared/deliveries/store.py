@@ -14,8 +14,8 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Row, Uuid, any_, delete, func, literal, select, update
 
 from shared import ids
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.tables import deliveries, pending_deliveries
+from shared.vocabulary import DeliveryStatus
 
 LEASE_SPARE_SECONDS: Final = 30
 """A lease lasts this much longer than the timeout of its request, to build the request and record the outcome."""

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Row
 
 from shared.deliveries import policy, requests
-from shared.deliveries.policy import AttemptStatus, ResponseClass
+from shared.deliveries.policy import ResponseClass
 from shared.egress import captures
 from shared.egress.client import EgressClient
 from shared.egress.ssrf import Network
@@ -20,6 +20,7 @@ from shared.egress.types import Outcome
 from shared.encryption import Vault
 from shared.errors import ConflictError
 from shared.subscriptions.secrets import open_subscription
+from shared.vocabulary import AttemptStatus
 
 TYPE: Final = "test"
 _MAX_AT_ONCE: Final = 4

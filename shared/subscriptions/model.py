@@ -4,25 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from shared.vocabulary import PayloadFormat
+
 ANY: Final = "*"
-
-
-class SubscriptionState(StrEnum):
-    """State of a subscription. Deliveries to a paused one wait; for a disabled one, none are created."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    DISABLED = "disabled"
-
-
-class PayloadFormat(StrEnum):
-    """The format in which a change is sent."""
-
-    TIDINGS = "tidings"
-    CLOUDEVENTS = "cloudevents"
 
 
 class Filters(Protocol):

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from shared.encryption import Vault
-from shared.subscriptions.model import PayloadFormat, SigningSecret, Subscription
+from shared.subscriptions.model import SigningSecret, Subscription
+from shared.vocabulary import PayloadFormat
 
 
 def open_subscription(row: Row[Any], vault: Vault) -> Subscription:

@@ -18,8 +18,9 @@ from shared.http import standard_webhooks
 from shared.http.standard_webhooks import Scheme
 from shared.sources import store as source_store
 from shared.subscriptions import endpoint_health, store, validation
-from shared.subscriptions.model import PayloadFormat, SigningSecret, SubscriptionState
+from shared.subscriptions.model import SigningSecret
 from shared.subscriptions.secrets import open_subscription, seal_secrets
+from shared.vocabulary import PayloadFormat, SubscriptionState
 
 DEFAULT_OVERLAP: Final = timedelta(hours=24)
 """How long an old secret still signs after a rotation."""

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, true, update
 
 from shared.postgres.pagination import KeysetQuery, Page, Position
-from shared.subscriptions.model import SubscriptionState
 from shared.subscriptions.tables import subscriptions, subscriptions_stamp
+from shared.vocabulary import SubscriptionState
 
 
 def get_stamp(connection: Connection) -> int:

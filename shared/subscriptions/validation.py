@@ -9,8 +9,8 @@ from typing import Any, Final
 from shared import backoff
 from shared.addresses import AddressError, parse_domain
 from shared.errors import InvalidFieldError
-from shared.subscriptions.model import ANY, PayloadFormat
-from shared.vocabulary import CHANGE_TYPES
+from shared.subscriptions.model import ANY
+from shared.vocabulary import CHANGE_TYPES, PayloadFormat
 
 TYPES: Final = (
     *dict.fromkeys(CHANGE_TYPES.values()),

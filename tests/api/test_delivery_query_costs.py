@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from shared import ids
 from shared.deliveries import queries, recovery
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.queries import DeliveryFilters
 from shared.subscriptions import store as subscriptions
+from shared.vocabulary import DeliveryStatus
 from tests.api.test_query_costs import cost
 from tests.support.system import System
 

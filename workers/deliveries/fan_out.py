@@ -10,9 +10,9 @@ from sqlalchemy import Row
 
 from shared import ids
 from shared.deliveries import fan_out_cursor, store
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import NewDelivery
 from shared.subscriptions.model import ChangeSubject
+from shared.vocabulary import DeliveryStatus
 from workers.context import WorkerContext
 from workers.deliveries.subscription_cache import SubscriptionCache
 

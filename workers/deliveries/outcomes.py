@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from shared import ids
 from shared.deliveries import policy, store
-from shared.deliveries.policy import Decision, DeliveryStatus, ResponseClass
+from shared.deliveries.policy import Decision, ResponseClass
 from shared.egress import captures
 from shared.egress.types import Call, Outcome
 from shared.http.client import parse_retry_after
@@ -24,6 +24,7 @@ from shared.subscriptions import circuit_breaker, endpoint_health
 from shared.subscriptions import store as subscriptions
 from shared.subscriptions.endpoint_health import HealthUpdate
 from shared.subscriptions.model import Subscription
+from shared.vocabulary import DeliveryStatus
 
 _SUCCESS_RECORDED_EVERY: Final = timedelta(seconds=10)
 _DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")

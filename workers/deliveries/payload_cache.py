@@ -10,7 +10,7 @@ from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.changes.log import Cursor
 from shared.deliveries import requests
-from shared.subscriptions.model import PayloadFormat
+from shared.vocabulary import PayloadFormat
 
 TTL_SECONDS: Final = 10.0
 """Limits how long erased data can still be sent."""

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row
 
 from shared.encryption import SecretsError, Vault
 from shared.subscriptions import store
-from shared.subscriptions.model import ChangeSubject, Matcher, Subscription, SubscriptionState
+from shared.subscriptions.model import ChangeSubject, Matcher, Subscription
 from shared.subscriptions.secrets import open_subscription
+from shared.vocabulary import SubscriptionState
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from shared.deliveries import fan_out_cursor, queries, recovery, store
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.store import Lane, NewDelivery
 from shared.jobs.store import Job
 from shared.subscriptions import store as subscriptions
-from shared.subscriptions.model import SubscriptionState, matches
+from shared.subscriptions.model import matches
+from shared.vocabulary import DeliveryStatus, SubscriptionState
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
 from workers.jobs import count_then_run

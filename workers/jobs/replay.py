@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared.deliveries import queries, store
-from shared.deliveries.policy import DeliveryStatus
 from shared.deliveries.queries import DeliveryFilters
 from shared.jobs.store import Job
+from shared.vocabulary import DeliveryStatus
 from workers.context import WorkerContext
 from workers.jobs import count_then_run
 from workers.jobs.count_then_run import TO_DELIVER, Position

@@ -10,19 +10,12 @@ from hypothesis import strategies as st
 
 from shared import backoff
 from shared.deliveries import policy as deliveries
-from shared.deliveries.policy import AttemptStatus, Decision, DeliveryStatus
+from shared.deliveries.policy import Decision
 from shared.ids import receipt_id
 from shared.subscriptions import circuit_breaker
 from shared.subscriptions.circuit_breaker import EndpointHealth
-from shared.subscriptions.model import (
-    ChangeSubject,
-    Matcher,
-    PayloadFormat,
-    Subscription,
-    SubscriptionState,
-    covers,
-    matches,
-)
+from shared.subscriptions.model import ChangeSubject, Matcher, Subscription, covers, matches
+from shared.vocabulary import AttemptStatus, DeliveryStatus, PayloadFormat, SubscriptionState
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DEFAULT_SCHEDULE = backoff.DELIVERY_SCHEDULES["default"]

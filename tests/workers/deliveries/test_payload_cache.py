@@ -2,7 +2,7 @@
 
 from sqlalchemy import event
 
-from shared.subscriptions.model import PayloadFormat
+from shared.vocabulary import PayloadFormat
 from tests.support.system import System
 from workers.deliveries.payload_cache import PayloadCache
 
