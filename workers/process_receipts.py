@@ -12,18 +12,19 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
+from sqlalchemy import func, select
 
 from shared.broker import PROCESS_RECEIPTS
 from shared.errors import LeaseLostError, first_line
 from shared.messages import store as messages
 from shared.messages.store import Applied
+from shared.postgres.engine import STATEMENT_ERRORS
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
 from shared.rules.model import tallies
 from shared.suppression import evaluator as suppression_evaluator
 from workers.context import WorkerContext
 from workers.receipt_batch import (
-    BAD_DATA,
     LEASE_SECONDS,
     MAX_BATCH_BYTES,
     ParsedReceipt,
@@ -38,7 +39,7 @@ _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
 # Others wait for a statement that takes long, so it must end sooner than by the timeout of all statements. A lock is
 # waited for less long, so that the error tells the fault of another from that of the receipt.
-_LIMITS = "SELECT set_config('statement_timeout', '8s', true), set_config('lock_timeout', '5s', true)"
+_LIMITS = select(func.set_config("statement_timeout", "8s", True), func.set_config("lock_timeout", "5s", True))
 
 log = structlog.get_logger()
 
@@ -91,7 +92,7 @@ def process_batch(
     for parsed in group(batch.parse(together)):
         try:
             batch.apply(parsed)
-        except (*BAD_DATA, LeaseLostError) as error:
+        except (*STATEMENT_ERRORS, LeaseLostError) as error:
             raise_if_disconnected(error)
             error.__traceback__ = None  # it holds the statement's parameters
             log.warning("batch failed, applying its receipts one by one", receipts=len(parsed), error=first_line(error))
@@ -139,7 +140,7 @@ def apply(
     for part in parts:
         with engine.begin() as connection:
             if not is_brisk:
-                connection.exec_driver_sql(_LIMITS)
+                connection.execute(_LIMITS)
             if part is last:
                 receipts.finish(connection, ids, token)
             else:

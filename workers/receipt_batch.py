@@ -9,13 +9,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared import backoff
 from shared.broker import DELIVER
 from shared.errors import LeaseLostError, PayloadError, first_line
 from shared.messages.store import MAX_EVENTS, Applied, NewEvent
-from shared.postgres.engine import is_database_fault
+from shared.postgres.engine import STATEMENT_ERRORS, is_conflict, is_database_fault
 from shared.receipts import normalize
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
@@ -25,13 +25,8 @@ from workers.context import WorkerContext
 LEASE_SECONDS = 10
 """Of a first attempt; those that follow have longer ones. What a crashed worker held waits as long."""
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-BAD_DATA = (DBAPIError, ValueError, MemoryError)
-"""The database rejects the data, psycopg cannot encode it (half of a surrogate pair), or it is too much."""
-
 _POSTPONE_SECONDS = 30.0
 _MAX_DEADLOCK_ATTEMPTS = 3
-_DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
-
 _OUT_OF_MEMORY = "its events need more memory than a worker may use"
 
 log = structlog.get_logger()
@@ -112,13 +107,13 @@ class ReceiptBatch:
                 yield ParsedReceipt(receipt, events)
 
     def apply(self, parsed: Sequence[ParsedReceipt]) -> None:
-        """Apply receipts in one transaction; retry after a deadlock. Raises LeaseLostError and the BAD_DATA errors."""
+        """Apply receipts in one transaction; retry after a deadlock. Raises LeaseLostError and STATEMENT_ERRORS."""
         for attempts_left in reversed(range(_MAX_DEADLOCK_ATTEMPTS)):
             try:
                 applied = self._apply(self._ctx, parsed, self._token)
                 break
             except OperationalError as error:
-                if getattr(error.orig, "sqlstate", None) not in _DEADLOCK_OR_SERIALIZATION or not attempts_left:
+                if not is_conflict(error) or not attempts_left:
                     raise
         self._counts.receipts += len(parsed)
         self._counts.new_events += applied.new_events
@@ -135,12 +130,12 @@ class ReceiptBatch:
             self.apply([parsed])
         except LeaseLostError:
             log.info("lease lost", receipt=str(receipt.id))
-        except BAD_DATA as error:
+        except STATEMENT_ERRORS as error:
             raise_if_disconnected(error)
             error.__traceback__ = None
             if isinstance(error, MemoryError):
                 self._retry(receipt, _OUT_OF_MEMORY)
-            elif isinstance(error, DBAPIError) and is_database_fault(error):
+            elif is_database_fault(error):
                 self._postpone([receipt], first_line(error))
             else:
                 self._retry(receipt, first_line(error))
@@ -188,5 +183,5 @@ def group(parsed: Iterable[ParsedReceipt]) -> Iterator[list[ParsedReceipt]]:
 
 def raise_if_disconnected(error: Exception) -> None:
     """Raise the error again if the database connection is lost. The leases expire, and another worker retries."""
-    if isinstance(error, OperationalError | InterfaceError) and error.connection_invalidated:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         raise error

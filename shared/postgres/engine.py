@@ -9,19 +9,22 @@ import structlog
 from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
 _POOLED = "tidings_pooled"
 
-log = structlog.get_logger()
-
-
+STATEMENT_ERRORS = (DBAPIError, ValueError, MemoryError)
+"""What a statement raises: an error of the database, for values that psycopg cannot encode (half of a surrogate pair),
+or for more values than fit into memory. `is_database_fault` tells whether the same statement may succeed later."""
+_DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
 _STATEMENTS_FAULT = ("57014", "53200", "53400", "54")
 """SQLSTATEs, or their first digits, of errors that a statement causes by its size: it was cancelled by its timeout, or
 it needs more memory, temporary files or parameters than PostgreSQL has. Lock timeouts are not among them."""
+
+log = structlog.get_logger()
 
 
 class PlanCacheMode(StrEnum):
@@ -89,25 +92,21 @@ def create_engine(
         plan_cache_mode=plan_cache_mode,
     )
     target = make_url(url).set(drivername="postgresql+psycopg")
+    # What the URL sets wins: its `options` come after ours.
+    arguments = {name: value for name, value in connect_args(application, settings).items() if name not in target.query}
+    if "options" in target.query:
+        arguments["options"] = f"{connect_args(application, settings)['options']} {target.query['options']}"
     made = _create_engine(
         target,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
         hide_parameters=True,  # bodies and credentials must not reach the logs with an error
-        connect_args=_honour(target, connect_args(application, settings)),
+        connect_args=arguments,
     )
     event.listen(made, "handle_error", _report_read_only)
     _use_pooler(made, settings)
     return made
-
-
-def _honour(target: URL, ours: dict[str, Any]) -> dict[str, Any]:
-    """Return our connect arguments without those that the URL sets; its `options` come after ours, and so win."""
-    arguments = {name: value for name, value in ours.items() if name not in target.query}
-    if "options" in target.query:
-        arguments["options"] = f"{ours['options']} {target.query['options']}"
-    return arguments
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -171,7 +170,7 @@ def _report_read_only(context: ExceptionContext) -> None:
         raise OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
 
 
-def is_database_fault(error: DBAPIError) -> bool:
+def is_database_fault(error: Exception) -> bool:
     """Return whether a statement failed because of the database's condition, such as a lost connection or a full disk.
 
     Otherwise it failed because of what it asked for, and fails again.
@@ -179,3 +178,8 @@ def is_database_fault(error: DBAPIError) -> bool:
     if not isinstance(error, OperationalError | InterfaceError) or "out of memory" in str(error.orig):
         return False
     return not str(getattr(error.orig, "sqlstate", None)).startswith(_STATEMENTS_FAULT)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Return whether a transaction met another one, in a deadlock for example: it passes if it is tried again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION

@@ -11,7 +11,6 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection, Engine, Row
-from sqlalchemy.exc import DBAPIError
 
 from shared import ids
 from shared.deliveries import policy, store
@@ -19,7 +18,7 @@ from shared.deliveries.policy import Decision, ResponseClass
 from shared.egress import captures
 from shared.egress.types import Call, Outcome
 from shared.http.client import parse_retry_after
-from shared.postgres.engine import is_database_fault
+from shared.postgres.engine import STATEMENT_ERRORS, is_conflict, is_database_fault
 from shared.subscriptions import circuit_breaker, endpoint_health
 from shared.subscriptions import store as subscriptions
 from shared.subscriptions.endpoint_health import HealthUpdate
@@ -27,7 +26,6 @@ from shared.subscriptions.model import Subscription
 from shared.vocabulary import DeliveryStatus
 
 _SUCCESS_RECORDED_EVERY: Final = timedelta(seconds=10)
-_DEADLOCK_OR_SERIALIZATION: Final = ("40P01", "40001")
 _GONE: Final = "the endpoint answered 410: it is gone for good"
 _ONLY_FAILURES: Final = "every request to the endpoint failed for {days} days; last error: {error}"
 
@@ -129,10 +127,10 @@ class OutcomeRecorder:
         try:
             with self._engine.begin() as connection:
                 record(connection, self._unrecorded)
-        except (DBAPIError, ValueError, MemoryError) as error:
-            if isinstance(error, DBAPIError) and is_database_fault(error):
-                if getattr(error.orig, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION:
-                    return
+        except STATEMENT_ERRORS as error:
+            if is_conflict(error):
+                return
+            if is_database_fault(error):
                 raise
             log.exception("recording attempts one by one", attempts=len(self._unrecorded))
             for outcome in self._unrecorded:
@@ -143,7 +141,7 @@ class OutcomeRecorder:
         try:
             with self._engine.begin() as connection:
                 record(connection, [outcome])
-        except (DBAPIError, ValueError, MemoryError):
+        except STATEMENT_ERRORS:
             log.exception("attempt cannot be recorded", delivery=str(outcome.request.claimed.id))
             bare = {**outcome.attempt, "request_capture": "{}", "response_capture": "{}"}
             with self._engine.begin() as connection:

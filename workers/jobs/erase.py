@@ -21,7 +21,7 @@ from shared.jobs import store as jobs
 from shared.jobs.store import Job
 from shared.messages import store as state
 from shared.messages.store import NewEvent, SharedObject
-from shared.postgres.engine import is_database_fault
+from shared.postgres.engine import STATEMENT_ERRORS, is_database_fault
 from shared.receipts import normalize
 from shared.reprocessing import reprocess
 from shared.rules.model import tallies
@@ -114,8 +114,8 @@ def process_pending(
     try:
         with connection.begin_nested():
             _apply(ctx, connection, [receipt for receipt in receipts if receipt.id in events], events)
-    except (DBAPIError, ValueError, MemoryError) as error:
-        if isinstance(error, DBAPIError) and is_database_fault(error):
+    except STATEMENT_ERRORS as error:
+        if is_database_fault(error):
             raise  # a deadlock, or a lost connection: the whole piece is retried
         if len(receipts) == 1:
             cause = error.orig if isinstance(error, DBAPIError) else error
