@@ -1,6 +1,5 @@
 """Rules as text: loaded from YAML or JSON with all errors and their positions, and dumped again."""
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from marshmallow import ValidationError
 from marshmallow.exceptions import SCHEMA
 
 from shared.alerts.policy import AlertRule
-from shared.errors import TidingsError
+from shared.errors import TidingsError, suggest
 from shared.rules.model import Rules
 from shared.rules.schemas import ALERT_SCHEMAS, UNKNOWN_KEY, RulesFileSchema, alert_rule
 
@@ -299,7 +298,8 @@ def _explain(message: str, path: _KeyPath, data: Any) -> str:
     """Add to a schema's message what was found, and which of the words it names may have been meant."""
     words = message.partition("one of ")[2].split(", ")
     if message.startswith(UNKNOWN_KEY):
-        return message + _suggest(str(path[-1]), words)
+        hint = suggest(str(path[-1]), words)
+        return f"{message}{hint and '.'}{hint}"
     value = data
     for key in path:
         if isinstance(value, dict) and key not in value:
@@ -314,12 +314,8 @@ def _explain(message: str, path: _KeyPath, data: Any) -> str:
     else:
         found = json.dumps(value, ensure_ascii=False)
         found = found if len(found) <= _MAX_SHOWN else f"{found[:_MAX_SHOWN]}…"
-    return f"{message}, found {found}{_suggest(value, words) if isinstance(value, str) else ''}"
-
-
-def _suggest(word: str, words: list[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {json.dumps(near[0])}?" if near else ""
+    hint = suggest(value, words) if isinstance(value, str) else ""
+    return f"{message}, found {found}{hint and '.'}{hint}"
 
 
 def _format_path(path: Sequence[str | int]) -> str:

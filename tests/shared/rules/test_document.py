@@ -44,7 +44,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "an unknown section": (
         "alert: []\n",
-        ['1:1: alert: unknown key; expected one of suppression, alerts; did you mean "alerts"?'],
+        ["1:1: alert: unknown key; expected one of suppression, alerts. Did you mean 'alerts'?"],
     ),
     "a section without a value": (
         "suppression:\n",
@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:46: alerts[0].per: expected one of all, source, tenant, sender_domain, recipient_domain,"
-                ' found "sender"; did you mean "sender_domain"?'
+                " found \"sender\". Did you mean 'sender_domain'?"
             )
         ],
     ),
@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
                 " subscription_disabled, rules_refused, broker_unusable, found"
-                ' "silense"; did you mean "silence"?'
+                " \"silense\". Did you mean 'silence'?"
             )
         ],
     ),
@@ -161,7 +161,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:34: alerts[0].window_minutes: unknown key; expected one of name, kind, warning, critical, enabled,"
-                ' resolve_after_minutes, cool_down_minutes; did you mean "cool_down_minutes"?'
+                " resolve_after_minutes, cool_down_minutes. Did you mean 'cool_down_minutes'?"
             )
         ],
     ),
@@ -293,7 +293,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "1:15: suppression: expected a value, found the anchor &c: anchors and aliases are not supported",
             (
                 "1:15: suppression.complaints: unknown key; expected one of hard_bounce, complaint, unsubscribe,"
-                ' soft_bounce; did you mean "complaint"?'
+                " soft_bounce. Did you mean 'complaint'?"
             ),
         ],
     ),
@@ -344,8 +344,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "suppression:\n  complaint: {day: *x, tenants: *y}\n",
         [
             (
-                "2:15: suppression.complaint.day: unknown key; expected one of enabled, types, tenants, days;"
-                ' did you mean "days"?'
+                "2:15: suppression.complaint.day: unknown key; expected one of enabled, types, tenants, days."
+                " Did you mean 'days'?"
             ),
             "2:20: suppression.complaint.day: expected a value, found the alias *x: write out what it stands for",
             "2:33: suppression.complaint.tenants: expected a value, found the alias *y: write out what it stands for",
@@ -486,8 +486,8 @@ class TestARuleOfTheApi:
         ("definition", "field", "message"),
         [
             ({"name": "b", "kind": "rate", "rate": "bounce", "window_minutes": "soon"}, "window_minutes", '"soon"'),
-            ({"name": "b", "kind": "rate", "rate": "bounce", "window": 5}, "window", 'did you mean "window_minutes"'),
-            ({"name": "b", "kind": "event", "types": ["helt"]}, "types[0]", 'did you mean "held"'),
+            ({"name": "b", "kind": "rate", "rate": "bounce", "window": 5}, "window", "Did you mean 'window_minutes'"),
+            ({"name": "b", "kind": "event", "types": ["helt"]}, "types[0]", "Did you mean 'held'"),
             ({"name": "b", "kind": "event", "types": {"a": 1}}, "types", "expected a list, found a mapping"),
             ({"name": "b"}, "kind", "found no such key"),
             ({"kind": "silence"}, "name", "found no such key"),
