@@ -103,12 +103,12 @@ def rewrite_addresses(ctx: WorkerContext, job: Job, progress: Progress) -> Mappi
     tables = address_forms.COLUMNS
     done: int = job.position.get("done", 0)
     after: Sequence[str] | None = job.position.get("after")
-    report = dict.fromkeys((column.table for column in tables), 0) | dict(job.report)
+    report = dict.fromkeys((column.table.name for column in tables), 0) | dict(job.report)
     while done < len(tables):
         column = tables[done]
         with ctx.engine.begin() as connection:
             changed, after = address_forms.rewrite_part(connection, ctx.hasher, column, after)
-            report[column.table] += changed
+            report[column.table.name] += changed
             done += after is None
             progress.record(connection, done, len(tables), {"done": done, "after": after}, report)
         progress.end_turn_if_over()
