@@ -41,8 +41,7 @@ def maintain(ctx: WorkerContext) -> None:
         if not retention.lock_maintenance(connection):
             return
         trimmed = retention.delete_expired(connection, oldest)
-        for table, count in retention.delete_floods(connection).items():
-            trimmed[table] += count
+        trimmed["refusals"] += retention.delete_oldest_refusals(connection)
         trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
         log_retention.add_mark(connection, now)
         log_retention.delete_marks(connection, oldest)

@@ -87,7 +87,7 @@ class _SourceBatch:
         try:
             source = self._open_source()
         except TidingsError as error:  # nothing was asked for, so that no attempt counts
-            self._postpone(self._suspects, str(error), _GRACE_DELAY_SECONDS, is_charged=False)
+            self._postpone(self._suspects, str(error), _GRACE_DELAY_SECONDS, is_counted=False)
             return
         for suspect in self._suspects:
             if time.monotonic() < self._deadline:
@@ -96,7 +96,7 @@ class _SourceBatch:
                 self._unasked.append(suspect)
         if self._unasked:
             detail = "The key server is asked for few keys at a time; this one's turn comes."
-            self._postpone(self._unasked, detail, public_keys.LOOKUP_WINDOW_SECONDS, is_charged=False)
+            self._postpone(self._unasked, detail, public_keys.LOOKUP_WINDOW_SECONDS, is_counted=False)
         if self._rejected:
             log.warning("quarantined requests rejected", source=source.slug, **self._rejected)  # one line for all
             limits = self._ctx.settings
@@ -110,7 +110,7 @@ class _SourceBatch:
         try:
             headers = unseal_headers(msgspec.json.decode(suspect.headers), self._ctx.vault)
         except TidingsError as error:
-            self._postpone([suspect], str(error), _GRACE_DELAY_SECONDS, is_charged=False)
+            self._postpone([suspect], str(error), _GRACE_DELAY_SECONDS, is_counted=False)
             return source
         request = WebhookRequest(headers=headers, body=suspect.body)
         try:
@@ -199,7 +199,7 @@ class _SourceBatch:
             quarantine.reject(connection, suspect.id, reason=reason, detail=detail)
 
     def _postpone(
-        self, suspects: Sequence[QuarantinedRequest], detail: str, delay_seconds: float, *, is_charged: bool = True
+        self, suspects: Sequence[QuarantinedRequest], detail: str, delay_seconds: float, *, is_counted: bool = True
     ) -> None:
         with self._ctx.engine.begin() as connection:
             quarantine.postpone(
@@ -207,7 +207,7 @@ class _SourceBatch:
                 [suspect.id for suspect in suspects],
                 detail=detail,
                 delay_seconds=delay_seconds,
-                is_charged=is_charged,
+                is_counted=is_counted,
             )
 
     def _open_source(self) -> Source:

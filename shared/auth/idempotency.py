@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, case, func, literal, null, or_, select
+from sqlalchemy import Connection, Row, case, func, literal, null, select
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.auth.tables import idempotent_answers as answers
+from shared.postgres.metadata import oldest_beyond
 
 RETENTION: Final = timedelta(days=1)
 _MAX_ROWS: Final = 100_000
@@ -62,9 +63,7 @@ def release(connection: Connection, key: UUID, since: datetime) -> None:
 def trim(connection: Connection, now: datetime, *, max_rows: int = _MAX_ROWS, max_bytes: int = _MAX_BYTES) -> int:
     """Delete answers past retention, and the oldest ones beyond the limits. Return their number."""
     expired = connection.execute(answers.delete().where(answers.c.created_at < now - RETENTION)).rowcount
-    newest = answers.c.created_at.desc()
-    rows = func.count().over(order_by=newest).label("rows")
-    size = func.sum(func.coalesce(func.octet_length(answers.c.body), 0)).over(order_by=newest).label("bytes")
-    ranked = select(answers.c.key, rows, size).subquery()
-    beyond = select(ranked.c.key).where(or_(ranked.c.rows > max_rows, ranked.c.bytes > max_bytes))
+    size = func.coalesce(func.octet_length(answers.c.body), 0)
+    newest_first = answers.c.created_at.desc()
+    beyond = oldest_beyond(answers.c.key, newest_first, size, max_rows=max_rows, max_bytes=max_bytes)
     return expired + connection.execute(answers.delete().where(answers.c.key.in_(beyond))).rowcount

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from shared import ids
 
@@ -39,25 +39,24 @@ _HISTORY: Final = {
     "alert_steps": f"DELETE FROM alert_steps WHERE alert_id IN ({_OLD_ALERTS})",
     "alerts": f"DELETE FROM alerts WHERE id IN ({_OLD_ALERTS})",
 }
-# Rows that anybody can cause. Their number and size are limited for each source and in all; the oldest go first. Source
+# Anybody can cause refusals. Their number and size are limited for each source and in all; the oldest go first. Source
 # names that a client invented count as one source.
-_FLOODED: Final = {
-    "refusals": """
-        WITH ranked AS (
-            SELECT id, count(*) OVER of_source AS source_rows, sum(size) OVER of_source AS source_bytes,
-                count(*) OVER everything AS rows, sum(size) OVER everything AS bytes
-            FROM (
-                SELECT id, CASE reason WHEN 'unknown_source' THEN '' ELSE source END AS source,
-                    octet_length(headers::text) + octet_length(detail) AS size FROM refusals
-            ) AS sized
-            WINDOW of_source AS (PARTITION BY source ORDER BY id DESC), everything AS (ORDER BY id DESC)
-        )
-        DELETE FROM refusals WHERE id IN (
-            SELECT id FROM ranked WHERE source_rows > %(source_rows)s OR source_bytes > %(source_bytes)s
-                OR rows > %(rows)s OR bytes > %(bytes)s
-        )""",
-}
-FLOOD_LIMITS: Final = {
+_OLDEST_REFUSALS: Final = """
+WITH ranked AS (
+    SELECT id, count(*) OVER of_source AS source_rows, sum(size) OVER of_source AS source_bytes,
+        count(*) OVER everything AS rows, sum(size) OVER everything AS bytes
+    FROM (
+        SELECT id, CASE reason WHEN 'unknown_source' THEN '' ELSE source END AS source,
+            octet_length(headers::text) + octet_length(detail) AS size FROM refusals
+    ) AS sized
+    WINDOW of_source AS (PARTITION BY source ORDER BY id DESC), everything AS (ORDER BY id DESC)
+)
+DELETE FROM refusals WHERE id IN (
+    SELECT id FROM ranked WHERE source_rows > %(source_rows)s OR source_bytes > %(source_bytes)s
+        OR rows > %(rows)s OR bytes > %(bytes)s
+)
+"""
+REFUSAL_LIMITS: Final = {
     "source_rows": 10_000,
     "source_bytes": 8 * 1024 * 1024,
     "rows": 100_000,
@@ -70,7 +69,7 @@ _HISTORY_FOR_RETENTIONS: Final = 12
 
 def lock_maintenance(connection: Connection) -> bool:
     """Take the lock of maintenance until the transaction ends. Return False if another worker has it."""
-    return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MAINTENANCE_LOCK})").scalar())
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_MAINTENANCE_LOCK))))
 
 
 def delete_expired(connection: Connection, oldest: datetime) -> dict[str, int]:
@@ -78,9 +77,9 @@ def delete_expired(connection: Connection, oldest: datetime) -> dict[str, int]:
     return _delete(connection, _STATEMENTS, oldest)
 
 
-def delete_floods(connection: Connection, limits: Mapping[str, int] = FLOOD_LIMITS) -> dict[str, int]:
-    """Delete the oldest rows beyond the limits of the tables that anybody can fill; return their number by table."""
-    return {table: connection.exec_driver_sql(statement, limits).rowcount for table, statement in _FLOODED.items()}
+def delete_oldest_refusals(connection: Connection, limits: Mapping[str, int] = REFUSAL_LIMITS) -> int:
+    """Delete the oldest refusals beyond the limits; return their number."""
+    return connection.exec_driver_sql(_OLDEST_REFUSALS, limits).rowcount
 
 
 def delete_old_history(connection: Connection, now: datetime, retention: timedelta, *, limit: int) -> dict[str, int]:

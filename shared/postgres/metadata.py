@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, DateTime, MetaData, any_, literal
+from sqlalchemy import ARRAY, ColumnElement, DateTime, MetaData, Select, any_, func, literal, or_, select
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
@@ -27,3 +27,17 @@ def is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElem
     `in_` has a parameter for each, and a statement may have 65,535 of them.
     """
     return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+def oldest_beyond(
+    key: ColumnElement[Any],
+    newest_first: ColumnElement[Any],
+    size: ColumnElement[int],
+    *where: ColumnElement[bool],
+    max_rows: int,
+    max_bytes: int,
+) -> Select[Any]:
+    """Return the query for the keys of the oldest rows beyond a number of rows and a sum of sizes."""
+    rows, total = func.count().over(order_by=newest_first), func.sum(size).over(order_by=newest_first)
+    ranked = select(key.label("key"), rows.label("rows"), total.label("total")).where(*where).subquery()
+    return select(ranked.c.key).where(or_(ranked.c.rows > max_rows, ranked.c.total > max_bytes))

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, delete, func, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.counters import store as counts
 from shared.errors import VerificationError
+from shared.postgres.metadata import is_any, oldest_beyond
 from shared.receipts.store import INSERT_NEW, Receipt, columns_of, release_keys
-from shared.receipts.tables import parked_receipts
+from shared.receipts.tables import parked_receipts, pending_receipts, receipt_keys, receipts
 from shared.vocabulary import ReceiptState
 
 _ADD = f"""
@@ -31,15 +33,15 @@ WHERE known.expires_at <= %(received_at)s RETURNING 1
 # Text, not an expression: one statement that claims and counts the attempt. Every source gets its share, so that a
 # flood of one delays no other. Within a source the oldest come first: what arrives later cannot push them back.
 _CLAIM = """
-WITH flooded AS (
+WITH waiting AS (
     SELECT source_id FROM parked_receipts
     WHERE state = 'unverified' AND available_at <= now() AND source_id <> ALL(%(except_sources)s)
     GROUP BY source_id ORDER BY min(available_at) LIMIT %(sources)s
 ),
 due AS (
-    SELECT receipt_id, source_id, bytes FROM flooded CROSS JOIN LATERAL (
+    SELECT receipt_id, source_id, bytes FROM waiting CROSS JOIN LATERAL (
         SELECT receipt_id, bytes FROM parked_receipts AS p
-        WHERE p.source_id = flooded.source_id AND state = 'unverified' AND available_at <= now()
+        WHERE p.source_id = waiting.source_id AND state = 'unverified' AND available_at <= now()
         ORDER BY receipt_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) AS oldest
 ),
@@ -55,19 +57,6 @@ claimed AS (
 )
 SELECT id, source_id, received_at, attempts, headers::text, body
 FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
-"""
-
-_DELETE_OLDEST_REJECTED = """
-WITH ranked AS (
-    SELECT receipt_id, count(*) OVER newest AS rows, sum(bytes) OVER newest AS size FROM parked_receipts
-    WHERE source_id = %(source_id)s AND state = 'rejected' WINDOW newest AS (ORDER BY receipt_id DESC)
-),
-gone AS (
-    DELETE FROM parked_receipts WHERE state = 'rejected' AND receipt_id IN (
-        SELECT receipt_id FROM ranked WHERE rows > %(max_rows)s OR size > %(max_bytes)s
-    ) RETURNING receipt_id
-)
-DELETE FROM receipts WHERE id IN (SELECT receipt_id FROM gone)
 """
 
 
@@ -90,11 +79,10 @@ def add(
 
     Returns True if it was stored, False if it is a duplicate, None if the quarantine is full.
     """
-    rows, size = connection.exec_driver_sql(
-        "SELECT count(*), coalesce(sum(bytes), 0) FROM parked_receipts"
-        " WHERE source_id = %(id)s AND state = 'unverified'",
-        {"id": receipt.source_id},
-    ).one()
+    parked = parked_receipts.c
+    is_of_source = (parked.source_id == receipt.source_id) & (parked.state == ReceiptState.UNVERIFIED)
+    held = select(func.count(), func.coalesce(func.sum(parked.bytes), 0)).where(is_of_source)
+    rows, size = connection.execute(held).one()
     if rows >= max_rows or size + len(receipt.body) > max_bytes:
         return None
     values = {"state": ReceiptState.UNVERIFIED, "reason": error.reason, "detail": str(error), "key_id": error.key_id}
@@ -132,20 +120,17 @@ def admit(
     A key that had expired when this request arrived makes no duplicate, as in `shared.receipts.store.record`.
     """
     values = {"key": key, "id": receipt_id, "expires_at": key_expires_at, "received_at": received_at}
+    release_keys(connection, [key])
     fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
-    if not fresh and release_keys(connection, [key]):
-        fresh = connection.exec_driver_sql(_TAKE_KEY, values).all()
-    gone = delete(parked_receipts).where(*_is_unverified(receipt_id)).returning(parked_receipts)
-    (parked,) = connection.execute(gone).all() or (None,)
+    gone = delete(parked_receipts).where(_is_unverified([receipt_id])).returning(parked_receipts)
+    parked = connection.execute(gone).one_or_none()
     if parked is None:
         return False
-    _forget_key(connection, parked.dedup_key)
+    connection.execute(delete(receipt_keys).where(receipt_keys.c.key == parked.dedup_key))
     if fresh:
-        connection.exec_driver_sql(
-            "INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)"
-            " VALUES (%(receipt_id)s, %(source_id)s, %(bytes)s, now()) ON CONFLICT DO NOTHING",
-            {"receipt_id": receipt_id, "source_id": parked.source_id, "bytes": parked.bytes},
-        )
+        queued = {"receipt_id": receipt_id, "source_id": parked.source_id, "bytes": parked.bytes}
+        statement = insert(pending_receipts).values(**queued, available_at=func.now())
+        connection.execute(statement.on_conflict_do_nothing())
     return bool(fresh)
 
 
@@ -156,36 +141,36 @@ def reject(connection: Connection, receipt_id: UUID, *, reason: str, detail: str
     """
     rejected = connection.execute(
         update(parked_receipts)
-        .where(*_is_unverified(receipt_id))
+        .where(_is_unverified([receipt_id]))
         .values(state=ReceiptState.REJECTED, reason=reason, detail=detail)
         .returning(parked_receipts.c.source_id, parked_receipts.c.dedup_key)
     ).one_or_none()
     if rejected is not None:
-        _forget_key(connection, rejected.dedup_key)
+        connection.execute(delete(receipt_keys).where(receipt_keys.c.key == rejected.dedup_key))
         counts.count_rejection(connection, rejected.source_id, receipt_id, reason)
 
 
 def delete_oldest_rejected(connection: Connection, source_id: int, *, max_rows: int, max_bytes: int) -> int:
     """Delete the oldest rejected receipts of a source beyond these limits: anybody can cause them."""
-    values = {"source_id": source_id, "max_rows": max_rows, "max_bytes": max_bytes}
-    return connection.exec_driver_sql(_DELETE_OLDEST_REJECTED, values).rowcount
+    parked = parked_receipts.c
+    is_rejected = (parked.source_id == source_id) & (parked.state == ReceiptState.REJECTED)
+    limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+    beyond = oldest_beyond(parked.receipt_id, parked.receipt_id.desc(), parked.bytes, is_rejected, **limits)
+    gone = delete(parked_receipts).where(is_rejected, parked.receipt_id.in_(beyond)).returning(parked.receipt_id)
+    receipt_ids = connection.scalars(gone).all()
+    return connection.execute(delete(receipts).where(is_any(receipts.c.id, receipt_ids))).rowcount
 
 
 def postpone(
-    connection: Connection, receipt_ids: Sequence[UUID], *, detail: str, delay_seconds: float, is_charged: bool = True
+    connection: Connection, receipt_ids: Sequence[UUID], *, detail: str, delay_seconds: float, is_counted: bool = True
 ) -> None:
-    """Verify requests again when the delay has passed. The attempt does not count unless `is_charged`."""
-    columns = parked_receipts.c
-    is_unverified = columns.receipt_id.in_(receipt_ids) & (columns.state == ReceiptState.UNVERIFIED)
-    attempts = columns.attempts if is_charged else columns.attempts - 1
+    """Verify requests again when the delay has passed. The attempt does not count unless `is_counted`."""
+    attempts = parked_receipts.c.attempts - (0 if is_counted else 1)
     due_at = func.now() + timedelta(seconds=delay_seconds)
     values = {"detail": detail, "available_at": due_at, "attempts": attempts}
-    connection.execute(update(parked_receipts).where(is_unverified).values(values))
+    connection.execute(update(parked_receipts).where(_is_unverified(receipt_ids)).values(values))
 
 
-def _forget_key(connection: Connection, key: UUID | None) -> None:
-    connection.exec_driver_sql("DELETE FROM receipt_keys WHERE key = %(key)s", {"key": key})
-
-
-def _is_unverified(receipt_id: UUID) -> tuple[ColumnElement[bool], ...]:
-    return parked_receipts.c.receipt_id == receipt_id, parked_receipts.c.state == ReceiptState.UNVERIFIED
+def _is_unverified(receipt_ids: Sequence[UUID]) -> ColumnElement[bool]:
+    parked = parked_receipts.c
+    return is_any(parked.receipt_id, receipt_ids) & (parked.state == ReceiptState.UNVERIFIED)

@@ -214,9 +214,9 @@ def test_floods_are_cut_to_limits_of_each_source_and_in_all_and_the_oldest_go_fi
             )
 
     def cut(**limits: int) -> dict[str, int]:
-        none = dict.fromkeys(retention.FLOOD_LIMITS, 10**9)
+        none = dict.fromkeys(retention.REFUSAL_LIMITS, 10**9)
         with system.ctx.engine.begin() as connection:
-            retention.delete_floods(connection, none | limits)
+            retention.delete_oldest_refusals(connection, none | limits)
         return dict(system.rows("SELECT source, count(*) FROM refusals GROUP BY source"))
 
     refuse("flooded", 8)
