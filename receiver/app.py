@@ -17,10 +17,9 @@ from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared.encryption import Vault
 from shared.http import greenlets, wsgi
-from shared.http.errors import register_errors
+from shared.http.errors import liveness, register_errors
 from shared.http.request_body import BodyRequest
 from shared.settings import Settings
-from shared.supervision import failed_loops
 
 _MAX_ROUTES = 1024
 
@@ -73,11 +72,7 @@ def create_app(deps: ReceiverDeps) -> Flask:
         deps.sources.get(slug)
         return Response(content_type="application/json")
 
-    @app.get("/healthz")
-    def healthz() -> Response:
-        if failed := failed_loops():
-            return Response(f"failed: {', '.join(failed)}\n", status=503, content_type="text/plain")
-        return Response("alive\n", content_type="text/plain")
+    app.add_url_rule("/healthz", view_func=liveness)
 
     @app.get("/readyz")
     def readyz() -> Response:

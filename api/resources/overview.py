@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.core.auth import TenantAccess
 from api.core.fields import Instant
 from api.core.resource import Deps, Resource, answers
+from shared.http.errors import liveness
 from shared.jobs import periodic
 from shared.operations import stats
 from shared.postgres import migrate
-from shared.supervision import failed_loops
 
 _PERIODS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
 
@@ -115,11 +115,7 @@ def register(app: Flask, deps: Deps) -> None:
     registry.register(Gauges(deps.engine))
     expected = migrate.head()
 
-    @app.get("/healthz")
-    def alive() -> Response:
-        if failed := failed_loops():
-            return Response(f"failed: {', '.join(failed)}\n", status=503, content_type="text/plain")
-        return Response("alive\n", content_type="text/plain")
+    app.add_url_rule("/healthz", view_func=liveness)
 
     @app.get("/readyz")
     def ready() -> Response:

@@ -1,4 +1,4 @@
-"""Error handlers of the Flask applications."""
+"""Error handlers of the Flask applications, and their liveness probe."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import structlog
 from flask import Flask, Response, request
+
+from shared.supervision import failed_loops
 
 RETRY_AFTER_SECONDS = 5
 
@@ -30,3 +32,10 @@ def register_errors(
 
     for kind, make_response in table.items():
         app.register_error_handler(kind, partial(respond_to_bug if kind is Exception else respond, make_response))
+
+
+def liveness() -> Response:
+    """Return the response to a liveness probe: 503 while a loop of this process has failed and is not restarted yet."""
+    if failed := failed_loops():
+        return Response(f"failed: {', '.join(failed)}\n", status=503, content_type="text/plain")
+    return Response("alive\n", content_type="text/plain")
