@@ -25,10 +25,9 @@ from workers.context import WorkerContext
 from workers.jobs import (
     abandon,
     erase,
-    export_suppressions,
-    import_suppressions,
     recover,
     replay,
+    suppression_files,
 )
 from workers.jobs import (
     provider as provider_jobs,
@@ -41,8 +40,8 @@ Run = Callable[[WorkerContext, Job, Progress], Mapping[str, Any]]
 """Runs a job from its position, reports progress, and returns the job's report. Raises JobError."""
 
 KINDS: dict[str, Run] = {
-    suppression_jobs.IMPORT: import_suppressions.run,
-    suppression_jobs.EXPORT: export_suppressions.run,
+    suppression_jobs.IMPORT: suppression_files.import_list,
+    suppression_jobs.EXPORT: suppression_files.export_list,
     suppression_jobs.ERASE: erase.run,
     delivery_jobs.REPLAY: replay.run,
     delivery_jobs.RECOVER: recover.run,

@@ -1,8 +1,9 @@
-"""Imports a suppression list: checks and stages every line first, then adds all entries at once.
+"""Imports and exports the suppression list.
 
-Checking takes turns with other work and continues after a crash from the line it had reached. Writing is one
-transaction: either the whole file is on the list, or nothing of it. It takes about half a minute for a million lines;
-meanwhile entries that earlier imports added for the same addresses cannot be lifted, all others can.
+An import checks and stages every line first, then adds all entries at once. Checking takes turns with other work and
+continues after a crash from the line it had reached. Writing is one transaction: either the whole file is on the list,
+or nothing of it. It takes about half a minute for a million lines; meanwhile entries that earlier imports added for the
+same addresses cannot be lifted, all others can.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ from sqlalchemy import Engine
 from shared.errors import InvalidFieldError
 from shared.jobs import files as job_files
 from shared.jobs.store import Job
-from shared.suppression import csv_files, recipient_hashes, store
+from shared.suppression import csv_files, queries, recipient_hashes, store
 from shared.suppression import jobs as suppression_jobs
 from shared.suppression.csv_files import CsvWriter, Defaults, Layout, Record, without_nul
+from shared.suppression.queries import SuppressionFilters
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.store import NewEntry
 from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
@@ -89,7 +91,7 @@ class _InputFile:
         return replace(self._position, part=part, skip=line - start, line=line)
 
 
-def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
+def import_list(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Import the job's file. Raises JobError where it has bad lines that may not be skipped."""
     position, report = Position(**job.position), {**_EMPTY_REPORT, **job.report}
     if position.written:
@@ -257,3 +259,25 @@ def _write(
         finished = {**report, "entries": entries, "added": added, "changed": changed}
         progress.record(connection, total, total, written, finished)
     return finished
+
+
+def export_list(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
+    """Write all matching entries to a CSV file that can be imported again."""
+    filters, now = SuppressionFilters(**job.parameters), datetime.now(UTC)
+    done, part, after = job.done, job.position.get("part", 0), job.position.get("after")
+    while part == 0 or after is not None:
+        writer = CsvWriter(csv_files.COLUMNS)
+        if part == 0:
+            writer.write_header()
+        with ctx.engine.begin() as connection:
+            page = queries.list_by_key(connection, now, filters, after=after, limit=ENTRIES_PER_BATCH)
+            for entry in page.items:
+                # The pseudonym of an erased address: importing it finds the same entry.
+                erased = entry.address is None and entry.domain is None
+                address = recipient_hashes.pseudonym(entry.key) if erased else entry.address
+                writer.write_row({**entry._asdict(), "address": address})
+            job_files.write(connection, job.id, job_files.OUTPUT, part, writer.take())
+            done, part, after = done + len(page.items), part + 1, page.next and [str(key) for key in page.next]
+            progress.record(connection, done, None if after else done, {"part": part, "after": after})
+        progress.end_turn_if_over()
+    return {"entries": done}

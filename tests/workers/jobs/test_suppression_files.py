@@ -19,8 +19,8 @@ from shared.suppression.queries import SuppressionFilters
 from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, MailType, SuppressionOrigin, SuppressionReason
 from tests.support.system import System
-from workers.jobs import export_suppressions, import_suppressions
 from workers.jobs import runner as working
+from workers.jobs import suppression_files
 from workers.jobs.progress import Interruption, InterruptionError, Progress
 
 FUTURE = (datetime.now(UTC) + timedelta(days=300)).replace(microsecond=0)
@@ -378,8 +378,8 @@ def long_file(lines: int) -> str:
 class TestALongFile:
     def test_is_read_in_turns_however_they_fall(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(suppression_jobs, "PART_BYTES", 100)
-        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 7)
-        monkeypatch.setattr(import_suppressions, "ENTRIES_PER_BATCH", 10)
+        monkeypatch.setattr(suppression_files, "RECORDS_PER_BATCH", 7)
+        monkeypatch.setattr(suppression_files, "ENTRIES_PER_BATCH", 10)
         job_id = ask(system, long_file(60))
         turns = 0
         while not found(system, job_id).state.is_over:
@@ -394,7 +394,7 @@ class TestALongFile:
     def test_whose_worker_dies_at_any_moment_is_imported_once_and_whole(
         self, system: System, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
+        monkeypatch.setattr(suppression_files, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
         deaths = iter(range(1, 8))
         original = Progress.record
@@ -415,7 +415,7 @@ class TestALongFile:
         assert system.rows("SELECT count(*) FROM staged_suppressions") == [(0,)]
 
     def test_that_is_cancelled_leaves_nothing(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(import_suppressions, "RECORDS_PER_BATCH", 10)
+        monkeypatch.setattr(suppression_files, "RECORDS_PER_BATCH", 10)
         job_id = ask(system, long_file(30))
         working.run_due(system.ctx, turn_seconds=0.0001)
         assert system.rows("SELECT count(*) FROM staged_suppressions") != [(0,)]
@@ -434,7 +434,7 @@ class TestALongFile:
             raise InterruptionError(Interruption.CANCELLED)
 
         with monkeypatch.context() as patch:
-            patch.setattr(working, "_finish", die)
+            patch.setattr(jobs, "finish", die)
             with pytest.raises(InterruptionError):
                 working.run_due(system.ctx)
         with system.ctx.engine.begin() as connection:
@@ -473,7 +473,7 @@ FULL = (
 
 class TestAnExport:
     def test_imported_again_gives_the_same_list(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(export_suppressions, "ENTRIES_PER_BATCH", 2)
+        monkeypatch.setattr(suppression_files, "ENTRIES_PER_BATCH", 2)
         done(system, FULL)
         before = listed(system)
         text = exported(system)
