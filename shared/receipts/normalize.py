@@ -1,7 +1,7 @@
 """Normalization: from the body of a receipt to the rows of its events."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
@@ -69,94 +69,80 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
     if len(parsed) > payload.MAX_EVENTS:
         raise payload.too_many(len(parsed))
     found: list[NewEvent] = []
-    previous: Event | None = None
-    shared: SharedObject | None = None
-    whole: dict[str, Any] = {}  # the fields of the previous event
-    shared_data: dict[str, Any] = {}
-    longest_reason = _LONGEST_TEXT
-    for position, event in enumerate(parsed):
-        # Without an identity from the provider, the position in the receipt identifies the event.
-        identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
-        weight, rank, status = _EFFECTS[event.type]
-        message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
-        # A time far ahead would outrank all later events for years.
-        occurred_at = event.occurred_at
-        details = event.details
-        if occurred_at is not None and occurred_at - received_at > _MAX_CLOCK_AHEAD:
-            details = {**details, "unusable_time": occurred_at.isoformat()}
-            occurred_at = None
-        if occurred_at is None:
-            occurred_at = received_at
-        data = _read_data(event, details)
-        if previous is None or event.provider_object is not previous.provider_object:
-            shared, longest_reason = None, _LONGEST_TEXT
-        elif shared is None:
-            end = position
-            while end < len(parsed) and parsed[end].provider_object is event.provider_object:
-                end += 1
-            count = end - position + 1
+    for _, group in groupby(parsed, key=lambda event: id(event.provider_object)):
+        events = list(group)
+        count = len(events)
+        shared: SharedObject | None = None
+        shared_data: dict[str, Any] = {}
+        longest_reason = _LONGEST_TEXT
+        if count > 1:
             longest_reason = max(_SHORTEST_REASON, min(_LONGEST_TEXT, _MAX_REASON_CHARACTERS_OF_OBJECT // count))
             limit = max(_LEAST_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // count))
-            shared_data = {name: value for name, value in whole.items() if name not in _READ_BY_STATEMENTS}
-            shared = SharedObject(found[-1].id, _encode_data(shared_data, limit), event.provider_object.decode())
-            found[-1] = found[-1]._replace(
-                data=_encode_data(_differing(whole, shared_data)),
-                reason=previous.reason and previous.reason[:longest_reason],
-                provider_object=None,
-                shared=shared,
+            first = _read_data(events[0], received_at)
+            shared_data = {name: value for name, value in first.items() if name not in _READ_BY_STATEMENTS}
+            shared = SharedObject(
+                ids.event_id(receipt_id, len(found)),
+                _encode_data(shared_data, limit),
+                events[0].provider_object.decode(),
             )
-        previous, whole = event, data
-        if shared is not None:
-            data = _differing(data, shared_data)
-        found.append(
-            NewEvent(
-                id=ids.event_id(receipt_id, position),
-                receipt_id=receipt_id,
-                source_id=source.id,
-                key=event_ids.event_key(source.id, identity, event.recipient),
-                type=event.type,
-                message_id=None if message_key is None else event_ids.message_id(source.id, message_key),
-                recipient=event.recipient,
-                occurred_at=occurred_at,
-                received_at=received_at,
-                sender=event.sender,
-                subject=event.subject and event.subject[:_LONGEST_SUBJECT],
-                provider_message_id=event.provider_message_id,
-                request_id=event.request_id,
-                smtp_id=event.smtp_id,
-                tenant=event.tenant,
-                tag=event.tag,
-                campaign=event.campaign,
-                classification=event.classification,
-                smtp_status=event.smtp_status,
-                enhanced_code=event.enhanced_code,
-                reason=event.reason and event.reason[:longest_reason],
-                data=_encode_data(data),
-                provider_object=event.provider_object.decode() if shared is None else None,
-                weight=weight,
-                rank=rank,
-                status=status,
-                change_type=CHANGE_TYPES[event.type],
-                shared=shared,
+        for event in events:
+            position = len(found)
+            # Without an identity from the provider, the position in the receipt identifies the event.
+            identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
+            weight, rank, status = _EFFECTS[event.type]
+            message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
+            occurred_at = event.occurred_at
+            if occurred_at is None or occurred_at - received_at > _MAX_CLOCK_AHEAD:
+                occurred_at = received_at
+            data = _read_data(event, received_at)
+            if shared is not None:
+                missing = dict.fromkeys(shared_data.keys() - data.keys())
+                data = missing | {name: value for name, value in data.items() if shared_data.get(name) != value}
+            found.append(
+                NewEvent(
+                    id=ids.event_id(receipt_id, position),
+                    receipt_id=receipt_id,
+                    source_id=source.id,
+                    key=event_ids.event_key(source.id, identity, event.recipient),
+                    type=event.type,
+                    message_id=None if message_key is None else event_ids.message_id(source.id, message_key),
+                    recipient=event.recipient,
+                    occurred_at=occurred_at,
+                    received_at=received_at,
+                    sender=event.sender,
+                    subject=event.subject and event.subject[:_LONGEST_SUBJECT],
+                    provider_message_id=event.provider_message_id,
+                    request_id=event.request_id,
+                    smtp_id=event.smtp_id,
+                    tenant=event.tenant,
+                    tag=event.tag,
+                    campaign=event.campaign,
+                    classification=event.classification,
+                    smtp_status=event.smtp_status,
+                    enhanced_code=event.enhanced_code,
+                    reason=event.reason and event.reason[:longest_reason],
+                    data=_encode_data(data),
+                    provider_object=event.provider_object.decode() if shared is None else None,
+                    weight=weight,
+                    rank=rank,
+                    status=status,
+                    change_type=CHANGE_TYPES[event.type],
+                    shared=shared,
+                )
             )
-        )
     return found
 
 
-def _read_data(event: Event, details: Mapping[str, Any]) -> dict[str, Any]:
+def _read_data(event: Event, received_at: datetime) -> dict[str, Any]:
     """Return the fields of an event that are stored as JSON."""
     data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
-    if details:
-        data["details"] = details
+    if event.details:
+        data["details"] = event.details
+    if event.occurred_at is not None and event.occurred_at - received_at > _MAX_CLOCK_AHEAD:
+        data["details"] = {**event.details, "unusable_time": event.occurred_at.isoformat()}
     if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
         data["automated"] = sign
     return data
-
-
-def _differing(data: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an event that differ from those that it shares."""
-    missing = dict.fromkeys(shared.keys() - data.keys())
-    return missing | {name: value for name, value in data.items() if shared.get(name) != value}
 
 
 def _encode_data(data: dict[str, Any], limit: int = _MAX_DATA_BYTES) -> str:
