@@ -29,7 +29,7 @@ from shared.vocabulary import JOB_KINDS, JobState
 
 _LIST_LIMIT = 50
 _POLL_SECONDS = 0.3
-_QUEUED_NOTICE_SECONDS = 15.0
+QUEUED_NOTICE_SECONDS = 15.0
 _NO_BROKER_URL = "memory://"
 _COLOURS = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -132,7 +132,7 @@ def wait(job_id: UUID, data: Path) -> None:
             since = time.monotonic()
             while not (job := find_job(ctx, job_id)).state.is_over:
                 update(Advance(done=job.done, total=job.total, position={}, report=job.report))
-                if job.state is JobState.QUEUED and time.monotonic() > since + _QUEUED_NOTICE_SECONDS:
+                if job.state is JobState.QUEUED and time.monotonic() > since + QUEUED_NOTICE_SECONDS:
                     console.print("No worker has started this job yet. Is a worker running?")
                     since = float("inf")
                 time.sleep(_POLL_SECONDS)

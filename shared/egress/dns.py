@@ -20,12 +20,12 @@ from shared.egress.types import Call
 Lookup = Callable[[str], Sequence[str]]
 """From a name to its addresses, best first. Raises OSError or UnicodeError, and may block for any time."""
 
-_RESOLVED_TTL_SECONDS = 20.0
+RESOLVED_TTL_SECONDS = 20.0
 _FAILED_TTL_SECONDS = 5.0
 _MAX_THREADS = 200
-_MAX_COLD_THREADS = 150
+MAX_COLD_THREADS = 150
 """For names that have not been resolved before. The rest stays free for known names, whatever names are made up."""
-_MAX_CACHED = 10_000
+MAX_CACHED = 10_000
 _MAX_ADDRESSES = 16
 
 
@@ -161,7 +161,7 @@ class Resolver:
         if self._warm and self._threads < _MAX_THREADS:
             self._threads += 1
             return self._warm.popleft()
-        if self._cold and self._threads < _MAX_COLD_THREADS:
+        if self._cold and self._threads < MAX_COLD_THREADS:
             self._threads += 1
             return self._cold.popleft()
         return None
@@ -172,7 +172,7 @@ class Resolver:
             self._in_flight.discard(result.name)
             self._cache.pop(result.name, None)  # so that the oldest entries come first
             self._cache[result.name] = result
-            if len(self._cache) > _MAX_CACHED:
+            if len(self._cache) > MAX_CACHED:
                 del self._cache[next(iter(self._cache))]
             if not self._closed:
                 self._on_result(result)
@@ -186,5 +186,5 @@ def _resolve(name: str, lookup: Lookup) -> LookupResult:
         addresses = [address for address in lookup(name) if "%" not in address][:_MAX_ADDRESSES]
     except Exception as failure:  # noqa: BLE001 - without a result the name would stay in flight for ever
         error = getattr(failure, "strerror", None) or str(failure)
-    ttl = _RESOLVED_TTL_SECONDS if addresses else _FAILED_TTL_SECONDS
+    ttl = RESOLVED_TTL_SECONDS if addresses else _FAILED_TTL_SECONDS
     return LookupResult(name=name, until=time.monotonic() + ttl, addresses=addresses, error="" if addresses else error)

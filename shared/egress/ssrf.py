@@ -19,7 +19,7 @@ Address = IPv4Address | IPv6Address
 
 _MAX_URL_LENGTH = 2048
 _MAX_CACHED_URLS = 4096
-_LOOKUP_SECONDS = 5.0
+LOOKUP_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
 _LOCAL = "localhost"  # libcurl knows it and all below it (RFC 6761, 6.3)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?", re.IGNORECASE)
@@ -95,7 +95,7 @@ def check_url(url: str, allow: Sequence[Network] = (), lookup: Lookup = look_up)
     parts = _split(url)
     host = str(parts.hostname)
     try:
-        addresses = [host] if _literal(host) else look_up_within(host, _LOOKUP_SECONDS, lookup)
+        addresses = [host] if _literal(host) else look_up_within(host, LOOKUP_SECONDS, lookup)
     except (OSError, UnicodeError) as error:
         raise InvalidFieldError("url", url, f"{host} cannot be resolved: {error}") from None
     for address in addresses:

@@ -191,7 +191,7 @@ def test_work_can_be_left_to_the_workers_and_watched_and_cancelled(
     (job_id,) = re.findall(r"jobs wait ([0-9a-f-]{36})", output)
     assert "queued" in commands.run("jobs", "show", job_id)
     assert json.loads(commands.run("jobs", "show", job_id, "--json"))["kind"] == "import_suppressions"
-    monkeypatch.setattr(job_commands, "_QUEUED_NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(job_commands, "QUEUED_NOTICE_SECONDS", 0.0)
     looks = iter(range(3))
     original = jobs.find
 

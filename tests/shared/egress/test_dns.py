@@ -140,7 +140,7 @@ def test_an_address_that_does_not_answer_is_followed_by_the_next(names: Names, s
 
 
 def test_a_changed_address_is_taken_up(names: Names, sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns, "_RESOLVED_TTL_SECONDS", 0)
+    monkeypatch.setattr(dns, "RESOLVED_TTL_SECONDS", 0)
     with sender_with(names) as sender:
         for place, reached in (("127.0.0.2", False), ("127.0.0.1", True)):
             names.places = lambda _name, place=place: [place]  # type: ignore[misc]
@@ -166,7 +166,7 @@ def test_a_name_that_was_public_at_registration_is_refused_where_it_leads_inside
 
 
 def test_registration_does_not_wait_for_a_name_for_long(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssrf, "_LOOKUP_SECONDS", 0.1)
+    monkeypatch.setattr(ssrf, "LOOKUP_SECONDS", 0.1)
     with pytest.raises(InvalidFieldError, match=r"dead\.example cannot be resolved: no answer within 0\.1 s"):
         ssrf.check_url("https://dead.example/", lookup=names)
 
@@ -206,7 +206,7 @@ class TestAResolver:
     def test_leaves_room_for_names_that_have_answered_before(
         self, names: Names, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(dns, "_RESOLVED_TTL_SECONDS", 0)
+        monkeypatch.setattr(dns, "RESOLVED_TTL_SECONDS", 0)
         received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(received.put, names)
         assert resolving.find("good.example") is None
@@ -215,7 +215,7 @@ class TestAResolver:
             resolving.find(f"dead{number}.example")
         assert resolving.find("good.example") is None
         assert received.get(timeout=10).name == "good.example"
-        assert len(names.asked) <= 2 + dns._MAX_COLD_THREADS  # noqa: SLF001
+        assert len(names.asked) <= 2 + dns.MAX_COLD_THREADS
         resolving.close()
 
     def test_comes_to_all_in_the_end(self, names: Names) -> None:
@@ -227,7 +227,7 @@ class TestAResolver:
         assert all(resolving.find(name) for name in wanted)
 
     def test_forgets_the_oldest(self, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dns, "_MAX_CACHED", 2)
+        monkeypatch.setattr(dns, "MAX_CACHED", 2)
         received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(received.put, names)
         for name in ("a.example", "b.example", "c.example"):
