@@ -33,13 +33,6 @@ configuration.require("database_url", "broker_url", "secret_keys")
 logs.configure(configuration.log_level)
 _raise_file_limit()
 
-
-def _require_secret_key(deps: Deps) -> None:
-    """Raise SecretsError if no key opens what is stored. Without a database the API starts all the same."""
-    with suppress(SQLAlchemyError), deps.reading.connect() as connection:
-        recipient_hashes.require_key(connection, deps.vault)
-
-
 _notifier = TaskNotifier(configuration.broker_url)
 _deps = Deps(
     settings=configuration,
@@ -52,7 +45,9 @@ _deps = Deps(
     vault=Vault(configuration.secret_keys),
     notifier=_notifier,
 )
-_require_secret_key(_deps)
+# The API starts without a database, but not with a key that opens nothing that is stored there.
+with suppress(SQLAlchemyError), _deps.reading.connect() as _connection:
+    recipient_hashes.require_key(_connection, _deps.vault)
 # An engine of its own, so that streams and requests never wait for each other's connections.
 _log = LogReader(
     engine.create_engine(

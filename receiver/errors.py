@@ -60,10 +60,9 @@ def _respond_to_unread_body(error: RequestBodyError, codes: StatusCodes) -> Erro
 ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = {
     NotFoundError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
     VerificationError: lambda error, codes: ErrorResponse(codes.bad_signature, error.reason, str(error)),
+    # The request may be genuine, so it should come again.
     QuarantineFullError: lambda error, codes: ErrorResponse(
-        codes.unavailable,
-        RefusalReason.QUARANTINE_FULL,
-        str(error),  # the request may be genuine
+        codes.unavailable, RefusalReason.QUARANTINE_FULL, str(error)
     ),
     StorageUnavailableError: lambda error, codes: ErrorResponse(
         codes.unavailable, RefusalReason.UNAVAILABLE, str(error)

@@ -22,6 +22,7 @@ from api.core.errors import ProblemError
 from shared.auth import idempotency
 from shared.auth.keys import Caller
 from shared.encryption import Vault
+from shared.errors import first_line
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -68,7 +69,7 @@ def once(engine: Engine, vault: Vault, caller: Caller, view: Callable[[], Respon
         with engine.begin() as connection:
             idempotency.finish(connection, key, now, answer.status_code, list(answer.headers), encrypted)
     except SQLAlchemyError as error:  # the work is done, so answer; a repetition is refused for two minutes
-        log.warning("cannot store an idempotent answer", path=request.path, error=str(error).partition("\n")[0])
+        log.warning("cannot store an idempotent answer", path=request.path, error=first_line(error))
     return answer
 
 

@@ -169,10 +169,7 @@ class Parser(FlaskParser):
         except (msgspec.DecodeError, UnicodeError) as error:
             raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
         if is_deep:
-            sentence = f"The body is nested more than {_DEEPEST} levels deep."
-            raise ProblemError(
-                422, sentence, errors={"body": [f"Must not be nested more than {_DEEPEST} levels deep."]}
-            )
+            raise invalid({"body": [f"Must not be nested more than {_DEEPEST} levels deep."]})
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
         if not storable:

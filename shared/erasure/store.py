@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from shared.messages import rebuild
 from shared.messages.tables import events, recipient_states
 from shared.postgres.metadata import is_any
 from shared.receipts.tables import parked_receipts, pending_receipts, receipts
+from shared.subscriptions.tables import subscriptions
 from shared.suppression import store as suppression_store
 from shared.suppression.tables import soft_bounces
 from shared.vocabulary import JobState, ReceiptState, SuppressionAction
@@ -411,11 +412,8 @@ def has_open_jobs(connection: Connection, kinds: Collection[str], before: UUID) 
 
 def cached_payloads_expire_at(connection: Connection, cached_seconds: float) -> datetime | None:
     """Return when deliverers have forgotten the changes that they have read; None without subscriptions."""
-    found: datetime | None = connection.exec_driver_sql(
-        "SELECT now() + make_interval(secs => %(seconds)s) WHERE EXISTS (SELECT FROM subscriptions)",
-        {"seconds": cached_seconds},
-    ).scalar()
-    return found
+    found = select(func.now() + timedelta(seconds=cached_seconds)).where(exists(select(subscriptions.c.id)))
+    return connection.scalar(found)
 
 
 def has_calls_from_before(connection: Connection, moment: str) -> bool:

@@ -262,11 +262,8 @@ def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[
         return Applied(0, 0)
     total = Applied(0, 0)
     for part in parts(events):
-        if tallies:
-            values = _columns(part) | counts.parameters(tallies)
-            applied = Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT, values).one())
-        else:
-            applied = Applied(*connection.exec_driver_sql(_APPLY, _columns(part)).one())
+        values = _columns(part) | (counts.parameters(tallies) if tallies else {})
+        applied = Applied(*connection.exec_driver_sql(_APPLY_AND_COUNT if tallies else _APPLY, values).one())
         if applied.new_events:
             _insert_objects(connection, part)
         total = Applied(total.new_events + applied.new_events, total.changes + applied.changes)

@@ -38,15 +38,14 @@ def upgrade(database_url: str) -> str:
 
 def _require_usable(connection: Connection) -> None:
     """Raise ConflictError if this version cannot work with the database, whatever is migrated."""
-    version, name, encoding, is_standby, is_read_only = connection.exec_driver_sql(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
-        " current_setting('server_encoding'), pg_is_in_recovery(), current_setting('transaction_read_only')::bool"
-    ).one()
-    if version < _MIN_VERSION:
+    names = ("server_version_num", "server_version", "server_encoding", "transaction_read_only")
+    found = select(func.pg_is_in_recovery(), *map(func.current_setting, names))
+    is_standby, version, name, encoding, read_only = connection.execute(found).one()
+    if int(version) < _MIN_VERSION:
         raise ConflictError(f"The database is PostgreSQL {name}; Tidings needs 15 or later.")
     if encoding != "UTF8":
         raise ConflictError(f"The database has the encoding {encoding}; create one with ENCODING 'UTF8'.")
-    if is_standby or is_read_only:
+    if is_standby or read_only == "on":
         what = "a standby" if is_standby else "read-only (default_transaction_read_only)"
         raise ConflictError(f"The database is {what}, so nothing can be stored in it; name the primary one.")
 

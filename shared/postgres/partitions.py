@@ -22,7 +22,7 @@ def create_missing(connection: Connection, *, now: datetime | None = None, weeks
     existing = set(_existing(connection))
     created = []
     for table, week in wanted:
-        name = _name(table, week)
+        name = f"{table}_{week:%Y%m%d}"
         if name not in existing:
             connection.exec_driver_sql(
                 f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
@@ -49,10 +49,6 @@ def _existing(connection: Connection) -> list[str]:
         {"tables": list(TABLES)},
     )
     return [row[0] for row in rows]
-
-
-def _name(table: str, week: datetime) -> str:
-    return f"{table}_{week:%Y%m%d}"
 
 
 def _week_of(moment: datetime) -> datetime:

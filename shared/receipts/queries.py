@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Text, cast, exists, select
@@ -76,7 +75,13 @@ def list_receipts(
 ) -> Page[ReceiptFacts]:
     """Return receipts, the newest first. `set_aside`: only those with events that changed nothing."""
     if set_aside:
-        return _list_set_aside(connection, source=source, state=state, span=span, after=after, limit=limit)
+        found = event_queries.list_events(
+            connection, source=source, set_aside=True, span=span, after=after, limit=limit
+        )
+        receipt_ids = list(dict.fromkeys(event.receipt_id for event in found.items))
+        items = [one for one in _get_all(connection, receipt_ids) if state in (None, one.state)]
+        # Ids of events follow that of their receipt, so that the next page begins with another receipt.
+        return Page(items, (receipt_ids[-1],) if receipt_ids and found.next else found.next)
     match state:
         case None | ReceiptState.PROCESSED:
             table, key = receipts, receipts.c.id
@@ -94,16 +99,6 @@ def list_receipts(
         query.filter(table.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     page = query.fetch(connection, after=after, limit=limit)
     return Page(_get_all(connection, [key for (key,) in page.items]), page.next)
-
-
-def _list_set_aside(
-    connection: Connection, *, source: str | None, state: ReceiptState | None, limit: int, **more: Any
-) -> Page[ReceiptFacts]:
-    page = event_queries.list_events(connection, source=source, set_aside=True, limit=limit, **more)
-    receipt_ids = list(dict.fromkeys(event.receipt_id for event in page.items))
-    found = [one for one in _get_all(connection, receipt_ids) if state in (None, one.state)]
-    # Ids of events follow that of their receipt, so that the next page begins with another receipt.
-    return Page(found, (receipt_ids[-1],) if receipt_ids and page.next else page.next)
 
 
 def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:

@@ -170,21 +170,20 @@ def claim(
 
 def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
     """Take receipts off the queue. Raises LeaseLostError unless this lease still holds them all."""
-    # Text, because every batch runs it: building the expression would cost as much as the statement.
-    held = connection.exec_driver_sql(
-        "DELETE FROM pending_receipts WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
-        {"ids": list(receipt_ids), "token": token},
-    ).rowcount
-    if held != len(receipt_ids):
-        raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")
+    _use_lease(connection, "DELETE FROM pending_receipts", receipt_ids, token)
 
 
 def renew(connection: Connection, receipt_ids: Sequence[UUID], token: UUID, *, lease_seconds: int) -> None:
     """Prolong a lease while a part of the work is done. Raises LeaseLostError unless it still holds the receipts."""
+    prolong = f"UPDATE pending_receipts SET lease_until = now() + make_interval(secs => {lease_seconds:d})"
+    _use_lease(connection, prolong, receipt_ids, token)
+
+
+def _use_lease(connection: Connection, change: str, receipt_ids: Sequence[UUID], token: UUID) -> None:
+    # Text, because every batch runs it: building the expression would cost as much as the statement.
     held = connection.exec_driver_sql(
-        "UPDATE pending_receipts SET lease_until = now() + make_interval(secs => %(lease_seconds)s)"
-        " WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
-        {"ids": list(receipt_ids), "token": token, "lease_seconds": lease_seconds},
+        f"{change} WHERE receipt_id = ANY(%(ids)b) AND lease_token = %(token)s",
+        {"ids": list(receipt_ids), "token": token},
     ).rowcount
     if held != len(receipt_ids):
         raise LeaseLostError(f"This worker's lease holds only {held} of {len(receipt_ids)} receipts.")

@@ -92,22 +92,14 @@ def rotate(
     if "password" in new:
         pair = {name: old[name] for name in ("username", "password") if name in old}
         patch.setdefault("previous", [pair, *(old.get("previous") or [])])
+    held = list(old) + [f"{name}.{id_}" for name, value in old.items() if isinstance(value, Mapping) for id_ in value]
     for name in dropped:
         field, _, key_id = name.partition(".")
-        held = _droppable(old)
         if name not in held:
             message = f"the source has no {name!r} to drop.{suggest(name, held)} It has {', '.join(held) or 'none'}."
             raise InvalidFieldError(f"credentials.{field}", None, message)
         patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
     return change(connection, vault, slug, credentials=patch)
-
-
-def _droppable(credentials: Mapping[str, Any]) -> list[str]:
-    """Return what can be dropped, as `field` or `field.id`."""
-    names = list(credentials)
-    return names + [
-        f"{name}.{id_}" for name in names if isinstance(credentials[name], Mapping) for id_ in credentials[name]
-    ]
 
 
 def _require_known_fields(provider: Provider, names: Iterable[str]) -> None:

@@ -140,4 +140,4 @@ def _is_active(slug: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _notify(connection: Connection) -> None:
-    connection.exec_driver_sql(f"NOTIFY {CHANNEL}")
+    connection.execute(select(func.pg_notify(CHANNEL, "")))

@@ -184,7 +184,9 @@ def read_header(beginning: bytes) -> Layout:
     split = {mark: _split(text, mark) for mark in ((delimiter,) if delimiter else _DELIMITERS)}
     delimiter = max(split, key=lambda mark: sum(_word(name) in _ALIASES for name in split[mark]))
     names = split[delimiter]
-    if _is_row_of_ses(split.get(",", [])):
+    first = split.get(",", [])
+    # Lists for Amazon SES have no header, but begin with an entry: `address,BOUNCE`.
+    if len(first) == 2 and "@" in first[0] and _word(first[1]) in _REASONS:
         return Layout(lines=0, delimiter=",", columns=("address", "reason"), ignored=())
     columns = [_ALIASES.get(_word(name)) for name in names]
     if "address" not in columns and "domain" not in columns:
@@ -202,11 +204,6 @@ def read_header(beginning: bytes) -> Layout:
         without_nul(name) for name, column in zip(names, columns, strict=True) if column is None and name.strip()
     ]
     return Layout(lines=number, delimiter=delimiter, columns=columns, ignored=ignored)
-
-
-def _is_row_of_ses(values: Sequence[str]) -> bool:
-    """Return whether the first line is an entry already: lists for Amazon SES are `address,BOUNCE` without a header."""
-    return len(values) == 2 and "@" in values[0] and _word(values[1]) in _REASONS
 
 
 def _split(text: str, delimiter: str) -> list[str]:

@@ -98,14 +98,14 @@ def decode_any(text: bytes) -> Any:
 
 
 def decode_fields(
-    text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], required: AbstractSet[str]
+    text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], identifying: AbstractSet[str]
 ) -> tuple[T, list[str]]:
     """Decode an object whose fields may have other types than documented; the decoder's type is a Struct.
 
     A number, a list or an object where a text is expected is read as a text, and a text as a number. Returns the
-    object, and the names of the fields that still could not be read. A field in `required` identifies the event: only
-    a number, or the only one of a list, is read as a text. Raises PayloadError for any other type there, or if the
-    text is no JSON object.
+    object, and the names of the fields that still could not be read. Of a field that is `identifying` for the event,
+    only a number, or the only one of a list, is read as a text. Raises PayloadError for any other type there, or if
+    the text is no JSON object.
     """
     try:
         return decoder.decode(text), []
@@ -113,12 +113,12 @@ def decode_fields(
         value = decode_any(bytes(text))
     unread: list[str] = []
     try:
-        return _fit(value, decoder.type, required, unread, ""), unread
+        return _fit(value, decoder.type, identifying, unread, ""), unread
     except msgspec.ValidationError as error:
         raise PayloadError(f"The JSON does not have the expected form: {error}") from None
 
 
-def _fit(value: Any, type_: Any, required: AbstractSet[str], unread: list[str], path: str) -> Any:
+def _fit(value: Any, type_: Any, identifying: AbstractSet[str], unread: list[str], path: str) -> Any:
     """Return the value as this type. Raises ValidationError."""
     structs = [one for one in (type_, *get_args(type_)) if isinstance(one, type) and issubclass(one, msgspec.Struct)]
     if not structs or value is None:
@@ -132,27 +132,32 @@ def _fit(value: Any, type_: Any, required: AbstractSet[str], unread: list[str], 
             if field.required:
                 raise msgspec.ValidationError(f"Object missing required field `{path}{name}`")
             continue
-        is_required = name in required
-        for reading in _readings(value[name], is_required=is_required):
+        is_identifying = name in identifying
+        for reading in _readings(value[name], is_identifying=is_identifying):
             try:
-                found[field.name] = _fit(reading, field.type, required, unread, f"{path}{name}.")
+                found[field.name] = _fit(reading, field.type, identifying, unread, f"{path}{name}.")
                 break
             except msgspec.ValidationError as error:
                 reason = error
         else:
-            if is_required or field.required:
+            if is_identifying or field.required:
                 raise msgspec.ValidationError(f"{str(reason).partition(' - at ')[0]} - at `$.{path}{name}`")
             unread.append(f"{path}{name}")
     return structs[0](**found)
 
 
-def _readings(value: Any, *, is_required: bool) -> list[Any]:
+def _readings(value: Any, *, is_identifying: bool) -> list[Any]:
     """Return the value, and what else it may be meant as."""
-    if is_required and isinstance(value, list) and len(value) == 1:
+    if is_identifying and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if is_required and not isinstance(value, int | float):
+    if is_identifying and not isinstance(value, int | float):
         return [value]
-    return [value, *(reading for reading in (read_text(value), _read_number(value)) if reading is not None)]
+    readings = [value]
+    if (text := read_text(value)) is not None:
+        readings.append(text)
+        if len(text) < _LONGEST_TIME and not isinstance(number := _parse_number(text.strip()), str):
+            readings.append(number)
+    return readings
 
 
 def _parse_number(text: str) -> int | float | str:
@@ -166,12 +171,6 @@ def _parse_number(text: str) -> int | float | str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _read_number(value: object) -> int | float | None:
-    text = read_text(value)
-    number = _parse_number(text.strip()) if text and len(text) < _LONGEST_TIME else None
-    return number if isinstance(number, int | float) else None
 
 
 def split(body: bytes) -> list[Item]:
@@ -310,7 +309,10 @@ def read_addresses(value: object) -> list[str | None]:
 
 def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
-        yield from _split_addresses(value)
+        # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
+        # The expression takes quadratic time for many quotation marks.
+        parts = _ADDRESS_OF_LIST.findall(value) if len(value) <= _LONGEST_LIST else value.replace(";", ",").split(",")
+        yield from [part.strip() for part in parts if "@" in part] or [value]
     elif depth >= _DEEPEST:
         raise PayloadError("The recipients are nested too deeply")
     elif isinstance(value, list):
@@ -332,16 +334,6 @@ def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
         yield from _find_addresses(entry, depth + 1)
     elif value is not None:
         raise PayloadError(f"{value!r} stands for a recipient")
-
-
-def _split_addresses(text: str) -> list[str]:
-    if "," not in text and ";" not in text:
-        return [text]
-    # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
-    # The expression takes quadratic time for many quotation marks.
-    parts = _ADDRESS_OF_LIST.findall(text) if len(text) <= _LONGEST_LIST else text.replace(";", ",").split(",")
-    addresses = [part.strip() for part in parts if "@" in part]
-    return addresses or [text]
 
 
 def plain(value: Any, depth: int = 0) -> Any:
