@@ -260,7 +260,7 @@ class TestAReplay:
     def test_is_tried_at_once_though_the_endpoint_rests(self, delivery_system: System, sink: HttpSink) -> None:
         delivery_system.create_subscription(sink.url, retry_schedule=[0])
         sink.always = http_sink.answer(500)
-        for _ in range(10):
+        for _ in range(30):  # more than are in flight when the circuit breaker opens
             delivery_system.log_change()
         delivery_system.deliver()
         waiting = delivery_system.list_deliveries(status="pending")[0]
