@@ -20,7 +20,7 @@ from receiver.group_commit import GroupCommitWriter
 from receiver.notifier import Notifier
 from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
-from shared import ids
+from shared import ids, supervision
 from shared.encryption import Vault, new_key
 from shared.postgres import engine, migrate
 from shared.receipts.store import Refusal
@@ -55,6 +55,12 @@ class Faulty:
 
 def reported(name: str) -> None:
     assert eventually(lambda: failed_loops() == [name])
+
+
+@pytest.fixture(autouse=True)
+def _slow_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave these tests the time to see that a loop has failed."""
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 3.0)
 
 
 @pytest.fixture
