@@ -223,7 +223,14 @@ def test_changes_of_a_message_wait_for_one_another_where_that_is_wished(system: 
 
 @pytest.mark.parametrize(
     ("spam", "status"),
-    [({"score": 6.0}, "quarantined"), ({"score": 5.9}, "pending"), ({"score": "9"}, "pending"), (None, "pending")],
+    [
+        ({"score": 6.0}, "quarantined"),
+        ({"score": 5.9}, "pending"),
+        ({"score": "9"}, "pending"),
+        (None, "pending"),
+        ({"score": 10**400}, "quarantined"),
+        ({"score": -(10**400)}, "pending"),
+    ],
 )
 def test_inbound_mail_is_quarantined_by_its_spam_score(system: System, spam: object, status: str) -> None:
     system.insert_subscription()

@@ -126,8 +126,8 @@ def new_deliveries(
 
 
 def _spam_score(event: Any) -> float:
-    """Return the spam score of an inbound mail; -inf if its event has none."""
+    """Return the spam score of an inbound mail; -inf if its event has none. It may be an integer beyond all floats."""
     found = event
     for name in ("details", "spam", "score"):
         found = found.get(name) if isinstance(found, Mapping) else None
-    return float(found) if isinstance(found, int | float) else float("-inf")
+    return found if isinstance(found, int | float) else float("-inf")
