@@ -134,7 +134,7 @@ def _translate(item: payload.Item, found: _Item, unread: Sequence[str]) -> Seque
             sender=payload.read_address(found.email),
             request_id=request_id,
             smtp_id=smtp_id,
-            tenant=found.customer_handle,
+            tenant=payload.read_identifier(found.customer_handle),
             classification=classification,
             smtp_status=smtp_status,
             enhanced_code=enhanced_code,

@@ -15,6 +15,7 @@ from shared.events.event import Event
 from shared.providers import mailchannels
 from shared.providers.mailchannels.credentials import read_key
 from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.webhooks.payload import LONGEST_IDENTIFIER
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import (
     GIVEN,
@@ -348,6 +349,12 @@ def test_an_event_of_a_sub_account_is_accepted_if_a_setting_names_it(accounts: t
     (event,) = mailchannels.parse(json.dumps([item(customer_handle="other")]).encode(), credentials)
     assert (event.type is EventType.DELIVERED) is accepted
     assert event.tenant == "other"
+
+
+def test_the_handle_of_a_sub_account_fits_an_index() -> None:
+    credentials = replace(mailchannels.read_credentials(GIVEN["mailchannels"], {}), sub_accounts=("*",))
+    (event,) = mailchannels.parse(json.dumps([item(customer_handle="x" * 9999)]).encode(), credentials)
+    assert event.tenant == "x" * LONGEST_IDENTIFIER
 
 
 @pytest.mark.parametrize(
