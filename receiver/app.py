@@ -57,7 +57,7 @@ def create_app(deps: ReceiverDeps) -> Flask:
             webhook,
             now,
             remote_ip=wsgi.client_ip(request, deps.settings.proxies),
-            is_verified=quarantine is None,
+            quarantine=quarantine,
             vault=deps.vault,
         )
         writer = deps.quarantine_writer if quarantine else deps.writer

@@ -1,6 +1,6 @@
 """The steps from an HTTP request to a receipt: read the request, verify its signature, build the receipt."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -66,21 +66,35 @@ def verify(
 
 
 def make_receipt(
-    source: Source, webhook: WebhookRequest, now: datetime, *, remote_ip: str, is_verified: bool, vault: Vault
+    source: Source,
+    webhook: WebhookRequest,
+    now: datetime,
+    *,
+    remote_ip: str,
+    quarantine: Quarantine | None,
+    vault: Vault,
 ) -> Receipt:
-    """Return the receipt of a webhook. Headers with credentials are dropped, or encrypted if they are needed again."""
+    """Return the receipt of a webhook. Headers with credentials are dropped, or encrypted if they are needed again.
+
+    Raises VerificationError for a webhook to quarantine whose headers are not stored completely: accepted now, it would
+    be rejected later, for a signature that was left out.
+    """
 
     def make() -> Receipt:
         idempotency_key = source.provider.idempotency_key(webhook)
+        headers = redact_headers(webhook.headers, vault if quarantine else None)
+        if quarantine and len(headers) < len(webhook.headers):
+            error = quarantine.error
+            raise VerificationError(error.reason, f"{error}; the headers are too long to be kept and verified later")
         return Receipt(
             id=ids.receipt_id(now),
             source_id=source.id,
             received_at=now,
-            key=dedup_key(source, webhook, unverified=not is_verified),
+            key=dedup_key(source, webhook, unverified=quarantine is not None),
             key_expires_at=dedup_key_expires_at(source, now),
             idempotency_key=idempotency_key[:_MAX_KEY_LENGTH] if idempotency_key else None,
             remote_ip=remote_ip or None,
-            headers=_headers_json(webhook.headers, None if is_verified else vault),
+            headers=msgspec.json.encode(headers).decode(),
             body=webhook.body,
         )
 
@@ -99,13 +113,9 @@ def make_refusal(
         reason=reason,
         detail=message,
         remote_ip=wsgi.client_ip(request, proxies) or None,
-        headers=_headers_json(wsgi.lower_case_headers(request.environ), None),
+        headers=msgspec.json.encode(redact_headers(wsgi.lower_case_headers(request.environ))).decode(),
         bytes=min(request.content_length or 0, _MAX_INTEGER),
     )
-
-
-def _headers_json(headers: Mapping[str, str], vault: Vault | None) -> str:
-    return msgspec.json.encode(redact_headers(headers, vault)).decode()
 
 
 def _in_thread_if_large(webhook: WebhookRequest, work: Callable[[], _T]) -> _T:

@@ -38,7 +38,7 @@ def dedup_key_expires_at(source: Source, received_at: datetime) -> datetime:
 
 
 def redact_headers(headers: Mapping[str, str], vault: Vault | None = None) -> dict[str, str]:
-    """Return the headers to store, by lower-case name, up to 8 KiB in all.
+    """Return the headers to store, by lower-case name, up to 8 KiB in all. What follows is left out.
 
     Headers with credentials are left out. With a `vault` they are encrypted instead, for a request that has to be
     verified again.

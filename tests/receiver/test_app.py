@@ -179,6 +179,16 @@ def test_a_request_under_an_unknown_key_is_kept_apart_with_200(receiver, mailcha
     assert receiver.wakeups == [VERIFY]
 
 
+def test_a_request_whose_headers_are_not_stored_completely_is_refused_rather_than_kept_apart(receiver, mailchannels):
+    mailchannels.rotate()
+    request = signed(mailchannels, b"[]")
+    request["headers"] = {"X-A": "x" * 9000, **request["headers"]}
+    answer = receiver.client.post("/webhooks/mc", **request)
+    assert (answer.status_code, answer.json["reason"]) == (401, "unknown_key")
+    assert "headers" in answer.json["error"]
+    assert receiver.rows("SELECT 1 FROM receipts") == []
+
+
 def test_the_quarantine_has_limits_of_rows_and_bytes(make_receiver):
     for limits in ({"quarantine_rows": 2}, {"quarantine_bytes": 70}):
         receiver = make_receiver(**limits)
