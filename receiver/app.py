@@ -171,7 +171,8 @@ class _LeanAdapter(MapAdapter):
             match = super().match(*args, **kwargs)
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
-            self._routes[key] = match
+            if len(self.path_info) <= wsgi.LONGEST_CACHED:
+                self._routes[key] = match
         return match
 
 

@@ -15,6 +15,8 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+LONGEST_CACHED = 256
+"""Characters of a name that a client chooses, so that what it sends does not fill the memory of a cache."""
 _MAX_CACHED_NAMES = 1024
 _MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one
 
@@ -55,7 +57,7 @@ def environ(scope: Scope) -> WSGIEnvironment:
         "wsgi.input_terminated": True,  # the stream ends with the body, even where no length was announced
     }
     for name, value in scope["headers"]:
-        key = _environ_key(name)
+        key = _environ_key(name) if len(name) <= LONGEST_CACHED else _environ_key.__wrapped__(name)
         if key is not None:
             text = value.decode("latin-1")
             result[key] = f"{result[key]}, {text}" if key in result else text
@@ -64,7 +66,8 @@ def environ(scope: Scope) -> WSGIEnvironment:
 
 def lower_case_headers(environ: WSGIEnvironment) -> dict[str, str]:
     """Return the headers of a request by lower-case name."""
-    return {name: value for key, value in environ.items() if (name := _header_name(key)) is not None}
+    names = {key: (_header_name if len(key) <= LONGEST_CACHED else _header_name.__wrapped__)(key) for key in environ}
+    return {name: environ[key] for key, name in names.items() if name is not None}
 
 
 def client_ip(request: Request, proxies: int) -> str:

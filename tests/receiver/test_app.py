@@ -4,6 +4,7 @@ import base64
 import gc
 import json
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -187,6 +188,22 @@ def test_a_request_whose_headers_are_not_stored_completely_is_refused_rather_tha
     assert (answer.status_code, answer.json["reason"]) == (401, "unknown_key")
     assert "headers" in answer.json["error"]
     assert receiver.rows("SELECT 1 FROM receipts") == []
+
+
+def test_long_names_that_clients_invent_do_not_stay_in_memory(receiver):
+    def post(numbers):
+        invented = [(f"/webhooks/{number:09000}", {"headers": {f"X-{number:09000}": "z"}}) for number in numbers]
+        assert set(receiver.parts.app.at_once(invented)) == {404}
+
+    post(range(500))
+    tracemalloc.start()
+    try:
+        for first in range(500, 1000, 50):
+            post(range(first, first + 50))
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 3_000_000, "each copy of a name would take 4.5 MB"
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_quarantine_has_limits_of_rows_and_bytes(make_receiver):
