@@ -91,7 +91,7 @@ def _find_written(text: str) -> str:
         if prefix := _WRITTEN_BEFORE.match(text):
             text = text[prefix.end() :]
             if prefix["url"]:
-                text = unquote(text.partition("?")[0])
+                text = unquote(text.partition("?")[0]).replace("\0", "\N{REPLACEMENT CHARACTER}")  # cannot be stored
         if text[:1] == text[-1:] == "'":  # as Outlook quotes addresses
             text = text.strip("'") or text
         if "(" in text and len(text) <= _MAX_LENGTH and not _QUOTED.fullmatch(text):

@@ -62,6 +62,7 @@ from shared.addresses import normalize, strip_brackets
         ("(work) maria(x (y))@customer.example", "maria@customer.example"),
         ("mailto:Maria@customer.example", "maria@customer.example"),
         ("<mailto:maria%40customer.example?subject=Hello>", "maria@customer.example"),
+        ("mailto:maria%00@customer.example", "maria\ufffd@customer.example"),
         ("SMTP:maria@customer.example", "maria@customer.example"),
         ("rfc822; maria@customer.example", "maria@customer.example"),
         ("<@relay.example,@hub.example:maria@customer.example>", "maria@customer.example"),
