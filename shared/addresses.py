@@ -14,6 +14,9 @@ _MAX_LENGTH = 320
 _MAX_WRITTEN_LENGTH = 2048
 """Characters of an address with its display name and comments. Composing a longer text could take long."""
 
+_MAX_LAYERS = 8
+"""What may be written around an address, one inside the other: brackets, prefixes, quotes."""
+
 _MAX_LABEL_LENGTH = 63
 
 _is_plain = re.compile(r"[a-z0-9!#$%&*+/=?^_`{|}~.-]+@[a-z0-9_.-]*[a-z0-9_-]").fullmatch
@@ -81,8 +84,8 @@ def drop_invisible(text: str) -> str:
 
 def _find_written(text: str) -> str:
     """Return the address in a text without what may be written around it; the text if there is no address in it."""
-    text = _trim(text)
-    while len(text) <= _MAX_WRITTEN_LENGTH:
+    whole = text = _trim(text)
+    for _ in range(_MAX_LAYERS if len(text) <= _MAX_WRITTEN_LENGTH else 0):
         before = text
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
@@ -98,8 +101,8 @@ def _find_written(text: str) -> str:
             text = _COMMENT.sub("", text)
         text = _trim(text)
         if text == before:
-            break
-    return text
+            return text
+    return whole
 
 
 def _trim(text: str) -> str:

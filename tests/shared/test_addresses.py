@@ -1,5 +1,6 @@
 """Addresses are normalized, so that the same recipient is found again."""
 
+import time
 import unicodedata
 
 import pytest
@@ -64,6 +65,7 @@ from shared.addresses import normalize, strip_brackets
         ("<mailto:maria%40customer.example?subject=Hello>", "maria@customer.example"),
         ("mailto:maria%00@customer.example", "maria\ufffd@customer.example"),
         ("SMTP:maria@customer.example", "maria@customer.example"),
+        ("<smtp:'mailto:smtp:maria@customer.example'>", "maria@customer.example"),
         ("rfc822; maria@customer.example", "maria@customer.example"),
         ("<@relay.example,@hub.example:maria@customer.example>", "maria@customer.example"),
         ("'maria@customer.example'", "maria@customer.example"),
@@ -91,6 +93,15 @@ def test_an_address_is_written_one_way(written: str, expected: str) -> None:
 )
 def test_what_is_far_too_long_is_kept_and_exhausts_nothing(text: str) -> None:
     assert normalize(text)
+
+
+@pytest.mark.parametrize("text", ["smtp:" * 400 + "é", "mailto:smtp:" * 160 + "é"])
+def test_layers_without_end_cost_little(text: str) -> None:
+    began = time.process_time()
+    for _ in range(1000):
+        normalize(text)
+    assert time.process_time() - began < 1
+    assert normalize(normalize(text)) == normalize(text)
 
 
 @settings(deadline=None)
