@@ -38,7 +38,8 @@ _RFC_5322_DATE = re.compile(
 )
 _BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _ADDRESS_NAMES = ("email", "address", "recipient", "email_address", "mail", "to", "rcpt_to")
-_ADDRESS_OF_LIST = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|\([^()]*\)|[^,;])+""")
+# An escaped quotation mark begins no string. So only one string can have no end, and the time stays linear.
+_ADDRESS_OF_LIST = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|\([^()]*\)|\\"|[^,;])+""")
 _BOM = b"\xef\xbb\xbf"
 _UNDECODABLE = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError)
 
@@ -310,7 +311,6 @@ def read_addresses(value: object) -> list[str | None]:
 def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
-        # The expression takes quadratic time for many quotation marks.
         parts = _ADDRESS_OF_LIST.findall(value) if len(value) <= _LONGEST_LIST else value.replace(";", ",").split(",")
         yield from [part.strip() for part in parts if "@" in part] or [value]
     elif depth >= _DEEPEST:
