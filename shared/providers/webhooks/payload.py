@@ -93,7 +93,10 @@ def decode_any(text: bytes) -> Any:
         return _anything.decode(text)
     except _UNDECODABLE as error:
         try:  # for msgspec one number out of range makes the whole text invalid
-            return json.loads(text, parse_int=_parse_number, parse_float=_parse_number, parse_constant=_refuse_constant)
+            # Decoded before, because the parser would also read UTF-16 and UTF-32, which have bytes that are NUL.
+            return json.loads(
+                text.decode(), parse_int=_parse_number, parse_float=_parse_number, parse_constant=_refuse_constant
+            )
         except (ValueError, RecursionError):
             raise PayloadError(f"The JSON does not have the expected form: {error}") from None
 

@@ -211,6 +211,13 @@ def test_a_fingerprint_is_made_of_anything(text: bytes) -> None:
     assert len(payload.fingerprint(text)) == 32
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_another_encoding_is_a_payload_error(encoding: str) -> None:
+    body = json.dumps({"event": "MessageSent", "text": "ascii"}).encode(encoding)
+    with pytest.raises(PayloadError):
+        payload.decode_any(payload.read(body).clean)
+
+
 def test_a_body_that_is_not_utf8_is_a_payload_error() -> None:
     with pytest.raises(PayloadError, match="UTF-8"):
         payload.read(b'{"a":"\xff"}')
