@@ -123,7 +123,7 @@ def _repeated(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a shortened copy of a body for `details`: long texts are cut, oversized values omitted."""
     kept, room = {}, _MAX_BYTES
     for name, value in body.items():
-        cut = _cut(value)
+        cut = _cut(payload.plain(value))
         size = len(msgspec.json.encode(cut))
         if size <= room:
             kept[name] = cut

@@ -382,5 +382,5 @@ def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
 
 def quote(value: object) -> str:
     """Return a short quotation of a received value, for an error message."""
-    text = str(value)
+    text = str(plain(value))
     return repr(text if len(text) <= 60 else text[:60] + "…")

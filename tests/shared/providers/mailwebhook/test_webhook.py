@@ -219,6 +219,13 @@ def test_a_body_that_is_no_json_is_a_payload_error(body: bytes) -> None:
         mailwebhook.parse(body, CREDENTIALS)
 
 
+@pytest.mark.parametrize("depth", [30, 400, 700, 900])
+def test_a_body_that_is_nested_deeply_is_an_event_without_what_is_deep(depth: int) -> None:
+    body = b'{"subject":"hello","custom":' + b"[" * depth + b"]" * depth + b"}"
+    (event,) = payloads.parse(body)
+    assert (event.type, event.subject, event.provider_object) == (EventType.INBOUND, "hello", body)
+
+
 @pytest.mark.parametrize(
     "large",
     [

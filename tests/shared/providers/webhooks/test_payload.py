@@ -218,6 +218,13 @@ def test_another_encoding_is_a_payload_error(encoding: str) -> None:
         payload.decode_any(payload.read(body).clean)
 
 
+def test_a_value_of_any_depth_can_be_quoted() -> None:
+    deep: Any = "bottom"
+    for _ in range(5000):
+        deep = {"a": [deep]}
+    assert len(payload.quote(deep)) < 70
+
+
 def test_a_body_that_is_not_utf8_is_a_payload_error() -> None:
     with pytest.raises(PayloadError, match="UTF-8"):
         payload.read(b'{"a":"\xff"}')
