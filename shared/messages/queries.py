@@ -65,6 +65,10 @@ class Message:
     recipients: Sequence[Row[Any]] = ()
 
 
+MAX_PAGE_RECIPIENTS = 5000
+"""Of all messages in an answer. A page with more ends early, and its cursor continues from there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFilter:
     """Filters; all that are given must match. `recipient` and `status` must match for the same recipient.
@@ -179,8 +183,24 @@ def list_messages(
         if wanted.recipient is not None:
             states = states.where(own.c.recipient == normalize(wanted.recipient))
         query.filter(states.correlate(rows).exists())
-    page = query.fetch(connection, after=after, limit=limit)
+    page = _cut(connection, query.fetch(connection, after=after, limit=limit))
     return Page(list_by_ids(connection, [message_id for _, message_id in page.items]), page.next)
+
+
+def _cut(connection: Connection, page: Page[Position]) -> Page[Position]:
+    """Return the beginning of a page of messages with up to MAX_PAGE_RECIPIENTS in all, but at least one message."""
+    counts = connection.exec_driver_sql(
+        "SELECT (SELECT count(*) FROM"
+        " (SELECT FROM recipient_states WHERE message_id = listed.id LIMIT %(most)s) AS counted)"
+        " FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS listed (id, position) ORDER BY position",
+        {"ids": [message_id for _, message_id in page.items], "most": MAX_PAGE_RECIPIENTS},
+    )
+    total = 0
+    for number, (count,) in enumerate(counts):
+        total += count
+        if total > MAX_PAGE_RECIPIENTS and number:
+            return Page(page.items[:number], page.items[number - 1])
+    return page
 
 
 def get_message(connection: Connection, message_id: UUID, *, tenant: str | None = None) -> Message | None:

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.messages import queries
 from shared.postgres import pagination
 from tests.support.system import BEGIN, System, mailchannels_event
 
@@ -171,6 +172,23 @@ def test_a_page_that_reads_much_and_finds_little_goes_on_where_it_ended(
     assert first["items"] == []
     assert first["next_cursor"] is not None
     assert requests(system, status="bounced") == ["the one"]
+
+
+def test_a_page_with_many_recipients_ends_early(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MAX_PAGE_RECIPIENTS", 3)
+    system.create_source()
+    for number, size in enumerate((1, 5, 2, 1, 9)):
+        recipients = [f"user{n}@example.net" for n in range(size)]
+        system.process_events(
+            mailchannels_event("delivered", *recipients, request_id=f"r{number}"), at=BEGIN + timedelta(hours=number)
+        )
+    pages: list[Any] = []
+    cursor: dict[str, str] | None = {}
+    while cursor is not None:
+        page = system.get("/v1/messages", limit=4, **cursor)
+        pages.append([(item["request_id"], len(item["recipients"])) for item in page["items"]])
+        cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+    assert pages == [[("r4", 9)], [("r3", 1), ("r2", 2)], [("r1", 5)], [("r0", 1)]]
 
 
 def test_times_must_have_a_zone(shared_system: System) -> None:
