@@ -12,12 +12,12 @@ class FaultyLog(LiveLog):
     """Fails at the first `wake`."""
 
     def __init__(self) -> None:
-        self.has_failed = False
+        self.failed = asyncio.Event()
         self.woken = asyncio.Event()
 
     def wake(self) -> None:
-        if not self.has_failed:
-            self.has_failed = True
+        if not self.failed.is_set():
+            self.failed.set()
             raise RuntimeError("a bug")
         self.woken.set()
 
@@ -28,8 +28,8 @@ def test_connections_are_watched_again() -> None:
             manager = ConnectionManager(log, threads, ConnectionLimits(check_seconds=0.01))
             manager.start()
             async with asyncio.timeout(30):
-                while not (failed := failed_loops()):
-                    await asyncio.sleep(0.01)
+                await log.failed.wait()
+                failed = failed_loops()
                 await log.woken.wait()
             await manager.close()
         return failed
