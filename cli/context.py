@@ -105,8 +105,7 @@ def open_context(data: Path) -> Iterator[CommandContext]:
             engine=made, secret_keys=configuration.secret_keys, notifier=notifier, settings=configuration
         )
     except OperationalError as error:
-        reason = " ".join(str(error.orig).split())
-        raise SettingsError(f"The database cannot be reached: {reason}") from None
+        raise SettingsError(engine.explain(error)) from None
     finally:
         made.dispose()
         if notifier is not None:

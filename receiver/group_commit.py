@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 from psycopg.errors import DiskFull, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, case, func, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from receiver import metrics
@@ -26,6 +26,7 @@ from shared.http import greenlets
 from shared.http.greenlets import Completion
 from shared.http.timeouts import TimeoutWheel
 from shared.postgres import partitions
+from shared.postgres.engine import is_partition_missing
 from shared.receipts import quarantine as quarantine_store
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
@@ -230,7 +231,7 @@ class GroupCommitWriter:
             outcomes = [StorageUnavailableError(_UNAVAILABLE) for _ in batch]
         except DBAPIError as error:
             self._disconnect()
-            if isinstance(error, IntegrityError) and "no partition" in str(error):
+            if is_partition_missing(error):
                 self._write(batch, _create_partitions_before(write))
                 return
             if len(batch) > 1:

@@ -13,6 +13,7 @@ from cli.supervisor.ports import Address
 from cli.supervisor.system import Options, SupervisedSystem
 from shared import settings
 from shared.errors import TidingsError
+from shared.postgres import engine
 from shared.postgres import migrate as migrations
 from shared.settings import Settings, SettingsError
 
@@ -124,6 +125,5 @@ def migrate() -> None:
             "TIDINGS_DATABASE_URL is not a valid URL; it must be like postgresql://user:password@host:5432/name."
         ) from None
     except OperationalError as error:
-        reason = " ".join(str(error.orig).split())
-        raise SettingsError(f"TIDINGS_DATABASE_URL: the database cannot be reached: {reason}") from None
+        raise SettingsError(f"TIDINGS_DATABASE_URL: {engine.explain(error)}") from None
     click.echo(f"The database is at revision {revision}.")

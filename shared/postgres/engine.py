@@ -6,11 +6,13 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import CheckViolation, FeatureNotSupported, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy import create_engine as _create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from shared.errors import first_line
 
 CONNECT_TIMEOUT_SECONDS = 1
 STATEMENT_TIMEOUT_MS = 30_000
@@ -23,6 +25,12 @@ _DEADLOCK_OR_SERIALIZATION = ("40P01", "40001")
 _STATEMENTS_FAULT = ("57014", "53200", "53400", "54")
 """SQLSTATEs, or their first digits, of errors that a statement causes by its size: it was cancelled by its timeout, or
 it needs more memory, temporary files or parameters than PostgreSQL has. Lock timeouts are not among them."""
+
+_MISSING_OBJECT = ("42P01", "42703", "42704", "42883", "3F000")
+_MISSING_RIGHT = "42501"
+_DAMAGED_FILE = ("XX001", "XX002")
+_NOT_REACHED = ("08", "28", "3D", "53300", "57P")
+"""SQLSTATEs, or their first digits, of errors that occur when connecting, or end a connection."""
 
 log = structlog.get_logger()
 
@@ -104,7 +112,7 @@ def create_engine(
         hide_parameters=True,  # bodies and credentials must not reach the logs with an error
         connect_args=arguments,
     )
-    event.listen(made, "handle_error", _report_read_only)
+    event.listen(made, "handle_error", _report_condition)
     _use_pooler(made, settings)
     return made
 
@@ -159,15 +167,34 @@ def _connect_directly(parameters: Mapping[str, Any]) -> psycopg.Connection | Non
     return None
 
 
-def _report_read_only(context: ExceptionContext) -> None:
-    """Report a database that refuses to write as one that cannot be reached: it is no fault of the statement.
+def _report_condition(context: ExceptionContext) -> None:
+    """Report what is no fault of the statement as an OperationalError: it succeeds when the database is mended.
 
-    The connection is closed. After a failover, a new one may reach the server that writes.
+    psycopg has other classes for a database that refuses to write, has the schema of another version or damaged files,
+    or gives the role too few rights. A connection that cannot go on is closed: after a failover, a new one may reach
+    the server that writes; after a migration, a new one plans its prepared statements again.
     """
     error = context.original_exception
-    if isinstance(error, ReadOnlySqlTransaction):
+    is_outdated = isinstance(error, FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
+    if isinstance(error, ReadOnlySqlTransaction) or is_outdated:
         context.is_disconnect = True
-        raise OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
+    elif getattr(error, "sqlstate", None) not in (*_MISSING_OBJECT, _MISSING_RIGHT, *_DAMAGED_FILE):
+        return
+    raise OperationalError(
+        context.statement, None, error, hide_parameters=True, connection_invalidated=context.is_disconnect
+    )
+
+
+def explain(error: OperationalError) -> str:
+    """Return what is wrong with the database and what to do, for the operator."""
+    sqlstate, reason = getattr(error.orig, "sqlstate", None), first_line(error)
+    if sqlstate in _MISSING_OBJECT:
+        return f"The database has the schema of another version: {reason}. `tidings migrate` updates an older one."
+    if sqlstate == _MISSING_RIGHT:
+        return f"The database's role lacks a right: {reason}. Grant it, or connect as the owner of the tables."
+    if sqlstate is None or sqlstate.startswith(_NOT_REACHED):
+        return f"The database cannot be reached: {' '.join(str(error.orig).split())}"
+    return f"The database failed: {reason}. Try again."
 
 
 def is_database_fault(error: Exception) -> bool:
@@ -175,6 +202,8 @@ def is_database_fault(error: Exception) -> bool:
 
     Otherwise it failed because of what it asked for, and fails again.
     """
+    if is_partition_missing(error):
+        return True
     if not isinstance(error, OperationalError | InterfaceError) or "out of memory" in str(error.orig):
         return False
     return not str(getattr(error.orig, "sqlstate", None)).startswith(_STATEMENTS_FAULT)
@@ -183,3 +212,9 @@ def is_database_fault(error: Exception) -> bool:
 def is_conflict(error: Exception) -> bool:
     """Return whether a transaction met another one, in a deadlock for example: it passes if it is tried again."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION
+
+
+def is_partition_missing(error: Exception) -> bool:
+    """Return whether a row has no partition: maintenance creates it. The message may be in any language."""
+    cause = getattr(error, "orig", None)
+    return isinstance(cause, CheckViolation) and cause.diag.constraint_name is None

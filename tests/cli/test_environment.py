@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from cli import embedded
+from cli.main import main
 from cli.supervisor.data_dir import DataDirectory
 from cli.supervisor.environment import build_environment
 from cli.supervisor.ports import Address
@@ -54,3 +56,26 @@ def test_a_database_that_cannot_work_is_named(database_url: str, options: str, t
                 migrate.upgrade(urlsplit(database_url)._replace(path="/odd").geturl())
         finally:
             connection.execute("DROP DATABASE odd WITH (FORCE)")
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_named(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConflictError, match=r"revision 9999.*a newer one"):
+        migrate.upgrade(database_url)
+
+
+def test_a_role_that_may_not_create_tables_is_named(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS tidings_guest")
+        connection.execute("CREATE ROLE tidings_guest LOGIN PASSWORD 'guest'")
+        connection.execute("CREATE DATABASE guests")
+        try:
+            guest = urlsplit(database_url)
+            url = guest._replace(netloc=f"tidings_guest:guest@{guest.hostname}:{guest.port}", path="/guests").geturl()
+            refused = CliRunner().invoke(main, ["migrate"], env={"TIDINGS_DATABASE_URL": url})
+        finally:
+            connection.execute("DROP DATABASE guests WITH (FORCE)")
+            connection.execute("DROP ROLE tidings_guest")
+    assert refused.exit_code == 2
+    assert "lacks a right: permission denied for schema public" in refused.output

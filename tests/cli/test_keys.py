@@ -43,6 +43,13 @@ def test_a_tidings_that_is_nowhere_is_said_so(commands: Commands, tmp_path: Path
     assert "cannot be reached" in away.run("keys", "list", code=2)
 
 
+def test_a_database_that_was_not_migrated_is_said_so(commands: Commands, empty_database: str) -> None:
+    empty = Commands(commands.system, {"TIDINGS_DATABASE_URL": empty_database})
+    output = empty.run("keys", "list", code=2)
+    assert 'relation "api_keys" does not exist' in output
+    assert "tidings migrate" in output
+
+
 def test_a_key_of_a_tenant_is_made_by_naming_it(commands: Commands) -> None:
     output = commands.run("keys", "create", "acme's own", "--scope", "write", "--tenant", "acme")
     commands.system.key = output.splitlines()[0]

@@ -75,6 +75,9 @@ def test_partitions_that_cannot_be_made_fail_the_requests_and_not_the_writer(rec
         connection.exec_driver_sql("DROP TABLE events CASCADE")
     outcomes = store_at_once(receiver, [receipt(number) for number in range(3)])
     assert all(isinstance(outcome, StorageUnavailableError) for outcome in outcomes)
+    with pytest.raises(StorageUnavailableError):
+        receiver.call(receiver.writer.check)
+    time.sleep(1.1)
     receiver.call(receiver.writer.check)
 
 

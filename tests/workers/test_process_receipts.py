@@ -24,8 +24,8 @@ from simulator import load
 from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import state_checks
 from tests.support.system import System
+from workers import maintenance, reprocess_receipts
 from workers import process_receipts as draining
-from workers import reprocess_receipts
 from workers.receipt_batch import ProcessedCounts
 
 CLOUDMAILIN = {"username": "user", "password": "secret"}
@@ -344,7 +344,9 @@ class TestWhatFails:
         [(detail,)] = system.rows("SELECT detail FROM parked_receipts")
         assert detail == "refused"
 
-    @pytest.mark.parametrize("sqlstate", ["53100", "53300", "55P03", "58030"])
+    @pytest.mark.parametrize(
+        "sqlstate", ["53100", "53300", "55P03", "58030", "42501", "42703", "42P01", "XX001", "23514"]
+    )
     def test_by_the_databases_condition_is_not_charged_and_waits(
         self, system: System, source: Source, sqlstate: str
     ) -> None:
@@ -353,6 +355,17 @@ class TestWhatFails:
         for _ in range(system.ctx.settings.max_attempts + 1):
             drain_when_due(system)
         assert system.rows("SELECT attempts, last_error FROM pending_receipts") == [(0, "refused")]
+
+    def test_because_a_partition_is_missing_is_not_charged_and_waits(self, system: System, source: Source) -> None:
+        system.store_receipt(source, delivery("ann"))
+        for (name,) in system.rows("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent::regclass::text"
+                                   " = 'events'"):  # fmt: skip
+            system.execute(f"DROP TABLE {name}")
+        for _ in range(system.ctx.settings.max_attempts + 1):
+            drain_when_due(system)
+        maintenance.maintain(system.ctx)
+        assert drain_when_due(system).receipts == 1
+        assert system.recipient_statuses() == {"ann@example.net": "delivered"}
 
 
 class TestLargeReceipts:
