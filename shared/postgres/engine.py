@@ -60,6 +60,11 @@ def session_settings(
         "enable_seqscan": "off",
         "plan_cache_mode": plan_cache_mode.value,
         "timezone": "UTC",
+        # A role, a database or a server may have other defaults than PostgreSQL, in which nothing would work.
+        "datestyle": "ISO",
+        "default_transaction_isolation": "read committed",
+        "idle_session_timeout": "0",
+        "standard_conforming_strings": "on",
     }
 
 
@@ -68,7 +73,8 @@ def connect_args(application: str, settings: Mapping[str, str]) -> dict[str, Any
     return {
         "application_name": f"tidings {application}",
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        "client_encoding": "UTF8",  # no option, which PGCLIENTENCODING would replace
+        "options": " ".join("-c " + f"{name}={value}".replace(" ", r"\ ") for name, value in settings.items()),
         "prepare_threshold": 2,
         "keepalives_idle": 15,
         "keepalives_interval": 5,

@@ -1,5 +1,8 @@
 """Settings of every connection to the database."""
 
+from datetime import UTC, datetime
+
+import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -58,3 +61,28 @@ def test_a_migrated_column_costs_a_prepared_statement_one_connection(database_ur
         assert connection.exec_driver_sql("SELECT number FROM migrated").scalar() == 1
         connection.exec_driver_sql("DROP TABLE migrated")
     database.dispose()
+
+
+def test_defaults_of_the_database_and_the_environment_have_no_effect(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    defaults = {
+        "client_encoding": "LATIN1",
+        "datestyle": "German",
+        "default_transaction_isolation": "serializable",
+        "idle_session_timeout": "1s",
+        "standard_conforming_strings": "off",
+        "timezone": "Asia/Kolkata",
+    }
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for name, value in defaults.items():
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
+    database = engine.create_engine(database_url, application="test")
+    with database.begin() as connection:
+        at, text, isolation = connection.exec_driver_sql(
+            r"SELECT timestamptz '2026-01-31 12:00Z', %(text)s || '\', current_setting('transaction_isolation')",
+            {"text": "☃"},
+        ).one()
+    database.dispose()
+    assert (at, text, isolation) == (datetime(2026, 1, 31, 12, tzinfo=UTC), "☃\\", "read committed")
