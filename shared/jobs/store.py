@@ -177,8 +177,9 @@ def claim(connection: Connection, *, kinds: Sequence[str], token: UUID, lease_se
 
 
 def claim_one(connection: Connection, job_id: UUID, *, token: UUID, lease_seconds: float) -> Job | None:
-    """Claim this job, if it is open and free."""
-    return _claim(connection, [jobs.c.id == job_id, _IS_FREE], token, lease_seconds)
+    """Claim this job, if it is open and free, and does not wait after an error."""
+    is_ready = or_(jobs.c.error.is_(None), jobs.c.available_at <= func.now())
+    return _claim(connection, [jobs.c.id == job_id, _IS_FREE, is_ready], token, lease_seconds)
 
 
 def is_due(connection: Connection, kinds: Sequence[str]) -> bool:
@@ -211,16 +212,25 @@ def advance(
 
 
 def release(
-    connection: Connection, job_id: UUID, token: UUID, *, delay_seconds: float = 0, error: str | None = None
+    connection: Connection,
+    job_id: UUID,
+    token: UUID,
+    *,
+    delay_seconds: float = 0,
+    error: str | None = None,
+    is_counted: bool = True,
 ) -> bool:
     """Release a job, to be claimed again after the delay; False if the lease is lost.
 
-    Without an error the attempt does not count: only the job's turn is over.
+    Without an error the attempt does not count: only the job's turn is over. With `is_counted=False` it does not count
+    either: the error is not the job's.
     """
     statement = jobs.update().where(jobs.c.id == job_id, jobs.c.lease_token == token)
     values: dict[str, Any] = {"lease_token": None, "error": error, "available_at": _seconds_from_now(delay_seconds)}
     if error is None:
         values["attempts"] = 0
+    elif not is_counted:
+        values["attempts"] = func.greatest(jobs.c.attempts - 1, 0)
     return bool(connection.execute(statement.values(values)).rowcount)
 
 

@@ -1,7 +1,8 @@
 """Runs jobs, each for a turn of a few seconds, so that a long job does not delay others.
 
 A job continues from its last position, even after its worker was killed. A failed job is retried later. A job that
-keeps failing or crashing its worker without progress becomes `failed`, with the reason.
+keeps failing or crashing its worker without progress becomes `failed`, with the reason. While the database's condition
+is the reason, such as a full disk, it waits.
 """
 
 import time
@@ -18,6 +19,7 @@ from shared.deliveries import jobs as delivery_jobs
 from shared.errors import first_line
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
+from shared.postgres.engine import is_database_fault
 from shared.suppression import jobs as suppression_jobs
 from shared.vocabulary import JobState
 from workers import maintenance
@@ -35,6 +37,7 @@ from workers.jobs import (
 from workers.jobs.progress import LEASE_SECONDS, Interruption, InterruptionError, JobError, Progress
 
 TURN_SECONDS = 4.0
+_DATABASE_RETRY_SECONDS = 30.0
 
 Run = Callable[[WorkerContext, Job, Progress], Mapping[str, Any]]
 """Runs a job from its position, reports progress, and returns the job's report. Raises JobError."""
@@ -118,15 +121,16 @@ def run_claimed(
         log.exception("job failed, may be retried", job=str(job.id), kind=job.kind)
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = f"{type(cause).__name__}: {first_line(error)}"
+        is_counted = not is_database_fault(error)
         with ctx.engine.begin() as connection:
             current = jobs.find(connection, job.id)  # progress since the claim resets the attempts
         attempts = job.attempts if current is None else max(1, current.attempts)
-        if attempts >= max_attempts:
+        if is_counted and attempts >= max_attempts:
             _finish(ctx, job, token, JobState.FAILED, error=reason)
             return
         with ctx.engine.begin() as connection:
-            delay = backoff.JOBS.delay_seconds(attempts)
-            jobs.release(connection, job.id, token, delay_seconds=delay, error=reason)
+            delay = backoff.JOBS.delay_seconds(attempts) if is_counted else _DATABASE_RETRY_SECONDS
+            jobs.release(connection, job.id, token, delay_seconds=delay, error=reason, is_counted=is_counted)
     else:
         _finish(ctx, job, token, JobState.DONE, report=report)
 

@@ -130,6 +130,20 @@ class TestAJob:
         assert (job.state, job.error) == (JobState.FAILED, "ValueError: 1 cannot be counted")
         assert counted(system) == [0]
 
+    def test_waits_without_being_charged_while_the_database_is_the_reason(self, system: System) -> None:
+        job_id = ask(system, total=1)
+        system.execute("ALTER TABLE counted RENAME TO elsewhere")
+        for _ in range(system.ctx.settings.max_attempts + 1):
+            working.run_due(system.ctx)
+            job = found(system, job_id)
+            assert (job.state, job.attempts) == (JobState.RUNNING, 0)
+            assert "does not exist" in (job.error or "")
+            assert not working.run_one(system.ctx, job_id, lambda _advance: None), "it waits for its next attempt"
+            come_due(system)
+        system.execute("ALTER TABLE elsewhere RENAME TO counted")
+        working.run_due(system.ctx)
+        assert found(system, job_id).state is JobState.DONE
+
     def test_ends_with_nothing_left_but_what_it_made(self, system: System) -> None:
         job_id = ask(system, total=1, sealed="secret")
         with system.ctx.engine.begin() as connection:
