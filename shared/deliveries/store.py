@@ -251,11 +251,11 @@ wanted AS (
 waiting AS (
     INSERT INTO pending_deliveries AS p (delivery_id, subscription_id, change_transaction, change_id, message_id, lane,
         available_at, ordered)
-    SELECT id, subscription_id, change_transaction, change_id, message_id, 1, %(due_at)s,
+    SELECT id, subscription_id, change_transaction, change_id, message_id, 1, least(%(due_at)s, now()),
         ordered AND message_id IS NOT NULL
     FROM wanted
     ON CONFLICT (delivery_id) DO UPDATE SET lane = 1, available_at = excluded.available_at, attempts = 0, lapses = 0,
-        again = coalesce(p.lease_until > %(now)s, false)
+        again = coalesce(p.lease_until > now(), false)
 )
 UPDATE deliveries AS d SET status = 'pending', next_attempt_at = NULL FROM wanted WHERE d.id = wanted.id
 """
@@ -336,7 +336,7 @@ def replay(connection: Connection, delivery_ids: Sequence[UUID], now: datetime, 
 
     Deliveries of deleted subscriptions are not queued. With `at_once` they wait for no circuit breaker or pause.
     """
-    values = {"ids": list(delivery_ids), "now": now, "due_at": AT_ONCE if at_once else now}
+    values = {"ids": list(delivery_ids), "due_at": AT_ONCE if at_once else now}
     return connection.exec_driver_sql(_REPLAY, values).rowcount
 
 

@@ -18,6 +18,7 @@ from shared import ids
 from shared.errors import ConflictError
 from shared.jobs.files import OUTPUT
 from shared.jobs.tables import job_files, jobs
+from shared.postgres.metadata import Timestamp
 from shared.postgres.pagination import KeysetQuery, Page, Position
 from shared.vocabulary import JobState
 
@@ -127,7 +128,7 @@ def create(
             asked_by=asked_by,
             tenant=tenant,
             created_at=now,
-            available_at=now,
+            available_at=func.least(literal(now, Timestamp), func.now()),  # this clock may be ahead of the database's
         )
     )
     return job_id

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.counters import store as counts
 from shared.errors import VerificationError
 from shared.postgres.metadata import is_any, oldest_beyond
-from shared.receipts.store import INSERT_NEW, Receipt, columns_of, release_keys
+from shared.receipts.store import DUE_ON_ARRIVAL, INSERT_NEW, Receipt, columns_of, release_keys
 from shared.receipts.tables import parked_receipts, pending_receipts, receipt_keys, receipts
 from shared.vocabulary import ReceiptState
 
@@ -19,7 +19,7 @@ _ADD = f"""
 WITH {INSERT_NEW}
 INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at,
     dedup_key)
-SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), received_at, received_at, key
+SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), {DUE_ON_ARRIVAL}, received_at, key
 FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """

@@ -67,10 +67,13 @@ INSERT_NEW = f"""
     )
 """
 
+# The receiver's clock may be ahead of the database's, by which receipts become due.
+DUE_ON_ARRIVAL: Final = "least(received_at, now())"
+
 _RECORD = f"""
 WITH {INSERT_NEW}
 INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)
-SELECT id, source_id, length(body), received_at FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
+SELECT id, source_id, length(body), {DUE_ON_ARRIVAL} FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
 

@@ -227,14 +227,17 @@ class TestOutcomes:
         assert system.delivery_statuses() == [("dead", 1)]
         assert sink.received == []
 
-    def test_a_replay_that_is_asked_for_during_an_attempt_follows_it(self, system: System, sink: HttpSink) -> None:
+    @pytest.mark.parametrize("ahead", [timedelta(), timedelta(hours=1)], ids=["same-clock", "clock-ahead"])
+    def test_a_replay_that_is_asked_for_during_an_attempt_follows_it(
+        self, system: System, sink: HttpSink, ahead: timedelta
+    ) -> None:
         system.insert_subscription(sink.url)
         system.log_change()
 
         def replay_and_refuse(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
             ((delivery_id,),) = system.rows("SELECT id FROM deliveries")
             with system.ctx.engine.begin() as connection:
-                assert deliveries.replay(connection, [delivery_id], datetime.now(UTC)) == 1
+                assert deliveries.replay(connection, [delivery_id], datetime.now(UTC) + ahead) == 1
             answer(404)(handler, closing)
 
         sink.then(replay_and_refuse)

@@ -81,6 +81,14 @@ class TestRecording:
         assert receipts.record(connection, [one, other]) == {one.id, other.id}
         assert count(connection) == {"receipts": 2, "receipt_keys": 2, "pending_receipts": 2}
 
+    def test_makes_due_at_once_what_comes_from_a_receiver_whose_clock_is_ahead(self, connection: Connection) -> None:
+        verified, unverified = arrived("a", at=NOW + HOUR), arrived("b", at=NOW + HOUR)
+        receipts.record(connection, [verified])
+        park(connection, unverified)
+        assert claim(connection) == [verified.id]
+        found = quarantine.claim(connection, sources=1, limit=1, max_bytes=1, lease_seconds=1)
+        assert [request.id for request in found] == [unverified.id]
+
     def test_neither_stores_nor_queues_a_repetition(self, connection: Connection) -> None:
         receipts.record(connection, [arrived("a")])
         assert receipts.record(connection, [arrived("a")]) == set()

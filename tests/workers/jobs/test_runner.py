@@ -144,6 +144,12 @@ class TestAJob:
         working.run_due(system.ctx)
         assert found(system, job_id).state is JobState.DONE
 
+    def test_is_due_at_once_although_the_clock_of_who_asked_is_ahead(self, system: System) -> None:
+        ahead = datetime.now(UTC) + timedelta(hours=1)
+        with system.ctx.engine.begin() as connection:
+            jobs.create(connection, kind="count", parameters={"total": 1}, asked_by="test", now=ahead)
+        assert claim(system)[0] is not None
+
     def test_ends_with_nothing_left_but_what_it_made(self, system: System) -> None:
         job_id = ask(system, total=1, sealed="secret")
         with system.ctx.engine.begin() as connection:
