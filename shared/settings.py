@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from kombu.connection import Connection
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.engine import URL
@@ -103,14 +105,23 @@ def _database_url(text: str) -> str:
 
 
 def _broker_url(text: str) -> str:
-    known = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp", "librabbitmq")
+    known = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp", "librabbitmq")
     for url in text.split(";"):  # a list of brokers, of which Celery uses the first that it reaches
-        scheme, separator, _ = url.strip().partition("://")
+        scheme, separator, rest = url.strip().partition("://")
         if not separator or scheme not in known:
             raise SettingsError(
                 f"has the scheme {scheme if separator else ''!r}; it must be a URL of Redis or RabbitMQ, such as"
                 f" redis://host:6379/0. Known are {', '.join(known)}."
             )
+        try:
+            Connection(url.strip())  # type: ignore[no-untyped-call]  # it connects when it is first used
+            if scheme in ("redis", "rediss"):
+                int(urlsplit(f"//{rest}").path.strip("/") or 0)
+        except (ValueError, TypeError, KeyError, ImportError):  # without the message, which may quote the password
+            raise SettingsError(
+                "is not a URL that Celery can use, such as redis://:password@host:6379/0: its port, database or an"
+                " option is invalid, or a package is missing. Percent-encode special characters of the password."
+            ) from None
     return text
 
 

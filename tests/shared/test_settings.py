@@ -43,6 +43,14 @@ def test_a_database_url_means_what_it_means_to_libpq(url: str) -> None:
         ("TIDINGS_BROKER_URL", "memory://", "Redis or RabbitMQ"),
         ("TIDINGS_BROKER_URL", "filesystem://", "Redis or RabbitMQ"),
         ("TIDINGS_BROKER_URL", "redis://a;kafka://b", "has the scheme 'kafka'"),
+        ("TIDINGS_BROKER_URL", "sentinel://a;sentinel://b", "has the scheme 'sentinel'"),
+        ("TIDINGS_BROKER_URL", "redis://:hunter2@h:x/0", "its port, database or an option"),
+        ("TIDINGS_BROKER_URL", "redis://:/hunter2@h/0", "its port, database or an option"),
+        ("TIDINGS_BROKER_URL", "redis://a/0;redis://:hunter2@h/main", "its port, database or an option"),
+        ("TIDINGS_BROKER_URL", "rediss://:hunter2@h?ssl_cert_reqs=some", "its port, database or an option"),
+        ("TIDINGS_BROKER_URL", "redis://:hunter2@h?database=1", "its port, database or an option"),
+        ("TIDINGS_BROKER_URL", "librabbitmq://ann:hunter2@h", "a package is missing"),
+        ("TIDINGS_BROKER_URL", "amqp://ann:hunter2@h:99999//", "its port, database or an option"),
         ("TIDINGS_RETENTION_DAY", "3", "Did you mean 'TIDINGS_RETENTION_DAYS'?"),
     ],
 )
@@ -56,7 +64,13 @@ def test_what_cannot_be_used_is_refused_by_name_and_without_its_password(name: s
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:p@h:6379/1", "rediss://h", "redis+socket:///run/redis.sock", "amqp://h//", "sentinel://a;sentinel://b"],
+    [
+        "redis://:p@h:6379/1",
+        "rediss://h?ssl_cert_reqs=CERT_REQUIRED",
+        "redis+socket:///run/redis.sock?virtual_host=1",
+        "amqp://h//",
+        "amqps://a;amqps://b/mail?heartbeat=10",
+    ],
 )
 def test_a_broker_url_is_taken_as_celery_documents_it(url: str) -> None:
     assert settings.read({"TIDINGS_BROKER_URL": url}).broker_url == url

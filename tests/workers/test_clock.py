@@ -140,3 +140,9 @@ def test_what_is_wrong_with_a_broker_is_named(make_redis) -> None:
         assert made.find_problem() is None
     with notifier(f"redis://127.0.0.1:{ports.free_port()}/0") as made:
         assert "refused" in (made.find_problem() or "")
+
+
+def test_an_error_of_a_transport_of_any_class_is_a_problem_and_raises_nothing() -> None:
+    with notifier("redis://127.0.0.1:1/main") as made:
+        assert "Database is int" in (made.find_problem() or "")
+        assert not made.notify()
