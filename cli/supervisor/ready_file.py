@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 
 
 def count_workers(broker_url: str) -> float:
@@ -17,15 +19,17 @@ def count_workers(broker_url: str) -> float:
     """
     if not broker_url.startswith(("redis://", "rediss://")):
         return math.inf
-    connection = redis.Redis.from_url(broker_url, socket_timeout=2, socket_connect_timeout=2)
-    try:
-        return sum(client["cmd"] == "brpop" for client in connection.client_list())
-    except redis.ResponseError:  # a managed Redis may forbid this command
-        return math.inf
-    except redis.RedisError:
-        return 0
-    finally:
-        connection.close()
+    # Not redis-py's `from_url`: it understands neither lists of brokers nor all options of Celery.
+    options = {"socket_connect_timeout": 2, "socket_timeout": 2}
+    with Connection(broker_url, transport_options=options) as broker:  # type: ignore[no-untyped-call]
+        try:
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+            clients: list[dict[str, str]] = broker.default_channel.client.client_list()
+            return sum(client["cmd"] == "brpop" for client in clients)
+        except redis.ResponseError:  # a managed Redis may forbid this command
+            return math.inf
+        except (redis.RedisError, OperationalError):
+            return 0
 
 
 class ReadyFile:

@@ -1,15 +1,19 @@
 """What `tidings up` and `tidings migrate` refuse at the start, because nothing could work with it."""
 
+import threading
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import redis as redis_client
 from click.testing import CliRunner
 
 from cli import embedded
+from cli.embedded.server import eventually
 from cli.main import main
+from cli.supervisor import ready_file
 from cli.supervisor.data_dir import DataDirectory
 from cli.supervisor.environment import build_environment
 from cli.supervisor.ports import Address
@@ -36,6 +40,20 @@ def test_a_wrong_password_of_the_broker_is_named(make_redis: Callable[[], embedd
 
 def test_a_broker_that_is_away_may_come_back() -> None:
     start_with("redis://127.0.0.1:1/0")
+
+
+def test_workers_are_counted_at_the_broker_of_a_list_that_answers(broker_url: str) -> None:
+    brokers = f"redis://127.0.0.1:1;{broker_url}"
+    assert ready_file.count_workers("redis://127.0.0.1:1") == 0
+    assert ready_file.count_workers(brokers) == 0
+    with redis_client.Redis.from_url(broker_url) as client:
+        worker = threading.Thread(target=client.brpop, args=("a queue",))
+        worker.start()
+        try:
+            assert eventually(lambda: ready_file.count_workers(brokers) == 1, timeout_seconds=10)
+        finally:
+            client.lpush("a queue", "the end")
+            worker.join()
 
 
 @pytest.mark.parametrize(
