@@ -1,7 +1,11 @@
 """The `tidings` command. Subcommands are listed in a table and imported when they are used."""
 
+import errno
+import io
+import os
 import sys
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
@@ -65,11 +69,31 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. Print the message of a TidingsError and exit with code 2."""
+        _prepare_streams()
         try:
             return super().invoke(ctx)
         except TidingsError as error:
-            click.secho(f"Error: {show(str(error), lines=True)}", err=True, fg="red" if sys.stderr.isatty() else None)
-            ctx.exit(2)
+            message = str(error)
+        except UnicodeEncodeError as error:
+            if "surrogates" not in error.reason:
+                raise
+            message = "An argument is not valid UTF-8."
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            message = f"Cannot write {error.filename or 'the output'}: {error.strerror}."
+        click.secho(f"Error: {show(message, lines=True)}", err=True, fg="red" if sys.stderr.isatty() else None)
+        raise click.exceptions.Exit(2)
+
+
+def _prepare_streams() -> None:
+    """Open the standard streams that are closed, and write `?` where the locale cannot encode a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # else the next file or socket would get its number
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process runs
+        elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _version() -> str:

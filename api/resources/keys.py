@@ -18,7 +18,9 @@ class NewKey(Strict):
     """A key to create."""
 
     name = fields.String(
-        required=True, validate=validate.Length(1, 100), metadata={"description": "The purpose of the key."}
+        required=True,
+        validate=validate.Length(1, keys.MAX_NAME_LENGTH),
+        metadata={"description": "The purpose of the key."},
     )
     scope = fields.Enum(
         Scope,

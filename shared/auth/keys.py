@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, func, select, text
 
 from shared.auth.tables import api_keys
+from shared.errors import InvalidFieldError
 
 _PREFIX = "tdk_"  # lets secret scanners recognize a leaked key
 _SHOWN_CHARACTERS = len(_PREFIX) + 6
 _MAX_CHARACTERS = 200
+MAX_NAME_LENGTH = 100
 
 # Text, because every request of the API runs it: one round trip finds the key and notes its use, to the minute.
 _USE = text("""
@@ -68,7 +70,9 @@ class NewKey(NamedTuple):
 
 
 def create_key(connection: Connection, name: str, scope: Scope, tenant: str | None = None) -> NewKey:
-    """Create a key for a tenant, or with None for all tenants."""
+    """Create a key for a tenant, or with None for all tenants. Raises InvalidFieldError."""
+    if not 0 < len(name.strip()) <= MAX_NAME_LENGTH:
+        raise InvalidFieldError("name", name, f"The name of a key must have 1 to {MAX_NAME_LENGTH} characters.")
     secret = _PREFIX + secrets.token_urlsafe(32)
     values = {
         "name": name,

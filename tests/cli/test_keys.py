@@ -1,7 +1,12 @@
 """`tidings keys`, and how commands find the system to work on."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from shared.encryption import Vault, new_key
 from shared.suppression import recipient_hashes
@@ -61,6 +66,42 @@ def test_a_key_of_a_tenant_is_made_by_naming_it(commands: Commands) -> None:
 def test_a_tenant_without_a_name_makes_no_key_to_everything(commands: Commands) -> None:
     assert "--tenant is empty" in commands.run("keys", "create", "acme's own", "--tenant", "", code=2)
     assert commands.system.get("/v1/keys")["items"] == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101])
+def test_a_key_has_a_name_of_limited_length(commands: Commands, name: str) -> None:
+    assert "1 to 100 characters" in commands.run("keys", "create", name, code=2)
+    assert commands.system.get("/v1/keys")["items"] == []
+
+
+def test_an_argument_that_is_no_text_is_said_so(commands: Commands) -> None:
+    assert "not valid UTF-8" in commands.run("keys", "create", "\udcff", code=2)
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "sentence"),
+    [
+        (">&-", 0, ""),
+        ("2>&- >&- <&-", 0, ""),
+        ("> /dev/full", 2, "Error: Cannot write the output: No space left on device."),
+        ("", 0, "caf?"),
+    ],
+)
+def test_a_standard_stream_that_cannot_be_used_ends_no_command_with_a_traceback(
+    commands: Commands, streams: str, code: int, sentence: str
+) -> None:
+    commands.run("keys", "create", "café")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m cli.main keys list {streams}'],
+        env={**os.environ, **commands.settings, "PYTHONIOENCODING": "ascii"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sentence in ended.stdout + ended.stderr
 
 
 def test_what_a_command_changes_is_in_the_audit_log(commands: Commands) -> None:
