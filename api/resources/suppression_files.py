@@ -27,6 +27,8 @@ from shared.suppression.recipient_hashes import RecipientHasher
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, SuppressionReason
 
 _MAX_BYTES = 64 << 20
+_MAX_ROWS = 1_000_000
+"""Of JSON, whose rows are all in memory at once: an empty one has three bytes there, and needs two hundred."""
 _CSV = ("text/csv", "application/csv", "text/plain")
 _JSON = "application/json"
 
@@ -130,7 +132,8 @@ class Imports(Resource):
     @describes(requestBody=_BODY)
     @answers(202, Job)
     def post(self, query: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Import a whole list, or nothing of it. CSV with a header, or JSON with the same names; at most 64 MiB.
+        """Import a whole list, or nothing of it. CSV with a header, or JSON with the same names; at most 64 MiB, and
+        of JSON at most a million rows.
 
         Columns: `address` (or `email`, `recipient`) or `domain`; optionally `types` (separated by |), `reason`,
         `tenant`, `expires_at`, `note`, `classification`. Lists that SendGrid, Postmark, Mailgun, SES, Mailchimp, Brevo
@@ -166,8 +169,11 @@ def _read_body() -> Callable[..., UUID]:
         return partial(suppression_jobs.create_csv_import, content=request.get_data())
     if request.mimetype != _JSON:
         raise ProblemError(415, "Send the list as text/csv, or as application/json.")
+    content = request.get_data()
+    if content.count(b"{") > _MAX_ROWS + 1:
+        raise invalid({"rows": [f"Must have at most {_MAX_ROWS} entries; send more as CSV."]})
     try:
-        rows = msgspec.json.decode(request.get_data(), type=_Rows).rows
+        rows = msgspec.json.decode(content, type=_Rows).rows
     except msgspec.ValidationError as error:
         raise invalid({"rows": [f"{error}."]}) from None
     except RecursionError:

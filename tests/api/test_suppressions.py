@@ -384,6 +384,11 @@ class TestFiles:
         assert system.get(answer.headers["Location"])["state"] == "done"
         assert system.list_items(LIST)[0]["types"] == ["transactional"]
 
+    def test_may_be_a_million_rows_and_no_more(self, system: System) -> None:
+        answer = send(system, '{"rows": [' + "{}," * 1_000_000 + "{}]}", "application/json")
+        assert answer.status_code == 422
+        assert "send more as CSV" in answer.get_json()["detail"]
+
     def test_that_are_larger_than_other_bodies_are_taken(self, system: System) -> None:
         assert send(system, b"email\n" + b"a@x.net\n" * 500_000).status_code == 202
         system.execute("DELETE FROM jobs")
