@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +19,9 @@ from shared.http.request_body import BodyFailure, RequestBodyError
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+_MAX_FIELDS = 100
+"""How many invalid fields an error names."""
 
 _SENTENCES = {
     404: "There is nothing at this path; GET /openapi.json lists the paths there are.",
@@ -120,6 +124,8 @@ def _by_field(messages: Mapping[str, Any]) -> Errors:
 
     for fields in messages.values():
         collect("", fields if isinstance(fields, Mapping) else {"body": fields})
+    if (left := len(found) - _MAX_FIELDS) > 0:
+        return {**dict(islice(found.items(), _MAX_FIELDS)), "body": [f"{left} more values are invalid."]}
     return found
 
 

@@ -34,6 +34,8 @@ from shared.suppression.recipient_hashes import RecipientHasher
 _READ_METHODS = ("GET", "HEAD")
 _DEEPEST = 32
 """The levels of a JSON body: deeper ones would exhaust the stack of what reads them."""
+_MAX_ENTRIES = 20_000
+"""Of a list or object of a JSON body, twice what any field takes: each wrong one costs an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,8 @@ class Parser(FlaskParser):
             raise invalid({"body": [f"Must not be nested more than {_DEEPEST} levels deep."]})
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
+        if body.count(b",") >= _MAX_ENTRIES and _is_longer(value, _MAX_ENTRIES):
+            raise invalid({"body": [f"Must have at most {_MAX_ENTRIES} entries in a list or object."]})
         if not storable:
             raise ProblemError(422, "Texts must not contain NUL.", errors={"body": ["Must not contain NUL."]})
         return value
@@ -183,6 +187,14 @@ def _is_deeper(value: Any, levels: int) -> bool:
         return False
     entries = value.values() if isinstance(value, dict) else value
     return not levels or any(_is_deeper(entry, levels - 1) for entry in entries)
+
+
+def _is_longer(value: Any, entries: int) -> bool:
+    """Return whether a list or object in the value has more than that many entries."""
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return len(value) > entries or any(_is_longer(part, entries) for part in parts)
 
 
 def _has_nul(value: Any) -> bool:

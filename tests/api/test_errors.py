@@ -1,5 +1,6 @@
 """Every error is answered with a problem document that names the cause and reveals nothing internal."""
 
+import time
 from base64 import urlsafe_b64encode
 from typing import Any
 from unittest.mock import patch
@@ -158,3 +159,21 @@ def test_a_query_parameter_that_was_mistyped_or_repeated_is_refused_by_name(
     answer = system.call("GET", f"/v1/receipts?{query}")
     assert answer.status_code == 422
     assert sentence in answer.get_json()["errors"][name][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"url": "http://a.example/", "types": [1] * 20_000}, "19900 more values are invalid."),
+        ({f"field{number}": 1 for number in range(20_000)}, "more values are invalid."),
+        ({"url": "http://a.example/", "types": [1] * 20_001}, "at most 20000 entries"),
+        ({"headers": {str(number): [] for number in range(20_001)}}, "at most 20000 entries"),
+    ],
+)
+def test_many_invalid_values_cost_a_short_answer(shared_system: System, body: dict[str, Any], detail: str) -> None:
+    begun = time.monotonic()
+    answer = shared_system.call("POST", "/v1/subscriptions", body)
+    assert answer.status_code == 422
+    assert detail in answer.get_json()["detail"]
+    assert len(answer.data) < 20_000
+    assert time.monotonic() - begun < 5
