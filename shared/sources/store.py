@@ -1,14 +1,13 @@
 """Sources: configured provider accounts, with their credentials and settings."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, Connection, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from shared.errors import ConflictError
 from shared.sources.tables import sources
@@ -81,10 +80,15 @@ def delete(connection: Connection, slug: str) -> bool:
 
 def add_keys(connection: Connection, source_id: int, keys: Mapping[str, str]) -> None:
     """Store public keys that were fetched for a source."""
-    connection.exec_driver_sql(
-        "UPDATE sources SET fetched_keys = fetched_keys || %(keys)s::jsonb, version = version + 1,"
-        " updated_at = clock_timestamp() WHERE id = %(id)s AND NOT fetched_keys @> %(keys)s::jsonb",
-        {"id": source_id, "keys": json.dumps(dict(keys))},
+    new, columns = literal(dict(keys), JSONB), sources.c
+    connection.execute(
+        sqlalchemy.update(sources)
+        .where(columns.id == source_id, ~columns.fetched_keys.contains(new))
+        .values(
+            fetched_keys=columns.fetched_keys.op("||")(new),
+            version=columns.version + 1,
+            updated_at=func.clock_timestamp(),
+        )
     )
     _notify(connection)
 
