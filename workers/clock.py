@@ -135,11 +135,13 @@ class ClockStep(StartStopStep):  # type: ignore[misc]
 
     def _watch(self, pool: TaskPool) -> None:
         """End this process if one of its pool has ended and is not replaced, as by Celery without a broker."""
-        complete_at = time.monotonic()
+        dead_since: dict[int, float] = {}
         while not self._stopping.wait(TICK_SECONDS):
-            if all(_is_running(pid) for pid in pool.info["processes"]):
-                complete_at = time.monotonic()
-            elif time.monotonic() - complete_at > _REPLACED_SECONDS:
+            now = time.monotonic()
+            dead = [pid for pid in pool.info["processes"] if not _is_running(pid)]
+            # By process: where one receipt ends each of them, the next one may have ended too.
+            dead_since = {pid: dead_since.get(pid, now) for pid in dead}
+            if any(now - since > _REPLACED_SECONDS for since in dead_since.values()):
                 log.error("a process that runs tasks has ended and was not replaced; this worker ends")
                 os._exit(1)
 
