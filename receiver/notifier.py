@@ -11,6 +11,8 @@ _INTERVAL_SECONDS = 0.01
 _BUSY_INTERVAL_SECONDS = 0.05
 _BUSY_RECEIPTS_PER_SECOND = 300
 """At this rate workers are always busy, so they need fewer wake-ups."""
+_RATE_SECONDS = 0.05
+"""The rate is that of at least this time: a few receipts at once are not a high rate."""
 
 _MIN_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 5.0
@@ -49,7 +51,7 @@ class Notifier:
             self._wanted.clear()
             receipts, self._receipts = self._receipts, 0
             now = time.monotonic()
-            is_busy = receipts > _BUSY_RECEIPTS_PER_SECOND * max(now - sent_at, _INTERVAL_SECONDS)
+            is_busy = receipts > _BUSY_RECEIPTS_PER_SECOND * max(now - sent_at, _RATE_SECONDS)
             sent_at = now
             if self._send():
                 pause = _MIN_PAUSE_SECONDS

@@ -37,6 +37,7 @@ from workers.receipt_batch import (
 
 _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
+_FEW = 8
 # Others wait for a statement that takes long, so it must end sooner than by the timeout of all statements. A lock is
 # waited for less long, so that the error tells the fault of another from that of the receipt.
 _LIMITS = select(func.set_config("statement_timeout", "8s", True), func.set_config("lock_timeout", "5s", True))
@@ -74,9 +75,12 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
 
 
 def _was_last(claimed: Sequence[ClaimedReceipt], limit: int) -> bool:
-    """Return whether the claim took all that was due. It takes only one of the receipts to process alone."""
+    """Return whether the claim took all that was due, and those that arrived meanwhile should wait for a wake-up.
+
+    A few should not: at a low rate they would only be late. A claim takes only one of the receipts to process alone.
+    """
     size = sum(len(receipt.body) for receipt in claimed)
-    return len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
+    return _FEW < len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
 
 
 def process_batch(
