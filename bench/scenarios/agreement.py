@@ -32,9 +32,10 @@ _MESSAGES: Final = (
     " FROM messages ORDER BY id"
 )
 _EVENTS: Final = "SELECT key, type, message_id, recipient, occurred_at FROM events ORDER BY key"
+# By the hour, because a worker may have merged those of yesterday.
 _COUNTS: Final = (
-    "SELECT minute, source_id, type, sum(count) FROM minute_counts WHERE dimension = '' GROUP BY 1, 2, 3"
-    " ORDER BY 1, 2, 3"
+    "SELECT date_trunc('hour', minute), source_id, type, sum(count) FROM minute_counts WHERE dimension = ''"
+    " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
 )
 _COMPARED: Final = {"events": _EVENTS, "messages": _MESSAGES, "recipients' states": _STATES, "counts": _COUNTS}
 _PATIENCE_SECONDS: Final = 60.0
