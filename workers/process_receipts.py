@@ -52,35 +52,38 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
     receipts takes several times as long per receipt as a large one.
     """
     counts = ProcessedCounts()
+    limit = ctx.settings.batch_size
     deadline = time.monotonic() + max_seconds
     while True:
-        token = uuid4()
-        # Committed before the work, so that an attempt that crashes its worker counts too.
-        with ctx.engine_small_batches.begin() as connection:
-            claimed = receipts.claim(
-                connection,
-                limit=ctx.settings.batch_size,
-                max_bytes=MAX_BATCH_BYTES,
-                token=token,
-                lease_seconds=LEASE_SECONDS,
-            )
+        claimed, token = _claim(ctx, receipts.CLAIM)
         if not claimed:
             return counts
         process_batch(ctx, claimed, token, counts)
         if time.monotonic() > deadline:
             ctx.notifier.notify(PROCESS_RECEIPTS)
             return counts
-        if _was_last(claimed, ctx.settings.batch_size):
+        # A claim within all limits took all that was due. After a few receipts the next ones are not left to collect:
+        # at a low rate they would only be late.
+        size = sum(len(receipt.body) for receipt in claimed)
+        is_within_limits = len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
+        if is_within_limits and len(claimed) > _FEW:
             return counts
 
 
-def _was_last(claimed: Sequence[ClaimedReceipt], limit: int) -> bool:
-    """Return whether the claim took all that was due, and those that arrived meanwhile should wait for a wake-up.
-
-    A few should not: at a low rate they would only be late. A claim takes only one of the receipts to process alone.
-    """
-    size = sum(len(receipt.body) for receipt in claimed)
-    return _FEW < len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
+def _claim(ctx: WorkerContext, statement: str) -> tuple[Sequence[ClaimedReceipt], UUID]:
+    """Claim a batch of due receipts; return it with its fencing token."""
+    token = uuid4()
+    # Committed before the work, so that an attempt that crashes its worker counts too.
+    with ctx.engine_small_batches.begin() as connection:
+        claimed = receipts.claim(
+            connection,
+            statement=statement,
+            limit=ctx.settings.batch_size,
+            max_bytes=MAX_BATCH_BYTES,
+            token=token,
+            lease_seconds=LEASE_SECONDS,
+        )
+    return claimed, token
 
 
 def process_batch(
@@ -110,16 +113,7 @@ def process_batch(
 
 def process_small(ctx: WorkerContext, counts: ProcessedCounts) -> None:
     """Process one batch of due receipts with small bodies: a large one does not delay them, however many there are."""
-    token = uuid4()
-    with ctx.engine_small_batches.begin() as connection:
-        claimed = receipts.claim(
-            connection,
-            statement=receipts.CLAIM_SMALL,
-            limit=ctx.settings.batch_size,
-            max_bytes=MAX_BATCH_BYTES,
-            token=token,
-            lease_seconds=LEASE_SECONDS,
-        )
+    claimed, token = _claim(ctx, receipts.CLAIM_SMALL)
     if claimed:
         process_batch(ctx, claimed, token, counts, nested=True)
 
