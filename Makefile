@@ -13,10 +13,10 @@ JOBS ?= 3
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test sure bench docs lock format clean
+.PHONY: help setup demo up test sure bench bench-growth docs lock format clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install all dependencies into .venv, from the lock file
 	@:
@@ -48,7 +48,7 @@ up: setup ## Run the whole system, with its data in .tidings/
 	@$(BIN)/tidings up
 
 test: setup ## Run all tests, on real servers and workers
-	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --ignore tests/chaos)
+	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/chaos)
 	@$(if $(TESTS),,$(BIN)/python -m pytest --numprocesses 2 tests/chaos)
 
 sure: setup ## Run formatter, linters, type checker and tests; do this before every commit
@@ -60,6 +60,9 @@ sure: setup ## Run formatter, linters, type checker and tests; do this before ev
 
 bench: setup ## Run the benchmarks against the usual way; writes bench/RESULTS.md
 	@$(BIN)/python -m bench
+
+bench-growth: setup ## Run the benchmark with a history of ten million events; writes bench/GROWTH.md
+	@$(BIN)/python -m bench.growth
 
 docs: setup ## Generate the documentation pages that come from tables in the code
 	@$(BIN)/python -m cli.docs_page

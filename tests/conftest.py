@@ -1,8 +1,8 @@
-"""What every test may ask for: a PostgreSQL, a database in it, a Redis. All of them real.
+"""Fixtures for every test: a PostgreSQL server, a database in it, and Redis. All of them are real.
 
-Servers are started once for the whole run, on free ports, in a directory of their own;
-TIDINGS_TEST_DATABASE_URL and TIDINGS_TEST_BROKER_URL name others to use instead. A test that kills servers
-makes its own by `make_postgres` and `make_redis`.
+Servers are started once for the whole run, on free ports, in a temporary directory. TIDINGS_TEST_DATABASE_URL and
+TIDINGS_TEST_BROKER_URL name servers to use instead. A test that kills servers starts separate ones by `make_postgres`
+and `make_redis`.
 """
 
 import os
@@ -16,7 +16,31 @@ import redis as redis_client
 
 from cli import embedded
 from cli.supervisor.watchdog import Watchdog
+from tests.support import log_search
 from tests.support.databases import DatabasePool, DatabaseServer
+
+_LONG_FILES = {
+    "test_demo.py", "test_growth.py", "test_generated_clients.py", "test_logs.py", "test_transaction_ids.py",
+    "test_up.py", "test_effective_state.py", "test_monitoring.py", "test_embedded.py", "test_doctor.py",
+}  # fmt: skip
+"""Files that take longest. They come first, so that no process is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of long files before all others."""
+    items.sort(key=lambda item: item.path.name not in _LONG_FILES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_are_searched() -> Iterator[None]:
+    """Fail the run if a log of any test contains an address, a secret, or a credential of a source."""
+    directory = _new_directory()
+    directory.chmod(0o1777)  # some tests start processes as another user
+    log_search.collect(directory)
+    yield
+    faults = list(log_search.list_faults(directory))
+    shutil.rmtree(directory, ignore_errors=True)
+    assert not faults, "\n".join(faults[:50])
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +82,10 @@ def postgres(session_dir: Path, watchdog: Watchdog) -> Iterator[DatabaseServer]:
     # The machine does not crash during the tests; what must survive a crash is tested with `make_postgres`.
     # Without autovacuum, which would analyze tables at moments that no test chooses.
     settings = {"fsync": "off", "max_connections": "300", "autovacuum": "off"}
-    with embedded.postgres(session_dir / "postgres", watchdog=watchdog, settings=settings) as server:
-        yield DatabaseServer(server.url)
+    server = embedded.postgres(session_dir / "postgres", watchdog=watchdog, settings=settings)
+    server.start()
+    yield DatabaseServer(server.url, is_temporary=True)
+    server.kill()  # to stop it properly would write what is deleted next
 
 
 @pytest.fixture(scope="session")

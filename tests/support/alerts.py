@@ -69,4 +69,4 @@ def _step(connection: Connection, alert_id: UUID, word: str, at: datetime) -> No
         " SELECT id, %(at)s, %(step)s, severity, summary, numbers FROM alerts WHERE id = %(id)s RETURNING id",
         {"id": alert_id, "step": word, "at": at},
     ).scalar_one()
-    notifications.enqueue(connection, [step_id])
+    notifications.enqueue(connection, [step_id], at)

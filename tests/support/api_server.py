@@ -103,10 +103,10 @@ class Served(Server):
 
 
 @contextmanager
-def served(database_url: str, **settings: str) -> Iterator[Served]:
-    """Serve the API on this database, as the Procfile says."""
+def served(database_url: str, *, port: int | None = None, **settings: str) -> Iterator[Served]:
+    """Serve the API on this database, as the Procfile says; on a free port unless one is given."""
     settings = {"TIDINGS_ADMIN_KEY": ADMIN_KEY, "TIDINGS_API_RATE": "0", **settings}
-    with serving("api", database_url, settings) as server:
+    with serving("api", database_url, settings, port=port) as server:
         served = Served(server.port, server.process, {"Authorization": f"Bearer {ADMIN_KEY}"})
         try:
             yield served

@@ -1,6 +1,6 @@
 """A whole Tidings that the test can hurt: its processes are those of the Procfile, its servers are its own.
 
-Nothing is started again by itself: a test says what dies, and what comes back when.
+Nothing restarts automatically: the test decides what is killed, and what is started again when.
 """
 
 import signal
@@ -28,14 +28,16 @@ from cli.supervisor.watchdog import Watchdog
 from shared.broker import TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.postgres import migrate
+from shared.providers.registry import PROVIDERS
 from shared.sources import store as sources
 from simulator.mail import Happening
 from simulator.providers.base import Dialect
+from simulator.providers.generic.webhooks import read_mapping
 from simulator.providers.mailchannels.webhooks import MailChannels
-from tests.support import state_checks, traffic
+from tests.support import log_search, state_checks, traffic
 from tests.support.traffic import Acknowledged, Provider
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 120.0
 WORKERS: Final = "workers.app"
 _PAUSE_SECONDS: Final = 0.05
 _STOP_SECONDS: Final = 15.0
@@ -105,7 +107,7 @@ class Process:
 class Cluster:
     """Receivers, workers and beat, by names such as `worker` and `worker 2`; and their servers."""
 
-    def __init__(self, postgres: embedded.Postgres, redis: embedded.Redis, logs: Path, watchdog: Watchdog) -> None:
+    def __init__(self, postgres: embedded.Postgres, redis: Server, logs: Path, watchdog: Watchdog) -> None:
         key = new_key()
         self.postgres = postgres
         self.redis = redis
@@ -156,15 +158,19 @@ class Cluster:
         self.engine.dispose()
 
     def add_source(self, slug: str, dialect: Dialect) -> int:
-        """Add a source that all receivers know. It has no API key, so that the real API is never called."""
-        credentials = {name: value for name, value in dialect.credentials().items() if name != "api_key"}
+        """Add a source that all receivers know. Keys of APIs are left out, so that the real ones are never called."""
+        provider = PROVIDERS[dialect.NAME]
+        required = {field.name for field in provider.credential_fields if field.required}
+        given = dialect.credentials().items()
+        credentials = {name: value for name, value in given if name not in provider.api_fields or name in required}
+        log_search.remember(dialect.NAME, credentials)
         with self.engine.begin() as connection:
             row = sources.create(
                 connection,
                 slug=slug,
                 provider=dialect.NAME,
                 credentials=self.vault.seal(credentials),
-                settings={},
+                settings={"generic": read_mapping()} if dialect.NAME == "generic" else {},
             )
         for name in self.names("receiver"):
             self.wait_for(partial(self._address(name).answers, f"/webhooks/{slug}"), name)
@@ -202,31 +208,39 @@ class Cluster:
             return [tuple(row) for row in connection.exec_driver_sql(query, values or None)]
 
     def wait_until_processed(
-        self, *, leases_run_out_seconds: float = _LEASES_RUN_OUT_SECONDS, ring: bool = False
+        self,
+        *,
+        due_after_seconds: float = _LEASES_RUN_OUT_SECONDS,
+        expire_leases: bool = True,
+        ring: bool = False,
     ) -> None:
         """Wait until no receipt is pending; with `ring`, workers get wake-ups now and then.
 
-        What a killed worker held is free when its lease has run out. So that a test need not sit that out, time is
-        made to pass for the leases; for those of living workers as well, which have to bear with it.
+        What a killed worker held is free when its lease has expired. So that a test need not sit that out, all leases
+        are made to expire after `due_after_seconds`, also those of living workers, unless `expire_leases` is false. The
+        time doubles, so that a slow worker finishes before its attempts are used up, except with `ring`.
         """
         aged_at = began_at = time.monotonic()
         while pending := self.pending():
             now = time.monotonic()
             assert now < began_at + PATIENCE_SECONDS, f"still pending: {pending}\n{self.log_tails(*self.processes)}"
-            if now > aged_at + leases_run_out_seconds:
-                self.make_receipts_due()
+            if now > aged_at + due_after_seconds:
+                self.make_receipts_due(expire_leases=expire_leases)
                 if ring:
                     self._ring()
+                else:
+                    due_after_seconds *= 2
                 aged_at = now
             time.sleep(_PAUSE_SECONDS)
 
-    def make_receipts_due(self) -> None:
-        """Let all leases expire and all waiting times pass."""
+    def make_receipts_due(self, *, expire_leases: bool = True) -> None:
+        """Let all waiting times pass, and all leases expire."""
         with self.engine.begin() as connection:
-            connection.exec_driver_sql(
-                "UPDATE pending_receipts SET lease_until = least(lease_until, now() - interval '1 s'),"
-                " available_at = least(available_at, now())"
-            )
+            connection.exec_driver_sql("UPDATE pending_receipts SET available_at = least(available_at, now())")
+            if expire_leases:
+                connection.exec_driver_sql(
+                    "UPDATE pending_receipts SET lease_until = least(lease_until, now() - interval '1 s')"
+                )
 
     def pending(self) -> list[tuple[Any, ...]]:
         """Return some pending receipts, for the message of a failure."""
@@ -257,7 +271,8 @@ class Cluster:
 
     def states(self, source_id: int) -> Mapping[state_checks.StateKey, state_checks.StoredState]:
         """Return the states of the messages of a source."""
-        known = {row[0].hex for row in self.rows("SELECT id FROM messages WHERE source_id = %(id)s", id=source_id)}
+        keys = self.rows("SELECT coalesce(key, id) FROM messages WHERE source_id = %(id)s", id=source_id)
+        known = {row[0].hex for row in keys}
         with self.engine.connect() as connection:
             return {
                 place: effect for place, effect in state_checks.stored_states(connection).items() if place[0] in known
@@ -361,7 +376,7 @@ def _stopped(pids: Iterable[int]) -> Iterator[None]:
             process_groups.send(pid, signal.SIGCONT)
 
 
-def flush(redis: embedded.Redis) -> None:
+def flush(redis: Server) -> None:
     """Empty Redis."""
     with redis_client.Redis.from_url(redis.url) as client:
         client.flushall()

@@ -1,7 +1,9 @@
 """Running `tidings` commands as a person would, on the database of a test."""
 
+import shlex
 from dataclasses import dataclass
 
+import click
 from click.testing import CliRunner, Result
 
 from cli.main import main
@@ -23,3 +25,16 @@ class Commands:
             raise result.exception
         assert result.exit_code == code, result.output
         return result.output
+
+
+def parse_command(line: str) -> click.Context:
+    """Parse a command line that somebody printed, without running it. Raises click.UsageError if it is wrong."""
+    program, *words = shlex.split(line)
+    assert program == "tidings"
+    command: click.Command = main
+    context = click.Context(main, info_name=program)
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None, line
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    return command.make_context(command.name, words, parent=context.parent)

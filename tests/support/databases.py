@@ -59,9 +59,11 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseServer:
-    """A PostgreSQL server that tests share, each with a database of its own."""
+    """A PostgreSQL server that tests share; each test has a separate database."""
 
     url: str
+    is_temporary: bool = False
+    """Whether it ends with the run, and its databases with it. To drop one takes a checkpoint."""
 
     def url_of(self, database: str) -> str:
         """Return the URL of another database of this server."""
@@ -149,10 +151,11 @@ class DatabasePool:
         yield self._add(sql.SQL("")).url
 
     def close(self) -> None:
-        """Drop every database, at the end of the run: also those that were not restored."""
+        """Drop every database of a server that stays, at the end of the run: also those that were not restored."""
         for database in self._all:
             database.close()
-            self.server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database.name)))
+            if not self.server.is_temporary:
+                self.server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database.name)))
 
     def _create(self) -> "_PooledDatabase":
         if self._template is None:

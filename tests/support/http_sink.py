@@ -103,8 +103,8 @@ def hang_up(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
 
 
 @contextmanager
-def http_sink() -> Iterator[HttpSink]:
-    """Serve HTTP on a free port."""
+def http_sink(port: int = 0) -> Iterator[HttpSink]:
+    """Serve HTTP on this port, or on a free one."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -125,7 +125,7 @@ def http_sink() -> Iterator[HttpSink]:
     class Server(ThreadingHTTPServer):
         request_queue_size = 500  # who comes in a crowd is not turned away
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     sink = HttpSink(f"http://127.0.0.1:{server.server_port}")
     with _serving(server):
         try:

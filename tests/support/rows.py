@@ -20,10 +20,11 @@ from shared.subscriptions.secrets import seal_secrets
 
 _SUBSCRIPTION = """
 INSERT INTO subscriptions (id, name, url, types, sources, tenant, recipient_domains, tags, headers, secrets, payload,
-    timeout_s, retry_schedule, rate_per_second, concurrency, ordered, state, state_since, created_at, updated_at)
+    timeout_s, retry_schedule, rate_per_second, concurrency, ordered, include_body_text, state, state_since,
+    created_at, updated_at)
 VALUES (%(id)s, 'test', %(url)s, %(types)s, %(sources)s, %(tenant)s, %(recipient_domains)s, %(tags)s, %(headers)s,
     %(secrets)s, %(payload)s, %(timeout_s)s, %(retry_schedule)s, %(rate_per_second)s, %(concurrency)s, %(ordered)s,
-    %(state)s, now(), now(), now())
+    %(include_body_text)s, %(state)s, now(), now(), now())
 """
 
 
@@ -43,6 +44,7 @@ def insert_subscription(connection: Connection, vault: Vault, url: str, **column
         "rate_per_second": None,
         "concurrency": 10,
         "ordered": False,
+        "include_body_text": False,
         "state": "active",
         "headers": {},
         "secrets": (SigningSecret(value=secret),),

@@ -56,9 +56,9 @@ class Server:
 
 
 @contextmanager
-def serving(name: str, database_url: str, settings: Mapping[str, str]) -> Iterator[Server]:
-    """Run a process of the Procfile, on this database and without a broker."""
-    port = ports.free_port()
+def serving(name: str, database_url: str, settings: Mapping[str, str], *, port: int | None = None) -> Iterator[Server]:
+    """Run a process of the Procfile, on this database and without a broker; on a free port unless one is given."""
+    port = port or ports.free_port()
     environment = {
         "TIDINGS_HOST": _HOST,
         f"TIDINGS_{name.upper()}_PORT": str(port),

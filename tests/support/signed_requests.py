@@ -4,7 +4,7 @@ import hmac
 import json
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -17,12 +17,20 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from hypothesis import HealthCheck, settings
 
-from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings, WebhookRequest
+from simulator.providers.base import Dialect
+from simulator.providers.base import make_request as make_signed
+from simulator.providers.described import DescribedDialect
+from simulator.providers.generic.webhooks import read_mapping
+from simulator.providers.registry import DIALECTS
+from simulator.scenarios import SCENARIOS
+from simulator.staging import Play, stage
 
-fuzzed = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+fuzzed = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 """For tests of arbitrary input: a busy machine makes none of them fail."""
 
-PROVIDERS = Path(__file__).parents[1] / "shared" / "providers"
+DIRECTORY = Path(__file__).parents[1] / "shared" / "providers"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
 
@@ -40,7 +48,7 @@ class Case:
 
 def read_cases(provider: str) -> list[Case]:
     """The cases of a provider, each with every form of credentials."""
-    document = json.loads((PROVIDERS / "vectors" / f"{provider}.json").read_text())
+    document = json.loads((DIRECTORY / "vectors" / f"{provider}.json").read_text())
     return [
         Case(
             name=f"{case['name']}-{number}",
@@ -54,9 +62,14 @@ def read_cases(provider: str) -> list[Case]:
     ]
 
 
+def has_cases(provider: str) -> bool:
+    """Whether there are vectors of the provider's."""
+    return (DIRECTORY / "vectors" / f"{provider}.json").exists()
+
+
 def read_payloads(provider: str) -> dict[str, bytes]:
     """The payload files of a provider by their names."""
-    files = sorted((PROVIDERS / "payloads" / provider).glob("*.json"))
+    files = sorted((DIRECTORY / "payloads" / provider).iterdir())
     return {file.stem: file.read_bytes() for file in files}
 
 
@@ -169,12 +182,33 @@ def sign_mailwebhook(
     return make_request(body, {"X-MailWebhook-Signature": f"t={signed_at}, kid={kid}, v1={signature}"})
 
 
+DESCRIBED = [name for name, made in DIALECTS.items() if issubclass(made, DescribedDialect) and name != "generic"]
+"""Providers that are described by tables."""
+
+GENERIC_MAPPING: Mapping[str, Any] = read_mapping()
+"""The mapping of a generic source that is simulated, and explained in docs/generic.md."""
+SETTINGS: Mapping[str, SourceSettings] = {"generic": SourceSettings(generic=GENERIC_MAPPING)}
+"""The settings of the sources in these tests, for providers that need any."""
+
+
+def settings_of(provider: str, *, events_without_tenant: str = "set_aside") -> SourceSettings:
+    """Return the settings of a provider's source in these tests."""
+    return replace(SETTINGS.get(provider, SourceSettings()), events_without_tenant=events_without_tenant)
+
+
+def sign_generic(body: bytes, *, signed_at: int = SECONDS, secret: bytes = b"secret-a") -> WebhookRequest:
+    """A request as `GENERIC_MAPPING` describes it."""
+    signature = hmac.new(secret, f"{signed_at}.".encode() + body, "sha256").hexdigest()
+    return make_request(body, {"X-Acme-Signature": f"v1={signature}", "X-Acme-Timestamp": str(signed_at)})
+
+
 GIVEN: Mapping[str, Mapping[str, Any]] = {
     "mailchannels": {"public_keys": {"mckey": ed25519_public()}, "customer_handles": ["acmeco", "acmeco_sub"]},
     "ark": {"jwks": jwks()},
     "postal": {"jwks": jwks()},
     "cloudmailin": {"username": "events", "password": "s3cret:ü"},
     "mailwebhook": {"signing_secrets": {"route-a": "secret-a"}},
+    "generic": {"secrets": ["secret-a"]},
 }
 """Credentials under which the `sign_` functions of the same providers make genuine requests."""
 
@@ -184,6 +218,7 @@ SIGN: Mapping[str, Callable[..., WebhookRequest]] = {
     "postal": sign_postal,
     "cloudmailin": sign_cloudmailin,
     "mailwebhook": sign_mailwebhook,
+    "generic": sign_generic,
 }
 BODIES: Mapping[str, bytes] = {
     "mailchannels": b'[{"event":"delivered","customer_handle":"acmeco","timestamp":1767225600}]',
@@ -191,12 +226,55 @@ BODIES: Mapping[str, bytes] = {
     "postal": b'{"event":"MessageSent","uuid":"u","payload":{"message":{"id":1,"to":"a@b.example"}}}',
     "cloudmailin": b'{"events":[{"kind":"delivery","recipient":"a@b.example","message_id":"m"}]}',
     "mailwebhook": b'{"channel":"#mail","text":"hello"}',
+    "generic": b'{"events":[{"event":"delivery","email":"a@b.example","message":{"id":"m"}}]}',
 }
-HEADERS: Mapping[str, tuple[str, ...]] = {
-    "mailchannels": ("content-digest", "signature-input", "signature"),
-    "ark": ("x-ark-signature", "x-ark-signature-kid"),
-    "postal": ("x-postal-signature-256", "x-postal-signature", "x-postal-signature-kid"),
-    "cloudmailin": ("authorization",),
-    "mailwebhook": ("x-mailwebhook-signature",),
-}
-"""The headers that the verification reads."""
+
+
+@cache
+def dialect(name: str) -> Dialect:
+    """The simulated provider, the same for the whole run."""
+    return DIALECTS[name]()
+
+
+def given(name: str) -> Mapping[str, Any]:
+    """Credentials under which `signed` makes genuine requests."""
+    return GIVEN[name] if name in GIVEN else dialect(name).credentials()
+
+
+def keys(name: str) -> Mapping[str, str]:
+    """The keys that workers have fetched, where the credentials do not hold them."""
+    if name in GIVEN:
+        return {}
+    document = dialect(name).key_document({"id": dialect(name).key_id})
+    return PROVIDERS[name].read_keys(document, dialect(name).key_id) if document else {}
+
+
+def credentials(name: str) -> Any:
+    """The same, as the adapter reads them."""
+    return PROVIDERS[name].read_credentials(given(name), keys(name), settings_of(name))
+
+
+def body(name: str) -> bytes:
+    """A body of the provider's."""
+    return BODIES[name] if name in BODIES else play(name).postings[0].body
+
+
+@cache
+def play(name: str) -> Play:
+    """The webhooks of a few messages that fared well."""
+    return stage(SCENARIOS["happy"], dialect(name), count=3, seed=1, now=NOW)
+
+
+def signed(name: str, text: bytes | None = None) -> WebhookRequest:
+    """A genuine request."""
+    text = body(name) if text is None else text
+    if name in SIGN:
+        return SIGN[name](text)
+    made = make_signed(dialect(name), text, NOW)
+    return make_request(made.body, made.headers)
+
+
+def samples(name: str) -> list[bytes]:
+    """Bodies of the provider's, as the adapter parses them: the payload files, and what the dialect says."""
+    bodies = [] if name in BODIES else [posting.body for posting in play(name).postings]
+    return [*read_payloads(name).values(), *([BODIES[name]] if name in BODIES else bodies)]

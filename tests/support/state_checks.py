@@ -13,7 +13,7 @@ from shared.vocabulary import EventType
 from simulator.mail import Happening
 
 StateKey = tuple[str, str]
-"""A message (32 hex digits) and a recipient of it, '' for the whole message."""
+"""The key of a message (32 hex digits) and a recipient of it, '' for the whole message."""
 
 
 class StoredState(NamedTuple):
@@ -32,8 +32,6 @@ class StoredState(NamedTuple):
     unsubscribed_at: datetime | None
 
 
-_COLUMNS = ", ".join(StoredState._fields)
-
 # Each finds rows that must not be.
 _DOUBLED = {
     "an event is stored twice": "SELECT key, count(*) FROM events GROUP BY key HAVING count(*) > 1",
@@ -51,7 +49,11 @@ _DOUBLED = {
 
 def stored_states(connection: Connection) -> Mapping[StateKey, StoredState]:
     """Read every state."""
-    rows = connection.exec_driver_sql(f"SELECT message_id, recipient, {_COLUMNS} FROM recipient_states")
+    columns = ", ".join(f"s.{name}" for name in StoredState._fields)
+    rows = connection.exec_driver_sql(
+        f"SELECT coalesce(m.key, m.id), recipient, {columns} FROM recipient_states AS s JOIN messages AS m"
+        " ON m.id = message_id"
+    )
     return {(row[0].hex, row[1]): StoredState(*row[2:]) for row in rows}
 
 
@@ -59,7 +61,7 @@ def expected_states(source_id: int, happenings: Iterable[Happening]) -> Mapping[
     """Compute the states that must follow from these happenings, sent by MailChannels."""
     facts: dict[StateKey, list[Fact]] = defaultdict(list)
     for happening in happenings:
-        message = event.message_id(source_id, f"request:{happening.subject_message.request_id}")
+        message = event.message_key(source_id, f"request:{happening.subject_message.request_id}")
         for recipient in happening.recipients or ("",):
             key = f"{happening.kind} {happening.at} {message} {recipient}"
             facts[message, recipient].append(Fact(key=key, type=happening.kind, at=happening.at))

@@ -1,4 +1,4 @@
-"""A `tidings up` of its own for a test: started as a person would, watched from outside."""
+"""A separate `tidings up` for a test: started as a person would start it, and watched from outside."""
 
 import json
 import os

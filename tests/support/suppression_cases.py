@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
+from shared.events.event import key_minute
 from shared.messages import store as state
 from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, fold
 from shared.messages.store import NewEvent
@@ -89,8 +90,9 @@ def _row(story: CaseEvent, receipt: UUID, position: int) -> NewEvent:
         receipt_id=receipt,
         source_id=1,
         key=story.key,
+        key_minute=key_minute(day(story.at)),
         type=story.kind,
-        message_id=None if story.message is None else f"{story.message:032x}",
+        message_key=None if story.message is None else f"{story.message:032x}",
         recipient=story.recipient,
         occurred_at=day(story.at),
         received_at=day(story.received),
@@ -108,6 +110,8 @@ def _row(story: CaseEvent, receipt: UUID, position: int) -> NewEvent:
         reason=None,
         data="{}" if story.tenant is None else f'{{"tenant": "{story.tenant}"}}',
         provider_object="{}",
+        object_at=None,
+        object_length=None,
         weight=int(weight),
         rank=RANKS[status] if status else -1,
         status=status,

@@ -1,9 +1,9 @@
 """Tidings without its processes, on the database of a test. Each part is built when the test first uses it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from ipaddress import ip_network
@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
@@ -20,8 +21,10 @@ from api.app import create_app
 from api.core.resource import Deps
 from shared.encryption import Vault, new_key
 from shared.errors import VerificationError
+from shared.events.event import Event
 from shared.messages import store as messages
 from shared.postgres import engine, partitions
+from shared.providers.registry import PROVIDERS
 from shared.receipts import normalize, quarantine
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
@@ -30,8 +33,9 @@ from shared.sources import store as sources
 from shared.sources.source import Source, open_source
 from shared.suppression import recipient_hashes
 from shared.vocabulary import RefusalReason
-from tests.support import rows, state_checks
+from tests.support import log_search, rows, state_checks
 from tests.support.databases import Snapshot
+from tests.support.openapi import AnswerChecker
 from tests.support.worker_env import RecordingNotifier, build_worker_context
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
@@ -73,13 +77,20 @@ class System:
         deps = Deps(settings=self.settings, engine=self.engine, vault=self.vault, notifier=self.notifier)
         return create_app(deps).test_client()
 
+    @cached_property
+    def answer_checker(self) -> AnswerChecker:
+        """What compares each answer with the document of the API."""
+        return AnswerChecker(self.client)
+
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> TestResponse:
         """Send one request to the API, whatever it answers."""
         headers = dict(self.headers)
         if self.key is not None:
             headers["Authorization"] = f"Bearer {self.key}"
         target = f"{path}?{urlencode(query)}" if query else path
-        return self.client.open(target, method=method, headers=headers, json=body)
+        answer = self.client.open(target, method=method, headers=headers, json=body)
+        self.answer_checker.check(method, path.partition("?")[0], answer)
+        return answer
 
     def get(self, path: str, **query: Any) -> Any:
         """Send a GET, which must be answered with 200; its document."""
@@ -100,6 +111,7 @@ class System:
     def create_source(self, slug: str = "main", provider: str = "mailchannels", **credentials: Any) -> int:
         """Create a source over the API; its id."""
         given = credentials or {"customer_handles": [HANDLE]}
+        log_search.remember(provider, given)
         answer = self.call("POST", "/v1/sources", {"slug": slug, "provider": provider, "credentials": given})
         assert answer.status_code == 201, answer.text
         return self._source_id(slug)
@@ -143,8 +155,9 @@ class System:
 
     # Sources, receipts and events
 
-    def add_source(self, slug: str, provider: str, credentials: Mapping[str, Any], **settings: str) -> Source:
+    def add_source(self, slug: str, provider: str, credentials: Mapping[str, Any], **settings: Any) -> Source:
         """Store a source, without the checks of the API."""
+        log_search.remember(provider, credentials)
         with self.engine.begin() as connection:
             sealed = self.vault.seal(credentials)
             row = sources.create(connection, slug=slug, provider=provider, credentials=sealed, settings=settings)
@@ -389,3 +402,9 @@ def open_system(
         yield system
     finally:
         system.close()
+
+
+def replace_parser(monkeypatch: pytest.MonkeyPatch, source: Source, parse: Callable[..., list[Event]]) -> None:
+    """Let the provider of a source parse its bodies by another function, until the test ends."""
+    changed = replace(source.provider, parse=parse)
+    monkeypatch.setitem(cast("Any", PROVIDERS), source.provider.name, changed)

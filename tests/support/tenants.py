@@ -1,9 +1,11 @@
-"""Tenants in one system, and what belongs to none of them: everything there is of each, and what each is asked for."""
+"""Tenants in one system: the data of each, data that belongs to no tenant, and the requests for all of it."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from shared.auth.keys import Scope, create_key
+from shared.auth import sessions, users
+from shared.auth.keys import Role, Scope, create_key
 from tests.support import alerts
 from tests.support.system import ADMIN_KEY, System, mailchannels_event
 
@@ -79,6 +81,15 @@ def _introduce(system: System, name: str) -> Tenant:
 
     with system.engine.begin() as connection:
         made = create_key(connection, name, Scope.ADMIN, None if name == NOBODY else name)
+        user = users.create_user(
+            connection, f"carl@{name}.example", Role.ADMIN, None, tenant=None if name == NOBODY else name
+        )
+        caller = users.find_caller(connection, user.id)
+        assert caller is not None
+        sessions.create_session(connection, caller, datetime.now(UTC), admin_key=ADMIN_KEY)
+        (session,) = [
+            one for one in sessions.list_sessions(connection, datetime.now(UTC), limit=100) if one.name == caller.name
+        ]
         alert_id = alerts.fire(connection, name, summary=f"Much of the mail of {name} bounced.")
     system.key = made.secret
     job = system.run_job("POST", "/v1/suppressions/export", {"address": f"bob@{name}.example"})
@@ -107,6 +118,9 @@ def _introduce(system: System, name: str) -> Tenant:
         "subscription_id": subscription["id"],
         "delivery_id": deliveries[0]["id"],
         "name": f"c-{name}",
+        "rule_name": f"r-{name}",
+        "user_id": str(user.id),
+        "session_id": str(session.id),
     }
     ids = {message["id"], job["id"], str(alert_id), subscription["id"]}
     ids |= {event["id"] for event in events} | {delivery["id"] for delivery in deliveries}

@@ -17,6 +17,7 @@ _VALUES = {
     "boolean": "true", "smallint": "1", "integer": "1", "bigint": "1", "double precision": "1", "numeric": "1",
     "text": "'x'", "character varying": "'x'", "bytea": "'x'", "uuid": f"'{ids.receipt_id(datetime.now(UTC))}'",
     "xid8": "'1'", "inet": "'192.0.2.1'", "json": "'{}'", "jsonb": "'{}'", "text[]": "'{x}'", "integer[]": "'{1}'",
+    "uuid[]": f"'{{{ids.receipt_id(datetime.now(UTC))}}}'",
     "date": "now()", "real": "1",
     "bigint[]": "'{1}'", "double precision[]": "'{1}'", "timestamp with time zone": "now()", '"char"': "'x'",
 }  # fmt: skip

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -15,13 +16,15 @@ from uuid import UUID
 from shared.vocabulary import EventType
 from simulator import replies
 from simulator.mail import Happening, make_message
-from simulator.providers.base import Dialect, Headers
+from simulator.providers.base import QUERY, Dialect, Headers, make_request
 
 NO_ANSWER = 0
 DEADLY = b"deadly to every worker of tests.chaos.crashing_worker that reads it"
 HUNGRY = b"for this one the workers of tests.chaos.crashing_worker allocate memory without end"
 SLEEPY = b"for this one the workers of tests.chaos.crashing_worker stop, as if they were suspended"
 _TIMEOUT_SECONDS = 15.0
+_SEND_SECONDS = 120.0
+"""After this time a body that was not acknowledged fails the test; its threads would keep the test process alive."""
 _PAUSE_SECONDS = 0.05
 _LONGEST_BODY = 6
 
@@ -105,7 +108,7 @@ def paced(bodies: Sequence[bytes], *, seconds: float, until: threading.Event | N
     for number, body in enumerate(bodies):
         time.sleep(max(0.0, began_at + seconds * number / len(bodies) - time.monotonic()))
         if until and number >= len(bodies) * 9 // 10:
-            until.wait()
+            assert until.wait(_SEND_SECONDS)
         yield body
 
 
@@ -121,7 +124,9 @@ class Provider:
         """Make one attempt, on a new connection."""
         connection = _Connection(self._urls[0])
         try:
-            return connection.post(body, headers or self._dialect.sign(body, datetime.now(UTC)))
+            if headers is None:
+                headers, body = make_request(self._dialect, body, datetime.now(UTC))
+            return connection.post(body, headers)
         finally:
             connection.close()
 
@@ -132,29 +137,37 @@ class Provider:
         connections: int = 8,
         repeats: float = 0.0,
     ) -> Acknowledged:
-        """Send each body until it is answered with 200, some (a share of `repeats`) once more after that."""
+        """Send each body until it is answered with 200, some (a share of `repeats`) once more after that.
+
+        Raises TimeoutError for a body that is not answered with 200 in time.
+        """
         line = _Line(bodies)
         done = Acknowledged()
-        threads = [
-            threading.Thread(target=self._work, args=(line, done, random.Random(self._seed + number), repeats))
-            for number in range(connections)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(connections) as pool:
+            work = [
+                pool.submit(self._work, line, done, random.Random(self._seed + number), repeats)
+                for number in range(connections)
+            ]
+        for one in work:
+            one.result()
         return done
 
     def _work(self, line: "_Line", done: Acknowledged, rng: random.Random, repeats: float) -> None:
         open_connections = {url: _Connection(url) for url in self._urls}
         while (body := line.take()) is not None:
             wanted = 1 + (rng.random() < repeats)
+            give_up_at = time.monotonic() + _SEND_SECONDS
             while wanted:
                 connection = open_connections[rng.choice(self._urls)]
-                sent = connection.post(body, self._dialect.sign(body, datetime.now(UTC)))
+                headers, sent_body = make_request(self._dialect, body, datetime.now(UTC))
+                sent = connection.post(sent_body, headers)
                 line.note(done, body, sent)
                 if sent.status == http.client.OK:
                     wanted -= 1
+                elif time.monotonic() > give_up_at:
+                    raise TimeoutError(
+                        f"not acknowledged in {_SEND_SECONDS:.0f} s, the last response was {sent.status}"
+                    )
                 else:
                     time.sleep(_PAUSE_SECONDS)
         for connection in open_connections.values():
@@ -189,7 +202,9 @@ class _Connection:
     def post(self, body: bytes, headers: Headers) -> Sent:
         began_at = time.monotonic()
         try:
-            self._http.request("POST", self._path, body, headers)
+            others = {name: value for name, value in headers.items() if name != QUERY}
+            path = f"{self._path}?{headers[QUERY]}" if QUERY in headers else self._path
+            self._http.request("POST", path, body, others)
             response = self._http.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):

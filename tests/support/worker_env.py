@@ -27,7 +27,7 @@ class RecordingNotifier(TaskNotifier):
 
 def build_worker_context(database_url: str, settings: Settings, vault: Vault, notifier: TaskNotifier) -> WorkerContext:
     """Build a context as `workers.context.build` does, with a notifier of the test's own."""
-    engine_sync_commit = engine.create_engine(database_url, application="test worker durable", pool_size=1)
+    engine_sync_commit = engine.create_engine(database_url, application="test worker sync commit", pool_size=1)
     with engine_sync_commit.begin() as connection:
         keys = recipient_hashes.load(connection, vault)
     return WorkerContext(
@@ -35,7 +35,7 @@ def build_worker_context(database_url: str, settings: Settings, vault: Vault, no
         engine=engine.create_engine(database_url, application="test worker", pool_size=4, synchronous_commit=False),
         engine_small_batches=engine.create_engine(
             database_url,
-            application="test worker brisk",
+            application="test worker small batches",
             pool_size=4,
             synchronous_commit=False,
             plan_cache_mode=PlanCacheMode.GENERIC,
