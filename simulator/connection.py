@@ -1,10 +1,12 @@
-"""The way of a simulated provider to a receiver: POSTs, and what comes back."""
+"""HTTP connections of a simulated provider to a receiver: POSTs and their outcomes."""
 
 import http.client
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
+
+from simulator.providers.base import QUERY
 
 _TIMEOUT_SECONDS = 15.0
 
@@ -43,7 +45,10 @@ class Connection:
     def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes] | None:
         reused, self._used = self._used, True
         try:
-            self._http.request("POST", self._target, body, dict(headers))
+            sent = dict(headers)
+            query = sent.pop(QUERY, "")
+            target = f"{self._target}?{query}" if query else self._target
+            self._http.request("POST", target, body, sent)
             response = self._http.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException):
@@ -58,7 +63,7 @@ class Connection:
 
 
 def post_once(url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float) -> Exchange:
-    """One POST on a connection of its own."""
+    """Make one POST on a new connection."""
     connection = Connection(url, timeout_seconds=timeout_seconds)
     try:
         return connection.post(body, headers)

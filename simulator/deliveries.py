@@ -13,8 +13,8 @@ from simulator.providers.base import Signed
 class Delivery:
     """One POST to an enrolled endpoint.
 
-    `webhook` is what the provider calls the endpoint by: its URL, or an id. `events` is how many the body
-    holds. `repeats` is the number of the delivery that this one sent again; `manual`: because somebody asked.
+    `webhook` names the endpoint as the provider does: by its URL, or an id. `events` is the number of events in the
+    body. `repeats` is the number of the delivery that this one repeats; `manual` says that a person asked for it.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Delivery:
 class DeliveryLog:
     """The deliveries of one account, for many threads.
 
-    `retries` is how often the provider repeats a failed delivery by itself.
+    `retries` is how often the provider repeats a failed delivery unasked.
     """
 
     def __init__(self, webhook_of: Callable[[str], str | None], *, first: int = 1, retries: int = 0) -> None:
@@ -76,30 +76,30 @@ class DeliveryLog:
         return delivery
 
     def settle(self, number: int, exchange: Exchange) -> None:
-        """Overwrite what came of a delivery with what came of it later."""
+        """Replace the outcome of a delivery by a later one."""
         with self._lock:
             self._deliveries[number] = replace(self._deliveries[number], exchange=exchange)
 
     def find(self, number: int) -> Delivery | None:
-        """The delivery of that number."""
+        """Return the delivery with this number."""
         with self._lock:
             return self._deliveries.get(number)
 
     def newest_first(self) -> list[Delivery]:
-        """All of them."""
+        """Return all deliveries, newest first."""
         with self._lock:
             return sorted(self._deliveries.values(), key=lambda one: (one.created_at, one.number), reverse=True)
 
     def failed(self) -> list[Delivery]:
-        """Those that were not answered with 2xx, newest first."""
+        """Return the deliveries that were not answered with 2xx, newest first."""
         return [delivery for delivery in self.newest_first() if not delivery.exchange.succeeded]
 
     def will_retry(self, delivery: Delivery) -> bool:
-        """Whether the provider said, when this attempt had failed, that it would make another by itself."""
+        """Return whether the provider makes another attempt after this one without being asked."""
         return not delivery.exchange.succeeded and not delivery.manual and delivery.attempt <= self._retries
 
     def waiting(self) -> list[Delivery]:
-        """Those whose next attempt by the provider is still to come, oldest first."""
+        """Return the deliveries that the provider will attempt again, oldest first."""
         everything = self.newest_first()
         repeated = {delivery.repeats for delivery in everything if not delivery.manual}
         return [one for one in reversed(everything) if self.will_retry(one) and one.number not in repeated]

@@ -1,4 +1,4 @@
-"""A receiver that cannot be reached for a while: what makes providers' deliveries fail."""
+"""A proxy in front of the receiver that makes it unreachable for a while, so that deliveries fail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class _State(StrEnum):
 
 
 class Gate(Server):
-    """Stands before the receiver at `target`, and has its paths: enrol the gate's address instead.
+    """A proxy of the receiver at `target`: register its address at the provider instead.
 
-    Open at first. Knows of POST only.
+    It is open at first, and forwards only POST.
     """
 
     def __init__(self, target: str, *, port: int = 0) -> None:
@@ -36,19 +36,19 @@ class Gate(Server):
         self._mode: tuple[_State, int | None] = (_State.OPEN, None)
 
     def open(self) -> None:
-        """Let everything through."""
+        """Forward every request."""
         self._mode = (_State.OPEN, None)
 
     def shut(self, status: int | None = None) -> None:
-        """Let nothing through: answer with the status or, without one, hang up."""
+        """Forward nothing: answer with the status or, without one, close the connection."""
         self._mode = (_State.SHUT, status)
 
     def mute(self) -> None:
-        """Let requests through and no answers, so that what was taken looks as if it was not."""
+        """Forward requests and drop the responses, so that accepted requests look failed."""
         self._mode = (_State.MUTE, None)
 
     def answer(self, call: Call) -> Response:
-        """Return the receiver's response, if the gate is open."""
+        """Return the receiver's response if the gate is open."""
         state, status = self._mode
         if call.method != "POST":
             return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
@@ -78,9 +78,9 @@ class Outage:
 def send_through(
     postings: Sequence[Posting], dialect: Dialect, gate: Gate, url: str, log: DeliveryLog, *, connections: int = 4
 ) -> Outage:
-    """Send a quarter of the postings, another to nobody, another to be answered with 503, and the rest.
+    """Send the postings in four parts: answered, cut off by the gate, answered with 503, and answered again.
 
-    `url` is at the gate and enrolled with the owner of the log, which has the failed ones when this is over.
+    `url` is at the gate, and registered with the account that owns the log. The log then has the failed deliveries.
     """
     quarter = -(-len(postings) // 4)
     parts = [postings[begin : begin + quarter] for begin in range(0, 4 * quarter, quarter)]

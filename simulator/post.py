@@ -55,7 +55,7 @@ def send(
     """
     if log and log.webhook_of(url) is None:
         raise ValueError(f"No webhook is enrolled at {url}: a provider would not post there")
-    line = _Line(postings, rate, retry or RetryRule(), on_answer)
+    line = _Line(postings, rate, retry or RetryRule(), on_answer, refused_with_200=dialect.TRAITS.refused_with_200)
     started = time.monotonic()
     threads = [Thread(target=_work, args=(line, dialect, url, log), daemon=True) for _ in range(connections)]
     for thread in threads:
@@ -85,8 +85,11 @@ class _Line:
         rate: float | None,
         retry: RetryRule,
         on_answer: Callable[[Posting, int], None] | None,
+        *,
+        refused_with_200: bool,
     ) -> None:
         self.outcomes = Outcomes()
+        self._refused_with_200 = refused_with_200
         self._retry = retry
         self._on_answer = on_answer
         started, step = time.monotonic(), 1 / rate if rate else 0.0
@@ -114,11 +117,12 @@ class _Line:
         """Count an attempt, and line the posting up again if its provider would."""
         refusal = job.posting.answer is Answer.REFUSED
         status = NO_ANSWER if exchange.status is None else exchange.status
+        is_quiet = refusal and self._refused_with_200 and status == http.client.OK
         with self._changed:
             self._in_flight -= 1
             self.outcomes.statuses[status] += 1
             self.outcomes.latencies.append(exchange.seconds)
-            if (status == http.client.OK) is refusal and not self._again(job, exchange):
+            if (status == http.client.OK) is refusal and not is_quiet and not self._again(job, exchange):
                 self.outcomes.surprises.append((job.posting, status))
             self._changed.notify_all()
         if self._on_answer:

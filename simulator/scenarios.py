@@ -26,11 +26,11 @@ _BADLY: Mapping[Teller, int] = {
 class Scenario:
     """The stories of a scenario and how they are sent.
 
-    `stories` says how many of each there are among all, and `count` how many messages unless one is asked
-    for. `bodies` is the least and the most events of one body, where the provider can send more than one.
-    `repeats` is the share of events and of whole bodies that are sent twice. `forgeries` go in between, as a
-    share of the requests given by `forged`, and each kind at least once. `new_keys` are the points, from 0 to
-    1, at which the provider goes over to a new key. `lenient`: what a provider cannot do is left out.
+    `stories` has the weight of each story, and `count` is the default number of messages. `bodies` is the minimum and
+    the maximum number of events in a body, if the provider can send more than one. `repeats` is the share of events
+    and of whole bodies that are sent twice. `forged` is the share of forged requests, of every kind in `forgeries` at
+    least one. `new_keys` are the points, from 0 to 1, at which the provider switches to a new key. With `lenient`,
+    whatever a provider cannot do is left out.
     """
 
     name: str
@@ -105,7 +105,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
         Scenario(
             name="rotation",
-            summary="The provider goes over to a new key half way.",
+            summary="The provider switches to a new key half way.",
             new_keys=(0.5,),
         ),
         Scenario(

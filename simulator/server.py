@@ -1,8 +1,7 @@
-"""The HTTP side of the providers: where Tidings fetches public keys, and asks what was sent and not taken.
+"""The HTTP servers of the providers: their public keys, and the APIs that list failed deliveries.
 
-Each dialect lives below a path of its own, `/<slug>/…`, so that one server can play many accounts and tests
-can tell who was asked; a path without a slug is answered by the first dialect that knows it, as on the real
-host.
+Each dialect is served below `/<slug>/…`, so that one server can play many accounts, and tests can count the requests
+to each. The first dialect that knows a path without a slug answers it, as on the real host.
 """
 
 from collections import Counter
@@ -10,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from simulator.providers.api.account import Account
 from simulator.providers.api.routes import json_response
 from simulator.providers.base import Dialect
+from simulator.providers.generic.webhooks import read_mapping
 from simulator.providers.registry import open_account
 from simulator.serving import Call, Response, Server
 
@@ -38,14 +38,14 @@ class ProviderServer(Server):
             return dict(self._counts)
 
     def account(self, slug: str, kind: type[_AnAccount]) -> _AnAccount:
-        """The account behind the slug's API. Raises TypeError if it is none of that kind."""
+        """Return the account behind the slug's API. Raises TypeError if it is of another kind."""
         account = self._accounts[slug]
         if not isinstance(account, kind):
             raise TypeError(f"{slug} has no {kind.__name__}")
         return account
 
     def keys_url(self, slug: str) -> str | None:
-        """Where the dialect's public keys are served; None for one without."""
+        """Return the URL of the dialect's public keys; None if it has none."""
         path = self.dialects[slug].KEYS_PATH
         return f"{self.url}/{slug}{path}" if path else None
 
@@ -54,43 +54,31 @@ class ProviderServer(Server):
         account = self._accounts[slug]
         return f"{self.url}/{slug}{account.BASE}" if account else None
 
-    def settings(self, slug: str) -> dict[str, str]:
+    def settings(self, slug: str) -> dict[str, Any]:
         """The `settings` of a source whose provider is played here."""
-        settings = {"keys_url": self.keys_url(slug), "api_base": self.api_base(slug)}
+        settings: dict[str, Any] = {"keys_url": self.keys_url(slug), "api_base": self.api_base(slug)}
         if self.dialects[slug].NAME == "ark":
             settings["events_without_tenant"] = "accept"  # it plays a tenant's own webhook, too
+        if self.dialects[slug].NAME == "generic":
+            settings["generic"] = read_mapping()
         return {name: value for name, value in settings.items() if value}
 
     def answer(self, call: Call) -> Response:
-        """The keys, or what the account behind the path answers."""
+        """Return the keys, or the answer of the account behind the path."""
         with self._lock:
             self._counts[call.path] += 1
         own = [slug for slug in self.dialects if call.path.startswith(f"/{slug}/")]
-        prefix = f"/{own[0]}" if own else ""
-        inner = replace(call, path=call.path.removeprefix(prefix))
+        path = call.path.removeprefix(f"/{own[0]}") if own else call.path
         for slug in own or self.dialects:
-            response = self._answer(slug, inner)
-            if response:
-                return response
-        return _NOT_FOUND
-
-    def _answer(self, slug: str, call: Call) -> Response | None:
-        dialect, account = self.dialects[slug], self._accounts[slug]
-        if call.path == dialect.KEYS_PATH:
-            return _keys(dialect, call)
-        if account and call.path.startswith(f"{account.BASE}/"):
-            return account.handle(replace(call, path=call.path.removeprefix(account.BASE)))
-        return None
-
-
-def _keys(dialect: Dialect, call: Call) -> Response:
-    if call.method != "GET":
-        error = {"error": "method not allowed"}
-        return json_response(HTTPStatus.METHOD_NOT_ALLOWED, error, {"Allow": "GET"})
-    document = dialect.key_document(call.query)
-    if document is None:
-        return _NOT_FOUND
-    return Response(status=HTTPStatus.OK, content=document, headers={"Content-Type": "application/json"})
-
-
-_NOT_FOUND = json_response(HTTPStatus.NOT_FOUND, {"error": "not found"})
+            dialect, account = self.dialects[slug], self._accounts[slug]
+            if path == dialect.KEYS_PATH:
+                if call.method != "GET":
+                    error = {"error": "method not allowed"}
+                    return json_response(HTTPStatus.METHOD_NOT_ALLOWED, error, {"Allow": "GET"})
+                document = dialect.key_document(call.query)
+                if document is None:
+                    break
+                return Response(status=HTTPStatus.OK, content=document, headers={"Content-Type": "application/json"})
+            if account and path.startswith(f"{account.BASE}/"):
+                return account.handle(replace(call, path=path.removeprefix(account.BASE)))
+        return json_response(HTTPStatus.NOT_FOUND, {"error": "not found"})

@@ -37,10 +37,14 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request. `path` is still percent-encoded; names of headers are in lower case."""
+    """A request. `path` is still percent-encoded; names of headers are in lower case.
+
+    `target` is the path with its query as it came, which a signature may cover.
+    """
 
     method: str
     path: str
+    target: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -110,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         call = Call(
             method=self.command,
             path=address.path,
+            target=self.path,
             query=dict(parse_qsl(address.query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
             body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),

@@ -1,9 +1,9 @@
-"""From a scenario to requests ready to be signed, and to what should have become of every message."""
+"""Turns a scenario into requests that are ready to be signed, and the expected state of every message."""
 
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from shared.vocabulary import EventType
 from simulator import stories as repertoire
 from simulator import story
 from simulator.mail import Happening, Message, make_message
-from simulator.providers.base import Dialect, Forgery, Signed
+from simulator.providers.base import Dialect, Forgery, Signed, make_request
 from simulator.scenarios import Scenario
 from simulator.story import Fate, Story
 
@@ -56,10 +56,10 @@ class Posting:
     answer: Answer = Answer.TAKEN
 
     def request(self, dialect: Dialect, now: datetime) -> Signed:
-        """The request as it goes out now."""
+        """Return the request as it is sent now."""
         if self.forgery:
             return dialect.forge(self.body, now, self.forgery)
-        return Signed(dialect.sign(self.body, now, self.key_id), self.body)
+        return make_request(dialect, self.body, now, self.key_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,8 @@ class Expectation:
 class Play:
     """A scenario made ready for one provider.
 
-    `strangers` are messages that only forgers spoke of: nothing may be known of them. `notices` counts the
-    happenings that concern no message, `events` all events, once for each recipient, without repetitions.
+    `strangers` are messages that only forged requests name: nothing may be known of them. `notices` counts the events
+    that concern no message; `events` is the number of all events, one for each recipient, without repetitions.
     """
 
     postings: Sequence[Posting]
@@ -92,7 +92,7 @@ class Play:
 
 
 def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: datetime) -> Play:
-    """The play of `count` messages, all of which were submitted within the day before `now`.
+    """Return the play of `count` messages, all of which were submitted within the day before `now`.
 
     Calls `dialect.rotate` where the scenario changes keys, so take its `credentials` afterwards. Raises
     ValueError if the provider cannot play the scenario.
@@ -102,13 +102,26 @@ def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: d
     if obstacle:
         raise ValueError(f"{dialect.NAME} cannot play {scenario.name}: it {obstacle}")
     begin = now.replace(microsecond=0) - timedelta(days=1)
-    stories = list(_tell(scenario, dialect, count, rng, begin))
-    notices = _notices(dialect, begin) if scenario.notices else []
-    all_happenings = _list_happenings(dialect, stories + notices)
-    happenings = _in_order(scenario, all_happenings, rng)
-    bodies = _repeated(_bodies(scenario, dialect, happenings, rng), scenario.repeats, rng)
+    stories = _tell(scenario, dialect, count, rng, begin)
+    kinds = dialect.TRAITS.speaks if scenario.notices else frozenset()
+    notices = [tell(begin) for kind, tell in repertoire.NOTICES.items() if kind in kinds]
+    all_happenings = story.by_time(stories + notices)
+    if dialect.TRAITS.one_recipient:
+        all_happenings = [
+            replace(happening, recipients=happening.recipients[number : number + 1])
+            for happening in all_happenings
+            for number in range(max(len(happening.recipients), 1))
+        ]
+    happenings = list(all_happenings)
+    again = rng.sample(happenings, int(len(happenings) * scenario.repeats))
+    if scenario.shuffled:
+        happenings += again
+        rng.shuffle(happenings)
+    bodies = _make_bodies(scenario, dialect, happenings, rng)
+    for body in rng.sample(bodies, int(len(bodies) * scenario.repeats)):
+        bodies.insert(rng.randint(0, len(bodies)), body)
     postings = _with_keys(scenario, dialect, bodies)
-    strangers = []
+    strangers: list[Message] = []
     if scenario.forgeries:
         strangers = [_message(number, 1, dialect, rng, begin) for number in range(count, count + 3)]
         postings = _with_forgeries(scenario, dialect, postings, stories, strangers, rng)
@@ -126,20 +139,23 @@ def stage(scenario: Scenario, dialect: Dialect, *, count: int, seed: int, now: d
     )
 
 
-def _tell(scenario: Scenario, dialect: Dialect, count: int, rng: random.Random, begin: datetime) -> Iterator[Story]:
+def _tell(scenario: Scenario, dialect: Dialect, count: int, rng: random.Random, begin: datetime) -> list[Story]:
     tellers = [teller for teller in scenario.stories if story.tellable(teller, dialect.TRAITS)]
     weights = [scenario.stories[teller] for teller in tellers]
-    # Each story once before chance decides, so that a small crowd has them all.
+    # Each story once before chance decides, so that a few messages have them all.
     chosen = [*tellers, *rng.choices(tellers, weights, k=max(count - len(tellers), 0))][:count]
+    stories = []
     for number, teller in enumerate(chosen):
         submitted_at = begin + timedelta(seconds=number * _SPREAD_SECONDS // count)
         message = _message(number, repertoire.RECIPIENTS.get(teller, 1), dialect, rng, submitted_at)
-        yield story.fit(teller(message, rng), dialect.TRAITS)
+        stories.append(story.fit(teller(message, rng), dialect.TRAITS))
+    return stories
 
 
 def _message(number: int, recipients: int, dialect: Dialect, rng: random.Random, submitted_at: datetime) -> Message:
-    people = [_address(10 * number + index) for index in range(recipients)]
-    inbound = dialect.TRAITS.speaks == {EventType.INBOUND}
+    numbers = range(10 * number, 10 * number + recipients)
+    people = [f"{_NAMES[(n // 10 + n) % len(_NAMES)]}.{n}@{_DOMAINS[n % len(_DOMAINS)]}" for n in numbers]
+    inbound = _inbound(dialect)
     return make_message(
         rng,
         number,
@@ -151,48 +167,16 @@ def _message(number: int, recipients: int, dialect: Dialect, rng: random.Random,
     )
 
 
-def _address(number: int) -> str:
-    name = _NAMES[(number // 10 + number) % len(_NAMES)]
-    return f"{name}.{number}@{_DOMAINS[number % len(_DOMAINS)]}"
-
-
-def _notices(dialect: Dialect, at: datetime) -> list[Story]:
-    return [tell(at) for kind, tell in repertoire.NOTICES.items() if kind in dialect.TRAITS.speaks]
-
-
-def _list_happenings(dialect: Dialect, stories: Sequence[Story]) -> list[Happening]:
-    happenings = story.by_time(stories)
-    if not dialect.TRAITS.one_recipient:
-        return happenings
-    return [replace(event, recipients=one) for event in happenings for one in _each(event.recipients)]
-
-
-def _each(recipients: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [(recipient,) for recipient in recipients] or [()]
-
-
-def _in_order(scenario: Scenario, happenings: list[Happening], rng: random.Random) -> list[Happening]:
-    again = rng.sample(happenings, int(len(happenings) * scenario.repeats))
-    if scenario.shuffled:
-        happenings = happenings + again
-        rng.shuffle(happenings)
-    return happenings
-
-
-def _bodies(
+def _make_bodies(
     scenario: Scenario, dialect: Dialect, happenings: Sequence[Happening], rng: random.Random
-) -> Iterator[tuple[bytes, int]]:
+) -> list[tuple[bytes, int]]:
+    """Return the bodies, each with the number of its events."""
     least, most = (min(size, dialect.TRAITS.events_per_body) for size in scenario.bodies)
     rest = iter(happenings)
+    bodies = []
     while batch := list(itertools.islice(rest, rng.randint(least, most))):
-        yield dialect.body(batch), len(batch)
-
-
-def _repeated(bodies: Iterator[tuple[bytes, int]], share: float, rng: random.Random) -> list[tuple[bytes, int]]:
-    sent = list(bodies)
-    for body in rng.sample(sent, int(len(sent) * share)):
-        sent.insert(rng.randint(0, len(sent)), body)
-    return sent
+        bodies.append((dialect.body(batch), len(batch)))
+    return bodies
 
 
 def _with_keys(scenario: Scenario, dialect: Dialect, bodies: Sequence[tuple[bytes, int]]) -> list[Posting]:
@@ -218,31 +202,25 @@ def _with_forgeries(
     wanted = max(len(kinds), int(len(postings) * scenario.forged))
     for forgery in itertools.islice(itertools.cycle(kinds), wanted):
         # Half of them would change what is known of a message; the others would make one up.
-        real = [all_happenings.message for all_happenings in stories if all_happenings.message]
-        message = rng.choice(strangers if rng.random() < 0.5 else real)
-        lie = _lie(dialect, rng.choice(strangers) if _inbound(dialect) else message)
-        posting = Posting(body=dialect.body([lie]), events=1, forgery=forgery, answer=_answer(dialect, forgery))
+        message = rng.choice(strangers if rng.random() < 0.5 else [one.message for one in stories if one.message])
+        if _inbound(dialect):
+            message = rng.choice(strangers)
+        lie = Happening(
+            kind=EventType.INBOUND if _inbound(dialect) else EventType.BOUNCED,
+            # A bounce after everything else would decide the state of the message, were it believed.
+            at=message.submitted_at + timedelta(hours=3),
+            message=message,
+            recipients=message.recipients[:1],
+        )
+        answer = Answer.REFUSED
+        if forgery is Forgery.FOREIGN:
+            answer = Answer.TAKEN  # the provider did sign it, but it must have no effect
+        elif forgery is Forgery.UNKNOWN_KEY and dialect.TRAITS.publishes_keys:
+            answer = Answer.KEPT_APART
+        posting = Posting(body=dialect.body([lie]), events=1, forgery=forgery, answer=answer)
         postings.insert(rng.randint(0, len(postings)), posting)
     return postings
 
 
 def _inbound(dialect: Dialect) -> bool:
     return dialect.TRAITS.speaks == {EventType.INBOUND}
-
-
-def _lie(dialect: Dialect, message: Message) -> Happening:
-    # A bounce after everything else would be the last word on the message, were it believed.
-    return Happening(
-        kind=EventType.INBOUND if _inbound(dialect) else EventType.BOUNCED,
-        at=message.submitted_at + timedelta(hours=3),
-        message=message,
-        recipients=message.recipients[:1],
-    )
-
-
-def _answer(dialect: Dialect, forgery: Forgery) -> Answer:
-    if forgery is Forgery.FOREIGN:
-        return Answer.TAKEN  # the provider did sign it; only its effect must be none
-    if forgery is Forgery.UNKNOWN_KEY and dialect.TRAITS.publishes_keys:
-        return Answer.KEPT_APART
-    return Answer.REFUSED

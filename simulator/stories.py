@@ -68,7 +68,7 @@ def still_trying(message: Message, rng: random.Random) -> Story:
 
 
 def soft_bounces_then_failed(message: Message, rng: random.Random) -> Story:
-    """Refused for now until the provider gives up, in a word of its own."""
+    """Refused for now until the provider gives up, which it reports by a separate event."""
     return _given_up(message, rng, "soft bounces, then failed", EventType.FAILED, Status.FAILED)
 
 

@@ -1,7 +1,7 @@
 """Stories: what happens to one message from first to last, and where each recipient ends up.
 
-A story knows its own ending; nobody computes it from the happenings. So that what Tidings folds is compared
-with what was meant, and not with a second fold.
+A story states its end, rather than computing it from the events. So Tidings' result is compared with what was meant,
+and not with a second implementation of the same rules.
 """
 
 import random
@@ -39,7 +39,7 @@ class Fate:
 class Story:
     """The events of one message in order of time, and the expected state of each recipient.
 
-    `needs` are the kinds that the story requires. `message` is None where it concerns none.
+    `needs` are the kinds that the story requires. `message` is None if the events are about no message.
     """
 
     name: str
@@ -144,20 +144,17 @@ def tellable(teller: Teller, traits: Traits) -> bool:
 
 def fit(story: Story, traits: Traits) -> Story:
     """Return the story without the events that a provider with these traits does not have."""
-    return replace(
-        story,
-        happenings=tuple(event for event in story.happenings if event.kind in traits.speaks),
-        fates={recipient: _fit_fate(fate, traits) for recipient, fate in story.fates.items()},
-    )
-
-
-def _fit_fate(fate: Fate, traits: Traits) -> Fate:
-    return replace(
-        fate,
-        opened=fate.opened and EventType.OPENED in traits.speaks,
-        clicked=fate.clicked and EventType.CLICKED in traits.speaks,
-        classification=fate.classification if traits.explains else None,
-    )
+    fates = {
+        recipient: replace(
+            fate,
+            opened=fate.opened and EventType.OPENED in traits.speaks,
+            clicked=fate.clicked and EventType.CLICKED in traits.speaks,
+            classification=fate.classification if traits.explains else None,
+        )
+        for recipient, fate in story.fates.items()
+    }
+    happenings = tuple(event for event in story.happenings if event.kind in traits.speaks)
+    return replace(story, happenings=happenings, fates=fates)
 
 
 def by_time(stories: Iterable[Story]) -> list[Happening]:

@@ -1,7 +1,7 @@
 """A client for single HTTP requests, with a deadline and a limit on the response. It follows no redirects."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -45,10 +45,14 @@ def call(
     body: bytes | None = None,
     timeout_seconds: float = _TIMEOUT_SECONDS,
     max_bytes: int = _MAX_BYTES,
+    handle: pycurl.Curl | None = None,
+    is_abandoned: Callable[[], bool] | None = None,
 ) -> Response:
     """Return the response to one request, whatever its status. Raises OutboundError, also for a partial response.
 
     A header with a line break is refused: it would become another header, or another request.
+    With a `handle`, which the caller closes, its open connection is used again. `is_abandoned` is asked about every
+    second whether the request is to be ended.
     """
     received = bytearray()
     received_headers: dict[str, str] = {}
@@ -66,8 +70,9 @@ def call(
 
     if not is_one_line("".join(f"{name}{value}" for name, value in (headers or {}).items())):
         raise OutboundError("a header of the request contains a line break")
-    handle = pycurl.Curl()
+    kept, handle = handle, handle or pycurl.Curl()
     try:
+        handle.reset()
         handle.setopt(pycurl.URL, url.encode())
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.PROXY, "")
@@ -80,13 +85,7 @@ def call(
             handle.setopt(option, value)
         handle.setopt(pycurl.HEADERFUNCTION, on_header)
         handle.setopt(pycurl.WRITEFUNCTION, on_body)
-        lines = [f"{name}: {value}".encode() for name, value in (headers or {}).items()]
-        if body is not None or method in ("POST", "PUT", "PATCH"):
-            handle.setopt(pycurl.POSTFIELDS, body or b"")
-            # libcurl would add the content type of a form, and `Expect: 100-continue` before a large body.
-            lines += [f"{name}:".encode() for name in ("Content-Type", "Expect") if name not in (headers or {})]
-        handle.setopt(pycurl.CUSTOMREQUEST, method)
-        handle.setopt(pycurl.HTTPHEADER, lines)
+        _set_request(handle, method, headers or {}, body, is_abandoned)
         handle.perform()
         return Response(handle.getinfo(pycurl.RESPONSE_CODE), bytes(received), received_headers)
     except pycurl.error as error:
@@ -96,7 +95,27 @@ def call(
             failure.partial = Response(status, bytes(received), received_headers)
         raise failure from None
     finally:
-        handle.close()
+        if kept is None:
+            handle.close()
+
+
+def _set_request(
+    handle: pycurl.Curl,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    is_abandoned: Callable[[], bool] | None,
+) -> None:
+    lines = [f"{name}: {value}".encode() for name, value in headers.items()]
+    if body is not None or method in ("POST", "PUT", "PATCH"):
+        handle.setopt(pycurl.POSTFIELDS, body or b"")
+        # libcurl would add the content type of a form, and `Expect: 100-continue` before a large body.
+        lines += [f"{name}:".encode() for name in ("Content-Type", "Expect") if name not in headers]
+    handle.setopt(pycurl.CUSTOMREQUEST, method)
+    handle.setopt(pycurl.HTTPHEADER, lines)
+    if is_abandoned is not None:
+        handle.setopt(pycurl.NOPROGRESS, 0)
+        handle.setopt(pycurl.XFERINFOFUNCTION, lambda *_: int(is_abandoned()))
 
 
 def is_one_line(text: str) -> bool:

@@ -6,6 +6,7 @@ SQLAlchemy's asyncio extension works the same way. Under a threaded WSGI server,
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -93,6 +94,25 @@ def run_in_thread(function: Callable[[], _T]) -> _T:
     if not is_on_loop():
         return function()
     return wait_for(asyncio.get_running_loop().run_in_executor(None, function))
+
+
+class Pause:
+    """Lets requests wait, at most `limit` of them at once. Further ones do not wait."""
+
+    def __init__(self, limit: int) -> None:
+        self._places = threading.BoundedSemaphore(limit)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, if there is room."""
+        if not seconds or not self._places.acquire(blocking=False):
+            return
+        try:
+            if is_on_loop():
+                wait_for(asyncio.sleep(seconds))
+            else:
+                time.sleep(seconds)
+        finally:
+            self._places.release()
 
 
 class Completion(Generic[_T]):

@@ -2,9 +2,70 @@
 
 from collections.abc import Mapping
 
-from shared.providers import ark, cloudmailin, mailchannels, mailwebhook, postal
+from shared.providers import (
+    ahasend,
+    ark,
+    azure,
+    brevo,
+    cloudflare,
+    cloudmailin,
+    elasticemail,
+    emailit,
+    generic,
+    kumomta,
+    lettermint,
+    mailchannels,
+    mailersend,
+    mailgun,
+    mailjet,
+    mailpace,
+    mailtrap,
+    mailwebhook,
+    mandrill,
+    postal,
+    postmark,
+    resend,
+    scaleway,
+    sendgrid,
+    ses,
+    smtp2go,
+    sparkpost,
+    standardwebhooks,
+    unisender,
+)
 from shared.providers.webhooks.base import Provider
 
 PROVIDERS: Mapping[str, Provider] = {
-    package.NAME: package for package in (mailchannels, ark, postal, cloudmailin, mailwebhook)
+    package.PROVIDER.name: package.PROVIDER
+    for package in (
+        mailchannels,
+        ark,
+        postal,
+        cloudmailin,
+        mailwebhook,
+        ses,
+        sendgrid,
+        postmark,
+        resend,
+        standardwebhooks,
+        mailgun,
+        brevo,
+        mailjet,
+        sparkpost,
+        mailersend,
+        mandrill,
+        mailtrap,
+        unisender,
+        lettermint,
+        emailit,
+        ahasend,
+        mailpace,
+        smtp2go,
+        azure,
+        elasticemail,
+        cloudflare,
+        kumomta,
+        scaleway,
+        generic,
+    )
 }

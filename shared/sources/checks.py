@@ -9,6 +9,9 @@ from shared.encryption import Vault
 from shared.errors import PayloadError, TidingsError
 from shared.http import client as http_client
 from shared.http.client import OutboundError
+from shared.providers.api.base import ProviderApiError
+from shared.providers.api.sqs import SqsClient
+from shared.providers.webhooks.base import QueueSettings
 from shared.sources import public_keys
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
@@ -60,11 +63,33 @@ def check(row: SourceRow, vault: Vault, now: datetime) -> list[Finding]:
     if credentials.get("tenant_id") and source.settings.events_without_tenant == "set_aside":
         sentence = "events that name no tenant are set aside; if the webhook is registered in the tenant itself, which"
         findings.append(Finding(Level.OK, f"{sentence} never names it, set settings.events_without_tenant to accept"))
+    if source.settings.queue is not None:
+        findings.extend(_check_queue(source, source.settings.queue))
     until = source.settings.quarantine_until
     if until is not None and until > now:
         consequence = "requests that fail verification go to quarantine instead of being refused"
         findings.append(Finding(Level.WARNING, f"until {until:%Y-%m-%d %H:%M} UTC {consequence}"))
     return findings
+
+
+def _check_queue(source: Source, queue: QueueSettings) -> Iterator[Finding]:
+    client = SqsClient(source.slug, queue, source.credentials.access_key)
+    try:
+        attributes = client.describe()
+    except ProviderApiError as error:
+        yield Finding(Level.ERROR, f"the queue cannot be used: {error}")
+        return
+    finally:
+        client.close()
+    waiting = attributes.get("ApproximateNumberOfMessages", "?")
+    in_flight = attributes.get("ApproximateNumberOfMessagesNotVisible", "?")
+    yield Finding(Level.OK, f"the queue {queue.url} answers: {waiting} messages wait, {in_flight} are in flight")
+    if not attributes.get("RedrivePolicy"):
+        sentence = "the queue has no dead-letter queue: a message that is refused is lost when its retention ends"
+        yield Finding(Level.WARNING, sentence)
+    if not source.credentials.topic_arns:
+        sentence = "the source names no `topic_arns`: whatever the queue holds is accepted, so its policy must say who"
+        yield Finding(Level.WARNING, f"{sentence} may send")
 
 
 def _check_keys(source: Source, known: list[str]) -> Iterator[Finding]:

@@ -7,12 +7,37 @@ from functools import partial
 from types import ModuleType
 
 from shared.providers.api.base import INTERACTIVE_RETRIES, ProviderApi, ProviderApiError, RetryBudget, is_ours
-from shared.providers.api.client import ApiClient
+from shared.providers.api.client import ApiClient, name_keys, write_rotation
 from shared.providers.ark import api as ark
 from shared.providers.mailchannels import api as mailchannels
+from shared.providers.mailgun import api as mailgun
+from shared.providers.postmark import api as postmark
+from shared.providers.resend import api as resend
+from shared.providers.sendgrid import api as sendgrid
+from shared.providers.ses import api as ses
+from shared.providers.sparkpost import api as sparkpost
 from shared.sources.source import Source
 
-APIS: Mapping[str, ModuleType] = {"mailchannels": mailchannels, "ark": ark}
+APIS: Mapping[str, ModuleType] = {
+    "mailchannels": mailchannels,
+    "ark": ark,
+    "postmark": postmark,
+    "sendgrid": sendgrid,
+    "mailgun": mailgun,
+    "resend": resend,
+    "sparkpost": sparkpost,
+    "ses": ses,
+}
+
+
+def require_failed_list(source: Source) -> None:
+    """Raise ProviderApiError if the source's provider has an API that does not list failed webhooks."""
+    provider = source.provider
+    if provider.name in APIS and not provider.lists_failed:
+        raise ProviderApiError(
+            f"The API of {APIS[provider.name].PROVIDER} does not list failed webhooks, so {source.slug} cannot be "
+            f"reconciled. It repeats a request by itself: {provider.retries}."
+        )
 
 
 def open_client(
@@ -23,14 +48,15 @@ def open_client(
     jitter: Callable[[], float] = random.random,
 ) -> ProviderApi:
     """Return the client of a source's management API. Raises ProviderApiError, which says what to do instead."""
-    name = source.provider.NAME
+    name = source.provider.name
     api = APIS.get(name)
     if api is None:
-        raise ProviderApiError(source.provider.NO_API or f"{name} has no management API.")
+        raise ProviderApiError(source.provider.no_api or f"{name} has no management API.")
+    fields = source.provider.api_fields
     if source.credentials.api_key is None:
         raise ProviderApiError(
-            f"The source {source.slug} has no `api_key`, which its provider's API needs. Set one: "
-            f"tidings sources rotate {source.slug} --credentials '{{\"api_key\": …}}'"
+            f"The source {source.slug} has no {name_keys(fields)}, which its provider's API needs. Set one: "
+            f"{write_rotation(source.slug, fields)}"
         )
     caller = ApiClient(
         provider=api.PROVIDER,
@@ -38,6 +64,7 @@ def open_client(
         base=(source.settings.api_base or api.BASE).rstrip("/"),
         headers=api.headers(source.credentials),
         patience=patience,
+        key_fields=fields,
         sleep=sleep,
         jitter=jitter,
     )

@@ -54,7 +54,7 @@ def fetch(source: Source, key_id: str) -> Mapping[str, str]:
     """
     url = address(source, key_id)
     if url is None:
-        raise NotFoundError(f"{source.provider.NAME} publishes no keys")
+        raise NotFoundError(f"{source.provider.name} publishes no keys")
     answer = http_client.get(url)
     if answer.status == _NOT_FOUND and not is_set(source):
         return {}
@@ -63,7 +63,7 @@ def fetch(source: Source, key_id: str) -> Mapping[str, str]:
         failure.partial = answer
         raise failure
     try:
-        return source.provider.read_keys(answer.body)
+        return source.provider.read_keys(answer.body, key_id)
     except PayloadError as error:
         raise OutboundError(f"{url} answered with something that is not a key: {error}") from error
 
@@ -71,7 +71,7 @@ def fetch(source: Source, key_id: str) -> Mapping[str, str]:
 def is_set(source: Source) -> bool:
     """Return whether one document has all keys of the source, so that fetching it decides all key ids."""
     lookup = source.provider.key_lookup("")
-    return lookup is not None and not lookup.query
+    return lookup is not None and lookup.has_all_keys
 
 
 def address(source: Source, key_id: str) -> str | None:

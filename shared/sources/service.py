@@ -10,6 +10,7 @@ from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError, TidingsError, suggest
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider, secret_fields
+from shared.sources import queues
 from shared.sources import store as sources
 from shared.sources.source import open_source, provider_called, read_settings
 from shared.sources.store import SourceRow
@@ -18,11 +19,14 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MASK = "••••"
 
 # Fields that may be shown. An unknown field is masked as well, because it may be a misspelled secret.
-_SHOWN = frozenset({"public_keys", "customer_handles", "jwks", "tenant_id", "username"})
+_SHOWN = frozenset({"public_keys", "customer_handles", "jwks", "tenant_id", "username", "public_key", "access_key_id"})
 _SHOWN_OF_JWK = frozenset({"kty", "kid", "use", "alg", "n", "e", "crv", "x"})  # a private key has more
 _MIN_LENGTH_TO_SHOW_END = 16
 _HEADER_VALUE = re.compile(r"[!-~]([ !-~]*[!-~])?")  # RFC 9110, 5.5
-_FIELD = re.compile(r"`([a-z_]+)`|\bsettings\.([a-z_]+)")
+_FIELD = re.compile(r"\bsettings\.([a-z_]+(?:\.[a-z_]+)*)|`([a-z_]+)`")
+
+_OLD = "old"
+"""What stands, in `field.old`, for all values of a field but the newest."""
 
 T = TypeVar("T")
 
@@ -68,6 +72,7 @@ def change(
     merged_credentials = stored if credentials is None else _merge(stored, credentials)
     merged_settings = row.settings if settings is None else _merge(row.settings, settings)
     _check(provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
+    queues.make_due(connection, row.id)
     return sources.update(
         connection,
         row.id,
@@ -81,7 +86,8 @@ def rotate(
 ) -> SourceRow | None:
     """Add new secrets or keys to a source, and drop old ones, named as `field` or `field.id`.
 
-    If a provider has only one pair of username and password, the old pair stays valid as `previous`.
+    If a provider has only one pair of username and password, the old pair stays valid as `previous`. Of a field that
+    accepts several values, the old ones stay valid behind the new ones, until `field.old` is dropped.
     Returns None if there is no such source. Raises InvalidFieldError or SecretsError.
     """
     row = sources.find(connection, slug) if sources.lock(connection, slug) else None
@@ -92,21 +98,33 @@ def rotate(
     if "password" in new:
         pair = {name: old[name] for name in ("username", "password") if name in old}
         patch.setdefault("previous", [pair, *(old.get("previous") or [])])
+    several = {field.name for field in provider_called(row.provider).credential_fields if field.several}
+    for name in several & patch.keys() & old.keys():
+        if patch[name] is not None:
+            patch[name] = list(dict.fromkeys([*_list(patch[name]), *_list(old[name])]))
     held = list(old) + [f"{name}.{id_}" for name, value in old.items() if isinstance(value, Mapping) for id_ in value]
+    held += [f"{name}.{_OLD}" for name in several & old.keys() if len(_list(patch.get(name, old[name]))) > 1]
     for name in dropped:
         field, _, key_id = name.partition(".")
         if name not in held:
             message = f"the source has no {name!r} to drop.{suggest(name, held)} It has {', '.join(held) or 'none'}."
             raise InvalidFieldError(f"credentials.{field}", None, message)
-        patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
+        if field in several and key_id == _OLD:
+            patch[field] = _list(new[field]) if field in new else _list(old[field])[:1]
+        else:
+            patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
     return change(connection, vault, slug, credentials=patch)
 
 
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def _require_known_fields(provider: Provider, names: Iterable[str]) -> None:
-    known = [field.name for field in provider.CREDENTIAL_FIELDS]
+    known = [field.name for field in provider.credential_fields]
     for name in names:
         if name not in known:
-            message = f"{provider.NAME} has no credential {name!r}.{suggest(name, known)} Known are {', '.join(known)}."
+            message = f"{provider.name} has no credential {name!r}.{suggest(name, known)} Known are {', '.join(known)}."
             raise InvalidFieldError(f"credentials.{name}", None, message)
 
 
@@ -122,10 +140,10 @@ def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def describe(row: SourceRow, vault: Vault) -> dict[str, Any]:
+def describe(row: SourceRow, vault: Vault, queue: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a source as it is shown: secrets are masked, long ones except for their last four characters.
 
-    `problem` is the reason why the source cannot be used, or None.
+    `problem` is the reason why the source cannot be used, or None. `queue` is how its queue does (`queues.read`).
     """
     provider = PROVIDERS.get(row.provider)
     problem = None
@@ -148,6 +166,7 @@ def describe(row: SourceRow, vault: Vault) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
         "problem": problem,
+        "queue": queue,
     }
 
 
@@ -205,8 +224,15 @@ def _check(
     if isinstance(api_key, str) and not _HEADER_VALUE.fullmatch(api_key):
         message = "must be printable ASCII without blanks at its ends: it is sent as a header"
         raise InvalidFieldError("credentials.api_key", None, message)
-    _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys))
-    _checked("settings", lambda: read_settings(settings))
+    checked_settings = _checked("settings", lambda: read_settings(settings))
+    if checked_settings.generic is not None and provider.name != "generic":
+        message = f"describes a source of the provider generic; {provider.name} has an adapter of its own"
+        raise InvalidFieldError("settings.generic", None, message)
+    if checked_settings.queue is not None and not provider.has_queues:
+        able = ", ".join(sorted(name for name, one in PROVIDERS.items() if one.has_queues))
+        message = f"is for events that come through a queue of SQS, of the provider {able}; {provider.name} posts them"
+        raise InvalidFieldError("settings.queue", None, message)
+    _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys, checked_settings))
 
 
 def _has_mask(value: Any) -> bool:
@@ -222,5 +248,7 @@ def _checked(part: str, check: Callable[[], T]) -> T:
         return check()
     except CredentialsError as error:
         found = _FIELD.search(str(error))
-        name = found and (found[1] or found[2])
-        raise InvalidFieldError(f"{part}.{name}" if name and part != "provider" else part, None, str(error)) from None
+        field = part
+        if found and part != "provider":  # a mapping is among the settings, and checked with the credentials
+            field = f"settings.{found[1]}" if found[1] else f"{part}.{found[2]}"
+        raise InvalidFieldError(field, None, str(error)) from None

@@ -1,6 +1,7 @@
 """A source ready for use: its provider's adapter, and its credentials with parsed keys."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,28 +12,14 @@ from sqlalchemy import Connection
 from shared.encryption import Vault
 from shared.errors import CredentialsError, TidingsError, suggest
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Provider
+from shared.providers.webhooks.base import PULLS, WITHOUT_TENANT, Provider, QueueSettings, SourceSettings
 from shared.sources import store
 from shared.sources.store import SourceRow
 
 _URLS = ("api_base", "keys_url", "webhook_url")
-WITHOUT_TENANT = ("set_aside", "accept")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSettings:
-    """The settings of one source, besides its credentials."""
-
-    api_base: str | None = None
-    keys_url: str | None = None
-    webhook_url: str | None = None
-    """The public URL that the provider posts to. It is registered there, and distinguishes our webhook from others."""
-    quarantine_until: datetime | None = None
-    """Until then, requests that fail verification go to quarantine instead of being refused."""
-    sub_accounts: tuple[str, ...] = ()
-    """Accounts whose events are accepted besides those of the credentials; `*` at the end stands for any text."""
-    events_without_tenant: str = "set_aside"
-    """One of `WITHOUT_TENANT`: what is done with events that name no tenant, if the source is limited to one."""
+_OBJECTS = frozenset({"generic", "queue"})
+_MIN_QUEUE_PATH = 2  # the account and the name
+_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +50,9 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
             raise CredentialsError(
                 f"settings.{name} is unknown.{suggest(name, known)} Known settings are {', '.join(known)}"
             )
-        if value is not None and not isinstance(value, str):
-            raise CredentialsError(f"settings.{name} must be text")
+        expected, kind = (Mapping, "an object") if name in _OBJECTS else (str, "text")
+        if value is not None and not isinstance(value, expected):
+            raise CredentialsError(f"settings.{name} must be {kind}")
     for name in _URLS:
         if raw.get(name):
             _check_url(f"settings.{name}", raw[name])
@@ -76,18 +64,16 @@ def read_settings(raw: Mapping[str, Any]) -> SourceSettings:
             until = None
         if until is None or until.tzinfo is None:
             raise CredentialsError(f"settings.quarantine_until must be an RFC 3339 time with its zone, not {given!r}")
-    without_tenant = raw.get("events_without_tenant") or WITHOUT_TENANT[0]
-    if without_tenant not in WITHOUT_TENANT:
-        raise CredentialsError(
-            f"settings.events_without_tenant must be one of {', '.join(WITHOUT_TENANT)}, not {without_tenant!r}"
-        )
     return SourceSettings(
         sub_accounts=tuple(word for word in map(str.strip, (raw.get("sub_accounts") or "").split(",")) if word),
-        events_without_tenant=without_tenant,
+        events_without_tenant=_read_word(raw, "events_without_tenant", WITHOUT_TENANT),
+        pull_suppressions=_read_word(raw, "pull_suppressions", PULLS),
         api_base=raw.get("api_base"),
         keys_url=raw.get("keys_url"),
         webhook_url=raw.get("webhook_url"),
         quarantine_until=until,
+        generic=raw.get("generic"),
+        queue=_read_queue(raw["queue"]) if raw.get("queue") is not None else None,
     )
 
 
@@ -95,20 +81,52 @@ def open_source(row: SourceRow, vault: Vault) -> Source:
     """Open a stored source. Raises CredentialsError or SecretsError."""
     provider = provider_called(row.provider)
     settings = read_settings(row.settings)
-    credentials = provider.read_credentials(vault.open(row.credentials), row.fetched_keys)
-    # A provider whose events name accounts or tenants has these fields.
-    if settings.sub_accounts and hasattr(credentials, "sub_accounts"):
-        credentials = replace(credentials, sub_accounts=settings.sub_accounts)
-    if settings.events_without_tenant == "accept" and hasattr(credentials, "accepts_without_tenant"):
-        credentials = replace(credentials, accepts_without_tenant=True)
+    credentials = provider.read_credentials(vault.open(row.credentials), row.fetched_keys, settings)
+    own_codes = provider.status_codes_of(credentials)
     return Source(
         id=row.id,
         slug=row.slug,
         version=row.version,
-        provider=provider,
+        provider=replace(provider, status_codes=own_codes) if own_codes else provider,
         credentials=credentials,
         settings=settings,
     )
+
+
+def _read_queue(raw: Mapping[str, Any]) -> QueueSettings:
+    """Parse `{url, region?, endpoint_url?}`. Raises CredentialsError."""
+    known = QueueSettings.__dataclass_fields__
+    for name, value in raw.items():
+        if name not in known:
+            raise CredentialsError(
+                f"settings.queue.{name} is unknown.{suggest(name, known)} Known are {', '.join(known)}"
+            )
+        if value is not None and not isinstance(value, str):
+            raise CredentialsError(f"settings.queue.{name} must be text")
+    url = raw.get("url") or ""
+    _check_url("settings.queue.url", url)
+    parts = urlsplit(url)
+    if not parts.hostname or len([part for part in parts.path.split("/") if part]) < _MIN_QUEUE_PATH:
+        raise CredentialsError(
+            f"settings.queue.url must be the URL of a queue of SQS, as its page shows it, not {url!r}"
+        )
+    endpoint = raw.get("endpoint_url") or f"{parts.scheme}://{parts.netloc}/"
+    _check_url("settings.queue.endpoint_url", endpoint)
+    labels = [label for label in parts.hostname.split(".") if _REGION.fullmatch(label)]
+    region = raw.get("region") or next(iter(labels), None)
+    if region is None:
+        raise CredentialsError("settings.queue.region must be set: the URL of the queue names none, such as eu-west-1")
+    if not _REGION.fullmatch(region):
+        raise CredentialsError(f"settings.queue.region must be a region of AWS such as eu-west-1, not {region!r}")
+    return QueueSettings(url=url, region=region, endpoint_url=endpoint)
+
+
+def _read_word(raw: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
+    """Return a setting that is one of these words; the first is the default. Raises CredentialsError."""
+    word: str = raw.get(name) or allowed[0]
+    if word not in allowed:
+        raise CredentialsError(f"settings.{name} must be one of {', '.join(allowed)}, not {word!r}")
+    return word
 
 
 def _check_url(name: str, url: str) -> None:

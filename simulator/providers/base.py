@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shared.vocabulary import EventType
 from simulator.mail import Happening, Message
 
 Headers = dict[str, str]
+
+QUERY = ":query"
+"""The name under which the query of a request's URL is among its headers. No header can have a colon in its name."""
 
 
 class Forgery(StrEnum):
@@ -88,10 +91,16 @@ class Traits:
     forgeries: frozenset[Forgery]
     """The possible forgeries of its signature."""
     retry: RetryRule
+    refused_with_200: bool = False
+    """Whether a refused request may be answered with 200.
+
+    Some providers switch the webhook off after a refusal, or drop the event for good. Of others the first key is not
+    known from the start, so a worker refuses requests that come before it is fetched.
+    """
 
 
 class Dialect(Protocol):
-    """One provider. Each module of this package has a class that is one of these."""
+    """One provider; each module of this package has a class for one."""
 
     NAME: str
     TRAITS: Traits
@@ -112,19 +121,34 @@ class Dialect(Protocol):
         """Return the JSON of these events. Raises ValueError if the provider has no such event."""
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """All headers of the request, signed with the present key or the one named."""
+        """Return all headers of the request, signed with the current key or the named one."""
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it. Raises ValueError if there is no such forgery here."""
+        """Return a forged request. Raises ValueError if this provider has no such forgery."""
 
     def rotate(self) -> str:
-        """Go over to a new key, keep the old one valid, and return the new one's name."""
+        """Switch to a new key, keep the old one valid, and return the new one's name."""
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:
         """Return the response at KEYS_PATH; None for 404."""
 
     def lookup(self, message: Message) -> dict[str, str]:
         """Return the query of `GET /v1/messages` that finds the message of this provider."""
+
+
+@runtime_checkable
+class Enveloping(Protocol):
+    """A dialect whose signature is a part of the body, so that the body is complete only when it is sent."""
+
+    def envelop(self, body: bytes, now: datetime, key_id: str | None = None) -> bytes:
+        """Return the body with its signature."""
+
+
+def make_request(dialect: Dialect, body: bytes, now: datetime, key_id: str | None = None) -> Signed:
+    """Return the request with this body as it goes out now."""
+    if isinstance(dialect, Enveloping):
+        body = dialect.envelop(body, now, key_id)
+    return Signed(dialect.sign(body, now, key_id), body)
 
 
 def unsayable(dialect: str, what: str) -> ValueError:

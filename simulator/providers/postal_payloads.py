@@ -1,4 +1,4 @@
-"""The payloads of Postal, which Ark builds on with fields of its own.
+"""The payloads of Postal, which Ark extends by more fields.
 
 Written from github.com/postalserver/postal 3.3.6: lib/postal/message_db/{message,delivery}.rb,
 lib/tracking_middleware.rb, app/models/{server,concerns/has_dns_checks}.rb.
@@ -10,7 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from shared.vocabulary import EventType
-from simulator.mail import Happening, Message, Reply
+from simulator.mail import Happening, Reply
 
 _DELIVERY = {
     EventType.DELIVERED: ("MessageSent", "Sent"),
@@ -68,7 +68,7 @@ def fingerprint(happening: Happening) -> str:
 
 
 def payload(happening: Happening) -> dict[str, Any]:
-    """The object that tells it."""
+    """Return the payload of a happening."""
     name = event_name(happening)
     if name == "MessageBounced":
         return _bounce(happening)
@@ -87,7 +87,8 @@ def payload(happening: Happening) -> dict[str, Any]:
 def _message(happening: Happening) -> dict[str, Any]:
     message = happening.subject_message
     return {
-        "id": _number(message, happening.recipients[0]),
+        # A message to three people is three messages to Postal, each with a different number.
+        "id": crc32(f"{message.uuid}/{happening.recipients[0]}".encode()) & 0x7FFFFFFF,
         "token": _token(happening, "message"),
         "direction": "outgoing",
         "message_id": message.smtp_id,
@@ -100,11 +101,6 @@ def _message(happening: Happening) -> dict[str, Any]:
     }
 
 
-def _number(message: Message, recipient: str) -> int:
-    # A message to three people is three messages to Postal, each with a number of its own.
-    return crc32(f"{message.uuid}/{recipient}".encode()) & 0x7FFFFFFF
-
-
 def _token(happening: Happening, purpose: str) -> str:
     text = f"{purpose}/{happening.subject_message.uuid}/{happening.recipients[0]}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -112,11 +108,12 @@ def _token(happening: Happening, purpose: str) -> str:
 
 def _delivery(happening: Happening) -> dict[str, Any]:
     held = happening.kind is EventType.HELD
+    output = reply_line(happening.reply) if happening.reply else "250 2.0.0 Ok: queued as 4X1Y2Z"
     return {
         "message": _message(happening),
         "status": _DELIVERY[happening.kind][1],
         "details": _details(happening),
-        "output": _output(happening),
+        "output": "" if held else output,
         "sent_with_ssl": not held,
         "timestamp": happening.at.timestamp() + 0.125,
         "time": 0 if held else 0.92,
@@ -132,12 +129,6 @@ def _details(happening: Happening) -> str:
         return f"Message for {recipient} accepted by {_MX}:25 ({host})"
     words = happening.reply.classification.replace("_", " ")
     return f"{happening.reply.smtp_status} {words}: Delivery to {recipient} failed at {_MX}:25 ({host})"
-
-
-def _output(happening: Happening) -> str:
-    if happening.kind is EventType.HELD:
-        return ""
-    return reply_line(happening.reply) if happening.reply else "250 2.0.0 Ok: queued as 4X1Y2Z"
 
 
 def reply_line(reply: Reply) -> str:

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -85,61 +86,44 @@ class Subscriber(Server):
 
     def answer(self, call: Call) -> Response:
         """Return the response of the behaviour; 401 instead of 2xx for an invalid signature."""
-        is_genuine = self._is_genuine(call)
+        is_genuine = False
+        for webhook in self._trusted:
+            # A header that is not even in the form of a signature raises ValueError.
+            with suppress(WebhookVerificationError, ValueError):
+                webhook.verify(call.body, dict(call.headers), json_parse=False)
+                is_genuine = True
         with self._lock:
-            response = self._behaviour(self._note_request())
+            self._requests += 1
+            moment = Moment(number=self._requests, elapsed_seconds=time.monotonic() - self._behaves_since)
+            response = self._behaviour(moment)
             if _is_success(response.status) and not is_genuine:
                 response = _REFUSAL
-            self._count(call, response, is_genuine)
+            self._tally.decided[response.status] += 1
+            if is_genuine:
+                self._count(call, is_accepted=_is_success(response.status))
+            else:
+                self._tally.bad_signatures += 1
         return response
 
-    def _note_request(self) -> Moment:
-        self._requests += 1
-        return Moment(number=self._requests, elapsed_seconds=time.monotonic() - self._behaves_since)
-
-    def _is_genuine(self, call: Call) -> bool:
-        return any(_verifies(webhook, call) for webhook in self._trusted)
-
-    def _count(self, call: Call, response: Response, is_genuine: bool) -> None:
-        self._tally.decided[response.status] += 1
-        if not is_genuine:
-            self._tally.bad_signatures += 1
-            return
-        change = _read(call.body)
+    def _count(self, call: Call, *, is_accepted: bool) -> None:
+        try:
+            document = json.loads(call.body)
+        except ValueError:
+            document = None
+        change: Mapping[str, Any] = document if isinstance(document, dict) else {}
         name = call.headers[_ID]
         if not name == call.headers.get("idempotency-key") == change.get("id"):
             self._tally.mislabelled += 1
-        if _is_success(response.status):
-            if name not in self._tally.taken:
-                self._follow(change)
-            self._tally.taken[name] += 1
-
-    def _follow(self, change: Mapping[str, Any]) -> None:
+        if not is_accepted:
+            return
         data = change.get("data") or {}
         message, version = data.get("message"), data.get("version")
-        if not message or version is None:
-            return
-        subject = (message["id"], data["recipient"])
-        known = self._versions.get(subject, version)
-        self._tally.disordered += version < known
-        self._versions[subject] = max(version, known)
-
-
-def _verifies(webhook: Webhook, call: Call) -> bool:
-    try:
-        webhook.verify(call.body, dict(call.headers), json_parse=False)
-    except (WebhookVerificationError, ValueError):  # the latter of what is not even in the form of a signature
-        return False
-    return True
-
-
-def _read(body: bytes) -> Mapping[str, Any]:
-    """Return the id of the change in a body, in either form; empty if there is none."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        if name not in self._tally.taken and message and version is not None:
+            subject = (message["id"], data["recipient"])
+            known = self._versions.get(subject, version)
+            self._tally.disordered += version < known
+            self._versions[subject] = max(version, known)
+        self._tally.taken[name] += 1
 
 
 def _is_success(status: int) -> bool:

@@ -1,7 +1,6 @@
 """The two implementations of each wire format agree: what one signs and writes, the other reads."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from simulator.providers.postal.webhooks import Postal
 from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS, Scenario
 from simulator.staging import Answer, Expectation, Play, stage
+from tests.support.signed_requests import settings_of
 
 NOW = datetime(2026, 3, 2, 8, 15, 4, tzinfo=UTC)
 
@@ -62,20 +62,21 @@ def request_of(signed: Signed) -> WebhookRequest:
 def fetched(dialect: Dialect) -> dict[str, str]:
     """What workers would have fetched from the key server."""
     document = dialect.key_document({"id": dialect.key_id})
-    return dict(provider_of(dialect).read_keys(document)) if document else {}
+    return dict(provider_of(dialect).read_keys(document, dialect.key_id)) if document else {}
 
 
 def parsed(dialect: Dialect, play: Play) -> list[Event]:
     """The events that a worker reads. Simulated Ark's account is a tenant's, whose events do not all name it."""
-    credentials = provider_of(dialect).read_credentials(dialect.credentials(), {})
-    if hasattr(credentials, "accepts_without_tenant"):
-        credentials = replace(credentials, accepts_without_tenant=True)
+    settings = settings_of(dialect.NAME, events_without_tenant="accept")
+    credentials = provider_of(dialect).read_credentials(dialect.credentials(), {}, settings)
     return [event for body in accepted(dialect, play) for event in provider_of(dialect).parse(body, credentials)]
 
 
 def accepted(dialect: Dialect, play: Play) -> Iterator[bytes]:
     """The bodies that verification lets in, after all keys have been fetched."""
-    credentials = provider_of(dialect).read_credentials(dialect.credentials(), all_keys(dialect, play))
+    credentials = provider_of(dialect).read_credentials(
+        dialect.credentials(), all_keys(dialect, play), settings_of(dialect.NAME)
+    )
     for posting in play.postings:
         signed = posting.request(dialect, NOW)
         reason = refusal(provider_of(dialect), request_of(signed), credentials)
@@ -98,7 +99,7 @@ def all_keys(dialect: Dialect, play: Play) -> dict[str, str]:
     keys: dict[str, str] = {}
     for key_id in {posting.key_id for posting in play.postings if posting.key_id}:
         document = dialect.key_document({"id": key_id})
-        keys |= provider_of(dialect).read_keys(document) if document else {}
+        keys |= provider_of(dialect).read_keys(document, key_id) if document else {}
     return keys
 
 
@@ -138,7 +139,7 @@ def fact_of(event: Event, index: int) -> state.Fact:
 def is_about(event: Event, message: Message) -> bool:
     if event.message_key is None:
         return False
-    return event.smtp_id == message.smtp_id or event.provider_message_id == message.uuid
+    return event.smtp_id == message.smtp_id or message.uuid in (event.provider_message_id, event.request_id)
 
 
 @pytest.mark.parametrize(("variant", "scenario"), PLAYABLE)
@@ -166,12 +167,15 @@ def test_every_kind_that_is_sent_is_parsed(name: str) -> None:
 def test_a_new_key_is_unknown_until_it_is_fetched(name: str) -> None:
     dialect = DIALECTS[name]()
     provider = provider_of(dialect)
-    [posting, *_] = stage(SCENARIOS["unknown-key"], dialect, count=1, seed=1, now=NOW).postings
+    scenario = SCENARIOS["unknown-key" if dialect.TRAITS.rotates else "happy"]
+    [posting, *_] = stage(scenario, dialect, count=1, seed=1, now=NOW).postings
     request = request_of(posting.request(dialect, NOW))
     with pytest.raises(VerificationError) as error:
-        provider.verify(request, provider.read_credentials(dialect.credentials(), {}), NOW)
+        provider.verify(request, provider.read_credentials(dialect.credentials(), {}, settings_of(dialect.NAME)), NOW)
     assert (error.value.reason, error.value.key_id) == (RefusalReason.UNKNOWN_KEY, dialect.key_id)
-    provider.verify(request, provider.read_credentials(dialect.credentials(), fetched(dialect)), NOW)
+    provider.verify(
+        request, provider.read_credentials(dialect.credentials(), fetched(dialect), settings_of(dialect.NAME)), NOW
+    )
 
 
 @pytest.mark.parametrize("name", ["mailwebhook"])

@@ -42,7 +42,7 @@ def test_the_demo_does_not_hold_where_nothing_is_known() -> None:
     )
     act.findings = settle(Examiner(EmptyApi(), dialect, act.slug).checks(act.play), within_seconds=0)
     screen = Console(file=io.StringIO(), width=100)
-    assert not print_checks(screen, report.check_providers(EmptyApi(), [act], {}))
+    assert not print_checks(screen, list(report.check_provider(EmptyApi(), act, {})))
     assert isinstance(screen.file, io.StringIO)
     shown = screen.file.getvalue()
     assert "✗ mailchannels: all 16 recipients have the expected status" in shown

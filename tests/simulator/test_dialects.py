@@ -7,22 +7,28 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import http_sf
+import lettermint
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
+from sendgrid.helpers.eventwebhook import EventWebhook  # type: ignore[import-untyped]
+from standardwebhooks import Webhook
 
 from simulator.keys import PublicKeyForm
 from simulator.providers.ark.webhooks import Ark, Form
-from simulator.providers.base import Dialect, Forgery, Headers
+from simulator.providers.base import QUERY, Dialect, Forgery, Headers, make_request
 from simulator.providers.cloudmailin.webhooks import CloudMailin
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.providers.mailwebhook.webhooks import MailWebhook
 from simulator.providers.postal.webhooks import Postal
 from simulator.providers.registry import DIALECTS
+from simulator.providers.ses.webhooks import Ses
 from simulator.scenarios import SCENARIOS
 from simulator.staging import stage
 
@@ -96,6 +102,124 @@ def check_mailwebhook(dialect: Any, headers: Headers, body: bytes, key_id: str) 
     assert base64.b64decode(parts["v1"], validate=True) == expected
 
 
+def check_standard_webhooks(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    """By the verifier of the specification, which does not take Svix' names, and which has no clock of ours."""
+    given = {name.lower().replace("svix-", "webhook-"): value for name, value in headers.items()}
+    message_id, at = given["webhook-id"], int(given["webhook-timestamp"])
+    assert abs(at - NOW.timestamp()) <= 300
+    secret = dialect.credentials()["secrets"][int(key_id) - 1]
+    expected = Webhook(secret).sign(message_id, datetime.fromtimestamp(at, UTC), body.decode())
+    assert given["webhook-signature"] == expected
+
+
+def check_sendgrid(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    """By the helper of SendGrid's own library."""
+    keys = dialect.credentials()["public_key"]
+    verifier = EventWebhook()
+    public = verifier.convert_public_key_to_ecdsa(keys if isinstance(keys, str) else keys[int(key_id) - 1])
+    signature = headers["X-Twilio-Email-Event-Webhook-Signature"]
+    timestamp = headers["X-Twilio-Email-Event-Webhook-Timestamp"]
+    assert verifier.verify_signature(body.decode(), signature, timestamp, public)
+
+
+def check_postmark(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    check_cloudmailin(dialect, headers, body, key_id)
+
+
+def check_mailgun(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    given = json.loads(body)["signature"]
+    key = dialect.credentials()["signing_key"].encode()
+    expected = hmac.new(key, (given["timestamp"] + given["token"]).encode(), "sha256").hexdigest()
+    assert given["signature"] == expected
+
+
+def check_ses(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    """By the steps of Amazon's guide, with a certificate that is read anew."""
+    document = json.loads(body)
+    certificate = load_pem_x509_certificate(dialect.key_document({"id": document["SigningCertURL"]}))
+    public = certificate.public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    names = ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"]
+    text = "".join(f"{name}\n{document[name]}\n" for name in names if name in document)
+    digest = {"1": hashes.SHA1(), "2": hashes.SHA256()}[document["SignatureVersion"]]  # noqa: S303 - the version's
+    signature = base64.b64decode(document["Signature"], validate=True)
+    public.verify(signature, text.encode(), padding.PKCS1v15(), digest)
+
+
+def check_password(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    credentials = dialect.credentials()
+    scheme, _, word = headers["Authorization"].partition(" ")
+    if "secret" in credentials:
+        assert (scheme, word) == ("Bearer", credentials["secret"])
+        return
+    assert scheme == "Basic"
+    assert base64.b64decode(word, validate=True).decode() == f"{credentials['username']}:{credentials['password']}"
+
+
+def secrets_of(dialect: Any, field: str, key_id: str) -> list[bytes]:
+    """The secret of that name."""
+    number = key_id.rpartition("-")[2]
+    return [dialect.credentials()[field][int(number) - 1].encode()]
+
+
+def check_hex(header: str, field: str, timestamp: str | None = None) -> "Check":
+    def check(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+        (secret,) = secrets_of(dialect, field, key_id)
+        signed = body if timestamp is None else headers[timestamp].encode() + b"." + body
+        assert headers[header] == hmac.new(secret, signed, "sha256").hexdigest()
+
+    return check
+
+
+def check_lettermint(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    """By Lettermint's own library, whose clock cannot be set."""
+    (secret,) = secrets_of(dialect, "secrets", key_id)
+    webhook = lettermint.Webhook(secret.decode(), tolerance=10**10)
+    assert webhook.verify(body, headers) == json.loads(body)
+    assert abs(int(headers["X-Lettermint-Delivery"]) - NOW.timestamp()) <= 300
+
+
+def check_signed_by_library(*, raw_secret: bool) -> "Check":
+    def check(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+        (secret,) = secrets_of(dialect, "secrets", key_id)
+        key = base64.b64encode(secret).decode() if raw_secret else secret.decode()
+        signature = Webhook(key).sign(headers["webhook-id"], NOW, body.decode())
+        assert headers["webhook-signature"] == signature
+        assert headers["webhook-timestamp"] == str(int(NOW.timestamp()))
+
+    return check
+
+
+def check_mandrill(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    (secret,) = secrets_of(dialect, "webhook_key", key_id)
+    fields = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=True)
+    signed = dialect.credentials()["webhook_url"] + "".join(name + fields[name][0] for name in sorted(fields))
+    expected = base64.b64encode(hmac.new(secret, signed.encode(), "sha1").digest()).decode()
+    assert headers["X-Mandrill-Signature"] == expected
+
+
+def check_mailpace(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    public = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(dialect.credentials()["public_key"]))
+    public.verify(base64.b64decode(headers["X-MailPace-Signature"], validate=True), body)
+
+
+def check_unisender(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    given = json.loads(body)["auth"]
+    sealed = body.replace(given.encode(), dialect.credentials()["api_key"].encode())
+    assert given == hashlib.md5(sealed, usedforsecurity=False).hexdigest()
+
+
+def check_acme(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    """By the example in docs/generic.md."""
+    secret = dialect.credentials()["secrets"][int(key_id.removeprefix("secret-")) - 1]
+    signed = f"{headers['X-Acme-Timestamp']}.".encode() + body
+    assert headers["X-Acme-Signature"] == "v1=" + hmac.new(secret.encode(), signed, "sha256").hexdigest()
+
+
+def check_query(dialect: Any, headers: Headers, body: bytes, key_id: str) -> None:
+    assert parse_qs(headers[QUERY], strict_parsing=True) == {"secret": [dialect.credentials()["secret"]]}
+
+
 Check = Callable[[Any, Headers, bytes, str], None]
 
 CHECKS: dict[str, Check] = {
@@ -104,6 +228,25 @@ CHECKS: dict[str, Check] = {
     "postal": check_postal,
     "cloudmailin": check_cloudmailin,
     "mailwebhook": check_mailwebhook,
+    "ses": check_ses,
+    "scaleway": check_ses,
+    "sendgrid": check_sendgrid,
+    "postmark": check_postmark,
+    "resend": check_standard_webhooks,
+    "standardwebhooks": check_standard_webhooks,
+    "mailgun": check_mailgun,
+    **dict.fromkeys(("brevo", "mailjet", "sparkpost", "smtp2go", "azure", "kumomta"), check_password),
+    "mailersend": check_hex("Signature", "signing_secret"),
+    "mandrill": check_mandrill,
+    "mailtrap": check_hex("Mailtrap-Signature", "signing_secret"),
+    "unisender": check_unisender,
+    "elasticemail": check_query,
+    "generic": check_acme,
+    "lettermint": check_lettermint,
+    "emailit": check_hex("X-Emailit-Signature", "secrets", "X-Emailit-Timestamp"),
+    "ahasend": check_signed_by_library(raw_secret=True),
+    "mailpace": check_mailpace,
+    "cloudflare": check_signed_by_library(raw_secret=False),
 }
 
 
@@ -111,7 +254,7 @@ CHECKS: dict[str, Check] = {
 def test_what_a_dialect_signs_verifies_by_its_documents(name: str) -> None:
     dialect = DIALECTS[name]()
     body = a_body(dialect)
-    CHECKS[name](dialect, dialect.sign(body, NOW), body, dialect.key_id)
+    CHECKS[name](dialect, *make_request(dialect, body, NOW), dialect.key_id)
 
 
 @pytest.mark.parametrize("name", [name for name, make in DIALECTS.items() if make.TRAITS.rotates])
@@ -147,7 +290,12 @@ def test_no_forgery_verifies(name: str, forgery: Forgery) -> None:
     for count in range(1, 8):  # malformed headers differ from body to body
         body = stage(SCENARIOS["happy"], dialect, count=count, seed=1, now=NOW).postings[-1].body
         forged = dialect.forge(body, NOW, forgery)
-        with pytest.raises((InvalidSignature, AssertionError, ValueError, KeyError, http_sf.StructuredFieldError)):
+        with pytest.raises(
+            (
+                *(InvalidSignature, AssertionError, ValueError, KeyError, TypeError, AttributeError),
+                *(http_sf.StructuredFieldError, lettermint.WebhookVerificationError),
+            )
+        ):
             CHECKS[name](dialect, forged.headers, forged.body, dialect.key_id)
 
 
@@ -204,3 +352,8 @@ def test_ark_has_three_forms_of_one_payload(form: Form) -> None:
             Form.PLATFORM: {"event", "tenant_id", "timestamp", "payload"},
         }[form]
     )
+
+
+def test_a_certificate_of_ses_has_a_url_of_its_own_in_each_run() -> None:
+    """A source keeps the certificates that it fetched by their URLs."""
+    assert Ses().key_id != Ses().key_id

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from shared.vocabulary import EventType, Status
-from simulator.providers.base import Forgery
+from simulator.providers.base import Enveloping, Forgery
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.providers.registry import DIALECTS
 from simulator.scenarios import SCENARIOS, Scenario
@@ -28,7 +28,8 @@ def play_of(name: str, scenario: Scenario, count: int = 40, seed: int = 1) -> Pl
 
 @pytest.mark.parametrize(("name", "scenario"), PLAYABLE)
 def test_the_same_seed_gives_the_same_play(name: str, scenario: Scenario) -> None:
-    one, other = play_of(name, scenario), play_of(name, scenario)
+    dialect = DIALECTS[name]()  # one for both: each has another secret, which may be in the body
+    one, other = (stage(scenario, dialect, count=40, seed=1, now=NOW) for _ in range(2))
     assert [posting.body for posting in one.postings] == [posting.body for posting in other.postings]
     assert one.expectations == other.expectations
 
@@ -48,7 +49,7 @@ def test_every_posting_can_be_signed(name: str, scenario: Scenario) -> None:
         request = posting.request(dialect, NOW)
         for header in request.headers.values():
             header.encode("latin-1")
-        assert posting.forgery or request.body == posting.body
+        assert posting.forgery or isinstance(dialect, Enveloping) or request.body == posting.body
 
 
 @pytest.mark.parametrize(("name", "scenario"), PLAYABLE)

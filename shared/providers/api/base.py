@@ -186,7 +186,7 @@ class ProviderApi(Protocol):
         """The JSON of one, where the provider shows it. Raises ProviderApiError of kind GONE."""
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have one sent again, now, and wait for what comes of it. Raises ProviderApiError of kind GONE."""
+        """Have one sent again, and wait for the outcome. Raises ProviderApiError of kind GONE."""
 
     def contents(self, body: bytes) -> Contents | None:
         """Return the number and time of the events in a body; None if it is not one of this provider's bodies."""

@@ -2,10 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from itertools import count
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -24,13 +23,16 @@ _GOOD = range(200, 300)
 _LONGEST_QUOTE = 200
 
 T = TypeVar("T")
+Sign = Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]
+"""Returns the headers of a request: of its method, its URL, its other headers and its body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiClient:
     """A client of one provider's API below the URL `base`, for the source `slug`.
 
-    `sleep` and `jitter` (returns 0 to 1) are parameters so that tests do not wait.
+    `key_fields` are the credentials that authenticate a call, as messages name them. `sign` makes the headers of a
+    request that is signed. `sleep` and `jitter` (returns 0 to 1) are parameters so that tests do not wait.
     """
 
     provider: str
@@ -38,6 +40,8 @@ class ApiClient:
     base: str
     headers: Mapping[str, str]
     patience: RetryBudget
+    key_fields: Sequence[str] = ("api_key",)
+    sign: Sign | None = None
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
 
@@ -49,25 +53,36 @@ class ApiClient:
         *,
         query: Mapping[str, str | int] | None = None,
         body: object = None,
+        form: Sequence[tuple[str, str]] | None = None,
         repeatable: bool = True,
         timeout_seconds: float | None = None,
     ) -> T:
-        """Send a request and return the answer, parsed by `read`. Retry within the budget where that may help.
+        """Send a request with a JSON `body` or a `form`, and return the answer, parsed by `read`.
+
+        Retry within the budget where that may help.
 
         What is not `repeatable` is asked again only if it was surely not done. Raises ProviderApiError.
         """
         headers = {**self.headers, "Accept": "application/json"}
+        content = None
         if body is not None:
             headers["Content-Type"] = "application/json"
-        call = partial(
-            http_client.call,
-            method,
-            f"{self.base}{path}" + (f"?{urlencode(query)}" if query else ""),
-            headers=headers,
-            body=None if body is None else msgspec.json.encode(body),
-            timeout_seconds=timeout_seconds or self.patience.timeout_seconds,
-            max_bytes=_MAX_BYTES,
-        )
+            content = msgspec.json.encode(body)
+        elif form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            content = urlencode(form).encode()
+        url = f"{self.base}{path}" + (f"?{urlencode(query)}" if query else "")
+
+        def call() -> Response:
+            return http_client.call(
+                method,
+                url,
+                headers=self.sign(method, url, headers, content or b"") if self.sign else headers,
+                body=content,
+                timeout_seconds=timeout_seconds or self.patience.timeout_seconds,
+                max_bytes=_MAX_BYTES,
+            )
+
         longest_wait = self.patience.longest_wait_seconds
         for tries in count(1):
             try:
@@ -101,8 +116,8 @@ class ApiClient:
                 raise ProviderApiError(message, ApiErrorKind.UNREACHABLE) from None
         if status in {401, 403}:
             raise ProviderApiError(
-                f"{self.provider} rejected the `api_key` of the source {self.slug} ({status}). Set a "
-                f"valid one: tidings sources rotate {self.slug} --credentials '{{\"api_key\": …}}'",
+                f"{self.provider} rejected the {name_keys(self.key_fields)} of the source {self.slug} ({status}). Set "
+                f"a valid one: {write_rotation(self.slug, self.key_fields)}",
                 ApiErrorKind.DENIED,
                 status=status,
             )
@@ -114,6 +129,17 @@ class ApiClient:
             raise ProviderApiError(message, kind, status=status, after_seconds=after_seconds)
         kind = ApiErrorKind.GONE if status in {404, 410} else ApiErrorKind.OTHER
         raise ProviderApiError(message, kind, status=status)
+
+
+def name_keys(fields: Sequence[str]) -> str:
+    """Return the fields as a message names them."""
+    return " and ".join(f"`{name}`" for name in fields)
+
+
+def write_rotation(slug: str, fields: Sequence[str]) -> str:
+    """Return the command that sets the fields."""
+    values = ", ".join(f'"{name}": …' for name in fields)
+    return f"tidings sources rotate {slug} --credentials '{{{values}}}'"
 
 
 def nothing(_body: bytes) -> None:

@@ -1,37 +1,25 @@
 """Ark: webhook adapter, credentials and management API."""
 
-from shared.providers.ark.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
-from shared.providers.ark.webhook import (
-    DEDUPE_WINDOW_SECONDS,
-    NAME,
-    STATUS_CODES,
-    idempotency_key,
-    key_lookup,
-    parse,
-    read_keys,
-    tenants,
-    verify,
-)
+from shared.providers.ark import credentials, webhook
+from shared.providers.webhooks.base import Provider
 
-SETUP = (
-    "Add a webhook with this URL and all events to the tenant on Ark's dashboard. If the source has an api_key, run "
-    "this instead: tidings sources enrol {slug} --url https://<your host>{path}"
+PROVIDER = Provider(
+    name="ark",
+    credential_fields=credentials.CREDENTIAL_FIELDS,
+    setup=(
+        "Add a webhook with this URL and all events to the tenant on Ark's dashboard. If the source has an api_key, "
+        "run this instead: tidings sources enrol {slug} --url https://<your host>{path}"
+    ),
+    no_api=None,
+    signs="RSA-SHA256 over the body",
+    retries="for about three days",
+    lists_failed=True,
+    sends_tests=True,
+    read_credentials=credentials.read_credentials,
+    verify=webhook.verify,
+    parse=webhook.parse,
+    dedupe_window_seconds=webhook.DEDUPE_WINDOW_SECONDS,
+    tenants=webhook.tenants,
+    key_lookup=webhook.key_lookup,
+    read_keys=webhook.read_keys,
 )
-NO_API: str | None = None
-
-__all__ = [
-    "CREDENTIAL_FIELDS",
-    "DEDUPE_WINDOW_SECONDS",
-    "NAME",
-    "NO_API",
-    "SETUP",
-    "STATUS_CODES",
-    "Credentials",
-    "idempotency_key",
-    "key_lookup",
-    "parse",
-    "read_credentials",
-    "read_keys",
-    "tenants",
-    "verify",
-]  # fmt: skip

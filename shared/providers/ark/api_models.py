@@ -1,7 +1,6 @@
 """The JSON of Ark's API, and its translation. Unreadable JSON raises ValueError."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -17,7 +16,15 @@ from shared.providers.api.base import (
     Webhook,
 )
 from shared.providers.api.client import quote
-from shared.providers.api.fields import UNREADABLE, StatusCode, Text, from_seconds, read_instant, read_instant_if_any
+from shared.providers.api.fields import (
+    UNREADABLE,
+    StatusCode,
+    Text,
+    from_seconds,
+    read_instant,
+    read_instant_if_any,
+    read_receipt_id,
+)
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 
 TAKEN: Final = "2xx"
@@ -79,10 +86,6 @@ class _Suppression(msgspec.Struct, rename="camel"):
     created_at: str | None = None
 
 
-class _Receipt(msgspec.Struct):
-    receipt: UUID
-
-
 class _Document(msgspec.Struct):
     """The envelope of every answer."""
 
@@ -91,7 +94,6 @@ class _Document(msgspec.Struct):
 
 
 _document = msgspec.json.Decoder(_Document).decode
-_receipt = msgspec.json.Decoder(_Receipt).decode
 
 
 def _one(body: bytes, of: type[T]) -> T:
@@ -143,9 +145,7 @@ def read_exchange(body: bytes) -> tuple[UUID | None, bytes | None]:
     details = _one(body, _Details)
     receipt_id = payload = None
     if details.response:  # perhaps the id of an earlier receipt with the same body
-        answered = details.response.body
-        with suppress(*UNREADABLE, TypeError):
-            receipt_id = _receipt(answered if isinstance(answered, str) else msgspec.json.encode(answered)).receipt
+        receipt_id = read_receipt_id(details.response.body)
     if details.request:  # the JSON that was sent, shown as JSON, or as a text that holds it
         shown = bytes(details.request.payload)
         if shown and shown != b"null":

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks.authentication import read_optional
-from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.base import CredentialField, SourceSettings
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(
@@ -38,13 +38,16 @@ class Credentials:
     keys: Mapping[str, RSAPublicKey]
     api_key: str | None
     tenant_id: str | None
-    accepts_without_tenant: bool = False
+    accepts_without_tenant: bool
 
 
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+def read_credentials(
+    raw: Mapping[str, Any], fetched_keys: Mapping[str, str], settings: SourceSettings, /
+) -> Credentials:
     """Parse `{jwks?: {...}, api_key?, tenant_id?}`. Raises CredentialsError."""
     return Credentials(
         keys=jwks.read_credentials(raw, fetched_keys, required=False),
         api_key=read_optional(raw, "api_key"),
         tenant_id=read_optional(raw, "tenant_id"),
+        accepts_without_tenant=settings.events_without_tenant == "accept",
     )

@@ -13,13 +13,11 @@ from shared.providers.ark.credentials import Credentials
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
-from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
+from shared.providers.webhooks.base import KeyLookup, WebhookRequest
 
-NAME = "ark"
-STATUS_CODES = StatusCodes()
 # A body without an envelope has no id; for an open or a send limit it has no time either. Retries end after about
 # three days: an identical body that arrives later is a new event.
-DEDUPE_WINDOW_SECONDS: int | None = 4 * 24 * 3600
+DEDUPE_WINDOW_SECONDS = 4 * 24 * 3600
 
 
 def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
@@ -28,11 +26,6 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) 
     body = require_body(request)
     decoded = decode_base64(signature, "X-Ark-Signature")
     jwks.verify(credentials.keys, key_id, decoded, body, SHA256())
-
-
-def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
-    """Return None: Ark puts event ids in the body only, if anywhere."""
-    return None
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
@@ -49,7 +42,7 @@ def tenants(credentials: Credentials, /) -> frozenset[str]:
 
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
     """Return the URL of the key set, which is not part of Ark's API."""
-    return KeyLookup(url="https://mail.arkhq.io/.well-known/jwks.json", api_path=None, query={})
+    return KeyLookup(url="https://mail.arkhq.io/.well-known/jwks.json", has_all_keys=True)
 
 
 read_keys = jwks.read_keys

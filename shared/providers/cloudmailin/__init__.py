@@ -1,37 +1,19 @@
-"""CloudMailin: webhook adapter, credentials."""
+"""CloudMailin: webhook adapter."""
 
-from shared.providers.cloudmailin.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
-from shared.providers.cloudmailin.webhook import (
-    DEDUPE_WINDOW_SECONDS,
-    NAME,
-    STATUS_CODES,
-    idempotency_key,
-    key_lookup,
-    parse,
-    read_keys,
-    tenants,
-    verify,
+from shared.providers.cloudmailin import webhook
+from shared.providers.webhooks.base import Provider
+
+PROVIDER = Provider(
+    name="cloudmailin",
+    credential_fields=webhook.CREDENTIAL_FIELDS,
+    setup=(
+        "Enter this URL, with user name and password, as the webhook of outbound events: "
+        "https://<username>:<password>@<your host>{path}"
+    ),
+    no_api="CloudMailin has no API for the webhooks of outbound events: set them on its dashboard.",
+    signs="nothing: basic authentication",
+    read_credentials=webhook.read_credentials,
+    verify=webhook.verify,
+    parse=webhook.parse,
+    dedupe_window_seconds=webhook.DEDUPE_WINDOW_SECONDS,
 )
-
-SETUP = (
-    "Enter this URL, with user name and password, as the webhook of outbound events: "
-    "https://<username>:<password>@<your host>{path}"
-)
-NO_API: str | None = "CloudMailin has no API for the webhooks of outbound events: set them on its dashboard."
-
-__all__ = [
-    "CREDENTIAL_FIELDS",
-    "DEDUPE_WINDOW_SECONDS",
-    "NAME",
-    "NO_API",
-    "SETUP",
-    "STATUS_CODES",
-    "Credentials",
-    "idempotency_key",
-    "key_lookup",
-    "parse",
-    "read_credentials",
-    "read_keys",
-    "tenants",
-    "verify",
-]  # fmt: skip

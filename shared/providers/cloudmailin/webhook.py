@@ -4,29 +4,27 @@ Sources: docs.cloudmailin.com "Sending email events webhook" and the history of 
 signature is documented for these events; basic authentication from the URL's `user:pass@` is checked (RFC 7617).
 """
 
-import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
-from shared.errors import PayloadError, VerificationError
+from shared.errors import PayloadError
 from shared.events.event import Event
-from shared.providers.cloudmailin.credentials import Credentials
 from shared.providers.webhooks import payload
-from shared.providers.webhooks.authentication import decode_base64, malformed, require_body, require_headers
-from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
+from shared.providers.webhooks.authentication import BASIC_FIELDS, read_basic, require_body, verify_basic
+from shared.providers.webhooks.base import SourceSettings, WebhookRequest
 from shared.providers.webhooks.payload import read_identifier, read_text
-from shared.vocabulary import EventType, RefusalReason
+from shared.vocabulary import EventType
 
-NAME = "cloudmailin"
-STATUS_CODES = StatusCodes()
+CREDENTIAL_FIELDS = BASIC_FIELDS
+
 # Events have neither id nor time, so two genuine soft bounces can have the same body. Retries come soon.
-DEDUPE_WINDOW_SECONDS: int | None = 60
+DEDUPE_WINDOW_SECONDS = 60
 
 ONE_SHOT: Mapping[str, EventType] = {
     # These happen once per message and recipient: a second one is a repetition.
@@ -84,38 +82,25 @@ _NAMES: Mapping[str, Sequence[str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """SHA-256 digests of the accepted `username:password` pairs."""
+
+    accepted: Sequence[bytes]
+
+
+def read_credentials(raw: Mapping[str, Any], _keys: Mapping[str, str], _settings: SourceSettings, /) -> Credentials:
+    """Parse `{username, password, previous?: [{username, password}]}`; `previous` is for a rotation.
+
+    Raises CredentialsError.
+    """
+    return Credentials(accepted=read_basic(raw))
+
+
 def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) -> None:  # noqa: ARG001
     """Verify basic authentication in constant time. Raises VerificationError."""
-    (header,) = require_headers(request, "authorization")
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        raise malformed("Authorization must use the Basic scheme")
-    given = sha256(decode_base64(encoded.strip(), "Authorization")).digest()
-    # Compare with all pairs, by digests of equal length: timing reveals neither a near match nor a length.
-    matches = [hmac.compare_digest(given, accepted) for accepted in credentials.accepted]
-    if not any(matches):
-        raise VerificationError(RefusalReason.BAD_CREDENTIALS, "User name or password is wrong")
+    verify_basic(request, credentials.accepted)
     require_body(request)
-
-
-def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
-    """Return None: requests have no id."""
-    return None
-
-
-def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
-    """Return an empty set: events name no tenant."""
-    return frozenset()
-
-
-def key_lookup(key_id: str, /) -> KeyLookup | None:  # noqa: ARG001
-    """Return None: CloudMailin has no public keys."""
-    return None
-
-
-def read_keys(document: bytes, /) -> Mapping[str, str]:  # noqa: ARG001
-    """Raise PayloadError: CloudMailin has no public keys."""
-    raise PayloadError("CloudMailin has no public keys")
 
 
 class _Body(msgspec.Struct):
@@ -161,8 +146,9 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     smtp_status, enhanced_code = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
     # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
     identity = payload.fingerprint(item.clean) if occurred_at else None
+    identity_at = occurred_at
     if found.kind in ONE_SHOT and message_id:
-        identity = f"{found.kind}:{message_id}"
+        identity, identity_at = f"{found.kind}:{message_id}", None  # whatever time a repetition gives
     classification = None
     if kind in _FAILURES:
         classification = classify(word=found.kind, enhanced_code=enhanced_code, smtp_status=smtp_status, text=reason)
@@ -171,6 +157,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
             type=kind,
             provider_object=item.exact,
             identity=identity,
+            identity_at=identity_at,
             message_key=f"id:{message_id}" if message_id else None,
             recipient=recipient,
             occurred_at=occurred_at,

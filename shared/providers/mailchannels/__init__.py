@@ -1,34 +1,21 @@
 """MailChannels Email API: webhook adapter, credentials and management API."""
 
-from shared.providers.mailchannels.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
-from shared.providers.mailchannels.webhook import (
-    DEDUPE_WINDOW_SECONDS,
-    NAME,
-    STATUS_CODES,
-    idempotency_key,
-    key_lookup,
-    parse,
-    read_keys,
-    tenants,
-    verify,
+from shared.providers.mailchannels import credentials, webhook
+from shared.providers.webhooks.base import Provider
+
+PROVIDER = Provider(
+    name="mailchannels",
+    credential_fields=credentials.CREDENTIAL_FIELDS,
+    setup="Set an api_key on the source, then run: tidings sources enrol {slug} --url https://<your host>{path}",
+    no_api=None,
+    signs="Ed25519 by RFC 9421 over the body's digest and a time, 5 minutes",
+    retries="not documented; failed batches are listed and resent on request",
+    lists_failed=True,
+    sends_tests=True,
+    read_credentials=credentials.read_credentials,
+    verify=webhook.verify,
+    parse=webhook.parse,
+    tenants=webhook.tenants,
+    key_lookup=webhook.key_lookup,
+    read_keys=webhook.read_keys,
 )
-
-SETUP = "Set an api_key on the source, then run: tidings sources enrol {slug} --url https://<your host>{path}"
-NO_API: str | None = None
-
-__all__ = [
-    "CREDENTIAL_FIELDS",
-    "DEDUPE_WINDOW_SECONDS",
-    "NAME",
-    "NO_API",
-    "SETUP",
-    "STATUS_CODES",
-    "Credentials",
-    "idempotency_key",
-    "key_lookup",
-    "parse",
-    "read_credentials",
-    "read_keys",
-    "tenants",
-    "verify",
-]  # fmt: skip

@@ -1,19 +1,16 @@
 """Credentials of a MailChannels Email API source."""
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from nacl.signing import VerifyKey
 
 from shared.errors import CredentialsError
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.authentication import read_optional, read_texts
-from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.base import CredentialField, SourceSettings
+from shared.providers.webhooks.elliptic import read_ed25519
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(
@@ -43,7 +40,7 @@ class Credentials:
     public_keys: Mapping[str, VerifyKey]
     customer_handles: frozenset[str]
     api_key: str | None
-    sub_accounts: tuple[str, ...] = ()
+    sub_accounts: tuple[str, ...]
 
     def accepts(self, handle: str) -> bool:
         """Return whether events of this account are accepted."""
@@ -52,7 +49,9 @@ class Credentials:
         )
 
 
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+def read_credentials(
+    raw: Mapping[str, Any], fetched_keys: Mapping[str, str], settings: SourceSettings, /
+) -> Credentials:
     """Parse `{public_keys?: {keyid: key}, customer_handles: [..], api_key?}`.
 
     A configured key takes precedence over a fetched one. Raises CredentialsError.
@@ -60,30 +59,15 @@ def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /)
     handles = raw.get("customer_handles")
     if not isinstance(handles, list | tuple) or not handles or not all(isinstance(h, str) and h for h in handles):
         raise CredentialsError("`customer_handles` must be a non-empty list of account handles")
-    keys = {key_id: key for key_id, text in fetched_keys.items() if (key := read_key(text))}
+    keys = {key_id: key for key_id, text in fetched_keys.items() if (key := read_ed25519(text))}
     for key_id, text in read_texts(raw, "public_keys", required=False).items():
-        given = read_key(text)
+        given = read_ed25519(text)
         if given is None:
             raise CredentialsError(f"`public_keys` has no Ed25519 key at {payload.quote(key_id)}")
         keys[key_id] = given
-    return Credentials(public_keys=keys, customer_handles=frozenset(handles), api_key=read_optional(raw, "api_key"))
-
-
-def read_key(text: str) -> VerifyKey | None:
-    """Parse an Ed25519 public key: PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes.
-
-    Return None if the text is none of these. The official SDKs disagree on which one the key endpoint returns.
-    """
-    for armour in _ARMOUR:
-        text = text.replace(armour, "")
-    try:
-        data = b64decode("".join(text.split()), validate=True)
-        if len(data) == 32:  # RFC 8032 5.1.5
-            return VerifyKey(data)
-        key = load_der_public_key(data)
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    return VerifyKey(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else None
-
-
-_ARMOUR = ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
+    return Credentials(
+        public_keys=keys,
+        customer_handles=frozenset(handles),
+        api_key=read_optional(raw, "api_key"),
+        sub_accounts=settings.sub_accounts,
+    )

@@ -14,14 +14,11 @@ from shared.classification.classify import classify, find_codes
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
-from shared.providers.mailchannels.credentials import Credentials, read_key
+from shared.providers.mailchannels.credentials import Credentials
 from shared.providers.webhooks import http_signatures, payload
-from shared.providers.webhooks.base import KeyLookup, StatusCodes, WebhookRequest
-from shared.vocabulary import EventType
-
-NAME = "mailchannels"
-STATUS_CODES = StatusCodes()
-DEDUPE_WINDOW_SECONDS: int | None = None
+from shared.providers.webhooks.base import KeyLookup, WebhookRequest
+from shared.providers.webhooks.elliptic import read_ed25519
+from shared.vocabulary import EventType, SetAsideReason
 
 EVENTS: Mapping[str, EventType] = {
     "processed": EventType.QUEUED,
@@ -43,10 +40,6 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) 
     http_signatures.verify(request, credentials.public_keys, now)
 
 
-def idempotency_key(request: WebhookRequest, /) -> str | None:
-    """Return None: requests have no id; a resent one is recognized by its body."""
-
-
 def tenants(credentials: Credentials, /) -> frozenset[str]:
     """Return the accepted account handles; every event names one. Sub-accounts are not known by name."""
     return frozenset() if credentials.sub_accounts else credentials.customer_handles
@@ -66,10 +59,10 @@ class _KeyDocument(msgspec.Struct):
 _key_document = msgspec.json.Decoder(_KeyDocument)
 
 
-def read_keys(document: bytes, /) -> Mapping[str, str]:
+def read_keys(document: bytes, _key_id: str, /) -> Mapping[str, str]:
     """Return the key of `{"id", "key"}` by its id. Raises PayloadError."""
     found, _ = payload.decode_fields(payload.read(document).clean, _key_document, frozenset({"id", "key"}))
-    if not found.id or read_key(found.key) is None:
+    if not found.id or read_ed25519(found.key) is None:
         raise PayloadError(f"The document has no Ed25519 key: {payload.quote(found.key)}")
     return {found.id: found.key}
 
@@ -106,7 +99,7 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
             else:
                 problem = f"Of another account: {payload.quote(found.customer_handle)}"
                 problem += "; settings.sub_accounts accepts sub-accounts"
-                events.append(payload.set_aside(translated[0], problem))
+                events.append(payload.set_aside(translated[0], problem, SetAsideReason.OTHER_ACCOUNT))
         except PayloadError as error:
             events.append(payload.refuse(item, str(error)))
     return events
@@ -122,12 +115,15 @@ def _translate(item: payload.Item, found: _Item, unread: Sequence[str]) -> Seque
     if found.status is not None or found.reason:
         smtp_status, enhanced_code = find_codes(payload.read_text(found.status), found.reason)
     if kind in _FAILURES:
-        classification = classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=found.reason)
+        classification = classify(
+            word=found.event, enhanced_code=enhanced_code, smtp_status=smtp_status, text=found.reason
+        )
     return [
         Event(
             type=kind,
             provider_object=item.exact,
             identity=identity,
+            identity_at=occurred_at,
             message_key=_name_message(kind, found, request_id, smtp_id, identity),
             recipient=recipient,
             occurred_at=occurred_at,

@@ -1,36 +1,19 @@
 """MailWebhook: webhook adapter, credentials."""
 
-from shared.providers.mailwebhook.credentials import CREDENTIAL_FIELDS, Credentials, read_credentials
-from shared.providers.mailwebhook.webhook import (
-    DEDUPE_WINDOW_SECONDS,
-    NAME,
-    STATUS_CODES,
-    idempotency_key,
-    key_lookup,
-    parse,
-    read_keys,
-    tenants,
-    verify,
-)
+from shared.providers.mailwebhook import credentials, webhook
+from shared.providers.webhooks.base import Provider
 
-SETUP = "Create an endpoint with this URL and select it in the route. Use the route's `kid` as the id of the secret."
-NO_API: str | None = (
-    "Tidings does not call MailWebhook's API: MailWebhook retries by itself, and its dashboard replays dead events."
+PROVIDER = Provider(
+    name="mailwebhook",
+    credential_fields=credentials.CREDENTIAL_FIELDS,
+    setup="Create an endpoint with this URL and select it in the route. Use the route's `kid` as the id of the secret.",
+    no_api=(
+        "Tidings does not call MailWebhook's API: MailWebhook retries by itself, and its dashboard replays dead events."
+    ),
+    signs="HMAC-SHA256 over time and body, 5 minutes",
+    retries="5 times in 43 minutes",
+    read_credentials=credentials.read_credentials,
+    verify=webhook.verify,
+    parse=webhook.parse,
+    idempotency_key=webhook.idempotency_key,
 )
-
-__all__ = [
-    "CREDENTIAL_FIELDS",
-    "DEDUPE_WINDOW_SECONDS",
-    "NAME",
-    "NO_API",
-    "SETUP",
-    "STATUS_CODES",
-    "Credentials",
-    "idempotency_key",
-    "key_lookup",
-    "parse",
-    "read_credentials",
-    "read_keys",
-    "tenants",
-    "verify",
-]  # fmt: skip

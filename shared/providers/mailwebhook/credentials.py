@@ -8,7 +8,7 @@ from typing import Any
 from shared.errors import CredentialsError
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.authentication import read_optional, read_texts
-from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.base import CredentialField, SourceSettings
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     CredentialField(
@@ -30,7 +30,7 @@ class Credentials:
     api_key: str | None
 
 
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:  # noqa: ARG001
+def read_credentials(raw: Mapping[str, Any], _keys: Mapping[str, str], _settings: SourceSettings, /) -> Credentials:
     """Parse `{signing_secrets: {kid: secret}, api_key?}`. Raises CredentialsError.
 
     A secret is the UTF-8 bytes of its text. A secret with the prefix `base64:` or `hex:` is decoded first, because

@@ -16,6 +16,7 @@ from shared.events.event import Event
 from shared.events.identity import scope_to_tenant
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.payload import read_identifier, read_text
+from shared.providers.webhooks.translation import at
 from shared.vocabulary import EventType
 
 GENERIC = "mailwebhook.generic"
@@ -31,7 +32,7 @@ def parse(body: bytes) -> list[Event]:
     value = payload.decode_any(item.clean)
     if not isinstance(value, dict):
         return [Event(type=EventType.INBOUND, provider_object=item.exact, details=_repeated({"value": value}))]
-    if _at(value, "schema", "name") != GENERIC:
+    if at(value, "schema", "name") != GENERIC:
         return [_read_custom(item, value)]
     if not isinstance(value.get("message"), dict):
         return [payload.refuse(item, "The generic body has no `message` object")]
@@ -40,39 +41,39 @@ def parse(body: bytes) -> list[Event]:
 
 def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[str, Any]) -> list[Event]:
     smtp_id = read_identifier(strip_brackets(read_text(message.get("message_id")) or ""))
-    senders, mail_from = _addresses(message.get("from")), _at(body, "envelope", "mail_from")
-    received = (_at(body, "meta", "received_at"), _at(body, "event", "created_at"), message.get("date"))
+    senders, mail_from = _addresses(message.get("from")), at(body, "envelope", "mail_from")
+    received = (at(body, "meta", "received_at"), at(body, "event", "created_at"), message.get("date"))
     occurred_at = next(filter(None, map(payload.read_time, received)), None)
     recipients: Sequence[str | None] = (
-        _addresses(_at(body, "envelope", "rcpt_to")) or _addresses(message.get("to")) or [None]
+        _addresses(at(body, "envelope", "rcpt_to")) or _addresses(message.get("to")) or [None]
     )
-    tenant = read_identifier(_at(body, "event", "project_id"))
+    tenant = read_identifier(at(body, "event", "project_id"))
     # What is worth showing beside the event's own fields; the texts stay in the provider's object.
     worth = payload.present(
-        schema_version=_at(body, "schema", "version"),
-        event_id=_at(body, "event", "id"),
-        project_id=_at(body, "event", "project_id"),
-        route_id=_at(body, "event", "route_id"),
-        created_at=_at(body, "event", "created_at"),
+        schema_version=at(body, "schema", "version"),
+        event_id=at(body, "event", "id"),
+        project_id=at(body, "event", "project_id"),
+        route_id=at(body, "event", "route_id"),
+        created_at=at(body, "event", "created_at"),
         message_id_type=message.get("message_id_type"),
         date=message.get("date"),
         **{name: message.get(name) or None for name in ("from", "to", "reply_to", "cc", "bcc", "headers")},
-        mail_from=_at(body, "envelope", "mail_from"),
-        rcpt_to=_at(body, "envelope", "rcpt_to"),
-        attachments=_at(body, "body", "attachments"),
-        has_text=bool(_at(body, "body", "text")),
-        has_html=bool(_at(body, "body", "html")),
-        source=_at(body, "meta", "source"),
-        raw_size_bytes=_at(body, "meta", "raw_size_bytes"),
-        received_at=_at(body, "meta", "received_at"),
-        spam=_at(body, "meta", "spam"),
+        mail_from=at(body, "envelope", "mail_from"),
+        rcpt_to=at(body, "envelope", "rcpt_to"),
+        attachments=at(body, "body", "attachments"),
+        has_text=bool(at(body, "body", "text")),
+        has_html=bool(at(body, "body", "html")),
+        source=at(body, "meta", "source"),
+        raw_size_bytes=at(body, "meta", "raw_size_bytes"),
+        received_at=at(body, "meta", "received_at"),
+        spam=at(body, "meta", "spam"),
     )
     details = _repeated(worth)
     return [
         Event(
             type=EventType.INBOUND,
             provider_object=item.exact,
-            identity=read_identifier(_at(body, "event", "id")),
+            identity=read_identifier(at(body, "event", "id")),
             message_key=scope_to_tenant(tenant, f"smtp:{smtp_id}") if smtp_id else None,
             recipient=recipient,
             occurred_at=occurred_at,
@@ -90,7 +91,7 @@ def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
     """An object of another mapper: what it names as mail does, and all that it carries in short."""
     smtp_id = read_identifier(strip_brackets(read_text(body.get("message_id")) or ""))
     senders, recipients = _addresses(body.get("from")), _addresses(body.get("to"))
-    event_id = _at(body, "event", "id") or body.get("event_id")
+    event_id = at(body, "event", "id") or body.get("event_id")
     return Event(
         type=EventType.INBOUND,
         provider_object=item.exact,
@@ -112,11 +113,6 @@ def _addresses(value: object) -> Sequence[str]:
         with suppress(PayloadError):
             found.update(dict.fromkeys(payload.read_addresses(entry)))
     return [address for address in found if address]
-
-
-def _at(body: Mapping[str, Any], room: str, name: str) -> Any:
-    inner = body.get(room)
-    return inner.get(name) if isinstance(inner, dict) else None
 
 
 def _repeated(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,12 +16,8 @@ from shared.events.event import Event
 from shared.providers.webhooks import jwks
 from shared.providers.webhooks import postal_events as events
 from shared.providers.webhooks.authentication import decode_base64, require_body, require_headers
-from shared.providers.webhooks.base import CredentialField, KeyLookup, StatusCodes, WebhookRequest
+from shared.providers.webhooks.base import CredentialField, KeyLookup, SourceSettings, WebhookRequest
 from shared.vocabulary import RefusalReason
-
-NAME = "postal"
-STATUS_CODES = StatusCodes()
-DEDUPE_WINDOW_SECONDS: int | None = None
 
 _SIGNATURE_256 = "x-postal-signature-256"
 _SIGNATURE_LEGACY = "x-postal-signature"
@@ -44,7 +40,9 @@ class Credentials:
     keys: Mapping[str, RSAPublicKey]
 
 
-def read_credentials(raw: Mapping[str, Any], fetched_keys: Mapping[str, str], /) -> Credentials:
+def read_credentials(
+    raw: Mapping[str, Any], fetched_keys: Mapping[str, str], _settings: SourceSettings, /
+) -> Credentials:
     """Parse `{jwks}`, the key set that the server publishes at `/.well-known/jwks.json`. Raises CredentialsError."""
     return Credentials(keys=jwks.read_credentials(raw, fetched_keys, required=True))
 
@@ -71,24 +69,14 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) 
         )
 
 
-def idempotency_key(request: WebhookRequest, /) -> str | None:  # noqa: ARG001
-    """Return None: event ids are in the body."""
-    return None
-
-
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:  # noqa: ARG001
     """Return the events of a body. Raises PayloadError."""
     return events.parse(body, tenant_id=None)
 
 
-def tenants(credentials: Credentials, /) -> frozenset[str]:  # noqa: ARG001
-    """Return an empty set: events name no tenant."""
-    return frozenset()
-
-
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys
     """Return the path of the key set on the operator's server; its address is in the source's settings."""
-    return KeyLookup(url="", api_path=".well-known/jwks.json", query={})
+    return KeyLookup(url="", api_path=".well-known/jwks.json", has_all_keys=True)
 
 
 read_keys = jwks.read_keys

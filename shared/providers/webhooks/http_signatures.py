@@ -5,6 +5,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ _MAX_SIGNATURES = 4
 """Each one costs an Ed25519 check. A key rollover needs two."""
 _MAX_HEADER_LENGTH = 8192
 """Parsing takes up to 0.5 ms per KiB, and anybody can send a header."""
+_LONGEST_CACHED = 1024
 _MAX_KEY_ID_LENGTH = 256
 _MAX_ERROR_LENGTH = 200
 _SPACE = " \t"
@@ -91,10 +93,16 @@ def _parse(header: str, name: str) -> dict[str, Any]:
     if one := _ONE_BYTE_SEQUENCE.fullmatch(header):
         return {one[1]: (a2b_base64(one[2]), {})}
     try:
-        members: Any = http_sf.parse(header.encode("latin-1"), tltype="dictionary")
+        return (parse_dictionary if len(header) <= _LONGEST_CACHED else parse_dictionary.__wrapped__)(header)
     except ValueError as error:  # StructuredFieldError, or a character that no header can have
         raise malformed(f"{name} is not a structured field: {str(error)[:_MAX_ERROR_LENGTH]}") from None
-    return cast("dict[str, Any]", members)
+
+
+# A provider writes the same Signature-Input for all webhooks of a second.
+@lru_cache(maxsize=256)
+def parse_dictionary(header: str) -> dict[str, Any]:
+    """Parse a structured field dictionary. The result is shared, so nobody may change it. Raises ValueError."""
+    return cast("dict[str, Any]", http_sf.parse(header.encode("latin-1"), tltype="dictionary"))
 
 
 def _build_base(request: WebhookRequest, components: Any, spelling: str) -> bytes:

@@ -39,7 +39,7 @@ _jwk = msgspec.json.Decoder(_Jwk)
 _jwks = msgspec.json.Decoder(_Jwks)
 
 
-def read_keys(document: bytes) -> Mapping[str, str]:
+def read_keys(document: bytes, _key_id: str = "", /) -> Mapping[str, str]:
     """Return the RSA keys of a key set by their ids, each as JSON text. Raises PayloadError if there is none.
 
     Keys of other types are ignored: they may have another purpose.

@@ -4,10 +4,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from shared.addresses import normalize, strip_brackets
 from shared.errors import PayloadError
 from shared.events.event import Event
-from shared.vocabulary import EventType
+from shared.vocabulary import EventType, SetAsideReason
 
 T = TypeVar("T")
 
@@ -23,6 +23,8 @@ MAX_EVENTS = 200_000
 """Events of one webhook. Providers send a thousand; a body of other items could have millions."""
 LONGEST_IDENTIFIER = 512
 """Characters. Identifiers are indexed, and PostgreSQL limits an index entry to 2,704 bytes."""
+MAX_DEPTH = 500
+"""Levels of nesting. The JSON decoder takes fewer the deeper the stack of its caller is, and never so few."""
 _DEEPEST = 20
 _LONGEST_LIST = 4096
 _MAX_PARTS = 20
@@ -57,6 +59,12 @@ _UNSTORABLE_ESCAPE_LENGTH = 6
 _LONGEST_TIME = 40
 
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""One level deeper, and one level back, as signed bytes."""
+
+
 class Item(NamedTuple):
     """One JSON value: `exact` as it was received, `clean` as it can be decoded and stored."""
 
@@ -65,13 +73,20 @@ class Item(NamedTuple):
 
 
 def read(body: bytes) -> Item:
-    """Return the body as one JSON text. Raises PayloadError if it is not UTF-8, which RFC 8259 requires."""
+    """Return the body as one JSON text.
+
+    Raises PayloadError if it is not UTF-8, which RFC 8259 requires, or is nested more than MAX_DEPTH levels deep.
+    """
     if not body.isascii():
         body = body.removeprefix(_BOM)  # RFC 8259 8.1 allows a parser to ignore it
         try:
             body.decode()
         except UnicodeError as error:
             raise PayloadError(f"The body is not UTF-8: {error.args[-1]}") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        brackets = _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
+        if max(accumulate(memoryview(brackets).cast("b")), default=0) > MAX_DEPTH:
+            raise PayloadError(f"The body is nested more than {MAX_DEPTH} levels deep")
     clean = body
     if any(escape in body for escape in (b"\\u0000", b"\\ud", b"\\uD")):
         # Neither msgspec nor PostgreSQL takes NUL and halves of surrogate pairs: U+FFFD replaces them.
@@ -182,6 +197,29 @@ def split(body: bytes) -> list[Item]:
     whole = read(body)
     raws = decode(whole.clean, _items)
     return align(whole, raws)
+
+
+def split_any(body: bytes) -> list[Item]:
+    """Return the items of a JSON array, the lines of newline-delimited JSON, or one JSON object as one item.
+
+    Raises PayloadError.
+    """
+    whole = read(body)
+    text = whole.clean.lstrip()
+    if text.startswith(b"["):
+        raws = decode(whole.clean, _items)
+        return align(whole, raws)
+    try:
+        decode(whole.clean, _anything)
+    except PayloadError:
+        lines = [line for line in whole.exact.splitlines() if line.strip()]
+        if len(lines) < 2 or not all(line.lstrip().startswith(b"{") for line in lines):
+            decode_any(whole.clean)  # raises, unless only a number is out of range
+            return [whole]
+        if len(lines) > MAX_EVENTS:
+            raise too_many(len(lines)) from None
+        return [read(line) for line in lines]
+    return [whole]
 
 
 def too_many(events: int) -> PayloadError:
@@ -353,9 +391,12 @@ def present(**values: Any) -> Mapping[str, Any]:
     return {name: plain(value) for name, value in values.items() if value is not None and value != ""}
 
 
-def set_aside(event: Event, problem: str) -> Event:
+def set_aside(event: Event, problem: str, reason: SetAsideReason) -> Event:
     """Return an authentic event as one that changes nothing. It keeps its ids, so that it is found."""
-    return replace(event, type=EventType.UNKNOWN, message_key=None, recipient=None, problem=problem)
+    details = {**event.details, "set_aside": reason}
+    return msgspec.structs.replace(
+        event, type=EventType.UNKNOWN, message_key=None, recipient=None, problem=problem, details=details
+    )
 
 
 def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
@@ -377,6 +418,7 @@ def refuse(item: Item, problem: str, *, tenant: str | None = None) -> Event:
         smtp_id=read_identifier(strip_brackets(read_text(named.get("smtp_id")) or "")),
         provider_message_id=read_identifier(read_text(named.get("message_id"))),
         problem=problem,
+        details={"set_aside": SetAsideReason.UNREADABLE},
     )
 
 

@@ -24,7 +24,7 @@ from shared.providers.webhooks.postal_payloads import (
     Payload,
     guess_name,
 )
-from shared.vocabulary import EventType
+from shared.vocabulary import EventType, SetAsideReason
 
 EVENTS: Mapping[str, EventType] = {
     "MessageSent": EventType.DELIVERED,  # "sent" means that the recipient's server took it
@@ -68,8 +68,9 @@ def parse(body: bytes, *, tenant_id: str | None, accepts_without_tenant: bool = 
         payload.decode(item.clean, OBJECT)
         return [payload.refuse(item, str(error))]
     tenant = read_identifier(found.tenant_id)
-    foreign = None
+    foreign, reason = None, SetAsideReason.OTHER_ACCOUNT
     if tenant_id is not None and tenant is None and not accepts_without_tenant:
+        reason = SetAsideReason.NO_TENANT
         foreign = "It names no tenant; settings.events_without_tenant accepts the events of a tenant's own webhook"
     elif tenant_id is not None and tenant not in (None, tenant_id):
         foreign = f"Of another tenant: {payload.quote(tenant)}"
@@ -94,7 +95,7 @@ def parse(body: bytes, *, tenant_id: str | None, accepts_without_tenant: bool = 
     try:
         if foreign and kind is not EventType.TEST:
             built = _build(item, found, message, tenant, kind, name, problem, unread)
-            return [payload.set_aside(built[0], foreign)]
+            return [payload.set_aside(built[0], foreign, reason)]
         return _build(item, found, message, tenant or tenant_id, kind, name, problem, unread)
     except PayloadError as error:
         return [payload.refuse(item, str(error), tenant=tenant)]
@@ -123,15 +124,18 @@ def _build(
         own_time = payload.read_time(inner.bounce.timestamp) if inner.bounce else None
     else:
         own_time = payload.read_time(inner.timestamp) or payload.read_time(inner.dns_checked_at)
+    sent_at = payload.read_time(found.timestamp) if found.payload else None
     details = _collect(inner, message, name, server[1] if server else None, unread)
     return [
         Event(
             type=kind,
             provider_object=item.exact,
             identity=_identify(item, found, has_time=own_time is not None),
+            # A replay has the same id, and a new time in its envelope.
+            identity_at=own_time or (None if read_identifier(found.uuid) else sent_at),
             message_key=None if untouched else _name_message(message, tenant),
             recipient=recipient,
-            occurred_at=own_time or (payload.read_time(found.timestamp) if found.payload else None),
+            occurred_at=own_time or sent_at,
             sender=payload.read_address(message.from_),
             subject=read_text(message.subject),
             smtp_id=read_identifier(message.message_id and strip_brackets(message.message_id)),

@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 5.0
 class Account(ABC):
     """One customer of a simulated provider: its webhooks, its log of requests, and the API for both.
 
-    Tests reach into `log`, `faults` and the methods; Tidings comes through `handle`. Many threads may.
+    Tests use `log`, `faults` and the methods; Tidings calls `handle`. Both are safe for threads.
     """
 
     BASE: ClassVar[str]
@@ -35,15 +35,15 @@ class Account(ABC):
 
     @abstractmethod
     def enrol(self, url: str) -> str:
-        """Let webhooks be sent there; what the provider calls the enrolment by."""
+        """Register a webhook at this URL; return its id at the provider."""
 
     @abstractmethod
     def _routes(self) -> Sequence[Route]:
-        """The endpoints, with paths below BASE."""
+        """Return the endpoints, with paths below BASE."""
 
     @abstractmethod
     def _locate(self, path: str) -> str:
-        """The path as the routes know it. Raises RefusedError if it leads to somebody else's account."""
+        """Return the path as the routes have it. Raises RefusedError if it belongs to another account."""
 
     @abstractmethod
     def _admit(self, call: Call, path: str) -> None:
@@ -51,10 +51,10 @@ class Account(ABC):
 
     @abstractmethod
     def _refusal(self, refused: RefusedError) -> Response:
-        """A refusal in the provider's form."""
+        """Return a refusal in the provider's form."""
 
     def handle(self, call: Call) -> Response:
-        """The answer to a call whose path is given below BASE, with what is to go wrong with it."""
+        """Return the answer to a call, with the fault that was set for it. The path is the part below BASE."""
         fault = self.faults.take(f"{call.method} {call.path}")
         if fault.status:
             text = HTTPStatus(fault.status).phrase.lower()
@@ -75,7 +75,7 @@ class Account(ABC):
             return self._refusal(refused)
 
     def _post(self, url: str, body: bytes) -> tuple[Signed, datetime, Exchange]:
-        """Sign the body anew and POST it now: the request, when it began, and what came of it."""
+        """Sign the body and POST it. Return the request, the time of its start, and its outcome."""
         now = datetime.now(UTC)
         request = Signed(self.dialect.sign(body, now), body)
         exchange = post_once(url, request.body, request.headers, timeout_seconds=self.timeout_seconds)
@@ -83,10 +83,10 @@ class Account(ABC):
 
 
 def milliseconds(exchange: Exchange) -> int:
-    """The duration of the call."""
+    """Return the duration of the call."""
     return round(exchange.seconds * 1000)
 
 
 def text_of(exchange: Exchange) -> str:
-    """The body that was answered."""
+    """Return the body of the answer."""
     return exchange.body.decode("utf-8", "replace")

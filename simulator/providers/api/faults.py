@@ -12,8 +12,8 @@ from simulator.serving import Ending
 class Fault:
     """The fault of one call.
 
-    With a `status`, that is answered and nothing done. Otherwise the call is done, `meanwhile` is called, and
-    the answer, which still tells of the time before, comes late or with another ending.
+    With a `status`, the answer has it, and the call has no effect. Otherwise the call is performed, then `meanwhile` is
+    called, and the answer, which is older, comes late or with another ending.
     """
 
     status: int | None = None
@@ -27,17 +27,17 @@ NO_FAULT = Fault()
 
 
 def rate_limited(retry_after_seconds: int = 1) -> Fault:
-    """429 with Retry-After, and nothing done."""
+    """Return a fault: 429 with Retry-After, without an effect."""
     return Fault(status=HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(retry_after_seconds)})
 
 
 def failing(status: int = HTTPStatus.SERVICE_UNAVAILABLE) -> Fault:
-    """A server error, and nothing done."""
+    """Return a fault: a server error, without an effect."""
     return Fault(status=status)
 
 
 def slow(seconds: float) -> Fault:
-    """Done at once, answered late."""
+    """Return a fault: performed at once, answered late."""
     return Fault(delay_seconds=seconds)
 
 

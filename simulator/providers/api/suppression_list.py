@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from simulator.providers.api import periods
 from simulator.providers.api.routes import RefusedError, read_number
@@ -13,6 +13,7 @@ from simulator.providers.api.routes import RefusedError, read_number
 SOURCES = ("api", "unsubscribe_link", "list_unsubscribe", "hard_bounce", "spam_complaint")
 TYPES = ("transactional", "non-transactional")
 
+_OLDEST = datetime.min.replace(tzinfo=UTC)
 _MAX_ENTRIES = 1000
 _LONGEST_RECIPIENT = 255
 _LONGEST_NOTES = 1024
@@ -26,7 +27,7 @@ class Entry:
     source: str
     types: tuple[str, ...]
     notes: str | None
-    created_at: datetime
+    created_at: datetime | None
 
     def document(self) -> dict[str, Any]:
         """As the list shows it."""
@@ -36,7 +37,7 @@ class Entry:
             "suppression_types": list(self.types),
             "sender": None,
             "notes": self.notes,
-            "created_at": f"{self.created_at:%Y-%m-%dT%H:%M:%SZ}",
+            "created_at": self.created_at and self.created_at.replace(microsecond=0, tzinfo=None).isoformat() + "Z",
         }
 
 
@@ -47,9 +48,17 @@ class SuppressionList:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._lock = Lock()
 
-    def put(self, recipient: str, source: str = "hard_bounce", types: Sequence[str] = TYPES) -> None:
+    def put(
+        self,
+        recipient: str,
+        source: str = "hard_bounce",
+        types: Sequence[str] = TYPES,
+        *,
+        created_at: datetime | Literal["now"] | None = "now",
+    ) -> None:
         """Add an entry, as the provider does after a bounce, complaint or unsubscribe."""
-        entry = Entry(recipient=recipient, source=source, types=tuple(types), notes=None, created_at=datetime.now(UTC))
+        at = datetime.now(UTC) if created_at == "now" else created_at
+        entry = Entry(recipient=recipient, source=source, types=tuple(types), notes=None, created_at=at)
         with self._lock:
             self._entries[recipient, source] = entry
 
@@ -73,7 +82,9 @@ class SuppressionList:
         found = [
             entry.document()
             for entry in entries
-            if recipient in (None, entry.recipient) and source in (None, entry.source) and entry.created_at in period
+            if recipient in (None, entry.recipient)
+            and source in (None, entry.source)
+            and (entry.created_at or _OLDEST) in period
         ]
         return found[offset : offset + limit]
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 
 from shared.vocabulary import Classification, ClassificationCode, EventType
 from simulator.keys import RsaKey, seed_bytes
-from simulator.mail import Happening, Message, Reply
+from simulator.mail import Happening, Message
 from simulator.providers import postal_payloads
 from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
 
@@ -67,7 +67,7 @@ class Ark:
         return next(reversed(self._keys))
 
     def rotate(self) -> str:
-        """Go over to a new key and keep the old one valid."""
+        """Switch to a new key and keep the old one valid."""
         key = RsaKey()
         self._keys[key.key_id] = key
         return key.key_id
@@ -82,7 +82,7 @@ class Ark:
         return json.dumps({"keys": [key.jwk() for key in self._keys.values()]}).encode()
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Each recipient's message has an id of its own, but they share the Message-ID header."""
+        """Each recipient's message has a separate id, but they share the Message-ID header."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
@@ -153,18 +153,15 @@ def _payload(happening: Happening) -> dict[str, Any]:
         if part in payload:
             number = happening.subject_message.number
             payload[part]["metadata"] = None if part == "bounce" else {"order": str(number)}
-    if happening.reply and happening.kind in (EventType.DEFERRED, EventType.BOUNCED) and "status" in payload:
-        payload |= _classification(happening.reply, happening.remote_host)
+    reply = happening.reply
+    if reply and happening.kind in (EventType.DEFERRED, EventType.BOUNCED) and "status" in payload:
+        payload |= {
+            "classification": reply.classification.value,
+            "classification_code": ClassificationCode[Classification(reply.classification).name].value,
+            "smtp_enhanced_code": reply.enhanced_code,
+            "remote_host": happening.remote_host,
+        }
     return payload
-
-
-def _classification(reply: Reply, remote_host: str | None) -> dict[str, Any]:
-    return {
-        "classification": reply.classification.value,
-        "classification_code": ClassificationCode[Classification(reply.classification).name].value,
-        "smtp_enhanced_code": reply.enhanced_code,
-        "remote_host": remote_host,
-    }
 
 
 def _sign(body: bytes, key: RsaKey) -> Headers:

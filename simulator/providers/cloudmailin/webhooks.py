@@ -66,7 +66,7 @@ class CloudMailin:
         return self._username
 
     def rotate(self) -> str:
-        """Go over to a new password; the old one is no longer sent."""
+        """Switch to a new password; the old one is no longer sent."""
         number = len(self._passwords) + 1
         # A colon and a letter beyond ASCII, which the documents ask to percent-encode, must survive.
         self._passwords.append("pä:" + seed_bytes(f"{self.NAME}/{number}", self._seed).hex()[:24])

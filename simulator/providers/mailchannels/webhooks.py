@@ -81,7 +81,7 @@ class MailChannels:
         return next(reversed(self._keys))
 
     def rotate(self) -> str:
-        """Go over to a new key and keep the old one valid."""
+        """Switch to a new key and keep the old one valid."""
         number = len(self._keys) + 1
         seed = seed_bytes(f"{self.NAME}/{number}", self._seed)
         # Without a seed the id is new in every run, so that no earlier run's key is taken for it.

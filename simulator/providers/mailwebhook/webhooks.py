@@ -65,7 +65,7 @@ class MailWebhook:
         return next(reversed(self._secrets))
 
     def rotate(self) -> str:
-        """Go over to a new secret and keep the old one valid."""
+        """Switch to a new secret and keep the old one valid."""
         number = len(self._secrets) + 1
         key_id = f"route-signing-{number}"
         self._secrets[key_id] = seed_bytes(f"{self.NAME}/{number}", self._seed).hex()
@@ -141,6 +141,15 @@ def _generic(happening: Happening) -> dict[str, Any]:
     message = happening.subject_message
     mailboxes = sorted(happening.recipients)
     received_at = _time(happening.at)
+    text = f"Please see the attachment, number {message.number}."
+    attachment = {
+        "id": f"att-{message.number}",
+        "filename": "order.pdf",
+        "content_type": "application/pdf",
+        "size": 93259,
+        "is_inline": False,
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
     return {
         "schema": {"name": "mailwebhook.generic", "version": "1"},
         "event": {
@@ -159,7 +168,7 @@ def _generic(happening: Happening) -> dict[str, Any]:
             "headers": {"mime-version": "1.0", "content-type": 'multipart/mixed; boundary="b1"'},
         },
         "envelope": {"mail_from": message.sender, "rcpt_to": mailboxes},
-        "body": _content(message),
+        "body": {"attachments": [attachment], "text": text, "html": f"<p>{text}</p>"},
         "meta": {
             "source": "hosted",
             "raw_size_bytes": 4096 + message.number % 1000,
@@ -167,19 +176,6 @@ def _generic(happening: Happening) -> dict[str, Any]:
             "spam": {"score": 0.4, "quarantined": False, "status": "No, score=0.4"},
         },
     }
-
-
-def _content(message: Message) -> dict[str, Any]:
-    text = f"Please see the attachment, number {message.number}."
-    attachment = {
-        "id": f"att-{message.number}",
-        "filename": "order.pdf",
-        "content_type": "application/pdf",
-        "size": 93259,
-        "is_inline": False,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
-    return {"attachments": [attachment], "text": text, "html": f"<p>{text}</p>"}
 
 
 def _time(at: datetime) -> str:

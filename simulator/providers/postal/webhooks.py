@@ -56,7 +56,7 @@ class Postal:
         return next(reversed(self._keys))
 
     def rotate(self) -> str:
-        """Go over to a new key and keep the old one valid."""
+        """Switch to a new key and keep the old one valid."""
         key = RsaKey()
         self._keys[key.key_id] = key
         return key.key_id
@@ -70,7 +70,7 @@ class Postal:
         return json.dumps({"keys": [key.jwk() for key in self._keys.values()]}).encode()
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Each recipient's message has an id of its own, but they share the Message-ID header."""
+        """Each recipient's message has a separate id, but they share the Message-ID header."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:

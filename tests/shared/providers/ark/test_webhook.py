@@ -5,16 +5,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers import ark
+from shared.providers.ark.credentials import Credentials
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import BODIES, GIVEN, NOW, jwk, jwks, read_payloads, sign_ark
 
+ark = PROVIDERS["ark"]
+
 PAYLOADS = {name: json.loads(body) for name, body in read_payloads("ark").items()}
-ANY_TENANT = ark.read_credentials(GIVEN["ark"], {})
+ANY_TENANT = ark.read_credentials(GIVEN["ark"], {}, SourceSettings())
 
 NAMES = {
     "sent": ("MessageSent", EventType.DELIVERED),
@@ -30,7 +35,7 @@ NAMES = {
 }
 
 
-def parse(body: Any, credentials: ark.Credentials = ANY_TENANT) -> Event:
+def parse(body: Any, credentials: Credentials = ANY_TENANT) -> Event:
     (event,) = ark.parse(json.dumps(body).encode(), credentials)
     return event
 
@@ -47,8 +52,15 @@ def test_the_three_forms_of_a_body_mean_the_same(name: str) -> None:
     assert [event.type for event in (bare, enveloped, platform)] == [NAMES[name][1]] * 3
     assert (enveloped.identity, platform.tenant) == ("u-1", "t-1")
     assert platform.message_key == (bare.message_key and f"tenant:t-1/{bare.message_key}")
-    same = replace(platform, provider_object=b"", identity=None, tenant=None, occurred_at=None, message_key=None)
-    assert replace(bare, provider_object=b"", identity=None, occurred_at=None, message_key=None) == same
+    of_its_own = {
+        "provider_object": b"",
+        "identity": None,
+        "identity_at": None,
+        "occurred_at": None,
+        "message_key": None,
+    }
+    same = msgspec.structs.replace(platform, **of_its_own, tenant=None)
+    assert msgspec.structs.replace(bare, **of_its_own) == same
 
 
 @pytest.mark.parametrize(("name", "at"), [("sent", 1767225602.75), ("bounced", 1767229200.5), ("dns", 1767225600.5)])
@@ -74,7 +86,7 @@ def test_a_replay_in_a_new_envelope_is_the_same_event_and_two_opens_are_two() ->
 
 def test_all_that_a_failure_says_is_kept() -> None:
     event = parse(PAYLOADS["failed"])
-    assert event == replace(
+    assert event == msgspec.structs.replace(
         event,
         message_key="smtp:7f3c2a10@rp.shop.example",
         recipient="maria@customer.example",
@@ -211,7 +223,7 @@ def test_only_true_makes_a_test(value: Any) -> None:
 
 
 def test_another_tenants_event_touches_nothing() -> None:
-    credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {})
+    credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {}, SourceSettings())
     assert parse(envelop("failed", tenant_id="t-1"), credentials).type is EventType.BOUNCED
     foreign = parse(envelop("failed", tenant_id="t-2"), credentials)
     assert (foreign.type, foreign.message_key, foreign.recipient) == (EventType.UNKNOWN, None, None)
@@ -221,7 +233,7 @@ def test_another_tenants_event_touches_nothing() -> None:
 
 
 def test_an_event_without_a_tenant_touches_nothing_where_one_tenant_is_accepted_unless_a_setting_allows_it() -> None:
-    credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {})
+    credentials = ark.read_credentials({**GIVEN["ark"], "tenant_id": "t-1"}, {}, SourceSettings())
     unnamed = parse(PAYLOADS["failed"], credentials)
     assert (unnamed.type, unnamed.message_key, unnamed.tenant) == (EventType.UNKNOWN, None, None)
     assert unnamed.smtp_id
@@ -273,9 +285,9 @@ def test_an_unknown_key_is_named_and_used_once_fetched() -> None:
     with pytest.raises(VerificationError) as caught:
         ark.verify(request, ANY_TENANT, NOW)
     assert (caught.value.reason, caught.value.key_id) == (RefusalReason.UNKNOWN_KEY, "next-key")
-    fetched = ark.read_keys(json.dumps(jwks("rsa-key", "next-key")).encode())
+    fetched = ark.read_keys(json.dumps(jwks("rsa-key", "next-key")).encode(), "next-key")
     assert set(fetched) == {"rsa-key", "next-key"}
-    ark.verify(request, ark.read_credentials({}, fetched), NOW)
+    ark.verify(request, ark.read_credentials({}, fetched, SourceSettings()), NOW)
 
 
 def test_a_request_without_the_keys_id_is_not_signed() -> None:
@@ -303,12 +315,15 @@ def test_keys_of_other_kinds_are_passed_over() -> None:
         None,
     ]
     document = json.dumps({"keys": [*others, jwk()]}).encode()
-    assert set(ark.read_keys(document)) == {"rsa-key"}
-    assert set(ark.read_credentials({"jwks": json.loads(document)}, {"x": "no key"}).keys) == {"rsa-key"}
+    assert set(ark.read_keys(document, "rsa-key")) == {"rsa-key"}
+    assert set(ark.read_credentials({"jwks": json.loads(document)}, {"x": "no key"}, SourceSettings()).keys) == {
+        "rsa-key"
+    }
 
 
 def test_all_keys_are_in_one_document() -> None:
     lookup = ark.key_lookup("any")
+    assert lookup
     assert (lookup.url, lookup.query) == ("https://mail.arkhq.io/.well-known/jwks.json", {})
 
 

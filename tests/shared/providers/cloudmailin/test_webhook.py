@@ -8,12 +8,15 @@ import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers import cloudmailin
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import BODIES, GIVEN, NOW, make_request, read_payloads, sign_cloudmailin
 
+cloudmailin = PROVIDERS["cloudmailin"]
+
 BODY = BODIES["cloudmailin"]
-CREDENTIALS = cloudmailin.read_credentials(GIVEN["cloudmailin"], {})
+CREDENTIALS = cloudmailin.read_credentials(GIVEN["cloudmailin"], {}, SourceSettings())
 
 KINDS: list[tuple[str, EventType, bool]] = [
     ("registration", EventType.QUEUED, True),
@@ -97,7 +100,12 @@ def test_a_link_is_found_under_several_names_there_and_beside(name: str) -> None
 @pytest.mark.parametrize(
     ("kind", "classification"),
     [
-        ("bounce", Classification.UNCLASSIFIED),
+        ("bounce", Classification.INVALID_RECIPIENT),
+        ("soft_bounce", Classification.TRANSIENT_FAILURE),
+        ("error", Classification.POLICY_REJECTION),
+        ("suppressed", Classification.POLICY_REJECTION),
+        ("rate_limit", None),
+        ("auto_reply", None),
         ("blocked", Classification.SPAM_BLOCK),
         ("spamd", Classification.SPAM_CONTENT),
         ("retries_exhausted", Classification.TRANSIENT_FAILURE),
@@ -161,12 +169,12 @@ def test_the_schemes_case_does_not_matter(form: str) -> None:
 
 def test_the_previous_credentials_are_accepted_during_a_rotation() -> None:
     given = {"username": "events", "password": "new", "previous": [GIVEN["cloudmailin"]]}
-    credentials = cloudmailin.read_credentials(given, {})
+    credentials = cloudmailin.read_credentials(given, {}, SourceSettings())
     cloudmailin.verify(sign_cloudmailin(BODY, password="new"), credentials, NOW)
     cloudmailin.verify(sign_cloudmailin(BODY), credentials, NOW)
 
 
 def test_an_identical_body_counts_as_a_repetition_only_for_a_minute() -> None:
-    assert cloudmailin.DEDUPE_WINDOW_SECONDS == 60
+    assert cloudmailin.dedupe_window_seconds == 60
     assert cloudmailin.idempotency_key(sign_cloudmailin(BODY)) is None
     assert cloudmailin.key_lookup("any") is None

@@ -7,20 +7,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import http_sf
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.errors import CredentialsError, PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers import mailchannels
-from shared.providers.mailchannels.credentials import read_key
-from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings, WebhookRequest
+from shared.providers.webhooks.elliptic import read_ed25519
 from shared.providers.webhooks.payload import LONGEST_IDENTIFIER
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import (
+    DIRECTORY,
     GIVEN,
     NOW,
-    PROVIDERS,
     SECONDS,
     digest,
     ed25519_key,
@@ -32,8 +33,10 @@ from tests.support.signed_requests import (
     to_base64,
 )
 
+mailchannels = PROVIDERS["mailchannels"]
+
 BODY = b'[{"event":"delivered","customer_handle":"acmeco","timestamp":1767225600}]'
-CREDENTIALS = mailchannels.read_credentials(GIVEN["mailchannels"], {})
+CREDENTIALS = mailchannels.read_credentials(GIVEN["mailchannels"], {}, SourceSettings())
 
 
 def verify(request: WebhookRequest, now: datetime = NOW) -> None:
@@ -78,7 +81,7 @@ def test_an_unknown_key_is_not_named_for_a_wrong_digest_a_stale_or_a_malformed_s
 
 def test_a_key_that_was_fetched_is_used_and_one_that_was_given_outranks_it() -> None:
     fetched = {"mckey": ed25519_public("other"), "newkey": ed25519_public("newkey"), "broken": "no key"}
-    credentials = mailchannels.read_credentials(GIVEN["mailchannels"], fetched)
+    credentials = mailchannels.read_credentials(GIVEN["mailchannels"], fetched, SourceSettings())
     mailchannels.verify(sign_mailchannels(BODY, key="newkey"), credentials, NOW)
     mailchannels.verify(sign_mailchannels(BODY), credentials, NOW)
     assert "broken" not in credentials.public_keys
@@ -189,11 +192,11 @@ def test_a_digest_of_another_algorithm_may_stand_beside() -> None:
 
 
 def test_the_published_vector_of_the_rfc_has_our_signature_base() -> None:
-    vector = json.loads((PROVIDERS / "vectors" / "rfc9421_b26.json").read_text())
+    vector = json.loads((DIRECTORY / "vectors" / "rfc9421_b26.json").read_text())
     inputs: Any = http_sf.parse(vector["signature_input_header"].encode(), tltype="dictionary")
     signatures: Any = http_sf.parse(vector["signature_header"].encode(), tltype="dictionary")
     signature, _ = signatures["sig-b26"]
-    key = read_key(vector["public_key_spki_der_b64"])
+    key = read_ed25519(vector["public_key_spki_der_b64"])
     assert key is not None
     assert isinstance(signature, bytes)
     assert vector["signature_base"].endswith(f'"@signature-params": {http_sf.ser(inputs).removeprefix("sig-b26=")}')
@@ -205,28 +208,31 @@ def test_a_public_key_is_read_in_all_three_encodings() -> None:
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     spki = "".join(pem.splitlines()[1:-1])
     for text in (pem, pem.replace("\n", "\r\n"), pem.replace("\n", " "), spki, ed25519_public(), f" {spki}\n"):
-        key = read_key(text)
+        key = read_ed25519(text)
         assert key is not None
         assert bytes(key) == b64decode(ed25519_public())
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "é", "MCowBQYDK2VwAyEA", "-----BEGIN PUBLIC KEY-----", "\x00"])
 def test_an_invalid_key_is_none(text: str) -> None:
-    assert read_key(text) is None
+    assert read_ed25519(text) is None
 
 
 def test_the_key_endpoint_is_asked_by_the_keys_id_and_its_answer_is_read() -> None:
     lookup = mailchannels.key_lookup("k 1&x=y")
+    assert lookup
     assert lookup.url == "https://api.mailchannels.net/tx/v1/webhook/public-key"
     assert (lookup.api_path, lookup.query) == ("webhook/public-key", {"id": "k 1&x=y"})
     document = json.dumps({"id": "k", "key": ed25519_public(), "more": 1}).encode()
-    assert mailchannels.read_keys(document) == {"k": ed25519_public()}
+    assert mailchannels.read_keys(document, "k") == {"k": ed25519_public()}
 
 
 def test_handles_are_required_and_an_api_key_is_a_text() -> None:
     with pytest.raises(CredentialsError, match="customer_handles"):
-        mailchannels.read_credentials({"public_keys": {}}, {})
-    assert mailchannels.read_credentials({"customer_handles": ["a"], "api_key": "k"}, {}).api_key == "k"
+        mailchannels.read_credentials({"public_keys": {}}, {}, SourceSettings())
+    assert (
+        mailchannels.read_credentials({"customer_handles": ["a"], "api_key": "k"}, {}, SourceSettings()).api_key == "k"
+    )
 
 
 def parse(*items: Any) -> list[Event]:
@@ -240,9 +246,9 @@ def item(**fields: Any) -> dict[str, Any]:
 KINDS: list[tuple[str, EventType, Classification | None]] = [
     ("processed", EventType.QUEUED, None),
     ("delivered", EventType.DELIVERED, None),
-    ("soft-bounced", EventType.DEFERRED, Classification.UNCLASSIFIED),
-    ("hard-bounced", EventType.BOUNCED, Classification.UNCLASSIFIED),
-    ("dropped", EventType.REJECTED, Classification.UNCLASSIFIED),
+    ("soft-bounced", EventType.DEFERRED, Classification.TRANSIENT_FAILURE),
+    ("hard-bounced", EventType.BOUNCED, Classification.INVALID_RECIPIENT),
+    ("dropped", EventType.REJECTED, Classification.POLICY_REJECTION),
     ("open", EventType.OPENED, None),
     ("click", EventType.CLICKED, None),
     ("complained", EventType.COMPLAINED, None),
@@ -265,7 +271,7 @@ def test_all_that_an_event_says_is_kept() -> None:
     body = read_payloads("mailchannels")["batch"]
     events = mailchannels.parse(body, CREDENTIALS)
     bounce, click = events[2], events[3]
-    assert bounce == replace(
+    assert bounce == msgspec.structs.replace(
         bounce,
         type=EventType.BOUNCED,
         message_key="request:Zk3yQvXq0mA1pL9-dTnUw7Ce4Hs=",
@@ -345,14 +351,18 @@ def test_an_event_without_a_required_field_keeps_its_ids() -> None:
     [((), False), (("other",), True), (("oth*",), True), (("*",), True), (("othe",), False), (("another",), False)],
 )
 def test_an_event_of_a_sub_account_is_accepted_if_a_setting_names_it(accounts: tuple[str, ...], accepted: bool) -> None:
-    credentials = replace(mailchannels.read_credentials(GIVEN["mailchannels"], {}), sub_accounts=accounts)
+    credentials = replace(
+        mailchannels.read_credentials(GIVEN["mailchannels"], {}, SourceSettings()), sub_accounts=accounts
+    )
     (event,) = mailchannels.parse(json.dumps([item(customer_handle="other")]).encode(), credentials)
     assert (event.type is EventType.DELIVERED) is accepted
     assert event.tenant == "other"
 
 
 def test_the_handle_of_a_sub_account_fits_an_index() -> None:
-    credentials = replace(mailchannels.read_credentials(GIVEN["mailchannels"], {}), sub_accounts=("*",))
+    credentials = replace(
+        mailchannels.read_credentials(GIVEN["mailchannels"], {}, SourceSettings()), sub_accounts=("*",)
+    )
     (event,) = mailchannels.parse(json.dumps([item(customer_handle="x" * 9999)]).encode(), credentials)
     assert event.tenant == "x" * LONGEST_IDENTIFIER
 
@@ -445,6 +455,16 @@ def test_status_may_be_a_reply_or_an_enhanced_code(
 ) -> None:
     (event,) = parse(item(event="hard-bounced", status=status, reason=reason))
     assert (event.smtp_status, event.enhanced_code) == expected
+
+
+def test_a_hard_bounce_counts_as_at_mailchannels_unless_the_server_gave_another_reason() -> None:
+    def classify(**fields: Any) -> Classification | None:
+        return parse(item(event="hard-bounced", **fields))[0].classification
+
+    assert classify() is classify(status="250") is Classification.INVALID_RECIPIENT
+    assert classify(status="250", reason="2.0.0 OK") is Classification.INVALID_RECIPIENT
+    assert classify(status="554", reason="rejected as spam") is Classification.SPAM_CONTENT
+    assert classify(status="550", reason="xyzzy") is Classification.UNCLASSIFIED
 
 
 def test_identity_does_not_depend_on_how_the_json_is_written() -> None:

@@ -1,16 +1,17 @@
 """MailWebhook: secrets selected by their ids, and any body that a pipeline makes."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.errors import PayloadError, VerificationError
 from shared.events.event import Event
-from shared.providers import mailwebhook
 from shared.providers.mailwebhook import payloads
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings
 from shared.vocabulary import EventType, RefusalReason
 from tests.support.signed_requests import (
     BODIES,
@@ -23,8 +24,10 @@ from tests.support.signed_requests import (
     to_base64,
 )
 
+mailwebhook = PROVIDERS["mailwebhook"]
+
 BODY = BODIES["mailwebhook"]
-CREDENTIALS = mailwebhook.read_credentials(GIVEN["mailwebhook"], {})
+CREDENTIALS = mailwebhook.read_credentials(GIVEN["mailwebhook"], {}, SourceSettings())
 PAYLOADS = read_payloads("mailwebhook")
 GENERIC = json.loads(PAYLOADS["generic"])
 
@@ -92,7 +95,9 @@ def test_the_digest_of_another_secret_is_refused() -> None:
 
 
 def test_old_and_new_secret_hold_during_a_rotation() -> None:
-    credentials = mailwebhook.read_credentials({"signing_secrets": {"route-a": "secret-a", "route-b": "secret-b"}}, {})
+    credentials = mailwebhook.read_credentials(
+        {"signing_secrets": {"route-a": "secret-a", "route-b": "secret-b"}}, {}, SourceSettings()
+    )
     mailwebhook.verify(sign_mailwebhook(BODY), credentials, NOW)
     mailwebhook.verify(sign_mailwebhook(BODY, kid="route-b", secret=b"secret-b"), credentials, NOW)
 
@@ -107,7 +112,7 @@ def test_old_and_new_secret_hold_during_a_rotation() -> None:
     ],
 )
 def test_a_secret_is_its_text_unless_it_says_how_it_is_encoded(text: str, secret: bytes) -> None:
-    credentials = mailwebhook.read_credentials({"signing_secrets": {"route-a": text}}, {})
+    credentials = mailwebhook.read_credentials({"signing_secrets": {"route-a": text}}, {}, SourceSettings())
     mailwebhook.verify(sign_mailwebhook(BODY, secret=secret), credentials, NOW)
 
 
@@ -138,7 +143,7 @@ def change(path: str, value: Any) -> Any:
 def test_a_generic_body_is_an_event_for_each_recipient_of_the_envelope() -> None:
     first, second = mailwebhook.parse(PAYLOADS["generic"], CREDENTIALS)
     assert (first.recipient, second.recipient) == ("orders@acme.in.example", "sales@acme.in.example")
-    assert first == replace(
+    assert first == msgspec.structs.replace(
         second,
         recipient="orders@acme.in.example",
         type=EventType.INBOUND,
@@ -213,13 +218,15 @@ def test_any_other_json_is_one_inbound_event(body: Any) -> None:
     assert json.loads(event.provider_object) == body
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"NaN", b"[" * 9999, b'{"a":"\xff"}', b"text"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b"NaN", b"[" * 9999, b"[" * 501 + b"]" * 501, b'{"a":"\xff"}', b"text"]
+)
 def test_a_body_that_is_no_json_is_a_payload_error(body: bytes) -> None:
     with pytest.raises(PayloadError):
         mailwebhook.parse(body, CREDENTIALS)
 
 
-@pytest.mark.parametrize("depth", [30, 400, 700, 900])
+@pytest.mark.parametrize("depth", [30, 400])
 def test_a_body_that_is_nested_deeply_is_an_event_without_what_is_deep(depth: int) -> None:
     body = b'{"subject":"hello","custom":' + b"[" * depth + b"]" * depth + b"}"
     (event,) = payloads.parse(body)

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from shared.errors import VerificationError
-from shared.providers import postal
-from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings, WebhookRequest
 from shared.vocabulary import Classification, EventType, RefusalReason
 from tests.support.signed_requests import BODIES, GIVEN, NOW, jwks, read_payloads, sign_postal, to_base64
 
-CREDENTIALS = postal.read_credentials(GIVEN["postal"], {})
+postal = PROVIDERS["postal"]
+
+CREDENTIALS = postal.read_credentials(GIVEN["postal"], {}, SourceSettings())
 GENUINE = sign_postal(BODIES["postal"])
 NEW, OLD, KEY_ID = "x-postal-signature-256", "x-postal-signature", "x-postal-signature-kid"
 
@@ -52,7 +54,7 @@ def test_one_signature_is_not_taken_for_the_other() -> None:
 
 
 def test_without_the_keys_id_all_keys_are_tried_and_no_other_is_accepted() -> None:
-    credentials = postal.read_credentials({"jwks": jwks("next-key", "rsa-key")}, {})
+    credentials = postal.read_credentials({"jwks": jwks("next-key", "rsa-key")}, {}, SourceSettings())
     postal.verify(without(KEY_ID), credentials, NOW)
     with pytest.raises(VerificationError) as caught:
         postal.verify(without(KEY_ID, request=sign_postal(b"{}", key="third-key")), credentials, NOW)
@@ -67,6 +69,7 @@ def test_an_unknown_key_is_named() -> None:
 
 def test_only_the_sources_settings_know_the_operators_server() -> None:
     lookup = postal.key_lookup("any")
+    assert lookup
     assert (lookup.url, lookup.api_path) == ("", ".well-known/jwks.json")
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import VerificationError
-from shared.providers import mailchannels
-from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings, WebhookRequest
 from shared.vocabulary import RefusalReason
 from tests.support.signed_requests import (
     GIVEN,
@@ -23,8 +23,10 @@ from tests.support.signed_requests import (
     to_base64,
 )
 
+mailchannels = PROVIDERS["mailchannels"]
+
 BODY = b'[{"event":"delivered","customer_handle":"acmeco","timestamp":1767225600}]'
-CREDENTIALS = mailchannels.read_credentials(GIVEN["mailchannels"], {})
+CREDENTIALS = mailchannels.read_credentials(GIVEN["mailchannels"], {}, SourceSettings())
 HEADERS = ("content-digest", "signature-input", "signature")
 PARAMETERS = f'("content-digest");created={SECONDS};keyid="mckey"'
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,27 @@ from hypothesis import strategies as st
 from shared.errors import PayloadError
 from shared.providers.webhooks import payload
 from tests.support.signed_requests import fuzzed
+
+
+@pytest.mark.parametrize(
+    ("body", "items"),
+    [
+        (b'{"a":1}', [b'{"a":1}']),
+        (b' {"a":\n1}\n', [b' {"a":\n1}\n']),
+        (b'[{"a":1}, 2]', [b'{"a":1}', b"2"]),
+        (b"[]", []),
+        (b'{"a":1}\n{"b":2}\r\n\n{"c"\n', [b'{"a":1}', b'{"b":2}', b'{"c"']),
+        (b'{"a":1e999}', [b'{"a":1e999}']),
+    ],
+)
+def test_a_body_of_items_may_be_an_array_or_lines_or_one_object(body: bytes, items: list[bytes]) -> None:
+    assert [item.exact for item in payload.split_any(body)] == items
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"a=1\nb=2", b'{"a":1} {"b":2}'])
+def test_what_is_no_json_in_any_of_these_forms_is_refused(body: bytes) -> None:
+    with pytest.raises(PayloadError):
+        payload.split_any(body)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +170,29 @@ def test_a_long_list_takes_no_long_time() -> None:
         for _ in range(100):
             assert payload.read_addresses(f"{text},a@b.example")
     assert time.process_time() - began < 5
+
+
+def nested(levels: int) -> bytes:
+    return b'{"a":[' * (levels // 2) + b'"]]}}[[{{\\""' + b"]}" * (levels // 2)
+
+
+def call_deep(frames: int, call: Callable[[], Any]) -> Any:
+    """Call with this number of additional frames on the stack."""
+    return call_deep(frames - 1, call) if frames else call()
+
+
+@pytest.mark.parametrize("frames", [0, 300])
+def test_the_limit_of_nesting_does_not_depend_on_the_stack_of_the_caller(frames: int) -> None:
+    allowed = nested(payload.MAX_DEPTH)
+    assert call_deep(frames, lambda: payload.decode_any(payload.read(allowed).clean))
+    assert call_deep(frames, lambda: payload.fingerprint(allowed)) == payload.fingerprint(allowed.replace(b":", b": "))
+    with pytest.raises(PayloadError, match="more than 500 levels deep"):
+        call_deep(frames, lambda: payload.read(nested(payload.MAX_DEPTH + 2)))
+
+
+def test_many_values_side_by_side_are_not_deep() -> None:
+    body = b"[" + b",".join([b'{"a": ["[[[{{{", {}]}'] * 1000) + b"]"
+    assert payload.read(body).clean == body
 
 
 def test_values_nested_too_deeply_are_omitted() -> None:

@@ -1,0 +1,174 @@
+"""Resend's API: webhooks, what was posted to them, sending it again, and the suppression list.
+
+Source: resend.com/docs/api-reference, "Webhooks" (with events, attempts and replays, since September 2026) and
+"Suppressions".
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+from urllib.parse import quote as escape
+
+from shared.providers.api.base import (
+    ApiErrorKind,
+    Contents,
+    FailedDelivery,
+    ListedSuppression,
+    NewSuppression,
+    ProviderApi,
+    ProviderApiError,
+    ResendResult,
+    Span,
+    Step,
+    Webhook,
+)
+from shared.providers.api.client import ApiClient, nothing
+from shared.providers.api.missing import WithoutTest
+from shared.providers.resend import api_models as documents
+from shared.providers.resend.webhook import Credentials
+
+PROVIDER = "Resend"
+BASE = "https://api.resend.com"
+
+_PAGE: Final = 100
+_ENTRIES: Final = 100
+_POLLS: Final = 10
+_POLL_SECONDS: Final = 1.0
+
+T = TypeVar("T")
+
+
+def headers(credentials: Credentials) -> dict[str, str]:
+    """Return the headers that authenticate a call."""
+    return {"Authorization": f"Bearer {credentials.api_key}"}
+
+
+def create_client(caller: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
+    """Return the client of the account that the `api_key` belongs to."""
+    return ResendClient(caller=caller, credentials=credentials, is_ours=is_ours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResendClient(WithoutTest):
+    """The API of the account that a source's `api_key` belongs to.
+
+    `is_ours` returns whether a webhook URL belongs to this source.
+    """
+
+    caller: ApiClient
+    credentials: Credentials
+    is_ours: Callable[[str | None], bool]
+
+    TAKES_TYPES = False
+
+    def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
+        """Events that this source's webhooks did not take yet, whether or not Resend will try again."""
+        for webhook in filter(lambda webhook: self.is_ours(webhook.url), self.webhooks()):
+            read = partial(documents.read_events, webhook=webhook)
+            for page in self._pages(f"{self._path(webhook.id)}/events", read):
+                yield [
+                    one.delivery for one in page if one.is_open and span.since <= one.delivery.failed_at < span.until
+                ]
+                if page and page[-1].delivery.failed_at < span.since:  # the newest come first
+                    break
+
+    def resend(self, delivery: FailedDelivery) -> ResendResult:
+        """Have an event posted again, and wait for the attempt: a replay is queued, and its answer tells nothing."""
+        path = self._event_path(delivery.reference)
+        known = self.caller.ask("GET", f"{path}/attempts", documents.read_attempts)
+        self.caller.ask("POST", f"{path}/replay", nothing)
+        for _ in range(_POLLS):
+            attempts = self.caller.ask("GET", f"{path}/attempts", documents.read_attempts)
+            if attempts and attempts != known:
+                return attempts[0]
+            self.caller.sleep(_POLL_SECONDS)
+        return ResendResult(status_code=None)
+
+    def sent(self, delivery: FailedDelivery) -> bytes | None:
+        """The payload of an event."""
+        return self.caller.ask("GET", self._event_path(delivery.reference), documents.read_payload)
+
+    def contents(self, body: bytes) -> Contents | None:
+        """Return the time of the one event in a body."""
+        return documents.read_contents(body)
+
+    def webhooks(self) -> Sequence[Webhook]:
+        """Return the webhooks of the account."""
+        return [known.webhook for known in self._webhooks()]
+
+    def enrol(self, url: str) -> bool:
+        """Create a webhook for all events of sent mail, or enable the existing one for them.
+
+        Raises ProviderApiError, with what to do, if the source does not have the secret that it is signed with.
+        """
+        known = next((one for one in self._webhooks() if one.webhook.url == url), None)
+        is_changed = True
+        if known is None:
+            # Not repeated after a lost answer, because that would create a second webhook.
+            body: Mapping[str, object] = {"endpoint": url, "events": documents.EVENTS}
+            webhook_id = self.caller.ask("POST", "/webhooks", documents.read_id, body=body, repeatable=False)
+        else:
+            webhook_id = known.webhook.id
+            events = sorted({*known.events, *documents.EVENTS})
+            is_changed = not known.webhook.enabled or set(events) != set(known.events)
+            if is_changed:
+                self.caller.ask("PATCH", self._path(webhook_id), nothing, body={"events": events, "status": "enabled"})
+        secret = self.caller.ask("GET", self._path(webhook_id), documents.read_secret)
+        if secret not in self.credentials.secrets:
+            raise ProviderApiError(
+                f"The webhook posts to {url}, signed with a secret that {self.caller.slug} does not have, so its "
+                "events are refused and repeated for 28 hours. Copy the Signing secret from the webhook's page at "
+                f"Resend, and set it: tidings sources rotate {self.caller.slug} "
+                '--credentials \'{"secrets": ["whsec_…"]}\''
+            )
+        return is_changed
+
+    def remove(self, webhooks: Collection[Webhook]) -> None:
+        """Remove webhooks; ones that no longer exist are no error."""
+        for webhook in webhooks:
+            self._delete(self._path(webhook.id))
+
+    def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
+        """Yield the suppression list of the account."""
+        return self._pages("/suppressions", documents.read_suppressions)
+
+    def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
+        """Add entries, up to 100 in a call. Resend keeps no reason of ours."""
+        for first in range(0, len(entries), _ENTRIES):
+            part = entries[first : first + _ENTRIES]
+            body = {"emails": [entry.address for entry in part]}
+            self.caller.ask("POST", "/suppressions/batch/add", nothing, body=body)
+            yield Step(first + len(part), len(part))
+
+    def unsuppress(self, address: str) -> None:
+        """Remove an address; one that is not there is no error."""
+        self._delete(f"/suppressions/{escape(address, safe='')}")
+
+    def _webhooks(self) -> Sequence[documents.KnownWebhook]:
+        return [known for page in self._pages("/webhooks", documents.read_webhooks) for known in page]
+
+    def _pages(self, path: str, read: Callable[[bytes], documents.Page[T]]) -> Iterator[Sequence[T]]:
+        """Yield the pages of a list, each after the last id of the one before."""
+        after: str | None = None
+        while True:
+            query: dict[str, str | int] = {"limit": _PAGE, **({"after": after} if after else {})}
+            page = self.caller.ask("GET", path, read, query=query)
+            yield page.items
+            if page.after is None or page.after == after:
+                return
+            after = page.after
+
+    def _delete(self, path: str) -> None:
+        try:
+            self.caller.ask("DELETE", path, nothing)
+        except ProviderApiError as error:
+            if error.kind is not ApiErrorKind.GONE:
+                raise
+
+    def _path(self, webhook_id: str) -> str:
+        return f"/webhooks/{escape(webhook_id, safe='')}"
+
+    def _event_path(self, reference: str) -> str:
+        webhook_id, _, event_id = reference.partition("/")
+        return f"{self._path(webhook_id)}/events/{escape(event_id, safe='')}"

@@ -1,0 +1,1 @@
+"""A provider without an adapter, played by the mapping that describes it."""

@@ -1,0 +1,1 @@
+"""Mailgun, played from its documentation."""

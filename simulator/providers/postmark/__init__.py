@@ -1,0 +1,1 @@
+"""Postmark, played from its documentation."""

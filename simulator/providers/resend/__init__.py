@@ -1,0 +1,1 @@
+"""Resend, played from its documentation."""

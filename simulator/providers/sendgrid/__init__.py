@@ -1,0 +1,1 @@
+"""SendGrid, played from its documentation."""

@@ -1,0 +1,1 @@
+"""Amazon SES, played from its documentation."""

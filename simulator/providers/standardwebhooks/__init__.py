@@ -1,0 +1,1 @@
+"""A sender of Standard Webhooks, played from its documentation."""
