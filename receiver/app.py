@@ -1,6 +1,6 @@
 """The receiver: a Flask application that verifies and stores webhooks. It runs under any WSGI server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,20 +15,29 @@ from receiver.errors import ERRORS, ErrorResponse, StorageUnavailableError
 from receiver.group_commit import GroupCommitWriter
 from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
+from shared.counters.metric_store import Observations
+from shared.counters.store import RECEIVED
 from shared.encryption import Vault
 from shared.http import greenlets, wsgi
 from shared.http.errors import liveness, register_errors
 from shared.http.request_body import BodyRequest
+from shared.providers.webhooks.base import WebhookRequest
 from shared.settings import Settings
+from shared.sources.source import Source
 
 _MAX_ROUTES = 1024
+_MAX_HANGING = 200
+"""Requests that are left without an answer at once. Further ones are answered: each occupies a connection."""
 
 _Routes = dict[tuple[str, str], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverDeps:
-    """What the receiver works with. `quarantine_writer` stores unverified requests, `writer` all others."""
+    """What the receiver works with. `quarantine_writer` stores unverified requests, `writer` all others.
+
+    `observations` are counted in memory; the reporter of the process stores them.
+    """
 
     settings: Settings
     vault: Vault
@@ -36,6 +45,7 @@ class ReceiverDeps:
     writer: GroupCommitWriter
     quarantine_writer: GroupCommitWriter
     refusals: RefusalLog
+    observations: Observations = field(default_factory=Observations)
 
 
 def create_app(deps: ReceiverDeps) -> Flask:
@@ -44,32 +54,26 @@ def create_app(deps: ReceiverDeps) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = deps.settings.max_body_bytes
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # no redirects: providers do not follow them
+    hanging = greenlets.Pause(_MAX_HANGING)
 
     @app.post("/webhooks/<slug>")
     def receive(slug: str) -> Response:
-        """Verify and store one webhook. The response 200 means that the webhook is committed."""
         source = deps.sources.get(slug)
-        webhook = webhooks.read(request)
-        now = datetime.now(UTC)
-        source, quarantine = webhooks.verify(source, webhook, now, deps.sources, deps.settings)
-        receipt = webhooks.make_receipt(
-            source,
-            webhook,
-            now,
-            remote_ip=wsgi.client_ip(request, deps.settings.proxies),
-            quarantine=quarantine,
-            vault=deps.vault,
-        )
-        writer = deps.quarantine_writer if quarantine else deps.writer
-        stored = writer.store(receipt, quarantine)
-        outcome = "repeated" if stored.is_repeated else "unverified" if quarantine else "accepted"
-        metrics.count_request(slug, outcome)
-        return _Accepted(b'{"receipt": "%b"}' % str(stored.receipt_id).encode())
+        current: Request = request._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - the proxy takes 1 µs a use
+        return _store(deps, source, webhooks.read(current), current)
 
     @app.get("/webhooks/<slug>")
     def probe(slug: str) -> Response:
-        """Answer a set-up probe (GET or HEAD): 200 if the source exists."""
-        deps.sources.get(slug)
+        """Answer a set-up probe (GET or HEAD) with 200 if the source exists.
+
+        A GET whose query is an event is stored, if the provider sends events so. From any other provider a GET with a
+        query is refused: it may be an event, which 200 would acknowledge.
+        """
+        source = deps.sources.get(slug)
+        if _may_be_webhook(request):
+            webhook = webhooks.read_query(request, source.provider)
+            if webhook.body:
+                return _store(deps, source, webhook, request)
         return Response(content_type="application/json")
 
     app.add_url_rule("/healthz", view_func=liveness)
@@ -90,7 +94,7 @@ def create_app(deps: ReceiverDeps) -> Flask:
         """Respond with the status code that suits the provider. Record the refusal if the request was a webhook."""
         slug = _clean_path(request.path).removeprefix("/webhooks/")
         answer: ErrorResponse = make_response(error, deps.sources.status_codes(slug))
-        if request.method == "POST" and not slug.startswith("/"):
+        if _may_be_webhook(request) and not slug.startswith("/"):
             # Unknown slugs do not become labels: a client could invent any number of them.
             metrics.count_request(slug if deps.sources.find(slug) else "", answer.reason)
             deps.refusals.record(
@@ -104,10 +108,33 @@ def create_app(deps: ReceiverDeps) -> Flask:
                     proxies=deps.settings.proxies,
                 )
             )
+        hanging.wait(answer.hang_seconds)
         return answer.response()
 
     register_errors(app, ERRORS, respond)
     return app
+
+
+def _store(deps: ReceiverDeps, source: Source, webhook: WebhookRequest, current: Request) -> Response:
+    """Verify and store one webhook. The response 200 means that the webhook is committed."""
+    if (answer := source.provider.probe(webhook, source.credentials)) is not None:
+        return _Accepted(answer)
+    now = datetime.now(UTC)
+    source, quarantine = webhooks.verify(source, webhook, now, deps.sources, deps.settings)
+    receipt = webhooks.make_receipt(
+        source,
+        webhook,
+        now,
+        remote_ip=wsgi.client_ip(current, deps.settings.proxies),
+        quarantine=quarantine,
+        vault=deps.vault,
+    )
+    writer = deps.quarantine_writer if quarantine else deps.writer
+    stored = writer.store(receipt, quarantine)
+    outcome = "repeated" if stored.is_repeated else "unverified" if quarantine else "accepted"
+    metrics.count_request(source.slug, outcome)
+    deps.observations.count_by_minute(RECEIVED, {(source.id, ""): int(not stored.is_repeated)})
+    return _Accepted(b'{"receipt": "%b"}' % str(stored.receipt_id).encode())
 
 
 def _clean_path(path: str) -> str:
@@ -118,6 +145,11 @@ def _clean_path(path: str) -> str:
     if "//" in path or path[-1:] in ("/", " "):
         return "/" + "/".join(part.strip() for part in path.split("/") if part.strip())
     return path
+
+
+def _may_be_webhook(request: Request) -> bool:
+    """Return whether a request may carry an event: some providers send the fields of an event as a query."""
+    return request.method == "POST" or (request.method == "GET" and bool(request.query_string))
 
 
 class _Accepted(Response):
@@ -159,7 +191,7 @@ class _LeanRequest(BodyRequest):
 class _LeanAdapter(MapAdapter):
     """Matches routes by path and method alone, and remembers the last matches."""
 
-    def __init__(self, routes: "_Routes", *args: Any) -> None:
+    def __init__(self, routes: _Routes, *args: Any) -> None:
         super().__init__(*args)
         self._routes = routes
 

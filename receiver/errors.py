@@ -31,12 +31,13 @@ class QuarantineFullError(TidingsError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """The response to a request that the receiver refuses."""
+    """The response to a request that the receiver refuses, `hang_seconds` after the refusal."""
 
     status: int
     reason: RefusalReason
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    hang_seconds: float = 0.0
 
     def response(self) -> Response:
         """Return the response."""
@@ -54,19 +55,25 @@ def _respond_to_unread_body(error: RequestBodyError, codes: StatusCodes) -> Erro
         case BodyFailure.TOO_SLOW:  # not 408: some providers do not retry after it
             return ErrorResponse(codes.unavailable, RefusalReason.UNREADABLE, str(error))
         case BodyFailure.TOO_MANY:
-            return ErrorResponse(codes.unavailable, RefusalReason.UNAVAILABLE, str(error))
+            return _ask_again(codes, RefusalReason.UNAVAILABLE, str(error))
 
+
+def _ask_again(codes: StatusCodes, reason: RefusalReason, message: str) -> ErrorResponse:
+    """Return the response that makes the provider repeat a request, which may be genuine."""
+    return ErrorResponse(codes.unavailable, reason, message, hang_seconds=codes.hang_seconds)
+
+
+_UNAUTHORIZED = 401
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="webhooks"'}
+"""RFC 9110, 11.6.1. SNS sends the user and password of a subscription's URL only if it is asked for them."""
 
 ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = {
     NotFoundError: lambda error, _: ErrorResponse(404, RefusalReason.UNKNOWN_SOURCE, str(error)),
-    VerificationError: lambda error, codes: ErrorResponse(codes.bad_signature, error.reason, str(error)),
-    # The request may be genuine, so it should come again.
-    QuarantineFullError: lambda error, codes: ErrorResponse(
-        codes.unavailable, RefusalReason.QUARANTINE_FULL, str(error)
+    VerificationError: lambda error, codes: ErrorResponse(
+        codes.bad_signature, error.reason, str(error), _CHALLENGE if codes.bad_signature == _UNAUTHORIZED else {}
     ),
-    StorageUnavailableError: lambda error, codes: ErrorResponse(
-        codes.unavailable, RefusalReason.UNAVAILABLE, str(error)
-    ),
+    QuarantineFullError: lambda error, codes: _ask_again(codes, RefusalReason.QUARANTINE_FULL, str(error)),
+    StorageUnavailableError: lambda error, codes: _ask_again(codes, RefusalReason.UNAVAILABLE, str(error)),
     RequestBodyError: _respond_to_unread_body,
     RequestEntityTooLarge: lambda _, codes: ErrorResponse(
         codes.too_large, RefusalReason.TOO_LARGE, "The request body is larger than TIDINGS_MAX_BODY_BYTES."
@@ -87,8 +94,8 @@ ERRORS: Mapping[type[Exception], Callable[[Any, StatusCodes], ErrorResponse]] = 
     HTTPException: lambda error, _: ErrorResponse(
         error.code or 500, RefusalReason.UNREADABLE, error.description or error.name
     ),
-    Exception: lambda _, codes: ErrorResponse(
-        codes.unavailable, RefusalReason.UNAVAILABLE, "The receiver failed to handle the request; try again."
+    Exception: lambda _, codes: _ask_again(
+        codes, RefusalReason.UNAVAILABLE, "The receiver failed to handle the request; try again."
     ),
 }
 """How to respond to each exception class. The status codes depend on the provider, so that it retries or gives up."""

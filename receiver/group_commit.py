@@ -31,6 +31,7 @@ from shared.receipts import quarantine as quarantine_store
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
 from shared.supervision import SupervisedThread
+from shared.vocabulary import RefusalReason
 
 WAIT_SECONDS = 1.2
 """How long a request waits for its commit. After that, the response asks the provider to retry."""
@@ -116,7 +117,7 @@ class GroupCommitWriter:
     def store(self, receipt: Receipt, quarantine: Quarantine | None = None) -> StoredReceipt:
         """Store a receipt, and return when it is committed.
 
-        Raises StorageUnavailableError; with `quarantine` also QuarantineFullError.
+        Raises StorageUnavailableError; VerificationError for a replay; with `quarantine` also QuarantineFullError.
         """
         stored = self._submit(receipt, quarantine)
         if stored is None:
@@ -255,19 +256,14 @@ class GroupCommitWriter:
             connection.close()
 
     def _record(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+        """Queue the receipts of a batch. A repetition has the id of the first; a replay is refused."""
         by_key: dict[str, Receipt] = {}
         for pending in batch:
             if pending.receipt:
                 by_key.setdefault(pending.receipt.key, pending.receipt)
-        new_ids = receipts.record(connection, list(by_key.values()))
+        new_ids, earlier, replays = receipts.accept(connection, by_key.values())
         if new_ids:
             self._on_queued(len(new_ids))
-        repeated = [key for key, receipt in by_key.items() if receipt.id not in new_ids]
-        if repeated and (released := receipts.release_keys(connection, repeated)):
-            again = receipts.record(connection, [by_key[key] for key in released])
-            self._on_queued(len(again))
-            repeated = [key for key in repeated if by_key[key].id not in again]
-        earlier = receipts.ids_by_key(connection, repeated) if repeated else {}
         outcomes: list[_Outcome] = []
         for pending in batch:
             receipt = pending.receipt
@@ -275,11 +271,16 @@ class GroupCommitWriter:
                 outcomes.append(None)
                 continue
             first, earlier_id = by_key[receipt.key], earlier.get(receipt.key)
+            if receipt.key in replays or (receipt.is_single_use and receipt.body != first.body):
+                sentence = "The token of the signature was used before, for another request"
+                outcomes.append(VerificationError(RefusalReason.REPLAYED, sentence))
+                continue
             is_repeated = earlier_id is not None or receipt is not first
             outcomes.append(StoredReceipt(earlier_id or first.id, is_repeated=is_repeated))
         return outcomes
 
     def _quarantine(self, connection: Connection, batch: list[_PendingWrite]) -> Sequence[_Outcome]:
+        """Add the receipts of a batch to the quarantines of their sources, as far as these have room."""
         outcomes: list[_Outcome] = []
         for pending in batch:
             receipt, quarantine = pending.receipt, pending.quarantine

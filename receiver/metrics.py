@@ -24,7 +24,7 @@ _requests = Counter("tidings_receiver_requests_total", "Requests by source and o
 _commit_receipts = Histogram(
     "tidings_receiver_commit_receipts", "Receipts per commit", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
-_wakeups = Counter("tidings_receiver_bells_total", "Wake-ups of workers, by whether the broker took them", ["taken"])
+_wakeups = Counter("tidings_receiver_wakeups_total", "Wake-ups of workers, by whether the broker took them", ["taken"])
 
 _lock = threading.Lock()
 _requests_to_flush: Counts[tuple[str, str]] = Counts()

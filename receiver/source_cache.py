@@ -87,7 +87,7 @@ class SourceCache:
     def status_codes(self, slug: str | None) -> StatusCodes:
         """Return the status codes of the source's provider, or those for unknown sources."""
         source = self._by_slug.get(slug) if slug else None
-        return source.provider.STATUS_CODES if source else StatusCodes()
+        return source.provider.status_codes if source else StatusCodes()
 
     @property
     def waiting_requests(self) -> int:

@@ -1,12 +1,13 @@
 """The steps from an HTTP request to a receipt: read the request, verify its signature, build the receipt."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 from flask import Request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import MethodNotAllowed, UnsupportedMediaType
 
 from receiver.errors import StorageUnavailableError
 from receiver.group_commit import Quarantine
@@ -15,13 +16,13 @@ from shared import ids
 from shared.encryption import Vault
 from shared.errors import VerificationError
 from shared.http import greenlets, wsgi
-from shared.providers.webhooks.base import WebhookRequest
+from shared.providers.webhooks.base import QUERY, Provider, WebhookRequest
+from shared.receipts import quarantine as quarantine_store
+from shared.receipts import stored_form
 from shared.receipts.store import Receipt, Refusal
-from shared.receipts.stored_form import dedup_key, dedup_key_expires_at, redact_headers
 from shared.settings import Settings
 from shared.sources.source import Source
 
-_MAX_KEY_LENGTH = 255
 _MAX_SLUG_LENGTH = 100
 _MAX_INTEGER = 2**31 - 1  # of the column; Content-Length may be larger
 _LARGE_BYTES = 64 * 1024
@@ -37,7 +38,21 @@ def read(request: Request) -> WebhookRequest:
     codings = headers.get("content-encoding")
     if codings and any(coding.strip().lower() not in _IDENTITY for coding in codings.split(",")):
         raise UnsupportedMediaType
+    if query := request.environ.get("QUERY_STRING"):
+        headers[QUERY] = query
     return WebhookRequest(headers=headers, body=request.get_data())
+
+
+def read_query(request: Request, provider: Provider) -> WebhookRequest:
+    """Read a GET with a query: its body is empty where it only tests the URL.
+
+    Raises MethodNotAllowed if it may be an event that this provider does not send so, which 200 would acknowledge.
+    """
+    webhook = read(request)
+    body = provider.body_of_query(webhook.headers[QUERY])
+    if not body and not provider.probes_with_query:
+        raise MethodNotAllowed(["POST"])
+    return replace(webhook, body=body)
 
 
 def verify(
@@ -45,8 +60,9 @@ def verify(
 ) -> tuple[Source, Quarantine | None]:
     """Verify the signature of a webhook. Return its source, and a quarantine if a worker must verify it later.
 
-    The source returned may be newer than the one given. Raises VerificationError for a forged request, and
-    StorageUnavailableError if the current credentials cannot be loaded.
+    A worker also confirms subscriptions, because the receiver makes no outgoing calls. The source returned may be newer
+    than the one given. Raises VerificationError for a forged request, and StorageUnavailableError if the current
+    credentials cannot be loaded.
     """
     try:
         _in_thread_if_large(webhook, lambda: source.provider.verify(webhook, source.credentials, now))
@@ -57,12 +73,15 @@ def verify(
         current = sources.find(source.slug)
         if current is not None and current.version != source.version:
             return verify(current, webhook, now, sources, settings)
-        is_key_fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
-        quarantine_until = source.settings.quarantine_until
-        if not is_key_fetchable and (quarantine_until is None or now >= quarantine_until):
+        if not quarantine_store.is_for(source, error, now):
             raise
-        return source, Quarantine(error=error, max_rows=settings.quarantine_rows, max_bytes=settings.quarantine_bytes)
-    return source, None
+        return source, _quarantine(error, settings)
+    unconfirmed = quarantine_store.find_confirmation(source, webhook)
+    return source, _quarantine(unconfirmed, settings) if unconfirmed else None
+
+
+def _quarantine(error: VerificationError, settings: Settings) -> Quarantine:
+    return Quarantine(error=error, max_rows=settings.quarantine_rows, max_bytes=settings.quarantine_bytes)
 
 
 def make_receipt(
@@ -74,31 +93,12 @@ def make_receipt(
     quarantine: Quarantine | None,
     vault: Vault,
 ) -> Receipt:
-    """Return the receipt of a webhook. Headers with credentials are dropped, or encrypted if they are needed again.
-
-    Raises VerificationError for a webhook to quarantine whose headers are not stored completely: accepted now, it would
-    be rejected later, for a signature that was left out.
-    """
-
-    def make() -> Receipt:
-        idempotency_key = source.provider.idempotency_key(webhook)
-        headers = redact_headers(webhook.headers, vault if quarantine else None)
-        if quarantine and len(headers) < len(webhook.headers):
-            error = quarantine.error
-            raise VerificationError(error.reason, f"{error}; the headers are too long to be kept and verified later")
-        return Receipt(
-            id=ids.receipt_id(now),
-            source_id=source.id,
-            received_at=now,
-            key=dedup_key(source, webhook, unverified=quarantine is not None),
-            key_expires_at=dedup_key_expires_at(source, now),
-            idempotency_key=idempotency_key[:_MAX_KEY_LENGTH] if idempotency_key else None,
-            remote_ip=remote_ip or None,
-            headers=msgspec.json.encode(headers).decode(),
-            body=webhook.body,
-        )
-
-    return _in_thread_if_large(webhook, make)
+    """Return the receipt of a webhook. Raises VerificationError for one to quarantine whose headers are too long."""
+    error = quarantine.error if quarantine else None
+    return _in_thread_if_large(
+        webhook,
+        lambda: stored_form.make_receipt(source, webhook, now, vault=vault, unverified=error, remote_ip=remote_ip),
+    )
 
 
 def make_refusal(
@@ -113,7 +113,7 @@ def make_refusal(
         reason=reason,
         detail=message,
         remote_ip=wsgi.client_ip(request, proxies) or None,
-        headers=msgspec.json.encode(redact_headers(wsgi.lower_case_headers(request.environ))).decode(),
+        headers=msgspec.json.encode(stored_form.redact_headers(wsgi.lower_case_headers(request.environ))).decode(),
         bytes=min(request.content_length or 0, _MAX_INTEGER),
     )
 

@@ -51,7 +51,7 @@ def _share_metrics() -> None:
             # The client writes these files through memory maps: where the disk has no room, the kernel would kill it.
             with (directory / f"{kind}_{os.getpid()}.db").open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, _METRICS_BYTES)
-    except OSError:  # then each process has metrics of its own
+    except OSError:  # then each process reports only its own metrics
         return
     os.environ[_METRICS_VARIABLE] = str(directory)
 
@@ -76,6 +76,7 @@ from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared import logs, settings
 from shared.broker import PROCESS_RECEIPTS, VERIFY, TaskNotifier
+from shared.counters.metric_store import ActivityReporter, Observations
 from shared.encryption import Vault
 from shared.postgres import engine
 
@@ -88,10 +89,12 @@ logs.configure(configuration.log_level)
 _engine = partial(engine.create_engine, configuration.database_url, statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
 _vault = Vault(configuration.secret_keys)
 _notifier = Notifier(TaskNotifier(configuration.broker_url))
+_observations = Observations()
+_sources_engine = _engine(application="receiver", pool_size=2)
 _deps = ReceiverDeps(
     settings=configuration,
     vault=_vault,
-    sources=SourceCache(_engine(application="receiver", pool_size=2), _vault),
+    sources=SourceCache(_sources_engine, _vault),
     writer=GroupCommitWriter(
         _engine(application="receiver writer", pool_size=1), on_queued=partial(_notifier.notify, PROCESS_RECEIPTS)
     ),
@@ -99,8 +102,10 @@ _deps = ReceiverDeps(
         _engine(application="receiver quarantine", pool_size=1), on_quarantined=partial(_notifier.notify, VERIFY)
     ),
     refusals=RefusalLog(_engine(application="receiver", pool_size=1)),
+    observations=_observations,
 )
 _flusher = MetricsFlusher()
+_activity = ActivityReporter(_sources_engine, "receiver", _observations)
 
 
 def close() -> None:
@@ -109,7 +114,7 @@ def close() -> None:
     writers = (_deps.writer, _deps.quarantine_writer)
     for parts in (
         writers,
-        (_deps.sources, _deps.refusals, _notifier, _flusher),
+        (_activity, _deps.sources, _deps.refusals, _notifier, _flusher),
     ):  # writers first: their last commit may send a wake-up
         with ThreadPoolExecutor(len(parts)) as closing:
             list(closing.map(lambda part: part.close(), parts))

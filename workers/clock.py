@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -25,7 +26,7 @@ from workers import context
 
 TICK_SECONDS: Final = 1.5
 GRACE_SECONDS: Final = 5.0
-"""How late a wake-up may be. With the time between two sweeps and a tick, 10 seconds."""
+"""How late a wake-up may be. A sweep, due every 3 s, is started 10 s after the last one at the latest."""
 _STOP_SECONDS: Final = 8.0
 _REPLACED_SECONDS: Final = 10.0
 
@@ -51,17 +52,19 @@ class Clock:
         self._thread = SupervisedThread("clock", self._run)
 
     def start(self) -> None:
-        """Start to look."""
+        """Start the thread."""
         task_prerun.connect(self._on_start)
         task_postrun.connect(self._on_end)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and give what runs some seconds to end."""
+        """Stop, and give running tasks some seconds to end."""
         self._stopping.set()
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in (self._thread, *self._threads.values()):
             thread.join(max(0.0, deadline - time.monotonic()))
+        with suppress(SQLAlchemyError):
+            context.current().observations.flush(context.current().engine)
 
     def _on_start(self, task: Any, **_: Any) -> None:
         with self._lock:
@@ -80,7 +83,7 @@ class Clock:
                 log.warning("the clock cannot reach the database", error=first_line(error))
 
     def _look(self) -> None:
-        """Report what ran, and run what is late. A process without a free slot only reports: others are idle."""
+        """Report what ran, store what was observed, and run what is late. Only a process with a free slot runs it."""
         now = time.monotonic()
         with self._lock:
             running = +self._running
@@ -93,6 +96,7 @@ class Clock:
         ctx = context.current()
         with ctx.engine.begin() as connection:
             late = periodic.claim_missed(connection, free, ran, grace_seconds=GRACE_SECONDS)
+        ctx.observations.flush(ctx.engine)
         for task in late:
             self._threads[task] = threading.Thread(target=self._run_task, args=(task,), name=task, daemon=True)
             self._threads[task].start()

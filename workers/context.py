@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from shared import settings
 from shared.broker import TaskNotifier
+from shared.counters.metric_store import Observations
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.postgres.engine import PlanCacheMode
@@ -29,6 +30,7 @@ class WorkerContext:
     `engine_small_batches` does so too, plans each statement once (for few rows, planning would take longest), and has
     a short timeout, because other receipts wait meanwhile.
     `engine_sync_commit` waits for the disk: use it before any external side effect.
+    `observations` are counted in memory; the clock of the process stores them.
     """
 
     settings: Settings
@@ -41,6 +43,7 @@ class WorkerContext:
     hasher: RecipientHasher
     rules: RulesReloader
     key_servers: KeyServers = field(default_factory=KeyServers)
+    observations: Observations = field(default_factory=Observations)
 
     def close(self) -> None:
         """Close all connections to the database."""
@@ -70,7 +73,7 @@ def build(configuration: Settings) -> WorkerContext:
     configuration.require("database_url", "broker_url", "secret_keys")
     vault = Vault(configuration.secret_keys)
     url = configuration.database_url
-    engine_sync_commit = engine.create_engine(url, application="worker durable", pool_size=1)
+    engine_sync_commit = engine.create_engine(url, application="worker sync commit", pool_size=1)
     rules = RulesReloader(configuration.rules)
     with engine_sync_commit.begin() as connection:
         hasher = recipient_hashes.load(connection, vault)
@@ -83,7 +86,7 @@ def build(configuration: Settings) -> WorkerContext:
         ),
         engine_small_batches=engine.create_engine(
             url,
-            application="worker brisk",
+            application="worker small batches",
             pool_size=1,
             statement_timeout_ms=8_000,
             synchronous_commit=False,

@@ -12,9 +12,11 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from shared.auth import audit
 from shared.auth import idempotency as idempotent_answers
 from shared.changes import retention as log_retention
 from shared.jobs.store import Job
+from shared.messages import search_store
 from shared.operations import address_forms, retention
 from shared.postgres import partitions
 from workers.context import WorkerContext
@@ -24,6 +26,7 @@ from workers.jobs.progress import Progress
 REWRITE_ADDRESSES: Final = "rewrite_addresses"
 CHANGES_PER_TRANSACTION = 5000
 _HISTORY_PER_TRANSACTION = 5000
+_MAX_INDEX_SECONDS = 4.0
 _MAX_SECONDS = 30.0  # for changes and for history each; the next run deletes the rest
 
 log = structlog.get_logger()
@@ -37,12 +40,13 @@ def maintain(ctx: WorkerContext) -> None:
         if not retention.lock_maintenance(connection):
             return
         created = partitions.create_missing(connection, now=now)
-    with ctx.engine.begin() as connection:  # a transaction of its own, so that no error here undoes the partitions
+    with ctx.engine.begin() as connection:  # a separate transaction, so that no error here undoes the partitions
         if not retention.lock_maintenance(connection):
             return
         trimmed = retention.delete_expired(connection, oldest)
         trimmed["refusals"] += retention.delete_oldest_refusals(connection)
         trimmed["idempotent_answers"] = idempotent_answers.trim(connection, now)
+        trimmed["audit_log"] = audit.trim(connection)
         log_retention.add_mark(connection, now)
         log_retention.delete_marks(connection, oldest)
     log.info("maintained", partitions_created=created, rows_deleted=trimmed)
@@ -56,6 +60,20 @@ def maintain(ctx: WorkerContext) -> None:
         log.warning("old partitions are in use; the next run drops them")
     else:
         log.info("old partitions dropped", dropped=dropped)
+
+
+def index_messages(ctx: WorkerContext) -> int:
+    """Make the signatures by which messages are searched, unless few wait; return the number of entries."""
+    deadline, total = time.monotonic() + _MAX_INDEX_SECONDS, 0
+    while time.monotonic() < deadline:
+        with ctx.engine.begin() as connection:
+            entries = search_store.index_queued(connection)
+        if not entries:
+            break
+        total += entries
+    if total:
+        log.info("messages indexed", entries=total)
+    return total
 
 
 def delete_old_history(ctx: WorkerContext, now: datetime, retained: timedelta) -> None:

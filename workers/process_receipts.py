@@ -5,16 +5,24 @@ so that only the bad one fails. A receipt that keeps failing, or keeps crashing 
 reason. One with more events is applied in parts, between which others are processed (docs/decisions/0045).
 """
 
+import fcntl
+import logging
+import os
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy import func, select
 
 from shared.broker import PROCESS_RECEIPTS
+from shared.counters.metric_store import Metric
 from shared.errors import LeaseLostError, first_line
 from shared.messages import store as messages
 from shared.messages.store import Applied
@@ -37,9 +45,15 @@ from workers.receipt_batch import (
 
 _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
-_FEW = 8
+_FEW_RECEIPTS = 8
+"""After at most this many, the next ones are claimed at once: letting receipts collect would only delay them."""
+_LONGEST_WAIT_SECONDS = 1.0
+_POLL_SECONDS = 0.002
+# A worker's processes inherit it, and each locks it on its own: the system releases the lock of one that dies.
+with tempfile.TemporaryFile() as _file:
+    _turn = os.dup(_file.fileno())
 # Others wait for a statement that takes long, so it must end sooner than by the timeout of all statements. A lock is
-# waited for less long, so that the error tells the fault of another from that of the receipt.
+# waited for less long, so that the error shows whether another transaction or the receipt is at fault.
 _LIMITS = select(func.set_config("statement_timeout", "8s", True), func.set_config("lock_timeout", "5s", True))
 
 log = structlog.get_logger()
@@ -48,26 +62,51 @@ log = structlog.get_logger()
 def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> ProcessedCounts:
     """Process due receipts until none is left. When the time is up, wake another task for the rest.
 
-    Receipts that arrive meanwhile have a wake-up of their own. Until then they collect, because a batch of a few
-    receipts takes several times as long per receipt as a large one.
+    Receipts that arrive meanwhile send another wake-up. Until it comes they collect: a batch of a few receipts takes
+    several times as long per receipt as a large one.
     """
     counts = ProcessedCounts()
     limit = ctx.settings.batch_size
     deadline = time.monotonic() + max_seconds
-    while True:
-        claimed, token = _claim(ctx, receipts.CLAIM)
-        if not claimed:
-            return counts
-        process_batch(ctx, claimed, token, counts)
-        if time.monotonic() > deadline:
-            ctx.notifier.notify(PROCESS_RECEIPTS)
-            return counts
-        # A claim within all limits took all that was due. After a few receipts the next ones are not left to collect:
-        # at a low rate they would only be late.
-        size = sum(len(receipt.body) for receipt in claimed)
-        is_within_limits = len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
-        if is_within_limits and len(claimed) > _FEW:
-            return counts
+    try:
+        while True:
+            wait_for_turn()
+            claimed, token = _claim(ctx, receipts.CLAIM)
+            if not claimed:
+                return counts
+            size = sum(len(receipt.body) for receipt in claimed)
+            is_all = len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
+            if not is_all:  # there is enough for another process
+                end_turn()
+                ctx.notifier.notify(PROCESS_RECEIPTS)
+            process_batch(ctx, claimed, token, counts)
+            if time.monotonic() > deadline:
+                ctx.notifier.notify(PROCESS_RECEIPTS)
+                return counts
+            if is_all and len(claimed) > _FEW_RECEIPTS:
+                return counts
+    finally:
+        end_turn()
+
+
+def wait_for_turn() -> bool:
+    """Wait while another process of this worker is busy with the last of the due receipts; return whether it has ended.
+
+    Otherwise each process would take a few receipts, and a batch of a few costs several times as much per receipt. The
+    wait ends after a second, because the other process may hang (docs/decisions/0048).
+    """
+    deadline = time.monotonic() + _LONGEST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(_turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def end_turn() -> None:
+    """Let another process of this worker take due receipts."""
+    fcntl.lockf(_turn, fcntl.LOCK_UN)
 
 
 def _claim(ctx: WorkerContext, statement: str) -> tuple[Sequence[ClaimedReceipt], UUID]:
@@ -130,14 +169,15 @@ def apply(
     A receipt with more than MAX_EVENTS events, alone, is applied in several, and taken off the queue by the last one.
     """
     events = [event for one in parsed for event in one.events]
-    is_brisk = len(events) <= _MAX_EVENTS_OF_SMALL_BATCH and parsed[0].receipt.attempts == 1
-    engine = ctx.engine_small_batches if is_brisk else ctx.engine
+    is_small = len(events) <= _MAX_EVENTS_OF_SMALL_BATCH and parsed[0].receipt.attempts == 1
+    engine = ctx.engine_small_batches if is_small else ctx.engine
     ids = [one.receipt.id for one in parsed]
     new_events = changes = 0
+    counted: Counter[tuple[int, str]] = Counter()
     *_, last = parts = list(messages.parts(events))
     for part in parts:
         with engine.begin() as connection:
-            if not is_brisk:
+            if not is_small:
                 connection.execute(_LIMITS)
             if part is last:
                 receipts.finish(connection, ids, token)
@@ -146,7 +186,26 @@ def apply(
             rules = ctx.rules.rules(connection)
             applied = messages.apply(connection, part, tallies(rules.alerts))
             suppression_evaluator.apply_events(connection, rules.suppression, ctx.hasher, part, datetime.now(UTC))
+            if applied.new_events:
+                new = part if applied.new_events == len(part) else messages.stored(connection, part)
+                counted.update(map(attrgetter("source_id", "type"), new))
         new_events, changes = new_events + applied.new_events, changes + applied.changes
         if part is not last and between_parts is not None:
             between_parts()
+    now = time.time()
+    latencies = [now - one.receipt.received_at.timestamp() for one in parsed]
+    ctx.observations.observe(Metric.PROCESSING_LATENCY, latencies)
+    ctx.observations.count(Metric.EVENTS, counted)
+    if log.is_enabled_for(logging.DEBUG):
+        log_processed(ctx, parsed)
     return Applied(new_events, changes)
+
+
+def log_processed(ctx: WorkerContext, parsed: Sequence[ParsedReceipt]) -> None:
+    """Log each receipt with its number of events and the ids of the messages of the new ones."""
+    with ctx.engine.begin() as connection:
+        rows = messages.stored(connection, [event for one in parsed for event in one.events])
+    for one in parsed:
+        own = {event.id for event in one.events}
+        found = {str(row.message_id) for row in rows if row.id in own and row.message_id}
+        log.debug("receipt processed", receipt=str(one.receipt.id), events=len(one.events), messages=sorted(found))

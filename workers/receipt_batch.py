@@ -23,7 +23,7 @@ from shared.sources.source import Source
 from workers.context import WorkerContext
 
 LEASE_SECONDS = 10
-"""Of a first attempt; those that follow have longer ones. What a crashed worker held waits as long."""
+"""The lease of a first attempt; later attempts have longer ones. The receipts of a crashed worker wait this long."""
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 _POSTPONE_SECONDS = 30.0
 _MAX_DEADLOCK_ATTEMPTS = 3
@@ -65,34 +65,40 @@ class ReceiptBatch:
     def split(self, claimed: Sequence[ClaimedReceipt]) -> tuple[list[ClaimedWithSource], list[ClaimedWithSource]]:
         """Return the receipts to apply together, and those to apply alone after them, each with its source.
 
-        Alone are large bodies, and those tried before, which may have crashed their worker. A receipt whose source
-        cannot be opened is postponed until an operator fixes the source; the attempt does not count. A receipt without
-        attempts left is marked as dead without parsing, because parsing may be what crashes workers.
+        Large bodies are applied alone, and so are receipts that were tried before, which may have crashed their worker.
+        A receipt whose source cannot be opened is postponed until an operator fixes the source; the attempt does not
+        count. So is one that a later version has stored, until this one is updated. A receipt without attempts left is
+        marked as dead without parsing, because parsing may be what crashes workers.
         """
         with self._ctx.engine.connect() as connection:
             versions = {receipt.source_id: receipt.source_version for receipt in claimed}
             sources = self._ctx.source_cache.of(connection, versions)
         together: list[ClaimedWithSource] = []
         alone: list[ClaimedWithSource] = []
-        waiting: list[ClaimedReceipt] = []
+        waiting: dict[str, list[ClaimedReceipt]] = {}
         for receipt in claimed:
             source = sources.get(receipt.source_id)
             if not isinstance(source, Source):
-                waiting.append(receipt)
+                waiting.setdefault(f"The source cannot be used: {source}", []).append(receipt)
+            elif isinstance(receipt.unreadable, PayloadError):
+                self._mark_dead(receipt, "unreadable", str(receipt.unreadable))
+            elif receipt.unreadable is not None:
+                waiting.setdefault(str(receipt.unreadable), []).append(receipt)
             elif receipt.attempts > self._ctx.settings.max_attempts:
-                reason = "attempts that ended without an error; each may have crashed its worker"
-                self._mark_dead(receipt, "attempts_exhausted", f"Gave up after {receipt.attempts - 1} {reason}.")
+                attempts = f"{receipt.attempts - 1} attempts that ended without an error"
+                detail = f"Gave up after {attempts}; each may have crashed its worker."
+                self._mark_dead(receipt, "attempts_exhausted", detail)
             elif is_alone(receipt):
                 alone.append((receipt, source))
             else:
                 together.append((receipt, source))
-        if waiting:
-            self._postpone(waiting, f"The source cannot be used: {sources.get(waiting[0].source_id)}")
+        for reason, receipts_of_reason in waiting.items():
+            self._postpone(receipts_of_reason, reason)
         return together, alone
 
-    def parse(self, attempts: Iterable[ClaimedWithSource]) -> Iterator[ParsedReceipt]:
+    def parse(self, claimed: Iterable[ClaimedWithSource]) -> Iterator[ParsedReceipt]:
         """Yield the receipts that can be parsed. The others become dead, or are retried after a bug of the parser."""
-        for receipt, source in attempts:
+        for receipt, source in claimed:
             try:
                 events = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body)
             except PayloadError as error:

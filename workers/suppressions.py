@@ -1,12 +1,19 @@
-"""Periodic work on the suppression list: evaluate the soft-bounce rule, and log expired entries."""
+"""Periodic work on the suppression list.
+
+Evaluate the soft-bounce rule, withdraw mass failures, log expired entries, and create jobs that pull providers' lists.
+"""
 
 import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from shared.broker import DELIVER
-from shared.suppression import soft_bounce_store, soft_bounces, store
+from shared.broker import CALL_PROVIDERS, DELIVER
+from shared.jobs import store as jobs
+from shared.sources import provider_api
+from shared.sources import store as sources
+from shared.sources.source import Source
+from shared.suppression import mass_failures, provider_sync, soft_bounce_store, soft_bounces, store
 from workers.context import WorkerContext
 
 _MAX_RUN_SECONDS = 4.0
@@ -38,6 +45,16 @@ def evaluate_soft_bounces(ctx: WorkerContext, now: datetime | None = None, *, ba
     return changed
 
 
+def withdraw_mass_failures(ctx: WorkerContext, now: datetime | None = None) -> int:
+    """Withdraw what mass failures have suppressed; return how many entries."""
+    with ctx.engine.begin() as connection:
+        withdrawn = len(mass_failures.withdraw(connection, now or datetime.now(UTC)))
+    if withdrawn:
+        log.warning("suppressions by mass failures withdrawn", suppressions=withdrawn)
+        ctx.notifier.notify(DELIVER)
+    return withdrawn
+
+
 def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: int = 1000) -> int:
     """Log the end of expired entries; return how many. Workers may run this concurrently."""
     expired = 0
@@ -51,6 +68,36 @@ def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: i
         log.info("suppressions expired", suppressions=expired)
         ctx.notifier.notify(DELIVER)
     return expired
+
+
+def schedule_pulls(ctx: WorkerContext, now: datetime | None = None) -> int:
+    """Create a job for each source whose provider's list is due to be pulled; return how many."""
+    now, created = now or datetime.now(UTC), 0
+    with ctx.engine.begin() as connection:
+        rows = [row for row in sources.listed(connection) if row.provider in provider_api.APIS]
+        changed_at = {row.slug: row.updated_at for row in rows}
+        opened = ctx.source_cache.of(connection, {row.id: row.version for row in rows})
+    for source in opened.values():
+        if not isinstance(source, Source) or source.settings.pull_suppressions == "never":
+            continue
+        if source.credentials.api_key is None:
+            continue
+        with ctx.engine.begin() as connection:
+            # The lock: two workers must not create the same job.
+            if not sources.lock(connection, source.slug):
+                continue
+            last, _ = provider_sync.last_pulls(connection, source.slug)
+            failures, _ = provider_sync.count_failures(connection, source.slug).get(source.slug, (0, ""))
+            due_at = provider_sync.next_pull(last, failures, changed_at[source.slug])
+            if due_at is not None and due_at <= now:
+                asked = {"source": source.slug, "dry_run": False}
+                jobs.create(
+                    connection, kind=provider_sync.PULL, parameters=asked, asked_by=provider_sync.SCHEDULE, now=now
+                )
+                created += 1
+    if created:
+        ctx.notifier.notify(CALL_PROVIDERS)
+    return created
 
 
 def maintain(ctx: WorkerContext, now: datetime | None = None) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import structlog
 from celery.signals import worker_shutting_down
 
-from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, REPROCESS, SEND_NOTIFICATIONS, VERIFY
+from shared.broker import CALL_PROVIDERS, DELIVER, JOBS, PROCESS_RECEIPTS, PULL, REPROCESS, SEND_NOTIFICATIONS, VERIFY
 from workers import (
     context,
     maintenance,
     process_receipts,
+    pull,
     reconcile,
     reprocess_receipts,
     suppressions,
@@ -25,7 +26,7 @@ from workers.jobs import runner
 
 log = structlog.get_logger()
 
-# Three of a deliverer's five threads at most, so that channels and key servers that hang block no deliveries.
+# Three of a deliverer's six threads at most, so that channels and key servers that hang block no deliveries.
 _NOTIFYING = ConcurrencyLimit(2)
 _VERIFYING = ConcurrencyLimit(1)
 
@@ -57,9 +58,8 @@ def verify() -> None:
             verification.verify_due(context.current())
 
 
-@app.task(
-    name=JOBS, soft_time_limit=840, time_limit=900
-)  # a turn is short, but a single transaction of a job may take minutes
+# A turn is short, but a single transaction of a job may take minutes.
+@app.task(name=JOBS, soft_time_limit=840, time_limit=900)
 def run_jobs() -> None:
     """Run due jobs, each for a turn of a few seconds."""
     runner.run_due(context.current())
@@ -69,6 +69,12 @@ def run_jobs() -> None:
 def call_providers() -> None:
     """Run the jobs that call providers' APIs, and reconcile the sources that are due."""
     reconcile.call_providers(context.current())
+
+
+@app.task(name=PULL)
+def pull_queues() -> None:
+    """Take the messages of sources from their queues."""
+    pull.pull_due(context.current())
 
 
 @app.task(name=SEND_NOTIFICATIONS)
@@ -91,16 +97,34 @@ def maintain_counters() -> None:
     evaluate.maintain_counters(context.current())
 
 
+@app.task(name="tidings.index_messages")
+def index_messages() -> None:
+    """Compute the signatures by which new messages are found in a search."""
+    maintenance.index_messages(context.current())
+
+
 @app.task(name="tidings.judge_soft_bounces")
 def evaluate_soft_bounces() -> None:
     """Evaluate the recipients with several soft bounces in a row."""
     suppressions.evaluate_soft_bounces(context.current())
 
 
+@app.task(name="tidings.withdraw_mass_failures")
+def withdraw_mass_failures() -> None:
+    """Withdraw suppressions whose evidence turned out to be mass failures: the sender is at fault."""
+    suppressions.withdraw_mass_failures(context.current())
+
+
 @app.task(name="tidings.expire_suppressions")
 def expire_suppressions() -> None:
     """Log the end of suppressions that have expired."""
     suppressions.expire_due(context.current())
+
+
+@app.task(name="tidings.schedule_pulls")
+def schedule_pulls() -> None:
+    """Create the jobs that pull the suppression lists of providers, where a pull is due."""
+    suppressions.schedule_pulls(context.current())
 
 
 @app.task(name=DELIVER)
@@ -117,6 +141,7 @@ def deliver() -> None:
 @worker_shutting_down.connect
 def _stop_delivering(**_: Any) -> None:
     deliverer.stop()
+    pull.stopping.set()
 
 
 @app.task(name="tidings.maintain")

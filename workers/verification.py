@@ -1,6 +1,8 @@
 """Verify quarantined requests again, after fetching the public keys that their signatures name.
 
-Each source is verified by a thread of its own: a key server that does not answer delays no other source.
+The same task confirms subscriptions to topics, for which a provider sends a signed request too.
+
+A separate thread verifies each source, so that a key server that does not answer delays no other source.
 """
 
 import time
@@ -10,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -17,6 +20,7 @@ import structlog
 from shared import backoff
 from shared.broker import PROCESS_RECEIPTS, VERIFY
 from shared.errors import NotFoundError, TidingsError, VerificationError
+from shared.http import client as http_client
 from shared.http.client import OutboundError
 from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts import quarantine
@@ -36,6 +40,8 @@ _MAX_SECONDS = 5.0
 _CLAIM_SECONDS = 0.2
 _MAX_ATTEMPTS = 50
 _GRACE_DELAY_SECONDS = 30.0
+_OK = 200
+_REFUSED = frozenset({400, 403, 404, 410})
 
 log = structlog.get_logger()
 
@@ -125,6 +131,8 @@ class _SourceBatch:
                     return source
                 source = asked
                 source.provider.verify(request, source.credentials, suspect.received_at)
+            if (url := source.provider.confirmation_url(request, source.settings)) is not None:
+                _confirm(url)
         except VerificationError as error:
             self._fail(source, suspect, error)
         except NotFoundError as error:
@@ -213,3 +221,17 @@ class _SourceBatch:
     def _open_source(self) -> Source:
         with self._ctx.engine.connect() as connection:
             return open_source(sources.by_ids(connection, [self._source_id])[0], self._ctx.vault)
+
+
+def _confirm(url: str) -> None:
+    """Fetch the URL that confirms a subscription. Raises VerificationError if that is refused, and OutboundError."""
+    answer = http_client.get(url)
+    if answer.status == _OK:
+        log.info("subscription confirmed", host=urlsplit(url).hostname)
+        return
+    if answer.status in _REFUSED:
+        sentence = f"The provider refused to confirm the subscription ({answer.status}); ask it for a new confirmation"
+        raise VerificationError(RefusalReason.UNCONFIRMED, sentence)
+    failure = OutboundError(f"The confirmation of the subscription was answered with {answer.status}")
+    failure.partial = answer
+    raise failure

@@ -1,32 +1,35 @@
 """The normalized event: one thing that happened to one recipient of one message."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
+from shared.events.bots import Automation
 from shared.vocabulary import Classification, EventType
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event in Tidings' vocabulary.
 
     `identity` identifies the event within its source: the provider's event id, or a fingerprint of its content. It is
     None if the provider gives neither id nor time, so that two genuine events look alike; then the receipt and the
-    position in it identify the event.
+    position in it identify the event. `identity_at` is the provider's time if every repetition carries the same one.
 
     `message_key` is the provider's most reliable id of the message. It is None if the event belongs to no message (a
     DNS error, a send limit) or must not change one (an event of a foreign account).
     `recipient` is a normalized address, or None if the event applies to all recipients of the message.
     `provider_object` is the provider's own object, as JSON text.
+    `automation` is the provider's own word that a program, and no person, opened or clicked.
     `problem` says why the event is of type `unknown`.
     """
 
     type: EventType
     provider_object: bytes
     identity: str | None = None
+    identity_at: datetime | None = None
     message_key: str | None = None
     recipient: str | None = None
     occurred_at: datetime | None = None
@@ -47,7 +50,8 @@ class Event:
     tag: str | None = None
     campaign: str | None = None
     metadata: Mapping[str, Any] | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = {}
+    automation: Automation | None = None
     problem: str | None = None
 
 
@@ -56,9 +60,14 @@ def event_key(source_id: int, identity: str, recipient: str | None) -> str:
     return _digest(b"event", str(source_id), identity, recipient or "")
 
 
-def message_id(source_id: int, message_key: str) -> str:
-    """Return the 32 hex digits that identify a message; the same whichever of its events comes first."""
-    return _digest(b"message", str(source_id), message_key)
+def key_minute(at: datetime | None) -> int:
+    """Return the minute under which an event's key is stored, since 1970; 0 without a time that repetitions share."""
+    return 0 if at is None else int(at.timestamp()) // 60
+
+
+def message_key(source_id: int, name: str) -> str:
+    """Return the 32 hex digits that identify the message of this name (`Event.message_key`) across all sources."""
+    return _digest(b"message", str(source_id), name)
 
 
 def receipt_key(source_id: int, idempotency: bytes, *, unverified: bool = False) -> str:
@@ -69,6 +78,13 @@ def receipt_key(source_id: int, idempotency: bytes, *, unverified: bool = False)
     """
     purpose = b"unverified" if unverified else b"receipt"
     return blake2b(b"%d\x1f%b" % (source_id, idempotency), digest_size=16, person=purpose).hexdigest()
+
+
+def spam_score(details: object) -> float | None:
+    """Return the spam score in the details of received mail; None if they have none."""
+    spam = details.get("spam") if isinstance(details, Mapping) else None
+    score = spam.get("score") if isinstance(spam, Mapping) else None
+    return score if isinstance(score, int | float) else None
 
 
 def _digest(purpose: bytes, *parts: str) -> str:

@@ -18,6 +18,30 @@ MESSAGE_KEY_RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ark": (("smtp_id", "smtp:"),),
     "postal": (("smtp_id", "smtp:"),),
     "cloudmailin": (("provider_message_id", "id:"), ("request_id", "id:")),  # the id that its API returned
+    "ses": (("provider_message_id", "id:"), ("request_id", "id:")),  # the id that the send was answered with
+    "sendgrid": (("provider_message_id", "id:"), ("request_id", "id:")),  # X-Message-Id of the answer
+    "postmark": (("provider_message_id", "id:"), ("request_id", "id:")),
+    "resend": (("provider_message_id", "id:"), ("request_id", "id:")),
+    "standardwebhooks": (("provider_message_id", "id:"),),
+    "mailgun": (("smtp_id", "smtp:"), ("provider_message_id", "smtp:")),
+    "brevo": (("smtp_id", "smtp:"),),
+    "mailjet": (("provider_message_id", "id:"),),
+    "sparkpost": (("request_id", "request:"), ("provider_message_id", "id:")),
+    "mailersend": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "mandrill": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "mailtrap": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "unisender": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "lettermint": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "emailit": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "ahasend": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "mailpace": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "smtp2go": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "azure": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "elasticemail": (("provider_message_id", "id:"), ("request_id", "request:")),
+    "cloudflare": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "kumomta": (("provider_message_id", "id:"), ("smtp_id", "smtp:")),
+    "scaleway": (("provider_message_id", "id:"), ("request_id", "id:")),
+    "generic": (("provider_message_id", "id:"), ("request_id", "request:"), ("smtp_id", "smtp:")),
     # mailwebhook has no row: it receives mail and sends none
 }
 

@@ -1,22 +1,23 @@
 """Announced sends: an application reports a message before its provider does, so that a missing event is noticed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
+from shared import ids
 from shared.addresses import normalize, strip_brackets
 from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError
 from shared.events import identity
-from shared.events.event import event_key
-from shared.events.event import message_id as id_of_message
+from shared.events.event import event_key, message_key
 from shared.messages.state import RANKS, Weight
-from shared.messages.store import SET_STATUS, SUPERSEDES
+from shared.messages.store import MESSAGE_ID, MESSAGE_KEY, SET_STATUS, SUPERSEDES
 from shared.sources import store as sources
-from shared.sources.source import open_source
+from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
 from shared.vocabulary import Status
 
@@ -43,18 +44,19 @@ _IDS = ("sender", "request_id", "smtp_id", "provider_message_id")
 # Both statements follow that of `shared.messages.store`, and stay text like it: the same message and states result
 # whether the announcement or an event comes first. "infinity" gives way to the time of any event.
 _INSERT_MESSAGE = f"""
-INSERT INTO messages AS m (id, source_id, created_at, first_event_at, submitted_at, {", ".join(_IDS)})
-VALUES (%(message_id)s, %(source_id)s, now(), 'infinity', %(submitted_at)s, {", ".join(f"%({n})s" for n in _IDS)})
-ON CONFLICT (id) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.submitted_at),
+INSERT INTO messages AS m (id, key, source_id, created_at, first_event_at, submitted_at, {", ".join(_IDS)})
+VALUES ({MESSAGE_ID.format(event="%(new_id)s::uuid", key="%(key)s::uuid")}, %(key)s, %(source_id)s, now(), 'infinity',
+    %(submitted_at)s, {", ".join(f"%({n})s" for n in _IDS)})
+ON CONFLICT ({MESSAGE_KEY}) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.submitted_at),
     {", ".join(f"{n} = least(m.{n}, excluded.{n})" for n in _IDS)}
-RETURNING submitted_at, xmax = 0
+RETURNING id, submitted_at, xmax = 0
 """
 
 _INSERT_STATES = f"""
 INSERT INTO recipient_states AS s (message_id, recipient, source_id, smtp_id, weight, timed, status_at, rank,
-    status_key, status, updated_at)
+    status_key, status, updated_at, created_on)
 SELECT %(message_id)s, recipient, %(source_id)s, %(smtp_id)s, {Weight.IMPLIED:d}, true, %(submitted_at)s,
-    {RANKS[Status.SUBMITTED]}, key, '{Status.SUBMITTED}', now()
+    {RANKS[Status.SUBMITTED]}, key, '{Status.SUBMITTED}', now(), (now() AT TIME ZONE 'UTC')::date
 FROM unnest(%(recipients)s::text[], %(keys)s::uuid[]) AS given (recipient, key) ORDER BY recipient
 ON CONFLICT (message_id, recipient) DO UPDATE SET
     previous_status = CASE WHEN {SUPERSEDES} THEN s.status ELSE s.previous_status END,
@@ -64,43 +66,96 @@ WHERE {SUPERSEDES} OR s.smtp_id IS DISTINCT FROM least(s.smtp_id, excluded.smtp_
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedSend:
+    """A send that can be stored. `key` is that of its message; `ids` are its texts, normalized."""
+
+    source_id: int
+    key: str
+    recipients: Sequence[str]
+    ids: Mapping[str, str | None]
+    submitted_at: datetime
+
+
 def announce(connection: Connection, vault: Vault, send: Send, submitted_at: datetime) -> tuple[UUID, bool]:
     """Record a send. Return the id of its message and whether the message is new. Raise InvalidFieldError.
 
     Idempotent: of several announcements of a message the earliest time is kept.
     """
-    source = sources.find(connection, send.source)
-    if source is None:
-        raise InvalidFieldError("source", send.source, f"there is no source called {send.source!r}")
-    message_id = id_of_message(source.id, _message_key(source, vault, send))
-    recipients = list(dict.fromkeys(filter(None, map(normalize, send.recipients))))
-    if not recipients:
-        raise InvalidFieldError("recipients", send.recipients, "must name at least one address")
-    values = {
-        "message_id": message_id,
-        "source_id": source.id,
-        "submitted_at": submitted_at,
-        "sender": normalize(send.sender),
-        "request_id": send.request_id,
-        "smtp_id": strip_brackets(send.smtp_id) if send.smtp_id else None,
-        "provider_message_id": send.provider_message_id,
+    (prepared,) = prepare(connection, vault, [(send, submitted_at)])
+    if isinstance(prepared, InvalidFieldError):
+        raise prepared
+    return _store(connection, prepared)
+
+
+def prepare(
+    connection: Connection, vault: Vault, sends: Sequence[tuple[Send, datetime]]
+) -> list[PreparedSend | InvalidFieldError]:
+    """Return for each send, with its time, what is to be stored, or what is wrong with it."""
+    opened: dict[str, tuple[SourceRow, Source]] = {}
+    found: list[PreparedSend | InvalidFieldError] = []
+    for send, submitted_at in sends:
+        try:
+            if send.source not in opened:
+                opened[send.source] = _open(connection, vault, send.source)
+            row, source = opened[send.source]
+            key = message_key(row.id, _name_message(row, source, send))
+            recipients = list(dict.fromkeys(filter(None, map(normalize, send.recipients))))
+            if not recipients:
+                raise InvalidFieldError("recipients", send.recipients, "must name at least one address")
+        except InvalidFieldError as error:
+            found.append(error)
+            continue
+        ids = {
+            "sender": normalize(send.sender),
+            "request_id": send.request_id,
+            "smtp_id": strip_brackets(send.smtp_id) if send.smtp_id else None,
+            "provider_message_id": send.provider_message_id,
+        }
+        found.append(PreparedSend(source_id=row.id, key=key, recipients=recipients, ids=ids, submitted_at=submitted_at))
+    return found
+
+
+def _open(connection: Connection, vault: Vault, slug: str) -> tuple[SourceRow, Source]:
+    row = sources.find(connection, slug)
+    if row is None:
+        raise InvalidFieldError("source", slug, f"there is no source called {slug!r}")
+    try:
+        return row, open_source(row, vault)
+    except (CredentialsError, SecretsError) as error:
+        raise InvalidFieldError("source", slug, f"source {slug!r} cannot be used: {error}") from None
+
+
+def store(connection: Connection, prepared: Sequence[PreparedSend]) -> list[tuple[UUID, bool]]:
+    """Record sends; return for each the id of its message and whether the message is new."""
+    found: dict[int, tuple[UUID, bool]] = {}
+    # In the order of keys, so that two callers with the same sends do not lock each other.
+    for number in sorted(range(len(prepared)), key=lambda number: prepared[number].key):
+        found[number] = _store(connection, prepared[number])
+    return [found[number] for number in range(len(prepared))]
+
+
+def _store(connection: Connection, send: PreparedSend) -> tuple[UUID, bool]:
+    values: dict[str, Any] = {
+        "new_id": ids.receipt_id(datetime.now(UTC)),
+        "key": send.key,
+        "source_id": send.source_id,
+        "submitted_at": send.submitted_at,
+        **send.ids,
     }
-    earliest, is_new = connection.exec_driver_sql(_INSERT_MESSAGE, values).one()
+    message_id, earliest, is_new = connection.exec_driver_sql(_INSERT_MESSAGE, values).one()
     values |= {
+        "message_id": message_id,
         "submitted_at": earliest,  # so that a repetition with a later time does not supersede the first
-        "recipients": recipients,
-        "keys": [event_key(source.id, f"announced:{message_id}", recipient) for recipient in recipients],
+        "recipients": send.recipients,
+        "keys": [event_key(send.source_id, f"announced:{send.key}", recipient) for recipient in send.recipients],
     }
     connection.exec_driver_sql(_INSERT_STATES, values)
-    return UUID(message_id), bool(is_new)
+    return message_id, bool(is_new)
 
 
-def _message_key(source: SourceRow, vault: Vault, send: Send) -> str:
+def _name_message(source: SourceRow, opened: Source, send: Send) -> str:
     """Return the key that the events of this send will give their message."""
-    try:
-        opened = open_source(source, vault)
-    except (CredentialsError, SecretsError) as error:
-        raise InvalidFieldError("source", source.slug, f"source {source.slug!r} cannot be used: {error}") from None
     tenants = opened.provider.tenants(opened.credentials)
     if send.tenant is not None and tenants and send.tenant not in tenants:
         raise InvalidFieldError("tenant", send.tenant, f"source {source.slug!r} has no tenant {send.tenant!r}")

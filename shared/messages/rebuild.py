@@ -50,10 +50,11 @@ facts AS (
 ),
 {store.FOLD_CTES.format(facts="facts")}
 INSERT INTO recipient_states (message_id, recipient, source_id, {", ".join(store.STATUS_COLUMNS)}, previous_status,
-    {", ".join(store.AGGREGATE_COLUMNS)}, version, updated_at)
+    {", ".join(store.AGGREGATE_COLUMNS)}, version, updated_at, created_on)
 SELECT best.message_id, best.recipient, source_id, {", ".join(f"best.{name}" for name in store.STATUS_COLUMNS)},
     CASE WHEN old.status IS DISTINCT FROM best.status THEN old.status ELSE old.previous_status END,
-    {", ".join(f"counted.{name}" for name in store.AGGREGATE_COLUMNS)}, coalesce(old.version, 0) + 1, now()
+    {", ".join(f"counted.{name}" for name in store.AGGREGATE_COLUMNS)}, coalesce(old.version, 0) + 1, now(),
+    counted.created_on
 FROM best JOIN counted USING (message_id, recipient) LEFT JOIN old USING (message_id, recipient)
 """
 
@@ -108,8 +109,9 @@ def get_states(connection: Connection, keys: Iterable[StateKey]) -> dict[StateKe
 def delete_events(connection: Connection, receipt_id: UUID) -> set[str]:
     """Delete the events of a receipt and their keys; return the keys (32 hex digits)."""
     rows = connection.exec_driver_sql(
-        "WITH deleted AS (DELETE FROM events WHERE id > %(first)s AND id <= %(last)s RETURNING id, key)"
-        " , keys AS (DELETE FROM event_keys USING deleted WHERE event_keys.key = deleted.key AND event_id = deleted.id)"
+        "WITH deleted AS (DELETE FROM events WHERE id > %(first)s AND id <= %(last)s RETURNING id, key, key_minute)"
+        " , keys AS (DELETE FROM event_keys AS k USING deleted"
+        " WHERE minute = key_minute AND k.key = deleted.key AND event_id = deleted.id)"
         " , objects AS (DELETE FROM event_objects WHERE id > %(first)s AND id <= %(last)s)"
         " SELECT key FROM deleted",
         _event_ids(receipt_id),

@@ -7,16 +7,18 @@ It is SQL text because every event passes through it: one round trip for a batch
 decides how locks are taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row, func, select
 
 from shared.counters import store as counts
 from shared.counters.store import Tally
+from shared.messages import tables
 from shared.messages.state import Weight
+from shared.postgres.metadata import is_any
 
 MAX_EVENTS: Final = 2000
 """Events of one statement, which bounds its memory and its time. Takes about a quarter of a second."""
@@ -25,28 +27,34 @@ MAX_EVENTS: Final = 2000
 class SharedObject(NamedTuple):
     """A provider's object with several events, one for each recipient, and the fields that they share.
 
-    `id` is the id of the first of them. `data` and `provider_object` are JSON text.
+    `id` is the id of the first of them. `data` is JSON text. The object is at a place in the receipt's body, in bytes,
+    or it is `provider_object`, JSON text.
     """
 
     id: UUID
     data: str
-    provider_object: str
+    provider_object: str | None
+    object_at: int | None = None
+    object_length: int | None = None
 
 
 class NewEvent(NamedTuple):
     """One event to be stored; a tuple, because a batch is transposed from rows to columns.
 
-    `key` and `message_id` are 32 hex digits; `data` and `provider_object` are JSON text. `weight`, `rank` and
-    `status` are the event's claim about the delivery (`shared.messages.state.STATUS_EFFECTS`). `change_type` is the
-    type of the change that it causes. With `shared`, `provider_object` is None and `data` has what differs from it.
+    `key` and `message_key` are 32 hex digits; `data` and `provider_object` are JSON text. `key_minute` is the minute
+    under which the key is stored (`shared.events.event.key_minute`). `weight`, `rank` and `status` are the event's
+    claim about the delivery (`shared.messages.state.STATUS_EFFECTS`). `change_type` is the type of the change that it
+    causes. The provider's object is at a place in the receipt's body, in bytes, or it is `provider_object`. With
+    `shared` it is there, and `data` has what differs from that.
     """
 
     id: UUID
     receipt_id: UUID
     source_id: int
     key: str
+    key_minute: int
     type: str
-    message_id: str | None
+    message_key: str | None
     recipient: str | None
     occurred_at: datetime
     received_at: datetime
@@ -64,6 +72,8 @@ class NewEvent(NamedTuple):
     reason: str | None
     data: str
     provider_object: str | None
+    object_at: int | None
+    object_length: int | None
     weight: int
     rank: int
     status: str | None
@@ -78,12 +88,13 @@ class Applied(NamedTuple):
     changes: int
 
 
-_COLUMNS = NewEvent._fields[:-1]  # without `shared`
+_COLUMNS = tuple(name for name in NewEvent._fields if name not in {"receipt_id", "shared"})
 _COLUMN_TYPES = {
     **dict.fromkeys(_COLUMNS, "text"),
-    **dict.fromkeys(("id", "receipt_id", "key", "message_id"), "uuid"),
+    **dict.fromkeys(("id", "key", "message_key"), "uuid"),
     **dict.fromkeys(("occurred_at", "received_at"), "timestamptz"),
     **dict.fromkeys(("weight", "rank"), "smallint"),
+    **dict.fromkeys(("key_minute", "object_at", "object_length"), "integer"),
     "source_id": "bigint",
 }
 _INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
@@ -94,10 +105,21 @@ _MESSAGE_FIELDS = ("provider_message_id", "request_id", "smtp_id", "sender", "su
 AMBIGUOUS_TENANT = ""
 """Stored as the tenant if events name different tenants for one message. It stays: neither of them sees the message."""
 
-_LEAST = {name: f"least(m.{name}, excluded.{name})" for name in ("first_event_at", *_MESSAGE_FIELDS)} | {
-    "tenant": f"CASE WHEN m.tenant <> excluded.tenant THEN '{AMBIGUOUS_TENANT}'"
-    " ELSE least(m.tenant, excluded.tenant) END"
-}
+
+def _least(stored: str, new: str) -> dict[str, str]:
+    """Return for each field of a message the SQL of its value after a batch, of a stored and of a new row."""
+    return {name: f"least({stored}.{name}, {new}.{name})" for name in ("first_event_at", *_MESSAGE_FIELDS)} | {
+        "tenant": f"CASE WHEN {stored}.tenant <> {new}.tenant THEN '{AMBIGUOUS_TENANT}'"
+        f" ELSE least({stored}.tenant, {new}.tenant) END"
+    }
+
+
+def _is_changed(stored: str, new: str) -> str:
+    """Return the SQL condition that a batch changes a field of a message."""
+    least = _least(stored, new)
+    return f"({', '.join(f'{stored}.{name}' for name in least)}) IS DISTINCT FROM ({', '.join(least.values())})"
+
+
 _LEAST_OF_BATCH = {name: f"min({name})" for name in _MESSAGE_FIELDS} | {
     "tenant": f"CASE WHEN min(tenant) <> max(tenant) THEN '{AMBIGUOUS_TENANT}' ELSE min(tenant) END"
 }
@@ -148,7 +170,7 @@ SET_STATUS = ", ".join(
 )
 
 _MAX_REMARK_WEIGHT = int(Weight.IMPLIED)
-"""Every event of this weight or less causes a change of its own; heavier ones only if their claim holds."""
+"""Every event of this weight or less causes a separate change; heavier ones only if their claim holds."""
 
 # An event without a usable time has that of its arrival; it is not `timed`.
 # Folds the rows of {facts} for each (message, recipient): the greatest claim, and the aggregates.
@@ -172,40 +194,70 @@ counted AS (
         min(occurred_at) FILTER (WHERE type = 'read') AS read_at,
         min(occurred_at) FILTER (WHERE type = 'complained') AS complained_at,
         max(occurred_at) FILTER (WHERE type = 'unsubscribed') AS unsubscribed_at,
-        max(occurred_at) FILTER (WHERE type = 'subscribed') AS subscribed_at
+        max(occurred_at) FILTER (WHERE type = 'subscribed') AS subscribed_at,
+        (coalesce(min(received_at), now()) AT TIME ZONE 'UTC')::date AS created_on
     FROM {{facts}} WHERE message_id IS NOT NULL GROUP BY 1, 2
 )"""
 
-# PostgreSQL runs CTEs that nothing reads from in reverse order: the counters, where workers contend, come last.
+MESSAGE_KEY = "coalesce(key, id)"
+"""SQL: the key of a message; an earlier version stored it as the id."""
+
+MESSAGE_ID = "(left({event}::text, 20) || right({key}::text, 16))::uuid"
+"""SQL: the id of a new message, by its first event's id and its key. It begins with the event's time."""
+
+# Stored keys and messages are looked up one by one, because a join might read an index from end to end. Keys that an
+# earlier version stored have the minute 0; `coalesce` and not `IS NULL`, of which PostgreSQL expects few rows, and
+# would compare each row with each other. PostgreSQL runs CTEs that nothing reads from in reverse order: the
+# counters, where workers contend, come last.
 _INSERT = f"""
 WITH input AS MATERIALIZED (SELECT {_INPUT}),
 fresh AS (
-    INSERT INTO event_keys (key, event_id)
-    SELECT DISTINCT ON (key) key, id FROM input ORDER BY key, id
+    INSERT INTO event_keys (minute, key, event_id)
+    SELECT DISTINCT ON (key_minute, key) key_minute, key, id FROM input
+    WHERE NOT coalesce((SELECT true FROM event_keys AS k WHERE k.minute = 0 AND k.key = input.key), false)
+    ORDER BY key_minute, key, id
     ON CONFLICT DO NOTHING RETURNING event_id
 ),
-new AS MATERIALIZED (SELECT input.* FROM input JOIN fresh ON event_id = id),
+added AS MATERIALIZED (SELECT input.* FROM input JOIN fresh ON event_id = id),
+named AS MATERIALIZED (
+    SELECT message_key, (SELECT m FROM messages AS m WHERE {MESSAGE_KEY} = message_key) AS stored,
+        min(id::text COLLATE "C") AS first_event, min(source_id) AS source_id, min(received_at) AS created_at,
+        min(occurred_at) AS first_event_at,
+        {", ".join(f"{value} AS {name}" for name, value in _LEAST_OF_BATCH.items())}
+    FROM added WHERE message_key IS NOT NULL GROUP BY message_key
+),
+inserted AS (
+    INSERT INTO messages AS m (id, key, source_id, created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)})
+    SELECT coalesce((stored).id, {MESSAGE_ID.format(event="first_event", key="message_key")}), message_key, source_id,
+        created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)}
+    FROM named
+    -- Most events change nothing in a stored message. A conflict would lock its row, which is written to the WAL.
+    WHERE (stored).id IS NULL OR {_is_changed("(stored)", "named")}
+    ORDER BY message_key
+    ON CONFLICT ({MESSAGE_KEY}) DO UPDATE
+    SET {", ".join(f"{name} = {least}" for name, least in _least("m", "excluded").items())}
+    -- Another worker may have inserted the message since this statement began: then its id is read here.
+    WHERE m.id <> excluded.id OR {_is_changed("m", "excluded")}
+    RETURNING id, {MESSAGE_KEY} AS message_key
+),
+new AS MATERIALIZED (
+    SELECT added.*, coalesce((stored).id, inserted.id) AS message_id
+    FROM added LEFT JOIN named USING (message_key) LEFT JOIN inserted USING (message_key)
+),
 {{tallied}}
 kept AS (
-    INSERT INTO events (id, receipt_id, source_id, key, type, message_id, recipient, occurred_at, received_at,
-        classification, smtp_status, enhanced_code, reason, data, provider_object)
-    SELECT id, receipt_id, source_id, key, type, message_id, recipient, occurred_at, received_at,
-        classification, smtp_status, enhanced_code, reason, data::json, provider_object::json
-    FROM new ORDER BY id
-),
-known AS (
-    INSERT INTO messages AS m (id, source_id, created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)})
-    SELECT message_id, min(source_id), min(received_at), min(occurred_at), {", ".join(_LEAST_OF_BATCH.values())}
-    FROM new WHERE message_id IS NOT NULL GROUP BY message_id ORDER BY message_id
-    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = {least}" for name, least in _LEAST.items())}
-    WHERE ({", ".join(f"m.{name}" for name in _LEAST)}) IS DISTINCT FROM ({", ".join(_LEAST.values())})
+    INSERT INTO events (id, source_id, key, key_minute, type, message_id, recipient, occurred_at, received_at,
+        classification, smtp_status, enhanced_code, reason, data, provider_object, object_at, object_length)
+    SELECT id, source_id, key, key_minute, type, message_id, recipient, occurred_at, received_at,
+        classification, smtp_status, enhanced_code, reason, data::json, provider_object::json, object_at, object_length
+    FROM new ORDER BY id RETURNING 1
 )"""
 
 _FOLD = f""",
 {FOLD_CTES.format(facts="new")},
 changed AS (
-    INSERT INTO recipient_states AS s (message_id, recipient, source_id, {_STATE_COLUMNS}, updated_at)
-    SELECT message_id, recipient, source_id, {_STATE_COLUMNS}, now()
+    INSERT INTO recipient_states AS s (message_id, recipient, source_id, {_STATE_COLUMNS}, updated_at, created_on)
+    SELECT message_id, recipient, source_id, {_STATE_COLUMNS}, now(), created_on
     FROM best JOIN counted USING (message_id, recipient) ORDER BY message_id, recipient
     ON CONFLICT (message_id, recipient) DO UPDATE SET
         previous_status = CASE WHEN {SUPERSEDES} THEN s.status ELSE s.previous_status END,
@@ -231,7 +283,8 @@ logged AS (
     ORDER BY occurred_at, id
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM logged)
+-- In this order: events are stored before states are locked, for which other workers wait.
+SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM logged)
 """
 
 _APPLY = f"{_INSERT.format(tallied='')}{_FOLD}"
@@ -239,9 +292,10 @@ _APPLY_AND_COUNT = f"{_INSERT.format(tallied=f'{counts.TALLIED},')}{_FOLD}"
 _INSERT_ONLY = f"{_INSERT.format(tallied='')} SELECT count(*) FROM new"
 
 _INSERT_OBJECTS = """
-INSERT INTO event_objects (id, data, provider_object)
-SELECT id, data::json, provider_object::json
-FROM unnest(%(id)b::uuid[], %(data)b::text[], %(provider_object)b::text[]) AS shared (id, data, provider_object)
+INSERT INTO event_objects (id, data, provider_object, object_at, object_length)
+SELECT id, data::json, provider_object::json, object_at, object_length
+FROM unnest(%(id)b::uuid[], %(data)b::text[], %(provider_object)b::text[], %(object_at)b::integer[],
+    %(object_length)b::integer[]) AS shared (id, data, provider_object, object_at, object_length)
 ORDER BY id ON CONFLICT DO NOTHING
 """
 
@@ -270,6 +324,13 @@ def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[
     return total
 
 
+def stored(connection: Connection, events: Sequence[NewEvent]) -> Sequence[Row[Any, Any, Any, Any]]:
+    """Return `id`, `source_id`, `type` and `message_id` of the events that are no repetitions."""
+    columns = tables.events.c
+    found = select(columns.id, columns.source_id, columns.type, columns.message_id)
+    return connection.execute(found.where(is_any(columns.id, [event.id for event in events]))).all()
+
+
 def insert_without_states(connection: Connection, events: Sequence[NewEvent]) -> int:
     """Store the events that are new and their messages without touching the states. Return how many were new."""
     total = 0
@@ -280,6 +341,14 @@ def insert_without_states(connection: Connection, events: Sequence[NewEvent]) ->
     return total
 
 
+def find_ids(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
+    """Return the ids of the stored messages with these keys (32 hex digits), by key."""
+    stored = tables.messages.c
+    key = func.coalesce(stored.key, stored.id)
+    rows = connection.execute(select(key, stored.id).where(is_any(key, [UUID(hex=one) for one in keys])))
+    return {row[0].hex: row[1] for row in rows}
+
+
 def _insert_objects(connection: Connection, events: Sequence[NewEvent]) -> None:
     if shared := {event.shared.id: event.shared for event in events if event.shared is not None}:
         columns = zip(SharedObject._fields, map(list, zip(*shared.values(), strict=True)), strict=True)
@@ -287,4 +356,5 @@ def _insert_objects(connection: Connection, events: Sequence[NewEvent]) -> None:
 
 
 def _columns(events: Sequence[NewEvent]) -> dict[str, list[object]]:
-    return dict(zip(_COLUMNS, map(list, zip(*events, strict=True)), strict=False))
+    columns = zip(NewEvent._fields, zip(*events, strict=True), strict=True)
+    return {name: list(values) for name, values in columns if name in _COLUMN_TYPES}

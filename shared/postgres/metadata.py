@@ -1,14 +1,18 @@
 """The one MetaData that every feature's `tables.py` declares its tables on, and what their statements share."""
 
+import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, DateTime, MetaData, Select, any_, func, literal, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Connection, DateTime, MetaData, Select, any_, func, literal, or_, select
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
 
 Timestamp = DateTime(timezone=True)
+
+_ID_DIGITS: Final = re.compile(r"[0-9a-f]{4,32}")
 
 
 class Xid8(UserDefinedType[Any]):
@@ -27,6 +31,22 @@ def is_any(column: ColumnElement[Any], values: Collection[object]) -> ColumnElem
     `in_` has a parameter for each, and a statement may have 65,535 of them.
     """
     return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+def find_by_prefix(
+    connection: Connection, key: ColumnElement[UUID], given: str, *, name: ColumnElement[str] | None = None
+) -> list[UUID]:
+    """Return up to three ids that are meant by a text: a whole id, the beginning of one, or a `name`.
+
+    A beginning has at least four hexadecimal digits; the index of the key serves it. An exact name goes first.
+    """
+    named = [] if name is None else list(connection.execute(select(key).where(name == given).limit(3)).scalars())
+    digits = given.replace("-", "").lower()
+    if named or not _ID_DIGITS.fullmatch(digits):
+        return named
+    # `ljust` makes the least and the greatest id with this beginning.
+    lowest, highest = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    return list(connection.execute(select(key).where(key.between(lowest, highest)).limit(3)).scalars())
 
 
 def oldest_beyond(

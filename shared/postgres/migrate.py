@@ -24,11 +24,16 @@ def upgrade(database_url: str) -> str:
     target = engine.create_engine(database_url, application="migrate", pool_size=1, statement_timeout_ms=0)
     try:
         with target.begin() as connection:
-            _require_usable(connection)
+            require_usable(connection)
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             config = _config()
             config.attributes["connection"] = connection
-            _require_known(revision(connection), ScriptDirectory.from_config(config))
+            found, scripts = revision(connection), ScriptDirectory.from_config(config)
+            if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+                raise ConflictError(
+                    f"The database is at revision {found}, which this version does not know: a newer one has migrated"
+                    " it. Run that version, or restore the backup from before the update."
+                )
             command.upgrade(config, "head")
             partitions.create_missing(connection)
             transaction_ids.continue_numbering(connection)
@@ -37,7 +42,7 @@ def upgrade(database_url: str) -> str:
         target.dispose()
 
 
-def _require_usable(connection: Connection) -> None:
+def require_usable(connection: Connection) -> None:
     """Raise ConflictError if this version cannot work with the database, whatever is migrated."""
     names = ("server_version_num", "server_version", "server_encoding", "transaction_read_only")
     found = select(func.pg_is_in_recovery(), *map(func.current_setting, names))
@@ -49,15 +54,6 @@ def _require_usable(connection: Connection) -> None:
     if is_standby or read_only == "on":
         what = "a standby" if is_standby else "read-only (default_transaction_read_only)"
         raise ConflictError(f"The database is {what}, so nothing can be stored in it; name the primary one.")
-
-
-def _require_known(found: str | None, scripts: ScriptDirectory) -> None:
-    """Raise ConflictError if a newer version has migrated the database."""
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
-        raise ConflictError(
-            f"The database is at revision {found}, which this version does not know: a newer one has migrated it. "
-            "Run that version, or restore the backup from before the update."
-        )
 
 
 def revision(connection: Connection) -> str | None:

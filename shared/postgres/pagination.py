@@ -1,17 +1,32 @@
 """Keyset pagination: pages of a list along an index, each reading a bounded number of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, false, func, literal, select, true, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    false,
+    func,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
 from shared import ids
 
 MAX_ROWS_READ = 20_000
 """Rows that one page may read. A page that reaches this limit may be short; its cursor continues from there."""
+
+_FIRST_ROWS_READ = 1000
 
 T = TypeVar("T")
 Position = tuple[Any, ...]
@@ -37,6 +52,7 @@ class KeysetQuery:
         self._ascending = ascending
         self._indexed: list[ColumnElement[bool]] = []
         self._filters: list[ColumnElement[bool]] = []
+        self._statements: dict[bool, Select[Any]] = {}
 
     def where(self, *conditions: ColumnElement[bool]) -> None:
         """Read only rows that meet these conditions; an index serves them."""
@@ -46,15 +62,49 @@ class KeysetQuery:
         """Return only rows that meet these conditions; they are tested row by row."""
         self._filters.extend(conditions)
 
-    def fetch(self, connection: Connection, *, after: Position | None, limit: int) -> Page[Position]:
-        """Return the keys of up to `limit` rows that match and come after the position."""
+    def fetch(
+        self,
+        connection: Connection,
+        *,
+        after: Position | None,
+        limit: int,
+        parameters: Mapping[str, Any] | None = None,
+        max_rows_read: int | None = None,
+    ) -> Page[Position]:
+        """Return the keys of up to `limit` rows that match and come after the position.
+
+        `parameters` are the values of the conditions' bound parameters, if the query is used more than once.
+        With filters the page reads a thousand rows, and up to `max_rows_read` if too few of them match.
+        """
+        is_continued = after is not None
+        if is_continued not in self._statements:
+            self._statements[is_continued] = self.build(is_continued=is_continued)
+        position = {f"after_{number}": value for number, value in enumerate(after or ())}
+        values = {**(parameters or {}), **position, "page_rows": limit + 1}
+        found: list[Position] = []
+        last: Position | None = None
+        max_rows_read = MAX_ROWS_READ if max_rows_read is None else max_rows_read
+        sizes = sorted({min(_FIRST_ROWS_READ, max_rows_read), max_rows_read})
+        for max_rows in sizes if self._filters else [limit + 1]:
+            rows = connection.execute(self._statements[is_continued], {**values, "max_rows": max_rows}).all()
+            found = [tuple(keys) for matches, *keys in rows if matches]
+            last = next((tuple(keys) for matches, *keys in rows if not matches), None)
+            if len(found) > limit:
+                return Page(found[:limit], found[limit - 1])
+            if last is None:
+                break
+        return Page(found, last)
+
+    def build(self, *, is_continued: bool) -> Select[Any]:
+        """Return the statement of a page: the first one, or with `is_continued` one after a position."""
         names = [f"key_{number}" for number in range(len(self._keys))]
         conditions = list(self._indexed)
-        if after is not None:
-            position = tuple_(*(literal(value, key.type) for key, value in zip(self._keys, after, strict=True)))
+        if is_continued:
+            position = tuple_(*(bindparam(f"after_{number}", type_=key.type) for number, key in enumerate(self._keys)))
             row = tuple_(*self._keys)
             conditions.append(row > position if self._ascending else row < position)
-        max_rows = MAX_ROWS_READ if self._filters else limit + 1
+        max_rows = bindparam("max_rows", type_=Integer)
+        page_rows = bindparam("page_rows", type_=Integer)
         read = (
             select(
                 *(key.label(name) for key, name in zip(self._keys, names, strict=True)),
@@ -71,7 +121,7 @@ class KeysetQuery:
             select(true().label("matches"), *columns)
             .where(read.c.matches)
             .order_by(*self._ordered(columns))
-            .limit(limit + 1)
+            .limit(page_rows)
         )
         # Where the bound ended the reading, the next page goes on after the last row read.
         last_read = (
@@ -81,17 +131,7 @@ class KeysetQuery:
             .limit(1)
         )
         both = union_all(matching, last_read).subquery()
-        statement = select(both).order_by(both.c.matches, *self._ordered([both.c[name] for name in names]))
-        found: list[Position] = []
-        last: Position | None = None
-        for matches, *keys in connection.execute(statement):
-            if matches:
-                found.append(tuple(keys))
-            else:
-                last = tuple(keys)
-        if len(found) > limit:
-            return Page(found[:limit], found[limit - 1])
-        return Page(found, last)
+        return select(both).order_by(both.c.matches, *self._ordered([both.c[name] for name in names]))
 
     def _ordered(self, columns: Sequence[ColumnElement[Any]], *, reverse: bool = False) -> list[ColumnElement[Any]]:
         return [column.asc() if self._ascending is not reverse else column.desc() for column in columns]

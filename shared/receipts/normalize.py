@@ -1,8 +1,9 @@
 """Normalization: from the body of a receipt to the rows of its events."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -26,26 +27,35 @@ _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
     for event_type, (weight, status) in STATUS_EFFECTS.items()
 }
-_DATA_FIELDS = (
-    "sender",
-    "subject",
-    "request_id",
-    "smtp_id",
-    "provider_message_id",
-    "tenant",
-    "tag",
-    "campaign",
-    "remote_host",
-    "url",
-    "ip",
-    "user_agent",
-    "metadata",
-    "problem",
-)
-"""The fields of an event that are stored as JSON if they have a value, beside `details` and `automated`."""
+
+
+class Fields(msgspec.Struct, omit_defaults=True):
+    """The fields of an event that are stored as JSON, if they have a value."""
+
+    sender: str | None = None
+    subject: str | None = None
+    request_id: str | None = None
+    smtp_id: str | None = None
+    provider_message_id: str | None = None
+    tenant: str | None = None
+    tag: str | None = None
+    campaign: str | None = None
+    remote_host: str | None = None
+    url: str | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    problem: str | None = None
+    details: Mapping[str, Any] | None = None
+    automated: str | None = None
+
+    def present(self) -> dict[str, Any]:
+        """Return the fields that have a value."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+
 
 _READ_BY_STATEMENTS: Final = ("smtp_id", "tenant", "problem", "automated")
-"""The short fields of `_DATA_FIELDS` that every event keeps beside it, whatever it shares."""
+"""The short fields that every event keeps beside it, whatever it shares."""
 
 _LONGEST_TEXT: Final = 8192
 """Characters of a reason. The provider's object keeps what is longer."""
@@ -69,83 +79,137 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
     if len(parsed) > payload.MAX_EVENTS:
         raise payload.too_many(len(parsed))
     found: list[NewEvent] = []
+    end = 0
     for _, group in groupby(parsed, key=lambda event: id(event.provider_object)):
         events = list(group)
-        count = len(events)
-        shared: SharedObject | None = None
-        shared_data: dict[str, Any] = {}
-        longest_reason = _LONGEST_TEXT
-        if count > 1:
-            longest_reason = max(_SHORTEST_REASON, min(_LONGEST_TEXT, _MAX_REASON_CHARACTERS_OF_OBJECT // count))
-            limit = max(_LEAST_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // count))
-            first = _read_data(events[0], received_at)
-            shared_data = {name: value for name, value in first.items() if name not in _READ_BY_STATEMENTS}
-            shared = SharedObject(
-                ids.event_id(receipt_id, len(found)),
-                _encode_data(shared_data, limit),
-                events[0].provider_object.decode(),
-            )
-        for event in events:
-            position = len(found)
-            # Without an identity from the provider, the position in the receipt identifies the event.
-            identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
-            weight, rank, status = _EFFECTS[event.type]
-            message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
-            occurred_at = event.occurred_at
-            if occurred_at is None or occurred_at - received_at > _MAX_CLOCK_AHEAD:
-                occurred_at = received_at
-            data = _read_data(event, received_at)
-            if shared is not None:
-                missing = dict.fromkeys(shared_data.keys() - data.keys())
-                data = missing | {name: value for name, value in data.items() if shared_data.get(name) != value}
-            found.append(
-                NewEvent(
-                    id=ids.event_id(receipt_id, position),
-                    receipt_id=receipt_id,
-                    source_id=source.id,
-                    key=event_ids.event_key(source.id, identity, event.recipient),
-                    type=event.type,
-                    message_id=None if message_key is None else event_ids.message_id(source.id, message_key),
-                    recipient=event.recipient,
-                    occurred_at=occurred_at,
-                    received_at=received_at,
-                    sender=event.sender,
-                    subject=event.subject and event.subject[:_LONGEST_SUBJECT],
-                    provider_message_id=event.provider_message_id,
-                    request_id=event.request_id,
-                    smtp_id=event.smtp_id,
-                    tenant=event.tenant,
-                    tag=event.tag,
-                    campaign=event.campaign,
-                    classification=event.classification,
-                    smtp_status=event.smtp_status,
-                    enhanced_code=event.enhanced_code,
-                    reason=event.reason and event.reason[:longest_reason],
-                    data=_encode_data(data),
-                    provider_object=event.provider_object.decode() if shared is None else None,
-                    weight=weight,
-                    rank=rank,
-                    status=status,
-                    change_type=CHANGE_TYPES[event.type],
-                    shared=shared,
-                )
-            )
+        # The objects of a body are in order. If one is not found, the body is not searched for those that follow.
+        object_at = None
+        if end >= 0 and (end := body.find(events[0].provider_object, end)) >= 0:
+            object_at = end
+            end += len(events[0].provider_object)
+        first_id = ids.event_id(receipt_id, len(found))
+        fields = [read_fields(event, received_at) for event in events]
+        shared = share(events, fields[0], first_id, object_at) if len(events) > 1 else None
+        for event, own in zip(events, fields, strict=True):
+            found.append(make_row(source.id, receipt_id, len(found), received_at, event, own, object_at, shared))
     return found
 
 
-def _read_data(event: Event, received_at: datetime) -> dict[str, Any]:
+class Shared(NamedTuple):
+    """What the events of one provider object share: the object, its fields that are stored as JSON, and a limit."""
+
+    object: SharedObject
+    data: Mapping[str, Any]
+    longest_reason: int
+
+
+def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: int | None) -> Shared:
+    """Return what several events of one provider object share. The more there are, the less room each has.
+
+    `fields` are those of the first event. The object is at `object_at` in the body, in bytes; None if it was not found
+    there.
+    """
+    data = {name: value for name, value in fields.present().items() if name not in _READ_BY_STATEMENTS}
+    limit = max(_LEAST_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // len(events)))
+    return Shared(
+        object=SharedObject(
+            first_id,
+            _cut(data, limit),
+            events[0].provider_object.decode() if object_at is None else None,
+            object_at,
+            None if object_at is None else len(events[0].provider_object),
+        ),
+        data=data,
+        longest_reason=max(_SHORTEST_REASON, min(_LONGEST_TEXT, _MAX_REASON_CHARACTERS_OF_OBJECT // len(events))),
+    )
+
+
+def make_row(
+    source_id: int,
+    receipt_id: UUID,
+    position: int,
+    received_at: datetime,
+    event: Event,
+    fields: Fields,
+    object_at: int | None,
+    shared: Shared | None,
+) -> NewEvent:
+    """Return the row of the event at this position of a receipt, whose object is at `object_at` in the body."""
+    # Without an identity from the provider, the position in the receipt identifies the event.
+    identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
+    weight, rank, status = _EFFECTS[event.type]
+    message_key = None if event.type in WITHOUT_MESSAGE else event.message_key
+    occurred_at = event.occurred_at
+    if occurred_at is None or occurred_at - received_at > _MAX_CLOCK_AHEAD:
+        occurred_at = received_at
+    data: Fields | dict[str, Any] = fields
+    if shared is not None:
+        own = fields.present()
+        missing = dict.fromkeys(shared.data.keys() - own.keys())
+        data = missing | {name: value for name, value in own.items() if shared.data.get(name) != value}
+    encoded = _encode(data)
+    is_too_long = len(encoded) > _MAX_DATA_BYTES
+    return NewEvent(
+        id=ids.event_id(receipt_id, position),
+        receipt_id=receipt_id,
+        source_id=source_id,
+        key=event_ids.event_key(source_id, identity, event.recipient),
+        key_minute=event_ids.key_minute(received_at if event.identity is None else event.identity_at),
+        type=event.type,
+        message_key=None if message_key is None else event_ids.message_key(source_id, message_key),
+        recipient=event.recipient,
+        occurred_at=occurred_at,
+        received_at=received_at,
+        sender=event.sender,
+        subject=event.subject and event.subject[:_LONGEST_SUBJECT],
+        provider_message_id=event.provider_message_id,
+        request_id=event.request_id,
+        smtp_id=event.smtp_id,
+        tenant=event.tenant,
+        tag=event.tag,
+        campaign=event.campaign,
+        classification=event.classification,
+        smtp_status=event.smtp_status,
+        enhanced_code=event.enhanced_code,
+        reason=event.reason and event.reason[: _LONGEST_TEXT if shared is None else shared.longest_reason],
+        data=_cut(data if isinstance(data, dict) else fields.present()) if is_too_long else encoded.decode(),
+        provider_object=event.provider_object.decode() if shared is None and object_at is None else None,
+        object_at=object_at if shared is None else None,
+        object_length=len(event.provider_object) if shared is None and object_at is not None else None,
+        weight=weight,
+        rank=rank,
+        status=status,
+        change_type=CHANGE_TYPES[event.type],
+        shared=None if shared is None else shared.object,
+    )
+
+
+def read_fields(event: Event, received_at: datetime) -> Fields:
     """Return the fields of an event that are stored as JSON."""
-    data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
-    if event.details:
-        data["details"] = event.details
+    details = event.details
     if event.occurred_at is not None and event.occurred_at - received_at > _MAX_CLOCK_AHEAD:
-        data["details"] = {**event.details, "unusable_time": event.occurred_at.isoformat()}
-    if sign := bots.detect_automation(event.type, event.user_agent, event.ip):
-        data["automated"] = sign
-    return data
+        details = {**details, "unusable_time": event.occurred_at.isoformat()}
+    return Fields(
+        event.sender,
+        event.subject,
+        event.request_id,
+        event.smtp_id,
+        event.provider_message_id,
+        event.tenant,
+        event.tag,
+        event.campaign,
+        event.remote_host,
+        event.url,
+        event.ip,
+        event.user_agent,
+        event.metadata,
+        event.problem,
+        details or None,
+        event.automation or bots.detect_automation(event.type, event.user_agent, event.ip),
+    )
 
 
-def _encode_data(data: dict[str, Any], limit: int = _MAX_DATA_BYTES) -> str:
+def _cut(data: dict[str, Any], limit: int = _MAX_DATA_BYTES) -> str:
     """Return the fields as JSON. Above the limit, in bytes, texts are cut, and parts of structures left out."""
     encoded = _encode(data)
     if len(encoded) <= limit:

@@ -3,23 +3,29 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.counters import store as counts
-from shared.errors import VerificationError
+from shared.errors import TidingsError, VerificationError
+from shared.postgres import stored_requests
 from shared.postgres.metadata import is_any, oldest_beyond
+from shared.providers.webhooks.base import WebhookRequest
 from shared.receipts.store import DUE_ON_ARRIVAL, INSERT_NEW, Receipt, columns_of, release_keys
 from shared.receipts.tables import parked_receipts, pending_receipts, receipt_keys, receipts
-from shared.vocabulary import ReceiptState
+from shared.sources.source import Source
+from shared.vocabulary import ReceiptState, RefusalReason
+
+_UNREADABLE_SECONDS: Final = 60.0
 
 _ADD = f"""
 WITH {INSERT_NEW}
 INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, key_id, bytes, available_at, parked_at,
     dedup_key)
-SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, length(body), {DUE_ON_ARRIVAL}, received_at, key
+SELECT id, source_id, %(state)s, %(reason)s, %(detail)s, %(key_id)s, bytes, {DUE_ON_ARRIVAL}, received_at, key
 FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
@@ -55,7 +61,7 @@ claimed AS (
     UPDATE parked_receipts SET attempts = attempts + 1, available_at = now() + make_interval(secs => %(lease_seconds)s)
     WHERE receipt_id IN (SELECT receipt_id FROM taken) RETURNING receipt_id, attempts
 )
-SELECT id, source_id, received_at, attempts, headers::text, body
+SELECT id, source_id, received_at, attempts, headers::text, body, content
 FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 """
 
@@ -70,6 +76,21 @@ class QuarantinedRequest:
     attempts: int
     headers: str
     body: bytes
+
+
+def is_for(source: Source, error: VerificationError, now: datetime) -> bool:
+    """Return whether a request that failed so goes to quarantine: its key can be fetched, or all such requests go."""
+    is_key_fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
+    until = source.settings.quarantine_until
+    return is_key_fetchable or (until is not None and now < until)
+
+
+def find_confirmation(source: Source, request: WebhookRequest) -> VerificationError | None:
+    """Return why a verified request goes to quarantine all the same: a worker confirms a subscription first."""
+    if source.provider.confirmation_url(request, source.settings) is None:
+        return None
+    sentence = "A worker confirms the subscription before this request counts"
+    return VerificationError(RefusalReason.UNCONFIRMED, sentence)
 
 
 def add(
@@ -100,16 +121,30 @@ def claim(
 ) -> list[QuarantinedRequest]:
     """Lease due requests and count the attempt: of up to `sources` sources, and of each the oldest.
 
-    Of one source these are up to `limit`, and no more once they exceed `max_bytes`, but always one.
+    Of one source these are up to `limit`, and no more once they exceed `max_bytes`, but always one. A request whose
+    stored form cannot be read is postponed, and not returned.
     """
     values = {"sources": sources, "limit": limit, "max_bytes": max_bytes, "lease_seconds": lease_seconds}
     rows = connection.exec_driver_sql(_CLAIM, {**values, "except_sources": list(except_sources)})
-    return [
-        QuarantinedRequest(
-            id=row[0], source_id=row[1], received_at=row[2], attempts=row[3], headers=row[4], body=row[5]
+    found = []
+    for receipt_id, source_id, received_at, attempts, headers, body, content in rows:
+        try:
+            headers, body = stored_requests.read(headers, body, content)  # noqa: PLW2901
+        except TidingsError as error:  # it must not keep the others from being claimed
+            detail, delay = str(error), _UNREADABLE_SECONDS
+            postpone(connection, [receipt_id], detail=detail, delay_seconds=delay, is_counted=False)
+            continue
+        found.append(
+            QuarantinedRequest(
+                id=receipt_id,
+                source_id=source_id,
+                received_at=received_at,
+                attempts=attempts,
+                headers=headers,
+                body=body or b"",
+            )
         )
-        for row in rows
-    ]
+    return found
 
 
 def admit(
@@ -169,6 +204,13 @@ def postpone(
     due_at = func.now() + timedelta(seconds=delay_seconds)
     values = {"detail": detail, "available_at": due_at, "attempts": attempts}
     connection.execute(update(parked_receipts).where(_is_unverified(receipt_ids)).values(values))
+
+
+def make_due(connection: Connection, source_id: int) -> None:
+    """Verify all unverified requests of a source now: somebody corrected its credentials and waits for the result."""
+    parked = parked_receipts.c
+    is_waiting = (parked.source_id == source_id) & (parked.state == ReceiptState.UNVERIFIED)
+    connection.execute(update(parked_receipts).where(is_waiting).values(available_at=func.now()))
 
 
 def _is_unverified(receipt_ids: Sequence[UUID]) -> ColumnElement[bool]:

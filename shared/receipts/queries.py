@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, Text, cast, exists, select
 
 from shared import ids
+from shared.errors import TidingsError
 from shared.messages import event_queries
 from shared.messages.tables import events
+from shared.postgres import stored_requests
+from shared.postgres.metadata import is_any
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.receipts.store import Refusal
-from shared.receipts.tables import parked_receipts, pending_receipts, receipts, refusals
+from shared.receipts.tables import erased_receipts, parked_receipts, pending_receipts, receipts, refusals
 from shared.sources.tables import sources
 from shared.vocabulary import ReceiptState
 
@@ -51,10 +55,11 @@ class ReceiptFacts:
 _FACTS = """
 SELECT r.id, s.slug AS source,
     CASE WHEN p.receipt_id IS NOT NULL THEN 'pending' ELSE coalesce(k.state, 'processed') END AS state,
-    r.received_at, r.idempotency_key, coalesce(length(r.body), 0) AS bytes,
+    r.received_at, r.idempotency_key, coalesce(r.bytes, length(r.body), 0) AS bytes,
     coalesce(p.attempts, k.attempts, 0) AS attempts, p.last_error,
     k.reason, k.detail, k.key_id, coalesce(p.available_at, k.available_at) AS available_at,
-    r.remote_ip, r.headers, EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = r.id) AS reconciled,
+    r.remote_ip, r.headers::text, r.content,
+    EXISTS (SELECT FROM reconciled_receipts AS x WHERE x.receipt_id = r.id) AS reconciled,
     (SELECT erased_at FROM erased_receipts AS x WHERE x.receipt_id = r.id) AS erased_at
 FROM receipts AS r JOIN sources AS s ON s.id = r.source_id
 LEFT JOIN pending_receipts AS p ON p.receipt_id = r.id
@@ -109,10 +114,11 @@ def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
 
 def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
     """Return when the bodies of these receipts were erased; without the receipts whose body is still stored."""
-    rows = connection.exec_driver_sql(
-        "SELECT receipt_id, erased_at FROM erased_receipts WHERE receipt_id = ANY(%(ids)s)", {"ids": list(receipt_ids)}
+    columns = erased_receipts.c
+    rows = connection.execute(
+        select(columns.receipt_id, columns.erased_at).where(is_any(columns.receipt_id, receipt_ids))
     )
-    return {row[0]: row[1] for row in rows}
+    return {row.receipt_id: row.erased_at for row in rows}
 
 
 def unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
@@ -154,6 +160,12 @@ def list_refusals(
 def _get_all(connection: Connection, receipt_ids: Sequence[UUID]) -> list[ReceiptFacts]:
     found = []
     for row in connection.exec_driver_sql(_FACTS, {"ids": list(receipt_ids)}).mappings():
-        headers = {name: _WITHHELD if str(text).startswith(_SEALED) else text for name, text in row["headers"].items()}
-        found.append(ReceiptFacts(**{**row, "headers": headers}))
+        facts = dict(row)
+        try:
+            stored, _ = stored_requests.read(facts["headers"], None, facts.pop("content"))
+        except TidingsError as error:  # a list must show the others too
+            stored, facts["detail"] = "{}", str(error)
+        headers = msgspec.json.decode(stored, type=dict[str, str])
+        facts["headers"] = {n: _WITHHELD if text.startswith(_SEALED) else text for n, text in headers.items()}
+        found.append(ReceiptFacts(**facts))
     return found

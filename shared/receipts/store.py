@@ -1,22 +1,27 @@
 """Receipts and their states: pending, parked (unverified, rejected or dead), or processed (in neither table)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, func, select, update
 
 from shared import ids
-from shared.errors import LeaseLostError
-from shared.receipts.tables import parked_receipts, pending_receipts
+from shared.errors import LeaseLostError, TidingsError
+from shared.postgres import stored_requests
+from shared.postgres.metadata import is_any
+from shared.receipts.tables import BODY_BYTES, parked_receipts, pending_receipts, receipt_keys
 from shared.receipts.tables import receipts as receipts_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """One request as it arrived. Until `key_expires_at`, a request with the same `key` is a duplicate."""
+    """One request as it arrived. Until `key_expires_at`, a request with the same `key` is a duplicate.
+
+    If the key is of single use, such a request is a duplicate only with the same body.
+    """
 
     id: UUID
     source_id: int
@@ -27,11 +32,15 @@ class Receipt:
     remote_ip: str | None
     headers: str
     body: bytes
+    is_single_use: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedReceipt:
-    """A receipt that a worker has leased. `attempts` counts this one; `source_version` is the source's at the claim."""
+    """A receipt that a worker has leased. `attempts` counts this one; `source_version` is the source's at the claim.
+
+    `unreadable` is why the stored body cannot be read, by this version or at all; then `body` is empty.
+    """
 
     id: UUID
     source_id: int
@@ -39,6 +48,7 @@ class ClaimedReceipt:
     received_at: datetime
     attempts: int
     body: bytes
+    unreadable: TidingsError | None = None
 
 
 _COLUMNS = """
@@ -46,7 +56,8 @@ _COLUMNS = """
     unnest(%(received_at)b::timestamptz[]) AS received_at, unnest(%(key)b::uuid[]) AS key,
     unnest(%(key_expires_at)b::timestamptz[]) AS key_expires_at,
     unnest(%(idempotency_key)b::text[]) AS idempotency_key, unnest(%(remote_ip)b::text[]) AS remote_ip,
-    unnest(%(headers)b::text[]) AS headers, unnest(%(body)b::bytea[]) AS body
+    unnest(%(headers)b::text[]) AS headers, unnest(%(body)b::bytea[]) AS body,
+    unnest(%(bytes)b::integer[]) AS bytes, unnest(%(content)b::bytea[]) AS content
 """
 
 # Text, because every accepted request runs it: one statement for a whole group commit. An expired key is
@@ -61,8 +72,8 @@ INSERT_NEW = f"""
         RETURNING receipt_id
     ),
     stored AS (
-        INSERT INTO receipts (id, source_id, received_at, idempotency_key, remote_ip, headers, body)
-        SELECT id, source_id, received_at, idempotency_key, remote_ip, headers::json, body
+        INSERT INTO receipts (id, source_id, received_at, idempotency_key, remote_ip, headers, body, bytes, content)
+        SELECT id, source_id, received_at, idempotency_key, remote_ip, headers::json, body, bytes, content
         FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
     )
 """
@@ -73,7 +84,7 @@ DUE_ON_ARRIVAL: Final = "least(received_at, now())"
 _RECORD = f"""
 WITH {INSERT_NEW}
 INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at)
-SELECT id, source_id, length(body), {DUE_ON_ARRIVAL} FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
+SELECT id, source_id, bytes, {DUE_ON_ARRIVAL} FROM arrived WHERE id IN (SELECT receipt_id FROM fresh)
 RETURNING receipt_id
 """
 
@@ -104,7 +115,8 @@ claimed AS (
     WHERE receipt_id IN (SELECT receipt_id FROM taken)
     RETURNING receipt_id, attempts
 )
-SELECT id, source_id, (SELECT version FROM sources WHERE sources.id = source_id), received_at, attempts, body
+SELECT id, source_id, (SELECT version FROM sources WHERE sources.id = source_id), received_at, attempts, body,
+    content
 FROM claimed JOIN receipts ON id = receipt_id ORDER BY id
 """
 CLAIM = _CLAIM.format(which="NOT reprocess")
@@ -121,12 +133,47 @@ def record(connection: Connection, arrived: Sequence[Receipt]) -> set[UUID]:
     return {row[0] for row in rows}
 
 
+def accept(connection: Connection, arrived: Collection[Receipt]) -> tuple[set[UUID], dict[str, UUID], set[str]]:
+    """Store and queue receipts. Each key may occur once in `arrived`.
+
+    Returns the ids of those that are new, the earlier receipt of each duplicate by its key, and the keys of replays:
+    of single use, and used before with another body. What is dead or was rejected makes no duplicate.
+    """
+    new = record(connection, list(arrived))
+    repeated = {receipt.key: receipt for receipt in arrived if receipt.id not in new}
+    single_use = [receipt for receipt in repeated.values() if receipt.is_single_use]
+    replays = find_replays(connection, single_use) if single_use else set()
+    repeated = {key: receipt for key, receipt in repeated.items() if key not in replays}
+    if repeated and (released := release_keys(connection, repeated)):
+        new |= record(connection, [repeated[key] for key in released])
+        repeated = {key: receipt for key, receipt in repeated.items() if receipt.id not in new}
+    return new, ids_by_key(connection, repeated) if repeated else {}, replays
+
+
 def ids_by_key(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
     """Return the ids of the receipts with these keys (32 hex digits), by key."""
-    rows = connection.exec_driver_sql(
-        "SELECT key, receipt_id FROM receipt_keys WHERE key = ANY(%(keys)b::uuid[])", {"keys": list(keys)}
+    statement = select(receipt_keys.c.key, receipt_keys.c.receipt_id)
+    rows = connection.execute(statement.where(is_any(receipt_keys.c.key, [UUID(key) for key in keys])))
+    return {row.key.hex: row.receipt_id for row in rows}
+
+
+def find_replays(connection: Connection, repeated: Iterable[Receipt]) -> set[str]:
+    """Return the keys of these receipts whose earlier receipt has another body, or none any more."""
+    bodies = {receipt.key: receipt.body for receipt in repeated}
+    rows = connection.execute(
+        select(receipt_keys.c.key, receipts_table.c.body, receipts_table.c.content)
+        .join_from(receipt_keys, receipts_table, receipts_table.c.id == receipt_keys.c.receipt_id)
+        .where(is_any(receipt_keys.c.key, [UUID(key) for key in bodies]))
     )
-    return {row[0].hex: row[1] for row in rows}
+    replays = set(bodies)
+    for row in rows:
+        try:
+            is_same = stored_requests.body_of(row.body, row.content) == bodies[row.key.hex]
+        except TidingsError:  # what cannot be read proves no replay, and a duplicate stores nothing
+            is_same = True
+        if is_same:
+            replays.discard(row.key.hex)
+    return replays
 
 
 def release_keys(connection: Connection, keys: Iterable[str]) -> set[str]:
@@ -163,12 +210,25 @@ def claim(
         statement,
         {"limit": limit, "max_bytes": max_bytes, "token": token, "lease_seconds": lease_seconds},
     )
-    return [
-        ClaimedReceipt(
-            id=row[0], source_id=row[1], source_version=row[2], received_at=row[3], attempts=row[4], body=row[5]
+    claimed = []
+    for receipt_id, source_id, source_version, received_at, attempts, body, content in rows:
+        unreadable = None
+        try:
+            body = stored_requests.body_of(body, content)  # noqa: PLW2901
+        except TidingsError as error:  # it must not keep the others from being claimed
+            unreadable = error
+        claimed.append(
+            ClaimedReceipt(
+                id=receipt_id,
+                source_id=source_id,
+                source_version=source_version,
+                received_at=received_at,
+                attempts=attempts,
+                body=body or b"",
+                unreadable=unreadable,
+            )
         )
-        for row in rows
-    ]
+    return claimed
 
 
 def finish(connection: Connection, receipt_ids: Sequence[UUID], token: UUID) -> None:
@@ -218,8 +278,9 @@ def mark_dead(connection: Connection, receipt_id: UUID, token: UUID, *, reason: 
         "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s AND lease_token = %(token)s"
         " RETURNING receipt_id, source_id, attempts, reprocess)"
         " INSERT INTO parked_receipts (receipt_id, source_id, state, reason, detail, bytes, attempts, reprocess,"
-        " available_at, parked_at) SELECT receipt_id, gone.source_id, 'dead', %(reason)s, %(detail)s, length(body),"
-        " attempts, reprocess, now(), now() FROM gone JOIN receipts ON id = receipt_id"
+        " available_at, parked_at) SELECT receipt_id, gone.source_id, 'dead', %(reason)s, %(detail)s, r.bytes,"
+        " attempts, reprocess, now(), now() FROM gone"
+        f" JOIN (SELECT id, {BODY_BYTES} AS bytes FROM receipts) AS r ON id = receipt_id"
         " ON CONFLICT (receipt_id) DO NOTHING",
         {"id": receipt_id, "token": token, "reason": reason, "detail": detail},
     )
@@ -232,8 +293,8 @@ def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> i
     signature is verified. Receipts whose body was erased are not queued; the row lock blocks concurrent erasures.
     """
     return connection.exec_driver_sql(
-        "WITH wanted AS (SELECT id, source_id, length(body) AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
-        " AND body IS NOT NULL"
+        f"WITH wanted AS (SELECT id, source_id, {BODY_BYTES} AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
+        " AND (body IS NOT NULL OR content IS NOT NULL)"
         " AND NOT EXISTS (SELECT 1 FROM parked_receipts WHERE receipt_id = id AND state = 'unverified')"
         " ORDER BY id FOR SHARE OF receipts),"
         " gone AS (DELETE FROM parked_receipts USING wanted WHERE receipt_id = id)"
@@ -274,24 +335,25 @@ def list_ids(
     return list(connection.scalars(statement))
 
 
-def get_body(connection: Connection, receipt_id: UUID) -> Row[int, datetime, bytes | None] | None:
-    """Return a receipt's `source_id`, `received_at` and `body` (None once erased); None if there is no receipt."""
+class StoredBody(NamedTuple):
+    """The body of a receipt; None once it is erased."""
+
+    source_id: int
+    received_at: datetime
+    body: bytes | None
+
+
+def get_body(connection: Connection, receipt_id: UUID) -> StoredBody | None:
+    """Return a receipt's body; None if there is no receipt."""
     columns = receipts_table.c
-    statement = select(columns.source_id, columns.received_at, columns.body).where(columns.id == receipt_id)
-    return connection.execute(statement).one_or_none()
+    statement = select(columns.source_id, columns.received_at, columns.body, columns.content)
+    row = connection.execute(statement.where(columns.id == receipt_id)).one_or_none()
+    return row and StoredBody(row.source_id, row.received_at, stored_requests.body_of(row.body, row.content))
 
 
-def oldest_due_age(connection: Connection) -> float | None:
-    """Return how many seconds the oldest due receipt without a lease has been due; None if nothing is due."""
-    queue = pending_receipts.c
-    age = func.extract("epoch", func.now() - func.min(queue.available_at))
-    is_free = or_(queue.lease_until.is_(None), queue.lease_until < func.now())
-    seconds = connection.scalar(select(age).where(queue.available_at <= func.now(), is_free))
-    return None if seconds is None else float(seconds)
-
-
-def columns_of(arrived: Sequence[Receipt]) -> dict[str, list[object]]:
-    """Return the parameters of INSERT_NEW, one list a column."""
+def columns_of(arrived: Sequence[Receipt]) -> dict[str, Sequence[object]]:
+    """Return the parameters of INSERT_NEW, one list a column. Headers and body are packed, unless they are large."""
+    packed = [stored_requests.pack(receipt.headers, receipt.body) for receipt in arrived]
     return {
         "id": [receipt.id for receipt in arrived],
         "source_id": [receipt.source_id for receipt in arrived],
@@ -300,8 +362,10 @@ def columns_of(arrived: Sequence[Receipt]) -> dict[str, list[object]]:
         "key_expires_at": [receipt.key_expires_at for receipt in arrived],
         "idempotency_key": [receipt.idempotency_key for receipt in arrived],
         "remote_ip": [receipt.remote_ip for receipt in arrived],
-        "headers": [receipt.headers for receipt in arrived],
-        "body": [receipt.body for receipt in arrived],
+        "headers": [None if content else receipt.headers for receipt, content in zip(arrived, packed, strict=True)],
+        "body": [None if content else receipt.body for receipt, content in zip(arrived, packed, strict=True)],
+        "bytes": [len(receipt.body) for receipt in arrived],
+        "content": packed,
     }
 
 

@@ -1,11 +1,14 @@
 """The tables of receipts. Migrations create them; a test proves that both agree."""
 
+from typing import Final
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -13,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    or_,
     text,
 )
 
@@ -26,10 +30,18 @@ receipts = Table(
     Column("received_at", Timestamp, nullable=False),
     Column("idempotency_key", Text),
     Column("remote_ip", Text),
-    Column("headers", JSON, nullable=False),
-    Column("body", LargeBinary),  # NULL once an erasure has deleted it
+    Column("headers", JSON),  # NULL: they are in `content`
+    Column("body", LargeBinary),  # NULL: it is in `content`, or an erasure has deleted it
+    Column("bytes", Integer, doc="of the body; NULL: stored by an earlier version, or erased"),
+    Column("content", LargeBinary, doc="headers and body, compressed (shared.postgres.stored_requests)"),
     postgresql_partition_by="RANGE (id)",
 )
+
+BODY_BYTES: Final = "coalesce(bytes, length(body))"
+"""SQL: the length of a receipt's body; NULL once it is erased."""
+
+HAS_BODY: Final[ColumnElement[bool]] = or_(receipts.c.body.is_not(None), receipts.c.content.is_not(None))
+"""The condition that no erasure has deleted a receipt's body."""
 
 receipt_keys = Table(
     "receipt_keys",
@@ -53,7 +65,7 @@ pending_receipts = Table(
     Column("last_error", Text),
     Index("pending_receipts_again", "receipt_id", postgresql_where=text("reprocess")),
     Index("pending_receipts_live", "receipt_id", postgresql_where=text("NOT reprocess")),
-    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0, "fillfactor": 40},
 )
 
 parked_receipts = Table(
@@ -75,6 +87,14 @@ parked_receipts = Table(
     Index("parked_receipts_dead", "parked_at", postgresql_where=text("(state = 'dead') AND (NOT reprocess)")),
     Index("parked_receipts_of_source", "source_id", "state"),
     Index("parked_receipts_unverified", "source_id", "receipt_id", postgresql_where=text("state = 'unverified'")),
+)
+
+# The receipts whose body an erasure has deleted.
+erased_receipts = Table(
+    "erased_receipts",
+    metadata,
+    Column("receipt_id", Uuid, primary_key=True),
+    Column("erased_at", Timestamp, nullable=False),
 )
 
 refusals = Table(

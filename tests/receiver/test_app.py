@@ -11,6 +11,7 @@ import pytest
 
 from cli.embedded.server import eventually
 from shared.broker import PROCESS_RECEIPTS, VERIFY
+from shared.postgres import stored_requests
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import StatusCodes, WebhookRequest
 from shared.receipts.store import Receipt
@@ -37,9 +38,9 @@ def test_a_genuine_request_is_stored_byte_for_byte_queued_and_announced(receiver
     body = b'[ {"event":"processed", "customer_handle":"acmeco","timestamp":1767225600} ]\n'
     answer = receiver.client.post("/webhooks/mc", **signed(mailchannels, body))
     assert answer.status_code == 200
-    [(receipt, stored, remote_ip)] = receiver.rows("SELECT id, body, remote_ip FROM receipts")
+    [(receipt, content, remote_ip)] = receiver.rows("SELECT id, content, remote_ip FROM receipts")
     assert answer.json == {"receipt": str(receipt)}
-    assert (stored, remote_ip) == (body, "127.0.0.1")
+    assert (stored_requests.unpack(content)[1], remote_ip) == (body, "127.0.0.1")
     assert receiver.rows("SELECT receipt_id FROM pending_receipts") == [(receipt,)]
     assert receiver.wakeups == [PROCESS_RECEIPTS]
 
@@ -48,7 +49,8 @@ def test_an_answered_request_is_freed_without_the_garbage_collector(receiver, ma
     body = b'["is it gone?"]'
 
     def is_there():
-        return any(isinstance(one, WebhookRequest | Receipt) and one.body == body for one in gc.get_objects())
+        # Not isinstance, which asks lazy objects of other libraries for their class.
+        return any(type(one) in (WebhookRequest, Receipt) and one.body == body for one in gc.get_objects())
 
     receiver.client.post("/webhooks/mc", **signed(mailchannels, b"[]"))
     gc.disable()
@@ -224,7 +226,8 @@ def test_during_a_secret_repair_failures_are_quarantined(receiver):
     until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     receiver.add_source("cm", "cloudmailin", {"username": "user", "password": "mistyped"}, quarantine_until=until)
     assert receiver.client.post("/webhooks/cm", data=BODY, headers=BASIC).status_code == 200
-    [(headers,)] = receiver.rows("SELECT headers::text FROM receipts")
+    [(content,)] = receiver.rows("SELECT content FROM receipts")
+    headers, _ = stored_requests.unpack(content)
     assert "c2VjcmV0" not in headers
     assert BASIC["Authorization"] not in headers
     assert "sealed:" in headers
@@ -234,8 +237,8 @@ def test_credentials_are_not_stored_with_a_request(receiver):
     receiver.add_source("cm", "cloudmailin", CLOUDMAILIN)
     headers = {**BASIC, "Cookie": "a=b", "X-Api-Key": "k", "X-Note": "kept"}
     assert receiver.client.post("/webhooks/cm", data=BODY, headers=headers).status_code == 200
-    [(stored,)] = receiver.rows("SELECT headers::text FROM receipts")
-    names = set(json.loads(stored))
+    [(content,)] = receiver.rows("SELECT content FROM receipts")
+    names = set(json.loads(stored_requests.unpack(content)[0]))
     assert "x-note" in names
     assert names.isdisjoint({"authorization", "cookie", "x-api-key"})
 
@@ -284,7 +287,7 @@ def test_a_source_whose_credentials_cannot_be_read_is_503_and_not_404(receiver):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_provider_has_its_row_in_the_table_of_status_codes(provider):
-    assert isinstance(PROVIDERS[provider].STATUS_CODES, StatusCodes)
+    assert isinstance(PROVIDERS[provider].status_codes, StatusCodes)
 
 
 def test_health_readiness_and_metrics(receiver, mailchannels):
@@ -297,6 +300,46 @@ def test_health_readiness_and_metrics(receiver, mailchannels):
     assert "unheard-of" not in text
 
 
+def test_a_query_may_be_an_event_which_is_not_acknowledged_but_listed(receiver, mailchannels):
+    answer = receiver.client.get("/webhooks/mc?event=bounce&to=a@b.example")
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "POST"
+    assert [reason for _, _, reason, *_ in receiver.refused()] == ["unreadable"]
+    assert receiver.client.head("/webhooks/mc?x=1").status_code == 200
+
+
+ELASTIC = (
+    "transaction=t&messageid=m&to=ann%40example.net&date=1%2F2%2F2026+4%3A17%3A27+PM&status=Error&category=NoMailbox"
+)
+
+
+def test_an_event_in_the_query_of_a_get_is_stored_without_the_secret_where_the_provider_sends_so(receiver):
+    receiver.add_source("ee", "elasticemail", {"secret": "a+b c"})
+    for url in ("/webhooks/ee", "/webhooks/ee?secret=a%2Bb+c"):
+        assert receiver.client.get(url).status_code == 200  # a test of the URL
+    assert receiver.client.head(f"/webhooks/ee?secret=a%2Bb+c&{ELASTIC}").status_code == 200
+    assert receiver.rows("SELECT id FROM receipts") == []
+    for _ in range(2):
+        answer = receiver.client.get(f"/webhooks/ee?{ELASTIC.replace('&', '&secret=a%2Bb+c&', 1)}")
+        assert answer.status_code == 200
+        assert answer.json["receipt"]
+    [(content,)] = receiver.rows("SELECT content FROM receipts")
+    headers, body = stored_requests.unpack(content)
+    assert body == ELASTIC.encode()
+    assert "secret" not in str(headers)
+    (event,) = PROVIDERS["elasticemail"].parse(body, None)
+    assert (event.type, event.recipient, event.message_key) == ("bounced", "ann@example.net", "id:m")
+    assert event.occurred_at == datetime(2026, 1, 2, 16, 17, 27, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("secret", ["", "secret=wrong&", "secret=&"])
+def test_a_get_with_another_secret_is_refused_and_listed(receiver, secret):
+    receiver.add_source("ee", "elasticemail", {"secret": "a+b c"})
+    assert receiver.client.get(f"/webhooks/ee?{secret}{ELASTIC}").status_code == 401
+    assert [row[0] for row in receiver.refused()] == ["ee"]
+    assert receiver.rows("SELECT id FROM receipts") == []
+
+
 def test_other_paths_and_methods_are_refused_without_a_fault(receiver, mailchannels):
     assert receiver.client.get("/").status_code == 404
     assert receiver.client.put("/webhooks/mc").status_code == 405
@@ -306,7 +349,7 @@ def test_forged_requests_delay_no_genuine_ones(make_receiver):
     receiver, mailchannels, stranger = make_receiver(quarantine_rows=10_000), MailChannels(seed=1), MailChannels(seed=3)
     receiver.add_source("mc", "mailchannels", mailchannels.credentials())
     stranger.rotate()
-    forged = [("/webhooks/mc", signed(stranger, b"[%d]" % number)) for number in range(2000)]
+    forged = [("/webhooks/mc", signed(stranger, b"[%d]" % number)) for number in range(800)]
     genuine = [("/webhooks/mc", signed(mailchannels, b"[%d]" % number)) for number in range(20)]
     answers = receiver.parts.app.at_once([*forged, *genuine])
     assert answers[len(forged) :] == [200] * len(genuine)
@@ -314,7 +357,9 @@ def test_forged_requests_delay_no_genuine_ones(make_receiver):
 
 def test_made_up_source_names_do_not_fill_the_table(receiver):
     made_up = [(f"/webhooks/made-up-{number}", {"data": b""}) for number in range(300)]
-    assert set(receiver.parts.app.at_once(made_up)) == {404}
+    # A few at a time: after a second in which a slow machine has not looked for a source, a request is answered 503.
+    answers = [receiver.parts.app.at_once(made_up[first : first + 50]) for first in range(0, 300, 50)]
+    assert {status for part in answers for status in part} == {404}
     refused = receiver.refused()
     assert sum(count for *_, count in refused) == 300
     assert len(refused) < 150  # 50 and one, in each of the moments that it took

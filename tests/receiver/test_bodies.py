@@ -151,7 +151,7 @@ def test_the_slowest_sender_makes_room_for_others() -> None:
 
     async def scene() -> tuple[list[BaseException | None], bytes, int]:
         budget = RequestBodyBudget(replace(LIMITS, max_held_bytes=250))
-        slow = [asyncio.create_task(read(budget, halting(body[:size]))) for size in (100, 90)]
+        slow = [asyncio.create_task(read(budget, halting(b"x" * size))) for size in (140, 20)]
         await asyncio.sleep(0.02)
         taken = await read(budget, coming([body]))
         await asyncio.sleep(0.02)
@@ -160,7 +160,7 @@ def test_the_slowest_sender_makes_room_for_others() -> None:
         return evicted, taken, len(await asyncio.gather(*slow, return_exceptions=True))
 
     evicted, taken, ended = asyncio.run(scene())
-    assert [str(one).partition(" in ")[0] for one in evicted] == ["The request body arrived too slowly: 90 bytes"]
+    assert [str(one).partition(" in ")[0] for one in evicted] == ["The request body arrived too slowly: 20 bytes"]
     assert (taken, ended) == (body, 2)
 
 

@@ -19,18 +19,40 @@ except ZeroDivisionError:
     logger.exception("Task %s raised unexpected", "tidings.drain")
 """
 
+_BEAT = """
+import sys
+from workers.beat import app as beat
 
-def test_a_failed_task_is_logged() -> None:
-    environment = {**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0"}
+assert "sqlalchemy.orm" not in sys.modules and "workers.tasks" not in sys.modules, "beat needs no tasks"
+assert beat.tasks.keys().isdisjoint(entry["task"] for entry in beat.conf.beat_schedule.values())
+from workers.app import app
+
+app.loader.import_default_modules()
+missing = {entry["task"] for entry in beat.conf.beat_schedule.values()} - app.tasks.keys()
+assert not missing, missing
+assert beat.conf.task_routes == app.conf.task_routes
+"""
+
+
+def run(program: str) -> list[str]:
+    """Run a program with a Celery application, and return what it logs."""
     done = subprocess.run(
-        [sys.executable, "-c", _FAILING],
-        env=environment,
+        [sys.executable, "-c", program],
+        env={**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
     )
-    [line] = done.stderr.splitlines()
+    return done.stderr.splitlines()
+
+
+def test_beat_loads_no_tasks_and_schedules_only_those_that_workers_have() -> None:
+    assert run(_BEAT) == []
+
+
+def test_a_failed_task_is_logged() -> None:
+    [line] = run(_FAILING)
     record = json.loads(line)
     assert (record["event"], record["level"]) == ("Task tidings.drain raised unexpected", "error")
     assert "ZeroDivisionError" in record["exception"]

@@ -298,6 +298,13 @@ class TestTheBreaker:
         assert sum(attempts for _, attempts in system.delivery_statuses()) == len(sink.received)
         assert system.delivery_statuses().count(("pending", 0)) >= 18
 
+    def test_uses_the_clock_of_the_database(self, system: System, sink: HttpSink) -> None:
+        system.insert_subscription(sink.url, retry_schedule=[])
+        system.log_change()
+        sink.always = answer(500)
+        system.deliver()
+        assert system.rows("SELECT last_failure_at = dead_at FROM endpoint_health, deliveries") == [(True,)]
+
     def test_tries_one_and_closes_on_success(self, system: System, sink: HttpSink) -> None:
         system.insert_subscription(sink.url)
         for _ in range(30):

@@ -5,7 +5,6 @@ import re
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_network
@@ -14,6 +13,7 @@ from typing import Any, cast
 from urllib.parse import unquote
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from sqlalchemy import Connection
 
@@ -25,8 +25,9 @@ from shared.events.event import Event
 from shared.jobs import files as job_files
 from shared.jobs import store as jobs
 from shared.jobs.store import Job
-from shared.messages import announcements
+from shared.messages import announcements, search_store, signatures
 from shared.messages.announcements import Send
+from shared.postgres import stored_requests
 from shared.providers.api.base import ListedSuppression, ProviderApi
 from shared.receipts import queries as receipt_queries
 from shared.receipts import store as receipts
@@ -43,7 +44,7 @@ from shared.suppression.store import NewEntry
 from shared.vocabulary import ALL_MAIL, JobState, SuppressionOrigin, SuppressionReason
 from tests.support import http_sink, rows
 from tests.support.rows import build_receipt
-from tests.support.system import System, open_system
+from tests.support.system import System, open_system, replace_parser
 from workers import process_receipts as draining
 from workers import reprocess_receipts, verification
 from workers import suppressions as workers_suppressions
@@ -61,6 +62,7 @@ OTHERS = (
     "arthur@earth.example",
 )
 NOW = datetime.now(UTC)
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # a frame begins with it (RFC 8878)
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _HIS = re.compile(r"(?<![\w.])zaphod@betelgeuse\.example(?!\.?\w)")
 
@@ -146,7 +148,9 @@ def plain(value: Any) -> str:
 
 
 def opened(system: System, value: Any) -> Any:
-    """What is sealed in a value; the value itself where nothing is."""
+    """What is sealed or compressed in a value; the value itself where nothing is."""
+    if isinstance(value, bytes) and value.startswith(_ZSTANDARD):
+        return "\n".join(map(str, stored_requests.unpack(value)))
     try:
         return b64decode(system.ctx.vault.open(value)["body"]) if isinstance(value, bytes) else value
     except (SecretsError, KeyError):
@@ -161,6 +165,12 @@ def places(system: System, his: re.Pattern[str] = _HIS) -> set[str]:
         for (value,) in system.rows(f"SELECT {column} FROM {table}")
         if value is not None and his.search(plain(opened(system, value)))
     }
+
+
+def stored_bodies(system: System) -> dict[UUID, bytes | None]:
+    """The bodies of receipts that are not erased, by id."""
+    rows = system.rows("SELECT id, body, content FROM receipts WHERE body IS NOT NULL OR content IS NOT NULL")
+    return {receipt_id: stored_requests.body_of(*stored) for receipt_id, *stored in rows}
 
 
 def suppressed(system: System, *addresses: str) -> list[str]:
@@ -257,7 +267,7 @@ def crowded(system: System, source: Source) -> System:
 def test_the_address_stands_nowhere_any_more(crowded: System) -> None:
     before = places(crowded)
     assert {
-        "receipts.body", "events.recipient", "events.reason", "events.data", "events.provider_object",
+        "receipts.content", "events.recipient", "events.reason", "events.data",
         "recipient_states.recipient", "messages.sender", "suppressions.address", "suppressions.note",
         "suppression_history.note", "soft_bounces.recipient", "state_changes.recipient", "state_changes.data",
         "refusals.detail", "refusals.headers", "refusals.source", "job_files.content", "jobs.report",
@@ -283,6 +293,33 @@ def test_it_stays_suppressed_and_the_list_no_longer_shows_the_address(crowded: S
     assert len(erased) == len(entries)
 
 
+def test_no_signature_of_the_search_can_be_tested_for_the_address(system: System, source: Source) -> None:
+    for number, name in enumerate((ZAPHOD, *OTHERS, ZAPHOD)):
+        process_items(system, source, item("delivered", name, request_id=f"r{number}"))
+    # Mail about him: the address is in a text that is no recipient.
+    system.execute("UPDATE messages SET subject = 'For Zaphod@Betelgeuse.example' WHERE request_id = 'r4'")
+
+    def indexed() -> None:
+        with system.ctx.engine.begin() as connection:
+            while search_store.index_queued(connection, least=1):
+                pass
+
+    def tested(words: str) -> set[str]:
+        """The requests whose messages may contain the words, by their signatures."""
+        with system.ctx.engine.begin() as connection:
+            found = search_store.list_candidates(connection, signatures.of_texts([words]), limit=100).ids
+        rows = system.rows("SELECT request_id FROM messages WHERE id = ANY(%(ids)s)", ids=list(found))
+        return {request_id for (request_id,) in rows}
+
+    indexed()
+    assert tested(ZAPHOD) == {"r0", "r2", "r3", "r4", "r5"}
+    erase(system)
+    indexed()
+    assert tested(ZAPHOD) == {"r2", "r3"}, "longer addresses, in which his is contained"
+    assert [f"r{number}" in tested(name) for number, name in enumerate(OTHERS, 1)] == [True] * len(OTHERS)
+    assert tested(pseudonym(system)) == {"r0", "r4", "r5"}
+
+
 OF_OTHERS = (
     "SELECT message_id, recipient, status, status_at, opens, clicks, version FROM recipient_states WHERE recipient",
     "SELECT recipient, tenant, message_id, first_at, last_at FROM soft_bounces WHERE recipient",
@@ -298,16 +335,33 @@ def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_t
         his = f"'{{{ZAPHOD},{pseudonym(crowded)}}}'"
         return [crowded.rows(f"{query} <> ALL({his}) ORDER BY 1, 2") for query in OF_OTHERS]
 
-    bodies = {id_: bytes(body) for id_, body in crowded.rows("SELECT id, body FROM receipts")}
+    bodies = stored_bodies(crowded)
     before = of_others()
     erase(crowded)
     assert of_others() == before
-    kept = {id_: bytes(body) for id_, body in crowded.rows("SELECT id, body FROM receipts WHERE body IS NOT NULL")}
-    assert kept == {id_: body for id_, body in bodies.items() if not _HIS.search(plain(body))}
+    assert stored_bodies(crowded) == {id_: body for id_, body in bodies.items() if not _HIS.search(plain(body))}
     assert crowded.rows("SELECT count(*) FROM events WHERE provider_object::text = '{}'") != [(0,)]
-    assert crowded.rows("SELECT DISTINCT headers::text, idempotency_key FROM receipts WHERE body IS NULL") == [
+    assert crowded.rows("SELECT DISTINCT headers::text, idempotency_key FROM receipts WHERE content IS NULL") == [
         ("{}", None)
     ]
+
+
+@pytest.mark.parametrize("receipt", ["processed", "pending", "stored before 0024"])
+def test_others_keep_the_objects_that_were_in_a_deleted_body(system: System, source: Source, receipt: str) -> None:
+    shared = item("delivered", *OTHERS[1:3], request_id="r3")
+    items = [item("delivered", ZAPHOD), item("delivered", OTHERS[0], request_id="r2"), shared]
+    if receipt == "pending":
+        system.store_receipt(source, json.dumps(items).encode())
+    else:
+        process_items(system, source, *items)
+    if receipt == "stored before 0024":
+        (body,) = stored_bodies(system).values()
+        system.execute("UPDATE receipts SET headers = '{}', body = %(b)s, bytes = NULL, content = NULL", b=body)
+        assert [event["provider_object"] for event in system.list_items("/v1/events")] != []
+    erase(system)
+    assert stored_bodies(system) == {}
+    objects = {event["recipient"]: event["provider_object"] for event in system.list_items("/v1/events")}
+    assert objects == {pseudonym(system): {}, OTHERS[0]: items[1], OTHERS[1]: shared, OTHERS[2]: shared}
 
 
 def test_a_receipt_whose_body_was_deleted_says_so(crowded: System, source: Source) -> None:
@@ -367,7 +421,7 @@ def test_what_the_provider_sends_again_is_a_repetition_still(system: System, sou
     erase(system)
     events = system.rows("SELECT count(*) FROM events")
     again = process_items(system, source, happened, item("delivered", OTHERS[1], request_id="r8"))
-    assert system.rows("SELECT count(*) FROM events WHERE receipt_id = %(id)s", id=again) == [(1,)]
+    assert system.rows("SELECT count(*) FROM events WHERE id > %(id)s", id=again) == [(1,)]
     assert system.rows("SELECT count(*) FROM events") == [(events[0][0] + 1,)]
 
 
@@ -562,7 +616,7 @@ def test_an_odd_address_is_erased_like_any_other(system: System, source: Source,
     system.store_receipt(source, f"no JSON, from {odd}, nor from {OTHERS[0]}".encode())
     drain(system)
     his = re.compile(r'"?zaphod( b\."@b|@\[)')
-    assert places(system, his) >= {"receipts.body", "events.reason", "suppressions.address", "state_changes.data"}
+    assert places(system, his) >= {"receipts.content", "events.reason", "suppressions.address", "state_changes.data"}
     erase(system, odd)
     assert places(system, his) == set()
     assert suppressed(system, odd, OTHERS[0]) == sorted([odd, OTHERS[0]])
@@ -644,7 +698,7 @@ def test_an_address_in_an_unusual_spelling_is_erased_too(system: System, source:
     assert set(system.recipient_statuses()) == {ZAPHOD, OTHERS[0]}
     erase(system)
     assert set(system.recipient_statuses()) == {pseudonym(system), OTHERS[0]}
-    assert system.rows("SELECT body FROM receipts") == [(None,)]
+    assert stored_bodies(system) == {}
     assert system.rows("SELECT count(*) FROM events WHERE provider_object::text ILIKE '%%zaphod%%'") == [(0,)]
 
 
@@ -722,11 +776,11 @@ def test_what_cannot_be_processed_before_its_body_is_deleted_is_dead(
 
     def faulty(body: bytes, credentials: object, /) -> list[Event]:
         return [
-            replace(event, reason="\0") if event.request_id == "unstorable" else event
+            msgspec.structs.replace(event, reason="\0") if event.request_id == "unstorable" else event
             for event in parse(body, credentials)
         ]
 
-    monkeypatch.setattr(source.provider, "parse", faulty)
+    replace_parser(monkeypatch, source, faulty)
     unreadable = system.store_receipt(source, b"no JSON, from zaphod@betelgeuse.example")
     unstorable = system.store_receipt(source, json.dumps([item("open", ZAPHOD, request_id="unstorable")]).encode())
     good = system.store_receipt(source, json.dumps([item("delivered", ZAPHOD)]).encode())
@@ -763,12 +817,19 @@ CANNOT_HOLD_IT: Mapping[str, str] = {
     "periodic_tasks.*": "names of tasks, and what is wrong with the broker",
     "staged_suppressions.*": "what open imports have read; they are waited for",
     "sources.*": "what the operator has set up",
+    "source_queues.*": "counters, times, and what SQS answered",
     "api_keys.*": "names of keys, and their hashes",
+    "console_users.*": "accounts of the operator's people",
+    "console_sessions.*": "hashes and ids",
     "alert_rules.*": "what the operator has set up",
     "alert_channels.*": "what the operator has set up, and what its own mail server said",
     "rules_in_force.*": "what the operator has set up",
     "peppers.*": "encrypted",
     "minute_counts.*": "domains, tenants and sources",
+    "search_queue.*": "ids",
+    "search_signatures.*": "hashes of three characters each, and cleared",
+    "metric_totals.*": "names of metrics and their labels",
+    "recipient_answers.*": "hashes of recipients, and words",
     "alembic_version.*": "not ours",
     "suppression_lifts.*": "keys only",
     "resend_records.*": "ids of the provider's",
@@ -778,7 +839,8 @@ CANNOT_HOLD_IT: Mapping[str, str] = {
 WORDS = {
     "audit_log.action", "audit_log.actor", "audit_log.tenant", "deliveries.status", "deliveries.type",
     "delivery_attempts.status", "idempotent_answers.request_hash",
-    "alerts.acknowledged_by", "alerts.kind", "alerts.rule", "alerts.severity", "alerts.state", "alerts.tenant",
+    "alerts.acknowledged_by", "alerts.kind", "alerts.muted_by", "alerts.rule", "alerts.severity", "alerts.state",
+    "alerts.tenant",
     "alert_notices.channel", "alert_notices.state", "alert_steps.severity", "alert_steps.step",
     "events.classification", "events.enhanced_code", "events.smtp_status", "events.type",
     "failed_deliveries.outcome", "failed_deliveries.reference", "failed_deliveries.state",
@@ -796,7 +858,7 @@ WORDS = {
 """Columns of tables that are gone through, which hold words, codes and names of the operator's."""
 
 HANDLED = {
-    "receipts.body", "receipts.headers", "receipts.idempotency_key",
+    "receipts.body", "receipts.content", "receipts.headers", "receipts.idempotency_key",
     "recipient_states.recipient", "job_files.content",
     "suppressions.address", "soft_bounces.recipient", "idempotent_answers.headers", "idempotent_answers.body",
     *(f"{table.name}.{name}" for table in (store.EVENTS, store.EVENT_OBJECTS, *SWEPT) for name in table.columns),

@@ -1,12 +1,14 @@
 """Pending receipts have their effect once, whatever fails, and a bad one delays no other."""
 
 import json
+import multiprocessing
+import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -14,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from shared.broker import PROCESS_RECEIPTS
 from shared.errors import LeaseLostError
 from shared.events.event import Event
+from shared.ids import event_id
 from shared.messages import store as state
 from shared.receipts import store as receipts
 from shared.receipts.store import ClaimedReceipt
@@ -23,7 +26,7 @@ from shared.sources.source import Source
 from simulator import load
 from simulator.providers.mailchannels.webhooks import MailChannels
 from tests.support import state_checks
-from tests.support.system import System
+from tests.support.system import System, replace_parser
 from workers import maintenance, reprocess_receipts
 from workers import process_receipts as draining
 from workers.receipt_batch import ProcessedCounts
@@ -314,9 +317,11 @@ class TestWhatFails:
                 return found
             if fault == "raises":
                 raise IndexError("nobody thought of this")
-            return [replace(event, reason="\ud800" if fault == "unsendable" else "\0") for event in found]
+            return [
+                msgspec.structs.replace(event, reason="\ud800" if fault == "unsendable" else "\0") for event in found
+            ]
 
-        monkeypatch.setattr(source.provider, "parse", faulty)
+        replace_parser(monkeypatch, source, faulty)
         receipt = system.store_receipt(source, delivery("eve"))
         system.store_receipt(source, delivery("ann"))
 
@@ -471,7 +476,7 @@ class TestWhatKillsItsWorkers:
         def kill(_body: bytes, _credentials: object, /) -> list[Event]:
             raise SystemExit
 
-        monkeypatch.setattr(source.provider, "parse", kill)
+        replace_parser(monkeypatch, source, kill)
         receipt = system.store_receipt(source, delivery("ann"))
         let_workers_die(system, system.ctx.settings.max_attempts)
         assert draining.process_due(system.ctx).dead == 1
@@ -530,7 +535,7 @@ def test_a_receipt_of_a_broken_source_waits_without_using_attempts_until_the_sou
     assert "source cannot be used" in error
     mend(system, source, CLOUDMAILIN)
     assert drain_when_due(system).receipts == 1
-    assert system.rows("SELECT receipt_id FROM events") == [(receipt,)]
+    assert system.rows("SELECT id FROM events") == [(event_id(receipt, 0),)]
 
 
 def test_a_database_that_refuses_for_a_while_charges_no_attempt(
@@ -548,4 +553,63 @@ def test_a_database_that_refuses_for_a_while_charges_no_attempt(
     [(attempts, error)] = system.rows("SELECT attempts, last_error FROM pending_receipts")
     assert (attempts, error) == (0, "No space left on device")
     assert drain_when_due(system).receipts == 1
-    assert system.rows("SELECT receipt_id FROM events") == [(receipt,)]
+    assert system.rows("SELECT id FROM events") == [(event_id(receipt, 0),)]
+
+
+def test_processes_of_one_worker_take_turns() -> None:
+    forking = multiprocessing.get_context("fork")
+    lines, ready = forking.SimpleQueue(), forking.Event()
+
+    def wait() -> None:
+        ready.set()
+        draining.wait_for_turn()
+        lines.put("second")
+
+    draining.wait_for_turn()
+    second = forking.Process(target=wait)
+    second.start()
+    ready.wait()
+    second.join(0.1)
+    lines.put("first")
+    draining.end_turn()
+    second.join()
+    assert [lines.get(), lines.get()] == ["first", "second"]
+
+
+def test_the_turn_of_a_process_that_dies_ends() -> None:
+    forking = multiprocessing.get_context("fork")
+    holding = forking.Event()
+
+    def hold() -> None:
+        draining.wait_for_turn()
+        holding.set()
+        signal.pause()
+
+    other = forking.Process(target=hold)
+    other.start()
+    holding.wait()
+    other.kill()
+    other.join()
+    assert draining.wait_for_turn()
+    draining.end_turn()
+
+
+def test_a_receipt_that_cannot_be_read_delays_no_other(system: System, source: Source) -> None:
+    later, damaged, good = (system.store_receipt(source, delivery(name)) for name in ("ann", "bob", "cem"))
+    # The byte behind magic number and descriptor is the number of the dictionary.
+    system.execute(f"UPDATE receipts SET content = set_byte(content, 5, 200) WHERE id = '{later}'")
+    system.execute(f"UPDATE receipts SET content = 'x' WHERE id = '{damaged}'")
+    draining.process_due(system.ctx)
+    assert system.receipt_state(good) == ("processed", None)
+    assert system.receipt_state(damaged) == ("dead", "unreadable")
+    assert system.receipt_state(later) == ("pending", None)
+    ((attempts, error),) = system.rows("SELECT attempts, last_error FROM pending_receipts")
+    assert attempts == 0
+    assert "update this one" in error
+    listed = {UUID(one["id"]): one["detail"] for one in system.get("/v1/receipts")["items"]}
+    assert listed.keys() == {later, damaged, good}
+    assert "update this one" in listed[later]
+
+    system.execute(f"UPDATE receipts SET content = set_byte(content, 5, 1) WHERE id = '{later}'")
+    drain_when_due(system)
+    assert system.receipt_state(later) == ("processed", None)

@@ -2,11 +2,11 @@
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import Connection
 from sqlalchemy import event as sqlalchemy_event
@@ -22,7 +22,7 @@ from shared.sources.source import Source
 from shared.vocabulary import EventType
 from simulator.mail import Happening
 from simulator.providers.ark.webhooks import Ark
-from tests.support.system import System
+from tests.support.system import System, replace_parser
 from workers import process_receipts as draining
 from workers import reprocess_receipts
 
@@ -52,13 +52,13 @@ class Parser:
         self.reads_nothing = False
         self.takes: dict[EventType, EventType] = {}
         self.overlooks: set[EventType] = set()
-        monkeypatch.setattr(source.provider, "parse", self._parse)
+        replace_parser(monkeypatch, source, self._parse)
 
     def _parse(self, body: bytes, credentials: Any, /) -> list[Event]:
         if self.reads_nothing:
             raise PayloadError("this version of the parser does not understand it")
         found = [event for event in self._right(body, credentials) if event.type not in self.overlooks]
-        return [replace(event, type=self.takes.get(event.type, event.type)) for event in found]
+        return [msgspec.structs.replace(event, type=self.takes.get(event.type, event.type)) for event in found]
 
     def mend(self) -> None:
         self.reads_nothing, self.takes, self.overlooks = False, {}, set()
@@ -157,8 +157,10 @@ class TestAProcessedReceipt:
 
         assert counters(system) == [("bounced", 0, 0, 0)]
         assert system.rows("SELECT type FROM events") == [("bounced",)]
-        assert system.change_types() == ["message.delivered", "message.bounced"]
-        assert system.rows("SELECT previous_status, status, version FROM state_changes ORDER BY id") == [
+        assert system.change_types() == ["message.delivered", "message.bounced", "suppression.added"]
+        assert system.rows(
+            "SELECT previous_status, status, version FROM state_changes WHERE status <> '' ORDER BY id"
+        ) == [
             (None, "delivered", 1),
             ("delivered", "bounced", 2),
         ]

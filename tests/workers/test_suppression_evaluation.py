@@ -3,11 +3,11 @@
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from shared.events.event import Event
@@ -21,7 +21,7 @@ from shared.suppression.store import Entry
 from shared.vocabulary import Classification, EventType
 from simulator.mail import Happening, make_message
 from simulator.providers.mailchannels.webhooks import MailChannels
-from tests.support.system import System
+from tests.support.system import System, replace_parser
 from workers import process_receipts as draining
 from workers import reprocess_receipts
 from workers import suppressions as workers_suppressions
@@ -64,11 +64,11 @@ class Parser:
         self._right = source.provider.parse
         self.classifies: Mapping[str, Classification] = {}
         self.takes: Mapping[EventType, EventType] = {}
-        monkeypatch.setattr(source.provider, "parse", self._parse)
+        replace_parser(monkeypatch, source, self._parse)
 
     def _parse(self, body: bytes, credentials: Any, /) -> list[Event]:
         return [
-            replace(
+            msgspec.structs.replace(
                 event,
                 type=self.takes.get(event.type, event.type),
                 classification=self.classifies.get(event.classification or "", event.classification),
@@ -140,6 +140,16 @@ class TestDraining:
         assert entry.evidence_event_id is not None
         assert receipt.int < entry.evidence_event_id.int <= receipt.int + 2
         assert entries(system, BOB) == []
+
+    def test_takes_a_recipient_and_a_tenant_of_any_length(self, system: System) -> None:
+        rng = random.Random(1)
+        tenant, endless, longest = (
+            "".join(chr(rng.randrange(0x20000, 0x2A000)) for _ in range(length)) for length in (512, 490, 76)
+        )
+        source = system.add_source("long", "mailchannels", {"customer_handles": [tenant], "public_keys": {}})
+        bounce = soft(1, customer_handle=tenant, recipients=[f"{name}@post.example" for name in (endless, longest)])
+        assert system.receipt_state(receive(system, source, bounce)) == ("processed", None)
+        assert system.rows("SELECT recipient FROM soft_bounces") == [(f"{longest}@post.example",)]
 
     def test_announces_the_event_and_then_the_suppression(self, system: System, source: Source) -> None:
         receive(system, source, hard(ANN))

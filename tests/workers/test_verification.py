@@ -13,6 +13,8 @@ import pytest
 
 from cli.embedded.server import eventually
 from cli.supervisor import ports
+from shared.broker import VERIFY
+from shared.postgres import stored_requests
 from shared.receipts import store as receipts
 from shared.sources import store as sources
 from shared.sources.public_keys import LOOKUP_WINDOW_SECONDS, MAX_LOOKUPS, KeyServers
@@ -134,9 +136,11 @@ class TestAnUnknownKey:
         an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
         old = env.dialect.sign(delivered("ann"), an_hour_ago)
         env.system.execute(
-            "UPDATE receipts SET received_at = %(at)s, headers = %(headers)s::json",
+            "UPDATE receipts SET received_at = %(at)s, content = %(content)s",
             at=an_hour_ago,
-            headers=json.dumps({name.lower(): value for name, value in old.items()}),
+            content=stored_requests.pack(
+                json.dumps({name.lower(): value for name, value in old.items()}), delivered("ann")
+            ),
         )
         verification.verify_due(env.system.ctx)
         assert env.system.receipt_state(receipt) == ("pending", None)
@@ -318,10 +322,20 @@ class TestWhileASecretIsMended:
         assert system.receipt_state(receipt) == ("processed", None)
         assert system.recipient_statuses() == {"ann@example.net": "deferred"}
 
+    def test_requests_are_verified_at_once_when_a_person_changes_the_credentials(
+        self, system: System, source: Source
+    ) -> None:
+        receipt = system.quarantine(source, soft_bounce("ann"), BASIC)
+        verification.verify_due(system.ctx)
+        assert system.call("PATCH", "/v1/sources/cm", {"credentials": RIGHT}).status_code == 200
+        assert VERIFY in system.notifier.tasks
+        verification.verify_due(system.ctx)
+        assert system.receipt_state(receipt) == ("pending", None)
+
     def test_the_credentials_that_came_are_stored_sealed_only(self, system: System, source: Source) -> None:
         system.quarantine(source, soft_bounce("ann"), BASIC)
-        [(headers,)] = system.rows("SELECT headers::text FROM receipts")
-        assert BASIC["Authorization"].split()[1] not in headers
+        [(content,)] = system.rows("SELECT content FROM receipts")
+        assert BASIC["Authorization"].split()[1] not in stored_requests.unpack(content)[0]
 
     def test_forged_requests_are_rejected_after_the_repair_and_the_deadline(
         self, system: System, source: Source
@@ -372,3 +386,14 @@ def test_two_workers_verify_each_request_once(env: QuarantineEnv) -> None:
     verification.verify_due(second)
     assert env.system.rows("SELECT receipt_id, attempts FROM pending_receipts") == [(receipt, 0)]
     assert env.asked == 1
+
+
+def test_a_request_that_cannot_be_read_delays_no_other(system: System) -> None:
+    source = system.add_source("cm", "cloudmailin", RIGHT)
+    later, good = (system.quarantine(source, soft_bounce(name), BASIC) for name in ("ann", "bob"))
+    system.execute(f"UPDATE receipts SET content = set_byte(content, 5, 200) WHERE id = '{later}'")
+    verification.verify_due(system.ctx)
+    assert system.receipt_state(good)[0] == "pending"
+    ((attempts, detail),) = system.rows("SELECT attempts, detail FROM parked_receipts")
+    assert attempts == 0
+    assert "update this one" in detail

@@ -14,7 +14,18 @@ from shared import ids
 from shared.alerts import kinds
 from shared.alerts import store as alerts
 from shared.alerts.kinds import Snapshot
-from shared.alerts.policy import AlertRule, Escalate, Fire, FiringAlert, KeepFiring, Measurement, Resolve, Step, decide
+from shared.alerts.policy import (
+    AlertRule,
+    Escalate,
+    Fire,
+    FiringAlert,
+    KeepFiring,
+    Measurement,
+    Resolve,
+    Step,
+    decide,
+    last_digest_time,
+)
 from shared.alerts.store import Transition
 from shared.broker import SEND_NOTIFICATIONS
 from shared.counters import store as counters
@@ -46,7 +57,9 @@ def evaluate(ctx: WorkerContext, now: datetime | None = None, *, max_new_alerts:
         changed, kept = _evaluate_rules(snapshot, list(rules.values()), max_new_alerts)
         transitions += changed
         alerts.keep_firing(connection, kept, now)
-        enqueued = notifications.enqueue(connection, alerts.record(connection, transitions, now))
+        steps = alerts.record(connection, transitions, now)
+        steps += alerts.remind(connection, last_digest_time(now), now)
+        enqueued = notifications.enqueue(connection, steps, now)
     for one in transitions:
         log.warning("alert", step=one.step, rule=one.rule, severity=one.severity, summary=one.summary)
     if enqueued:

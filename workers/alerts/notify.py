@@ -4,7 +4,6 @@ A worker leases a channel with due notices, and stores the composed notification
 that takes over from one that died sends the same notifications with the same ids.
 """
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy import Connection, Row
 
+from shared import backoff
 from shared.broker import SEND_NOTIFICATIONS
 from shared.notifications import channels, policy, rendering, store
 from shared.notifications.base import NotificationError
@@ -99,9 +99,8 @@ def _release_failing(
     failed: Notification,
     left: Sequence[Notification],
 ) -> None:
-    jitter = random.uniform(-1, 1)  # noqa: S311 - not a secret
     retry_seconds, rest_seconds = policy.delays_after_failure(
-        channel.failures + 1, retry_after_seconds=error.retry_after_seconds, jitter=jitter
+        channel.failures + 1, retry_after_seconds=error.retry_after_seconds, jitter=backoff.jitter()
     )
     with _locked(ctx, channel) as connection:
         dead = store.fail(

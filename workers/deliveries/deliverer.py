@@ -37,7 +37,7 @@ class Deliverer:
         self._ctx = ctx
         self._stop_seconds = stop_seconds
         self._subscriptions = SubscriptionCache(ctx.vault)
-        self._recorder = OutcomeRecorder(ctx.engine)
+        self._recorder = OutcomeRecorder(ctx.engine, ctx.observations)
         self._dispatcher = Dispatcher(ctx, self._subscriptions, self._recorder, suspect_delay_seconds)
         self._step = FanOutStep()
         self._stepped_at = -math.inf

@@ -19,7 +19,7 @@ from shared.subscriptions.model import Subscription
 from workers.context import WorkerContext
 from workers.deliveries import outcomes
 from workers.deliveries.outcomes import DeliveryOutcome, InFlight, OutcomeRecorder
-from workers.deliveries.payload_cache import PayloadCache
+from workers.deliveries.payload_cache import PayloadCache, View
 from workers.deliveries.subscription_cache import SubscriptionCache
 
 MAX_LAPSES: Final = 5
@@ -69,13 +69,14 @@ class Dispatcher:
         return max(0, min(_MAX_YOUNG - young, self._max_in_flight - len(self._in_flight)))
 
     def dispatch(self, claimed: Sequence[Row[Any]], token: UUID) -> None:
-        """Send, release or mark as dead the deliveries that were claimed under `token`. Raises SenderError."""
+        """Send, release or mark as dead the deliveries claimed under `token`. Raises EgressClientError."""
         claimed = self._without_suspects(claimed, token)
         with self._ctx.engine.begin() as connection:
             self._subscriptions.refresh(connection)
             found = {one.id: self._subscriptions.find(one.subscription_id) for one in claimed}
-            views = [(_cursor(one), subscription.tenant) for one in claimed if (subscription := found[one.id])]
-            self._payloads.load(connection, views)
+            self._payloads.load(
+                connection, [_view(one, subscription) for one in claimed if (subscription := found[one.id])]
+            )
         built = [self._build(one, token, found[one.id]) for one in claimed]
         for dead in built:
             if isinstance(dead, DeliveryOutcome):
@@ -103,7 +104,8 @@ class Dispatcher:
         """
         if subscription is None:
             return None
-        body = self._payloads.get((_cursor(claimed), subscription.tenant), subscription.payload)
+        view = _view(claimed, subscription)
+        body = self._payloads.get(view, subscription.payload)
         if body is None:
             return outcomes.undeliverable(claimed, token, subscription, _NO_LONGER_STORED)
         if claimed.lapses >= MAX_LAPSES:
@@ -113,9 +115,16 @@ class Dispatcher:
         try:
             call = requests.build(subscription, body, key=ids.receipt_id(now), webhook_id=webhook_id, now=now)
         except Exception:  # a bug with one subscription must not stop the others
-            log.exception("request cannot be built", subscription=subscription.id)
+            log.exception("request cannot be built", delivery=str(claimed.id), subscription=str(subscription.id))
             return None
-        return InFlight(claimed=claimed, token=token, subscription=subscription, call=call, sent_at=now)
+        return InFlight(
+            claimed=claimed,
+            token=token,
+            subscription=subscription,
+            call=call,
+            sent_at=now,
+            changed_at=self._payloads.changed_at(view),
+        )
 
     def _release(self, delivery_ids: Sequence[UUID], token: UUID, *, delay_seconds: float = 0.0) -> None:
         """Release the leases of deliveries; no attempt counts."""
@@ -126,7 +135,7 @@ class Dispatcher:
     def collect(self, timeout_seconds: float) -> set[UUID]:
         """Wait until requests end, and queue their outcomes for recording; return their subscriptions.
 
-        Raises SenderError.
+        Raises EgressClientError.
         """
         concerned = set()
         for outcome in self._sender.collect(timeout_seconds):
@@ -148,7 +157,7 @@ class Dispatcher:
         self._in_flight.clear()
 
     def reset(self) -> None:
-        """Restart the sender after a SenderError. Outcomes are unknown: leases expire, and deliveries are resent."""
+        """Restart the sender after an EgressClientError. Outcomes are unknown: leases expire, calls are repeated."""
         self._in_flight.clear()
         self._sender.close()
         self._sender = EgressClient(self._ctx.settings.egress_allow)
@@ -156,6 +165,10 @@ class Dispatcher:
     def close(self) -> None:
         """Close the connections to endpoints."""
         self._sender.close()
+
+
+def _view(claimed: Row[Any], subscription: Subscription) -> View:
+    return (_cursor(claimed), subscription.tenant, subscription.include_body_text)
 
 
 def _cursor(claimed: Row[Any]) -> tuple[int, int]:

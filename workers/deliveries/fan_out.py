@@ -1,6 +1,6 @@
 """Fan-out: creates the deliveries of each change in the change log."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from shared import ids
 from shared.deliveries import fan_out_cursor, store
 from shared.deliveries.store import NewDelivery
+from shared.events.event import spam_score
 from shared.subscriptions.model import ChangeSubject
 from shared.vocabulary import DeliveryStatus
 from workers.context import WorkerContext
@@ -55,9 +56,8 @@ def advance(
         changes = fan_out_cursor.read_changes(connection, cursor, inbound=INBOUND, limit=max_changes)
         if not changes:
             return FanOutStep(is_blocked=fan_out_cursor.has_more(connection, cursor))
-        subscriptions.refresh(
-            connection
-        )  # after reading the changes, so that all subscriptions from before them are known
+        # After reading the changes, so that all subscriptions from before them are known.
+        subscriptions.refresh(connection)
         created: list[NewDelivery] = []
         blocking: set[tuple[UUID, UUID]] = set()
         taken = 0
@@ -101,7 +101,8 @@ def new_deliveries(
     Inbound mail whose spam score reaches `spam_limit` is quarantined.
     """
     now = datetime.now(UTC)
-    quarantined = _spam_score((change.inbound_shared or {}) | (change.inbound or {})) >= spam_limit
+    score = spam_score(((change.inbound_shared or {}) | (change.inbound or {})).get("details"))
+    quarantined = score is not None and score >= spam_limit
     status = DeliveryStatus.QUARANTINED if quarantined else DeliveryStatus.PENDING
     created = []
     for subscription in subscribers:
@@ -123,11 +124,3 @@ def new_deliveries(
         if ordered and not quarantined:
             blocking.add(pair)
     return created
-
-
-def _spam_score(event: Any) -> float:
-    """Return the spam score of an inbound mail; -inf if its event has none. It may be an integer beyond all floats."""
-    found = event
-    for name in ("details", "spam", "score"):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, int | float) else float("-inf")

@@ -1,9 +1,8 @@
 """Outcomes of requests: decides and records the state of each delivery and the health of its endpoint."""
 
-import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,7 +11,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection, Engine, Row
 
-from shared import ids
+from shared import backoff, ids
+from shared.counters.metric_store import Metric, Observations
+from shared.counters.store import DELIVERIES
 from shared.deliveries import policy, store
 from shared.deliveries.policy import Decision, ResponseClass
 from shared.egress import captures
@@ -34,13 +35,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """A request for a delivery that was claimed under `token`."""
+    """A request for a delivery that was claimed under `token`. `changed_at` is the time of its change, if known."""
 
     claimed: Row[Any]
     token: UUID
     subscription: Subscription
     call: Call
     sent_at: datetime
+    changed_at: datetime | None = None
     sent_monotonic: float = field(default_factory=time.monotonic)
 
 
@@ -64,7 +66,7 @@ def evaluate(request: InFlight, outcome: Outcome) -> DeliveryOutcome:
         attempts=request.claimed.attempts + 1,
         schedule=request.subscription.retry_schedule,
         retry_after_seconds=parse_retry_after(outcome.headers.get("retry-after", ""), datetime.now(UTC)),
-        jitter=_jitter(),
+        jitter=backoff.jitter(),
     )
     response = policy.classify_response(outcome.http_status)
     return DeliveryOutcome(
@@ -108,8 +110,9 @@ def _attempt(request: InFlight, outcome: Outcome, decision: Decision) -> dict[st
 class OutcomeRecorder:
     """Records outcomes in batches. Those that cannot be recorded are kept, so that their deliveries are not resent."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observations: Observations) -> None:
         self._engine = engine
+        self._observations = observations
         self._unrecorded: list[DeliveryOutcome] = []
 
     def __len__(self) -> int:
@@ -126,7 +129,7 @@ class OutcomeRecorder:
             return
         try:
             with self._engine.begin() as connection:
-                record(connection, self._unrecorded)
+                recorded = record(connection, self._unrecorded)
         except STATEMENT_ERRORS as error:
             if is_conflict(error):
                 return
@@ -135,21 +138,52 @@ class OutcomeRecorder:
             log.exception("recording attempts one by one", attempts=len(self._unrecorded))
             for outcome in self._unrecorded:
                 self._record_alone(outcome)
+        else:
+            self.observe(self._unrecorded, recorded)
         self._unrecorded.clear()
+
+    def observe(self, outcomes: Sequence[DeliveryOutcome], recorded: Container[UUID]) -> None:
+        """Count the outcomes that were recorded, and how long after their changes the successful ones were."""
+        counted = [outcome for outcome in outcomes if outcome.request.claimed.id in recorded]
+        results = Counter((0, outcome.decision.status.value) for outcome in counted)
+        self._observations.count(Metric.DELIVERIES, results)
+        self._observations.count_by_minute(DELIVERIES, results)
+        now = time.time()
+        changed = [
+            outcome.request.changed_at
+            for outcome in counted
+            if outcome.request.changed_at and outcome.decision.status is DeliveryStatus.DELIVERED
+        ]
+        self._observations.observe(Metric.DELIVERY_LATENCY, [now - at.timestamp() for at in changed])
+        for outcome in counted:
+            if outcome.decision.status is not DeliveryStatus.DELIVERED:
+                claimed = outcome.request.claimed
+                log.info(
+                    "delivery failed",
+                    delivery=str(claimed.id),
+                    message=claimed.message_id and str(claimed.message_id),
+                    subscription=str(claimed.subscription_id),
+                    status=outcome.decision.status.value,
+                    http_status=outcome.attempt["http_status"],
+                )
 
     def _record_alone(self, outcome: DeliveryOutcome) -> None:
         try:
             with self._engine.begin() as connection:
-                record(connection, [outcome])
+                recorded = record(connection, [outcome])
         except STATEMENT_ERRORS:
             log.exception("attempt cannot be recorded", delivery=str(outcome.request.claimed.id))
             bare = {**outcome.attempt, "request_capture": "{}", "response_capture": "{}"}
             with self._engine.begin() as connection:
-                record(connection, [replace(outcome, attempt=bare)])
+                recorded = record(connection, [replace(outcome, attempt=bare)])
+        self.observe([outcome], recorded)
 
 
-def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
-    """Record attempts whose lease is still held, the new states of their deliveries, and their endpoints' health."""
+def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> Container[UUID]:
+    """Record attempts whose lease is still held, the new states of their deliveries, and their endpoints' health.
+
+    Returns the ids of these deliveries.
+    """
     recorded = store.record_attempts(connection, [outcome.attempt for outcome in outcomes])
     if lost := len(outcomes) - len(recorded):
         log.warning("attempts not recorded: another deliverer has taken over", attempts=lost)
@@ -157,10 +191,13 @@ def record(connection: Connection, outcomes: Sequence[DeliveryOutcome]) -> None:
     for outcome in outcomes:
         if outcome.request.claimed.id in recorded and outcome.response is not None:
             by_endpoint.setdefault(outcome.request.claimed.subscription_id, []).append(outcome)
-    now = datetime.now(UTC)
+    if not by_endpoint:
+        return recorded
+    now = endpoint_health.get_time(connection)
     by_endpoint = {id_: ended for id_, ended in by_endpoint.items() if _concerns_health(ended, now)}
     if by_endpoint:
         _update_health(connection, by_endpoint, now)
+    return recorded
 
 
 def _concerns_health(ended: Sequence[DeliveryOutcome], now: datetime) -> bool:
@@ -191,7 +228,7 @@ def _update_health(
             rejections=responses[ResponseClass.REJECTED],
             endpoint_failures=responses[ResponseClass.NO_RESPONSE] + responses[ResponseClass.RETRYABLE],
             pause_seconds=max(pauses, default=None),
-            jitter=_jitter(),
+            jitter=backoff.jitter(),
         )
         if health.trip_count > before[id_].trip_count:
             log.warning("circuit breaker opened", subscription=str(id_), until=str(health.open_until))
@@ -208,7 +245,3 @@ def _update_health(
     for id_, url, reason in to_disable:
         if subscriptions.disable(connection, id_, url, reason, now):
             log.error("subscription disabled", subscription=str(id_), reason=reason)
-
-
-def _jitter() -> float:
-    return random.uniform(-1, 1)  # noqa: S311 - not a secret

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -17,8 +18,8 @@ TTL_SECONDS: Final = 10.0
 _MAX_CHANGES: Final = 2000
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
-View = tuple[Cursor, str | None]
-"""A change, and the tenant that may see it; None sees everything."""
+View = tuple[Cursor, str | None, bool]
+"""A change, the tenant that may see it (None sees everything), and whether the text of inbound mail is included."""
 
 
 class PayloadCache:
@@ -45,10 +46,17 @@ class PayloadCache:
             self._oldest_at = now
         found = {
             change.cursor: change
-            for change in change_log.get_changes(connection, list({cursor for cursor, _ in missing}))
+            for change in change_log.get_changes(connection, list({cursor for cursor, *_ in missing}))
         }
-        asked = [(found[cursor], tenant) for cursor, tenant in missing if cursor in found]
-        self._payloads |= change_payload.build_payloads_by_tenant(connection, asked)
+        for with_text in {with_text for *_, with_text in missing}:
+            asked = [(found[view[0]], view[1]) for view in missing if view[0] in found and view[2] is with_text]
+            built = change_payload.build_payloads_by_tenant(connection, asked, include_body_text=with_text)
+            self._payloads |= {(cursor, tenant, with_text): payload for (cursor, tenant), payload in built.items()}
+
+    def changed_at(self, view: View) -> datetime | None:
+        """Return when a change happened; None if it is no longer stored, or not the tenant's."""
+        payload = self._payloads.get(view)
+        return None if payload is None else payload["timestamp"]
 
     def get(self, view: View, form: PayloadFormat) -> bytes | None:
         """Return a change in this format; None if it is no longer stored, or not the tenant's."""

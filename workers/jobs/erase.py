@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -59,9 +60,20 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     if total is None:
         with ctx.engine.begin() as connection:
             total = store.count_rows(connection)
+    address, key = ctx.vault.open(job.parameters[jobs.SEALED].encode())["address"], job.parameters["key"]
+    matcher = AddressMatcher(address, recipient_hashes.pseudonym(key))
+    erasure = Erasure(
+        matcher=matcher,
+        key=key,
+        until=UUID(position.until),
+        actor=job.asked_by,
+        now=datetime.now(UTC),
+        process=partial(process_pending, ctx, matcher),
+        vault=ctx.vault,
+    )
     while position.step < len(service.STEPS):
         with ctx.engine.begin() as connection:
-            piece = service.STEPS[position.step](connection, _erasure(ctx, job, position), position.after)
+            piece = service.STEPS[position.step](connection, replace(erasure, now=datetime.now(UTC)), position.after)
             done += piece.looked
             report = {name: report[name] + getattr(piece, name) for name in _COUNTED}
             step = position.step if piece.next is not None else position.step + 1
@@ -73,26 +85,8 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     return report
 
 
-def _erasure(ctx: WorkerContext, job: Job, position: Position) -> Erasure:
-    address, key = ctx.vault.open(job.parameters[jobs.SEALED].encode())["address"], job.parameters["key"]
-    matcher = AddressMatcher(address, recipient_hashes.pseudonym(key))
-
-    def process(connection: Connection, receipts: Sequence[StoredReceipt]) -> Mapping[UUID, str]:
-        return process_pending(ctx, connection, receipts, matcher)
-
-    return Erasure(
-        matcher=matcher,
-        key=key,
-        until=UUID(position.until),
-        actor=job.asked_by,
-        now=datetime.now(UTC),
-        process=process,
-        vault=ctx.vault,
-    )
-
-
 def process_pending(
-    ctx: WorkerContext, connection: Connection, receipts: Sequence[StoredReceipt], matcher: AddressMatcher
+    ctx: WorkerContext, matcher: AddressMatcher, connection: Connection, receipts: Sequence[StoredReceipt]
 ) -> dict[UUID, str]:
     """Process receipts before their bodies are deleted, with the pseudonym in place of the address.
 
@@ -122,7 +116,7 @@ def process_pending(
             failed |= dict.fromkeys(events, f"Its body was erased; its events cannot be stored: {type(cause).__name__}")
         else:
             for receipt in receipts:
-                failed |= process_pending(ctx, connection, [receipt], matcher)
+                failed |= process_pending(ctx, matcher, connection, [receipt])
     for receipt_id, reason in failed.items():
         log.warning("a receipt is erased unprocessed", receipt=str(receipt_id), reason=reason)
     return failed
@@ -139,11 +133,12 @@ def _pseudonymize(rows: Sequence[NewEvent], matcher: AddressMatcher) -> list[New
         if row.provider_object is not None:
             columns["provider_object"] = matcher.delete_json(row.provider_object)
         if row.shared is not None:
-            id_, data, provider_object = row.shared
-            if id_ not in objects:
-                data, provider_object = matcher.pseudonymize_json(data), matcher.delete_json(provider_object)
-                objects[id_] = SharedObject(id_, data, provider_object)
-            columns["shared"] = objects[id_]
+            shared = row.shared
+            if shared.id not in objects:
+                provider_object = shared.provider_object and matcher.delete_json(shared.provider_object)
+                data = matcher.pseudonymize_json(shared.data)
+                objects[shared.id] = shared._replace(data=data, provider_object=provider_object)
+            columns["shared"] = objects[shared.id]
         erased.append(row._replace(**columns))
     return erased
 

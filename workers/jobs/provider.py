@@ -48,6 +48,10 @@ class ReconcilePosition:
 def reconcile(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
     """Reconcile a source from `since` to `until`, or since the last time. Raises JobError."""
     source, client = _open(ctx, job)
+    try:
+        provider_api.require_failed_list(source)
+    except ProviderApiError as error:
+        raise JobError(str(error)) from None
     position = ReconcilePosition(**job.position)
     while position.finished_at is None:
         position = _run_once(ctx, job, progress, source, client, replace(position, tick=position.tick + 1))
@@ -201,15 +205,7 @@ def _compare(ctx: WorkerContext, source: Source, client: ProviderApi, turn: _Syn
         found = provider_sync.compare(ctx.engine, source, client, ctx.hasher, datetime.now(UTC), record)
     except ProviderApiError as error:
         raise JobError(str(error)) from None
-    turn.report = {
-        "here": found.here,
-        "there": found.there,
-        "only_here": len(found.only_here),
-        "only_there": len(found.only_there),
-        "differing": len(found.differing),
-        "kept_here": found.kept_here,
-        "unreadable": found.unreadable,
-    }
+    turn.report = found.counts()
     return found
 
 

@@ -1,7 +1,7 @@
 """The recovery job: delivers the changes of a period that a subscription wants but did not receive."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -75,8 +75,10 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         if sending:
             store.create(connection, missing, Lane.LATE)
             store.replay(connection, again, datetime.now(UTC))
-        found = _count(missing, list(existing.values()), len(again))
-        found += Counter(waiting=len(wanted) - len(ours), changes=len(changes))
+        new = sum(delivery.status == DeliveryStatus.PENDING for delivery in missing)
+        found = Counter(_REPORTED_AS[DeliveryStatus(delivery.status)] for delivery in existing.values())
+        found += Counter(waiting=len(wanted) - len(ours), changes=len(changes), never_made=new)
+        found += Counter({"quarantined": len(missing) - new, TO_DELIVER: new + len(again)})
         return found, tuple(map(str, _cursor(changes[-1]))) if len(changes) == BATCH else None
 
     report = count_then_run.run(ctx, job, progress, process_chunk, dry_run=job.parameters["dry_run"])
@@ -85,15 +87,6 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         waits = queries.explain_wait(connection, subscription=subscription_id, tenant=None)
     report = {**report, **waits}
     return report if stored_since is None else {**report, "kept_since": stored_since.isoformat()}
-
-
-def _count(missing: Sequence[NewDelivery], existing: Sequence[Row[Any]], again: int) -> Counter[str]:
-    new = sum(delivery.status == DeliveryStatus.PENDING for delivery in missing)
-    found = Counter(_REPORTED_AS[DeliveryStatus(delivery.status)] for delivery in existing)
-    found["never_made"] += new
-    found["quarantined"] += len(missing) - new
-    found[TO_DELIVER] += new + again
-    return found
 
 
 def _cursor(change: Row[Any]) -> tuple[int, int]:

@@ -26,6 +26,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
         subscription=None if subscription is None else UUID(subscription),
         status=DeliveryStatus(job.parameters["status"]),
         type=job.parameters.get("type"),
+        status_code=job.parameters.get("status_code"),
         tenant=job.parameters.get("tenant"),
         since=None if since is None else datetime.fromisoformat(since),
         until=datetime.fromisoformat(job.parameters["until"]),

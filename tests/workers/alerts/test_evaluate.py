@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,9 +31,10 @@ from simulator.mail import Happening, make_message
 from simulator.providers.api import faults
 from simulator.providers.ark.webhooks import Ark
 from simulator.providers.mailchannels.webhooks import MailChannels
+from tests.support.command_line import parse_command
 from tests.support.provider_env import ProviderEnv, open_provider_env
 from tests.support.signed_requests import read_payloads
-from tests.support.system import System
+from tests.support.system import System, mailchannels_event
 from workers import process_receipts as draining
 from workers import reprocess_receipts
 from workers.alerts import evaluate
@@ -100,12 +102,12 @@ def rules(system: System, tmp_path: Path) -> Callable[[str], None]:
 
 
 def alert_steps(system: System) -> list[tuple[str, str, str, str]]:
-    """Every step of every alert: rule, subject, step, severity."""
+    """Every step of every alert but daily reminders: rule, subject, step, severity."""
     return [
         tuple(row)
         for row in system.rows(
             "SELECT rule, subject, step, s.severity FROM alert_steps AS s JOIN alerts AS a ON a.id = alert_id"
-            " ORDER BY s.id"
+            " WHERE step <> 'reminded' ORDER BY s.id"
         )
     ]
 
@@ -158,13 +160,15 @@ class TestARate:
         with system.ctx.engine.connect() as connection:
             (alert,) = alerts.list_alerts(connection).items
             (step,) = alerts.list_steps(connection, alert.id)
-        assert alert.summary == ("The bounce rate of source main is 7.3 % (73 of 1,000 in 60 minutes); warning at 5 %.")
+        replies = alert.numbers.pop("replies")
+        rate = "The bounce rate of source main is 7.3 % (73 of 1,000 in 60 minutes)"
+        assert alert.summary == f"{rate}, most often {replies}; warning at 5 %."
         assert (alert.kind, alert.severity, alert.state, alert.source) == ("rate", "warning", "firing", "main")
         assert alert.numbers == {"percent": 7.3, "events": 73, "volume": 1000}
         assert alert.started_at == alert.judged_at == step.at == now
         assert alert.evidence_event_id
         assert ids.event_id(receipt, 0) <= alert.evidence_event_id <= ids.event_id(receipt, 100)
-        assert (step.summary, step.numbers) == (alert.summary, alert.numbers)
+        assert (step.summary, step.numbers) == (alert.summary, alert.numbers | {"replies": replies})
         ((kind, data),) = logged(system)
         assert kind == "alert.firing"
         assert data["id"] == str(alert.id)
@@ -587,7 +591,7 @@ def test_events_that_are_set_aside_fire_with_the_reason_and_what_to_do(
     [(summary, numbers)] = system.rows("SELECT summary, numbers FROM alerts")
     assert summary.startswith("2 events of source mc were set aside in 60 minutes: ")
     assert "customer_handle" in numbers["reason"]
-    assert "set_aside=true" in kinds.next_step("set_aside")
+    assert "tidings events --set-aside --source mc" in kinds.next_step("set_aside", source="mc")
 
 
 def test_dead_deliveries_and_a_subscription_that_was_disabled_fire(system: System, rules: Any, now: datetime) -> None:
@@ -876,3 +880,93 @@ def test_events_of_a_deleted_source_are_ignored(system: System, post: Post, rule
         sources.delete(connection, "main")
     evaluate.evaluate(system.ctx, now)
     assert not alert_steps(system)
+
+
+ACCOUNT_EVENTS = """
+alerts:
+  - {name: account, kind: event, types: [domain_dns_error, send_limit_approaching], warning: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said", "advice"),
+    [
+        (
+            "DomainDNSError",
+            {
+                "domain": "shop.example",
+                "spf_status": "Missing",
+                "spf_error": "No SPF record exists for {this} domain",
+                "dkim_status": "OK",
+                "return_path_status": "Missing",
+                "return_path_error": "There is no record at rp.shop.example",
+            },
+            "shop.example: SPF Missing: No SPF record exists for {this} domain; return path Missing: There is no",
+            "Publish the SPF, return path record of shop.example",
+        ),
+        (
+            "SendLimitApproaching",
+            {"volume": 950, "limit": 1000},
+            "950 of 1,000 messages an hour",
+            "Ask the provider of account-source for a higher limit",
+        ),
+    ],
+)
+def test_an_alert_about_the_account_says_what_happened(
+    system: System,
+    rules: Callable[[str], None],
+    now: datetime,
+    kind: str,
+    body: dict[str, Any],
+    said: str,
+    advice: str,
+) -> None:
+    rules(ACCOUNT_EVENTS)
+    source = system.add_source("account-source", "ark", Ark().credentials(), events_without_tenant="accept")
+    inner = {"server": {"name": "Main"}, **body}
+    whole = {"event": kind, "timestamp": now.timestamp(), "uuid": "e1", "payload": inner}
+    system.store_receipt(source, json.dumps(whole).encode())
+    draining.process_due(system.ctx)
+    evaluate.evaluate(system.ctx, now + timedelta(seconds=1))
+    (alert,) = system.list_items("/v1/alerts")
+    assert said in alert["summary"]
+    assert advice in system.get(f"/v1/alerts/{alert['id']}")["next_step"]
+
+
+def test_a_rate_that_is_too_high_names_the_most_frequent_replies(
+    system: System, rules: Callable[[str], None], now: datetime
+) -> None:
+    rules("alerts:\n  - {name: bounces, kind: rate, rate: bounce, warning: 5 %, critical: 50 %, minimum_volume: 5}\n")
+    system.create_source()
+    events = [
+        mailchannels_event("delivered", f"d{number}@example.net", request_id=f"d{number}", second=number)
+        for number in range(10)
+    ]
+    for code, count in (("5.1.1", 4), ("5.7.1", 3)):
+        events += [
+            mailchannels_event(
+                "hard-bounced",
+                f"b{number}@example.net",
+                request_id=f"{code}-{number}",
+                status="550",
+                reason=f"{code} no",
+            )
+            for number in range(count)
+        ]
+    for event in events:
+        event["timestamp"] = int(now.timestamp())
+    system.queue_body(json.dumps([{"customer_handle": "acct", **event} for event in events]).encode(), "main", now)
+    draining.process_due(system.ctx)
+    evaluate.evaluate(system.ctx, now + timedelta(seconds=1))
+    (alert,) = system.list_items("/v1/alerts")
+    assert "most often 5.1.1 invalid_recipient (4), 5.7.1 " in alert["summary"]
+
+
+@pytest.mark.parametrize("kind", kinds.KINDS)
+def test_every_command_of_a_next_step_runs_as_it_is_printed(kind: str) -> None:
+    for named in ({}, {"source": "main", "subject": str(uuid4()), "numbers": {"oldest_message": str(uuid4())}}):
+        step = kinds.next_step(kind, **named)  # type: ignore[arg-type]
+        assert "{" not in step
+        for command in re.findall(r"`(tidings [^`]+)`", step) if named else ():
+            if command not in ("tidings trace", "tidings sources rotate main") and not command.endswith("--help"):
+                parse_command(command)

@@ -19,6 +19,8 @@ import pytest
 from sqlalchemy import Connection, Row
 from standardwebhooks import Webhook
 
+from shared.alerts import store as stored_alerts
+from shared.alerts.policy import DIGEST_HOUR, last_digest_time
 from shared.broker import SEND_NOTIFICATIONS, TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.notifications import channels
@@ -207,12 +209,85 @@ def test_only_channels_that_received_an_alert_receive_its_end(env: NotificationE
     assert env.messages("/late") == []
 
 
+@pytest.mark.parametrize(
+    ("limits", "subjects"),
+    [
+        ({}, ["shop", "blog"]),
+        ({"sources": ["shop"]}, ["shop"]),
+        ({"sources": ["shop", "blog"]}, ["shop", "blog"]),
+        ({"tenants": ["acme"]}, []),
+        ({"rules": ["bounces"]}, ["shop", "blog"]),
+        ({"rules": ["silence"], "sources": ["shop"]}, []),
+    ],
+)
+def test_a_channel_receives_only_what_its_limits_name(
+    env: NotificationEnv, limits: dict[str, list[str]], subjects: list[str]
+) -> None:
+    ids = {slug: env.system.create_source(slug) for slug in ("shop", "blog")}
+    body = {"name": "ops", "kind": "webhook", "url": f"{env.sink.url}/ops", **limits}
+    assert env.system.call("POST", "/v1/alert-channels", body).status_code == 201
+    fired = [env.fire(slug, source_id=ids[slug]) for slug in ("shop", "blog")]
+    env.send_due()
+    assert [sent["data"]["subject"] for sent in env.messages()] == subjects
+    env.resolve(fired[0])
+    env.send_after_pause()
+    assert len(env.messages()) == len(subjects) + ("shop" in subjects)
+
+
+def test_a_muted_alert_is_not_sent_until_the_mute_ends(env: NotificationEnv) -> None:
+    env.channel()
+    now = alerts.BEGIN
+    alert_id = env.fire()
+    until = now + timedelta(hours=2)
+    env.do(lambda connection: stored_alerts.mute(connection, alert_id, "ann", until=until, now=now))
+    env.do(lambda connection: table.drop_muted(connection, alert_id))
+    env.escalate(alert_id)
+    assert env.send_due() == 0
+
+    def remind(at: datetime) -> int:
+        def work(connection: Connection) -> int:
+            return table.enqueue(connection, stored_alerts.remind(connection, last_digest_time(at), at), at)
+
+        return env.do(work)
+
+    assert remind(until - timedelta(minutes=1)) == 0
+    assert remind(until) == 1
+    assert remind(until + timedelta(minutes=1)) == 0
+    env.send_due()
+    (sent,) = env.messages()
+    assert (sent["type"], sent["data"]["id"]) == ("alert.still_firing", str(alert_id))
+
+
+def test_what_still_fires_is_one_digest_a_day(env: NotificationEnv) -> None:
+    env.channel()
+    fired = [env.fire(subject) for subject in ("one", "two")]
+    env.send_due()
+    eight = alerts.BEGIN.replace(hour=DIGEST_HOUR) + timedelta(days=1)
+
+    def remind(at: datetime) -> int:
+        def work(connection: Connection) -> int:
+            return table.enqueue(connection, stored_alerts.remind(connection, last_digest_time(at), at), at)
+
+        return env.do(work)
+
+    assert remind(eight - timedelta(seconds=1)) == 0
+    assert remind(eight) == len(fired)
+    assert remind(eight + timedelta(hours=23)) == 0
+    env.send_after_pause()
+    digest = env.messages()[-1]
+    assert (digest["type"], digest["data"]["firing"], len(env.messages())) == ("alert.digest", 2, 3)
+    env.resolve(fired[0])
+    assert remind(eight + timedelta(days=1)) == 1
+    env.send_after_pause()
+    assert {sent["type"] for sent in env.messages()[3:]} == {"alert.resolved", "alert.still_firing"}
+
+
 def test_a_step_that_is_enqueued_twice_is_sent_once(env: NotificationEnv) -> None:
     env.channel()
     env.fire()
     (step_id,) = env.system.rows("SELECT id FROM alert_steps")[0]
-    assert env.do(lambda connection: table.enqueue(connection, [step_id])) == 0
-    assert env.do(lambda connection: table.enqueue(connection, [])) == 0
+    assert env.do(lambda connection: table.enqueue(connection, [step_id], alerts.BEGIN)) == 0
+    assert env.do(lambda connection: table.enqueue(connection, [], alerts.BEGIN)) == 0
     env.send_due()
     assert len(env.messages()) == 1
 

@@ -18,10 +18,12 @@ def test_a_change_is_read_and_encoded_once_for_each_subscribed_tenant(system: Sy
         event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
         counts = []
         for tenants in (["alpha"] * 3, ["alpha"] * 3, [None, "alpha"], ["zulu"]):
-            payloads.load(connection, [(place, tenant) for tenant in tenants])
+            payloads.load(connection, [(place, tenant, False) for tenant in tenants])
             counts.append(len(statements))
     assert counts[0] == counts[1] == counts[2] // 2
-    received = {tenant: payloads.get((place, tenant), PayloadFormat.TIDINGS) for tenant in ("alpha", None, "zulu")}
+    received = {
+        tenant: payloads.get((place, tenant, False), PayloadFormat.TIDINGS) for tenant in ("alpha", None, "zulu")
+    }
     assert received["alpha"] == received[None] is not None
-    assert payloads.get((place, "alpha"), PayloadFormat.TIDINGS) is received["alpha"]
+    assert payloads.get((place, "alpha", False), PayloadFormat.TIDINGS) is received["alpha"]
     assert received["zulu"] is None

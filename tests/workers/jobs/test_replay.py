@@ -409,7 +409,7 @@ def test_a_replay_waits_for_an_attempt_that_is_being_written_down(system: System
 
 @contextmanager
 def running(*works: Callable[[], object]) -> Iterator[None]:
-    """Have these done at once, each by a thread of its own, until all are done."""
+    """Run these at once, each in a separate thread, until all have ended."""
     threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
         thread.start()

@@ -200,7 +200,7 @@ EXPORTS: dict[str, tuple[str, list[tuple[str, str, str | None]]]] = {
         [
             ("a@x.net", "hard_bounce", "invalid_recipient"),
             ("b@x.net", "soft_bounce", "mailbox_full"),
-            ("c@x.net", "manual", None),
+            ("c@x.net", "hard_bounce", "invalid_domain"),
         ],
     ),
     "sendgrid unsubscribes": ("email,created\na@x.net,1443651125\n", [("a@x.net", "manual", None)]),
@@ -223,7 +223,7 @@ EXPORTS: dict[str, tuple[str, list[tuple[str, str, str | None]]]] = {
         "address,code,error,created_at\n"
         'a@x.net,550,"5.1.1 No such user here",Thu\\, 01 Jan 2026 00:00:00 UTC\n'
         "b@x.net,605,Not delivering to previously bounced address,\n".replace("\\,", ""),
-        [("a@x.net", "hard_bounce", "invalid_recipient"), ("b@x.net", "manual", None)],
+        [("a@x.net", "hard_bounce", "invalid_recipient"), ("b@x.net", "manual", "policy_rejection")],
     ),
     "mailgun unsubscribes": ("address,tags,created_at\na@x.net,*,x\n", [("a@x.net", "manual", None)]),
     "ses": (
