@@ -8,7 +8,8 @@ import msgspec
 from flask import Flask, Response, g
 from flask_smorest import Api
 
-from api import docs
+from api import docs, openapi
+from api.console import app as console
 from api.core import errors, idempotency
 from api.core.auth import Authenticator
 from api.core.fields import Problem
@@ -24,6 +25,7 @@ from api.resources import (
     jobs,
     keys,
     messages,
+    metrics,
     overview,
     receipts,
     reconciliation,
@@ -31,6 +33,7 @@ from api.resources import (
     sources,
     subscriptions,
     suppressions,
+    users,
 )
 from shared.http.request_body import BodyRequest
 
@@ -51,6 +54,7 @@ _RESOURCES = {
     "alerts": (alerts, "Conditions that need attention, their rules and notification channels."),
     "jobs": (jobs, "Work that takes longer than a request may."),
     "keys": (keys, "Keys to this API."),
+    "users": (users, "Users of the console, and its sessions."),
     "audit": (audit, "Who changed what."),
     "overview": (overview, "Figures."),
 }
@@ -84,13 +88,15 @@ def create_app(deps: Deps) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.url_map.converters["identifier"] = IdentifierConverter
     errors.register(app)
-    overview.register(app, deps)
-    document = _document(app, deps)
+    metrics.register(app, deps)
+    gate = Authenticator(deps.reading, deps.settings)
+    document = _document(app, deps, gate)
     encoded = msgspec.json.encode(document)
     page = docs.page(document)
+    console.register(app, deps, gate)
 
     @app.get("/openapi.json")
-    def openapi() -> Response:
+    def describe() -> Response:
         return Response(encoded, content_type="application/json")
 
     @app.get("/docs")
@@ -111,7 +117,7 @@ def create_app(deps: Deps) -> Flask:
     return app
 
 
-def _document(app: Flask, deps: Deps) -> dict[str, Any]:
+def _document(app: Flask, deps: Deps, gate: Authenticator) -> dict[str, Any]:
     """Add the resources to the application, and return the document that describes them."""
     options = {
         "info": {"description": _DESCRIPTION},
@@ -121,11 +127,11 @@ def _document(app: Flask, deps: Deps) -> dict[str, Any]:
     app.config["API_SPEC_OPTIONS"] = options
     spec = {"title": "Tidings", "version": metadata.version("tidings"), "openapi_version": "3.1.0"}
     api = _Documented(app, spec_kwargs=spec)
-    gate = Authenticator(deps.reading, deps.settings)
     api.register_converter(IdentifierConverter, lambda _converter: {"type": "string", "format": "uuid"})
     for name, (module, description) in _RESOURCES.items():
         api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, gate))
     document: dict[str, Any] = api.spec.to_dict()
     idempotency.describe(document)
     alert_rules.describe(document, api.ma_plugin.converter)
+    openapi.complete(document)
     return document

@@ -6,11 +6,13 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.app import create_app
+from api.console import app as console
 from api.core.resource import Deps
 from api.streaming.app import READING_THREADS, ApiApp
 from api.streaming.log_reader import LogReader
 from shared import logs, settings
 from shared.broker import TaskNotifier
+from shared.counters.metric_store import ActivityReporter
 from shared.encryption import Vault
 from shared.postgres import engine
 from shared.suppression import recipient_hashes
@@ -48,7 +50,7 @@ _deps = Deps(
 # The API starts without a database, but not with a key that opens nothing that is stored there.
 with suppress(SQLAlchemyError), _deps.reading.connect() as _connection:
     recipient_hashes.require_key(_connection, _deps.vault)
-# An engine of its own, so that streams and requests never wait for each other's connections.
+# A separate engine, so that streams and requests never wait for each other's connections.
 _log = LogReader(
     engine.create_engine(
         configuration.database_url,
@@ -58,4 +60,15 @@ _log = LogReader(
     )
 )
 
-app = ApiApp(create_app(_deps), _log, on_shutdown=_notifier.close)
+_activity = ActivityReporter(_deps.engine, "api")
+
+
+def _close() -> None:
+    _activity.close()
+    _notifier.close()
+
+
+_flask = create_app(_deps)
+# Here, because commands that build the application show no page.
+console.compile_templates(_flask)
+app = ApiApp(_flask, _log, on_shutdown=_close)

@@ -21,6 +21,8 @@ from shared.settings import Settings
 
 _FAILURES_PER_SECOND = 0.5
 _FAILURES_AT_ONCE = 30
+_PASSWORDS_PER_SECOND = 0.1
+_PASSWORDS_AT_ONCE = 10
 _MAX_KNOWN = 10_000
 _NETWORK_BITS = 64
 
@@ -42,7 +44,8 @@ class Authenticator:
         self._engine = engine
         self._settings = settings
         self._requests = TokenBuckets(settings.api_rate, settings.api_burst)
-        self._failures = TokenBuckets(_FAILURES_PER_SECOND if settings.api_rate else 0, _FAILURES_AT_ONCE)
+        self._failures = TokenBuckets(_FAILURES_PER_SECOND, _FAILURES_AT_ONCE)
+        self._passwords = TokenBuckets(_PASSWORDS_PER_SECOND, _PASSWORDS_AT_ONCE)
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._uploads = Shares(BODY_LIMITS.max_streams or 1, "large uploads")
 
@@ -63,18 +66,31 @@ class Authenticator:
         secret = _secret()
         if not secret:
             raise _unauthorized()
-        caller = self._recognise(secret)
-        self._count(caller)
-        if not caller.scope.includes(needed):
-            raise ProblemError(
-                403,
-                f"This needs a key with scope `{needed}`; yours has `{caller.scope}`.",
-                headers={"WWW-Authenticate": f'Bearer realm="tidings", error="insufficient_scope", scope="{needed}"'},
-            )
-        if tenancy is TenantAccess.CLOSED and caller.tenant is not None:
-            raise ProblemError(
-                403, f"Your key is for tenant {caller.tenant!r} only; this belongs to no tenant in particular."
-            )
+        caller = self.recognise(secret)
+        self.count(caller)
+        authorize(caller, needed, tenancy)
+        return caller
+
+    def recognise_user(self, authenticate: Callable[[], Caller | None]) -> Caller:
+        """Return the user that `authenticate` finds by a password. Raises ProblemError (401, 429).
+
+        Every attempt counts, because each costs as much as a guess.
+        """
+        verdict = self._passwords.take(self._network(), time.monotonic())
+        if not verdict.allowed:
+            raise too_many("Too many attempts to sign in came from your address.", max(1, verdict.seconds))
+        caller = authenticate()
+        if caller is None:
+            raise ProblemError(401, "No user has this email address and password.")
+        return caller
+
+    def recognise_link(self, use: Callable[[], Caller | None]) -> Caller | None:
+        """Return the user whose one-time link `use` accepts; None if it is not valid. Raises ProblemError (429)."""
+        address, now = self._network(), time.monotonic()
+        self._require_few_failures(address, now)
+        caller = use()
+        if caller is None:
+            self._failures.take(address, now)
         return caller
 
     def later(self, caller: Caller) -> Callable[[], bool]:
@@ -82,11 +98,11 @@ class Authenticator:
         secret = _secret()
         return lambda: self._caller(secret) == caller
 
-    def _recognise(self, secret: str) -> Caller:
+    def recognise(self, secret: str) -> Caller:
+        """Return the holder of a key. Raises ProblemError (401, 429)."""
         digest, address, now = keys.digest(secret), self._network(), time.monotonic()
-        if digest not in self._known and self._failures.is_empty(address, now):
-            sentence = "Too many keys that are not known were sent from your address."
-            raise too_many(sentence, round(1 / _FAILURES_PER_SECOND))
+        if digest not in self._known:
+            self._require_few_failures(address, now)
         caller = self._caller(secret)
         if caller is None:
             self._known.pop(digest, None)
@@ -98,6 +114,11 @@ class Authenticator:
             self._known.popitem(last=False)
         return caller
 
+    def _require_few_failures(self, address: str, now: float) -> None:
+        if self._failures.is_empty(address, now):
+            sentence = "Too many keys or links that are not known were sent from your address."
+            raise too_many(sentence, round(1 / _FAILURES_PER_SECOND))
+
     def _caller(self, secret: str) -> Caller | None:
         admin = keys.authenticate_admin(secret, self._settings.admin_key)
         if admin is not None:
@@ -105,7 +126,8 @@ class Authenticator:
         with self._engine.connect() as connection:
             return keys.authenticate(connection, secret)
 
-    def _count(self, caller: Caller) -> None:
+    def count(self, caller: Caller) -> None:
+        """Count a request of a caller. Raises ProblemError (429) if it asks too often."""
         if not self._requests.rate:
             return
         is_new = deferred.of(request).again_after is None  # a view that is asked again answers the same request
@@ -138,6 +160,20 @@ class Authenticator:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
             return f"{int(address) >> _NETWORK_BITS:x}"
         return str(address)
+
+
+def authorize(caller: Caller, needed: Scope, tenancy: TenantAccess) -> None:
+    """Raise ProblemError (403) if the caller's scope or tenant does not allow this."""
+    if not caller.scope.includes(needed):
+        raise ProblemError(
+            403,
+            f"This needs a key with scope `{needed}`; yours has `{caller.scope}`.",
+            headers={"WWW-Authenticate": f'Bearer realm="tidings", error="insufficient_scope", scope="{needed}"'},
+        )
+    if tenancy is TenantAccess.CLOSED and caller.tenant is not None:
+        raise ProblemError(
+            403, f"Your key is for tenant {caller.tenant!r} only; this belongs to no tenant in particular."
+        )
 
 
 def _secret() -> str:

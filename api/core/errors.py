@@ -13,9 +13,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from shared.encryption import SecretsError
-from shared.errors import ConflictError, GoneError, InvalidFieldError, NotFoundError, TidingsError, first_line
+from shared.errors import (
+    ConflictError,
+    CredentialsError,
+    GoneError,
+    InvalidFieldError,
+    NotFoundError,
+    TidingsError,
+    first_line,
+)
 from shared.http.errors import RETRY_AFTER_SECONDS, register_errors
 from shared.http.request_body import BodyFailure, RequestBodyError
+from shared.providers.api.base import ApiErrorKind, ProviderApiError
 
 CONTENT_TYPE = "application/problem+json"
 _RETRY_AFTER = {"Retry-After": str(RETRY_AFTER_SECONDS)}
@@ -145,8 +154,11 @@ def _of_body(error: RequestBodyError) -> Response:
             return _answer(ProblemError(400, str(error)))
 
 
-def _of_bug(_error: Exception) -> Response:
-    return _answer(ProblemError(500, "The request failed because of a bug; the log has the details."))
+def _of_provider(error: ProviderApiError) -> Response:
+    """Return 409 for what a person can mend, such as an API key that is missing; 502 if the provider failed."""
+    is_denied = error.kind is ApiErrorKind.DENIED
+    is_ours = is_denied or (error.status is None and error.kind is ApiErrorKind.OTHER)
+    return _answer(ProblemError(409 if is_ours else 502, str(error)))
 
 
 _ERRORS: Mapping[type[Exception], Callable[[Any], Response]] = {
@@ -155,12 +167,16 @@ _ERRORS: Mapping[type[Exception], Callable[[Any], Response]] = {
     NotFoundError: lambda error: _answer(ProblemError(404, str(error))),
     ConflictError: lambda error: _answer(ProblemError(409, str(error))),
     SecretsError: lambda error: _answer(ProblemError(409, str(error))),
+    CredentialsError: lambda error: _answer(ProblemError(409, str(error))),
+    ProviderApiError: _of_provider,
     GoneError: lambda error: _answer(ProblemError(410, str(error))),
     RequestBodyError: _of_body,
     HTTPException: _of_http,
     OperationalError: _of_storage,
     InterfaceError: _of_storage,
     PoolTimeoutError: _of_storage,
-    Exception: _of_bug,
+    Exception: lambda _error: _answer(
+        ProblemError(500, "The request failed because of a bug; the log has the details.")
+    ),
 }
 """How each class of exception is answered."""

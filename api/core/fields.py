@@ -8,11 +8,15 @@ from typing import Any
 import msgspec
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from shared.addresses import AddressError, parse_domain
 from shared.errors import suggest
 from shared.subscriptions.model import covers
 from shared.subscriptions.validation import TYPES, WILDCARDS
 
 MAX_TEXT_LENGTH = 1000
+OPTIONAL_MARK = "x-optional"
+OPTIONAL = {OPTIONAL_MARK: True}
+"""Metadata of a field that is not in every answer."""
 _MAX_SUGGESTIONS = 20
 """Comparing a name with all fields takes a millisecond."""
 
@@ -45,6 +49,19 @@ class RawJson(fields.Raw):
 def text(description: str | None = None, **kwargs: Any) -> fields.String:
     """Return a field for a text that may be null."""
     return fields.String(allow_none=True, metadata=_metadata(description), **kwargs)
+
+
+def word(vocabulary: Iterable[str], description: str | None = None, **kwargs: Any) -> fields.String:
+    """Return a field for a word of a vocabulary."""
+    words: list[str | None] = [str(entry) for entry in vocabulary]
+    if kwargs.get("allow_none"):
+        words.append(None)
+    return fields.String(metadata={**_metadata(description), "enum": words}, **kwargs)
+
+
+def word_or_null(vocabulary: Iterable[str], description: str | None = None) -> fields.String:
+    """Return a field for a word of a vocabulary that may be null."""
+    return word(vocabulary, description, allow_none=True)
 
 
 def integer(description: str | None = None, **kwargs: Any) -> fields.Integer:
@@ -105,6 +122,14 @@ def require_change_types(text: str) -> None:
     for pattern in filter(None, map(str.strip, text.split(","))):
         if not any(covers(pattern, type_) for type_ in TYPES):
             raise ValidationError(f"{pattern!r} is not a type of change.{suggest(pattern, (*WILDCARDS, *TYPES))}")
+
+
+def require_domain(text: str) -> None:
+    """Raise ValidationError unless the text is a domain."""
+    try:
+        parse_domain(text)
+    except AddressError as error:
+        raise ValidationError(str(error)) from None
 
 
 class PageQuery(Strict):

@@ -50,7 +50,12 @@ def once(engine: Engine, vault: Vault, caller: Caller, view: Callable[[], Respon
     header = request.headers.get(HEADER)
     if header is None:
         return view()
-    key, now = _storage_key(caller, header), datetime.now(UTC)
+    if not _KEY.fullmatch(header):
+        raise ProblemError(400, f"{HEADER} must have 1 to {_MAX_CHARACTERS} printable characters.")
+    # A string of structured fields (RFC 9651) or, as many clients send it, the bare text.
+    text = header[1:-1] if header.startswith('"') else header
+    parts = (str(caller.key_id), caller.tenant or "", request.path, text)
+    key, now = UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest()), datetime.now(UTC)
     digest = sha256(f"{request.query_string.decode(errors='replace')}\0{request.mimetype}\0".encode())
     digest.update(request.get_data())
     request_hash = digest.digest()
@@ -79,18 +84,6 @@ def describe(document: dict[str, Any]) -> None:
         for operation in methods.values():
             if MARK in operation:
                 operation.setdefault("parameters", []).append(_PARAMETER)
-
-
-def _storage_key(caller: Caller, header: str) -> UUID:
-    """Return the key of the stored answer, distinct for each caller and path. Raises ProblemError.
-
-    The header is a string of structured fields (RFC 9651) or, as many clients send it, the bare text.
-    """
-    if not _KEY.fullmatch(header):
-        raise ProblemError(400, f"{HEADER} must have 1 to {_MAX_CHARACTERS} printable characters.")
-    text = header[1:-1] if header.startswith('"') else header
-    parts = (str(caller.key_id), caller.tenant or "", request.path, text)
-    return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())
 
 
 def _replay(vault: Vault, stored: Row[Any], request_hash: bytes) -> Response:

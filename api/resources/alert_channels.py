@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.fields import Instant, PageQuery, Strict, instant, page_of, text
+from api.core.fields import MAX_TEXT_LENGTH, Instant, PageQuery, Strict, instant, page_of, text
 from api.core.resource import Resource, answers, takes
 from shared.auth import audit
 from shared.auth.keys import Scope
@@ -21,6 +21,8 @@ _URL = (
 )
 
 
+_MAX_LIMITS = 100
+
 _MIN_SEVERITY: dict[str, Any] = {
     "by_value": True,
     "data_key": "least_severity",
@@ -28,11 +30,24 @@ _MIN_SEVERITY: dict[str, Any] = {
 }
 
 
+def limit(what: str) -> Any:
+    """Return a field that limits the alerts of a channel."""
+    return fields.List(
+        fields.String(validate=validate.Length(1, MAX_TEXT_LENGTH)),
+        allow_none=True,
+        validate=validate.Length(max=_MAX_LIMITS),
+        metadata={"description": f"Only alerts {what} one of these; null for all."},
+    )
+
+
 class ChannelPatch(Strict):
     """Changes of a channel."""
 
     url = fields.String(metadata={"description": _URL})
     min_severity = fields.Enum(Severity, **_MIN_SEVERITY)
+    sources = limit("about")
+    tenants = limit("about")
+    rules = limit("of")
 
 
 class NewChannel(ChannelPatch):
@@ -54,6 +69,9 @@ class Channel(Schema):
     kind = fields.String(metadata={"enum": [str(kind) for kind in Kind]})
     url = fields.String(metadata={"description": "Without its secret parts."})
     least_severity = fields.String(metadata={"enum": [str(severity) for severity in Severity]})
+    sources = limit("about")
+    tenants = limit("about")
+    rules = limit("of")
     created_at = Instant()
     updated_at = Instant()
     told_at = instant("When the last notification was sent.")
@@ -88,7 +106,7 @@ class Channels(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List channels, by name."""
         (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             rows = [row for row in store.list_channels(connection) if row.name > after]
         items = [channels.describe(row, self.deps.vault) for row in rows[: query["limit"]]]
         last = (items[-1]["name"],) if len(rows) > len(items) else None
@@ -116,7 +134,7 @@ class OneChannel(Resource):
     @answers(200, Channel)
     def get(self, name: str) -> dict[str, Any]:
         """Get a channel."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             return channels.describe(channels.get(connection, name), self.deps.vault)
 
     @takes(ChannelPatch)

@@ -20,7 +20,7 @@ from shared.alerts.rules import CLASSES
 from shared.auth.keys import Scope
 from shared.rules import document, store
 from shared.rules.document import RulesError
-from shared.rules.schemas import ALERT_SCHEMAS, MAX_ALERT_RULES
+from shared.rules.schemas import ALERT_SCHEMAS
 from shared.rules.store import Overview
 
 Shown = Mapping[str, Any]
@@ -65,7 +65,7 @@ class AlertRuleChangeSchema(AlertRuleBodySchema):
     """Fields of an alert rule."""
 
 
-_DESCRIPTIONS: Mapping[str, str] = {
+DESCRIPTIONS: Mapping[str, str] = {
     "name": "Letters, digits, dots, dashes and underscores. In a path the name in a body is ignored.",
     "kind": "What the rule watches.",
     "rate": "Which share of the events is evaluated.",
@@ -102,7 +102,7 @@ def describe(openapi: dict[str, Any], converter: OpenAPIConverter) -> None:
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         body = converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call]
         for key, field in body["properties"].items():
-            field["description"] = _DESCRIPTIONS[key]
+            field["description"] = DESCRIPTIONS[key]
             # PATCH knows no kind: a field may have what any kind allows.
             if field not in changeable.setdefault(key, []):
                 changeable[key].append(dict(field))
@@ -119,7 +119,7 @@ def describe(openapi: dict[str, Any], converter: OpenAPIConverter) -> None:
             "discriminator": {"propertyName": "kind", "mapping": references},
         }
     schemas["NewAlertRule"] = {"allOf": [{"$ref": "#/components/schemas/AlertRuleBody"}], "required": ["name"]}
-    kinds = {"type": "string", "enum": [str(kind) for kind in CLASSES], "description": _DESCRIPTIONS["kind"]}
+    kinds = {"type": "string", "enum": [str(kind) for kind in CLASSES], "description": DESCRIPTIONS["kind"]}
     alternatives = {**changeable, "kind": [kinds]}
     schemas["AlertRuleChange"] = {
         "type": "object",
@@ -140,7 +140,7 @@ class AlertRules(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the rules, by name."""
         (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             rules = _list_rules(_get_overview(connection))
         rest = [rule for rule in rules if _sort_key(rule) > after]
         page = rest[: query["limit"]]
@@ -171,7 +171,7 @@ class OneAlertRule(Resource):
     @answers(200, AlertRuleSchema)
     def get(self, name: str) -> Shown:
         """Show a rule."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             return _get_rule(_get_overview(connection), name)
 
     @takes(AlertRuleBodySchema, unknown=INCLUDE)
@@ -191,7 +191,7 @@ class OneAlertRule(Resource):
         """Change the given fields (JSON Merge Patch, RFC 7396); null restores the default."""
         with self.deps.engine.begin() as connection:
             found = _get_overview(connection)
-            _refuse_rule_of_file(found, name)
+            store.refuse_rule_of_file(found, name)
             definitions = {rule.name: rule.definition for rule in found.of_api}
             before = require(definitions.get(name), f"rule called {name!r}")
             merged = {**before, **body, "name": name}
@@ -205,7 +205,7 @@ class OneAlertRule(Resource):
         """Delete a rule. Its alerts are resolved within a minute."""
         with self.deps.engine.begin() as connection:
             if not alerts.delete_rule(connection, name):
-                _refuse_rule_of_file(_get_overview(connection), name)
+                store.refuse_rule_of_file(_get_overview(connection), name)
                 raise not_found(f"rule called {name!r}")
             self.audit(connection, "alert_rule.removed", f"alert_rule:{name}")
 
@@ -225,12 +225,9 @@ def _check(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _store(connection: Connection, definition: Mapping[str, Any], actor: str) -> tuple[Shown, bool]:
     """Create or replace a rule; return it as it is shown, and whether it is new."""
-    name, found = str(definition["name"]), _get_overview(connection)
-    _refuse_rule_of_file(found, name)
-    if len(found.of_api) >= MAX_ALERT_RULES and all(rule.name != name for rule in found.of_api):
-        raise ProblemError(409, f"The API has {MAX_ALERT_RULES} rules, which is the limit. Delete one first.")
-    is_new = alerts.save_rule(connection, name, definition, actor, datetime.now(UTC))
-    return _get_rule(_get_overview(connection), name), is_new
+    _get_overview(connection)
+    is_new = store.save_rule(connection, definition, actor, datetime.now(UTC))
+    return _get_rule(_get_overview(connection), str(definition["name"])), is_new
 
 
 def _get_overview(connection: Connection) -> Overview:
@@ -238,12 +235,6 @@ def _get_overview(connection: Connection) -> Overview:
         return store.overview(connection)
     except RulesError as error:
         raise ProblemError(503, f"This version cannot read the rules in force: {error}") from None
-
-
-def _refuse_rule_of_file(found: Overview, name: str) -> None:
-    if name in found.names:
-        where = f"It is in {found.path}" if found.path else "It is one of the defaults, which a rules file replaces"
-        raise ProblemError(409, f"The rule {name!r} cannot be changed over the API. {where}; change it there.")
 
 
 def _get_rule(found: Overview, name: str) -> Shown:

@@ -10,12 +10,13 @@ from sqlalchemy import Row
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, require
-from api.core.fields import Instant, PageQuery, identifier, instant, page_of, query_text, text
+from api.core.fields import Instant, PageQuery, Strict, identifier, instant, page_of, query_text, text, word
 from api.core.resource import Resource, answers, takes
 from api.resources import alert_channels, alert_rules
 from shared.alerts import kinds
 from shared.alerts import store as alerts
 from shared.alerts.policy import Step
+from shared.errors import InvalidFieldError
 from shared.notifications import rendering
 from shared.notifications import store as notifications
 from shared.vocabulary import AlertKind, Severity
@@ -51,6 +52,8 @@ class Alert(Schema):
     resolved_at = instant()
     acknowledged_at = instant()
     acknowledged_by = text("The name of the API key, or of the user of the command line.")
+    muted_until = instant("No channel is notified of it until then.")
+    muted_by = text("Who muted it.")
 
 
 class AlertStep(Schema):
@@ -58,11 +61,11 @@ class AlertStep(Schema):
 
     id = fields.Integer()
     at = Instant()
-    step = fields.String(metadata={"enum": [str(step) for step in Step]})
-    severity = fields.String()
+    step = word(Step)
+    severity = word(Severity)
     summary = fields.String()
     numbers = fields.Dict(keys=fields.String(), metadata={"description": "The measured numbers of that moment."})
-    actor = text("Who acknowledged it; null for other steps.")
+    actor = text("Who acknowledged or muted it; null for other steps.")
 
 
 class AlertNotice(Schema):
@@ -70,7 +73,7 @@ class AlertNotice(Schema):
 
     channel = fields.String()
     step_id = fields.Integer()
-    step = fields.String()
+    step = word(Step)
     state = fields.String(metadata={"enum": ["pending", "sent", "dead"]})
     attempts = fields.Integer()
     enqueued_at = Instant()
@@ -99,7 +102,7 @@ class Alerts(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List alerts, newest first."""
         after = pagination.decode(query.pop("cursor", None), pagination.BY_ID)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = alerts.list_alerts(connection, after=after, **query)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
@@ -113,14 +116,15 @@ class OneAlert(Resource):
     @answers(200, WholeAlert)
     def get(self, alert_id: UUID) -> dict[str, Any]:
         """Get an alert with its history and notifications."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             alert = require(alerts.get(connection, alert_id), f"alert {alert_id}")
             steps = alerts.list_steps(connection, alert_id)
             notices = [
                 {**notice._asdict(), "message_id": notice.telling and rendering.message_id(notice.telling)}
                 for notice in notifications.list_notices(connection, alert_id)
             ]
-        return {**alert._asdict(), "next_step": kinds.next_step(alert.kind), "steps": steps, "notices": notices}
+        step = kinds.next_step(alert.kind, subject=alert.subject, source=alert.source, numbers=alert.numbers)
+        return {**alert._asdict(), "next_step": step, "steps": steps, "notices": notices}
 
 
 class Acknowledgement(Resource):
@@ -143,4 +147,51 @@ class Acknowledgement(Resource):
         return alert
 
 
-RESOURCES = (Alerts, OneAlert, Acknowledgement, *alert_rules.RESOURCES, *alert_channels.RESOURCES)
+class NewMute(Strict):
+    """Until when an alert is muted."""
+
+    until = Instant(required=True, metadata={"description": "A time in the future."})
+
+
+class Mute(Resource):
+    """Muting an alert."""
+
+    rule = "/v1/alerts/<identifier:alert_id>/mute"
+    tenancy = TenantAccess.CLOSED
+
+    @takes(NewMute)
+    @answers(200, Alert)
+    def post(self, body: dict[str, Any], alert_id: UUID) -> Row[Any]:
+        """Notify no channel of an alert until a time. If it still fires then, the channels are notified."""
+        now, until = datetime.now(UTC), body["until"]
+        if until <= now:
+            raise InvalidFieldError("until", str(until), f"until must be in the future; it is {until.isoformat()}.")
+        with self.deps.engine.begin() as connection:
+            muted = alerts.mute(connection, alert_id, self.caller.name, until=until, now=now)
+            alert = require(muted, f"alert {alert_id}")
+            if alert.state != "firing":
+                raise ProblemError(409, f"Alert {alert_id} is resolved, so it cannot be muted.")
+            notifications.drop_muted(connection, alert_id)
+            self.audit(connection, "alert.muted", f"alert:{alert_id}", rule=alert.rule, until=until.isoformat())
+        return alert
+
+
+class Unmute(Resource):
+    """Ending a mute."""
+
+    rule = "/v1/alerts/<identifier:alert_id>/unmute"
+    tenancy = TenantAccess.CLOSED
+
+    @answers(200, Alert)
+    def post(self, alert_id: UUID) -> Row[Any]:
+        """Notify channels of an alert again."""
+        with self.deps.engine.begin() as connection:
+            unmuted = alerts.mute(connection, alert_id, self.caller.name, until=None, now=datetime.now(UTC))
+            alert = require(unmuted, f"alert {alert_id}")
+            if alert.state != "firing":
+                raise ProblemError(409, f"Alert {alert_id} is resolved, so it is not muted.")
+            self.audit(connection, "alert.unmuted", f"alert:{alert_id}", rule=alert.rule)
+        return alert
+
+
+RESOURCES = (Alerts, OneAlert, Acknowledgement, Mute, Unmute, *alert_rules.RESOURCES, *alert_channels.RESOURCES)

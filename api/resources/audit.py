@@ -38,13 +38,13 @@ class AuditLog(Resource):
 
     rule = "/v1/audit"
     tenancy = TenantAccess.CLOSED
-    scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN}
+    scopes: ClassVar = {"GET": Scope.ADMIN}
 
     @takes(AuditQuery, location="query")
     @answers(200, page_of(AuditEntry, "AuditPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List changes made by API keys and commands, the newest first."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = audit.list_entries(
                 connection,
                 actor=query.get("actor"),

@@ -6,12 +6,13 @@ from uuid import UUID
 
 import msgspec
 from flask import Response, request
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, fields, validate
 
 from api.core import errors, pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError
 from api.core.fields import (
+    OPTIONAL,
     Instant,
     PageQuery,
     Problem,
@@ -20,17 +21,25 @@ from api.core.fields import (
     integer,
     query_text,
     require_change_types,
+    require_domain,
     text,
+    word,
+    word_or_null,
 )
 from api.core.resource import Resource, also_answers, answers, takes
+from api.resources.alerts import Alert
 from api.resources.events import Event
+from api.resources.suppressions import Suppression
 from api.streaming import deferred, sse
 from api.streaming.deferred import DeferredResponse, Follow, View, Wait
-from shared.addresses import AddressError, parse_domain
+from shared.addresses import parse_domain
 from shared.changes import log as change_log
 from shared.changes import payload as change_payload
 from shared.changes.filters import EVERYTHING, ChangeFilter
-from shared.changes.log import Cursor, GoneError
+from shared.changes.log import Cursor, CursorGoneError
+from shared.messages.event_queries import MAX_BODY_TEXT_BYTES
+from shared.subscriptions.validation import TYPES
+from shared.vocabulary import Status
 
 _MAX_WAIT_SECONDS = 60
 _RETRY_AFTER_SECONDS = 10
@@ -44,13 +53,6 @@ class Gone(Problem):
     oldest_cursor = fields.String(metadata={"description": "The oldest cursor that reading can begin at."})
 
 
-def _require_domain(text: str) -> None:
-    try:
-        parse_domain(text)
-    except AddressError as error:
-        raise ValidationError(str(error)) from None
-
-
 class FilterQuery(Strict):
     """Filters; all that are given must match."""
 
@@ -60,7 +62,7 @@ class FilterQuery(Strict):
     sources = query_text("Sources, separated by commas.")
     tags = query_text("Tags of the message, separated by commas; one must match.")
     tenant = query_text("The tenant.")
-    recipient_domain = fields.String(validate=_require_domain, metadata={"description": "The domain of the recipient."})
+    recipient_domain = fields.String(validate=require_domain, metadata={"description": "The domain of the recipient."})
     message_id = fields.UUID(metadata={"description": "The message."})
 
 
@@ -71,6 +73,10 @@ class ChangeQuery(FilterQuery, PageQuery):
         load_default=0.0,
         validate=validate.Range(0, _MAX_WAIT_SECONDS),
         metadata={"description": "If no change matches yet, wait for one, but at most this many seconds."},
+    )
+    include_body_text = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Include the text of inbound mail, as `data.body_text`. It is personal data."},
     )
 
 
@@ -115,20 +121,39 @@ class ChangedEvent(Event):
         exclude = ("provider_object",)
 
 
+class BodyText(Schema):
+    """The text of an inbound mail."""
+
+    text = fields.String(metadata={"description": f"The first {MAX_BODY_TEXT_BYTES} bytes of UTF-8 of the text."})
+    truncated = fields.Boolean(metadata={"description": "Whether the text is longer."})
+    original_bytes = fields.Integer(metadata={"description": "The size of the whole text in UTF-8."})
+
+
 class ChangeData(Schema):
     """The content of a change. It is about the one of `message`, `suppression` and `alert` that is not null."""
 
     source = text()
     message = fields.Nested(ChangedMessage, allow_none=True)
     recipient = text()
-    status = text()
-    previous_status = text()
+    status = word_or_null(Status)
+    previous_status = word_or_null(Status)
     version = integer("The version of the recipient's state; ignore a change with a lower version than the last one.")
     event = fields.Nested(ChangedEvent, allow_none=True, metadata={"description": "The event that caused the change."})
-    suppression = fields.Dict(
-        allow_none=True, metadata={"description": "The suppression, as the suppression list shows it."}
+    suppression = fields.Nested(
+        Suppression, allow_none=True, metadata={"description": "The suppression, as the suppression list shows it."}
     )
-    alert = fields.Dict(allow_none=True, metadata={"description": "The alert, as the list of alerts shows it."})
+    alert = fields.Nested(
+        Alert, allow_none=True, metadata={"description": "The alert, as the list of alerts shows it."}
+    )
+    body_text = fields.Nested(
+        BodyText,
+        allow_none=True,
+        metadata={
+            "description": "The text of an inbound mail, present only if it was asked for (`include_body_text`)."
+            " Null: the provider posted none, or it is no longer stored.",
+            **OPTIONAL,
+        },
+    )
 
 
 class Change(Schema):
@@ -137,7 +162,7 @@ class Change(Schema):
     id = fields.String(
         metadata={"description": "The position in the log. Pass it as `cursor` to continue after this change."}
     )
-    type = fields.String(metadata={"examples": ["message.bounced"]})
+    type = word(TYPES)
     timestamp = Instant()
     data = fields.Nested(ChangeData)
 
@@ -184,8 +209,13 @@ class Changes(_Resource):
         try:
             with self.deps.engine.begin() as connection:
                 page = change_log.read(connection, after=after, wanted=wanted, limit=query["limit"])
-                items = change_payload.build_payloads(connection, page.changes, tenant=self.caller.tenant)
-        except GoneError as error:
+                items = change_payload.build_payloads(
+                    connection,
+                    page.changes,
+                    tenant=self.caller.tenant,
+                    include_body_text=query["include_body_text"],
+                )
+        except CursorGoneError as error:
             raise _gone(error) from None
         if not items and query["wait"]:
             self.require_place(response)  # the client would repeat its request at once if it got an empty page
@@ -221,7 +251,7 @@ class Stream(_Resource):
                 else:
                     after = _parse_cursor(cursor)
                     change_log.require_readable(connection, after)
-        except GoneError as error:
+        except CursorGoneError as error:
             raise _gone(error) from None
         if request.method == "GET":
             wanted = _change_filter(query, self.resolve_tenant(query.get("tenant")))
@@ -260,7 +290,7 @@ def _parse_cursor(cursor: str) -> Cursor:
     return int(match[1]), int(match[2])
 
 
-def _gone(error: GoneError) -> ProblemError:
+def _gone(error: CursorGoneError) -> ProblemError:
     return ProblemError(410, str(error), extra={"oldest_cursor": change_payload.format_cursor(error.oldest)})
 
 

@@ -42,7 +42,7 @@ class Deliveries(_Resource):
         limit, cursor = query.pop("limit"), query.pop("cursor", None)
         filters = DeliveryFilters(**query, tenant=self.caller.tenant)
         after = pagination.decode(cursor, pagination.BY_LOG_POSITION if filters.in_log_order else pagination.BY_ID)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = queries.get_page(connection, filters, after=after, limit=limit)
         return {"items": list(map(explain.render, page.items)), "next_cursor": pagination.encode(page.next)}
 
@@ -85,7 +85,7 @@ class OneDelivery(_Resource):
     @answers(200, WholeDelivery)
     def get(self, delivery_id: UUID) -> dict[str, Any]:
         """Show a delivery: its request, the result of its latest attempt, and the next action."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             return explain.render_whole(connection, self.find(connection, delivery_id))
 
 
@@ -104,7 +104,7 @@ class Attempts(_Resource):
         headers and body that came back.
         """
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             self.find(connection, delivery_id)
             page = queries.get_attempts(connection, delivery_id, after=after, limit=query["limit"])
         items = [attempt._asdict() for attempt in page.items]

@@ -1,12 +1,30 @@
 """Schemas of requests and responses about deliveries."""
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
-from api.core.fields import Instant, SpanQuery, Strict, identifier, instant, integer, query_text, require_known, text
+from api.core.fields import (
+    Instant,
+    SpanQuery,
+    Strict,
+    identifier,
+    instant,
+    integer,
+    query_text,
+    require_known,
+    text,
+    word,
+)
+from shared.deliveries import test_delivery
+from shared.deliveries.queries import NO_RESPONSE, STATUS_CODE
 from shared.subscriptions.validation import TYPES
 from shared.vocabulary import AttemptStatus, DeliveryStatus
 
 _STATUSES = [str(status) for status in DeliveryStatus]
+_STATUS_CODE = (
+    "What the latest attempt was answered with: a status code such as `503`, a class of them such as `4xx`,"
+    f" or `{NO_RESPONSE}` for no response."
+)
+_NO_STATUS_CODE = f"Must be a status code such as 503, a class such as 5xx, or {NO_RESPONSE}; not {{input!r}}."
 _DRY_RUN = "Only count: the job's report says what it would do."
 
 
@@ -16,6 +34,10 @@ class DeliveryQuery(SpanQuery):
     status = fields.Enum(DeliveryStatus, by_value=True)
     subscription = identifier("To this subscription.")
     type = query_text("Of changes of this type, such as `message.bounced`.", checks=[require_known(TYPES)])
+    status_code = fields.String(
+        validate=validate.Regexp(f"^(?:{STATUS_CODE.pattern})$", error=_NO_STATUS_CODE),
+        metadata={"description": _STATUS_CODE},
+    )
     message_id = identifier("Of changes of this message.")
 
 
@@ -25,6 +47,10 @@ class ReplayFilter(Strict):
     status = fields.Enum(DeliveryStatus, by_value=True, load_default=DeliveryStatus.DEAD)
     subscription = identifier("To this subscription.")
     type = query_text("Of changes of this type, such as `message.bounced`.", checks=[require_known(TYPES)])
+    status_code = fields.String(
+        validate=validate.Regexp(f"^(?:{STATUS_CODE.pattern})$", error=_NO_STATUS_CODE),
+        metadata={"description": _STATUS_CODE},
+    )
     since = Instant(metadata={"description": "Created from this time on."})
     until = Instant(metadata={"description": "Created before this time; before now, if not given."})
 
@@ -55,7 +81,7 @@ class Delivery(Schema):
     webhook_id = fields.String(
         metadata={"description": "Identifies the change: its `id` in the feed, and the `webhook-id` of every attempt."}
     )
-    type = fields.String(metadata={"examples": ["message.bounced"]})
+    type = word(TYPES)
     message_id = identifier("The message that the change is about.", allow_none=True)
     status = fields.String(metadata={"enum": _STATUSES})
     attempts = fields.Integer()
@@ -116,6 +142,15 @@ class Attempt(_AnyAttempt):
     number = fields.Integer(metadata={"description": "From 1, over replays."})
     request_capture = fields.Nested(RequestCapture)
     response_capture = fields.Nested(ResponseCapture)
+
+
+class WhatToTest(Strict):
+    """What a test delivery sends."""
+
+    type = fields.String(
+        validate=validate.OneOf([test_delivery.TYPE, *TYPES]),
+        metadata={"description": "The type of the sample. Default: `test`."},
+    )
 
 
 class SubscriptionTrial(_AnyAttempt):

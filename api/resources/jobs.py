@@ -21,6 +21,7 @@ from api.core.fields import (
     query_text,
     require_known,
     text,
+    word,
 )
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.auth.keys import Caller, Scope
@@ -46,7 +47,7 @@ class Job(Schema):
     """A job."""
 
     id = identifier()
-    kind = fields.String(metadata={"examples": ["import_suppressions"]})
+    kind = word(JOB_KINDS)
     state = fields.String(metadata={"enum": [str(state) for state in JobState]})
     parameters = fields.Dict(
         keys=fields.String(), attribute="shown_parameters", metadata={"description": "The parameters of the request."}
@@ -75,7 +76,7 @@ class Jobs(Resource):
     @answers(200, page_of(Job, "JobPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List jobs, the newest first."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = jobs.listed(
                 connection,
                 kind=query.get("kind"),
@@ -96,7 +97,7 @@ class OneJob(Resource):
     @answers(200, Job)
     def get(self, job_id: UUID) -> JobRow:
         """Show a job: its progress and its report."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             return require(jobs.find(connection, job_id, tenant=self.caller.tenant), f"job {job_id}")
 
 
@@ -132,7 +133,7 @@ class JobFile(Resource):
     @answers(200, {"type": "string"}, content_type="text/csv")
     def get(self, job_id: UUID) -> Response:
         """Return the file of a job: the exported lines, or the lines that could not be imported."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             job = require(jobs.find(connection, job_id, tenant=self.caller.tenant), f"job {job_id}")
         if not job.state.is_over:
             raise ProblemError(409, "The job is not over yet.")
@@ -142,7 +143,7 @@ class JobFile(Resource):
         def parts() -> Iterator[bytes]:
             part = 0
             while True:
-                with self.deps.engine.begin() as connection:  # one for each part: a slow client must not hold one
+                with self.deps.reading.connect() as connection:  # one for each part: a slow client must not hold one
                     content = job_files.read(connection, job_id, job_files.OUTPUT, part)
                 if content is None:
                     return

@@ -60,7 +60,7 @@ class Keys(Resource):
 
     rule = "/v1/keys"
     tenancy = TenantAccess.CLOSED
-    scopes: ClassVar = {"GET": Scope.ADMIN, "HEAD": Scope.ADMIN, "POST": Scope.ADMIN}
+    scopes: ClassVar = {"GET": Scope.ADMIN, "POST": Scope.ADMIN}
 
     @takes(PageQuery, location="query")
     @answers(200, page_of(Key, "KeyPage"))
@@ -68,7 +68,7 @@ class Keys(Resource):
         """List the keys, the newest first."""
         limit = query["limit"]
         (before,) = pagination.decode(query.get("cursor"), pagination.BY_NUMBER) or (None,)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             rows = keys.list_keys(connection, before=before, limit=limit + 1)
         last = (rows[limit - 1].id,) if len(rows) > limit else None
         return {"items": rows[:limit], "next_cursor": pagination.encode(last)}

@@ -1,36 +1,30 @@
-"""Statistics for people, gauges for Prometheus, and the health checks of this process."""
+"""Statistics for people, the status of the installation, its checks and its settings."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from flask import Flask, Response
 from marshmallow import Schema, fields
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.core.auth import TenantAccess
-from api.core.fields import Instant
-from api.core.resource import Deps, Resource, answers
-from shared.http.errors import liveness
-from shared.jobs import periodic
-from shared.operations import stats
-from shared.postgres import migrate
+from api.core.errors import invalid
+from api.core.fields import Instant, Strict, word
+from api.core.resource import Resource, answers, takes
+from shared.auth.keys import Scope
+from shared.counters import series
+from shared.counters.series import Bucket, By, Measure
+from shared.errors import InvalidFieldError
+from shared.operations import doctor, stats, status
+from shared.operations.configuration import describe_settings
+from shared.vocabulary import AlertKind, RefusalReason, Severity
 
-_PERIODS = {"last_hour": timedelta(hours=1), "last_day": timedelta(days=1)}
+_PERIODS = {"last_hour": Bucket.MINUTE, "last_day": Bucket.HOUR}
+"""60 minutes and 24 hours, as far as a series of this bucket reaches back."""
 
 
 class RecentEvents(Schema):
-    """Events by type since a time."""
+    """Events by type since a time, as in the series of events."""
 
     since = Instant()
-    complete = fields.Boolean(
-        metadata={
-            "description": "False if there were too many; then only the newest are counted, from a later `since`."
-        }
-    )
     by_type = fields.Dict(keys=fields.String(), values=fields.Integer())
 
 
@@ -56,82 +50,240 @@ class Overview(Resource):
     @answers(200, Statistics)
     def get(self) -> dict[str, Any]:
         """Show the numbers of waiting receipts, sources and recent events."""
-        now = datetime.now(UTC)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             queue = stats.get_receipt_backlog(connection)
-            recent = {name: stats.count_recent_events(connection, now, period) for name, period in _PERIODS.items()}
+            recent = {
+                name: series.read(connection, Measure.EVENTS, by=By.TYPE, bucket=bucket)
+                for name, bucket in _PERIODS.items()
+            }
         return {
             "receipts": {"pending": queue.pending, **queue.parked},
             "oldest_pending_age_seconds": queue.oldest_pending_age_seconds,
             "sources": queue.sources,
-            "events": recent,
+            "events": {
+                name: {
+                    "since": found.buckets[0],
+                    "by_type": {kind: sum(values) for kind, values in found.values.items()},
+                }
+                for name, found in recent.items()
+            },
         }
 
 
-class Gauges:
-    """Gauges computed from the database on request, so that every process reports the same."""
+class SeriesQuery(Strict):
+    """What to count, how to divide it, and for which time."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the gauges."""
-        with self._engine.begin() as connection:
-            queue = stats.get_receipt_backlog(connection)
-            deliveries_pending, overdue_seconds, not_followed = stats.get_delivery_backlog(connection)
-            broker_problem = periodic.find_problem(connection)
-        yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
-        yield GaugeMetricFamily(
-            "tidings_receipts_oldest_pending_age_seconds",
-            "Seconds since the oldest waiting receipt became due",
-            queue.oldest_pending_age_seconds,
-        )
-        parked = GaugeMetricFamily("tidings_receipts_parked", "Receipts that are set aside", labels=["state"])
-        for state, count in queue.parked.items():
-            parked.add_metric([state], count)
-        yield parked
-        yield GaugeMetricFamily("tidings_sources", "Active sources", queue.sources)
-        yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are not finished", deliveries_pending)
-        yield GaugeMetricFamily(
-            "tidings_deliveries_overdue_seconds",
-            "Seconds since the oldest delivery became due that no pause, circuit breaker or rate limit holds back",
-            overdue_seconds,
-        )
-        yield GaugeMetricFamily(
-            "tidings_changes_not_followed",
-            "Changes without deliveries yet, counted up to 100,000",
-            not_followed,
-        )
-        yield GaugeMetricFamily(
-            "tidings_broker_up",
-            "1, or 0 if workers found in the last minute that the broker refuses messages or delivers none",
-            float(broker_problem is None),
-        )
+    measure = fields.Enum(
+        Measure, by_value=True, required=True, metadata={"description": "`bounced` includes what the provider gave up."}
+    )
+    by = fields.Enum(
+        By,
+        by_value=True,
+        load_default=By.NONE,
+        metadata={
+            "description": "`outcome`: what became of messages; `type`: the event's type or the reason; `source_type`:"
+            " both, as `source/type`."
+        },
+    )
+    bucket = fields.Enum(
+        Bucket,
+        by_value=True,
+        load_default=Bucket.HOUR,
+        metadata={"description": "Minutes of the last two hours, hours of eight days, or days of 400 days, in UTC."},
+    )
+    since = Instant(metadata={"description": "Default: 60 minutes, 24 hours or 30 days before `until`."})
+    until = Instant(metadata={"description": "Only buckets that begin before this time; default: now."})
 
 
-def register(app: Flask, deps: Deps) -> None:
-    """Add /healthz, /readyz and /metrics. None of them needs an API key."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Gauges(deps.engine))
-    expected = migrate.head()
+class NamedSeries(Schema):
+    """The values of one series."""
 
-    app.add_url_rule("/healthz", view_func=liveness)
+    name = fields.String()
+    values = fields.List(fields.Integer(), metadata={"description": "One for each bucket."})
 
-    @app.get("/readyz")
-    def ready() -> Response:
+
+class SeriesOfBuckets(Schema):
+    """A measure over time."""
+
+    buckets = fields.List(Instant(), metadata={"description": "When each bucket begins."})
+    series = fields.List(fields.Nested(NamedSeries), metadata={"description": "By name; without division only one."})
+
+
+class Figures(Resource):
+    """A measure over time."""
+
+    rule = "/v1/stats/series"
+    tenancy = TenantAccess.CLOSED
+
+    @takes(SeriesQuery, location="query")
+    @answers(200, SeriesOfBuckets)
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """Count something over time: what was received, happened to messages, or was delivered.
+
+        An event counts at the provider's time. Events older than a week, and reprocessed ones, are not counted.
+        """
         try:
-            with deps.engine.begin() as connection:
-                revision = migrate.revision(connection)
-        except SQLAlchemyError:
-            return Response("the database cannot be reached\n", status=503, content_type="text/plain")
-        if revision != expected:
-            problem = f"the database is at revision {revision}, not {expected}: run `tidings migrate`\n"
-            return Response(problem, status=503, content_type="text/plain")
-        return Response("ready\n", content_type="text/plain")
-
-    @app.get("/metrics")
-    def measured() -> Response:
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+            with self.deps.reading.connect() as connection:
+                found = series.read(connection, **query)
+        except InvalidFieldError as error:
+            raise invalid({error.field: [str(error)]}) from None
+        named = [{"name": name, "values": values} for name, values in found.values.items()]
+        return {"buckets": found.buckets, "series": named}
 
 
-RESOURCES = (Overview,)
+class StatusProblem(Schema):
+    """Something that needs a person."""
+
+    about = fields.String(required=True)
+    found = fields.String(required=True)
+    mend = fields.String(required=True, metadata={"description": "What to do, or the command that helps."})
+
+
+class StatusRole(Schema):
+    """A kind of process."""
+
+    role = fields.String(required=True, metadata={"enum": list(stats.ROLES)})
+    last_activity_at = Instant(required=True, allow_none=True)
+    absent = fields.Boolean(required=True, metadata={"description": "Whether it has not worked for a minute."})
+
+
+class StatusStage(Schema):
+    """What waits, or has ended, at one stage."""
+
+    stage = fields.String(required=True, metadata={"enum": list(status.STAGES)})
+    count = fields.Integer(required=True)
+    oldest_age_seconds = fields.Float(required=True, allow_none=True)
+    recent = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "How many became dead or failed in the last day; null for what only waits."},
+    )
+
+
+class StatusAlert(Schema):
+    """An alert that fires."""
+
+    id = fields.UUID(required=True)
+    rule = fields.String(required=True)
+    kind = word(AlertKind, required=True)
+    severity = fields.String(required=True, metadata={"enum": [str(severity) for severity in Severity]})
+    summary = fields.String(required=True)
+    started_at = Instant(required=True)
+    acknowledged_at = Instant(required=True, allow_none=True)
+    next_step = fields.String(required=True)
+
+
+class StatusSource(Schema):
+    """A source and what it received last."""
+
+    source = fields.String(required=True)
+    provider = fields.String(required=True)
+    created_at = Instant(required=True)
+    last_event_at = Instant(required=True, allow_none=True)
+    last_refusal_at = Instant(
+        required=True, allow_none=True, metadata={"description": "Of the newest 5,000 refusals of all sources."}
+    )
+    last_refusal_reason = word(RefusalReason, required=True, allow_none=True)
+    set_aside_last_day = fields.Integer(required=True)
+    problem = fields.String(required=True, allow_none=True, metadata={"description": "Why it cannot be used."})
+
+
+class StatusBroker(Schema):
+    """The broker, as workers find it."""
+
+    up = fields.Boolean(required=True)
+    problem = fields.String(required=True, allow_none=True)
+
+
+class StatusDatabase(Schema):
+    """The database."""
+
+    version = fields.String(required=True)
+    revision = fields.String(required=True)
+    size_bytes = fields.Integer(required=True)
+    partition_weeks_ahead = fields.Integer(required=True)
+    oldest_transaction_age_seconds = fields.Float(required=True)
+    change_feed_lag_seconds = fields.Float(required=True)
+
+
+class Status(Schema):
+    """The status of the installation."""
+
+    state = fields.String(required=True, metadata={"enum": ["ok", "attention"]})
+    at = Instant(required=True)
+    problems = fields.List(
+        fields.Nested(StatusProblem), required=True, metadata={"description": "What needs a person, worst first."}
+    )
+    roles = fields.List(fields.Nested(StatusRole), required=True)
+    stages = fields.List(fields.Nested(StatusStage), required=True)
+    alerts = fields.List(fields.Nested(StatusAlert), required=True)
+    broker = fields.Nested(StatusBroker, required=True)
+    database = fields.Nested(StatusDatabase, required=True)
+    sources = fields.List(fields.Nested(StatusSource), required=True)
+
+
+class InstallationStatus(Resource):
+    """The status of the installation."""
+
+    rule = "/v1/status"
+    tenancy = TenantAccess.CLOSED
+
+    @answers(200, Status)
+    def get(self) -> dict[str, Any]:
+        """Show each stage, process and source, and what needs a person."""
+        with self.deps.reading.connect() as connection:
+            return status.read(connection, self.deps.vault)
+
+
+class CheckFinding(Schema):
+    """Something that a check found."""
+
+    check = fields.String(attribute="about")
+    found = fields.String()
+    mend = fields.String(metadata={"description": "What to do, or the command that helps."})
+
+
+class Examination(Schema):
+    """The checks that were made, and what they found."""
+
+    checks = fields.List(fields.String())
+    findings = fields.List(fields.Nested(CheckFinding))
+
+
+class Doctor(Resource):
+    """Checks of the installation."""
+
+    rule = "/v1/doctor"
+    tenancy = TenantAccess.CLOSED
+    scopes: ClassVar = {"GET": Scope.ADMIN}
+
+    @answers(200, Examination)
+    def get(self) -> dict[str, Any]:
+        """Check the database, the broker, and this machine as `tidings doctor` does. It may take some seconds."""
+        installation = doctor.Installation(settings=self.deps.settings, data=Path.cwd())
+        made, problems = doctor.examine(installation, self.deps.engine)
+        return {"checks": made, "findings": problems}
+
+
+class SettingsInEffect(Schema):
+    """The settings of the process that answers."""
+
+    settings = fields.Dict(
+        keys=fields.String(), metadata={"description": "By the names of their variables; secrets are masked."}
+    )
+
+
+class EffectiveSettings(Resource):
+    """The settings in effect."""
+
+    rule = "/v1/settings"
+    tenancy = TenantAccess.CLOSED
+    scopes: ClassVar = {"GET": Scope.ADMIN}
+
+    @answers(200, SettingsInEffect)
+    def get(self) -> dict[str, Any]:
+        """Show the settings in effect; secrets are masked."""
+        return {"settings": describe_settings(self.deps.settings)}
+
+
+RESOURCES = (Overview, Figures, InstallationStatus, Doctor, EffectiveSettings)

@@ -11,7 +11,18 @@ from sqlalchemy import Connection
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found, require
-from api.core.fields import Instant, RawJson, SpanQuery, Strict, identifier, instant, page_of, query_text, text
+from api.core.fields import (
+    OPTIONAL,
+    Instant,
+    RawJson,
+    SpanQuery,
+    Strict,
+    identifier,
+    instant,
+    page_of,
+    query_text,
+    text,
+)
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.broker import REPROCESS
 from shared.errors import NotFoundError, TidingsError
@@ -69,9 +80,9 @@ class ReprocessQuery(Strict):
 class Reprocessing(Schema):
     """The number of receipts queued, or with `dry_run` the difference that reprocessing would make."""
 
-    queued = fields.Integer()
-    waits_for = text("What it waits for.")
-    difference = fields.Dict(keys=fields.String())
+    queued = fields.Integer(metadata=OPTIONAL)
+    waits_for = fields.String(allow_none=True, metadata={"description": "What it waits for.", **OPTIONAL})
+    difference = fields.Dict(keys=fields.String(), metadata=OPTIONAL)
 
 
 class RefusalQuery(SpanQuery):
@@ -106,7 +117,7 @@ class Receipts(Resource):
     @answers(200, page_of(Receipt, "ReceiptPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List receipts, the newest first."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = receipt_queries.list_receipts(
                 connection,
                 source=query.get("source"),
@@ -128,7 +139,7 @@ class OneReceipt(Resource):
     @answers(200, ReceiptWithEvents)
     def get(self, receipt_id: UUID) -> dict[str, Any]:
         """Show a receipt and the ids of its events."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             found = require(receipt_queries.get(connection, receipt_id), f"receipt {receipt_id}")
             event_ids = receipt_queries.event_ids(connection, receipt_id)
         return {**asdict(found), "event_ids": event_ids, "event_count": len(event_ids)}
@@ -143,7 +154,7 @@ class RawReceipt(Resource):
     @answers(200, {"type": "string", "format": "binary"}, content_type="application/octet-stream")
     def get(self, receipt_id: UUID) -> Response:
         """Return the body, byte for byte as it was received. Answers 410 once it is erased."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             found = require(receipts.get_body(connection, receipt_id), f"receipt {receipt_id}")
             if found.body is None:
                 raise ProblemError(410, _erased(connection, receipt_id) or "The body was deleted.")
@@ -204,7 +215,7 @@ class Refusals(Resource):
     @answers(200, page_of(Refusal, "RefusalPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List refused requests, the newest first, with reason, time and sender."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = receipt_queries.list_refusals(
                 connection,
                 source=query.get("source"),

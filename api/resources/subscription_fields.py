@@ -49,6 +49,11 @@ class _Fields(Strict):
     )
     concurrency = fields.Integer(strict=True, metadata={"description": "Maximum concurrent requests; 1 to 100."})
     ordered = fields.Boolean(metadata={"description": "Send changes of one message one after the other, in order."})
+    include_body_text = fields.Boolean(
+        metadata={
+            "description": "Send the text of inbound mail, as `data.body_text`. Off by default: it is personal data."
+        }
+    )
 
 
 class _NewSecret(Strict):
@@ -149,6 +154,7 @@ class Subscription(Schema):
     rate_per_second = fields.Float(allow_none=True)
     concurrency = fields.Integer(metadata={"default": DEFAULTS["concurrency"]})
     ordered = fields.Boolean()
+    include_body_text = fields.Boolean()
     state = fields.String(
         metadata={
             "enum": _STATES,

@@ -11,7 +11,7 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, require
 from api.core.fields import page_of
 from api.core.resource import Resource, answers, takes
-from api.resources.delivery_fields import Recovery, SubscriptionTrial
+from api.resources.delivery_fields import Recovery, SubscriptionTrial, WhatToTest
 from api.resources.jobs import Job, queued
 from api.resources.subscription_fields import (
     NewSubscription,
@@ -63,7 +63,7 @@ class Subscriptions(_Resource):
     @answers(200, page_of(Subscription, "SubscriptionPage"))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the subscriptions, the newest first."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = store.get_page(
                 connection,
                 tenant=self.caller.tenant,
@@ -108,7 +108,7 @@ class OneSubscription(_Resource):
     @answers(200, Subscription)
     def get(self, subscription_id: UUID) -> dict[str, Any]:
         """Show a subscription, and the health of its endpoint."""
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             return self.render(connection, self.find(connection, subscription_id))
 
     @takes(SubscriptionPatch)
@@ -215,14 +215,20 @@ class Trials(_Resource):
     rule = "/v1/subscriptions/<identifier:subscription_id>/test"
     tenancy = TenantAccess.OWN
 
+    @takes(WhatToTest)
     @answers(200, SubscriptionTrial)
-    def post(self, subscription_id: UUID) -> dict[str, Any]:
-        """Send a `test` event now, signed like all others, and return the response. It is not retried."""
+    def post(self, body: dict[str, Any], subscription_id: UUID) -> dict[str, Any]:
+        """Send a `test` event now, signed like all others, and return the response. It is not retried.
+
+        With a `type`, send a sample change of that type, with invented content: the example of the type in the
+        document's `webhooks`. The `webhook-id` begins with `test-`. The subscription's filters do not matter.
+        """
         with self.deps.engine.begin() as connection:
             row = self.find(connection, subscription_id)
-            self.audit_change(connection, "tried", row)
+            self.audit_change(connection, "tried", row, **body)
+        vault, allow = self.deps.vault, self.deps.settings.egress_allow
         try:
-            return test_delivery.send_test(row, self.deps.vault, self.deps.settings.egress_allow, datetime.now(UTC))
+            return test_delivery.send_test(row, vault, allow, datetime.now(UTC), body.get("type", test_delivery.TYPE))
         except ConflictError as error:
             raise ProblemError(429, str(error), headers={"Retry-After": "5"}) from None
 

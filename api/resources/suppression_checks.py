@@ -8,12 +8,12 @@ from flask import Response
 from marshmallow import Schema, fields, validate
 
 from api.core.auth import TenantAccess
-from api.core.fields import MAX_TEXT_LENGTH, Strict, instant, text
+from api.core.fields import MAX_TEXT_LENGTH, Strict, instant, text, word, word_or_null
 from api.core.resource import Resource, answers, takes
 from api.resources.suppression_files import tenant_field
 from shared.auth.keys import Scope
 from shared.suppression import queries
-from shared.vocabulary import MailType
+from shared.vocabulary import Classification, MailType, SuppressionOrigin, SuppressionReason
 
 MAX_ADDRESSES = 10_000
 _MAX_BYTES = 8 << 20
@@ -42,11 +42,11 @@ class Checked(Schema):
 
     address = fields.String(metadata={"description": "As it was given."})
     suppressed = fields.Boolean()
-    reason = text()
-    classification = text()
-    types = fields.List(fields.String(), allow_none=True)
+    reason = word_or_null(SuppressionReason)
+    classification = word_or_null(Classification)
+    types = fields.List(word(MailType), allow_none=True)
     tenant = text("Null: the entry holds for all tenants.")
-    origin = text()
+    origin = word_or_null(SuppressionOrigin)
     since = instant()
     expires_at = instant("Null: never.")
     domain = text("The domain, if the entry is about the domain.")

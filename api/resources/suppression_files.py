@@ -131,7 +131,7 @@ class Imports(Resource):
     @takes(ImportQuery, location="query")
     @describes(requestBody=_BODY)
     @answers(202, Job)
-    def post(self, query: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+    def post(self, query: dict[str, Any], file: bytes | None = None) -> tuple[JobRow, int, dict[str, str]]:
         """Import a whole list, or nothing of it. CSV with a header, or JSON with the same names; at most 64 MiB, and
         of JSON at most a million rows.
 
@@ -149,7 +149,8 @@ class Imports(Resource):
             only_tenant=self.caller.tenant,
         )
         options = {name: query[name] for name in ("skip_bad_lines", "replace")}
-        create = _read_body()  # before the transaction: a slow sender must not hold a connection
+        # Before the transaction: a slow sender must not hold a connection. The console has read a form instead.
+        create = _read_body() if file is None else partial(suppression_jobs.create_csv_import, content=file)
         with self.deps.engine.begin() as connection:
             try:
                 job_id = create(

@@ -9,7 +9,18 @@ from marshmallow import Schema, fields, validate
 from api.core import pagination
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
-from api.core.fields import Instant, PageQuery, Strict, identifier, instant, page_of, query_text, text
+from api.core.fields import (
+    Instant,
+    PageQuery,
+    Strict,
+    identifier,
+    instant,
+    page_of,
+    query_text,
+    text,
+    word,
+    word_or_null,
+)
 from api.core.resource import Resource, also_answers, answers, takes
 from api.resources import suppression_checks, suppression_files
 from api.resources.events import Event
@@ -38,8 +49,8 @@ class Suppression(Schema):
     address = text("Null if the entry is about a domain, or the address was erased.")
     domain = text("Null if the entry is about an address.")
     reason = fields.String(metadata={"enum": list(map(str, SuppressionReason))})
-    classification = text("Classification of the failure that was the reason.")
-    types = fields.List(fields.String(), metadata={"description": "Which mail is suppressed."})
+    classification = word_or_null(Classification, "Classification of the failure that was the reason.")
+    types = fields.List(word(MailType), metadata={"description": "Which mail is suppressed."})
     tenant = text("Null: it holds for all tenants.")
     source = text("The source of the event or of the provider's list that the entry comes from.")
     origin = fields.String(
@@ -105,11 +116,11 @@ class Step(Schema):
     action = fields.String(metadata={"enum": list(map(str, SuppressionAction))})
     address = text()
     domain = text()
-    reason = fields.String()
-    types = fields.List(fields.String())
+    reason = word(SuppressionReason)
+    types = fields.List(word(MailType))
     tenant = text()
-    classification = text()
-    origin = fields.String()
+    classification = word_or_null(Classification)
+    origin = word(SuppressionOrigin)
     source = text()
     since = instant()
     expires_at = instant()
@@ -124,7 +135,7 @@ class Lift(Schema):
 
     lifted_at = Instant()
     tenant = text("Null: for every tenant.")
-    reason = text("Null: for every reason.")
+    reason = word_or_null(SuppressionReason, "Null: for every reason.")
     by_event = fields.Boolean(
         metadata={"description": "True if the recipient subscribed again, false if a person lifted it."}
     )
@@ -202,7 +213,7 @@ class Suppressions(_Lifting):
         """List suppressions, the most recently announced first."""
         filters = read_filters({**query, "tenant": self.resolve_tenant(query.get("tenant"))}, self.deps.hasher)
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             page = queries.list_newest(connection, datetime.now(UTC), filters, after=after, limit=query["limit"])
         return {"items": [dump(entry) for entry in page.items], "next_cursor": pagination.encode(page.next)}
 
@@ -258,7 +269,7 @@ class OneAddress(_Lifting):
         evidence.
         """
         target, now = parse_lookup(address), datetime.now(UTC)
-        with self.deps.engine.begin() as connection:
+        with self.deps.reading.connect() as connection:
             found = queries.explain(connection, target, self.deps.hasher, now, tenant=self.caller.tenant)
         return {
             "address": target.address,

@@ -16,7 +16,7 @@ import structlog
 from api.streaming.deferred import View
 from api.streaming.log_reader import Entry, LogReader, Part
 from shared.changes.filters import ChangeFilter, matches
-from shared.changes.log import Cursor, GoneError
+from shared.changes.log import Cursor, CursorGoneError
 from shared.supervision import supervise
 
 _MAX_CHANGES_PER_READ = 500
@@ -139,7 +139,7 @@ class LiveLog:
             try:
                 is_more = await self._poll()
                 is_failing = False
-            except GoneError as error:
+            except CursorGoneError as error:
                 log.warning("the change log was replaced", error=str(error))
                 self.resets += 1
                 self._clear()

@@ -55,14 +55,14 @@ class LogReader:
             return change_log.get_end(connection)
 
     def part(self, after: Cursor, view: View) -> Part:
-        """Return the next part of a view. Raises GoneError."""
+        """Return the next part of a view. Raises CursorGoneError."""
         with self._engine.begin() as connection:
             reading = change_log.read(connection, after=after, wanted=view.wanted, limit=_MAX_CHANGES)
             payloads = change_payload.build_payloads(connection, reading.changes, tenant=view.tenant)
         return Part(data=b"".join(map(sse.change, payloads)), end=reading.next)
 
     def entries(self, after: Cursor, views: Collection[View], limit: int) -> tuple[list[Entry], Cursor]:
-        """Return the next changes, with their bytes for these views, and the cursor of their end. Raises GoneError."""
+        """Return the next changes, their bytes for these views, and the cursor of their end. Raises CursorGoneError."""
         events: dict[Cursor, dict[str | None, bytes]] = defaultdict(dict)
         with self._engine.begin() as connection:
             reading = change_log.read(connection, after=after, limit=limit)

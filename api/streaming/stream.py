@@ -12,7 +12,7 @@ from api.streaming import sse
 from api.streaming.deferred import Follow
 from api.streaming.live_log import LiveLog
 from api.streaming.log_reader import LogReader
-from shared.changes.log import GoneError
+from shared.changes.log import CursorGoneError
 from shared.http.wsgi import Send
 
 _LAST_MESSAGE_SECONDS = 1.0
@@ -70,7 +70,7 @@ class Stream:
                     await self._send_next()
                     if self._log.resets != resets:
                         self.disconnect("the log was replaced")
-            except GoneError as error:
+            except CursorGoneError as error:
                 self.disconnect(str(error))
             except asyncio.CancelledError:
                 if self._reason is None:

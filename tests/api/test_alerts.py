@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -84,7 +84,7 @@ def test_an_alert_is_shown_with_its_history_and_its_notifications(system: System
         "firing",
     )
     assert (found["source"], found["started_at"]) == ("shop", "2026-01-01T12:00:00Z")
-    assert found["next_step"] == kinds.next_step(AlertKind.RATE)
+    assert found["next_step"] == kinds.next_step(AlertKind.RATE, source="shop")
     assert [(step["step"], step["severity"]) for step in found["steps"]] == [
         ("fired", "warning"),
         ("escalated", "critical"),
@@ -115,6 +115,21 @@ def test_the_first_acknowledgement_stays(system: System) -> None:
         alerts.resolve(connection, alert_id)
     assert system.call("POST", path).status_code == 200
     assert system.call("POST", f"/v1/alerts/{uuid4()}/ack").status_code == 404
+
+
+def test_an_alert_is_muted_and_unmuted(system: System) -> None:
+    alert_id = fire(system)
+    path, until = f"/v1/alerts/{alert_id}", (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    muted = system.call("POST", f"{path}/mute", {"until": until.isoformat()}).get_json()
+    assert (muted["muted_until"], muted["muted_by"]) == (f"{until:%Y-%m-%dT%H:%M:%SZ}", "TIDINGS_ADMIN_KEY")
+    assert system.call("POST", f"{path}/unmute").get_json()["muted_until"] is None
+    refused = system.call("POST", f"{path}/mute", {"until": "2026-01-01T00:00:00Z"})
+    assert refused.status_code == 422
+    assert "until must be in the future" in refused.text
+    assert system.call("POST", f"/v1/alerts/{uuid4()}/unmute").status_code == 404
+    with system.engine.begin() as connection:
+        alerts.resolve(connection, alert_id)
+    assert system.call("POST", f"{path}/mute", {"until": until.isoformat()}).status_code == 409
 
 
 def test_a_resolved_alert_can_no_longer_be_acknowledged(system: System) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shared.events import identity
 from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings
 from tests.support import signed_requests
 from tests.support.system import System, mailchannels_event
 
@@ -162,6 +163,36 @@ BODIES: dict[str, tuple[dict[str, Any], bytes, dict[str, str]]] = {
         b'{"events": [{"kind": "dispatch", "recipient": "a@example.net", "message_id": "m-1"}]}',
         {"request_id": "m-1"},
     ),
+    "ses": (
+        {"topic_arns": ["arn:aws:sns:eu-west-1:123456789012:events"]},
+        b'{"eventType": "Send", "mail": {"messageId": "m-1", "destination": ["a@example.net"]}, "send": {}}',
+        {"request_id": "m-1"},
+    ),
+    "sendgrid": (
+        signed_requests.dialect("sendgrid").credentials(),
+        b'[{"event": "open", "email": "a@example.net", "sg_message_id": "m-1.recvd-5f54b5d587-2r5pn-1-5DC32E1B-39.0"}]',
+        {"request_id": "m-1"},
+    ),
+    "postmark": (
+        {"username": "u", "password": "p"},
+        b'{"RecordType": "Delivery", "MessageID": "m-1", "Recipient": "a@example.net"}',
+        {"request_id": "m-1"},
+    ),
+    "resend": (
+        {"secrets": ["whsec_AAAA"]},
+        b'{"type": "email.sent", "data": {"email_id": "m-1", "to": ["a@example.net"]}}',
+        {"request_id": "m-1"},
+    ),
+    "standardwebhooks": (
+        {"secrets": ["whsec_AAAA"]},
+        b'{"type": "email.sent", "data": {"message_id": "m-1", "to": ["a@example.net"]}}',
+        {"provider_message_id": "m-1"},
+    ),
+    "mailgun": (
+        {"signing_key": "key"},
+        b'{"event-data": {"event": "opened", "recipient": "a@b.c", "message": {"headers": {"message-id": "m@x"}}}}',
+        {"smtp_id": "<m@x>"},
+    ),
 }
 
 
@@ -170,7 +201,7 @@ def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> No
     name = case.partition(" ")[0]
     credentials, body, known = BODIES[case]
     provider = PROVIDERS[name]
-    ready = provider.read_credentials(credentials, {})
+    ready = provider.read_credentials(credentials, {}, SourceSettings())
     if name == "ark":
         ready = replace(ready, accepts_without_tenant=True)
     event = provider.parse(body, ready)[0]
@@ -182,3 +213,33 @@ def test_an_announcement_names_the_message_as_its_provider_does(case: str) -> No
 
 def test_every_provider_has_a_rule_or_sends_nothing() -> None:
     assert set(identity.MESSAGE_KEY_RULES) == set(PROVIDERS) - {"mailwebhook"}
+
+
+def test_many_sends_are_announced_at_once_and_again_without_effect(system: System) -> None:
+    system.create_source()
+    sends = [{**SEND, "request_id": f"r{number}", "smtp_id": f"m{number}"} for number in range(1000)]
+    first = system.call("POST", "/v1/messages/bulk", {"messages": sends})
+    assert first.status_code == 200, first.text
+    results = first.get_json()["results"]
+    assert all(entry["is_new"] for entry in results)
+    assert [system.get(f"/v1/messages/{results[n]['id']}")["request_id"] for n in (0, 7, 999)] == ["r0", "r7", "r999"]
+    again = system.call("POST", "/v1/messages/bulk", {"messages": sends[::-1]}).get_json()["results"]
+    assert again == [{**entry, "is_new": False} for entry in results[::-1]]
+
+
+def test_a_send_that_is_in_the_list_twice_is_one_message(system: System) -> None:
+    system.create_source()
+    one, other = system.call("POST", "/v1/messages/bulk", {"messages": [SEND, SEND]}).get_json()["results"]
+    assert (one["id"], one["is_new"], other["is_new"]) == (other["id"], True, False)
+
+
+def test_if_one_of_many_is_wrong_none_is_announced_and_each_error_names_position_and_field(system: System) -> None:
+    system.create_source()
+    wrong = [{**SEND, "source": "absent"}, {**SEND, "recipients": [" "]}]
+    errors = system.call("POST", "/v1/messages/bulk", {"messages": [SEND, *wrong]}).get_json()["errors"]
+    assert errors.keys() == {"messages.1.source", "messages.2.recipients"}
+    assert "absent" in errors["messages.1.source"][0]
+    errors = system.call("POST", "/v1/messages/bulk", {"messages": [SEND, {"source": "main"}]}).get_json()["errors"]
+    assert errors.keys() == {"messages.1.sender", "messages.1.recipients"}
+    assert system.call("POST", "/v1/messages/bulk", {"messages": [SEND] * 1001}).status_code == 422
+    assert system.get("/v1/messages")["items"] == []

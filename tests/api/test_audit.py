@@ -10,6 +10,8 @@ import pytest
 from shared.auth import audit
 from shared.auth.keys import Scope, create_key
 from shared.operations import retention as retentions
+from simulator.providers.postmark.webhooks import Postmark
+from simulator.server import ProviderServer
 from tests.support import alerts, http_sink
 from tests.support.databases import DatabasePool
 from tests.support.system import ADMIN_KEY, BEGIN, LOOPBACK, System, mailchannels_event, open_system
@@ -32,6 +34,8 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
             "slug": "shop", "provider": "cloudmailin", "credentials": {"username": "u", "password": SECRET},
         }),
         ("PATCH", source, {"credentials": {"password": SECRET + "2"}}),
+        ("POST", "/v1/sources/{enrolled}/enrol", {}),
+        ("POST", "/v1/sources/{enrolled}/unenrol", {}),
         ("POST", source + "/reconcile", {}),
         ("POST", source + "/suppressions/push", {}),
         ("POST", source + "/suppressions/pull", {}),
@@ -54,6 +58,9 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         ("POST", "/v1/jobs/{job_id}/cancel", None),
         ("POST", "/v1/erasures", {"address": "bob@example.net"}),
         ("POST", "/v1/alerts/{alert_id}/ack", None),
+        ("POST", "/v1/alerts/{alert_id}/mute", {"until": "2100-01-01T00:00:00Z"}),
+        ("POST", "/v1/alerts/{alert_id}/unmute", None),
+        ("POST", "/v1/messages/{message_id}/answers", {"answers": {"spam": "not_found"}}),
         ("POST", "/v1/alert-rules", {"name": "mine", "kind": "rate", "rate": "bounce", "warning": 3}),
         ("PUT", rule, {"kind": "rate", "rate": "bounce", "warning": 4}),
         ("PATCH", rule, {"warning": 5}),
@@ -65,6 +72,10 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         ("DELETE", channel, None),
         ("POST", "/v1/keys", {"name": "billing"}),
         ("DELETE", "/v1/keys/{key_id}", None),
+        ("POST", "/v1/users", {"email": "eve@example.com", "password": SECRET}),
+        ("PATCH", "/v1/users/{user_id}", {"role": "admin", "password": SECRET}),
+        ("POST", "/v1/users/{user_id}/link", None),
+        ("DELETE", "/v1/sessions/{session_id}", None),
         ("DELETE", subscription, None),
         ("DELETE", source, None),
     ]  # fmt: skip
@@ -74,11 +85,15 @@ def test_every_operation_that_changes_something_leaves_an_entry(delivering_syste
     system = delivering_system
 
     system.create_source("main")
-    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net"}
-    with http_sink.http_sink() as sink:
+    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net", "enrolled": "pm"}
+    dialect = Postmark()
+    with http_sink.http_sink() as sink, ProviderServer({"pm": dialect}) as provider:
+        settings = {**provider.settings("pm"), "webhook_url": "https://hooks.example/webhooks/pm"}
+        system.add_source("pm", "postmark", dialect.credentials(), **settings)
         subscription = system.create_subscription(sink.url)
         places["receipt_id"] = str(system.process_events(mailchannels_event("hard-bounced", "bob@example.net")))
         system.deliver()
+        places["message_id"] = system.get("/v1/messages")["items"][0]["id"]
         places["delivery_id"] = system.list_deliveries(subscription=subscription["id"])[0]["id"]
         with system.engine.begin() as connection:
             places["alert_id"] = str(alerts.fire(connection))
@@ -88,7 +103,7 @@ def test_every_operation_that_changes_something_leaves_an_entry(delivering_syste
         asked = set()
         try:
             for method, path, body in operations(sink.url, places):
-                asked.add((method, re.sub(r"\{(rule|channel)\}", "{name}", path)))
+                asked.add((method, re.sub(r"\{(rule|channel)\}", "{name}", path).replace("{enrolled}", "{slug}")))
                 before = _entries(system)
                 query = {"domain": "example.org"} if path == "/v1/suppressions" and method == "DELETE" else {}
                 answer = system.call(method, path.format_map(places), body, **query)
@@ -98,6 +113,10 @@ def test_every_operation_that_changes_something_leaves_an_entry(delivering_syste
                 found = answer.get_json(silent=True) or {}
                 if path == "/v1/subscriptions":
                     places["subscription_id"] = found["id"]
+                if path == "/v1/users":
+                    places["user_id"] = found["id"]
+                if path.endswith("/link"):
+                    places["session_id"] = system.list_items("/v1/sessions")[0]["id"]
                 if path == "/v1/suppressions/export":
                     places["job_id"] = found["id"]
         finally:
@@ -109,7 +128,8 @@ def test_every_operation_that_changes_something_leaves_an_entry(delivering_syste
         for method in methods
         if method not in ("get", "parameters")
         and path != "/v1/suppressions/check"
-        and (method, path) != ("post", "/v1/messages")  # one per mail, and none of them changes the configuration
+        # One per mail or batch of mails, and none of them changes the configuration.
+        and (method, path) not in {("post", "/v1/messages"), ("post", "/v1/messages/bulk")}
     }
     assert asked == changing
     written = str(_entries(system))

@@ -39,6 +39,30 @@ def replay(delivery_system: System, delivery: dict[str, Any], status: int = 202)
     return found
 
 
+def test_deliveries_are_found_and_replayed_by_status_code(delivery_system: System, sink: HttpSink) -> None:
+    delivery_system.create_subscription(sink.url, retry_schedule=[3600])
+    for status in (503, 404, 200):
+        sink.then(http_sink.answer(status))
+        delivery_system.log_change()
+        delivery_system.deliver()
+
+    def codes(**query: str) -> list[int]:
+        return [found["last_http_status"] for found in delivery_system.list_items("/v1/deliveries", **query)]
+
+    (subscription,) = {found["subscription"] for found in delivery_system.list_items("/v1/deliveries")}
+    for more in ({}, {"subscription": subscription}):
+        assert codes(status_code="503", **more) == codes(status_code="5xx", **more) == [503]
+        assert codes(status_code="4xx", **more) == [404]
+        assert codes(status_code="2xx", **more) == [200]
+        assert codes(status_code="429", **more) == codes(status_code="network_error", **more) == []
+    answer = delivery_system.call("GET", "/v1/deliveries", status_code="teapot")
+    assert answer.status_code == 422
+    assert "'teapot'" in answer.get_json()["errors"]["status_code"][0]
+    for wanted, count in (({"status_code": "4xx"}, 1), ({"status_code": "503"}, 0), ({}, 1)):
+        job = delivery_system.run_job("POST", "/v1/deliveries/replay", {"filter": wanted, "dry_run": True})
+        assert job["report"]["to_deliver"] == count
+
+
 class TestADelivery:
     def test_that_was_made_says_so(self, delivery_system: System, sink: HttpSink) -> None:
         made = delivery_system.create_subscription(sink.url)

@@ -39,10 +39,12 @@ def crowded(shared_system: System) -> System:
             subscriptions.create(connection, subscription_id, values, LATE)
     shared_system.execute(
         "INSERT INTO deliveries (id, subscription_id, change_transaction, change_id, type, message_id, status,"
-        " created_at) SELECT overlay(%(first)s::text placing lpad(to_hex(n), 12, '0') from 25)::uuid,"
+        " created_at, last_http_status) SELECT overlay(%(first)s::text placing lpad(to_hex(n), 12, '0') from 25)::uuid,"
         " CASE WHEN n %% 10000 = 0 THEN %(quiet)s ELSE %(busy)s END::uuid, n::text::xid8, n, 'message.sent',"
         " ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid,"
-        " CASE WHEN n %% 5000 = 1 THEN 'dead' WHEN n %% 3000 = 1 THEN 'pending' ELSE 'delivered' END, now()"
+        " CASE WHEN n %% 5000 = 1 THEN 'dead' WHEN n %% 3000 = 1 THEN 'pending' ELSE 'delivered' END, now(),"
+        " CASE WHEN n %% 10 = 1 THEN 503 WHEN n %% 10 = 2 THEN 404 WHEN n %% 10000 = 5 THEN 429"
+        " WHEN n %% 10 = 3 THEN 0 ELSE 200 END"
         " FROM generate_series(1, %(history)s) AS n",
         first=str(id_of(0)),
         busy=str(BUSY),
@@ -81,6 +83,12 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "of an unknown message": asked(message_id=UUID(int=HISTORY + 1)),
     "dead ones of a message": asked(message_id=UUID(int=7), status=DeliveryStatus.DEAD),
     "of another time": asked(until=datetime(2026, 1, 1, tzinfo=UTC)),
+    "answered with a status code": asked(status_code="503"),
+    "answered with a rare status code": asked(status_code="429"),
+    "answered with an unused status code": asked(status_code="418"),
+    "answered with a class of status codes": asked(status_code="5xx"),
+    "not answered": asked(status_code="network_error"),
+    "successful ones": asked(status_code="2xx"),
     "a page of a subscription": lambda c: queries.get_page(
         c, DeliveryFilters(subscription=BUSY), after=("15000", 15_000, id_of(15_000))
     ),

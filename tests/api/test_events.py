@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from shared.messages import queries
 from shared.receipts import store as receipts
 from tests.support.system import BEGIN, System, mailchannels_event
 from workers import process_receipts as draining
@@ -21,7 +22,7 @@ def populated(shared_system: System) -> System:
     shared_system.create_source()
     shared_system.create_source("other")
     shared_system.process_events(
-        mailchannels_event("processed", ANN, BOB), mailchannels_event("open", second=9), at=BEGIN
+        mailchannels_event("processed", ANN, BOB, smtp_id="<m1>"), mailchannels_event("open", second=9), at=BEGIN
     )
     shared_system.process_events(
         mailchannels_event("hard-bounced", BOB, status="5.1.1", reason="no"), at=BEGIN + timedelta(hours=1)
@@ -73,12 +74,40 @@ def test_an_event_of_a_sub_account_counts_once_a_setting_names_it_and_its_receip
         ({"since": "2026-01-01T00:30:00Z"}, ["delivered", "bounced"]),
         ({"since": "2026-01-01T00:30:00Z", "recipient": BOB}, ["bounced"]),
         ({"until": "2026-01-01T00:30:00Z", "type": "opened"}, ["opened"]),
+        ({"request_id": "r1"}, ["bounced", "opened", "queued", "queued"]),
+        ({"request_id": "r1", "recipient": BOB}, ["bounced", "opened", "queued"]),
+        ({"request_id": "r1", "set_aside": "true"}, []),
+        ({"request_id": "r2"}, ["delivered"]),
+        ({"request_id": "r3"}, []),
+        ({"smtp_id": "<m1>"}, ["bounced", "opened", "queued", "queued"]),
+        ({"smtp_id": "m1", "request_id": "r2"}, []),
+        ({"smtp_id": "m3"}, []),
+        ({"domain": "Example.NET"}, ["delivered", "bounced", "opened", "queued", "queued"]),
+        ({"domain": "@example.net", "request_id": "r2"}, ["delivered"]),
+        ({"domain": "example.org"}, []),
+        ({"domain": "ample.net"}, []),
     ],
     ids=str,
 )
 def test_events_are_found(populated: System, query: dict[str, str], expected: list[str]) -> None:
     for limit in (2, 50):
         assert [item["type"] for item in populated.list_items("/v1/events", limit=limit, **query)] == expected
+
+
+def test_events_are_found_by_our_id_of_their_message_and_that_of_the_provider(populated: System) -> None:
+    (message,) = populated.get("/v1/messages", request_id="r2")["items"]
+    found = populated.list_items("/v1/events", message_id=message["id"])
+    assert [(event["type"], event["message_id"]) for event in found] == [("delivered", message["id"])]
+    assert populated.list_items("/v1/events", message_id=message["id"], domain="example.org") == []
+    assert populated.list_items("/v1/events", message_id=str(uuid4())) == []
+
+
+def test_events_of_a_frequent_domain_are_found_among_the_newest(
+    populated: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_OF_DOMAIN", 1)
+    found = populated.list_items("/v1/events", domain="example.net", limit=2)
+    assert [item["type"] for item in found] == ["delivered", "bounced", "opened", "queued", "queued"]
 
 
 def test_an_event_is_flat_and_keeps_what_the_provider_said(populated: System) -> None:

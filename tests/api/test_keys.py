@@ -18,6 +18,9 @@ PATHS = {
     ("DELETE", "/v1/sources/x"): Scope.ADMIN,
     ("GET", "/v1/sources/x/reconciliation"): Scope.READ,
     ("GET", "/v1/sources/x/failed-deliveries"): Scope.READ,
+    ("GET", "/v1/sources/x/webhooks"): Scope.WRITE,
+    ("POST", "/v1/sources/x/enrol"): Scope.ADMIN,
+    ("POST", "/v1/sources/x/unenrol"): Scope.ADMIN,
     ("POST", "/v1/sources/x/reconcile"): Scope.WRITE,
     ("POST", "/v1/sources/x/suppressions/push"): Scope.WRITE,
     ("POST", "/v1/sources/x/suppressions/pull"): Scope.WRITE,
@@ -28,13 +31,17 @@ PATHS = {
     ("GET", "/v1/refusals"): Scope.READ,
     ("GET", "/v1/messages"): Scope.READ,
     ("POST", "/v1/messages"): Scope.WRITE,
+    ("GET", "/v1/messages/export"): Scope.READ,
+    ("POST", "/v1/messages/bulk"): Scope.WRITE,
     ("GET", f"/v1/messages/{NOWHERE}"): Scope.READ,
     ("GET", f"/v1/messages/{NOWHERE}/events"): Scope.READ,
+    ("GET", f"/v1/messages/{NOWHERE}/recipients"): Scope.READ,
     ("GET", "/v1/events"): Scope.READ,
     ("GET", f"/v1/events/{NOWHERE}"): Scope.READ,
     ("GET", "/v1/changes"): Scope.READ,
     ("GET", "/v1/changes/stream"): Scope.READ,
     ("GET", "/v1/stats"): Scope.READ,
+    ("GET", "/v1/stats/series?measure=events"): Scope.READ,
     ("GET", "/v1/suppressions"): Scope.READ,
     ("POST", "/v1/suppressions"): Scope.WRITE,
     ("DELETE", "/v1/suppressions?domain=x"): Scope.WRITE,
@@ -44,6 +51,12 @@ PATHS = {
     ("POST", "/v1/suppressions/import"): Scope.WRITE,
     ("POST", "/v1/suppressions/export"): Scope.WRITE,
     ("POST", "/v1/erasures"): Scope.ADMIN,
+    ("GET", "/v1/users"): Scope.ADMIN,
+    ("POST", "/v1/users"): Scope.ADMIN,
+    ("PATCH", "/v1/users/0"): Scope.ADMIN,
+    ("POST", "/v1/users/0/link"): Scope.ADMIN,
+    ("GET", "/v1/sessions"): Scope.ADMIN,
+    ("DELETE", "/v1/sessions/0"): Scope.ADMIN,
     ("GET", "/v1/jobs"): Scope.READ,
     ("GET", f"/v1/jobs/{NOWHERE}"): Scope.READ,
     ("GET", f"/v1/jobs/{NOWHERE}/file"): Scope.READ,
@@ -51,6 +64,8 @@ PATHS = {
     ("GET", "/v1/alerts"): Scope.READ,
     ("GET", f"/v1/alerts/{NOWHERE}"): Scope.READ,
     ("POST", f"/v1/alerts/{NOWHERE}/ack"): Scope.WRITE,
+    ("POST", f"/v1/alerts/{NOWHERE}/mute"): Scope.WRITE,
+    ("POST", f"/v1/alerts/{NOWHERE}/unmute"): Scope.WRITE,
     ("GET", "/v1/alert-rules"): Scope.READ,
     ("POST", "/v1/alert-rules"): Scope.ADMIN,
     ("GET", "/v1/alert-rules/x"): Scope.READ,
@@ -65,6 +80,10 @@ PATHS = {
     ("POST", "/v1/alert-channels/x/test"): Scope.ADMIN,
     ("POST", "/v1/alert-channels/x/rotate-secret"): Scope.ADMIN,
     ("GET", f"/v1/messages/{NOWHERE}/report"): Scope.READ,
+    ("POST", f"/v1/messages/{NOWHERE}/answers"): Scope.WRITE,
+    ("GET", "/v1/status"): Scope.READ,
+    ("GET", "/v1/doctor"): Scope.ADMIN,
+    ("GET", "/v1/settings"): Scope.ADMIN,
     ("GET", "/v1/diagnosis"): Scope.READ,
     ("GET", "/v1/subscriptions"): Scope.READ,
     ("POST", "/v1/subscriptions"): Scope.WRITE,
@@ -132,6 +151,15 @@ def test_a_key_opens_what_its_scope_says(
     if answer.status_code >= 400:
         assert answer.content_type == "application/problem+json"
         assert answer.get_json()["status"] == answer.status_code
+
+
+def test_head_needs_what_get_needs(shared_system: System, keys: dict[Any, str | None]) -> None:
+    """It runs the same function."""
+    headers = {"Authorization": f"Bearer {keys[Scope.READ]}"}
+    refused = [path for method, path in PATHS if method == "GET" and PATHS[method, path] is not Scope.READ]
+    assert "/v1/sources/x/webhooks" in refused
+    for path in refused:
+        assert shared_system.client.head(path, headers=headers).status_code == 403, path
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Messages: found by any of their identifiers, with a state for every recipient."""
 
+import csv
+import io
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -7,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from shared.messages import queries
-from shared.postgres import pagination
 from tests.support.system import BEGIN, System, mailchannels_event
 
 ANN, BOB = "ann@example.net", "bob@example.net"
@@ -138,6 +139,17 @@ def test_an_event_without_a_recipient_applies_to_recipients_named_later(system: 
     assert requests(system, status="delivered", recipient=BOB) == ["r1"]
 
 
+def test_a_status_with_a_domain_is_that_of_a_recipient_of_the_domain(system: System) -> None:
+    system.create_source()
+    other = "eve@example.org"
+    system.process_events(
+        mailchannels_event("delivered", ANN, request_id="r1"),
+        mailchannels_event("hard-bounced", other, request_id="r1", status="550", reason=REASON),
+    )
+    assert requests(system, status="bounced", domain="example.net") == []
+    assert requests(system, status="bounced", domain="example.org") == ["r1"]
+
+
 def test_pages_neither_skip_nor_repeat_while_messages_arrive(system: System) -> None:
     system.create_source()
     for number in range(11):
@@ -167,7 +179,7 @@ def test_a_page_that_reads_much_and_finds_little_goes_on_where_it_ended(
         system.process_events(
             mailchannels_event("delivered", ANN, request_id=f"r{number}"), at=BEGIN + timedelta(hours=1)
         )
-    monkeypatch.setattr(pagination, "MAX_ROWS_READ", 3)
+    monkeypatch.setattr(queries, "MAX_ROWS_READ_BY_STATUS", 3)
     first = system.get("/v1/messages", status="bounced")
     assert first["items"] == []
     assert first["next_cursor"] is not None
@@ -191,8 +203,119 @@ def test_a_page_with_many_recipients_ends_early(system: System, monkeypatch: pyt
     assert pages == [[("r4", 9)], [("r3", 1), ("r2", 2)], [("r1", 5)], [("r0", 1)]]
 
 
+def test_a_message_with_many_recipients_shows_the_first_and_a_cursor_to_the_rest(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_RECIPIENTS", 3)
+    system.create_source()
+    recipients = [f"user{n}@example.net" for n in range(8)]
+    system.process_events(mailchannels_event("processed"), mailchannels_event("delivered", *recipients), at=BEGIN)
+    [listed] = system.list_items("/v1/messages")
+    shown = system.get(f"/v1/messages/{listed['id']}")
+    assert shown == listed
+    assert [one["recipient"] for one in shown["recipients"]] == recipients[:3]
+
+    path = f"/v1/messages/{listed['id']}/recipients"
+    rest = system.get(path, cursor=shown["recipients_cursor"])
+    assert [one["recipient"] for one in rest["items"]] == recipients[3:]
+    assert rest["next_cursor"] is None
+    assert [one["recipient"] for one in system.list_items(path, limit=3)] == recipients
+    assert system.list_items(path)[:3] == shown["recipients"]
+    assert [one["status"] for one in system.list_items(path, recipient="USER7@example.net")] == ["delivered"]
+
+    [asked_for] = system.list_items("/v1/messages", recipient="user7@example.net")
+    assert [one["recipient"] for one in asked_for["recipients"]] == ["user7@example.net", *recipients[:3]]
+    [asked_for] = system.list_items("/v1/messages", recipient="user1@example.net")
+    assert [one["recipient"] for one in asked_for["recipients"]] == recipients[:3]
+
+
+def test_a_message_with_few_recipients_has_no_cursor(populated: System) -> None:
+    assert populated.get("/v1/messages", request_id="r1")["items"][0]["recipients_cursor"] is None
+
+
+def test_the_diagnosis_of_a_recipient_finds_it_among_many(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MAX_RECIPIENTS", 3)
+    system.create_source()
+    recipients = [f"user{n}@example.net" for n in range(8)]
+    system.process_events(mailchannels_event("delivered", *recipients), at=BEGIN)
+    [report] = system.get("/v1/diagnosis", request_id="r1", recipient="user7@example.net")["items"]
+    assert [one["recipient"] for one in report["recipients"]] == ["user7@example.net"]
+
+
 def test_times_must_have_a_zone(shared_system: System) -> None:
     for wrong in ("2026-01-01", "2026-01-01T00:00:00", "yesterday", "99999-01-01T00:00:00Z", "T"):
         answer = shared_system.call("GET", "/v1/messages", since=wrong)
         assert answer.status_code == 422
         assert list(answer.get_json()["errors"]) == ["since"]
+
+
+def test_a_recipient_s_answers_are_recorded_and_are_part_of_the_report(system: System) -> None:
+    system.create_source()
+    system.process_events(
+        mailchannels_event("delivered", "ann@example.net", request_id="r1"),
+        mailchannels_event("delivered", "bob@example.net", request_id="r1"),
+    )
+    path = f"/v1/messages/{system.get('/v1/messages')['items'][0]['id']}/answers"
+    body = {"recipient": "Ann@Example.net", "answers": {"spam": "not_found", "rules": "found"}}
+    report = system.call("POST", path, body).get_json()
+    assert [(one["recipient"], one["place"], one["answer"]) for one in report["escalation"]["answers"]] == [
+        ("ann@example.net", "spam", "not_found"),
+        ("ann@example.net", "rules", "found"),
+    ]
+    assert "yes, the message is not there (ann@example.net" in report["report_text"]
+    assert report["report_markdown"].startswith("# Message not received (MailChannels)")
+    for wrong, field in (
+        ({"answers": {"spam": "found"}}, "recipient"),
+        ({**body, "answers": {"loft": "found"}}, "answers"),
+        ({**body, "answers": {}}, "answers"),
+        ({**body, "recipient": "eve@example.net"}, "recipient"),
+    ):
+        refused = system.call("POST", path, wrong)
+        assert (refused.status_code, field in refused.text) == (422, True), wrong
+
+
+def export(system: System, **query: Any) -> list[dict[str, str]]:
+    answer = system.call("GET", "/v1/messages/export", **query)
+    assert (answer.status_code, answer.mimetype) == (200, "text/csv")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="messages.csv"'
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+def test_the_messages_that_match_are_exported_page_by_page(system: System) -> None:
+    system.create_source()
+    system.process_events(
+        *(mailchannels_event("processed", f"n{number}@example.net", request_id=f"r-{number}") for number in range(450)),
+        mailchannels_event("delivered", "ann@example.net", "bob@example.net", request_id="both"),
+        mailchannels_event("hard-bounced", "bob@example.net", request_id="both", second=5, reason="=HYPERLINK(1)"),
+    )
+    everything = export(system)
+    assert len(everything) == len({line["recipient"] for line in everything}) == 452
+    found = {line["recipient"]: line for line in export(system, status="bounced")}
+    assert found.keys() == {"ann@example.net", "bob@example.net"}, "all recipients of a message that matches"
+    assert (found["bob@example.net"]["status"], found["bob@example.net"]["reason"]) == ("bounced", "'=HYPERLINK(1)")
+    assert found["bob@example.net"]["id"] == system.get("/v1/messages", request_id="both")["items"][0]["id"]
+    assert export(system, recipient="nobody@example.net") == []
+    for query in ({"limit": 5}, {"cursor": "x"}, {"since": "yesterday"}):
+        assert system.call("GET", "/v1/messages/export", **query).status_code == 422
+
+
+def test_one_key_cannot_have_all_places_for_exports(system: System) -> None:
+    system.create_source()
+    system.process_events(mailchannels_event("delivered", "ann@example.net"))
+    opened = []
+    for _ in range(4):
+        opened.append(system.call("GET", "/v1/messages/export"))
+        assert b"ann@example.net" in next(opened[-1].iter_encoded())
+    refused = system.call("GET", "/v1/messages/export")
+    assert (refused.status_code, "places for exports" in refused.get_json()["detail"]) == (429, True)
+    for answer in opened:
+        answer.close()
+    assert len(export(system)) == 1
+
+
+def test_recipients_beyond_those_of_a_list_are_exported_too(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "MAX_RECIPIENTS", 3)
+    system.create_source()
+    addresses = [f"{letter}@example.net" for letter in "abcdefgh"]
+    system.process_events(mailchannels_event("delivered", *addresses))
+    assert sorted(line["recipient"] for line in export(system)) == addresses

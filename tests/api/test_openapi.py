@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from tests.support import openapi
 from tests.support.system import System, mailchannels_event
 
 
@@ -38,14 +39,31 @@ def test_every_operation_says_what_it_does_and_needs_a_key(document: dict[str, A
                 assert "application/problem+json" in str(operation["responses"]) + str(document["components"])
 
 
+def test_every_operation_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+    names = [document["paths"][path][method]["operationId"] for method, path in openapi.operations(document)]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name) for name in names)
+    assert {"listMessages", "createSource"} < set(names)
+
+
+def test_fields_of_answers_are_required_and_those_of_requests_only_if_they_are(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name in ("Message", "MessagePage", "Event", "Delivery", "Change", "ChangeData", "Suppression", "Status"):
+        optional = {"body_text"} if name == "ChangeData" else set()
+        assert set(schemas[name]["required"]) == set(schemas[name]["properties"]) - optional
+    assert set(schemas["Announcement"]["required"]) == {"source", "sender", "recipients"}
+
+
 def test_answers_have_exactly_the_documented_fields(system: System) -> None:
     system.create_source()
     system.process_events(mailchannels_event("hard-bounced", "a@example.net", status="5.1.1"))
     system.queue_body(b"[]")
     system.call("POST", "/v1/keys", {"name": "k"})
+    user = system.call("POST", "/v1/users", {"email": "ann@example.com"}).get_json()
+    system.call("POST", f"/v1/users/{user['id']}/link")
     document = system.client.get("/openapi.json").get_json()
     schemas = document["components"]["schemas"]
-    for path in ("sources", "receipts", "messages", "events", "changes", "keys"):
+    for path in ("sources", "receipts", "messages", "events", "changes", "keys", "users", "sessions"):
         operation = document["paths"][f"/v1/{path}"]["get"]
         page = operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         item = schemas[page]["properties"]["items"]["items"]["$ref"].rpartition("/")[2]
@@ -65,9 +83,9 @@ def agrees(value: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     if "properties" in schema:
-        assert value.keys() == schema["properties"].keys()
-        for name, part in schema["properties"].items():
-            agrees(value[name], part, schemas)
+        assert set(schema.get("required", ())) <= value.keys() <= schema["properties"].keys()
+        for name in value:
+            agrees(value[name], schema["properties"][name], schemas)
     elif schema.get("type") == "array":
         for entry in value:
             agrees(entry, schema["items"], schemas)

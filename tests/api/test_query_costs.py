@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.messages import event_queries
+from shared.messages import event_queries, search_store
 from shared.messages import queries as messages
 from shared.messages.queries import MessageFilter
 from shared.postgres.pagination import Span
@@ -55,6 +55,13 @@ def crowded(shared_system: System) -> System:
         " FROM recipient_states",
         first=str(UUID(int=ids.first_at(LATE).int | 7 << 76 | 2 << 62)),
     )
+    shared_system.execute(
+        "UPDATE recipient_states SET recipient = 'r7@rare.example' WHERE message_id = %(message_id)s",
+        message_id=str(UUID(int=9)),
+    )
+    with shared_system.engine.begin() as connection:
+        while search_store.index_queued(connection, least=1):
+            pass
     shared_system.execute("ANALYZE messages, recipient_states, events")
     return shared_system
 
@@ -76,6 +83,13 @@ LOOKUPS: dict[str, Callable[[Connection], Any]] = {
     "newest events": event_queries.list_events,
     "events of a recipient": lambda c: event_queries.list_events(c, recipient="r7"),
     "events of an unknown recipient": lambda c: event_queries.list_events(c, recipient="x"),
+    "events of a request": lambda c: event_queries.list_events(c, request_id="7"),
+    "events of an unknown request": lambda c: event_queries.list_events(c, request_id="x"),
+    "events by Message-Id": lambda c: event_queries.list_events(c, smtp_id="m7"),
+    "events of a message": lambda c: event_queries.list_events(c, message_id=str(UUID(int=7))),
+    "events of an unknown message": lambda c: event_queries.list_events(c, message_id="x"),
+    "events of a rare domain": lambda c: event_queries.list_events(c, domain="rare.example"),
+    "events of an unknown domain": lambda c: event_queries.list_events(c, domain="unknown.example"),
     "events of a time": lambda c: event_queries.list_events(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
     "events of a receipt": lambda c: receipt_queries.event_ids(c, ids.receipt_id(LATE)),
     "newest receipts": receipt_queries.list_receipts,

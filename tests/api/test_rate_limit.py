@@ -100,8 +100,9 @@ def test_with_a_rate_of_nothing_there_is_no_limit(system: System) -> None:
     assert "RateLimit" not in answers[0].headers
 
 
-def test_keys_cannot_be_guessed_fast(system: System) -> None:
-    client = client_of(system, api_rate=1000, api_burst=1000)
+@pytest.mark.parametrize("rate", [1000, 0], ids=["a rate", "no rate"])
+def test_keys_cannot_be_guessed_fast(system: System, rate: int) -> None:
+    client = client_of(system, api_rate=rate, api_burst=1000)
     answers = [client.get(PATH, headers=bearer(f"guess-{number}")) for number in range(40)]
     assert [answer.status_code for answer in answers].count(401) == 30
     assert answers[-1].status_code == 429

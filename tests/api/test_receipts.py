@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared import ids
+from shared.broker import VERIFY
 from shared.errors import VerificationError
 from shared.receipts import quarantine
 from shared.receipts import store as receipts
 from shared.receipts.store import Refusal, record_refusals
-from shared.receipts.stored_form import redact_headers
+from shared.receipts.stored_form import redact_headers, unseal_headers
 from shared.vocabulary import ReceiptState, RefusalReason
 from tests.support.system import System, mailchannels_event
 
@@ -80,6 +81,21 @@ def test_headers_that_are_kept_sealed_are_not_shown(system: System) -> None:
     assert system.get(f"/v1/receipts/{receipt_id}")["headers"] == {"authorization": "(withheld)", "user-agent": "esp"}
 
 
+@pytest.mark.parametrize("name", ["x-original-url", "x-original-uri", "x-forwarded-uri", "x-envoy-original-path"])
+def test_a_url_that_a_proxy_repeats_is_kept_like_the_query(system: System, name: str) -> None:
+    given = {name: "/webhooks/main?secret=s3cret-of-the-url"}
+    assert redact_headers(given) == {}
+    kept = redact_headers(given, system.vault)
+    assert "s3cret" not in kept[name]
+    assert unseal_headers(kept, system.vault) == given
+
+
+def test_headers_of_the_connection_are_kept_only_for_another_verification(system: System) -> None:
+    given = {"host": "receiver.example", "content-length": "2", "content-type": "application/json", "user-agent": "esp"}
+    assert redact_headers(given) == {"content-type": "application/json", "user-agent": "esp"}
+    assert redact_headers(given, system.vault) == given
+
+
 def test_pages_neither_skip_nor_repeat_while_receipts_arrive(system: System) -> None:
     system.create_source()
     first = [str(system.queue_body(b"%d" % number)) for number in range(11)]
@@ -143,7 +159,7 @@ def test_an_unverified_receipt_is_not_let_in_by_reprocessing(system: System) -> 
 def test_a_receipt_whose_body_was_erased_says_so_and_is_not_processed_again(system: System) -> None:
     system.create_source()
     receipt_id = system.process_events(mailchannels_event("delivered", "a@example.net"))
-    system.execute("UPDATE receipts SET body = NULL, headers = '{}'")
+    system.execute("UPDATE receipts SET bytes = NULL, content = NULL, headers = '{}'")
     system.execute("INSERT INTO erased_receipts VALUES (%(id)s, '2026-01-02T03:04:05Z')", id=receipt_id)
     shown = system.get(f"/v1/receipts/{receipt_id}")
     assert (shown["state"], shown["bytes"], shown["event_count"]) == ("processed", 0, 1)
@@ -171,7 +187,7 @@ def test_a_dry_run_shows_the_difference_and_makes_none(system: System) -> None:
     assert difference["states"][0]["after"] is None
     assert system.get(f"/v1/receipts/{receipt_id}")["state"] == "processed"
     assert system.get(f"/v1/receipts/{receipt_id}")["event_count"] == 1
-    assert len(system.notifier.tasks) == 0
+    assert system.notifier.tasks == [VERIFY]  # of the change of the source
 
 
 def test_a_dry_run_of_a_body_that_cannot_be_read_says_so(system: System) -> None:

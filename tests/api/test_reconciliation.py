@@ -10,6 +10,9 @@ from api.core import pagination
 from shared.providers.api.base import FailedDelivery
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import store as reconciliations
+from simulator.providers.postmark.api import PostmarkAccount
+from simulator.providers.postmark.webhooks import Postmark
+from simulator.server import ProviderServer
 from tests.support.system import System
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -111,3 +114,37 @@ def test_an_invalid_time_or_field_is_rejected_by_name(system: System) -> None:
     answer = system.call("POST", "/v1/sources/main/reconcile", {"since": "yesterday", "force": True})
     assert answer.status_code == 422
     assert answer.get_json()["errors"].keys() == {"since", "force"}
+
+
+def test_webhooks_are_registered_listed_and_removed_at_the_provider(system: System) -> None:
+    dialect, url = Postmark(), "https://hooks.example/webhooks/pm"
+    with ProviderServer({"pm": dialect}) as server:
+        system.add_source("pm", "postmark", dialect.credentials(), **server.settings("pm"))
+        account = server.account("pm", PostmarkAccount)
+        assert "public URL of pm is unknown" in system.call("POST", "/v1/sources/pm/enrol", {}).get_json()["detail"]
+
+        made = system.call("POST", "/v1/sources/pm/enrol", {"url": url}).get_json()
+        ours = {"url": url, "enabled": True, "ours": True}
+        assert made == {"url": url, "is_new": True, "webhooks": [ours]}
+        assert system.get("/v1/sources/pm")["settings"]["webhook_url"] == url
+        assert system.call("POST", "/v1/sources/pm/enrol", {}).get_json()["is_new"] is False
+        assert system.get("/v1/sources/pm/webhooks") == {"webhooks": [ours]}
+        assert system.get("/v1/sources/pm/reconciliation")["enrolled"] is True
+
+        gone = system.call("POST", "/v1/sources/pm/unenrol", {})
+        assert gone.get_json() == {"removed": [url], "webhooks": []}
+        assert account.webhooks == {}
+        again = system.call("POST", "/v1/sources/pm/unenrol", {})
+        assert (again.status_code, again.get_json()["detail"]) == (409, "The provider does not post to pm.")
+    refused = system.call("GET", "/v1/sources/pm/webhooks")
+    assert refused.status_code == 502
+    assert "Postmark did not answer" in refused.get_json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "action"), [("GET", "webhooks"), ("POST", "enrol"), ("POST", "unenrol")])
+def test_a_source_that_cannot_ask_its_provider_says_why(system: System, method: str, action: str) -> None:
+    system.create_source()
+    body = {"url": "https://hooks.example/webhooks/main"} if action == "enrol" else {}
+    answer = system.call(method, f"/v1/sources/main/{action}", body if method == "POST" else None)
+    assert answer.status_code == 409
+    assert "has no `api_key`" in answer.get_json()["detail"]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 
-from tests.support import openapi
+from tests.support import alerts, openapi
 from tests.support.system import ADMIN_KEY, System, mailchannels_event
 
 OPERATIONS = openapi.operations(openapi.document())
@@ -34,6 +34,14 @@ def furnished(shared_system: System) -> System:
     shared_system.process_events(mailchannels_event("hard-bounced", "a@example.net", status="5.1.1"))
     shared_system.queue_body(b"[]")
     shared_system.call("POST", "/v1/suppressions", {"address": "b@example.net"})
+    shared_system.call("POST", "/v1/suppressions/export", {})
+    shared_system.call("POST", "/v1/keys", {"name": "billing"})
+    user = shared_system.call("POST", "/v1/users", {"email": "ann@example.com"}).get_json()
+    shared_system.call("POST", f"/v1/users/{user['id']}/link")
+    shared_system.call("POST", "/v1/alert-rules", {"name": "mine", "kind": "rate", "rate": "bounce", "warning": 3})
+    shared_system.call("POST", "/v1/alert-channels", {"name": "ops", "kind": "webhook", "url": "https://192.0.2.1/x"})
+    with shared_system.engine.begin() as connection:
+        alerts.fire(connection)
     return shared_system
 
 

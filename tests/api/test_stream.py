@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -199,24 +200,28 @@ def test_listeners_that_join_at_any_moment_receive_every_change_once_in_order(li
     """Between what is read from the log and what all are sent together there is no seam, however many write."""
     chance = random.Random(7)
     begin = end(lived_in)
-    writers = [threading.Thread(target=write_in_transactions, args=(lived_in.engine, number)) for number in range(3)]
-    for writer in writers:
-        writer.start()
+    over = threading.Event()
     readers: list[tuple[str, StreamReader]] = []
-    while any(writer.is_alive() for writer in writers):
-        after = chance.choice([begin, *logged(lived_in, begin)[-40:], *[reader.place for _, reader in readers]])
-        readers.append((after, api.open_stream(last=after).wait_until_open()))
-        time.sleep(0.02)
+    with ThreadPoolExecutor(3) as writers:
+        writing = [writers.submit(write_in_transactions, lived_in.engine, number, over) for number in range(3)]
+        try:
+            for _ in range(20):
+                after = chance.choice([begin, *logged(lived_in, begin)[-40:], *[reader.place for _, reader in readers]])
+                readers.append((after, api.open_stream(last=after).wait_until_open()))
+                time.sleep(0.02)
+        finally:
+            over.set()
+    for one in writing:
+        one.result()
     write(lived_in, "the end")
-    assert len(readers) > 10
     for after, reader in readers:
         expected = logged(lived_in, after)
         assert [event.id for event in reader.read_events(len(expected))] == expected
 
 
-def write_in_transactions(engine: Engine, number: int) -> None:
+def write_in_transactions(engine: Engine, number: int, over: threading.Event) -> None:
     chance = random.Random(number)
-    for _ in range(60):
+    while not over.is_set():
         with engine.begin() as connection:
             for _ in range(chance.randrange(1, 4)):
                 connection.exec_driver_sql(INSERT, {"type": f"message.{number}", "recipient": ANN})

@@ -78,6 +78,7 @@ class TestMaking:
             "name": "billing", "sources": ["main"], "tenant": "acme", "recipient_domains": ["example.net"],
             "tags": ["receipt"], "payload": "cloudevents", "timeout_s": 5, "retry_schedule": [1, 2],
             "rate_per_second": 2.5, "concurrency": 3, "ordered": True,
+            "include_body_text": True,
         }  # fmt: skip
         made = delivery_system.create_subscription(NOWHERE, **wishes)
         assert {name: made[name] for name in wishes} == wishes
