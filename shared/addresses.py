@@ -9,8 +9,8 @@ import idna
 
 from shared.errors import TidingsError
 
-_MAX_LENGTH = 320
-"""Characters of an address: 64 of local part, 255 of domain and the @ between them (RFC 5321 4.5.3.1)."""
+MAX_LENGTH = 320
+"""Octets of an address: 64 of local part, 255 of domain and the @ between them (RFC 5321 4.5.3.1)."""
 _MAX_WRITTEN_LENGTH = 2048
 """Characters of an address with its display name and comments. Composing a longer text could take long."""
 
@@ -65,11 +65,13 @@ def normalize(address: str) -> str:
         local = drop_invisible(local)
         domain = _INVISIBLE_IN_DOMAIN.sub("", domain) if at else drop_invisible(domain)
     if _QUOTED.fullmatch(f"{local}{at}{domain}"):
-        local = _unquote(local)
+        local = re.sub(r"\\(.)", r"\1", local[1:-1])
+        if _NOT_IN_LOCAL_PART.search(local):  # the quotes are needed
+            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
     if at:
         local, domain = local.strip(), domain.strip().rstrip(". ") or domain
     lowered = _lower(f"{local}{at}{domain}")
-    if domain.isascii() or len(lowered) > _MAX_LENGTH:
+    if domain.isascii() or len(lowered) > MAX_LENGTH:
         return lowered
     try:
         return f"{_lower(local)}{at}{_encode_domain(domain)}"
@@ -97,7 +99,7 @@ def _find_written(text: str) -> str:
                 text = unquote(text.partition("?")[0]).replace("\0", "\N{REPLACEMENT CHARACTER}")  # cannot be stored
         if text[:1] == text[-1:] == "'":  # as Outlook quotes addresses
             text = text.strip("'") or text
-        if "(" in text and len(text) <= _MAX_LENGTH and not _QUOTED.fullmatch(text):
+        if "(" in text and len(text) <= MAX_LENGTH and not _QUOTED.fullmatch(text):
             text = _COMMENT.sub("", text)
         text = _trim(text)
         if text == before:
@@ -112,14 +114,6 @@ def _trim(text: str) -> str:
 def _lower(text: str) -> str:
     lowered = text.lower()
     return lowered if len(text) > _MAX_WRITTEN_LENGTH else unicodedata.normalize("NFC", lowered)
-
-
-def _unquote(local: str) -> str:
-    """Return a quoted local part without quotes where none are needed, and without needless backslashes."""
-    content = re.sub(r"\\(.)", r"\1", local[1:-1])
-    if not _NOT_IN_LOCAL_PART.search(content):
-        return content
-    return '"' + re.sub(r'(["\\])', r"\\\1", content) + '"'
 
 
 def _encode_domain(domain: str) -> str:
@@ -172,8 +166,8 @@ def parse_target(text: str) -> Target:
     local, at, domain = normalized.rpartition("@")
     if not at:
         raise AddressError(f"{_quote(text)} has no @; a domain is written @example.com")
-    if len(normalized) > _MAX_LENGTH:
-        raise AddressError(f"{_quote(text)} is longer than {_MAX_LENGTH} characters")
+    if len(normalized) > MAX_LENGTH:
+        raise AddressError(f"{_quote(text)} is longer than {MAX_LENGTH} characters")
     written = _find_written(text)
     if _INVISIBLE.search(written.translate(_DROP_JOINERS) if local.isascii() else written):
         raise AddressError(f"{_quote(text)} contains invisible characters")

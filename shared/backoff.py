@@ -1,5 +1,6 @@
 """Every back-off policy: how long what failed waits before it is tried again."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,11 @@ class Backoff:
         return delay * (1 + self.spread * jitter)
 
 
+def jitter() -> float:
+    """Return a random number from -1 to 1, by which delays are spread."""
+    return random.uniform(-1, 1)  # noqa: S311 - not a secret
+
+
 RECEIPTS: Final = Backoff((2, 4, 8, 16, 32, 60))
 """A receipt that could not be processed."""
 
@@ -43,11 +49,20 @@ NOTIFICATIONS: Final = Backoff((10, 30, 120, 600, 1800, 3600), spread=0.2)
 PROVIDER_API: Final = Backoff((0.5, 1, 2, 4, 8, 16, 32, 60))
 """A request to a provider's API, as far as `Patience` allows."""
 
+QUEUE_POLLS: Final = Backoff((5, 10, 20, 40, 80, 160, 300))
+"""A queue of a source that could not be polled."""
+
+QUEUE_MESSAGES: Final = Backoff([minutes * _MINUTE for minutes in (1, 2, 5, 15, 60)])
+"""A message of a queue that was refused: it stays in the queue, invisible for this time."""
+
 RECONCILIATION_RUNS: Final = Backoff([minutes * _MINUTE for minutes in (2, 4, 8, 16, 32, 64, 128, 240)])
 """A source whose provider could not be asked for failed deliveries."""
 
 RESENDS: Final = Backoff([hours * _HOUR for hours in (0.25, 0.5, 1, 2, 4, 8, 12)])
 """A failed delivery that the provider sent again in vain."""
+
+SUPPRESSION_PULLS: Final = Backoff([hours * _HOUR for hours in (0.25, 0.25, 0.25, 0.5, 1, 2, 4, 8, 16, 24)])
+"""A provider's suppression list that could not be pulled."""
 
 PROCESSES: Final = Backoff((0.2, 0.4, 0.8, 1.6, 3.2, 5))
 """A process that died and is started again."""

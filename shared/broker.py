@@ -5,7 +5,7 @@ PostgreSQL is the queue. A lost wake-up only delays work by a few seconds, until
 
 import threading
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from celery import Celery
 from kombu.entity import Queue
@@ -24,6 +24,7 @@ SEND_NOTIFICATIONS: Final = "tidings.tell"
 JOBS: Final = "tidings.jobs"
 DELIVER: Final = "tidings.deliver"
 CALL_PROVIDERS: Final = "tidings.ask_providers"
+PULL: Final = "tidings.pull"
 # Notifications and calls to providers wait for external servers, as deliveries do, so they share that queue.
 QUEUES: Final = {
     JOBS: JOBS_QUEUE,
@@ -31,6 +32,7 @@ QUEUES: Final = {
     SEND_NOTIFICATIONS: DELIVERIES_QUEUE,
     CALL_PROVIDERS: DELIVERIES_QUEUE,
     VERIFY: DELIVERIES_QUEUE,  # it calls key servers, which may hang
+    PULL: DELIVERIES_QUEUE,
 }
 """The queue of each task; all other tasks are in `QUEUE`."""
 
@@ -41,6 +43,11 @@ _PROBE_QUEUE = "tidings.probe"
 _CHECK_EVERY = 100
 _MAX_WAITING = 1000
 _BROKER_TIMEOUT_SECONDS = 0.5
+
+
+def refuse_blocked(reason: str) -> NoReturn:
+    """Raise an error: RabbitMQ reads nothing more from a connection that it blocks, because of an alarm."""
+    raise ConnectionError(f"RabbitMQ is short of memory or disk space and takes no messages ({reason})")
 
 
 class TaskNotifier:
@@ -59,6 +66,9 @@ class TaskNotifier:
                 "socket_connect_timeout": _BROKER_TIMEOUT_SECONDS,
                 "socket_timeout": _BROKER_TIMEOUT_SECONDS,
                 "socket_keepalive": True,
+                "read_timeout": _BROKER_TIMEOUT_SECONDS,
+                "write_timeout": _BROKER_TIMEOUT_SECONDS,
+                "on_blocked": refuse_blocked,
                 "max_retries": 0,
                 "interval_start": 0,
                 "interval_step": 0,

@@ -1,7 +1,7 @@
 """The one hierarchy of errors. Each message is a sentence that says what is wrong and what to do.
 
-Views and commands translate these classes to HTTP answers and exit codes in one place. Code that needs another class
-of its own needs a caller that handles it differently.
+Views and commands translate these classes to HTTP answers and exit codes in one place. Add a class only for an error
+that some caller handles differently.
 """
 
 from collections.abc import Iterable
@@ -46,8 +46,8 @@ class LeaseLostError(TidingsError):
 class VerificationError(TidingsError):
     """A request that its provider did not sign, or whose signature cannot be checked.
 
-    `key_id` is set when the signature names a key that we do not hold (reason UNKNOWN_KEY): such a request
-    may be genuine, so it is kept apart until the key has been fetched.
+    `key_id` is set when the signature names a key that we do not have (reason UNKNOWN_KEY): such a request
+    may be genuine, so it goes to quarantine until the key has been fetched.
     """
 
     def __init__(self, reason: RefusalReason, message: str, *, key_id: str | None = None) -> None:
@@ -57,7 +57,7 @@ class VerificationError(TidingsError):
 
 
 class PayloadError(TidingsError):
-    """An authentic body that is not what its provider documents; it is kept, and ends as `dead`."""
+    """An authentic body that is not what its provider documents; its receipt is stored, and ends as `dead`."""
 
 
 class CredentialsError(TidingsError):

@@ -15,7 +15,8 @@ def receipt_id(now: datetime) -> UUID:
     """Return a new id for a receipt that arrived at `now`; the following ids are reserved for its events."""
     random = secrets.randbits(74)
     low = (random & ((1 << 62) - 1)) >> EVENTS_PER_RECEIPT_BITS << EVENTS_PER_RECEIPT_BITS
-    return UUID(int=first_at(now).int | _VERSION_AND_VARIANT | (random >> 62) << 64 | low)
+    milliseconds = int(now.timestamp() * 1000)
+    return UUID(int=milliseconds << _TIME_SHIFT | _VERSION_AND_VARIANT | (random >> 62) << 64 | low)
 
 
 def event_id(receipt: UUID, position: int) -> UUID:

@@ -6,10 +6,11 @@ line that cannot be rendered or written is dropped, whether this code or a libra
 
 import logging
 import os
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -19,6 +20,10 @@ import structlog
 from shared.foreign_text import show
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_USER_OF_URL = re.compile(r"(?<=://)[^/\s@\"']*@")
+_ADDRESS = re.compile(r"[^\s@\"'<>(),;:=\\]+@[^\s@\"'<>(),;:=\\]+\.[^\s@\"'<>(),;:=\\]+")
+_SECRET = re.compile(r"\bwhsec_[\w+/=-]+|\b(?:Basic|Bearer) [\w+/=.~-]+")
 
 MAX_REPETITIONS = 60
 """Lines of one text in a minute. The next minute's first one says how many were left out."""
@@ -47,6 +52,30 @@ class RepetitionLimit:
         return line
 
 
+def redact(text: str) -> str:
+    """Return a text without email addresses, the user names and passwords of URLs, and secrets that have a known form.
+
+    Errors of libraries and of other servers may quote them.
+    """
+    if "@" in text:
+        text = _ADDRESS.sub("<address>", _USER_OF_URL.sub("<user>@", text))
+    return _SECRET.sub("<secret>", text)
+
+
+def redact_value(value: Any) -> Any:
+    """Return a value of a line with every text in it redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redact_value(entry) for key, entry in value.items()}
+    return [redact_value(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def redact_line(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Return a line without personal data and secrets: a structlog processor."""
+    return {key: redact_value(value) for key, value in line.items()}
+
+
 def configure(level: str) -> None:
     """Set up the logs of this process. Never pass bodies, signatures or credentials to a logger.
 
@@ -66,7 +95,7 @@ def configure(level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # JSON escapes what is not printable. The traceback keeps its lines.
-    formatted: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
+    formatted: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, redact_line]
     formatted += [_show_foreign_text, renderer] if is_terminal else [renderer]
 
     class DroppingLogger(structlog.make_filtering_bound_logger(_LEVELS[level])):  # type: ignore[misc]

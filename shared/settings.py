@@ -54,6 +54,12 @@ def _number(lowest: float, highest: float) -> Callable[[str], float]:
     return read
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in ("0", "1"):
+        raise SettingsError(f"is {text!r}; it must be 0 or 1.")
+    return text == "1"
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -141,6 +147,7 @@ class Settings:
     receiver_port: int = _setting(8080, _integer(0, 65535))
     api_port: int = _setting(8081, _integer(0, 65535))
     receiver_processes: int = _setting(2, _integer(1, 64))
+    worker_processes: int = _setting(2, _integer(1, 64))
     max_body_bytes: int = _setting(5 * 1024 * 1024, _integer(1024, 1024 * 1024 * 1024))
     quarantine_rows: int = _setting(1000, _integer(0, 1_000_000))
     quarantine_bytes: int = _setting(16 * 1024 * 1024, _integer(0, 1024 * 1024 * 1024))
@@ -151,6 +158,7 @@ class Settings:
     api_rate: float = _setting(100.0, _number(0, 1_000_000))
     api_burst: int = _setting(200, _integer(1, 1_000_000))
     proxies: int = _setting(0, _integer(0, 10))
+    console_mask: bool = _setting(False, _switch)
     egress_allow: tuple[IPv4Network | IPv6Network, ...] = _setting((), _networks)
     log_level: str = _setting("info", _level)
     rules: Path | None = _setting(None, lambda text: Path(text).expanduser().absolute())  # noqa: RUF009 - a path does not change

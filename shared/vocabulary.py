@@ -102,7 +102,11 @@ class RefusalReason(StrEnum):
     BAD_SIGNATURE = "bad_signature"
     DIGEST_MISMATCH = "digest_mismatch"
     STALE = "stale"
+    REPLAYED = "replayed"
+    """Another request came with the same signature before."""
     UNKNOWN_KEY = "unknown_key"
+    UNCONFIRMED = "unconfirmed"
+    """Verified, but a worker must confirm the subscription first."""
     BAD_CREDENTIALS = "bad_credentials"
     TOO_LARGE = "too_large"
     EMPTY_BODY = "empty_body"
@@ -113,7 +117,7 @@ class RefusalReason(StrEnum):
 
 
 class MailType(StrEnum):
-    """What kind of mail is suppressed: MailChannels' two types, which are our two scopes."""
+    """A type of mail, which a suppression may cover. The two words are MailChannels'."""
 
     TRANSACTIONAL = "transactional"
     NON_TRANSACTIONAL = "non_transactional"
@@ -205,6 +209,18 @@ class AttemptStatus(StrEnum):
     FAILED = "failed"
 
 
+class SetAsideReason(StrEnum):
+    """Why an authentic event changed nothing."""
+
+    OTHER_ACCOUNT = "other_account"
+    """Of an account or tenant that the source does not accept."""
+    NO_TENANT = "no_tenant"
+    UNREADABLE = "unreadable"
+    """A field that identifies it is missing or has the wrong type."""
+    UNKNOWN_KIND = "unknown_kind"
+    """Of a kind or form that this version does not know."""
+
+
 class AlertKind(StrEnum):
     """What an alert rule measures: see the rules in `shared.alerts.rules` and the classes in `shared.alerts.kinds`."""
 
@@ -212,6 +228,7 @@ class AlertKind(StrEnum):
     EVENT = "event"
     SILENCE = "silence"
     ANNOUNCED = "announced"
+    MASS_FAILURES = "mass_failures"
     VERIFICATION_FAILURES = "verification_failures"
     PENDING_AGE = "pending_age"
     UNVERIFIED_AGE = "unverified_age"

@@ -7,7 +7,7 @@ condition has been false for `resolve_after_minutes`, as `keep_firing_for` in Pr
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -19,6 +19,9 @@ STALE_AFTER = timedelta(days=1)
 MAX_EVALUATION_GAP = timedelta(minutes=5)
 """After a longer gap without evaluation, the time for which a condition was false starts again."""
 
+DIGEST_HOUR = 8
+"""The hour (UTC) of the daily digest of what still fires: the beginning of the working day in most of Europe."""
+
 Number = int | float | str
 
 
@@ -28,6 +31,9 @@ class Step(StrEnum):
     FIRED = "fired"
     ESCALATED = "escalated"
     ACKNOWLEDGED = "acknowledged"
+    MUTED = "muted"
+    UNMUTED = "unmuted"
+    REMINDED = "reminded"
     RESOLVED = "resolved"
 
 
@@ -137,6 +143,12 @@ class Resolve:
     """The alert is over. `stale`: because its condition has been unknown for `STALE_AFTER`."""
 
     stale: bool = False
+
+
+def last_digest_time(now: datetime) -> datetime:
+    """Return the last time at which the daily digest was due. An alert that began later is not in it."""
+    due = now.astimezone(UTC).replace(hour=DIGEST_HOUR, minute=0, second=0, microsecond=0)
+    return due if due <= now else due - timedelta(days=1)
 
 
 Decision = Fire | Escalate | KeepFiring | Resolve

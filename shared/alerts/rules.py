@@ -79,6 +79,7 @@ VERIFICATION_FAILURES = frozenset(
         RefusalReason.BAD_SIGNATURE,
         RefusalReason.DIGEST_MISMATCH,
         RefusalReason.STALE,
+        RefusalReason.REPLAYED,
         RefusalReason.UNKNOWN_KEY,
         RefusalReason.BAD_CREDENTIALS,
         RefusalReason.QUARANTINE_FULL,  # more unverified requests than the quarantine holds
@@ -166,6 +167,17 @@ class AnnouncedRule(SourceRule):
     critical: float | None = 100
     after_minutes: int = 30
     within_hours: int = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MassFailuresRule(SourceRule):
+    """Recipients of one domain that failed alike in the window, and are not suppressed. Thresholds in recipients."""
+
+    kind: ClassVar[AlertKind] = AlertKind.MASS_FAILURES
+
+    warning: float | None = 1
+    critical: float | None = 1000
+    window_minutes: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +318,7 @@ CLASSES: Mapping[AlertKind, type[AlertRule]] = {
         EventRule,
         SilenceRule,
         AnnouncedRule,
+        MassFailuresRule,
         VerificationRule,
         PendingAgeRule,
         UnverifiedAgeRule,

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     column,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    or_,
     select,
     true,
     update,
@@ -50,7 +52,7 @@ _ALERT: Select[Any] = (
         sources.c.slug.label("source"),
         *alerts.c[
             "tenant", "summary", "numbers", "evidence_event_id", "started_at", "judged_at", "resolved_at",
-            "acknowledged_at", "acknowledged_by",
+            "acknowledged_at", "acknowledged_by", "muted_until", "muted_by",
         ],
     )
     .select_from(alerts.outerjoin(sources, sources.c.id == alerts.c.source_id))
@@ -281,6 +283,50 @@ def acknowledge(connection: Connection, alert_id: UUID, actor: str, now: datetim
         step = {"alert_id": alert_id, "at": now, "step": Step.ACKNOWLEDGED, "actor": actor, **known._asdict()}
         connection.execute(insert(alert_steps).values(step))
     return get(connection, alert_id)
+
+
+def mute(
+    connection: Connection, alert_id: UUID, actor: str, *, until: datetime | None, now: datetime
+) -> Row[Any] | None:
+    """Mute an alert that fires until a time, or with None end its mute; return it, or None if there is none.
+
+    No channel is notified of a muted alert. A resolved alert stays as it is.
+    """
+    changed = connection.execute(
+        update(alerts)
+        .where(alerts.c.id == alert_id, _IS_FIRING)
+        .values(muted_until=until, muted_by=None if until is None else actor)
+        .returning(*alerts.c["severity", "summary", "numbers"])
+    ).one_or_none()
+    if changed is not None:
+        what = Step.UNMUTED if until is None else Step.MUTED
+        step = {"alert_id": alert_id, "at": now, "step": what, "actor": actor, **changed._asdict()}
+        connection.execute(insert(alert_steps).values(step))
+    return get(connection, alert_id)
+
+
+def remind(connection: Connection, due_since: datetime, now: datetime) -> list[int]:
+    """Store a reminder of every alert that still fires; return the ids of the steps.
+
+    It has fired since before `due_since` and people were not reminded since then, or its mute has ended.
+    """
+    last = func.coalesce(alerts.c.reminded_at, alerts.c.started_at)
+    mute_ended = and_(alerts.c.muted_until <= now, alerts.c.muted_until > last)
+    reminded = connection.execute(
+        update(alerts)
+        .where(
+            _IS_FIRING,
+            or_(alerts.c.muted_until.is_(None), alerts.c.muted_until <= now),
+            or_(last < due_since, mute_ended),
+        )
+        .values(reminded_at=now)
+        .returning(alerts.c.id.label("alert_id"), *alerts.c["severity", "summary", "numbers"])
+    ).all()
+    steps = [{"at": now, "step": Step.REMINDED, **row._asdict()} for row in reminded]
+    if not steps:
+        return []
+    ordered = insert(alert_steps).returning(alert_steps.c.id, sort_by_parameter_order=True)
+    return list(connection.execute(ordered, steps).scalars())
 
 
 def list_rules(connection: Connection) -> Sequence[Row[Any]]:

@@ -6,11 +6,16 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, Text, cast, func, or_, select
 
 from shared import ids
 from shared.auth.tables import audit_log
+from shared.postgres.metadata import oldest_beyond
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
+
+MAX_ROWS = 100_000
+MAX_BYTES = 64 * 1024 * 1024
+"""Of one actor."""
 
 
 def record(
@@ -22,8 +27,9 @@ def record(
     details: Mapping[str, Any] | None = None,
     tenant: str | None = None,
 ) -> None:
-    """Record a change. `actor` is `key:<id>:<name>` or `command:<user>`, `tenant` that of the key.
+    """Record a change. `actor` is `key:<id>:<name>`, `user:<id>:<email>` or `command:<user>`.
 
+    `tenant` is that of the key or user.
     `object` is a kind and a name, such as `source:main`. `details` hold JSON values, times and enums, and no secrets.
     """
 
@@ -44,6 +50,22 @@ def record(
             details=json.loads(json.dumps(details or {}, default=to_json)),
         )
     )
+
+
+def trim(connection: Connection, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> int:
+    """Delete the oldest entries of each actor beyond the limits; return their number.
+
+    An actor that causes many entries pushes out its own, and nobody else's.
+    """
+    size = func.octet_length(cast(audit_log.c.details, Text))
+    too_many = or_(func.count() > max_rows, func.sum(size) > max_bytes)
+    deleted = 0
+    for actor in connection.scalars(select(audit_log.c.actor).group_by(audit_log.c.actor).having(too_many)).all():
+        is_its = audit_log.c.actor == actor
+        newest_first = audit_log.c.id.desc()
+        beyond = oldest_beyond(audit_log.c.id, newest_first, size, is_its, max_rows=max_rows, max_bytes=max_bytes)
+        deleted += connection.execute(audit_log.delete().where(audit_log.c.id.in_(beyond))).rowcount
+    return deleted
 
 
 def list_entries(

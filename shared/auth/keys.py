@@ -1,12 +1,13 @@
 """API keys: stored as hashes, so that a reader of the database cannot use them."""
 
 import hmac
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select, text
 
@@ -16,6 +17,7 @@ from shared.errors import InvalidFieldError
 _PREFIX = "tdk_"  # lets secret scanners recognize a leaked key
 _SHOWN_CHARACTERS = len(_PREFIX) + 6
 _MAX_CHARACTERS = 200
+_SECRET = re.compile(_PREFIX + r"[A-Za-z0-9_-]{32,190}")
 MAX_NAME_LENGTH = 100
 
 # Text, because every request of the API runs it: one round trip finds the key and notes its use, to the minute.
@@ -44,9 +46,25 @@ class Scope(StrEnum):
         return order.index(self) >= order.index(other)
 
 
+class Role(StrEnum):
+    """What a user of the console may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+SCOPE_OF_ROLE: Final[Mapping[Role, Scope]] = {
+    Role.VIEWER: Scope.READ,
+    Role.OPERATOR: Scope.WRITE,
+    Role.ADMIN: Scope.ADMIN,
+}
+"""A role allows what an API key with this scope does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The holder of a valid key. `key_id` is None for TIDINGS_ADMIN_KEY.
+    """The holder of a valid key, or a user of the console. `key_id` and `user_id` are None for TIDINGS_ADMIN_KEY.
 
     `tenant` is the only tenant whose objects the caller may see or change; None is all of them.
     """
@@ -55,10 +73,13 @@ class Caller:
     scope: Scope
     tenant: str | None = None
     key_id: int | None = None
+    user_id: int | None = None
 
     @property
     def actor(self) -> str:
         """The caller's name in the audit log."""
+        if self.user_id is not None:
+            return f"user:{self.user_id}:{self.name}"
         return f"key:{self.name}" if self.key_id is None else f"key:{self.key_id}:{self.name}"
 
 
@@ -69,11 +90,20 @@ class NewKey(NamedTuple):
     secret: str
 
 
-def create_key(connection: Connection, name: str, scope: Scope, tenant: str | None = None) -> NewKey:
-    """Create a key for a tenant, or with None for all tenants. Raises InvalidFieldError."""
+def create_key(
+    connection: Connection, name: str, scope: Scope, tenant: str | None = None, *, secret: str | None = None
+) -> NewKey:
+    """Create a key for a tenant, or with None for all tenants; with a new secret unless one is given.
+
+    Raises InvalidFieldError.
+    """
     if not 0 < len(name.strip()) <= MAX_NAME_LENGTH:
         raise InvalidFieldError("name", name, f"The name of a key must have 1 to {MAX_NAME_LENGTH} characters.")
-    secret = _PREFIX + secrets.token_urlsafe(32)
+    if secret is None:
+        secret = _PREFIX + secrets.token_urlsafe(32)
+    elif not _SECRET.fullmatch(secret):
+        message = f"The secret of a key must be {_PREFIX} and 32 to 190 of A-Z, a-z, 0-9, - and _, chosen at random."
+        raise InvalidFieldError("secret", None, message)
     values = {
         "name": name,
         "prefix": secret[:_SHOWN_CHARACTERS],

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Identity,
     Index,
@@ -55,4 +56,33 @@ idempotent_answers = Table(
     Column("body", LargeBinary),
     Column("created_at", Timestamp, nullable=False),
     Index("idempotent_answers_by_age", "created_at"),
+)
+
+console_users = Table(
+    "console_users",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("tenant", Text),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False, server_default=text("now()")),
+    Column("last_sign_in_at", Timestamp),
+    Column("disabled_at", Timestamp),
+    UniqueConstraint("email", name="console_users_email_key"),
+)
+
+# A session belongs to a user, to an API key, or to TIDINGS_ADMIN_KEY if both are null.
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("user_id", BigInteger),
+    Column("key_id", BigInteger),
+    Column("is_link", Boolean, nullable=False, doc="a one-time link that has not been used"),
+    Column("created_at", Timestamp, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+    UniqueConstraint("hash", name="console_sessions_hash_key"),
+    Index("console_sessions_by_end", "expires_at"),
 )

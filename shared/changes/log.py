@@ -16,10 +16,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection, RowMapping, func, select
 
 from shared.changes.filters import EVERYTHING, ChangeFilter
-from shared.errors import TidingsError
+from shared.errors import GoneError
 from shared.postgres.pagination import MAX_ROWS_READ
 from shared.subscriptions.model import ANY, ChangeSubject
 
@@ -28,7 +28,7 @@ Cursor = tuple[int, int]
 """Transaction and id of the last change that was read. START means the beginning of the log."""
 
 
-class GoneError(TidingsError):
+class CursorGoneError(GoneError):
     """The changes after a cursor cannot be read; the message says why. Reading can begin at `oldest`."""
 
     def __init__(self, message: str, oldest: Cursor) -> None:
@@ -140,15 +140,13 @@ FROM unnest(%(transactions)b::text[], %(ids)b::bigint[]) AS asked (transaction, 
 JOIN state_changes AS c ON c.transaction = asked.transaction::xid8 AND c.id = asked.id {_ABOUT}
 """
 
-# A commit waits until all earlier WAL is on disk, but only if its transaction wrote something.
-_FLUSH = "SELECT pg_logical_emit_message(true, 'tidings', '')"
-_FLUSH_IF_BEHIND = f"{_FLUSH} WHERE pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()"
+_IS_FLUSH_BEHIND = func.pg_current_wal_flush_lsn() < func.pg_current_wal_insert_lsn()
 
 
 def read(
     connection: Connection, *, after: Cursor = START, wanted: ChangeFilter = EVERYTHING, limit: int = 50
 ) -> LogPage:
-    """Return the changes after `after`. The caller must commit before it passes them on. Raises GoneError.
+    """Return the changes after `after`. The caller must commit before it passes them on. Raises CursorGoneError.
 
     A read is limited in rows. If few match, the page may have fewer than `limit` changes, or none, although more
     follow; its cursor has then advanced to the last row read.
@@ -173,7 +171,7 @@ def read(
     found = [_change(row) for row in rows if row["id"] is not None]
     following = found[-1].cursor if len(found) == limit else _scanned(rows[0])
     if following is not None and following != after:
-        connection.exec_driver_sql(_FLUSH_IF_BEHIND)
+        _flush(connection, only_if_behind=True)
     return LogPage(found, following or (after if after != START else _end_of_empty_log(connection, rows[0])))
 
 
@@ -183,12 +181,12 @@ def get_end(connection: Connection) -> Cursor:
     scanned = _scanned(log)
     if scanned is None:
         return _end_of_empty_log(connection, log)
-    connection.exec_driver_sql(_FLUSH_IF_BEHIND)
+    _flush(connection, only_if_behind=True)
     return scanned
 
 
 def require_readable(connection: Connection, cursor: Cursor) -> None:
-    """Raise GoneError unless reading can continue from this cursor."""
+    """Raise CursorGoneError unless reading can continue from this cursor."""
     _require_kept(cursor, connection.exec_driver_sql(f"SELECT {_LOG} FROM {_OF_LOG}").mappings().one())
 
 
@@ -196,6 +194,12 @@ def get_changes(connection: Connection, cursors: Sequence[Cursor]) -> list[Chang
     """Return the changes at these positions that are still kept, in any order."""
     values = {"transactions": [str(cursor[0]) for cursor in cursors], "ids": [cursor[1] for cursor in cursors]}
     return [_change(row) for row in connection.exec_driver_sql(_AT, values).mappings()]
+
+
+def _flush(connection: Connection, *, only_if_behind: bool = False) -> None:
+    """Make the commit wait until all earlier WAL is on disk, as it does only if its transaction wrote something."""
+    message = select(func.pg_logical_emit_message(True, "tidings", ""))
+    connection.execute(message.where(_IS_FLUSH_BEHIND) if only_if_behind else message)
 
 
 def _change(row: RowMapping) -> Change:
@@ -209,23 +213,23 @@ def _scanned(row: RowMapping) -> Cursor | None:
 def _end_of_empty_log(connection: Connection, log: RowMapping) -> Cursor:
     """Return the end of a log that has no changes, or none any more."""
     if log["floor_id"] is not None:
-        connection.exec_driver_sql(_FLUSH_IF_BEHIND)
+        _flush(connection, only_if_behind=True)
         return (log["floor_transaction"], log["floor_id"])
     # Only the memory of the database may know that transaction numbers have come this far.
-    connection.exec_driver_sql(_FLUSH)
+    _flush(connection)
     return (log["horizon"], 0)
 
 
 def _require_kept(cursor: Cursor, log: RowMapping) -> None:
     floor = START if log["floor_id"] is None else (log["floor_transaction"], log["floor_id"])
     if START < cursor < floor:
-        raise GoneError(
+        raise CursorGoneError(
             "The changes after this cursor are no longer kept."
             " Reload the current state, then continue from oldest_cursor.",
             floor,
         )
     if cursor[0] > log["beyond"]:
-        raise GoneError(
+        raise CursorGoneError(
             "This cursor is ahead of the log: the database was restored from a backup or replaced."
             " Reload the current state, then continue from oldest_cursor.",
             floor,

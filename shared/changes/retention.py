@@ -3,26 +3,21 @@
 A change does not say when it was committed. So maintenance records from time to time how far the log reaches
 (`change_marks`): changes before a mark that is older than retention are older themselves.
 
-The statements are SQL text: they compare (transaction, id) rows, and deleting is one statement with several CTEs.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import BigInteger, Connection, Text, cast, delete, exists, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 
 from shared.changes.log import Cursor
+from shared.changes.tables import change_marks, state_changes
+from shared.postgres.metadata import Xid8
 
-_ADD_MARK = """
-INSERT INTO change_marks (at, transaction, id) VALUES (%(now)s, log_horizon(), 0)
-ON CONFLICT (at) DO NOTHING
-"""
-
-_EXPIRED = """
-SELECT transaction::text::bigint, id FROM change_marks WHERE at < %(oldest)s ORDER BY at DESC LIMIT 1
-"""
-
+_POSITION = tuple_(state_changes.c.transaction, state_changes.c.id)
+# Text, not expressions: the tables are those of `deliveries`, which depends on this package.
 _NEEDED_BY = {
     "fan_out": "SELECT transaction::text::bigint, id + 1 FROM fan_out WHERE single",
     "deliveries": """
@@ -32,13 +27,7 @@ _NEEDED_BY = {
 }
 """For each consumer of the log: the first position that it still needs."""
 
-_EXISTS_BETWEEN = """
-SELECT EXISTS (
-    SELECT FROM state_changes WHERE (transaction, id) >= (%(transaction)s::text::xid8, %(id)s)
-        AND (transaction, id) < (%(end_transaction)s::text::xid8, %(end_id)s)
-)
-"""
-
+# Text, not an expression: it is one statement with several CTEs, two of which write.
 _DELETE_BEFORE = """
 WITH old AS MATERIALIZED (
     SELECT transaction, id FROM state_changes
@@ -59,7 +48,8 @@ RETURNING (SELECT count(*) FROM old)
 
 def add_mark(connection: Connection, now: datetime) -> None:
     """Record how far the log reaches now."""
-    connection.exec_driver_sql(_ADD_MARK, {"now": now})
+    mark = insert(change_marks).values(at=now, transaction=func.log_horizon(type_=Xid8()), id=0)
+    connection.execute(mark.on_conflict_do_nothing())
 
 
 def find_deletable(connection: Connection, oldest: datetime) -> tuple[Cursor, str | None] | None:
@@ -67,7 +57,13 @@ def find_deletable(connection: Connection, oldest: datetime) -> tuple[Cursor, st
 
     Changes after `oldest` stay, and changes that a consumer (`_NEEDED_BY`) has not read. None if no mark is that old.
     """
-    expired = connection.exec_driver_sql(_EXPIRED, {"oldest": oldest}).one_or_none()
+    marks = change_marks.c
+    expired = connection.execute(
+        select(cast(cast(marks.transaction, Text), BigInteger), marks.id)
+        .where(marks.at < oldest)
+        .order_by(marks.at.desc())
+        .limit(1)
+    ).one_or_none()
     if expired is None:
         return None
     before: Cursor = (expired[0], expired[1])
@@ -77,8 +73,8 @@ def find_deletable(connection: Connection, oldest: datetime) -> tuple[Cursor, st
         if needed is not None and (needed[0], needed[1]) < before:
             before, held_by = (needed[0], needed[1]), name
     if held_by is not None:
-        values = {"transaction": str(before[0]), "id": before[1], "end_transaction": str(end[0]), "end_id": end[1]}
-        if not connection.exec_driver_sql(_EXISTS_BETWEEN, values).scalar():
+        held = select(exists().where(_literal(before) <= _POSITION, _literal(end) > _POSITION))
+        if not connection.scalar(held):
             held_by = None
     return before, held_by
 
@@ -86,7 +82,7 @@ def find_deletable(connection: Connection, oldest: datetime) -> tuple[Cursor, st
 def delete_before(connection: Connection, before: Cursor, *, limit: int) -> int:
     """Delete up to `limit` of the oldest changes before a position; return their number.
 
-    Only one process may do this at a time. From the commit on, cursors before the deleted changes raise GoneError.
+    Only one process may do this at a time. Then cursors before the deleted changes raise CursorGoneError.
     """
     values: Mapping[str, Any] = {"transaction": str(before[0]), "id": before[1], "limit": limit}
     return int(connection.exec_driver_sql(_DELETE_BEFORE, values).scalar() or 0)
@@ -94,7 +90,10 @@ def delete_before(connection: Connection, before: Cursor, *, limit: int) -> int:
 
 def delete_marks(connection: Connection, oldest: datetime) -> None:
     """Delete the marks before the newest expired one, which alone is still used."""
-    connection.exec_driver_sql(
-        "DELETE FROM change_marks WHERE at < (SELECT max(at) FROM change_marks WHERE at < %(oldest)s)",
-        {"oldest": oldest},
-    )
+    marks = change_marks.c
+    newest_expired = select(func.max(marks.at)).where(marks.at < oldest).scalar_subquery()
+    connection.execute(delete(change_marks).where(marks.at < newest_expired))
+
+
+def _literal(position: Cursor) -> Any:
+    return tuple_(literal(str(position[0]), Xid8()), literal(position[1], BigInteger()))

@@ -1,13 +1,14 @@
 """Classifies delivery failures: applies the tables of codes and patterns in their order of precedence."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.classification import diagnostic_text
 from shared.classification.enhanced_codes import ENHANCED_CODES, SUBJECTS
-from shared.classification.patterns import ADDRESS_INVALID
-from shared.classification.provider_codes import PROVIDER_WORDS, REPLY_CODES, Meaning
+from shared.classification.patterns import ABOUT_SENDER, ADDRESS_INVALID, BARE_REFUSAL, SENDER_AT_FAULT, Pattern
+from shared.classification.provider_codes import PROVIDER_WORDS, REPLY_CODES
 from shared.vocabulary import Classification, ClassificationCode, EventType
 
 
@@ -19,17 +20,13 @@ class Hardness(StrEnum):
     NONE = "none"
 
 
-def _split_vague(meanings: Mapping[str, Meaning]) -> tuple[dict[str, Classification], dict[str, Classification]]:
-    """Return the clear and the vague meanings; unclassified ones are in neither."""
-    known = {key: row for key, row in meanings.items() if row.classification is not Classification.UNCLASSIFIED}
-    clear = {key: row.classification for key, row in known.items() if not row.vague}
-    return clear, {key: row.classification for key, row in known.items() if row.vague}
+class Judgement(NamedTuple):
+    """A classification, and the row that decided: the table's name, the row's key, and why it means that."""
 
-
-_WORDS, _VAGUE_WORDS = _split_vague(PROVIDER_WORDS)
-_ENHANCED, _VAGUE_ENHANCED = _split_vague(ENHANCED_CODES)
-_SUBJECTS, _ = _split_vague(SUBJECTS)
-_REPLIES, _ = _split_vague(REPLY_CODES)
+    classification: Classification
+    table: str
+    row: str = ""
+    why: str = ""
 
 
 def classify(
@@ -39,33 +36,81 @@ def classify(
     smtp_status: str | None = None,
     text: str | None = None,
 ) -> Classification:
-    """Return the classification of a failure, by the first of these that gives one.
+    """Return the classification of a failure, as `judge` decides it."""
+    return judge(word, enhanced_code, smtp_status, text).classification
+
+
+def judge(word: str | None, enhanced_code: str | None, smtp_status: str | None, text: str | None) -> Judgement:
+    """Return the classification of a failure and its row, by the first of these that gives one.
 
     1. The provider's word, because the provider has seen the whole SMTP conversation;
-    2. the enhanced code, unless it is vague;
+    2. the enhanced code, unless it is vague or the text contradicts it (`_contradicts`);
     3. the text of the server;
     4. the vague enhanced code, or the subject of an unknown one;
-    5. the reply code; it means an invalid address only if it stands alone, because an unknown text may differ;
-    6. a vague word of the provider.
+    5. a text that refuses without a reason;
+    6. the reply code, which means less beside a text that matches nothing;
+    7. a vague word of the provider.
     """
     word = word.lower() if word else ""
-    if found := _WORDS.get(word) or _ENHANCED.get(enhanced_code or ""):
-        return found
-    temporary = (enhanced_code or smtp_status or "").startswith("4")
-    if text and (found := diagnostic_text.find(text, temporary=temporary)):
-        return found
-    if enhanced_code:
-        by_subject = None if enhanced_code in ENHANCED_CODES else _SUBJECTS.get(enhanced_code.rpartition(".")[0])
-        if found := _VAGUE_ENHANCED.get(enhanced_code) or by_subject:
-            return found
-    if smtp_status:
-        found = _REPLIES.get(smtp_status)
-        stands_alone = not enhanced_code and not (text and diagnostic_text.says_something(text))
-        if found and (stands_alone or found not in ADDRESS_INVALID):
-            return found
-        if not found and smtp_status.startswith("4"):  # an unknown 4xx is still temporary; an unknown 5xx says nothing
-            return Classification.TRANSIENT_FAILURE
-    return _VAGUE_WORDS.get(word, Classification.UNCLASSIFIED)
+    by_word = PROVIDER_WORDS.get(word)
+    if by_word and not by_word.vague:
+        return Judgement(by_word.classification, "provider word", word, by_word.why)
+    smtp_status, enhanced_code = smtp_status or "", enhanced_code or ""
+    by_code = ENHANCED_CODES.get(enhanced_code)
+    patterns: Sequence[Pattern] = ()
+    if by_code and not by_code.vague:
+        if text and by_code.classification not in SENDER_AT_FAULT:
+            patterns = diagnostic_text.find(text, enhanced_code[0])
+        if not patterns or not _contradicts(patterns, by_code.classification):
+            return Judgement(by_code.classification, "enhanced code", enhanced_code, by_code.why)
+    elif text:
+        patterns = diagnostic_text.find(text, (enhanced_code or smtp_status)[:1])
+    if patterns and patterns[0] is not BARE_REFUSAL:
+        return Judgement(patterns[0].classification, "text", patterns[0].meaning)
+    # A provider that was refused some recipients only may pass on the success of the others.
+    unread = bool(text and not smtp_status.startswith("2") and diagnostic_text.says_something(text))
+    if by_code and (found := by_code.apply(beside_text=unread)):
+        return Judgement(found, "enhanced code", enhanced_code, by_code.why)
+    if enhanced_code and not by_code and (subject := SUBJECTS.get(enhanced_code.rpartition(".")[0])):
+        return Judgement(subject.classification, "subject of the enhanced code", enhanced_code, subject.why)
+    if patterns:
+        return Judgement(patterns[0].classification, "text", patterns[0].meaning)
+    return _judge_by_reply_code(word, smtp_status, unread=unread, beside=unread or bool(enhanced_code))
+
+
+def _judge_by_reply_code(word: str, smtp_status: str, *, unread: bool, beside: bool) -> Judgement:
+    """Return the judgement if only the reply code and a vague word are left (6 and 7 of `judge`).
+
+    `unread`: there is a text that matches nothing. `beside`: there is such a text, or an enhanced code.
+    """
+    by_reply = REPLY_CODES.get(smtp_status)
+    if by_reply and (found := by_reply.apply(beside_text=beside)):
+        return Judgement(found, "reply code", smtp_status, by_reply.why)
+    if not by_reply and smtp_status.startswith("4"):  # an unknown 4xx is still temporary; an unknown 5xx says nothing
+        return Judgement(Classification.TRANSIENT_FAILURE, "reply code", smtp_status, "any other 4xx is temporary")
+    if by_word := PROVIDER_WORDS.get(word):
+        found = by_word.apply(beside_text=unread) or Classification.UNCLASSIFIED
+        return Judgement(found, "provider word", word, by_word.why)
+    return Judgement(Classification.UNCLASSIFIED, "no row matches")
+
+
+def _contradicts(patterns: Sequence[Pattern], by_code: Classification) -> bool:
+    """Return whether a text outranks a clear enhanced code.
+
+    A text with another reason than an invalid address outranks a code that condemns the address. A text that blames
+    the sender outranks a code that would count as a soft bounce of the recipient. General words never do.
+    """
+    first = patterns[0]
+    if first.general or first.classification in ADDRESS_INVALID:
+        return False
+    if by_code in ADDRESS_INVALID:
+        # Multiline replies quote the answers to later commands, and what happened in other attempts.
+        if first.classification in (Classification.PROTOCOL_ERROR, Classification.CONNECTION_ERROR):
+            return False
+        # A text that condemns the address too confirms the code, unless it says so of the sender's address.
+        confirms = any(pattern.classification in ADDRESS_INVALID and not pattern.general for pattern in patterns)
+        return first in ABOUT_SENDER or not confirms
+    return by_code not in SENDER_AT_FAULT and first.classification in SENDER_AT_FAULT
 
 
 def code_of(classification: Classification) -> ClassificationCode:
@@ -107,8 +152,10 @@ def hardness(event_type: EventType, classification: Classification | None) -> Ha
 # distinguishes it from a version such as 4.94.2.
 _ENHANCED_CODE = re.compile(r"(?<![\w.])([245]\.[0-9]\.[0-9]{1,3})(?![0-9]|\.[0-9])")
 _REPLY_CODE = re.compile(
-    r"(?:^\s*|\s)([245][0-9]{2})(?=[ -]#?[245]\.[0-9]{1,3}\.[0-9]|$)|^\s*([245][0-9]{2})(?=[\s:-])"
+    r"(?:^\s*|[\s;])([245][0-9]{2})(?=[ -][#']?[245]\.[0-9]{1,3}\.[0-9]|$)|^\s*([245][0-9]{2})(?=[\s:-])"
 )
+# A gateway quotes the reply that it received, after its own code, which says less.
+_QUOTED_CODE = re.compile(r"'(?:[245][0-9]{2}[ -])?([245]\.[0-9]\.[0-9]{1,3})(?![0-9]|\.[0-9])")
 # Replies are short lines; codes are not beyond the first thousand characters.
 _MAX_CHARS = 1000
 
@@ -125,6 +172,6 @@ def find_codes(*texts: str | None) -> tuple[str | None, str | None]:
         head = text[:_MAX_CHARS]
         if smtp_status is None and (reply := _REPLY_CODE.search(head)):
             smtp_status = reply[1] or reply[2]
-        if enhanced_code is None and (match := _ENHANCED_CODE.search(head)):
+        if enhanced_code is None and (match := _QUOTED_CODE.search(head) or _ENHANCED_CODE.search(head)):
             enhanced_code = match[1]
     return smtp_status, enhanced_code

@@ -1,96 +1,223 @@
 """Finds the known patterns in the text of a failure.
 
-Texts are compared word by word and without case, punctuation, numbers and addresses, so that "mailbox full" is not
-found in a name. The time is linear in the length of the text, hostile texts included.
+Texts are compared word by word and without case, accents, punctuation, numbers, addresses, articles and auxiliary
+verbs. So "The mailbox has been disabled" is "mailbox disabled", and "mailbox full" is not found in a name. The time is
+linear in the length of the text, hostile texts included.
 """
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain, product
+from typing import Any
 
-from shared.classification.patterns import ADDRESS_INVALID, PATTERNS, Pattern
+from shared.classification.patterns import (
+    ADDRESS_INVALID,
+    BARE_REFUSAL,
+    PATTERNS,
+    SENDER_AT_FAULT,
+    UNNAMED_RECIPIENT,
+    WORD_SETS,
+    Pattern,
+)
 from shared.vocabulary import Classification
 
 _MAX_CHARS = 1000
 """Replies are short; what follows the first thousand characters is the returned message."""
 
 _GAP = "…"
-_BETWEEN = r"(?: .{0,60})??"
-"""The words that a gap may stand for; bounded, so that the search stays linear."""
+_MAX_BETWEEN = 6
+"""The number of words that a gap may stand for; bounded, so that the search stays linear."""
 
-_SEPARATORS = '!"#$%&()*+,-/:;<=>?[\\]^_`{|}~“”„«»\t\r\n' + _GAP
-_PLAIN = str.maketrans({**dict.fromkeys(_SEPARATORS, " "), "'": None, "\N{RIGHT SINGLE QUOTATION MARK}": None})
+_ALONE = "="
+_END = ""
+_Node = dict[str, Any]
+"""What may follow the words of a phrase: words and `_GAP`, each with a node, and `_END` with the pattern's position."""
 
+# Dots, hyphens and signs of addresses stay: what they join is split later. Bytes are translated faster than text.
+_SEPARATORS = b'!"#$%&()*,/:;<=>?[\\]^`{|}~'
+_BLANKS = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
+_UTF8 = ("utf-8", "surrogatepass")
+# Some servers begin the reason after an address, or a sentence after a full stop, without a blank.
+_DOMAIN = re.compile(r"\w*(?:[.-]\w+)*")
+# French articles and pronouns before a vowel.
+_ELISION = re.compile(r"(?<![^\W_])(?:[cdjlmnst]|qu)'")
+_SENTENCE = re.compile(r"\.(?=[A-Z][a-z])(?<=[a-z]\.)")
+# Chinese and Japanese are written without blanks: each character counts as a word.
+_IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u9fff])")
+_LETTERS = str.maketrans({"ł": "l", "ß": "ss", "ø": "o", "đ": "d", **dict.fromkeys("“”„«»、。", " ")})
 
-class _Phrase(NamedTuple):
-    """A phrase and the position of its pattern. A phrase with gaps has `gapped`, which applies instead of `words`."""
+_DROPPED = "the a an this that these is are was were be been being has had does do did can could will would e"
+_NOT = "doesnt dosnt doesent isnt arent wasnt werent dont didnt cannot cant couldnt wont wouldnt hasnt"
+_SAME: Mapping[str, str] = {
+    **dict.fromkeys(_DROPPED.split(), ""),
+    **dict.fromkeys(_NOT.split(), "not"),
+    "email": "mail",
+    "emails": "mails",
+}
+"""Words that are compared as another word, or not at all."""
 
-    rank: int
-    words: str
-    gapped: re.Pattern[str] | None
+_ENVELOPES = (
+    "unknown address error",
+    "but sender was rejected",
+    "does not like recipient",
+    "remote protocol error",
+    "giving up on",
+)
+"""What Cisco's gateways, qmail and others write before any reply, as if it were a reason."""
 
-
-def find(text: str, *, temporary: bool) -> Classification | None:
-    """Return the classification of a text, or None. A `temporary` failure never means an invalid address."""
-    return _find(text[:_MAX_CHARS], temporary)
+_WRAPPERS = re.compile(
+    r" in reply to (?:rcpt to|end of data|data) command "
+    r"| (?:host [^ ]+ )?(?:\.[^ ]+ )*(?:said|remote server returned|remote host said) "
+)
+"""What relaying servers write around the reply that they pass on, as words."""
 
 
 # Cached because a few texts recur all the time, and matching one takes longer than everything else.
 @lru_cache(maxsize=1024)
-def _find(text: str, temporary: bool) -> Classification | None:
+def find(text: str, reply_class: str) -> Sequence[Pattern]:
+    """Return the patterns that a text contains, in order.
+
+    `reply_class` is the first digit of the codes beside it, or empty. A temporary failure (4) never means an invalid
+    address. In a permanent one (5), "try later" says less than any word that blames the sender.
+    """
+    temporary = reply_class == "4"
     words = split(text)
-    row = f" {' '.join(words)} "
-    ranks = {phrase.rank for word in _KEYWORDS.intersection(words) for phrase in _PHRASES[word] if _occurs(phrase, row)}
-    if temporary:
-        ranks -= _ADDRESS_INVALID_RANKS
-    return PATTERNS[min(ranks)].classification if ranks else None
+    matches = list_matches(words)
+    ranks = {rank for rank, _, _ in matches}
+    if condemning := ranks & _ADDRESS_INVALID_RANKS:
+        if temporary or _UNNAMED_RANK in ranks:
+            ranks -= condemning
+        elif len(ranks) > len(condemning):
+            ranks -= condemning - _not_covered(matches)
+    found = [PATTERNS[rank] for rank in sorted(ranks)]
+    if temporary or (found and not found[0].general):
+        return found
+    if len(words) <= _MAX_ALONE or "said" in words or "reply" in words:
+        alone = _SENTENCES.get(_WRAPPERS.sub(" ", f" {' '.join(words)} ").strip())
+        if alone is not None:
+            return [PATTERNS[alone]]
+    if reply_class == "5" and found and found[0].classification is Classification.TRANSIENT_FAILURE:
+        found.sort(key=lambda pattern: pattern.classification not in SENDER_AT_FAULT or pattern is BARE_REFUSAL)
+    return found
+
+
+def list_matches(words: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return the phrases in the words of a text: position of the pattern, first and last word."""
+    matches: list[tuple[int, int, int]] = []
+    for position, word in enumerate(words):
+        if node := _PHRASES.get(word):
+            _collect(node, words, position, position, matches)
+    return matches
+
+
+def quote(text: str, meaning: str) -> str:
+    """Return the words of a text, as compared, that the pattern of a meaning matched; all if they count alone."""
+    words = split(text)
+    spans = [(first, last) for rank, first, last in list_matches(words) if PATTERNS[rank].meaning == meaning]
+    first, last = max(spans, key=lambda span: span[1] - span[0], default=(0, len(words)))
+    return " ".join(words[first : last + 1])
+
+
+def _collect(node: _Node, words: Sequence[str], first: int, place: int, matches: list[tuple[int, int, int]]) -> None:
+    """Add the phrases that begin at the word `first` and go on after the word `place`: rank, first word, last word."""
+    while True:
+        if (rank := node.get(_END)) is not None:
+            matches.append((rank, first, place))
+        if gap := node.get(_GAP):
+            near = words[place + 1 : place + 1 + _MAX_BETWEEN]
+            for later, word in enumerate(near, place + 1):
+                if after := gap.get(word):
+                    _collect(after, words, first, later, matches)
+        place += 1
+        if place == len(words) or (following := node.get(words[place])) is None:
+            return
+        node = following
+
+
+def _not_covered(matches: Sequence[tuple[int, int, int]]) -> set[int]:
+    """Return the ranks of the phrases that are not a part of a longer phrase of another meaning.
+
+    "Too many invalid recipients" says nothing of an invalid recipient.
+    """
+    others = [(first, last) for rank, first, last in matches if rank not in _ADDRESS_INVALID_RANKS]
+    return {
+        rank
+        for rank, first, last in matches
+        if not any(begin <= first and last <= end and end - begin > last - first for begin, end in others)
+    }
 
 
 def says_something(text: str) -> bool:
     """Return whether a text has words besides codes and addresses."""
-    return bool(split(text[:_MAX_CHARS]))
+    return bool(split(text))
 
 
 def split(text: str) -> list[str]:
-    """Return the words of a text for comparison, without addresses and numbers.
+    """Return the words of a text for comparison.
 
     The parts of a dotted name keep a dot in front, so that a host name does not match a phrase by chance.
     """
-    text = text.lower()
-    if "@" in text:
-        # Some servers write the reason after an address and a colon, without a blank.
-        text = " ".join(part.rpartition("@")[2].partition(":")[2] if "@" in part else part for part in text.split())
+    text = _SENTENCE.sub(" ", text[:_MAX_CHARS]).lower()
+    text = text if text.isascii() else fold(text)
+    text = _ELISION.sub("", text).replace("'", "") if "'" in text else text
+    for envelope in _ENVELOPES:
+        text = text.replace(envelope, " ")
     words: list[str] = []
-    for part in text.translate(_PLAIN).split():
-        word = part.strip(".")
-        if "." in word:
-            words += [f".{label}" for label in word.split(".") if label and not label.isdecimal()]
-        elif word and not word.isdecimal():
-            words.append(word)
-    return words
+    for token in text.encode(*_UTF8).translate(_BLANKS).decode(*_UTF8).split():
+        if token.isalpha():
+            words.append(_SAME.get(token, token))
+            continue
+        if token.isdecimal():
+            continue
+        if "@" in token:
+            after = token.rpartition("@")[2]
+            token = after[_DOMAIN.match(after).end() :]  # type: ignore[union-attr]  # noqa: PLW2901
+        token = token.strip(".")  # noqa: PLW2901
+        if "." in token:
+            words += [f".{label}" for label in token.split(".") if not label.isdecimal()]
+        else:
+            words += [_SAME.get(part, part) for part in token.replace("_", "-").replace("+", "-").split("-")]
+    return list(filter(None, words))
 
 
-def _occurs(phrase: _Phrase, row: str) -> bool:
-    return phrase.words in row if phrase.gapped is None else phrase.gapped.search(row) is not None
+def fold(text: str) -> str:
+    """Return a text with plain letters for accented ones, and with blanks around Chinese and Japanese characters."""
+    text = unicodedata.normalize("NFKD", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    text = "".join(character for character in text if not unicodedata.combining(character))
+    return _IDEOGRAPH.sub(r" \1 ", text.translate(_LETTERS))
 
 
-def _index(patterns: Iterable[Pattern]) -> Mapping[str, tuple[_Phrase, ...]]:
-    """Index the phrases by their rarest word: a text is searched only for phrases whose rarest word it contains."""
-    phrases = [(rank, phrase) for rank, pattern in enumerate(patterns) for phrase in pattern.phrases]
-    frequency = Counter(word for _, phrase in phrases for word in split(phrase))
-    found: dict[str, list[_Phrase]] = defaultdict(list)
-    for rank, phrase in phrases:
-        rarest = min(split(phrase), key=lambda word: (frequency[word], -len(word)))
-        parts = [f" {' '.join(split(part))}" for part in phrase.split(_GAP)]
-        gapped = re.compile(_BETWEEN.join(map(re.escape, parts)) + " ") if len(parts) > 1 else None
-        found[rarest].append(_Phrase(rank, f"{parts[0]} ", gapped))
-    return {word: tuple(entries) for word, entries in found.items()}
+def expand(phrase: str) -> Iterator[list[str]]:
+    """Return the words of each phrase that a phrase with alternatives stands for; "…" stays."""
+    slots = [
+        [[_GAP] if part == _GAP else split(part) for part in WORD_SETS.get(word, word.replace("/", ";")).split(";")]
+        for word in phrase.split()
+    ]
+    return (list(chain.from_iterable(chosen)) for chosen in product(*slots))
 
 
-_PHRASES = _index(PATTERNS)
-_KEYWORDS = frozenset(_PHRASES)
+def _build() -> tuple[_Node, Mapping[str, int]]:
+    """Return the tree of the phrases, word by word, and the phrases that count only alone."""
+    phrases: _Node = {}
+    alone: dict[str, int] = {}
+    for rank, pattern in enumerate(PATTERNS):
+        for phrase in pattern.phrases:
+            for words in expand(phrase.removeprefix(_ALONE)):
+                if phrase.startswith(_ALONE):
+                    alone.setdefault(" ".join(words), rank)
+                    continue
+                node = phrases
+                for word in words:
+                    node = node.setdefault(word, {})
+                node.setdefault(_END, rank)
+    return phrases, alone
+
+
+_PHRASES, _SENTENCES = _build()
+_MAX_ALONE = max(sentence.count(" ") + 1 for sentence in _SENTENCES)
 _ADDRESS_INVALID_RANKS = frozenset(
     rank for rank, pattern in enumerate(PATTERNS) if pattern.classification in ADDRESS_INVALID
 )
+_UNNAMED_RANK = PATTERNS.index(UNNAMED_RECIPIENT)

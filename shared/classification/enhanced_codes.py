@@ -16,7 +16,10 @@ C = Classification
 class Registered(NamedTuple):
     """A code of the registry: its description, and its classification as 4.x (temporary) and as 5.x (permanent).
 
-    For a `vague` code the text takes precedence: servers use the code for several reasons.
+    Reasons are separated by semicolons; one that begins with "as 4" or "as 5" is of that class only.
+
+    For a `vague` code the text takes precedence: servers use the code for several reasons. `beside_text` is its
+    permanent classification beside a text that matches no pattern.
     """
 
     description: str
@@ -24,6 +27,7 @@ class Registered(NamedTuple):
     permanent: Classification
     why: str = ""
     vague: bool = False
+    beside_text: Classification | None = None
 
 
 class CodeRange(NamedTuple):
@@ -60,7 +64,7 @@ REGISTERED: Mapping[str, Registered] = {
     "1.6": Registered("mailbox moved, no forwarding", C.TRANSIENT_FAILURE, C.INACTIVE_MAILBOX),
     "1.7": Registered("bad sender's syntax", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the sender's address"),
     "1.8": Registered("bad sender's system", C.POLICY_REJECTION, C.POLICY_REJECTION, "about the sender's address"),
-    "1.9": Registered("relayed to non-compliant mailer", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
+    "1.9": Registered("relayed to non-compliant mailer", C.TRANSIENT_FAILURE, C.PROTOCOL_ERROR),
     "1.10": Registered(
         "recipient has null MX",
         C.DNS_FAILURE,
@@ -138,8 +142,9 @@ REGISTERED: Mapping[str, Registered] = {
         "other protocol status",
         C.PROTOCOL_ERROR,
         C.PROTOCOL_ERROR,
-        "Microsoft writes it for an unknown recipient too",
+        "Microsoft writes it for an unknown recipient too, and others for any refusal of the sender",
         vague=True,
+        beside_text=C.POLICY_REJECTION,
     ),
     "5.1": Registered("invalid command", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
     "5.2": Registered("syntax error", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
@@ -159,6 +164,7 @@ REGISTERED: Mapping[str, Registered] = {
         C.PROTOCOL_ERROR,
         "some servers write it for unwanted content",
         vague=True,
+        beside_text=C.POLICY_REJECTION,
     ),
     "6.1": Registered("media not supported", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
     "6.2": Registered("conversion required, prohibited", C.PROTOCOL_ERROR, C.PROTOCOL_ERROR),
@@ -282,14 +288,17 @@ SUBJECTS: Mapping[str, Meaning] = {
     "4.7": Meaning(C.POLICY_REJECTION),
     "5.7": Meaning(C.POLICY_REJECTION),
 }
-"""Class and subject of codes without a row of their own. 5.0, 5.2 and 5.3 are too general and have none."""
+"""Class and subject of codes without a row. 5.0, 5.2 and 5.3 are too general and have none."""
 
 
 def _expand() -> dict[str, Meaning]:
     found: dict[str, Meaning] = {}
     for detail, row in REGISTERED.items():
-        found[f"4.{detail}"] = Meaning(row.temporary, row.why, row.vague)
-        found[f"5.{detail}"] = Meaning(row.permanent, row.why, row.vague)
+        reasons = row.why.split("; ")
+        temporary = "; ".join(reason for reason in reasons if not reason.startswith("as 5"))
+        permanent = "; ".join(reason for reason in reasons if not reason.startswith("as 4"))
+        found[f"4.{detail}"] = Meaning(row.temporary, temporary, row.vague)
+        found[f"5.{detail}"] = Meaning(row.permanent, permanent, row.vague, row.beside_text)
     for span in HOSTER_CODES:
         subject, _, first = span.first.rpartition(".")
         found |= {f"{subject}.{n}": Meaning(span.classification, span.why) for n in range(int(first), span.last + 1)}
@@ -297,4 +306,4 @@ def _expand() -> dict[str, Meaning]:
 
 
 ENHANCED_CODES: Mapping[str, Meaning] = _expand()
-"""All codes with a row of their own, as servers write them."""
+"""All codes with a row, as servers write them."""

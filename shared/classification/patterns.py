@@ -1,22 +1,65 @@
 """Phrases in the diagnostic text of mail servers, and the classification that each stands for.
 
-The phrases are ones that Gmail, Microsoft, Yahoo, Apple, mail servers and spam filters are known to write.
-`shared.classification.diagnostic_text` compares them with a text.
+The phrases are ones that large hosters, mail servers and spam filters are known to write, in the languages of their
+users. `shared.classification.diagnostic_text` compares them with a text.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from shared.vocabulary import Classification
 
 C = Classification
 
+WORD_SETS: Mapping[str, str] = {
+    "RECIPIENT": """
+        user; users; username; userid; recipient; recipients; mailbox; mailboxes; account; accounts; address; addresses;
+        addressee; alias; rcpt; inbox; envelope recipient; maildrop; mail box
+    """,
+    "MAILBOX": """
+        user; recipient; mailbox; account; address; addressee; inbox; customer; subscriber; alias; maildrop; mail box
+    """,
+    "UNKNOWN": """
+        unknown; invalid; nonexistent; non existent; nonexisting; inexistent; unrecognized; unrecognised; undefined;
+        unregistered; undeliverable; bad; wrong; incorrect; illegal
+    """,
+    "FOUND": """
+        found; known; exist; exists; existing; valid; registered; recognized; recognised; listed; present; here; local;
+        hosted; defined; provisioned; in directory; on file; correct
+    """,
+    "CLOSED": """
+        disabled; deactivated; inactive; suspended; closed; expired; frozen; locked; terminated; cancelled; canceled;
+        archived; discontinued; abandoned; dormant; deleted; removed; not active; not activated; not enabled;
+        no longer active; no longer valid; no longer available; no longer in use; no longer used; no longer in service;
+        no longer accepts mail; no longer accepting mail; no longer works; no longer exists; not in use
+    """,
+    "QUOTA": "quota; storage; storage limit; storage space; disk space; diskspace; disk quota; mailbox quota; space",
+    "SENDER": """
+        sender; senders; sender address; senders address; sender mail; sender mail address; sender domain;
+        senders domain; envelope sender; mail from; mailfrom; from address; return path; reverse path; originator;
+        originator address; sender account; senders account; sender mailbox; senders mailbox; from domain; from header
+    """,
+    "REFUSED": """
+        rejected; denied; refused; blocked; invalid; unknown; not allowed; not permitted; not authorized;
+        not authorised; not accepted; not found; not exist; not verified; not valid; not resolve; unverifiable; empty;
+        missing; disallowed; restricted; forbidden; unauthorized; unauthenticated; unresolvable; required
+    """,
+    "SPAM": "spam; junk; ube; uce; bulk; unsolicited; advertising; advertisement",
+}
+"""Words and groups of words that phrases name in capitals."""
+
 
 class Pattern(NamedTuple):
-    """Phrases of one meaning, separated by semicolons. "…" stands for any words in between."""
+    """Phrases of one meaning, separated by semicolons. A `general` one never outranks an enhanced code.
+
+    "a/b" stands for either word, a word in capitals for any of its set in `WORD_SETS`, "…" for any words in between.
+    A phrase that begins with "=" counts only if the text says nothing else.
+    """
 
     classification: Classification
     meaning: str
     text: str
+    general: bool = False
 
     @property
     def phrases(self) -> list[str]:
@@ -29,271 +72,771 @@ PATTERNS: tuple[Pattern, ...] = (
         C.TRANSIENT_FAILURE,
         "greylisting: the server asks for another attempt",
         """
-        greylist; greylisted; greylisting; grey listed; grey listing; graylist; graylisted; graylisting;
-        come back later; internal resources are temporarily
+        greylist; greylisted; greylisting; grey/gray listed/listing; graylist; graylisted; graylisting;
+        come back later; internal resources are temporarily; triplet; wait … before retrying; please wait … try again;
+        灰名单; グレイリスト
         """,
     ),
     Pattern(
         C.POLICY_REJECTION,
         "limits of the sending account, which resemble a full mailbox",
         """
-        submission quota; sending quota; sending limit; sending limits; relay limit; sending account;
-        sending email account; your account; emails per hour; daily limit; sender quota; sender over quota; sender rate
+        submission/sending/outgoing/outbound/sender/smtp/relay/relaying quota/limit/limits/rate; user sending quota;
+        sending account; sending email account; your account; emails/messages per hour/day; max emails per;
+        max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
+        sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
+        send limit/quota; limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
+        limit wysylki; 发信频率; 发送频率; 送信数; 送信制限
         """,
     ),
     Pattern(
-        C.MAILBOX_FULL,
-        "the mailbox is full",
+        C.POLICY_REJECTION,
+        "who may write to the recipient",
         """
-        mailbox full; mailbox is full; mailbox too full; full mailbox; inbox full; inbox is full;
-        mailfolder is full; over quota; overquota; overquotatemp; overquotaperm; over its quota;
-        over the allowed quota; over allowed quota; over the quota; quota exceeded; quota is exceeded;
-        exceeded quota; exceeded its quota; exceeded their quota; exceeds quota; exceeded the quota;
-        exceeded storage; exceeding their quota; quota violation; quota full; disk quota; mailbox quota;
-        storage quota; mailbox size limit exceeded; mailbox has exceeded; mailbox exceeds; exceed … mailbox size;
-        exceed maximum allowed storage; out of storage; not enough space; no space left in mailbox;
-        recipient storage full; space has been used up; exhausted allowed storage space; quotaexceededexception;
-        too many messages on the server; disk space limit; postfach voll; postfach ist voll; das speichervolumen;
-        boite pleine; boîte pleine; boite du destinataire pleine; buzon lleno; buzón lleno; casella piena;
-        caixa cheia
+        resolver.rst.notauthorized; restrictedtorecipientspermission; allowed/known/approved/blocked/safe senders;
+        list of senders; senders only; customer block list; bypass list; blocked by the recipient;
+        blocked by the user; blocked by sender; rejected by recipient/recipients/user; refused by recipient;
+        blocked you; blocked messages from; blocked your address; accept/accepts email from;
+        accept/accepts messages/posts from; only accepting mail from; receive mail from; not … whitelist;
+        not whitelisted; member of the list; non member/members; nonmember; members only; subscribers only;
+        only subscribers; subscribers can post; not subscribed; closed mailing list; moderated;
+        restricted/private list; not allowed to post/write/mail; not permitted to post; tenant allow block list;
+        permission to send to; not accepting mail from; delivery restriction/restrictions;
+        not have permission/permissions; previously bounced; envelope blocked; manually blocked; known contacts;
+        not in … address book; challenge response; nur mitglieder; liste fermee; lista cerrada; lista chiusa;
+        拒收名单; 拒绝接收; gateway user; registered users only; registered senders; not on … list; permitted senders;
+        authorised senders; authorized senders; restricted recipient; restricted to recipients; inbounds disabled
         """,
     ),
     Pattern(
         C.POLICY_REJECTION,
         "authentication of the sender: DMARC, DKIM, SPF, reverse DNS, TLS",
         """
-        dmarc; dkim; spf; sender policy framework; unauthenticated; not authenticated; authentication required;
-        authentication failure; authentication failed; authentication checks; resolver.rst.authrequired;
-        reverse dns; rdns; ptr; reverse lookup; hostname lookup; helo; ehlo; spoof; spoofed; spoofing;
-        impersonation; starttls; tls required; tls is required; encryption required; certificate; mta sts;
-        not allowed to send; your hostname; your reverse hostname; auth required; authentication is required;
-        please authenticate; authenticate first; must authenticate; must be authenticated; invalid dns; invalid ip;
-        bad dns; smtp mx only
+        dmarc; dmarcrejection; dkim; domainkeys; domain keys; spf; sender policy framework; senderid; sender id;
+        unauthenticated; not authenticated; not authenticate; smtp authentication; smtp auth;
+        authentication/authentification/auth required/needed/requise/requerida/erforderlich/obrigatoria/richiesta;
+        authentication failure/failed/checks/mechanism/credentials/unsuccessful;
+        without/requires/required authentication; proper/incorrect/pass/failed authentication; auth first;
+        resolver.rst.authrequired; sendernotauthenticatedformailbox; reverse dns; rdns; ptr; no reverse;
+        reverse lookup/resolution/name/mapping/record; hostname lookup; spoof; spoofed; spoofing; impersonation;
+        impersonate; starttls; tls/ssl required; requires tls; tls connection/version; encryption required/needed;
+        require encryption; unencrypted; certificate; mta sts; tlsa; not allowed to send; not permitted to send;
+        not authorized to send; not authorised to send; your hostname; your reverse hostname; please authenticate;
+        authenticate first; must authenticate; must be authenticated; authenticate with; invalid dns; bad dns;
+        invalid ip; smtp mx only; xoauth; batv; prvs; bounce address tag; backscatter; unsigned dsn; third party dsns;
+        not signed; no/invalid signature; signature verification; domain … mismatches; mismatches client ip;
+        header sender mismatch; sender mismatch; not aligned; fcrdns; fully qualified; fqdn; credentials invalid;
+        invalid credentials; anonymous clients; client not authenticated; not have permissions to send;
+        permission to send as; mechanism too weak; ipv6 sending guidelines; cryptographic failure; message integrity;
+        trust relationship; security features; login required; username and password; bad username or password;
+        authenticated senders only; arc validation; verify/resolve hostname; no/bad/invalid hostname;
+        hostname mismatch; requires encryption; encryption tls; authentication turned on; submitter failed;
+        not verified sender; mail address not verified; insecure connection; secure connection required;
+        outbounds disabled; anti spoofing
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "authentication of the sender, in other languages",
+        """
+        authentifizierung; anmeldung erforderlich; authentification; autenticacion; autenticarse; autenticazione;
+        autenticacao; authenticatie; uwierzytelnienia; uwierzytelnianie; autoryzacja; аутентификация; авторизация;
+        身份验证; 身份认证; 认证失败; 未认证; 反向解析; 送信ドメイン認証; 認証;
+        автентифікація; авторизація; автентифікації; авторизації
         """,
     ),
     Pattern(
         C.POLICY_REJECTION,
         "the sender's address",
         """
-        sender rejected; sender denied; sender refused; sender verify; sender verification; sender domain;
-        sender address; domain of sender; sender not allowed; sender is not allowed; sender not authorized;
-        sender is blocked; invalid sender; bad sender; unknown sender; blocked sender; blocked senders;
-        mail from domain; from header; from address; allowed senders; resolver.rst.notauthorized;
-        blocked by the recipient; blocked by recipient; rejected by recipient; rejected by recipients;
-        customer block list; mail from command; fake sender; nonexistent sender; non existent sender;
-        sender … does not exist; sender doesnt exist; sender … unknown; sender … not found; sending user;
-        does not accept mail from; verification failed for; callout verification; callback setup; known senders;
-        member of the list; non members
+        SENDER REFUSED; SENDER … unknown; SENDER … not exist; SENDER … not found; SENDER … rejected; sender verify;
+        sender verification; sender callout; sender address; sender domain; senders domain; senders address;
+        senders system; domain of sender; domain of the sender; domain of mail from;
+        invalid/bad/unknown/blocked/fake/forged/bogus/illegal/null/empty/missing sender/senders;
+        unauthorized/unverified/unauthenticated/denied/rejected/nonexistent sender/senders; non existent sender;
+        bad/bogus/invalid/illegal/empty/forged/unacceptable mail from; bad/invalid from; mail from domain;
+        mailfrom domain; mail from … domain; mail from your address; mail from your domain; from your domain;
+        from header; from address; from field; no valid from; address in from; addresses in from;
+        valid address in from; domain in from; domain used in from; return path; return address; sending user;
+        sender account; sender mailbox; senders account; senders mailbox; you are sending from; youre sending from;
+        not accept mail/mails/messages from; verification failed for; callout verification; callback setup;
+        callback verification; unverifyable/unverifiable sending; unable to verify sender; verify sender; verify your;
+        sender verified; dead domain; sender must; senders must; domain must resolve; must resolve; domain must exist;
+        real domain name required; domain name required; badmailfrom; envelope sender; envelope from;
+        null reverse path; originating address; not owner of; not owned by; send as; sendasdenied; sender rewrite;
+        sender flagged; sender mx; sender has null mx; sender address has null mx; sender not; senders not;
+        your email address; your address; your sender; you are not allowed/permitted/authorized;
+        youre not allowed/permitted/authorized; not allowed to use; not belong to you
         """,
     ),
     Pattern(
         C.POLICY_REJECTION,
-        "the format of the message",
+        "the sender's address, in other languages",
         """
-        rfc compliant; rfcmessagenoncompliant; duplicate header; duplicate headers; malformed; invalid characters;
-        improperly formatted; bare lf; bare newline
+        emetteur; expediteur … invalide/inconnu/refuse/rejete/bloque; adresse d'expedition; adresse expediteur;
+        adresse de l'expediteur; absenderadresse; absender … unbekannt/ungultig/ungueltig/abgelehnt/gesperrt;
+        absender nicht; absenderdomain; remitente … invalido/desconocido/rechazado/bloqueado/autorizado;
+        direccion del remitente; mittente … non/rifiutato/sconosciuto/bloccato; indirizzo del mittente;
+        remetente … invalido/desconhecido/rejeitado/bloqueado/autorizado; endereco do remetente;
+        afzender … onbekend/ongeldig/geweigerd/geblokkeerd; adres van de afzender; nadawca … nieznany/odrzucony;
+        adres nadawcy; отправителя; отправитель; 发件人; 發件人; 寄件人; 寄件者; 发信人; 发信地址; 送信者; 差出人;
+        送信元;
+        adresse/domain des absenders; absender/absenders … existiert/gefunden; nie znaleziono nadawcy;
+        nadawca … nie; konto/domena/domeny nadawcy; відправник; відправника; odesilatel; odesilatele; odosielatel;
+        odosielatela; posiljalac; posiljaoca; posiljatelj; posiljatelja; пошиљалац; пошиљаоца; подател; подателя;
+        подателят; изпращач; изпращача; изпращачът
         """,
     ),
     Pattern(
-        C.PROTOCOL_ERROR,
-        "the SMTP dialogue",
+        C.MAILBOX_FULL,
+        "the mailbox is full",
         """
-        protocol error; protocol violation; smtputf8; 8bitmime; syntax error; command unrecognized;
-        unrecognized command; too many bad commands; command not implemented; bad sequence of commands; improper command
+        mailbox/inbox/mailfolder/maildir/mailstore/maildrop full; mailbox/inbox/account/user too full;
+        mailbox for user is full; mailbox … full; mail box is full; full mailbox/inbox; account full; user is full;
+        mailbox store full; mailboxfull; mailbox size exceeded; mailbox size limit; mailbox size exceeds; over quota;
+        overquota; overquotatemp; overquotaperm; over its/their/his/allowed/mail/storage/disk/allocated quota;
+        over the allowed quota; user over … quota; quota exceeded/full/reached/violation/overflow/overdrawn/used;
+        quota limit/usage/limits/size exceeded/reached; quota … exceeded; not enough quota; insufficient quota;
+        overdrawn … quota; exceeded/exceed/exceeds/exceeding/reached QUOTA;
+        exceeded/exceed/exceeds/exceeding its/their/his/your/mailbox/allowed/maximum/allocated/mail QUOTA;
+        mailbox exceeded/exceeds; mailbox … exceeded/exceeds; exceed/exceeds/exceeded mailbox;
+        exceed/exceeds/exceeded … mailbox size; exceed/exceeds/exceeded maximum allowed storage; exceeds allowed size;
+        user exceeded; recipient exceeded; mailbox has reached; mailbox limit exceeded; mailbox … limit exceeded;
+        mailbox at limit; mailbox over limit; mailbox over … limit; limit of mailbox; maximum mailbox size;
+        maximum storage; overlimit; over flow; overflow; capacity exceeded; exceeded/exceeds … capacity;
+        out of storage; out of space; out of disk space; not have enough space/storage; not enough space/storage;
+        not enough disk space; no more space; no space left in mailbox; no space left for; no space available;
+        insufficient mailbox; insufficient storage in; lack of space; no room; no storage; recipient storage full;
+        storage full; storage … full; storage allocation exceeded; storage limit exceeded; account storage limit;
+        disk space limit; space … used up; used up … space; exhausted allowed storage space; quotaexceededexception;
+        quotaexceeded; too many messages on the server; too many messages in; too many mails in; too much mail;
+        diskspace quota; storage quota; mailbox quota; disk quota; mail quota; blocks/block/inode limit exceeded
         """,
     ),
     Pattern(
-        C.POLICY_REJECTION,
-        "the size or the parts of the message",
+        C.MAILBOX_FULL,
+        "the mailbox is full, in other languages",
         """
-        message too big; message is too big; too large; size exceeds; size limit; maximum message size;
-        max message size; larger than; resolver.rst.recipsizelimit; resolver.rst.recipientsizelimit; header size;
-        attachment; attachments; file type; potential security issue; too many recipients
-        """,
-    ),
-    Pattern(
-        C.SPAM_CONTENT,
-        "the content of the message",
-        """
-        spam content; likely unsolicited; unsolicitedmessageerror; detected as spam; identified as spam;
-        classified as spam; considered spam; considered as spam; regarded as spam; marked as spam; rejected as spam;
-        message as spam; spam detected; spam message; spam score; is spam; looks like spam; appears to be spam;
-        probability of spam; possible spam; suspected spam; spam like; virus; viruses; malware; phishing; phish;
-        infected; prohibited content; content rejected; content filter; content denied; message content;
-        message filtered; suspicious url; antispam; quarantined;
-        nature of the content; because of its content; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score;
-        hash filter
-        """,
-    ),
-    Pattern(
-        C.SPAM_BLOCK,
-        "block lists and the sender's reputation",
-        """
-        spam block; spamhaus; spamhaus.org; spamcop; spamcop.net; barracudacentral.org; sorbs; sorbs.net;
-        abuseat.org; uceprotect; uceprotect.net; mailspike.net; mailspike.org; invaluement.com; dnsbl; manitu.net;
-        dnsbls; rbl; rbls; black list; blacklist; blacklisted; black listed; blacklists; block list; blocklist;
-        blocklisted; block listed; denylist; deny list; reputation; unsolicited; unusual rate; unusual amount;
-        unexpected volume; user complaints; suspicious activity; unfortunately messages from;
-        unfortunately some messages from; s3140; s3150; tss04; tss09; banned; client host … blocked; ip … blocked;
-        blocked … ip; spammer; sending spam; open relay; open proxy; dynamic ip; bad neighborhood;
-        not accepted from this ip; mail from your ip; traffic not accepted; zombie; too many spams; spam source;
-        blocked see; too many invalid recipients; excessive unknown recipients; excessive userid unknowns; spamtrap;
-        spam trap; frequency limited; connection denied; bounce attacks; ip is hangup; mi spb; rp trc
-        """,
-    ),
-    Pattern(
-        C.POLICY_REJECTION,
-        "the sender, in other words",
-        """
-        your domain; your ip; your server; your host; sending domain; senders domain; sending ip; sender ip; senders ip;
-        sending server; sending host; client host rejected
-        """,
-    ),
-    Pattern(
-        C.ROUTING_ERROR,
-        "a server that is not the recipient's, or a loop",
-        """
-        routing error; relay access denied; relaying denied; relay denied; relay not permitted;
-        relaying not permitted; relay not allowed; relaying not allowed; relaying is not allowed;
-        relay is not allowed; unable to relay; cannot relay; do not relay; not permitted to relay; relay prohibited;
-        relaying prohibited; rcpthosts; mail loop; loops back to; smtpsend.dns.mxloopback; too many hops;
-        hop count exceeded; routing loop; is looping; loop detected; email loop; points to local host
+        postfach/mailbox/briefkasten … voll; postfach … uberfullt/ueberfuellt/uberschritten/ueberschritten; uberfullt;
+        ueberfuellt; speichervolumen; speicherplatz … uberschritten/ueberschritten/erschopft/erschoepft/voll/belegt;
+        kein speicherplatz; speicherlimit; postfachgrosse;
+        kontingent … erschopft/erschoepft/uberschritten/ueberschritten;
+        quota … uberschritten/ueberschritten/depasse/depassee/excedida/excedido/superata/superada/ultrapassada;
+        boite/boites/messagerie/bal … pleine/saturee/remplie; quota depasse; quota atteint;
+        espace … insuffisant/depasse; espace disque; capacite de la boite; compte sature;
+        buzon/casilla/bandeja/cuenta … lleno/llena/saturado/saturada; espacio … agotado/insuficiente; sin espacio;
+        cuota … excedida/superada/sobrepasada/excedido/agotada; supera/excede/excedio la cuota; excedido … cuota;
+        casella/mailbox … piena/pieno/esaurita; casella … esaurito; quota … esaurita; spazio … esaurito/insufficiente;
+        caixa/conta … cheia/lotada/excedeu; cota/quota … esgotada/excedeu/ultrapassou/excedida; sem espaco;
+        espaco … insuficiente/esgotado; mailbox/postvak/postbus/inbox … vol; quotum … overschreden;
+        quota overschreden; opslaglimiet; opslagruimte; skrzynka/konto … pelna/pelne/przepelniona/przepelnione;
+        przepelniona skrzynka; brak miejsca; przekroczono … limit/pojemnosc/quota; limit … przekroczony;
+        przekroczony … limit; przekroczono … limitu; pojemnosc skrzynki; quota przekroczona;
+        ящик … переполнен/полон/заполнен; переполнен; превышена … квота; квота … превышена/исчерпана;
+        превышен … лимит/размер/объем; недостаточно … места; нет места; メールボックス … 容量; 容量オーバー; 容量を超;
+        容量が; 一杯; いっぱい; 満杯; 空き容量; 邮箱已满; 郵箱已滿; 信箱已满; 信箱已滿; 邮箱满; 信箱滿; 空间不足;
+        空間不足; 空间已满; 空間已滿; 容量已满; 容量已滿; 容量不足; 超出配额; 配额; 超过容量; 超出容量; 爆满;
+        скринька/скриньку/ящик … переповнена/переповнено/переповнений/заповнена/заповнено/повна; переповнена;
+        переповнено; перевищено … квоту/ліміт/розмір; квота … перевищена/вичерпана; квоту … перевищено;
+        недостатньо … місця; немає місця; schranka … plna/preplnena/zaplnena; prekrocena kvota; kvota … prekrocena;
+        nedostatek mista; nedostatok miesta; кутия/кутията … пълна/препълнена; sanduce/sanducic … pun/puno/prepun;
+        сандуче … пуно; predal … poln; prekoracena kvota
         """,
     ),
     Pattern(
         C.DNS_FAILURE,
         "a name server that did not answer",
         """
-        dns failure; dns error; dns timeout; dns lookup; dns query; servfail; host not found try again;
-        temporary lookup failure; lookup failed temporarily; lookup timed out; name server reply;
-        name server timeout; name server timed out; temporary dns; temporarily unable to look up
+        dns failure/error/timeout/lookup/query/problem/server/resolution; dns temporarily; soft dns; temporary dns;
+        servfail; no dns response; host not found try again; temporary lookup failure; lookup failed temporarily;
+        lookup failure/timeout; lookup timed out; name server reply/timeout/failure/error; name server timed out;
+        no answer from name server; nameserver … timeout/failure/error; name resolution; temporary domain failure;
+        temporarily unable to look up; temporarily unable to resolve; unable to resolve; not resolve;
+        failed to resolve; unable to look up host; cname lookup; mx lookup; domain lookup; resolver error
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the format of the message",
+        """
+        rfc compliant; rfc violation; rfcmessagenoncompliant; not comply with rfc;
+        duplicate/duplicated/multiple/missing/invalid/illegal header/headers/date;
+        bad/malformed/bogus/unacceptable header/headers; duplicate/duplicated/missing/invalid/no message id;
+        multiple/missing from; multiple addresses in from; too many headers; header error; header too long;
+        headers too long; header line; malformed; invalid/illegal character/characters; non printable;
+        control characters; nul characters; non ascii; improperly/incorrectly formatted; bare lf/newline/cr;
+        line too long; lines too long; line limit; line length; line exceeds;
+        mime header/headers/error/complexity/nesting/type; invalid/bad mime; too many mime; nested too deep;
+        media error; media not supported; conversion required; conversion not; no/empty/missing/blank subject;
+        empty message; undisclosed recipients; charset; recursive cname; invalid content
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the size or the parts of the message",
+        """
+        message/mail/letter/attachment/body/file too big/large/long; message … too big/large; too large;
+        message/mail size; size exceeds/exceed/exceeded; exceeds size; exceeds … size; size limit; max/maximum size;
+        maximum/max message/mail size; message/mail length; length exceeds; message/mail exceeds; larger than;
+        bigger than; exceeds/exceeded maximum message/allowed/length/permitted; limit of bytes; bytes max;
+        too many bytes; oversized; oversize; size of message; size of your message; resolver.rst.recipsizelimit;
+        resolver.rst.recipientsizelimit; routing.sizelimit; header size; attachment; attachments; attached file/files;
+        filename; bad filename; file type/types/extension/name; blocked/dangerous/unsafe/zip file; file not allowed;
+        executable; blocked extension; potential security issue; security issue; macro; macros; password protected;
+        encrypted archive/zip; too many recipients; too many addresses; number of recipients
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the size or the parts of the message, in other languages",
+        """
+        taille … message; message trop gros/volumineux/grand/lourd; piece jointe; pieces jointes; zu gross;
+        nachrichtengrosse; anhang; anhange; demasiado grande; tamano … mensaje; archivo adjunto; adjuntos;
+        troppo grande; dimensioni … messaggio; allegato; allegati; muito grande; tamanho; anexo; anexos; te groot;
+        bijlage; bijlagen; zbyt duza; zbyt duzy; rozmiar; zalacznik; слишком большой; размер письма; размер сообщения;
+        вложение; вложения; 邮件过大; 邮件太大; 信件过大; 邮件大小; 信件大小; 附件; サイズ; 添付
+        """,
+    ),
+    Pattern(
+        C.SPAM_BLOCK,
+        "the sender's reputation",
+        """
+        reputation; senderscore; sender score; senderbase; unusual rate/amount/activity/volume/sending/traffic;
+        unexpected volume; user complaints; spam complaints; complaint rate; many complaints; complaints about;
+        suspicious activity; sending activity; spam activity; s3140; s3150; tss04; tss09; untrusted ip; spamtrap;
+        spam trap; spamtraps; unfortunately messages from; unfortunately some messages from; mail flood;
+        low/poor/bad score; spam rate; rate … spam; репутация; репутации; 信誉; レピュテーション
+        """,
+    ),
+    Pattern(
+        C.SPAM_CONTENT,
+        "the content of the message",
+        """
+        spam content; likely/considered/declared/deemed/appears unsolicited; appears to be unsolicited;
+        unsolicitedmessageerror; unsolicited bulk/message/mail;
+        detected/identified/classified/considered/regarded as SPAM;
+        marked/flagged/tagged/rejected/recognized/recognised as SPAM;
+        treated/scored/categorized/rated/filtered/suspected/judged/declared/deemed as SPAM;
+        declared/deemed/considered SPAM; message/mail/content as spam;
+        spam detected/detection/message/messages/score/mail/filter/filters/filtering;
+        spam/virus content/classification/check/scan/policy/rule/rules/level/threshold/engine/checker;
+        spam … exceeded;
+        spam count/points/test/probability/signature/pattern/statistics/reject/refused/phrase/url/embedded;
+        looks/seems/appears/appeared/looked like SPAM; looks like it might be SPAM; appears/seems to be SPAM;
+        probability of spam; suspicion of spam;
+        possible/suspected/probable/likely/definite/potential/obvious/high SPAM; spam like; contains spam;
+        because it is spam; blocked for spam; rejected due to spam; rejected for spam; as spam; spam or virus;
+        spam is not; no spam; not want spam; not accept spam; spam … not accepted; spam … rejected; spam … refused;
+        spamassassin; spamprofiler; spamfilter; spamd; dspam; bogofilter; mailmarshal; recurrent pattern; rpd;
+        antispam; anti spam; anti virus; antivirus; virus; viruses; malware; trojan; worm; ransomware; eicar;
+        phishing; phish; scam; fraud; fraudulent; infected; hoax; malicious; harmful; clamav; suspicious;
+        prohibited/unacceptable/objectionable/inappropriate/offensive/forbidden/banned content;
+        unwanted/dangerous/restricted/illegal/disallowed/undesirable/questionable/bad/unsafe content;
+        content rejected/denied/refused/blocked/filter/filters/filtering;
+        content restriction/restrictions/policy/scan/check/rejection; content examination/reasons/presents;
+        message content; mail content; its content; nature of the content; content of message; body content;
+        message/mail body; body contains; message/mail filtered;
+        bad/blacklisted/blocklisted/malicious/listed/blocked url/urls/link/links/uri; url in message; url blacklist;
+        url … listed; link/links in message; contains url/link/virus/unsafe/forbidden/prohibited; contained url;
+        message contains … url; forbidden/banned/bad word/words; word filter; prohibited text; quarantined;
+        bulk mail/mails/message; bulk.advertising; bulk advertising/precedence; advertising; advertisement;
+        promotional; sales mail; newsletters; mass mailing; mail bombing; unwanted mail; chain letter; porn;
+        pornography; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score; hash filter; bayes; bayesian
+        """,
+    ),
+    Pattern(
+        C.SPAM_CONTENT,
+        "the content of the message, in other languages",
+        """
+        spamverdacht; spamerkennung; als spam; spam erkannt; als unerwunscht; virenverdacht; viren;
+        unerwunschter inhalt; comme spam; comme etant du spam; comme indesirable;
+        contenu … indesirable/refuse/rejete/interdit; mail rejete; message rejete; message indesirable;
+        courrier indesirable; pourriel; contenu … message; como spam; correo no deseado; correo basura;
+        contenido … mensaje/rechazado/prohibido; come spam; posta indesiderata; contenuto … messaggio/rifiutato;
+        indesiderata; como lixo; conteudo … mensagem/rejeitado/bloqueado; lixo eletronico; als ongewenst; ongewenste;
+        inhoud … geweigerd; antyspamowy; antyspamowe; jako spam; tresc … wiadomosci; спам; спама; спамом; вирус;
+        вирусы; содержимое; нежелательное; нежелательная; 垃圾邮件; 垃圾郵件; 垃圾信; 病毒; 邮件内容; 敏感; 反垃圾;
+        迷惑メール; スパム; ウイルス; ウィルス
+        """,
+    ),
+    Pattern(
+        C.ROUTING_ERROR,
+        "a server that is not the recipient's, or a loop",
+        """
+        routing error; relay access; relaying/relay denied/rejected/forbidden/prohibited/disabled; relay attempt;
+        relaying … denied; relay … denied; relay/relaying not permitted/allowed/authorized/supported/accepted/enabled;
+        not relay; unable to relay; not permitted to relay; not allowed to relay; not authorized to relay;
+        open relay not; refuse to relay; denies relay; relay operation; as a relay; relay mail;
+        not support mail relay; no relay/relaying; not allow relay/relaying; rcpthosts;
+        not local host/domain/recipient; non local recipient/domain/host/mail/user; verification failed for non local;
+        local user/users only; domain not in my list; domain not local/hosted/handled/served; not host domain;
+        not handle mail for; not accept mail for; not a gateway; not our domain; not responsible for;
+        not configured for; not a mail server for; not the mail server for; not for this server; not for this domain;
+        not an mx; not mx for; host not mx; recipient not in route; no route found; unable to route;
+        incorrect hostname; wrong server; wrong mail server; mail loop; mailloop; mail loops; loops back;
+        loops back to; mx problem; smtpsend.dns.mxloopback; too many hops; hop count; exceeded hops; hops exceeded;
+        maximum hops; routing loop; transport loop; forwarding loop; message loop; looping; loop detected;
+        message depth exceeded; points to local host; too many received; misconfigured forwarding; forwarding failed;
+        list expansion; incorrectly configured; weiterleitung … schleife; relais refuse; relais interdit;
+        reenvio no permitido; retransmision; inoltro non; пересылка; 中继; 中繼; 转发; 中継; insecure mail relay;
+        not an open relay; not provisioned; journaling; mx points to; no longer hosted here; relaying mail;
+        third party relay; not relaying; gateway to
+        """,
+    ),
+    Pattern(
+        C.SPAM_BLOCK,
+        "block lists, and what the sender's server did",
+        """
+        spam block; spamhaus; spamhauss; spamhaus.org; spamcop; spamcop.net; barracudacentral; barracudacentral.org;
+        sorbs; sorbs.net; abuseat.org; uceprotect; uceprotect.net; mailspike.net; mailspike.org; invaluement;
+        invaluement.com; dnsbl; dnsbls; dnswl; manitu.net; nixspam; backscatterer; psbl; spfbl; rbl; rbls; xbl; sbl;
+        pbl; cbl; zen; drbl; black list; blacklist; blacklisted; black listed; blacklists; blacklisting; blackholed;
+        realtime blackhole; block list; blocklist; blocklists; blocklisted; blocklisting; block listed; denylist;
+        denylisted; deny list; on our list; listed by; listed as abusive/spammer/spam; ip/host/server … listed;
+        address listed; ip found; because ip is in; banned; client host … blocked; ip … blocked; blocked … ip;
+        ip/server/host/domain/network/mta blocked; access/connection … blocked; blocked using; blocked see;
+        blocked because/due; you have been blocked; youve been blocked; been blocked for;
+        ip rejected/refused/denied/forbidden; ip address rejected/refused/denied; reject ip;
+        ip not allowed/accepted/permitted; ip temporarily; network … block list; suspected spam ip;
+        suspicious/unknown/bad/dynamic ip; dynamic ips/address/host/pool; dynamically assigned; dial up; dialup;
+        residential; dhcp; adsl; dsl; generic hostname; open relay; open proxy; bad neighborhood; spammer; spammers;
+        spammy; spamming; sending/sends/sent spam; source of spam; spam source/sources; spam sender; spam relay;
+        spam ips; too many spam/spams; abusive; abuse detected; due to abuse; for abuse; compromised; hijacked;
+        infected host; zombie; zombied; botnet; honeypot; harvest; harvesting; harvest attack; dictionary attack;
+        directory harvest; bounce attacks; mail bomb; not accepted from; not accept connections;
+        connections not accepted; mail from your ip; from your ip; your network; your isp; traffic not accepted;
+        not allowed to connect; access refused; server access … forbidden; no access from;
+        not authorized … directly to our servers; frequency limited; connection denied;
+        too many invalid/unknown/failed/bad/nonexistent recipients/users; invalid recipients from;
+        excessive unknown recipients; excessive userid unknowns; excessive invalid; bad recipients;
+        recipients unknown; too many bounces; too many errors from; too many messages/mails from; too many same;
+        too many unwanted; unwanted messages; sent too many; sent to too many; received too many;
+        excessive/high volume; bulk/poor/untrusted sender; ip is hangup; mi spb; rp trc; dt rbl; hl rep; vs99; vs1;
+        permanently deferred; problem occurred ask your postmaster; not welcome; delist; delisting; unblock;
+        removal request; ipcheck; hostile; dsbl; dsbl.org; njabl.org; ordb.org; spamrats.com; hostkarma;
+        junkemailfilter.com; abusix; abusix.zone; senderbase.org; cloudmark.com; trendmicro.com;
+        not accepting connections
+        """,
+    ),
+    Pattern(
+        C.SPAM_BLOCK,
+        "block lists, in other languages",
+        """
+        ip bloquee; adresse ip; ip adresse; direccion ip; indirizzo ip; endereco ip; lista negra; lista nera;
+        liste noire; schwarze liste; auf … blacklist; lista de bloqueo; lista de bloqueio; czarna lista;
+        czarnej liscie; trop de spam; черный список; черном списке; ip адрес; 黑名单; 黑名單; 发信ip; 频率限制; 频率;
+        ブラックリスト; 接続元;
+        listas negras; lista de bloqueos/bloqueios/bloqueados; lista de rechazo; lista/liste di blocco; liste nere;
+        listes noires; liste de blocage/rejet; sperrliste; sperrlisten; blockliste; blocklisten; negativliste;
+        schwarzen liste; ip/server gesperrt/blockiert; ip/server wurde/wird/ist gesperrt/blockiert; zwarte lijst;
+        blokkeerlijst; blokkeringslijst; ip geblokkeerd; czarna liste; czarnych listach; adres/adresu ip;
+        lista/liscie/listach blokad/blokowanych/zablokowanych; черного списка; черных списках; черные списки;
+        список/списке/списка блокировки/блокировок/заблокированных; стоп лист/листе; блок лист/листе; блэклист;
+        блеклист; чорний список; чорному/чорного списку; чорних списках; ip адреса/адресу/адресою;
+        список/списку блокування/заблокованих; ваш сервер … заблокован/заблокирован; ваш сервер заблоковано;
+        чорны спіс; чорным спісе; черен списък; черния списък; черни списъци; ip adresa/adresu/adrese;
+        cerna/cerne/cernou listina/listine/listinu; cerny/cernem seznam/seznamu; cierny/ciernom zoznam/zozname;
+        cierna/ciernej/ciernu listina/listine/listinu; crna/crnoj/crne/crnu lista/listi/liste/listu;
+        crni/crnem seznam/seznamu; црна/црној листа/листи; svartlistad; svartlistat; svart lista; sparrlista;
+        sparrlistan; sortliste; sortlistet; svarteliste; svartelistet; svartliste; svartlistet; blokeringsliste;
+        mustalla listalla; estolista; estolistalla; feketelista; feketelistan; lista neagra; lista de blocare;
+        kara liste; kara listede; 블랙리스트; 블랙리스트에; 차단 목록; 차단 목록에; 차단목록; 차단목록에; 阻止列表;
+        封锁列表; 封鎖名單; 屏蔽列表; ブロックリスト; 拒否リスト
+        """,
+    ),
+    Pattern(
+        C.PROTOCOL_ERROR,
+        "a greeting is missing, or an address is malformed",
+        """
+        bad address syntax; address syntax; helo/ehlo/hello first; send/say/need/expected helo/ehlo/hello
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the sender, in other words",
+        """
+        your domain; your ip; your ip address; your server; your host; your mail server; your smtp; your mailserver;
+        your system; your provider; your mta; your company; your organization;
+        sending domain/ip/ips/server/host/mta/system/address; sender ip; senders ip; senders server;
+        senders mail server; senders host; client host; client host rejected; client ip/address/domain/rejected;
+        remote ip; connecting host/ip; mail servers ip; smtp server must; server must; must greet; helo; ehlo;
+        ip for sending; not allowed access; secumail; host network; unauthorized/unauthorised host/ip/server;
+        votre domaine; votre serveur; ihre domain; ihr server; su dominio; su servidor; vostro dominio; tuo dominio;
+        seu dominio; seu servidor; uw domein; uw server; ваш домен; ваш сервер; вашего
         """,
     ),
     Pattern(
         C.TRANSIENT_FAILURE,
         "a mailbox that is temporarily unavailable or receives too much at once",
         """
-        temporarily disabled; disabled temporarily; temporarily suspended; temporarily locked; temporary locked;
-        temporarily unavailable; temporarily inactive; too quickly; at a rate; receive limit; receiving limits;
-        recipient thread limit; unverified address
+        temporarily disabled/suspended/locked/inactive/blocked/deactivated/closed/unavailable/rejected/over;
+        disabled temporarily; temporary locked/disabled; temporarily not available; temporarily on hold;
+        mailbox/user/account/recipient temporarily; mailbox/account/user/recipient busy; mailbox in use;
+        mailbox server too busy; too quickly; at a rate; receive/receiving limit/limits; receiving too; receives too;
+        recipient thread limit; rate limited recipient; rate limit … recipient; ratelimit; unverified address;
+        message threshold; message/messages/mails per connection; per connection; per session; out of memory;
+        out of allow; under maintenance; under migration
         """,
     ),
     Pattern(
         C.INACTIVE_MAILBOX,
         "the mailbox is closed",
         """
-        inactive mailbox; mailbox disabled; mailbox is disabled; mailbox has been disabled; mailbox inactive;
-        mailbox is inactive; mailbox closed; mailbox is closed; mailbox suspended; mailbox has been suspended;
-        mailbox expired; mailbox is locked; account disabled; account has been disabled; account … is disabled;
-        accountdisabledexception; account inactive; account … is inactive; account … is not active;
-        account suspended; account is suspended; account has been suspended; account closed; account is closed;
-        account has been closed; account expired; account is locked; deactivated; user suspended; user disabled;
-        user is disabled; user inactive; inactive user; user is inactive; user not active; recipient suspend;
-        recipient is disabled; currently suspended; disableduser; inactiveuser; address is no longer;
-        mailbox is no longer; account is no longer; no longer in use; no longer accepts mail;
-        no longer accepts email; no longer active; no longer works; no longer employed; has left the company;
-        discontinued
+        MAILBOX CLOSED; MAILBOX permanently/currently/administratively CLOSED; MAILBOX … disabled;
+        MAILBOX … deactivated; MAILBOX … suspended; MAILBOX … not active; MAILBOX … inactive;
+        MAILBOX … no longer valid; mailbox … closed/discontinued;
+        disabled/deactivated/inactive/suspended/closed MAILBOX;
+        expired/frozen/terminated/archived/abandoned/dormant MAILBOX; inactive/disabled email address/account;
+        accountdisabledexception; deactivated; recipient suspend; mailbox/account/recipient/user blocked;
+        currently suspended; permanently suspended/disabled/closed; disableduser; inactiveuser; no longer in use;
+        no longer accepts mail; no longer accepting mail; no longer active; no longer valid; no longer works;
+        no longer work; no longer employed; no longer with; no longer at; no longer available; no longer receives;
+        no longer monitored; no longer in service; no longer used; no longer exists; no longer on;
+        mailbox/account/user/recipient/address is no longer; has left the company; has left the organization;
+        left our company; discontinued; user or domain is disabled; user … deleted;
+        mailbox/user/recipient/account/address has moved; no forwarding address; been replaced by; address changed;
+        address retired; not used for; over inactivity; due to inactivity; inactivity; user account not activated;
+        not accepting any mail; not accept any mail; mailbox disabled for; mailbox owner has changed;
+        domain owner has changed; former employee; not monitored; decommissioned; not enabled for mail;
+        not mail enabled; =suspended; recipient not receiving; not active user
+        """,
+    ),
+    Pattern(
+        C.INACTIVE_MAILBOX,
+        "the mailbox is closed, in other languages",
+        """
+        konto/postfach/mailbox/account/benutzer … deaktiviert/gesperrt/inaktiv;
+        konto/postfach/mailbox/account/benutzer … geschlossen/stillgelegt/geloscht/abgelaufen;
+        nicht mehr aktiv/gultig/gueltig/erreichbar/verwendet/genutzt/vorhanden; stillgelegt;
+        compte/boite/utilisateur/adresse/mailbox … desactive/desactivee/suspendu/suspendue;
+        compte/boite/utilisateur/adresse/mailbox … ferme/fermee/inactif/inactive;
+        compte/boite/utilisateur/adresse … archivee/archive/bloque/bloquee/resilie/supprime/supprimee/cloture;
+        n'est plus active/valide/utilisee/utilise/actif;
+        cuenta/usuario/buzon/casilla/direccion/correo … desactivado/desactivada/suspendido;
+        cuenta/usuario/buzon/casilla/direccion/correo … suspendida/inactivo/inactiva;
+        cuenta/usuario/buzon/casilla … deshabilitado/deshabilitada/cancelada/bloqueada;
+        cuenta/usuario/buzon/casilla … bloqueado/cerrada/eliminada/eliminado; ya no esta activa; ya no es valida;
+        ya no existe; ya no se utiliza; conta/usuario/caixa/endereco … desativada/desativado/suspensa/suspenso;
+        conta/usuario/caixa/endereco … inativa/inativo/bloqueada/bloqueado;
+        conta/usuario/caixa … cancelada/cancelado/encerrada/excluida/desabilitada; nao esta mais ativo;
+        casella/account/utente/indirizzo/mailbox … disattivata/disattivato/sospesa;
+        casella/account/utente/indirizzo/mailbox … sospeso/inattiva/inattivo/disabilitata;
+        casella/account/utente/indirizzo … disabilitato/chiusa/chiuso/bloccata;
+        casella/account/utente/indirizzo … bloccato/cessata/cessato/scaduta/scaduto; inibita alla ricezione;
+        non piu attiva; non piu attivo; non e piu attiva; non e piu valido; non attiva; non attivo;
+        account/mailbox/gebruiker/postvak/adres … gedeactiveerd/geblokkeerd/opgeheven;
+        account/mailbox/gebruiker/postvak/adres … geschorst/inactief/uitgeschakeld; niet meer actief;
+        niet meer in gebruik; niet langer actief; bestaat niet meer;
+        konto/skrzynka/uzytkownik/adres … zablokowane/zablokowana/zablokowany;
+        konto/skrzynka/uzytkownik/adres … nieaktywne/nieaktywna/nieaktywny/zawieszone;
+        konto/skrzynka … zawieszona/usuniete/usunieta/wylaczone/wylaczona/wygaslo; konto zamkniete;
+        ящик/аккаунт/пользователь/адрес … заблокирован/отключен/удален/неактивен/закрыт/приостановлен;
+        учетная запись … заблокирована/отключена/удалена/неактивна; больше не используется; неактивен;
+        アカウント … 無効; アカウント … 停止; 利用停止; 使用停止; 無効になって; 無効な状態; 現在使われて;
+        使用されておりません; 利用されておりません; 解約; 退会; 閉鎖; 停用; 被冻结; 已冻结; 凍結; 已禁用; 被禁用;
+        已注销; 已锁定; 被锁定; 已过期; 未激活; 已关闭; 停權; 已失效;
+        скринька/адреса/адресу/скриньку … заблокована/заблоковано/видалена/видалено/неактивна/вимкнена/закрита;
+        користувач/користувача/ящик/акаунт … заблокований/заблоковано/видалений/видалено/неактивний/деактивовано;
+        обліковий запис … заблоковано/вимкнено/видалено/деактивовано/призупинено/неактивний;
+        більше не використовується; schranka/adresa … zablokovana/zrusena/deaktivovana/neaktivni/neaktivna/smazana;
+        ucet/uzivatel/pouzivatel … zablokovan/zablokovany/zrusen/zruseny/smazan/zmazany;
+        ucet/uzivatel/pouzivatel … deaktivovan/deaktivovany/neaktivni/neaktivny;
+        konto … zablokovane/zrusene/deaktivovane/neaktivne; nalog/korisnik/racun … deaktiviran/blokiran/obrisan/ugasen;
+        кутията/кутия … деактивирана/блокирана/закрита/изтрита;
+        профилът/акаунтът/потребителят … деактивиран/блокиран/закрит/изтрит
         """,
     ),
     Pattern(
         C.INVALID_DOMAIN,
         "no such domain, or it accepts no mail",
         """
-        invalid domain; domain … does not exist; domain doesnt exist; domain name not found; domain not found;
-        no such domain; unknown domain; unrouteable mail domain; unroutable mail domain; nxdomain;
-        nonexistent domain; non existent domain; smtpsend.dns.nonexistentdomain; host unknown; unknown host;
-        host not found; no such host; null mx; couldnt find any host; cannot find any host;
-        point to non existent hosts; no mx record; domain does not accept mail; host does not accept mail;
-        server does not accept mail
+        invalid/unknown/nonexistent/illegal/inexistent/unresolvable/unregistered/bad domain; non existent domain;
+        domain … not exist; domain … not found; domain … unknown; domain … expired; domain UNKNOWN; domain suspended;
+        domain not registered/valid/exists/known/resolved; domain name not found/exist; bad domain name;
+        no such domain; no such mail domain; unknown mail domain; unrouteable/unroutable mail/domain; nxdomain;
+        smtpsend.dns.nonexistentdomain; host/hostname unknown; unknown/bad/illegal/invalid/nonexistent host;
+        host not found; host … not exist; no such host; illegal host domain; host or domain name not found; null mx;
+        nullmx; not find any host; unable to find any host; not find host; not find … domain; unable to find … domain;
+        find recipient domain; not find a mail exchanger; not find mail server; point/points to non existent; no mx;
+        no valid mx; no mx record/records/host; no mail exchanger/exchangers/server/servers/host; no valid mail;
+        no smtp service; no mail service; no valid hosts; no hosts for; no address associated;
+        no route for current request; domain/host/server not accept mail/messages; domain … not accept mail;
+        domain not receive mail; mail receiving disabled; domain has no mail/mx; domain … not have mail;
+        bad destination system/host; destination host unknown; no inbound mail
+        """,
+    ),
+    Pattern(
+        C.INVALID_DOMAIN,
+        "no such domain, in other languages",
+        """
+        domain existiert nicht; domain … nicht gefunden; domain unbekannt; unbekannte domain;
+        ungultige/ungueltige domain; domaine inconnu/inexistant/invalide/introuvable; domaine … n'existe pas;
+        nom de domaine … invalide/inexistant/inconnu;
+        dominio inexistente/desconocido/invalido/desconhecido/sconosciuto/inesistente; dominio … no existe;
+        dominio nao existe; dominio non esiste; dominio … non trovato; dominio no encontrado; dominio nao encontrado;
+        domein … bestaat niet; onbekend domein; domein niet gevonden; domena nie istnieje; nieznana domena;
+        nieprawidlowa domena; домен … не существует; домен … не найден; неизвестный домен; несуществующий домен;
+        域名不存在; 域名无效; 无效域名; 網域不存在; ドメイン … 存在しま; ドメイン … 見つかり; ドメイン不明;
+        存在しないドメイン;
+        домен … не знайдено/існує/знайдений/зареєстровано; невідомий/неіснуючий домен; домена … не найдено;
+        domena neexistuje; domena … nenalezena/nenajdena/neznama; domena … nebyla/nebola nalezena/najdena;
+        neznama/neexistujici/neexistujuca domena; домейн/домейнът … не съществува; непознат домейн;
+        domena/domen ne postoji; domena ne obstaja; домен не постоји; nepoznata/neznana domena
         """,
     ),
     Pattern(
         C.INVALID_RECIPIENT,
         "no such mailbox",
         """
-        invalid recipient; invalid recipients; invalid mailbox; invalid user; invalid address; user unknown;
-        unknown user; user not found; user is unknown; user not known; users not found; no such user;
-        no such recipient; no such mailbox; no such address; no such account; no such person; no such local user;
-        no such email; no user found; no mailbox found; unknown recipient; recipient unknown; recipient … not found;
-        unknown mailbox; mailbox unknown; mailbox not found; mailbox not present; unknown address; address unknown;
-        address not found; address could not be found; unknown email address; unknown local part; unknown account;
-        account unknown; account not found; user doesnt exist; user … does not exist; user … was not found;
-        mailbox doesnt exist; mailbox … does not exist; account doesnt exist; account … does not exist;
-        recipient doesnt exist; recipient … does not exist; address doesnt exist; address … does not exist;
-        recipient not exist; recipient not exists; user not exist; nonexistent user; non existent user;
-        does not have … account; doesnt have … account; no account by that name; not our customer;
-        not a valid recipient; not a valid mailbox; not a valid user; not a known user; not a local user;
-        bad destination mailbox; bad recipient; badrcptto; unrouteable address; unroutable address;
-        undeliverable address; no mailbox here; mailbox name not allowed; mailbox unallocated;
-        not listed in domino directory; there is no one at this address; nosuchuser; resolver.adr.recipnotfound;
-        resolver.adr.recipientnotfound; recipientnotfound; resolver.adr.exrecipnotfound;
-        resolver.adr.exrecipientnotfound; recipient address rejected access denied … outlook.com;
-        benutzer unbekannt; unbekannter benutzer; unbekannter empfänger; empfänger unbekannt;
-        postfach existiert nicht; utilisateur inconnu; destinataire inconnu; destinataire invalide;
-        adresse inconnue; usuario desconocido; usuario no existe; no existe el usuario; destinatario desconocido;
-        utente sconosciuto; destinatario sconosciuto; indirizzo inesistente; usuário desconhecido;
-        usuario inexistente; nie ma takiego konta; nie istnieje; user not local; unknown local user;
-        unknown virtual user; unknown or illegal alias; addressee unknown; recipient is not local; not a local address;
-        no valid recipients; cant accept user; user is not found; mailbox invalid; rcpt … does not exist;
-        no existe dicha persona; no existe ese usuario; nonexistent account; non existent account; mailbox is not found;
-        no one here by that name; unable to find user; validrcptto
+        RECIPIENT UNKNOWN; UNKNOWN RECIPIENT; UNKNOWN email/local/virtual/destination/or RECIPIENT;
+        RECIPIENT not FOUND; RECIPIENT … not exist; RECIPIENT … not exists; RECIPIENT … not found;
+        RECIPIENT … unknown; RECIPIENT … not known; RECIPIENT … not listed; RECIPIENT … not a valid;
+        recipient/user/mailbox/account … invalid/nonexistent; unknown or illegal/invalid RECIPIENT;
+        unknown or invalid; no such RECIPIENT; no such local RECIPIENT; no such mail/person/member/name/login/id;
+        no such virtual user; no RECIPIENT found/here/named/exists/by/with/of/matching; no mailbox; no local mailbox;
+        no valid recipient/recipients; no one here; no one with; nobody here; nobody by that name; there is no one;
+        no person; no employee; unknown local part; unknown username; unknown customer/member/virtual;
+        not a valid/known/local/registered/current/recognized RECIPIENT; not a user; not user of; not a customer;
+        not our user/customer/subscriber; not local address; not local user; recipient/recipients not local;
+        not have … account/mailbox; not have account; have no mailbox/account; has no mailbox;
+        not find … user/recipient/mailbox; not find … address/account/alias;
+        unable to find … user/recipient/mailbox/account/alias; alias user; unable to locate … user/recipient/mailbox;
+        not locate … user/recipient/mailbox; not accept user; not recognize recipient/user;
+        not found in ldap/directory/database/our; not in directory/database/ldap; not listed in; not present in;
+        not listed on; no … in name directory; not on this server; not on this system; no records of user;
+        no record of; no longer known; address … wrong; email wrong; recipient may contain; delivery userid;
+        bad destination; destination mailbox address; badrcptto; rcpt … not exist; rcpt not exist;
+        mailbox name not allowed; mailbox unallocated; mailbox path; unassigned address; nosuchuser;
+        resolver.adr.recipnotfound; resolver.adr.recipientnotfound; resolver.adr.recipient;
+        resolver.adr.exrecipnotfound; resolver.adr.exrecipientnotfound; recipientnotfound; recipnotfound; notfound;
+        recipient address rejected access denied … outlook.com; recipient address rejected access denied as;
+        validrcptto; recipient refuses to accept; rejected recipients; recipient not accepted; recipient denied;
+        envelope recipient denied; user lookup failed; undeliverable recipient; not receiving mail at;
+        reserved by rfc; email not exist; unrouteable/unroutable/unresolvable address; recipient not ok;
+        badrecipientto; not email addresses; no mail box; not a mailbox; address not ok
+        """,
+    ),
+    Pattern(
+        C.INVALID_RECIPIENT,
+        "no such mailbox, in other languages",
+        """
+        unbekannter/ungultiger/ungueltiger benutzer/empfanger/empfaenger/adresse;
+        unbekannte/ungultige/unzulassiger benutzer/empfanger/empfaenger/adresse;
+        benutzer/empfanger/empfaenger/adresse/empfangeradresse … unbekannt/ungultig/ungueltig;
+        postfach/mailbox/nutzer/konto/adressat … unbekannt/ungultig/ungueltig;
+        benutzer/empfanger/empfaenger/adresse/postfach/mailbox/nutzer/konto … existiert nicht;
+        benutzer/empfanger/empfaenger/adresse … nicht gefunden/bekannt/vorhanden/vergeben;
+        postfach/mailbox/nutzer/konto … nicht gefunden/bekannt/vorhanden/vergeben; unbekannte empfangeradresse;
+        kein benutzer/empfanger/empfaenger/postfach; existiert nicht; unzustellbar; adresse … falsch;
+        utilisateur/destinataire/adresse … inconnu/inconnue/invalide/inexistant/inexistante;
+        compte/boite/usager/abonne … inconnu/inconnue/invalide/inexistant/inexistante;
+        utilisateur/destinataire/adresse/compte/boite … introuvable/incorrecte/erronee; n'existe pas; n'existe plus;
+        aucun utilisateur/compte; pas d'utilisateur; mauvaise adresse;
+        usuario/destinatario/cuenta … desconocido/desconocida/inexistente/invalido/invalida;
+        direccion/buzon/casilla/correo … desconocido/desconocida/inexistente/invalido/invalida; no existe;
+        no encontrado; no encontrada; usuario … no valido;
+        utente/destinatario/indirizzo/casella/account … sconosciuto/sconosciuta/inesistente/errato;
+        utente/destinatario/indirizzo/casella/account … non esiste/trovato/valido/trovata/esistente/valida;
+        non esiste; sconosciuto; inesistente;
+        conta/endereco/caixa … desconhecido/desconhecida/inexistente/invalido/invalida;
+        usuario/destinatario … desconhecido; nao existe; nao encontrado; nao encontrada; desconhecido;
+        gebruiker/ontvanger/adres/mailbox/geadresseerde … onbekend/ongeldig/bestaat;
+        gebruiker/ontvanger/adres … niet gevonden; onbekende gebruiker/ontvanger; onbekend adres; bestaat niet;
+        ongeldig adres; ongeldige ontvanger;
+        uzytkownik/adresat/odbiorca/konto/adres/skrzynka … nieznany/nieprawidlowy/nieistniejacy; nie istnieje;
+        nie znaleziono; nie ma takiego konta/uzytkownika/adresu; nieznany uzytkownik/adresat/odbiorca;
+        nieprawidlowy adres; brak takiego uzytkownika; brak takiego konta; nieistniejacy;
+        пользователь/адресат/получатель/ящик/адрес … не найден/существует/зарегистрирован; не существует;
+        неизвестный пользователь/получатель/адресат; пользователь/адресат/получатель неизвестен; нет такого;
+        такого … нет; несуществующий; неверный адрес; недействительный адрес; 存在しません; 存在しない;
+        見つかりません; 宛先不明; あて先不明; 宛先が不明; ユーザー不明; 不明なユーザー; 該当するユーザー;
+        リストにありません; 登録されていません; アドレスは無効; 無効なアドレス; メールアドレスが間違; 不存在;
+        无此用户; 無此用戶; 無此帳號; 无此帐号; 无此邮箱; 没有此用户; 没有这个用户; 查无; 查無; 找不到; 用户未找到;
+        地址错误; 地址無效; 地址无效; 无效用户; 无效的收件人; 无效收件人; 未知用户; 无法找到; 收件人未知;
+        пользователя/адресата/получателя/адреса/ящика … не найдено/существует/обнаружено;
+        пользователь/адресат/получатель/ящик/адрес … не обнаружен/найдено;
+        учетная запись … не найдена/существует/зарегистрирована;
+        пользователь/адресат/получатель/ящик/адрес отсутствует; =не найден; =не найдено;
+        користувач/користувача/адресат/адресата/абонент/абонента … не знайдено/знайдений/існує/зареєстрований;
+        одержувач/одержувача/отримувач/отримувача … не знайдено/знайдений/існує/зареєстрований;
+        скринька/скриньку/скриньки/ящик/ящика … не знайдено/знайдена/знайдений/існує/зареєстровано;
+        адреса/адресу/адреси … не знайдено/знайдена/існує/зареєстровано; обліковий запис … не знайдено/існує;
+        користувач/адресат/абонент/одержувач/отримувач/скринька/адреса … відсутній/відсутня;
+        невідомий користувач/адресат/одержувач/отримувач; немає такого/такої; такого … немає; такої … немає;
+        неіснуючий/неіснуюча користувач/одержувач/отримувач/адресат/адреса/скринька; =не знайдено; =не існує;
+        недійсна/неправильна/невірна адреса; корыстальнік/карыстальнік/атрымальнік … не знойдзены/існуе;
+        uzivatel/prijemce/prijemca/schranka/adresa/ucet/pouzivatel … neexistuje/neznamy/neznama;
+        uzivatel/prijemce/schranka/adresa/ucet … nenalezen/nenalezena;
+        uzivatel/prijemce/schranka/adresa/ucet … nebyl/nebyla nalezen/nalezena;
+        pouzivatel/prijemca/schranka/adresa/ucet … nenajdeny/nenajdena;
+        pouzivatel/prijemca/schranka/adresa/ucet … nebol/nebola najdeny/najdena;
+        neznamy uzivatel/prijemce/prijemca/pouzivatel/adresat; neznama adresa; neexistuje; neexistujici; neexistujuca;
+        korisnik/primalac/primatelj/adresa/nalog/sanduce … ne postoji; korisnik/primalac/primatelj … nije pronaden;
+        nepoznat/nepoznati korisnik/primalac/primatelj; uporabnik/prejemnik/predal/naslov … ne obstaja;
+        neznan uporabnik/prejemnik; корисник/прималац/адреса/примач/налог … не постоји/постои;
+        непознат корисник/прималац/примач/получател/потребител/адресат; неизвестен получател/потребител/адресат;
+        потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не съществува;
+        потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не … намерен/намерена;
+        няма такъв/такава; nie odnaleziono; nie zostal/zostala znaleziony/znaleziona; nie odnaleziony
+        """,
+    ),
+    Pattern(
+        C.PROTOCOL_ERROR,
+        "the SMTP dialogue",
+        """
+        protocol error; protocol violation; smtputf8; 8bitmime; syntax error; command unrecognized/unrecognised;
+        unrecognized/unrecognised/unknown/unexpected/invalid/unsupported command; too many bad commands;
+        command not implemented/recognized/recognised/supported/allowed/accepted; bad sequence of commands;
+        bad sequence; sequence error; out of sequence; improper command; must issue; pipelining;
+        synchronization error; no data after; bad syntax; argument required; valid rcpt command; not decode response
         """,
     ),
     Pattern(
         C.CONNECTION_ERROR,
         "no answer, or a broken connection",
         """
-        connection error; connection refused; connection reset; connection died; connection dropped;
-        connection was dropped; connection closed; connection lost; lost connection; could not connect;
-        couldnt connect; unable to connect; cannot connect; failed to connect; no route to host;
-        network unreachable; network is unreachable; timed out; timeout; greeting failed; no answer from host;
-        establish an smtp connection; no smtp servers were available; execution expired; end of file reached
+        connection error/refused/reset/died/dropped/closed/lost;
+        connection timeout/aborted/broken/interrupted/timed/terminated/abort; connection unexpectedly closed;
+        connection … failed; connection attempt; lost connection; bad connection; no connection; not connect;
+        unable to connect; failed to connect; connect failed; no route to host; host unreachable; host is down;
+        network unreachable; network down; network error; unreachable; not reachable; unable to reach; timed out;
+        timeout; greeting failed; no answer from host; not establish; unable to establish; able to establish;
+        unable to contact; no smtp servers were available; execution expired; end of file reached; unexpected eof;
+        broken pipe; not responding; no response; not respond; socket error; read error; tls/ssl handshake;
+        handshake failed; tls negotiation; starttls failed; server refused; smtp connection;
+        communication/communications failure/error
         """,
     ),
     Pattern(
         C.SPAM_CONTENT,
         "spam, general words",
         """
-        spam; spamming; ube; uce; junk mail; junkmail
+        spam; ube; uce; junk mail; junkmail
         """,
+        general=True,
     ),
     Pattern(
         C.SPAM_BLOCK,
         "blocked, general words",
         """
-        blocked; blocking
+        blocked; blocking; unsolicited
         """,
+        general=True,
     ),
     Pattern(
         C.TRANSIENT_FAILURE,
         "temporary, general words",
         """
-        transient failure; try again; try later; retry; temporarily; temporary; server busy; too busy; overloaded;
-        service not available; too many connections; too many sessions; throttled; throttling; rate limit;
+        transient failure; try again; try later; retry; retry later; temporarily; temporary; server/system busy;
+        too busy; overloaded; service not available; service unavailable;
+        too many connections/sessions/concurrent/mails/messages; too many simultaneous; too fast; slow down;
+        concurrent; maximum number of connections; connection limit/rate; throttled; throttling; rate limit;
         rate limited; rate limits; rate exceeded; insufficient disk space; insufficient system storage;
-        insufficient system resources; mail system full; system is full; delivery time expired; message expired;
-        queue.expired; maximum number of delivery attempts; local error in processing; internal error;
-        internal server error; local problem; essayer plus tard; später
+        insufficient system resources; system resources; resources unavailable; resource limit; mail system full;
+        system is full; disk full; no space left on; local error in processing; error in processing;
+        error while being processed; internal error; internal server/system error; internal failure; local problem;
+        system error/failure; server error; encountered an error; configuration error/problem; misconfigured;
+        load too high; shutting down; deferred; mail system congestion; congestion; directory server;
+        not accepting network messages; system not accepting; unable to chdir; not create output; output file;
+        unable to open; not update mailbox; transport error; mailer error; i o error;
+        disk/write/database/unexpected/fatal error; error occurred; locked by; currently unavailable;
+        currently not available; unavailable at this time; not available at this time; unable to process; not process;
+        momentarily; operation timed; malfunction; too much load; system load; high load; system call;
+        input output error; thread limit; threads; journal
         """,
+        general=True,
+    ),
+    Pattern(
+        C.TRANSIENT_FAILURE,
+        "temporary, in other languages",
+        """
+        spater; spaeter; erneut versuchen; vorubergehend; zu viele verbindungen; plus tard; ressayer; reessayer;
+        trop de connexions; temporairement; mas tarde; intente; temporalmente; demasiadas conexiones; mais tarde;
+        tente novamente; temporariamente; muitas conexoes; riprovare; piu tardi; temporaneamente; troppe connessioni;
+        probeer; tijdelijk; te veel verbindingen; sprobuj; pozniej; tymczasowo; попробуйте; позже; повторите;
+        временно; しばらく; 後ほど; 一時的; 稍后; 稍後; 重试; 系统繁忙; 系統忙碌; 暂时;
+        спробуйте; пізніше; тимчасово; повторіть; pozdeji; zkuste; docasne; neskor; skuste; kasnije; privremeno;
+        pokusajte; poskusite; zacasno; касније; привремено; опитайте; късно
+        """,
+        general=True,
+    ),
+    Pattern(
+        C.SPAM_BLOCK,
+        "a refusal of service, which is about the sender unless another attempt is asked for",
+        """
+        service refused; service refuse; service denied
+        """,
+        general=True,
     ),
     Pattern(
         C.POLICY_REJECTION,
         "a policy, general words",
         """
-        policy; policies; administrative prohibition; administratively; prohibited; forbidden; not permitted;
-        not allowed; not authorized; unauthorized; access denied; permission denied; message rejected;
-        message refused; mail rejected; mail refused; email rejected; message was rejected;
-        message has been rejected; rejected your message; suppressed; suppression list; restricted; not authorised;
-        unauthorised; message denied; message was denied; mail denied; mail is rejected; message not accepted;
-        non compliant
+        policy; policies; administrative; administratively; prohibited; forbidden; not permitted; not allowed;
+        not authorized; not authorised; unauthorized; unauthorised; access denied; permission denied;
+        message/mail/mails/messages/delivery rejected/refused/denied/declined; rejected your message;
+        message/mail not accepted; suppressed; suppression list; restricted; restriction; restrictions; non compliant;
+        non compliance; compliance; not meet; transaction/connection rejected; verification failure/failed; aup;
+        violates; violation; disallowed; not acceptable; unacceptable; rejected by the server;
+        rejected by filter/rule; rejected by the remote; filtered; filter; refuse; mail flow rule; transport.rules;
+        screened; untrusted; terms of service; guidelines
         """,
+        general=True,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "a policy, in other languages",
+        """
+        abgelehnt; verweigert; zuruckgewiesen; nicht erlaubt; rechazado; rechazada; denegado; no permitido; rifiutato;
+        rifiutata; respinto; non consentito; non autorizzato; rejeitado; rejeitada; recusado; recusada; nao permitido;
+        geweigerd; niet toegestaan; odrzucono; odrzucona; odrzucony; odmowa; отклонено; отказано; запрещено; 拒绝;
+        拒絕; 被拒; 拒否;
+        відхилено; відмовлено; заборонено; odmitnuto; odmitnuta; odmitnut; odmietnute; odmietnuta; odbijeno; odbijena;
+        zavrnjeno; одбијено; отхвърлено; отхвърлена; забранено
+        """,
+        general=True,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "an answer to the connection, HELO or MAIL FROM: no recipient was named yet",
+        """
+        in reply to mail from; in reply to helo; in reply to ehlo; after mail from; after helo; after ehlo;
+        after initial connection; after connecting; refused to talk to me; while performing the helo;
+        while performing the ehlo; did not like our mail from; did not like our helo; did not like our ehlo
+        """,
+        general=True,
     ),
     Pattern(
         C.INVALID_RECIPIENT,
         "no such mailbox, in words that servers also write for policies",
         """
-        mailbox unavailable; mailbox is unavailable; mailbox not available; does not exist; doesnt exist
+        mailbox unavailable; mailbox unavaiable; mailbox not available; mailbox … unavailable;
+        account/user unavailable; account/user/recipient not available; not exist; not exists; =recipient rejected;
+        =recipient address rejected; =address rejected; =recipient refused; =user rejected; =recipient not accepted;
+        =sorry no mailbox; =not found; =unknown; =invalid recipient address; =recipient verification failed
         """,
+        general=True,
+    ),
+    Pattern(
+        C.TRANSIENT_FAILURE,
+        "an attempt that was given up because of time",
+        """
+        delivery time expired; message expired; queue.expired; maximum number of delivery attempts;
+        in the queue too long; queue too long; retry timeout exceeded; retry time; retries; multiple retries;
+        multiple attempts; delivery attempts; failed … attempts; not delivered within/for/after; not be delivered for;
+        not yet delivered; undeliverable for; not collected; message timed out; expired in queue; giving up; give up;
+        lifetime expired; message too old; too old; failing for a long time; past expiration
+        """,
+        general=True,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "a refusal without a reason, which says less than any enhanced code",
+        """
+        rejected; refused; denied; declined; reject; rejects; declines; not accepted; not accept; unable to accept;
+        no permission; not permit; not allow; not approved; disallow; block; delivery not; not trusted
+        """,
+        general=True,
     ),
 )
 """In order of precedence: the first pattern that a text contains decides.
@@ -304,3 +847,19 @@ gives two reasons is so decided in favour of the recipient. General words come l
 
 ADDRESS_INVALID = frozenset({C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_DOMAIN})
 """Classifications that mean that an address or its domain does not exist (any more)."""
+
+SENDER_AT_FAULT = frozenset({C.SPAM_BLOCK, C.SPAM_CONTENT, C.POLICY_REJECTION})
+"""Classifications of failures whose cause is the sender or the message, never the recipient."""
+
+UNNAMED_RECIPIENT = next(row for row in PATTERNS if row.meaning.startswith("an answer to the connection"))
+"""Beside this pattern, no pattern of `ADDRESS_INVALID` counts: the server had not yet been given the recipient."""
+
+ABOUT_SENDER = [
+    row
+    for row in PATTERNS
+    if row.meaning in {"limits of the sending account, which resemble a full mailbox", "the sender's address"}
+]
+"""Patterns whose words resemble those about a recipient. A condemning pattern beside them means the sender."""
+
+BARE_REFUSAL = PATTERNS[-1]
+"""The pattern that counts only if no enhanced code says more."""

@@ -4,16 +4,17 @@ The statement that stores events counts them (`shared.messages.store`), so each 
 Reprocessed events are not counted again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
 from shared.counters.tables import minute_counts
-from shared.vocabulary import EventType, Per
+from shared.vocabulary import EventType, Per, SetAsideReason
 
 EVERYTHING = ""
 """The dimension of all events of a source. They are always counted."""
@@ -21,11 +22,25 @@ EVERYTHING = ""
 REFUSALS = "refusals"
 """The dimension of requests that were refused, or rejected from quarantine later. `type` is the reason."""
 
+SET_ASIDE = "set_aside"
+"""The dimension of events that were set aside. `value` is the reason; the counts of all time are kept."""
+
+MASS_FAILURES = "mass_failures"
+"""The dimension of recipients that failed with many others of their domain. `type` is the classification."""
+
+RECEIVED = "received"
+"""The dimension of webhooks that a receiver has stored, repetitions not counted."""
+
+DELIVERIES = "deliveries"
+"""The dimension of attempts to deliver. `type` is the result."""
+
 PER_MINUTE_FOR = timedelta(hours=2)
 """Older counters are merged into hours."""
 
 RETENTION = timedelta(days=8)
-"""Older counters are deleted: a day longer than the longest window."""
+"""A day longer than the longest window of a rule. Then counters are deleted, or merged into days for the figures."""
+
+KEPT_BY_DAY = timedelta(days=400)
 
 _MAX_LOOKBACK = timedelta(hours=1)
 _STORE_DELAY = timedelta(minutes=2)
@@ -46,7 +61,9 @@ _VALUES = {
     f" THEN lower(data::json->'details'->>'domain') ELSE {_DOMAIN_OF.format(name='sender')} END",
     Per.RECIPIENT_DOMAIN: _DOMAIN_OF.format(name="recipient"),
 }
+_REASON = f"coalesce(data::json->'details'->>'set_aside', '{SetAsideReason.UNKNOWN_KIND}')"
 _CASES = " ".join(f"WHEN '{dimension}' THEN {value}" for dimension, value in _VALUES.items())
+_CASES += f" WHEN '{SET_ASIDE}' THEN {_REASON}"
 
 _ADD_UP = """
     ON CONFLICT (dimension, minute, source_id, value, type, shard) DO UPDATE SET
@@ -78,19 +95,23 @@ tallied AS (
 )"""
 
 # Text: one statement moves the rows. A row that a worker adds to a merged hour is merged the next time.
-_MERGE = f"""
+_MERGE_TO = f"""
 WITH old AS (
     DELETE FROM minute_counts
     WHERE dimension = ANY(%(dimensions)s) AND minute < %(before)s
-        AND (minute <> date_trunc('hour', minute) OR shard <> 0)
+        AND (minute <> {{to}} OR shard <> 0)
     RETURNING *
 )
 INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
-SELECT dimension, date_trunc('hour', minute), source_id, value, type, 0, sum(count),
+SELECT dimension, {{to}}, source_id, value, type, 0, sum(count),
     {GREATEST.format(name="last_event_id")}
 FROM old GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 {_ADD_UP}
 """
+
+_MERGE = _MERGE_TO.format(to="date_trunc('hour', minute)")
+_MERGE_BY_DAY = _MERGE_TO.format(to="date_trunc('day', minute, 'UTC')")
+_MERGE_FOR_GOOD = _MERGE_TO.format(to="'epoch'::timestamptz")
 
 # Refusals are counted from their table, not as they happen. So the same minute can be counted again.
 _COUNT_REFUSALS = f"""
@@ -109,7 +130,18 @@ VALUES (%(refusals)s, date_trunc('minute', now()), %(source_id)s, '', %(reason)s
 {_ADD_UP}
 """
 
-_DIMENSIONS = ["", *_VALUES, REFUSALS]
+_COUNT_MASS_FAILURES = f"""
+INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
+SELECT %(mass_failures)s, date_trunc('minute', %(now)s::timestamptz), source_id, left(domain, 255), classification, 0,
+    count(*), {GREATEST.format(name="event_id")}
+FROM unnest(%(domain)b::text[], %(classification)b::text[], %(source_id)b::bigint[], %(event_id)b::uuid[])
+    AS failed (domain, classification, source_id, event_id)
+GROUP BY source_id, domain, classification ORDER BY source_id, domain, classification
+{_ADD_UP}
+"""
+
+_OF_FIGURES = [EVERYTHING, REFUSALS, RECEIVED, DELIVERIES]
+_DIMENSIONS = [*_OF_FIGURES, *_VALUES, MASS_FAILURES]
 
 
 class Tally(NamedTuple):
@@ -158,15 +190,49 @@ def count_rejection(connection: Connection, source_id: int, receipt_id: UUID, re
     )
 
 
+def count_mass_failures(connection: Connection, now: datetime, failed: Sequence[tuple[str, str, int, UUID]]) -> None:
+    """Count recipients that failed with many others: domain, classification, source and event of each."""
+    names = ("domain", "classification", "source_id", "event_id")
+    columns = dict(zip(names, map(list, zip(*failed, strict=True)), strict=True))
+    connection.exec_driver_sql(_COUNT_MASS_FAILURES, {"mass_failures": MASS_FAILURES, "now": now, **columns})
+
+
 def merge(connection: Connection, now: datetime) -> int:
     """Merge counters that are older than two hours into hours; return the number of rows written."""
     before = (now - PER_MINUTE_FOR).replace(minute=0, second=0, microsecond=0)
-    return connection.exec_driver_sql(_MERGE, {"dimensions": _DIMENSIONS, "before": before}).rowcount
+    return connection.exec_driver_sql(_MERGE, {"dimensions": [*_DIMENSIONS, SET_ASIDE], "before": before}).rowcount
+
+
+def add_by_minute(connection: Connection, counted: Mapping[tuple[str, datetime, int, str], int]) -> None:
+    """Add to counters, by dimension, minute, id of the source (or 0) and type. The order prevents deadlocks."""
+    rows = [
+        {
+            "dimension": dimension,
+            "minute": minute,
+            "source_id": source_id,
+            "value": "",
+            "type": type_,
+            "shard": func.mod(func.pg_backend_pid(), _SHARDS),
+            "count": number,
+            "last_event_id": UUID(int=0),
+        }
+        for (dimension, minute, source_id, type_), number in sorted(counted.items())
+    ]
+    new = insert(minute_counts).values(rows)
+    total = minute_counts.c.count + new.excluded.count
+    connection.execute(new.on_conflict_do_update(index_elements=list(minute_counts.primary_key), set_={"count": total}))
 
 
 def delete_expired(connection: Connection, now: datetime) -> int:
-    """Delete counters that no rule reads any more; return the number of rows deleted."""
-    expired = delete(minute_counts).where(
-        minute_counts.c.dimension.in_(_DIMENSIONS), minute_counts.c.minute < now - RETENTION
-    )
-    return connection.execute(expired).rowcount
+    """Delete counters that nothing reads any more; return the number of rows deleted.
+
+    Those of the figures are merged into days and deleted after 400. Those of events that were set aside are added up
+    in the end instead: a metric has them, and never decreases.
+    """
+    oldest = now.replace(hour=0, minute=0, second=0, microsecond=0) - RETENTION
+    connection.exec_driver_sql(_MERGE_BY_DAY, {"dimensions": [*_OF_FIGURES, SET_ASIDE], "before": oldest})
+    connection.exec_driver_sql(_MERGE_FOR_GOOD, {"dimensions": [SET_ASIDE], "before": now - KEPT_BY_DAY})
+    counts = minute_counts.c
+    of_rules = and_(counts.dimension.in_(set(_DIMENSIONS) - set(_OF_FIGURES)), counts.minute < now - RETENTION)
+    of_figures = and_(counts.dimension.in_(_OF_FIGURES), counts.minute < now - KEPT_BY_DAY)
+    return connection.execute(delete(minute_counts).where(or_(of_rules, of_figures))).rowcount

@@ -39,7 +39,9 @@ def render_whole(connection: Connection, delivery: Row[Any]) -> dict[str, Any]:
     """
     found = change_log.get_changes(connection, [(delivery.transaction, delivery.change_id)])
     payloads = change_payload.build_payloads_by_tenant(
-        connection, [(change, delivery.subscription_tenant) for change in found]
+        connection,
+        [(change, delivery.subscription_tenant) for change in found],
+        include_body_text=delivery.include_body_text,
     )
     bodies = [requests.format_payload(payload, PayloadFormat(delivery.payload)) for payload in payloads.values()]
     recommendation = recommend(delivery)

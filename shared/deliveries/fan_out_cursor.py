@@ -5,6 +5,7 @@ delivery per matching subscription, even if a deliverer dies.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, Text, cast, func, literal, select, tuple_, update
@@ -28,8 +29,9 @@ WITH settled AS MATERIALIZED (
 )
 SELECT c.transaction::text::bigint AS transaction, c.id, c.changed_at, c.type, s.slug AS source, c.message_id,
     c.recipient, m.tag, coalesce(nullif(m.tenant, ''), c.data ->> 'tenant') AS tenant, e.data AS inbound,
-    CASE WHEN e.id IS NOT NULL AND e.provider_object IS NULL THEN (
-        SELECT o.data FROM event_objects AS o WHERE o.id > e.receipt_id AND o.id <= e.id ORDER BY o.id DESC LIMIT 1
+    CASE WHEN e.id IS NOT NULL AND e.provider_object IS NULL AND e.object_at IS NULL THEN (
+        SELECT o.data FROM event_objects AS o
+        WHERE o.id > (left(e.id::text, 31) || '00000')::uuid AND o.id <= e.id ORDER BY o.id DESC LIMIT 1
     ) END AS inbound_shared
 FROM settled AS c
 LEFT JOIN sources AS s ON s.id = c.source_id
@@ -107,3 +109,12 @@ def skip_if_no_subscribers(connection: Connection) -> bool:
 def move_cursor(connection: Connection, cursor: Cursor) -> None:
     """Store the position of the last change for which deliveries were created."""
     connection.execute(update(tables.fan_out).values(transaction=str(cursor[0]), id=cursor[1]))
+
+
+def next_changed_at(connection: Connection, cursor: Cursor) -> datetime | None:
+    """Return when the first change after a cursor happened, settled or not; None if there is none."""
+    position = tuple_(state_changes.c.transaction, state_changes.c.id)
+    is_after = position > tuple_(literal(str(cursor[0]), Xid8), literal(cursor[1], BigInteger))
+    first = select(state_changes.c.changed_at).where(is_after).order_by(*position.clauses).limit(1)
+    found: datetime | None = connection.execute(first).scalar()
+    return found

@@ -21,6 +21,7 @@ def request_replay(
     status: DeliveryStatus,
     subscription: UUID | None = None,
     type: str | None = None,  # noqa: A002 - the word of the contract
+    status_code: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     tenant: str | None,
@@ -33,6 +34,7 @@ def request_replay(
         "status": status,
         "subscription": subscription,
         "type": type,
+        "status_code": status_code,
         "since": since,
         "until": min(until or now, now),
         "tenant": tenant,

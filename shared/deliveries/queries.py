@@ -1,5 +1,6 @@
 """Queries of deliveries and their attempts, for the API, the command line and jobs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Row,
     Select,
@@ -23,13 +25,17 @@ from sqlalchemy import (
 )
 
 from shared.deliveries.store import AT_ONCE, Lane
-from shared.deliveries.tables import deliveries, delivery_attempts, pending_deliveries
+from shared.deliveries.tables import FAILED, deliveries, delivery_attempts, http_class, pending_deliveries
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
 from shared.subscriptions.tables import endpoint_health, subscriptions
 from shared.vocabulary import DeliveryStatus, SubscriptionState
 
 UNDELIVERED: Final = frozenset({DeliveryStatus.RETRY, DeliveryStatus.DEAD, DeliveryStatus.QUARANTINED})
 """Statuses that the partial indexes cover."""
+NO_RESPONSE: Final = "network_error"
+STATUS_CODE: Final = re.compile(rf"[1-5][0-9]{{2}}|[1-5]xx|{NO_RESPONSE}")
+"""A status code, a class of them such as `5xx`, or the word for no response."""
+_SUCCESSES: Final = 2
 _MAX_NAMED: Final = 5
 
 _DELIVERY: Final[Select[Any]] = select(
@@ -50,6 +56,7 @@ _DELIVERY: Final[Select[Any]] = select(
     subscriptions.c.state.label("subscription_state"),
     subscriptions.c.tenant.label("subscription_tenant"),
     subscriptions.c.payload,
+    subscriptions.c.include_body_text,
     subscriptions.c.deleted_at.is_not(None).label("removed"),
     (pending_deliveries.c.lane == Lane.HELD_BACK).label("is_held_back"),
     (pending_deliveries.c.lease_until > func.now()).label("is_in_flight"),
@@ -70,11 +77,15 @@ _DELIVERY: Final[Select[Any]] = select(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilters:
-    """Filters of deliveries, combined with AND. `since` and `until` apply to the time of creation."""
+    """Filters of deliveries, combined with AND. `since` and `until` apply to the time of creation.
+
+    `status_code` is that of the latest attempt, in the form of STATUS_CODE.
+    """
 
     subscription: UUID | None = None
     status: DeliveryStatus | None = None
     type: str | None = None
+    status_code: str | None = None
     message_id: UUID | None = None
     tenant: str | None = None
     since: datetime | None = None
@@ -95,8 +106,8 @@ def get_page(
     """Return deliveries, the newest first: by their change, or by creation (see `in_log_order`).
 
     `transaction` and `change_id` identify the change. `last_http_status` is 0 for no response, None before the first
-    attempt. `subscription_…`, `payload` and `removed` (deleted) belong to the subscription; the last five columns are
-    what `policy.explain_wait` needs.
+    attempt. `subscription_…`, `payload`, `include_body_text` and `removed` (deleted) belong to the subscription; the
+    last five columns are what `policy.explain_wait` needs.
     """
     page = _query(filters).fetch(connection, after=after, limit=limit)
     rows = {row.id: row for row in _get_many(connection, [position[-1] for position in page.items], filters.tenant)}
@@ -185,10 +196,23 @@ def _query(filters: DeliveryFilters, *, ascending: bool = False) -> KeysetQuery:
         query.filter(deliveries.c.status == filters.status)
     if filters.type is not None:
         query.filter(deliveries.c.type == filters.type)
+    if filters.status_code is not None:
+        is_first = filters.subscription is None and filters.message_id is None and filters.status is None
+        (query.where if is_first else query.filter)(*_of_status_code(filters.status_code))
     if filters.tenant is not None:
         of_tenant = select(subscriptions.c.id).where(subscriptions.c.tenant == filters.tenant)
         query.filter(deliveries.c.subscription_id.in_(of_tenant))
     return query
+
+
+def _of_status_code(status_code: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter by status code; indexes serve those of failures."""
+    first = 0 if status_code == NO_RESPONSE else int(status_code[0])
+    code: ColumnElement[Any] = deliveries.c.last_http_status
+    is_class = status_code == NO_RESPONSE or status_code.endswith("xx")
+    is_wanted = http_class == first if is_class else code == int(status_code)
+    # Literals, so that the planner recognizes the condition of the partial indexes.
+    return [is_wanted] if first == _SUCCESSES else [is_wanted, FAILED]
 
 
 def _get_many(connection: Connection, ids: Sequence[UUID], tenant: str | None) -> Sequence[Row[Any]]:

@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(payload: Mapping[str, Any], form: PayloadFormat) -> bytes:
-    """Return the request body of a change (`shared.changes.payload.payloads`)."""
+    """Return the request body of a change (`shared.changes.payload.build_payloads`)."""
     return _encode(format_payload(payload, form))
 
 

@@ -6,17 +6,23 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Index,
     Integer,
     SmallInteger,
     Table,
     Text,
     Uuid,
+    literal_column,
     text,
 )
 
 from shared.postgres.metadata import Timestamp, Xid8, metadata
 
+FAILED: ColumnElement[bool] = literal_column("(last_http_status < 200 OR last_http_status >= 300)", Boolean)
+"""The latest attempt had no success; NULL: there was none."""
+http_class: ColumnElement[int] = literal_column("last_http_status / 100", Integer)
+"""The first digit of the status code; 0: no response."""
 _UNDELIVERED = text("status IN ('retry', 'dead', 'quarantined')")
 
 fan_out = Table(
@@ -68,6 +74,9 @@ Index(
     deliveries.c.id,
     postgresql_where=_UNDELIVERED,
 )
+
+Index("deliveries_failed_by_status", deliveries.c.last_http_status, deliveries.c.id, postgresql_where=FAILED)
+Index("deliveries_failed_by_class", text("(last_http_status / 100)"), deliveries.c.id, postgresql_where=FAILED)
 
 # The queue: a small table, so that the cost of a claim does not grow with the history of deliveries.
 pending_deliveries = Table(

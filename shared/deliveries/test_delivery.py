@@ -1,4 +1,4 @@
-"""Test deliveries: a real request with a `test` event, sent at once and not recorded."""
+"""Test deliveries: a real request with a `test` event or a sample change, sent at once and not recorded."""
 
 import threading
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Row
 
+from shared.changes import samples
 from shared.deliveries import policy, requests
 from shared.deliveries.policy import ResponseClass
 from shared.egress import captures
@@ -31,15 +32,18 @@ _turns = threading.BoundedSemaphore(
 )  # a test blocks a thread of the API, which an endpoint that hangs must not exhaust
 
 
-def send_test(row: Row[Any], vault: Vault, allow: Sequence[Network], now: datetime) -> dict[str, Any]:
-    """Send a subscription a `test` event, and wait for the response.
+def send_test(
+    row: Row[Any], vault: Vault, allow: Sequence[Network], now: datetime, type_: str = TYPE
+) -> dict[str, Any]:
+    """Send a subscription a `test` event or a sample change of another type, and wait for the response.
 
-    Returns `status`, `http_status`, `latency_ms`, `created_at`, the captures, and what the response usually means.
-    Raises ConflictError, or SecretsError.
+    The `webhook-id` of both begins with `test-`. Returns `status`, `http_status`, `latency_ms`, `created_at`, the
+    captures, and what the response usually means. Raises ConflictError, or SecretsError.
     """
     subscription = open_subscription(row, vault)
     webhook_id = f"{TYPE}-{uuid4().hex}"
-    payload = {"id": webhook_id, "type": TYPE, "timestamp": now, "data": {"subscription": row.id}}
+    data = {"subscription": row.id} if type_ == TYPE else samples.make_data(type_)
+    payload = {"id": webhook_id, "type": type_, "timestamp": now, "data": data}
     body = requests.encode(payload, subscription.payload)
     call = requests.build(subscription, body, key=uuid4(), webhook_id=webhook_id, now=now)
     if not _turns.acquire(blocking=False):

@@ -1,29 +1,130 @@
 """Second workflow of the providers' support guides: a message was sent, and an event is missing."""
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from shared.diagnosis.model import DiagnosisInput, Finding, Mark, SourceStatus, WebhookRegistration, format_time
+from shared.diagnosis.advice import NAMES
+from shared.diagnosis.model import (
+    DiagnosisInput,
+    Finding,
+    Mark,
+    RefusedRequests,
+    SourceStatus,
+    WebhookRegistration,
+    format_time,
+)
 from shared.vocabulary import ReceiptState
 
-_BY_STATE: Mapping[ReceiptState, tuple[Mark, str, str]] = {
-    ReceiptState.PENDING: (Mark.NOTE, "is waiting in the queue", "Check that a worker runs, and its log."),
+_BY_STATE: Mapping[ReceiptState, tuple[Mark, str, str, tuple[str, ...]]] = {
+    ReceiptState.PENDING: (
+        Mark.NOTE,
+        "is waiting in the queue",
+        "Receipt {id} waits for a worker: check that one runs, and its log.",
+        (),
+    ),
     ReceiptState.UNVERIFIED: (
         Mark.FAULT,
         "is quarantined, because its signature could not be verified",
-        "Add the key that signed it to the source: tidings sources check.",
+        "Add the key that signed it to the source {source}; it is verified again by itself. The source needs:",
+        ("tidings sources check {source}",),
     ),
     ReceiptState.DEAD: (
         Mark.FAULT,
         "could not be processed",
-        "Fix the cause, then process it again: tidings reprocess.",
+        "Correct the cause that is named, then process receipt {id} again:",
+        ("tidings reprocess --receipt {id}",),
     ),
     ReceiptState.REJECTED: (
         Mark.FAULT,
         "was rejected as forged, or signed with another key",
-        "If it is genuine, correct the keys of the source and process it again: tidings reprocess.",
+        "If it is genuine, correct the keys of the source {source}, then process receipt {id} again:",
+        ("tidings sources check {source}", "tidings reprocess --receipt {id}"),
     ),
 }
 _OPEN_STATES = ("listed", "resent")
+_RECONCILE = "tidings reconcile --source {slug}"
+_UNCHECKED = WebhookRegistration(checked_at=None, registered=None, validated_at=None, validated=None)
+
+
+class _Row(NamedTuple):
+    """A finding about a source; `code` is that of the finding if it is not the row's key."""
+
+    mark: Mark
+    text: str
+    step: str = ""
+    commands: tuple[str, ...] = ()
+    code: str = ""
+
+
+_SOURCE_ROWS: Mapping[str, _Row] = {
+    "source_unusable": _Row(
+        Mark.FAULT,
+        "The source {slug} cannot be used: {problem}",
+        "Correct what is named at the source {slug}:",
+        ("tidings sources check {slug}",),
+    ),
+    "source_unheard": _Row(
+        Mark.FAULT,
+        "No event of the source {slug} has ever been processed.",
+        "Configure {provider} to post to /webhooks/{slug}; this says how:",
+        ("tidings sources check {slug}",),
+        code="source_silent",
+    ),
+    "source_silent": _Row(
+        Mark.FAULT,
+        "The last event of the source {slug} arrived at {last_event_at}, before this send.",
+        "Find out whether {provider} posts to another address, or cannot reach the receiver:",
+        ("tidings sources check {slug}",),
+    ),
+    "enrolment_unasked": _Row(
+        Mark.NOTE,
+        "Whether {provider} still posts to /webhooks/{slug} cannot be asked. {no_api}",
+        "Compare the webhook's URL on the dashboard of {provider} with this, have {provider} send a test from there if "
+        "it can, and look there for failed deliveries:",
+        ("tidings sources check {slug}",),
+        code="enrolment_unknown",
+    ),
+    "enrolment_unknown": _Row(
+        Mark.NOTE,
+        "The registration of the webhook of {slug} at its provider has not been checked.",
+        "Check that the webhook of {slug} is registered:",
+        ("tidings sources webhooks {slug}",),
+    ),
+    "not_enrolled": _Row(
+        Mark.FAULT,
+        "The webhook of {slug} was not registered at its provider at the last check, {checked_at}.",
+        "Register the webhook of {slug}:",
+        ("tidings sources enrol {slug}",),
+    ),
+    "enrolled": _Row(
+        Mark.GOOD, "The webhook of {slug} was registered at its provider at the last check, {checked_at}."
+    ),
+    "validation_unknown": _Row(
+        Mark.NOTE,
+        "Whether a test request by the provider of {slug} arrives has not been tried.",
+        "Have {provider} send a test to {slug}:",
+        ("tidings sources validate {slug}",),
+    ),
+    "not_validated": _Row(
+        Mark.FAULT,
+        "The test request by the provider of {slug} did not arrive at the last test, {validated_at}.",
+        "Make the receiver reachable for {provider}, then have it test {slug} again:",
+        ("tidings sources validate {slug}",),
+    ),
+    "validated": _Row(Mark.GOOD, "A test request by the provider of {slug} arrived at {validated_at}."),
+    "failed_batches": _Row(
+        Mark.NOTE,
+        "{provider} {asked} what it could not deliver to {slug}{open}.",
+        "Ask {provider} for what it could not deliver to {slug}, then have it sent again:",
+        (f"{_RECONCILE} --dry-run", _RECONCILE),
+    ),
+    "failed_unlisted": _Row(
+        Mark.NOTE,
+        "The API of {provider} does not tell what could not be delivered to {slug}.",
+        "Look for failed deliveries on the dashboard of {provider}.",
+    ),
+}
+"""What can be said of a source whose event is missing, in the order of the providers' support guides."""
 
 ASK_OPERATOR = Finding(
     code="not_looked_around",
@@ -34,121 +135,144 @@ ASK_OPERATOR = Finding(
 """The finding instead of those below for a tenant, which must not see them."""
 
 
+def confirm_accepted(given: DiagnosisInput) -> Finding:
+    """Return the first step for a message without events: whether the provider accepted it at all."""
+    of = f" of {NAMES.get(given.provider, given.provider)}" if given.provider else " of the provider"
+    ids = given.names.request_id or given.names.provider_message_id or given.names.smtp_id
+    returned = f" and have returned the id {ids}" if ids else " and have returned the id that you look for"
+    return Finding(
+        code="api_answer",
+        mark=Mark.NOTE,
+        text=f"Tidings does not see what the API{of} answered to the send.",
+        next_step=f"Find the answer of the API{of} in your application's log: it must be 2xx{returned}. After an "
+        "error the message was never sent: correct the request, and send it.",
+    )
+
+
 def list_findings(given: DiagnosisInput) -> Iterator[Finding]:
-    """Yield the state of the sources, what was refused, failed or set aside here, and what the provider failed."""
+    """Yield whether the provider posts here and what it could not deliver: enrolment, validation, failed batches."""
     for source in given.sources:
-        yield from _describe_source(given, source)
-    for refusal in given.refused:
+        registration = source.registration or _UNCHECKED
+        is_open = any(one.source == source.slug and one.state in _OPEN_STATES for one in given.failed)
+        at = source.reconciled_at
+        facts = {
+            "slug": source.slug,
+            "provider": NAMES.get(source.provider, source.provider),
+            "problem": source.problem,
+            "no_api": source.no_api or "",
+            "last_event_at": format_time(source.last_event_at),
+            "checked_at": format_time(registration.checked_at),
+            "validated_at": format_time(registration.validated_at),
+            "asked": f"was asked last at {format_time(at)}" if at else "was never asked",
+            "open": ", and something is still open" if is_open else "",
+        }
+        for code in _list_codes(given, source):
+            row = _SOURCE_ROWS[code]
+            yield Finding(
+                code=row.code or code,
+                mark=row.mark,
+                text=row.text.format(**facts).rstrip(),
+                next_step=row.step.format(**facts) or None,
+                commands=tuple(command.format(**facts) for command in row.commands),
+            )
+
+
+def list_around(given: DiagnosisInput) -> Iterator[Finding]:
+    """Yield what happened to other requests of the source around that time: refused, failed, set aside.
+
+    The missing event may be among them, but nothing proves it.
+    """
+    source, managed = given.source, {one.slug for one in given.sources if one.managed}
+    of = f" {source}" if source else " that was named"
+    alike: dict[tuple[int, str, str], list[RefusedRequests]] = {}
+    for one in given.refused:
+        alike.setdefault((one.status_code, one.reason, one.detail), []).append(one)
+    for (status_code, reason, detail), found in alike.items():
+        count, at = sum(one.count for one in found), format_time(max(one.at for one in found))
+        requests = "1 request of this source was" if count == 1 else f"{count} requests of this source were"
         yield Finding(
             code="refused",
             mark=Mark.FAULT,
-            text=f"{refusal.count} requests of this source were refused with {refusal.status_code} around "
-            f"{format_time(refusal.at)}, and not stored: {refusal.reason} ({refusal.detail.rstrip('.')}).",
-            next_step="If they were genuine, fix the cause, then have the provider send them again.",
+            text=f"{requests} refused with {status_code}, the last at {at}, and not stored: {reason} "
+            f"({detail.rstrip('.')}).",
+            next_step=f"If they were genuine, correct the cause at the source{of}, then have the provider send them "
+            "again:",
+            commands=(f"tidings sources check {source}".rstrip(),),
+            about_source=True,
         )
     for receipt in given.unprocessed:
-        mark, text, step = _BY_STATE[receipt.state]
+        mark, text, step, commands = _BY_STATE[receipt.state]
         why = f": {receipt.why.rstrip('.')}" if receipt.why else ""
         yield Finding(
             code=f"receipt_{receipt.state}",
             mark=mark,
             text=f"A request received at {format_time(receipt.received_at)} {text}{why}.",
-            next_step=step,
+            next_step=step.format(id=receipt.id, source=receipt.source),
+            commands=tuple(command.format(id=receipt.id, source=receipt.source) for command in commands),
             evidence=(receipt.id,),
+            about_source=True,
         )
-    for problem, event_id in given.set_aside.items():
+    for problem, receipt_id in given.set_aside.items():
         yield Finding(
             code="set_aside",
             mark=Mark.FAULT,
             text=f"Authentic events around that time changed nothing: {problem.rstrip('.')}.",
-            next_step="If they are yours, change the source accordingly, then process them again: tidings reprocess. "
-            "GET /v1/events?set_aside=true lists them.",
-            evidence=(event_id,),
+            next_step=f"If they are yours, change the source{of} accordingly, then process them again:",
+            commands=(f"tidings reprocess --receipt {receipt_id}",),
+            evidence=(receipt_id,),
+            about_source=True,
         )
     for delivery in given.failed:
-        resend = f"Have it sent again: tidings reconcile --source {delivery.source}"
+        resend: str | None = None
+        resend_commands: tuple[str, ...] = ()
+        if delivery.state in _OPEN_STATES:
+            resend = f"Have delivery {delivery.reference} sent again, on the provider's dashboard."
+            if delivery.source in managed:
+                resend, resend_commands = (
+                    f"Have delivery {delivery.reference} sent again:",
+                    (_RECONCILE.format(slug=delivery.source),),
+                )
         yield Finding(
             code=f"failed_delivery_{delivery.state}",
             mark=Mark.NOTE if delivery.state == "recovered" else Mark.FAULT,
             text=f"The provider of {delivery.source} failed to deliver {delivery.events} events to us at "
             f"{format_time(delivery.failed_at)} ({delivery.outcome}). The recovery of its delivery "
             f"{delivery.reference} is {delivery.state.replace('_', ' ')}.",
-            next_step=resend if delivery.state in _OPEN_STATES else None,
+            next_step=resend,
+            commands=resend_commands,
             evidence=(delivery.reference,),
+            about_source=True,
         )
 
 
-def ask_provider(given: DiagnosisInput) -> Finding:
-    """Return the finding if nothing is wrong here: the provider must be asked."""
-    managed = [source.slug for source in given.sources if source.managed]
-    reconcile = ""
-    if managed:
-        options = "".join(f" --source {slug}" for slug in managed)
-        reconcile = f"Ask the provider for deliveries that it failed to make: tidings reconcile{options}. "
+def escalate(given: DiagnosisInput, *, nothing_wrong: bool) -> Finding:
+    """Return the last step: the provider's support is asked, with the report."""
+    provider = NAMES.get(given.provider, given.provider) or "the provider"
+    text = "If the steps above find nothing, only the provider knows what happened to the message."
+    if nothing_wrong:
+        text = "Nothing was refused, is waiting, or is known to have failed around that time. Only the provider knows."
     return Finding(
-        code="nothing_wrong_here",
+        code="nothing_wrong_here" if nothing_wrong else "escalate",
         mark=Mark.NOTE,
-        text="Nothing was refused, is waiting, or is known to have failed around that time.",
-        next_step=f"{reconcile}Confirm that the provider accepted the message and returned this id; then "
-        "escalate to the provider with the report.",
+        text=text,
+        next_step=f"Then escalate to the support of {provider}, and paste the report:",
+        commands=(f"tidings diagnose {given.selector} --report",),
     )
 
 
-def _describe_source(given: DiagnosisInput, source: SourceStatus) -> Iterator[Finding]:
-    slug = source.slug
+def _list_codes(given: DiagnosisInput, source: SourceStatus) -> Iterator[str]:
+    """Yield the rows of `_SOURCE_ROWS` that apply to a source."""
     if source.problem:
-        yield Finding(
-            code="source_unusable",
-            mark=Mark.FAULT,
-            text=f"The source {slug} cannot be used: {source.problem}",
-            next_step=f"Fix it: tidings sources check {slug}",
-        )
+        yield "source_unusable"
     if source.last_event_at is None:
-        yield Finding(
-            code="source_silent",
-            mark=Mark.FAULT,
-            text=f"No event of the source {slug} has ever been processed.",
-            next_step=f"Configure the provider to post to /webhooks/{slug}, and check that its test request arrives.",
-        )
+        yield "source_unheard"
     elif given.submitted_at and source.last_event_at < given.submitted_at:
-        yield Finding(
-            code="source_silent",
-            mark=Mark.FAULT,
-            text=f"The last event of the source {slug} arrived at {format_time(source.last_event_at)}, "
-            "before this send.",
-            next_step="Find out whether the provider posts to another address, or cannot reach the receiver.",
-        )
-    if source.managed:
-        yield _describe_registration(slug, source.registration)
-
-
-def _describe_registration(slug: str, registration: WebhookRegistration | None) -> Finding:
-    if registration is None or registration.registered is None:
-        return Finding(
-            code="enrolment_unknown",
-            mark=Mark.NOTE,
-            text=f"The registration of the webhook of {slug} at its provider has not been checked.",
-            next_step=f"Check it: tidings sources validate {slug}",
-        )
-    if not registration.registered:
-        return Finding(
-            code="not_enrolled",
-            mark=Mark.FAULT,
-            text=f"The webhook of {slug} was not registered at its provider at the last check, "
-            f"{format_time(registration.checked_at)}.",
-            next_step=f"Register it: tidings sources enrol {slug}",
-        )
-    if registration.validated is False:
-        return Finding(
-            code="not_validated",
-            mark=Mark.FAULT,
-            text=f"The test request by the provider of {slug} did not arrive at the last test, "
-            f"{format_time(registration.validated_at)}.",
-            next_step=f"Make the receiver reachable for the provider, then test again: tidings sources validate {slug}",
-        )
-    return Finding(
-        code="enrolled",
-        mark=Mark.GOOD,
-        text=f"The webhook of {slug} was registered at its provider at the last check, "
-        f"{format_time(registration.checked_at)}.",
-    )
+        yield "source_silent"
+    if not source.managed:
+        yield "enrolment_unasked"
+        return
+    registration = source.registration or _UNCHECKED
+    yield {None: "enrolment_unknown", False: "not_enrolled", True: "enrolled"}[registration.registered]
+    if source.sends_tests:
+        yield {None: "validation_unknown", False: "not_validated", True: "validated"}[registration.validated]
+    yield "failed_batches" if source.lists_failed else "failed_unlisted"

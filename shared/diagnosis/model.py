@@ -1,5 +1,6 @@
 """The input of a diagnosis, which holds everything known about a message, and the findings that it leads to."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,11 @@ from shared.vocabulary import EventType, ReceiptState, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSummary:
-    """One event of the message; `recipient` is None if it names none."""
+    """One event of the message; `recipient` is None if it names none.
+
+    `word` is the provider's own word for what happened. `automated` is the kind of program that opened or clicked
+    instead of a person, and `by` the user agent. `problem` says why an event of type `unknown` changed nothing.
+    """
 
     id: str
     type: EventType
@@ -21,6 +26,10 @@ class EventSummary:
     codes: str = ""
     reason: str | None = None
     reconciled: bool = False
+    word: str = ""
+    automated: str | None = None
+    by: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,59 @@ class RecipientState:
     reason: str | None = None
     complained_at: datetime | None = None
     unsubscribed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAsideEvent:
+    """An authentic event with the ids of this message that changed nothing.
+
+    `account` is the account or tenant that it names, if the source does not accept that one.
+    """
+
+    event_id: str
+    receipt_id: str
+    source: str
+    received_at: datetime
+    problem: str
+    account: str | None = None
+
+
+class Place(StrEnum):
+    """Where a recipient can look for a message that the mail system accepted (MailChannels' list for support)."""
+
+    SPAM = "spam"
+    JUNK = "junk"
+    QUARANTINE = "quarantine"
+    FORWARDING = "forwarding"
+    RULES = "rules"
+
+
+class Answer(StrEnum):
+    """What a recipient said after looking there."""
+
+    FOUND = "found"
+    NOT_FOUND = "not_found"
+    NOT_CHECKED = "not_checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientAnswer:
+    """One recorded answer of a recipient."""
+
+    recipient: str
+    place: Place
+    answer: Answer
+    answered_at: datetime
+    recorded_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundDelivery:
+    """The delivery of received mail to one subscription; `status` is a DeliveryStatus."""
+
+    id: str
+    subscription: str
+    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +127,10 @@ class RefusedRequests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnprocessedReceipt:
-    """A request of the source around that time that was stored and has led to no event."""
+    """A request of a source around that time that was stored and has led to no event."""
 
     id: str
+    source: str
     state: ReceiptState
     received_at: datetime
     why: str
@@ -102,14 +165,21 @@ class WebhookRegistration:
 class SourceStatus:
     """A source that the message's events came from, or may come from.
 
-    `problem` says why the source cannot be used. `managed`: the provider has an API that Tidings can ask.
+    `problem` says why the source cannot be used. `managed`: the provider has an API, and the source a key for it;
+    `lists_failed` and `sends_tests` say what that API can do. `no_api` says what is missing, `accounts` which accounts
+    or tenants it accepts, and `reconciled_at` when the provider was asked last for what it could not deliver.
     """
 
     slug: str
     provider: str
     problem: str | None = None
     managed: bool = False
+    lists_failed: bool = True
+    sends_tests: bool = True
+    no_api: str | None = None
+    accounts: tuple[str, ...] = ()
     last_event_at: datetime | None = None
+    reconciled_at: datetime | None = None
     registration: WebhookRegistration | None = None
 
 
@@ -152,7 +222,34 @@ class DiagnosisInput:
     unprocessed: tuple[UnprocessedReceipt, ...] = ()
     failed: tuple[FailedDelivery, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
-    """Why authentic events of the source around that time changed nothing, each with the id of one."""
+    """Why other authentic events of the source around that time changed nothing, each with the id of its receipt."""
+    own_set_aside: tuple[SetAsideEvent, ...] = ()
+    answers: tuple[RecipientAnswer, ...] = ()
+    deliveries: tuple[InboundDelivery, ...] = ()
+    spam_score: float | None = None
+
+    @property
+    def selector(self) -> str:
+        """The options by which a command finds this message, as a shell reads them."""
+        for option, value in (
+            ("--request-id", self.names.request_id),
+            ("--message-id", self.names.message_id),
+            ("--smtp-id", self.names.smtp_id),
+            ("--recipient", self.names.recipient),
+        ):
+            if value:
+                return f"{option} {shlex.quote(value)}"
+        return "--message-id ID"
+
+    @property
+    def source(self) -> str:
+        """The source of the message; empty if it is not known."""
+        return self.sources[0].slug if len(self.sources) == 1 else ""
+
+    @property
+    def provider(self) -> str:
+        """The provider of the message; empty if it is not known."""
+        return self.sources[0].provider if len(self.sources) == 1 else ""
 
 
 class Mark(StrEnum):
@@ -165,13 +262,26 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The result of one check, and what to do about it. `evidence` has ids of events, receipts or deliveries."""
+    """The result of one check, and what to do about it. `evidence` has ids of events, receipts or deliveries.
+
+    `commands` belong to the next step and run as they are. `about_source`: it concerns the source around that time,
+    and perhaps other messages only.
+    """
 
     code: str
     mark: Mark
     text: str
     next_step: str | None = None
+    commands: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    about_source: bool = False
+
+    @property
+    def whole_step(self) -> str | None:
+        """The next step in one line, with its commands."""
+        if self.next_step is None:
+            return None
+        return " ".join([self.next_step, *(f"`{command}`" for command in self.commands)])
 
 
 def format_time(at: datetime | None) -> str:

@@ -2,41 +2,55 @@
 
 from collections.abc import Iterator, Mapping
 
-from shared.diagnosis.model import DiagnosisInput, Finding, Mark, RecipientState, format_time
+from shared.diagnosis import advice
+from shared.diagnosis.model import (
+    Answer,
+    DiagnosisInput,
+    EventSummary,
+    Finding,
+    Mark,
+    Place,
+    RecipientState,
+    format_time,
+)
+from shared.diagnosis.provider_advice import LIFT, Advice
 from shared.diagnosis.verdicts import RecipientVerdict, Verdict
-from shared.vocabulary import Classification, EventType
+from shared.vocabulary import Classification, DeliveryStatus, EventType
 
 _FIRST_EVENT: Mapping[str, EventType] = {"mailchannels": EventType.QUEUED, "cloudmailin": EventType.QUEUED}
 """The event that these providers always send first; other providers begin with an outcome."""
 
 _MARKS: Mapping[Verdict, Mark] = {
     Verdict.DELIVERED: Mark.GOOD,
+    Verdict.SEEN: Mark.GOOD,
+    Verdict.INBOUND: Mark.GOOD,
     Verdict.UNDERWAY: Mark.NOTE,
     Verdict.DEFERRED: Mark.NOTE,
 }
 """Every other verdict is a fault."""
 
-_NEXT_STEPS: Mapping[Verdict, str] = {
-    Verdict.DELIVERED: "Ask the recipient to look in spam, quarantine, forwarding rules and mailbox filters: the "
-    "recipient's mail system has the message, and only that system shows where.",
-    Verdict.HELD: "Release the message at the provider, or find out there why it is held.",
-    Verdict.DEFERRED: "Wait; do not send again. If delivery is still deferred after a day, check the reason.",
-    Verdict.UNDERWAY: "Wait a few minutes, then check again.",
-    Verdict.REJECTED: "Read the provider's reason: it concerns the request or the account, not the mailbox.",
-    Verdict.SUPPRESSED: "Nothing is sent to this address until the entry ends or is lifted. If the recipient confirms "
-    "that the address works and wants the mail: tidings suppressions lift ADDRESS, and remove it at the provider too.",
+_WITHOUT_ADVICE = frozenset({Verdict.NEVER_SEEN, Verdict.PARTLY_SEEN, Verdict.FOREIGN_ACCOUNT, Verdict.SET_ASIDE})
+"""Verdicts whose next steps are those of the other workflow, or of the events that were set aside."""
+
+_SEEN: Mapping[EventType, str] = {
+    EventType.OPENED: "Opened",
+    EventType.READ: "Read",
+    EventType.CLICKED: "A link was followed",
+    EventType.REPLIED: "Replied to",
+    EventType.AUTORESPONDED: "Answered automatically",
 }
-_NEXT_STEPS_AFTER_FAILURE: Mapping[str, str] = {
-    Classification.INVALID_RECIPIENT: "There is no such mailbox: ask for the correct address.",
-    Classification.INACTIVE_MAILBOX: "The mailbox is closed or disabled: contact the recipient in another way.",
-    Classification.INVALID_DOMAIN: "The domain accepts no mail: check the part after the @ for a mistake.",
-    Classification.MAILBOX_FULL: "The mailbox is full: send again when the recipient has freed space.",
-    Classification.SPAM_BLOCK: "The sender is blocked, not the recipient: check the sender's reputation.",
-    Classification.SPAM_CONTENT: "The content was classified as spam: change it, and check links and attachments.",
-    Classification.POLICY_REJECTION: "A policy refused the message (authentication, DMARC, size): fix what the reason "
-    "names.",
+"""Events that are evidence that the message reached a mailbox."""
+_PROGRAMS: Mapping[str, str] = {
+    "scanner": "by a scanner, which opens mail before anybody sees it",
+    "privacy_proxy": "by a privacy proxy, which does not show whether a person looked",
 }
-_SEND_AGAIN = "The failure does not concern the mailbox: send again later. The reason has details."
+_PLACES: Mapping[Place, str] = {
+    Place.SPAM: "the spam folder",
+    Place.JUNK: "the junk folder",
+    Place.QUARANTINE: "the quarantine",
+    Place.FORWARDING: "the forwarding",
+    Place.RULES: "the mailbox rules",
+}
 _MAX_NAMED = 5
 
 
@@ -50,9 +64,14 @@ def list_findings(given: DiagnosisInput, recipients: tuple[RecipientVerdict, ...
         text = f"No message is known with {asked or 'these ids'}."
         yield Finding(code="unknown_message", mark=Mark.FAULT, text=text)
     states = {state.recipient or None: state for state in given.states}
-    for one in recipients:
-        yield from _describe_recipient(one, states[one.recipient])
+    found = [finding for one in recipients for finding in _describe_recipient(given, one, states[one.recipient])]
+    yield from found
+    yield from list_set_aside(given)
+    yield from list_answers(given)
+    explained = {command for finding in found for command in finding.commands}
     for entry in given.suppressed:
+        why = advice.fill_commands(("tidings suppressions why {recipient}",), {"recipient": entry.recipient})
+        is_new = not explained.issuperset(why)
         until = f"until {entry.until:%Y-%m-%d}" if entry.until else "permanently"
         subject = f"The domain of {entry.recipient}" if entry.of_domain else entry.recipient
         yield Finding(
@@ -60,7 +79,8 @@ def list_findings(given: DiagnosisInput, recipients: tuple[RecipientVerdict, ...
             mark=Mark.NOTE,
             text=f"{subject} has been suppressed here since {format_time(entry.since)}, {until}, for "
             f"{' and '.join(sorted(entry.types))} mail: {entry.reason.replace('_', ' ')} (by {entry.origin}).",
-            next_step=f"See the reason and the history: tidings suppressions why {entry.recipient}",
+            next_step="See the reason and the history of the entry:" if is_new else None,
+            commands=why if is_new else (),
             evidence=(entry.evidence_event_id,) if entry.evidence_event_id else (),
         )
 
@@ -68,12 +88,69 @@ def list_findings(given: DiagnosisInput, recipients: tuple[RecipientVerdict, ...
 def list_gaps(given: DiagnosisInput) -> Iterator[Finding]:
     """Yield a finding if the event that this provider always sends first is missing."""
     first = _FIRST_EVENT.get(given.sources[0].provider) if given.sources else None
-    if first and given.events and all(event.type is not first for event in given.events):
+    if first and given.events and all(event.type not in (first, EventType.UNKNOWN) for event in given.events):
         yield Finding(
             code="gap",
             mark=Mark.NOTE,
             text=f"The {first} event is missing, which this provider sends first: it was refused, lost, or not sent.",
         )
+
+
+def list_set_aside(given: DiagnosisInput) -> Iterator[Finding]:
+    """Yield the authentic events with the ids of this message that changed nothing, and how to make them count."""
+    for event in given.own_set_aside:
+        accounts = [account for source in given.sources if source.slug == event.source for account in source.accounts]
+        commands = [f"tidings sources show {event.source}"]
+        if event.account and accounts:
+            step = (
+                f"If {event.account} is your account, accept it: change customer_handles, tenant_id or "
+                f"settings.sub_accounts of the source {event.source}, which accepts {', '.join(accounts)} now. Then "
+                "process the request again:"
+            )
+        elif event.account:
+            step = f"If {event.account} is yours, change the source {event.source}. Then process the request again:"
+        else:
+            step = f"Update Tidings, which does not know this kind of {event.source} yet. Then process it again:"
+            commands = []
+        yield Finding(
+            code="foreign_account" if event.account else "set_aside",
+            mark=Mark.FAULT,
+            text=f"An authentic event of this message arrived at {format_time(event.received_at)} and changed nothing: "
+            f"{event.problem.rstrip('.')}.",
+            next_step=step,
+            commands=(*commands, f"tidings reprocess --receipt {event.receipt_id}"),
+            evidence=(event.event_id,),
+        )
+
+
+def list_answers(given: DiagnosisInput) -> Iterator[Finding]:
+    """Yield what recipients answered about their mailboxes."""
+    for one in given.answers:
+        is_found = one.answer is Answer.FOUND
+        said = {
+            Answer.FOUND: "found the message in",
+            Answer.NOT_FOUND: "looked in vain in",
+            Answer.NOT_CHECKED: "has not looked in",
+        }[one.answer]
+        step = None
+        if is_found:
+            step = f"Ask {one.recipient} to mark the message as wanted, or to correct the rule that moved it."
+        yield Finding(
+            code=f"answer_{one.answer}",
+            mark=Mark.GOOD if is_found else Mark.NOTE,
+            text=f"{one.recipient} {said} {_PLACES[one.place]} ({format_time(one.answered_at)}, recorded by "
+            f"{one.recorded_by}).",
+            next_step=step,
+        )
+
+
+def describe_seen(event: EventSummary) -> str:
+    """Return who caused an open, read, click or reply, as far as the event shows it."""
+    if event.type is EventType.AUTORESPONDED:
+        return "by the mailbox, so the message reached it"
+    if event.automated:
+        return _PROGRAMS.get(event.automated, "by a program")
+    return f"by a person ({event.by})" if event.by else "by a person, as far as the event shows"
 
 
 def _describe_message(given: DiagnosisInput) -> Iterator[Finding]:
@@ -84,7 +161,7 @@ def _describe_message(given: DiagnosisInput) -> Iterator[Finding]:
             code="not_a_recipient",
             mark=Mark.FAULT,
             text=f"{asked} is not among the recipients of this message: {', '.join(named[:_MAX_NAMED])}{more}.",
-            next_step="Compare the address with the one that the message was sent to.",
+            next_step=f"Compare {asked} with the address that the message was sent to.",
         )
     elif asked and not named:
         text = f"No event names a recipient. Whether the message went to {asked} is unknown."
@@ -94,10 +171,11 @@ def _describe_message(given: DiagnosisInput) -> Iterator[Finding]:
         yield Finding(code="announced", mark=Mark.GOOD, text=text)
     if given.events:
         types = " → ".join(dict.fromkeys(str(event.type) for event in given.events))
+        count = "1 event was" if len(given.events) == 1 else f"{len(given.events)} events were"
         yield Finding(
             code="sequence",
             mark=Mark.GOOD,
-            text=f"{len(given.events)} events were processed: {types}.",
+            text=f"{count} processed: {types}.",
             evidence=tuple(event.id for event in given.events),
         )
     if reconciled := [event.id for event in given.events if event.reconciled]:
@@ -107,20 +185,87 @@ def _describe_message(given: DiagnosisInput) -> Iterator[Finding]:
             text=f"{len(reconciled)} of them were missing and arrived after Tidings asked the provider to resend them.",
             evidence=tuple(reconciled),
         )
+    alike: dict[tuple[EventType, str | None, str | None], list[EventSummary]] = {}
+    for event in given.events:
+        if event.type in _SEEN:
+            alike.setdefault((event.type, event.recipient, event.automated), []).append(event)
+    for (event_type, recipient, automated), found in alike.items():
+        last = f", {len(found)} times until {format_time(found[-1].occurred_at)}" if len(found) > 1 else ""
+        by = f" by {recipient}" if event_type is EventType.REPLIED and recipient else ""
+        of = f" ({recipient})" if recipient and len(named) > 1 and not by else ""
+        yield Finding(
+            code=f"{event_type}_by_program" if automated else str(event_type),
+            mark=Mark.NOTE if automated else Mark.GOOD,
+            text=f"{_SEEN[event_type]}{by}{of} at {format_time(found[0].occurred_at)}{last}, "
+            f"{describe_seen(found[0])}.",
+            evidence=tuple(event.id for event in found),
+        )
 
 
-def _describe_recipient(one: RecipientVerdict, state: RecipientState) -> Iterator[Finding]:
-    next_step = _NEXT_STEPS.get(one.verdict)
-    if one.verdict in (Verdict.BOUNCED, Verdict.FAILED):
-        next_step = _NEXT_STEPS_AFTER_FAILURE.get(state.classification or "", _SEND_AGAIN)
+def _take_row(row: Advice, names: Mapping[str, str | None], *, is_suppressed: bool) -> tuple[str, tuple[str, ...]]:
+    """Return the step and the commands of a row. Where nothing is suppressed here, nothing can be lifted."""
+    step, commands = advice.fill(row.step, names), advice.fill_commands(row.commands, names)
+    if row.commands == LIFT and commands and not is_suppressed:
+        return f"{step.removesuffix(':')}. It is not suppressed here now; this shows its history:", commands[:1]
+    return step, commands
+
+
+def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: RecipientState) -> Iterator[Finding]:
+    names = {
+        "recipient": one.recipient,
+        "domain": one.recipient.rpartition("@")[2] if one.recipient else None,
+        "sender_domain": given.sender.rpartition("@")[2] if given.sender else None,
+        "source": given.source,
+        "api_source": given.source if given.source and given.sources[0].managed else None,
+        "message": given.selector,
+        "id": given.names.message_id,
+    }
+    setting = next((event for event in given.events if event.id == state.event_id), None)
+    word = setting.word if setting else ""
+    if one.verdict in (Verdict.INBOUND, Verdict.QUARANTINED):
+        word = "inbound"
+    row = None if one.verdict in _WITHOUT_ADVICE else advice.find_advice(given.provider, word, state.status)
+    steps: list[str] = []
+    commands: tuple[str, ...] = ()
+    if one.verdict in (Verdict.BOUNCED, Verdict.FAILED) and state.classification:
+        steps.append(advice.fill(advice.BY_CLASSIFICATION[Classification(state.classification)], names))
+    if one.verdict is Verdict.QUARANTINED:
+        held = [delivery for delivery in given.deliveries if delivery.status == DeliveryStatus.QUARANTINED]
+        places = ", ".join(delivery.subscription for delivery in held[:_MAX_NAMED])
+        steps.append(f"Read the mail. If it is wanted, release it for {places}:")
+        commands = tuple(f"tidings deliveries replay {delivery.id}" for delivery in held[:_MAX_NAMED])
+    elif one.verdict is Verdict.SUPPRESSED:
+        step = "Nothing is sent to {recipient} until the entry is lifted, here and at the provider. If {recipient} is "
+        steps.append(advice.fill(f"{step}known to work and wants the mail, lift it:", names))
+        lifting = ("tidings suppressions why {recipient}", "tidings suppressions lift {recipient}")
+        commands = advice.fill_commands(lifting, names)
+    elif one.verdict is Verdict.SEEN:
+        steps.append(f"Nothing is missing: tell {one.recipient or 'the recipient'} when the message was seen.")
+    elif one.verdict is Verdict.PARTLY_REJECTED:
+        step = (
+            "Ask the provider's support which reply the mail system of {domain} gave for {recipient}, with the report:"
+        )
+        steps.append(advice.fill(step, names))
+        commands = advice.fill_commands(("tidings diagnose {message} --report",), names)
+    elif row:
+        step, commands = _take_row(
+            row, names, is_suppressed=any(e.recipient == one.recipient for e in given.suppressed)
+        )
+        steps.append(step)
+    step = " ".join(steps)
+    meaning = advice.fill(row.meaning, names) if row and one.verdict is not Verdict.PARTLY_REJECTED else ""
+    # The headline has the verdict on the only recipient already.
+    said = meaning if meaning and len(given.states) == 1 else f"{one.text} {meaning}".rstrip()
     yield Finding(
         code=one.verdict,
         mark=_MARKS.get(one.verdict, Mark.FAULT),
-        text=f"{one.recipient or '(recipient not named)'}: {one.text}",
-        next_step=next_step,
+        text=f"{one.recipient or '(recipient not named)'}: {said}",
+        next_step=(step if commands or not step.endswith(":") else f"{step[:-1]}.") or None,
+        commands=commands,
         evidence=(one.event_id,) if one.event_id else (),
     )
     for name, at in (("complained", state.complained_at), ("unsubscribed", state.unsubscribed_at)):
         if at:
             text = f"{one.recipient} {name} at {format_time(at)}."
-            yield Finding(code=name, mark=Mark.NOTE, text=text, next_step="Do not write to this recipient again.")
+            step = f"Do not write to {one.recipient} again."
+            yield Finding(code=name, mark=Mark.NOTE, text=text, next_step=step)

@@ -5,23 +5,32 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from shared.diagnosis.model import ActiveSuppression, DiagnosisInput, RecipientState, format_time
-from shared.vocabulary import ALL_MAIL, Status
+from shared.diagnosis.model import ActiveSuppression, DiagnosisInput, EventSummary, RecipientState, format_time
+from shared.vocabulary import ALL_MAIL, DeliveryStatus, EventType, Status, SuppressionReason
 
 
 class Verdict(StrEnum):
-    """The verdict, worst first: a message has the worst verdict of its recipients."""
+    """The verdict, worst first: a message has the worst verdict of its recipients.
 
+    Foreign account and set aside: authentic events changed nothing. Inbound and quarantined: mail that was received.
+    """
+
+    FOREIGN_ACCOUNT = "foreign_account"
+    SET_ASIDE = "set_aside"
     NEVER_SEEN = "never_seen"
     PARTLY_SEEN = "partly_seen"
     BOUNCED = "bounced"
+    PARTLY_REJECTED = "partly_rejected"
     FAILED = "failed"
     SUPPRESSED = "suppressed"
     REJECTED = "rejected"
     HELD = "held"
+    QUARANTINED = "quarantined"
     DEFERRED = "deferred"
     UNDERWAY = "underway"
+    INBOUND = "inbound"
     DELIVERED = "delivered"
+    SEEN = "seen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,19 @@ _BY_STATUS: Mapping[Status, Verdict] = {
     Status.HELD: Verdict.HELD,
 }
 
+BY_PERSON: Mapping[EventType, str] = {
+    EventType.OPENED: "opened it",
+    EventType.READ: "read it",
+    EventType.CLICKED: "followed a link in it",
+    EventType.REPLIED: "replied to it",
+    EventType.COMPLAINED: "reported it as spam",
+    EventType.UNSUBSCRIBED: "unsubscribed by it",
+}
+"""What only a person does, unless the event is flagged as that of a program."""
+
+_MAY_BE_SEEN = frozenset({None, Status.SUBMITTED, Status.QUEUED, Status.SENT, Status.DEFERRED, Status.DELIVERED})
+"""The statuses that an open outweighs: the message arrived, although no `delivered` event says so."""
+
 _SUPPRESSION_WORDS = ("suppress", "unsubscri")
 """Parts of words in a provider's reason that mean that the provider suppresses the address."""
 
@@ -59,6 +81,11 @@ _SENTENCES: Mapping[Verdict, str] = {
     Verdict.HELD: "The provider has held the message since {at}{why}. It stays there until somebody releases it.",
     Verdict.DEFERRED: "Delivery was deferred at {at}{why}. The provider retries by itself.",
     Verdict.UNDERWAY: "The message has been {status} since {at}. The next event may still arrive.",
+    Verdict.PARTLY_REJECTED: "The recipient's mail system took the message for other recipients at {at} and refused it"
+    " for this one{why}. It gave no reason for this recipient alone.",
+    Verdict.INBOUND: "This is mail that was received for this address at {at}. Nothing was sent.",
+    Verdict.QUARANTINED: "This is mail that was received for this address at {at}. It is held back from {count}"
+    " subscriptions because of its spam score{score}, until somebody releases it.",
 }
 
 
@@ -72,18 +99,44 @@ def judge_message(given: DiagnosisInput, recipients: tuple[RecipientVerdict, ...
     order = list(Verdict)
     if recipients:
         return min((one.verdict for one in recipients), key=order.index)
+    if given.own_set_aside:
+        return Verdict.FOREIGN_ACCOUNT if any(event.account for event in given.own_set_aside) else Verdict.SET_ASIDE
     # An application that checks the suppression list before it sends does not send: then no message and no id exists.
     return Verdict.SUPPRESSED if given.suppressed and not given.names.ids else Verdict.NEVER_SEEN
 
 
 def _judge(given: DiagnosisInput, state: RecipientState) -> RecipientVerdict:
-    entry = _find_suppression(given, state)
+    # The entry that applied when the status was set: one for all mail first, then the oldest.
+    entry = min(
+        (
+            entry
+            for entry in given.suppressed
+            if entry.recipient == state.recipient and (state.status_at is None or entry.since <= state.status_at)
+        ),
+        key=lambda entry: (not ALL_MAIL.issubset(entry.types), entry.since),
+        default=None,
+    )
     verdict = _choose(given, state, entry)
     at = format_time(state.status_at)
-    if verdict is Verdict.SUPPRESSED:
+    received = [event.occurred_at for event in given.events if event.type is EventType.INBOUND]
+    if verdict in (Verdict.INBOUND, Verdict.QUARANTINED):
+        count = sum(delivery.status == DeliveryStatus.QUARANTINED for delivery in given.deliveries)
+        score = "" if given.spam_score is None else f" of {given.spam_score:g}"
+        text = _SENTENCES[verdict].format(at=format_time(min(received)), count=count, score=score)
+        text = text.replace("from 1 subscriptions", "from 1 subscription")
+    elif verdict is Verdict.SEEN:
+        seen = min(find_person(given, state), key=lambda event: event.occurred_at)
+        accepted = f"accepted the message at {at}" if state.status is Status.DELIVERED else "has the message"
+        text = f"The recipient's mail system {accepted}, and a person {BY_PERSON[seen.type]}"
+        text += f" at {format_time(seen.occurred_at)}."
+    elif verdict is Verdict.SET_ASIDE:
+        problem = next(event.problem or "" for event in given.events if event.type is EventType.UNKNOWN).rstrip(".")
+        text = f"Events of this message have arrived, but they changed nothing: {problem}."
+    elif verdict is Verdict.SUPPRESSED:
         text = f"The provider did not attempt delivery{_explain(state)}, at {at}: the address "
         text += (
-            f"has been suppressed here since {format_time(entry.since)} because of {_spaced(entry.reason)}."
+            f"has been suppressed here since {format_time(entry.since)} "
+            f"{'by hand' if entry.reason == SuppressionReason.MANUAL else f'because of {_spaced(entry.reason)}'}."
             if entry
             else "is suppressed there."
         )
@@ -98,7 +151,25 @@ def _judge(given: DiagnosisInput, state: RecipientState) -> RecipientVerdict:
     return RecipientVerdict(recipient=state.recipient or None, verdict=verdict, text=text, event_id=state.event_id)
 
 
+def judge_by_events(given: DiagnosisInput, state: RecipientState) -> Verdict | None:
+    """Return the verdict that the events give rather than the status; None if the status decides."""
+    types = {event.type for event in given.events}
+    if EventType.INBOUND in types and state.status is None:
+        held = any(delivery.status == DeliveryStatus.QUARANTINED for delivery in given.deliveries)
+        return Verdict.QUARANTINED if held else Verdict.INBOUND
+    if types == {EventType.UNKNOWN} and state.status in (None, Status.SUBMITTED):
+        return Verdict.SET_ASIDE
+    if state.status in _MAY_BE_SEEN and find_person(given, state):
+        return Verdict.SEEN
+    # MailChannels reports 2xx if the server took the message for other recipients.
+    if state.status is Status.BOUNCED and state.codes.startswith("2"):
+        return Verdict.PARTLY_REJECTED
+    return None
+
+
 def _choose(given: DiagnosisInput, state: RecipientState, entry: ActiveSuppression | None) -> Verdict:
+    if by_events := judge_by_events(given, state):
+        return by_events
     if state.status and state.status in _BY_STATUS:
         return _BY_STATUS[state.status]
     if state.status is Status.REJECTED:
@@ -122,14 +193,19 @@ def _choose(given: DiagnosisInput, state: RecipientState, entry: ActiveSuppressi
     return Verdict.PARTLY_SEEN
 
 
-def _find_suppression(given: DiagnosisInput, state: RecipientState) -> ActiveSuppression | None:
-    """Return the entry that applied to a recipient when its status was set: one for all mail first, then the oldest."""
-    found = (
-        entry
-        for entry in given.suppressed
-        if entry.recipient == state.recipient and (state.status_at is None or entry.since <= state.status_at)
-    )
-    return min(found, key=lambda entry: (not ALL_MAIL.issubset(entry.types), entry.since), default=None)
+def find_person(given: DiagnosisInput, state: RecipientState) -> list[EventSummary]:
+    """Return the events that only a person causes, and that this recipient caused.
+
+    An event without a recipient counts if the message has only one.
+    """
+    alone = len(given.states) == 1
+    return [
+        event
+        for event in given.events
+        if event.type in BY_PERSON
+        and event.automated is None
+        and (event.recipient == (state.recipient or None) or (alone and event.recipient is None))
+    ]
 
 
 def _explain(state: RecipientState) -> str:

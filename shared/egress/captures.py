@@ -1,6 +1,6 @@
 """Captures of requests and responses, for people who look for the cause of a failure. Secrets are masked."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -42,7 +42,10 @@ def of_response(outcome: Outcome, secret_headers: Mapping[str, str]) -> str:
 
     Cookies are masked, and so are the values of static headers wherever the endpoint echoes them.
     """
-    secrets = _secrets(secret_headers.values())
+    values = {value for value in secret_headers.values() if len(value) >= _MIN_SECRET_LENGTH}
+    values |= {word for value in values for word in value.split() if len(word) >= _MIN_WORD_LENGTH}
+    # Longest first: the others may be a part of it.
+    secrets = [value.encode() for value in sorted(values, key=len, reverse=True)]
     headers, headers_cut = _cut_headers(
         (name, HIDDEN if name == _COOKIES else _hide(value.encode(), secrets).decode())
         for name, value in outcome.headers.items()
@@ -62,13 +65,6 @@ def redact_query(url: str) -> str:
     """Return a URL with its query masked: the query may contain a secret."""
     parts = urlsplit(url)
     return parts._replace(query=HIDDEN).geturl() if parts.query else url
-
-
-def _secrets(values: Iterable[str]) -> Sequence[bytes]:
-    """Return the values of static headers and the long words in them; longest first, since they contain the others."""
-    found = {value for value in values if len(value) >= _MIN_SECRET_LENGTH}
-    found |= {word for value in found for word in value.split() if len(word) >= _MIN_WORD_LENGTH}
-    return [secret.encode() for secret in sorted(found, key=len, reverse=True)]
 
 
 def _hide(text: bytes, secrets: Iterable[bytes]) -> bytes:

@@ -121,7 +121,9 @@ class CurlHandle:
         if self._answered:
             return None  # a trailer
         if line.startswith(b"HTTP/"):
-            self._status = _status(line)
+            words = line.split(None, 2)  # RFC 9112, 4
+            is_valid = len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
+            self._status = int(words[1]) if is_valid else 0
             self._headers = {}  # an interim response (1xx) came before
         elif line in (b"\r\n", b"\n"):
             self._answered = self._status >= 200 or self._status == _SWITCHING_PROTOCOLS
@@ -144,12 +146,6 @@ class CurlHandle:
         if self._header_bytes > _MAX_HEADER_BYTES:
             return f"the headers of the response are larger than {_MAX_HEADER_BYTES} bytes"
         return message or f"libcurl reported error {number}"
-
-
-def _status(line: bytes) -> int:
-    """Return the status code of a status line; 0 if the line is not one (RFC 9112, 4)."""
-    words = line.split(None, 2)
-    return int(words[1]) if len(words) > 1 and len(words[1]) == 3 and words[1].isdigit() else 0
 
 
 @cache

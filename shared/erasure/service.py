@@ -1,4 +1,4 @@
-"""The steps of an erasure, in order. Each does a piece of the work, and every piece may be done again."""
+"""The steps of an erasure, in order. Each works in pieces, and every piece may be repeated."""
 
 from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,6 +13,7 @@ from shared.encryption import SecretsError, Vault
 from shared.erasure import store
 from shared.erasure.matching import AddressMatcher
 from shared.erasure.store import StoredReceipt, SweptTable
+from shared.messages import search_store
 from shared.suppression import jobs as suppression_jobs
 
 RECEIPTS_LIMIT = 500
@@ -20,7 +21,7 @@ MAX_RECEIPT_BYTES = 8 << 20
 MESSAGES_LIMIT = 200
 FILES_LIMIT = 4
 ANSWERS_LIMIT = 500
-CACHED_SECONDS = 11.0  # deliverers keep a change that they have read for ten, and begin their calls right then
+CACHED_SECONDS = 11.0  # deliverers cache a change for ten, and may begin a call at the end of them
 
 Process = Callable[[Connection, Sequence[StoredReceipt]], Mapping[UUID, str]]
 """Processes pending receipts with the pseudonym in place of the address; returns why, for those that cannot be."""
@@ -64,13 +65,12 @@ def wait_for_imports(connection: Connection, erasure: Erasure, _after: Sequence[
     return Piece(next=[] if waits else None, waits=waits)
 
 
-def erase_messages(connection: Connection, erasure: Erasure, after: Sequence[str] | None) -> Piece:
-    """Erase the recipient from messages, with events or only announced.
+def erase_messages(connection: Connection, erasure: Erasure, _after: Sequence[str] | None) -> Piece:
+    """Rename the recipient in messages, with events or only announced, until no message names the address.
 
     The events also lead to receipts with an unusual spelling of the address, such as one with comments.
     """
-    begin = UUID(after[0]) if after else UUID(int=0)
-    found = store.messages_to(connection, erasure.matcher.address, begin, MESSAGES_LIMIT)
+    found = store.messages_to(connection, erasure.matcher.address, MESSAGES_LIMIT)
     if not found:
         return Piece()
     receipts = _erase_receipts(connection, erasure, store.receipts_about(connection, erasure.matcher.address, found))
@@ -95,7 +95,7 @@ def erase_receipts(connection: Connection, erasure: Erasure, after: Sequence[str
 
 
 def _erase_receipts(connection: Connection, erasure: Erasure, receipt_ids: Collection[UUID]) -> int:
-    """Erase receipts and all that came of them; return how many bodies were deleted.
+    """Erase receipts and their events; return how many bodies were deleted.
 
     The events of others in a pending receipt must not be lost with its body, so it is processed first, and after the
     recipient was renamed: then its events join the states that are there.
@@ -103,16 +103,20 @@ def _erase_receipts(connection: Connection, erasure: Erasure, receipt_ids: Colle
     if not receipt_ids:
         return 0
     pending = store.lock_receipts(connection, receipt_ids)
+    store.copy_objects(connection, receipt_ids)
     messages = store.pseudonymize_events(connection, receipt_ids, erasure.matcher)
     store.rename_recipient(connection, messages, erasure.matcher)
     if pending:
         failed = erasure.process(connection, pending)
-        store.finish_pending(connection, [receipt.id for receipt in pending], failed)
+        processed = [receipt.id for receipt in pending]
+        store.finish_pending(connection, processed, failed)
+        store.copy_objects(connection, processed)
+        store.pseudonymize_events(connection, processed, erasure.matcher)
     return store.delete_bodies(connection, receipt_ids, erasure.now)
 
 
 def erase_entries(connection: Connection, erasure: Erasure, _after: Sequence[str] | None) -> Piece:
-    """Remove the address from the suppression list, which knows the recipient by the key from now on."""
+    """Remove the address from the suppression list, whose entries keep the key alone."""
     entries = store.pseudonymize_entries(connection, erasure.key, erasure.matcher, erasure.actor, erasure.now)
     return Piece(looked=entries, entries=entries)
 
@@ -127,6 +131,15 @@ def sweep(table: SweptTable) -> Step:
     return step
 
 
+def clear_signatures(connection: Connection, erasure: Erasure, after: Sequence[str] | None) -> Piece:
+    """Clear the signatures of the search that may contain the address: a known address could be tested against them.
+
+    The messages get new ones, of their texts as they are now.
+    """
+    cleared, last = search_store.clear_signatures_of(connection, erasure.matcher.address, int(after[0]) if after else 0)
+    return Piece(looked=cleared, others=cleared, next=None if last is None else [str(last)])
+
+
 def wait_for_exports(connection: Connection, _erasure: Erasure, after: Sequence[str] | None) -> Piece:
     """Wait for exports that may have read the list before the address was removed from it."""
     before = after or [str(ids.first_at(datetime.now(UTC)))]
@@ -135,7 +148,7 @@ def wait_for_exports(connection: Connection, _erasure: Erasure, after: Sequence[
 
 
 def delete_files(connection: Connection, erasure: Erasure, after: Sequence[str] | None) -> Piece:
-    """Delete files of jobs in which the address stands: lists that were imported, exported, or refused."""
+    """Delete the files of jobs that contain the address: lists that were imported, exported, or refused."""
     job_id, name, part = after or (str(UUID(int=0)), "", "0")
     found = store.files_after(connection, (UUID(job_id), name, int(part)), FILES_LIMIT)
     if not found:
@@ -163,7 +176,7 @@ def delete_answers(connection: Connection, erasure: Erasure, after: Sequence[str
     for answer in found:
         try:
             body = b64decode(erasure.vault.open(answer.body)["body"])
-        except SecretsError:  # no key decrypts it any more, so it is of no use
+        except SecretsError:  # no key decrypts it any more
             affected.append(answer.key)
             continue
         if erasure.matcher.is_in(body) or erasure.matcher.is_in(answer.headers):
@@ -178,12 +191,13 @@ STEPS: Sequence[Step] = (
     erase_receipts,
     erase_entries,
     *map(sweep, store.TABLES),
+    clear_signatures,
     wait_for_exports,
     delete_files,
     wait_for_deliveries,
     *map(sweep, store.DELIVERY_TABLES),
     delete_answers,
 )
-"""In this order: whatever others make of a table, such as exports of the list or deliveries of the log, is erased
-after that table and after they have finished.
+"""In this order: exports of the list and deliveries of the log copy a table, so copies are erased after the table, and
+after the processes that write them have finished.
 """

@@ -8,12 +8,14 @@ from uuid import UUID
 
 from sqlalchemy import (
     Connection,
+    Integer,
     Row,
     Text,
     cast,
     delete,
     exists,
     func,
+    literal_column,
     select,
     tuple_,
     update,
@@ -24,12 +26,12 @@ from shared import ids
 from shared.auth.tables import idempotent_answers
 from shared.deliveries.store import LEASE_SPARE_SECONDS
 from shared.erasure.matching import AddressMatcher
-from shared.erasure.tables import erased_receipts
 from shared.jobs.tables import job_files, jobs
 from shared.messages import rebuild
-from shared.messages.tables import events, recipient_states
+from shared.messages.tables import events, recipient_states, select_by_text
+from shared.postgres import stored_requests
 from shared.postgres.metadata import is_any
-from shared.receipts.tables import parked_receipts, pending_receipts, receipts
+from shared.receipts.tables import BODY_BYTES, HAS_BODY, erased_receipts, parked_receipts, pending_receipts, receipts
 from shared.subscriptions.tables import subscriptions
 from shared.suppression import store as suppression_store
 from shared.suppression.tables import soft_bounces
@@ -176,8 +178,9 @@ _RECEIPT = (
     receipts.c.source_id,
     receipts.c.received_at,
     receipts.c.idempotency_key,
-    cast(receipts.c.headers, Text),
+    cast(receipts.c.headers, Text).label("headers"),
     receipts.c.body,
+    receipts.c.content,
 )
 
 
@@ -185,7 +188,7 @@ def receipts_after(
     connection: Connection, after: UUID, until: UUID, *, limit: int, max_bytes: int
 ) -> list[StoredReceipt]:
     """Return receipts between these ids, the oldest first: up to `limit`, or some over `max_bytes` of bodies."""
-    size = func.coalesce(func.length(receipts.c.body), 0).label("size")
+    size = func.coalesce(literal_column(BODY_BYTES, Integer), 0).label("size")
     sized = (
         select(receipts.c.id, size)
         .where(receipts.c.id > after, receipts.c.id < until)
@@ -197,7 +200,7 @@ def receipts_after(
     summed = select(sized.c.id, sized.c.size, total).subquery()
     chosen = select(summed.c.id).where(summed.c.total - summed.c.size < max_bytes)
     rows = connection.execute(select(*_RECEIPT).where(receipts.c.id.in_(chosen)).order_by(receipts.c.id))
-    return [StoredReceipt(*row) for row in rows]
+    return [_stored_receipt(row) for row in rows]
 
 
 def lock_receipts(connection: Connection, receipt_ids: Collection[UUID]) -> list[StoredReceipt]:
@@ -212,10 +215,15 @@ def lock_receipts(connection: Connection, receipt_ids: Collection[UUID]) -> list
     rows = connection.execute(
         select(*_RECEIPT, pending_receipts.c.reprocess)
         .join(pending_receipts, pending_receipts.c.receipt_id == receipts.c.id)
-        .where(is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
+        .where(is_any(receipts.c.id, receipt_ids), HAS_BODY)
         .order_by(receipts.c.id)
     )
-    return [StoredReceipt(*row) for row in rows]
+    return [_stored_receipt(row, row.reprocess) for row in rows]
+
+
+def _stored_receipt(row: Any, reprocess: bool | None = None) -> StoredReceipt:
+    headers, body = stored_requests.read(row.headers, row.body, row.content)
+    return StoredReceipt(row.id, row.source_id, row.received_at, row.idempotency_key, headers, body, reprocess)
 
 
 def finish_pending(connection: Connection, receipt_ids: Collection[UUID], failed: Mapping[UUID, str]) -> None:
@@ -256,8 +264,8 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
     )
     deleted = connection.scalars(
         update(receipts)
-        .where(is_any(receipts.c.id, receipt_ids), receipts.c.body.is_not(None))
-        .values(body=None, headers={}, idempotency_key=None)
+        .where(is_any(receipts.c.id, receipt_ids), HAS_BODY)
+        .values(body=None, headers={}, bytes=None, content=None, idempotency_key=None)
         .returning(receipts.c.id)
     ).all()
     if deleted:
@@ -269,6 +277,39 @@ def delete_bodies(connection: Connection, receipt_ids: Collection[UUID], now: da
     return len(deleted)
 
 
+def copy_objects(connection: Connection, receipt_ids: Collection[UUID]) -> None:
+    """Copy the providers' objects from the bodies of these receipts to their events, before the bodies are deleted."""
+    packed = select(receipts.c.id, receipts.c.content)
+    rows = connection.execute(packed.where(is_any(receipts.c.id, receipt_ids), receipts.c.content.is_not(None)))
+    bodies = {row.id: stored_requests.unpack(row.content)[1] for row in rows}
+    for table in (EVENTS, EVENT_OBJECTS):
+        places = connection.exec_driver_sql(
+            f"SELECT e.id, first, object_at, object_length FROM {table.name} AS e"
+            " JOIN unnest(%(first)s::uuid[], %(last)s::uuid[]) AS ids (first, last) ON e.id > first AND e.id <= last"
+            " WHERE object_at IS NOT NULL",
+            _event_bounds(bodies),
+        ).all()
+        objects = [bodies[receipt_id][at : at + length].decode() for _, receipt_id, at, length in places]
+        connection.exec_driver_sql(
+            f"UPDATE {table.name} AS e SET object_at = NULL, object_length = NULL, provider_object = object::json"
+            " FROM unnest(%(ids)s::uuid[], %(objects)s::text[]) AS found (id, object) WHERE e.id = found.id",
+            {"ids": [row[0] for row in places], "objects": objects},
+        )
+        # Large bodies are not packed. Text, like the statement below. An event's id begins with its receipt's.
+        connection.exec_driver_sql(
+            f"UPDATE {table.name} AS e SET object_at = NULL, object_length = NULL, provider_object ="
+            " convert_from(substring(r.body FROM object_at + 1 FOR object_length), 'UTF8')::json"
+            " FROM unnest(%(first)s::uuid[], %(last)s::uuid[]) AS ids (first, last) JOIN receipts AS r ON r.id = first"
+            " WHERE e.id > first AND e.id <= last AND object_at IS NOT NULL AND r.body IS NOT NULL",
+            _event_bounds(receipt_ids),
+        )
+
+
+def _event_bounds(receipt_ids: Collection[UUID]) -> dict[str, list[UUID]]:
+    last = [UUID(int=receipt_id.int + _EVENT_IDS) for receipt_id in receipt_ids]
+    return {"first": list(receipt_ids), "last": last}
+
+
 def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], matcher: AddressMatcher) -> list[UUID]:
     """Erase the address from the events of these receipts; return the messages whose recipient it was in them."""
     messages = set()
@@ -278,10 +319,7 @@ def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], m
         rows = connection.exec_driver_sql(
             f"SELECT {message}, e.id, ARRAY[{texts}] FROM unnest(%(first)s::uuid[], %(last)s::uuid[])"
             f" AS r (first, last) JOIN {table.name} AS e ON e.id > r.first AND e.id <= r.last ORDER BY e.id",
-            {
-                "first": list(receipt_ids),
-                "last": [UUID(int=receipt_id.int + _EVENT_IDS) for receipt_id in receipt_ids],
-            },
+            _event_bounds(receipt_ids),
         ).all()
         for message_id, event_id, columns in rows:
             _rewrite(connection, table, [event_id], columns, matcher)
@@ -290,24 +328,18 @@ def pseudonymize_events(connection: Connection, receipt_ids: Collection[UUID], m
     return sorted(messages)
 
 
-def messages_to(connection: Connection, address: str, after: UUID, limit: int) -> Sequence[UUID]:
-    """Return messages to this recipient that follow this id."""
-    states = recipient_states.c
-    return connection.scalars(
-        select(states.message_id)
-        .where(states.recipient == address, states.recipient != "", states.message_id > after)
-        .order_by(states.message_id)
-        .limit(limit)
-    ).all()
+def messages_to(connection: Connection, address: str, limit: int) -> Sequence[UUID]:
+    """Return messages to this recipient, whichever are found first."""
+    states = select_by_text(recipient_states.c.recipient, [address]).subquery().c
+    return connection.scalars(select(states.message_id).limit(limit)).all()
 
 
 def receipts_about(connection: Connection, address: str, message_ids: Collection[UUID]) -> Sequence[UUID]:
     """Return the receipts whose events name this recipient of these messages."""
-    return connection.scalars(
-        select(events.c.receipt_id)
-        .where(is_any(events.c.message_id, message_ids), events.c.recipient == address)
-        .distinct()
-    ).all()
+    found = connection.scalars(
+        select(events.c.id).where(is_any(events.c.message_id, message_ids), events.c.recipient == address)
+    )
+    return sorted(set(map(ids.receipt_of, found)))
 
 
 def rename_recipient(connection: Connection, message_ids: Collection[UUID], matcher: AddressMatcher) -> int:

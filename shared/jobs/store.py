@@ -161,6 +161,22 @@ def listed(
     return Page(_by_ids(connection, [key for (key,) in page.items], tenant), page.next)
 
 
+def latest(
+    connection: Connection, *, kind: str, parameters: Mapping[str, Any], state: JobState | None = None
+) -> Job | None:
+    """Return the newest job of this kind with these parameters among its own, and in this state; None if none is."""
+    newest = (
+        select(jobs.c.id)
+        .where(jobs.c.kind == kind, jobs.c.parameters.contains(parameters))
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    )
+    if state is not None:
+        newest = newest.where(jobs.c.state == state)
+    job_id = connection.scalar(newest)
+    return None if job_id is None else find(connection, job_id)
+
+
 def count_open(connection: Connection, *, tenant: str | None, asked_by: str | None = None) -> int:
     """Return how many jobs of a tenant, or of none, are not over; with `asked_by` only those that it asked for."""
     statement = select(func.count()).where(_IS_OPEN, jobs.c.tenant.is_not_distinct_from(tenant))

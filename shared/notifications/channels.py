@@ -1,7 +1,7 @@
 """Notification channels: created, changed, shown without their secrets, and sent to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NewType
@@ -10,11 +10,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row
 
 from shared.encryption import SecretsError, Vault
-from shared.errors import ConflictError, InvalidFieldError, NotFoundError
+from shared.errors import ConflictError, InvalidFieldError, NotFoundError, suggest
 from shared.http import standard_webhooks
 from shared.notifications import apprise, rendering, store, webhook
 from shared.notifications.base import ChannelKind, NotificationError
 from shared.notifications.rendering import Message
+from shared.sources import store as source_store
 from shared.vocabulary import Severity
 
 OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
@@ -23,6 +24,7 @@ OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SHOWN = (
     "name", "kind", "least_severity", "created_at", "updated_at", "told_at", "failing_since", "failures", "last_error",
+    "sources", "tenants", "rules",
 )  # fmt: skip
 
 
@@ -61,10 +63,14 @@ def create(
     url: ValidUrl,
     min_severity: Severity,
     secret: str | None = None,
+    sources: Sequence[str] | None = None,
+    tenants: Sequence[str] | None = None,
+    rules: Sequence[str] | None = None,
 ) -> tuple[Row[Any], str | None]:
     """Create a channel; return it with its secret, which is never shown again. Channels of apprise have no secret.
 
-    A webhook gets a new secret unless one is given. Raises InvalidFieldError, or ConflictError if the name is taken.
+    With `sources`, `tenants` or `rules` it is notified only of alerts about one of these. A webhook gets a new secret
+    unless one is given. Raises InvalidFieldError, or ConflictError if the name is taken.
     """
     if not _NAME.fullmatch(name):
         raise InvalidFieldError("name", name, "name must be 1 to 63 of a-z, 0-9 and -, and must not begin with -.")
@@ -75,8 +81,29 @@ def create(
         target["secrets"] = [{"secret": secret, "until": None}]
     elif secret is not None:
         raise InvalidFieldError("secret", None, f"secret is for webhooks only; a channel of kind {kind} has none.")
-    sealed = vault.seal(target)
-    return store.create_channel(connection, name=name, kind=kind, target=sealed, min_severity=min_severity), secret
+    require_sources(connection, sources)
+    row = store.create_channel(
+        connection,
+        name=name,
+        kind=kind,
+        target=vault.seal(target),
+        min_severity=min_severity,
+        sources=sources,
+        tenants=tenants,
+        rules=rules,
+    )
+    return row, secret
+
+
+def require_sources(connection: Connection, names: Sequence[str] | None) -> None:
+    """Raise InvalidFieldError for a source that does not exist: a misspelled limit would silence the channel."""
+    known = [row.slug for row in source_store.listed(connection)]
+    for name in names or ():
+        if name not in known:
+            message = (
+                f"sources has {name!r}, which is no source.{suggest(name, known)} `tidings sources list` lists them."
+            )
+            raise InvalidFieldError("sources", name, message)
 
 
 def get(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
@@ -95,29 +122,38 @@ def change(
     *,
     url: ValidUrl | None = None,
     min_severity: Severity | None = None,
+    **limits: Sequence[str] | None,
 ) -> Row[Any]:
-    """Change a channel, and make its pending notices due. Raises NotFoundError or SecretsError."""
+    """Change a channel, and make its pending notices due. Of `sources`, `tenants` and `rules` the given are replaced.
+
+    Raises NotFoundError, InvalidFieldError or SecretsError.
+    """
     row = get(connection, name, lock=True)
+    require_sources(connection, limits.get("sources"))
     changed = store.update_channel(
         connection,
         name,
         target=row.target if url is None else vault.seal({**vault.open(row.target), "url": url}),
         min_severity=min_severity or row.least_severity,
+        **limits,
     )
     store.end_rest(connection, name)
     return changed
 
 
-def rotate_secret(connection: Connection, vault: Vault, name: str, now: datetime) -> tuple[Row[Any], str]:
-    """Give a webhook a new secret and return both. The old secret signs, too, for `OLD_SECRET_SIGNS_FOR`.
+def rotate_secret(
+    connection: Connection, vault: Vault, name: str, now: datetime, *, secret: str | None = None
+) -> tuple[Row[Any], str]:
+    """Give a webhook a new secret, or this one, and return both. The old one signs, too, for `OLD_SECRET_SIGNS_FOR`.
 
-    Raises NotFoundError, ConflictError if the channel has no secret, or SecretsError.
+    Raises NotFoundError, InvalidFieldError, SecretsError, or ConflictError if the channel has no secret.
     """
     row = get(connection, name, lock=True)
     if row.kind != Kind.WEBHOOK:
         raise ConflictError(f"The channel {name} is not a webhook: only webhooks have a secret.")
     target = vault.open(row.target)
-    secret, until = standard_webhooks.new_secret(), (now + OLD_SECRET_SIGNS_FOR).isoformat()
+    secret, until = secret or standard_webhooks.new_secret(), (now + OLD_SECRET_SIGNS_FOR).isoformat()
+    standard_webhooks.check_secret(secret)
     # Only the newest of the old secrets stays: after two rotations within a day, a leaked secret must be out of use.
     old = {**target["secrets"][0], "until": until}
     sealed = vault.seal({**target, "secrets": [{"secret": secret, "until": None}, old]})

@@ -18,8 +18,8 @@ MAX_SEPARATE = 3
 GIVE_UP_AFTER = timedelta(hours=24)
 """A notice that a channel has not taken for this long is dead."""
 
-NOTIFIED_STEPS = frozenset({Step.FIRED, Step.ESCALATED, Step.RESOLVED})
-"""The steps of an alert that people are notified of. Acknowledgements are only in the history."""
+NOTIFIED_STEPS = frozenset({Step.FIRED, Step.ESCALATED, Step.REMINDED, Step.RESOLVED})
+"""The steps of an alert that people are notified of. Acknowledgements and mutes are only in the history."""
 
 _MAX_REST_SECONDS = 60.0
 _REST_AFTER_ONE_SECONDS = 10.0
@@ -30,6 +30,7 @@ class NotificationType(StrEnum):
 
     FIRING = "alert.firing"
     ESCALATED = "alert.escalated"
+    STILL_FIRING = "alert.still_firing"
     RESOLVED = "alert.resolved"
     DIGEST = "alert.digest"
     TEST = "alert.test"
@@ -88,6 +89,8 @@ class AlertUpdate:
             return NotificationType.RESOLVED
         if self.notices[0].step is Step.FIRED:
             return NotificationType.FIRING
+        if all(notice.step is Step.REMINDED for notice in self.notices):
+            return NotificationType.STILL_FIRING
         return NotificationType.ESCALATED
 
     @property
@@ -148,7 +151,7 @@ def compose(notices: Sequence[Notice]) -> Sequence[Notification]:
     """Return the notifications for these pending notices of a channel, the most urgent first.
 
     Notifications that a worker began come first and alone, unchanged, so that their receiver can recognize a
-    duplicate by its id.
+    duplicate by its id. Reminders of alerts that still fire are one notification, the daily digest.
     """
     begun: dict[str, list[Notice]] = defaultdict(list)
     for notice in notices:
@@ -159,7 +162,9 @@ def compose(notices: Sequence[Notice]) -> Sequence[Notification]:
     updates = _updates(notices)
     if len(updates) > MAX_SEPARATE:
         return [Notification(updates)]
-    return [Notification((update,)) for update in updates]
+    reminders = tuple(update for update in updates if update.type is NotificationType.STILL_FIRING)
+    separate = [Notification((update,)) for update in updates if update not in reminders]
+    return [*separate, Notification(reminders)] if reminders else separate
 
 
 def delays_after_failure(failures: int, *, retry_after_seconds: float | None, jitter: float) -> tuple[float, float]:

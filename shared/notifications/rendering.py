@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.alerts import formatting, kinds
 from shared.alerts.policy import Step
 from shared.foreign_text import show
-from shared.notifications.policy import AlertUpdate, Group, Notification, NotificationType
+from shared.notifications.policy import Alert, AlertUpdate, Group, Notification, NotificationType
 from shared.vocabulary import Severity
 
 MAX_GROUPS = 20
@@ -44,19 +44,21 @@ def render(notification: Notification) -> Message:
         return _digest(notification)
     (update,) = notification.updates
     alert, is_over = update.last.alert, notification.type is NotificationType.RESOLVED
+    is_reminder = notification.type is NotificationType.STILL_FIRING
+    heading = "RESOLVED" if is_over else f"STILL {alert.severity.upper()}" if is_reminder else alert.severity.upper()
     return Message(
         id=message_id(notification.id),
         type=notification.type,
         at=notification.at,
         severity=alert.severity,
         is_over=is_over,
-        title=_shorten(f"{'RESOLVED' if is_over else alert.severity.upper()}: {alert.summary}", MAX_TITLE_LENGTH),
+        title=_shorten(f"{heading}: {alert.summary}", MAX_TITLE_LENGTH),
         text=show("\n".join(_lines(update)), lines=True),
         data={
             **asdict(alert),
             "summary": _shorten(alert.summary, MAX_SUMMARY_LENGTH),
             "steps": [{"id": notice.id, "step": notice.step, "at": notice.at} for notice in update.notices],
-            "next_step": kinds.next_step(alert.kind),
+            "next_step": next_step(alert),
             "path": alert_path(alert.id),
         },
     )
@@ -75,6 +77,11 @@ def render_test(channel: str, *, message_id: str, now: datetime) -> Message:
         text=sentence,
         data={"channel": channel, "summary": sentence},
     )
+
+
+def next_step(alert: Alert) -> str:
+    """Return what to do about an alert, with the names that it is about."""
+    return kinds.next_step(alert.kind, subject=alert.subject, source=alert.source, numbers=alert.numbers)
 
 
 def message_id(notification_id: UUID | str) -> str:
@@ -111,7 +118,7 @@ def _lines(update: AlertUpdate) -> Iterator[str]:
         yield f"Acknowledged: {_time(alert.acknowledged_at)} by {show(alert.acknowledged_by or '')}"
     yield ""
     if update.type is not NotificationType.RESOLVED:
-        yield f"What to do: {kinds.next_step(alert.kind)}"
+        yield f"What to do: {show(next_step(alert))}"
     yield f"Details: {alert_path(alert.id)} of the API, or `tidings alerts show {alert.id}`."
 
 
@@ -120,7 +127,9 @@ def _digest(notification: Notification) -> Message:
     over = sum(len(group.updates) for group in groups if group.resolved)
     firing = len(notification.updates) - over
     severity = next((group.severity for group in groups if not group.resolved), groups[0].severity)
-    title = ", ".join(f"{number} alerts {word}" for number, word in ((firing, "firing"), (over, "resolved")) if number)
+    is_daily = all(update.type is NotificationType.STILL_FIRING for update in notification.updates)
+    words = ((firing, "still firing" if is_daily else "firing"), (over, "resolved"))
+    title = ", ".join(f"{number} alerts {word}" for number, word in words if number)
     return Message(
         id=message_id(notification.id),
         type=NotificationType.DIGEST,
@@ -165,7 +174,7 @@ def _digest_lines(groups: Sequence[Group], title: str) -> Iterator[str]:
         if len(group.updates) > MAX_UPDATES_OF_GROUP:
             yield f"- and {len(group.updates) - MAX_UPDATES_OF_GROUP} more"
         if not group.resolved:
-            yield f"  What to do: {kinds.next_step(group.updates[0].last.alert.kind)}"
+            yield f"  What to do: {show(next_step(group.updates[0].last.alert))}"
     if len(groups) > MAX_GROUPS:
         yield ""
         yield f"and {len(groups) - MAX_GROUPS} more rules"

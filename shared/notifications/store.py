@@ -5,7 +5,7 @@ notices that are sent together are one notification, whose id is their `telling`
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from shared.vocabulary import Severity
 
 _CHANNEL = channels.c[
     "name", "kind", "target", "least_severity", "created_at", "updated_at", "told_at", "failures", "failing_since",
-    "last_error", "rests_until",
+    "last_error", "rests_until", "sources", "tenants", "rules",
 ]  # fmt: skip
 """A channel as it is stored: `target` is encrypted, `failures` are those in a row, since `failing_since`."""
 
@@ -47,18 +47,23 @@ WHERE name IN (SELECT name FROM due) RETURNING {", ".join(column.name for column
 """
 
 # Text: the conditions differ by step. A channel that was notified of an alert is notified of its end, whatever its
-# severity is by then; no other channel is. The lock keeps channels from being deleted meanwhile, which would leave
-# their notices behind.
+# severity is by then; no other channel is. A limit of a channel excludes alerts that have no such field. The lock
+# keeps channels from being deleted meanwhile, which would leave their notices behind.
 _ENQUEUE = """
 INSERT INTO alert_notices (channel, step_id, state, enqueued_at, available_at)
 SELECT c.name, s.id, 'pending', now(), now()
-FROM alert_steps AS s CROSS JOIN alert_channels AS c
-WHERE s.id = ANY(%(step_ids)s) AND s.step = ANY(%(steps)s) AND CASE s.step
+FROM alert_steps AS s JOIN alerts AS a ON a.id = s.alert_id LEFT JOIN sources AS of_alert ON of_alert.id = a.source_id
+CROSS JOIN alert_channels AS c
+WHERE s.id = ANY(%(step_ids)s) AND s.step = ANY(%(steps)s)
+AND (a.muted_until IS NULL OR a.muted_until <= %(now)s) AND CASE s.step
     WHEN 'resolved' THEN EXISTS (
         SELECT 1 FROM alert_steps AS earlier JOIN alert_notices AS sent ON sent.step_id = earlier.id
         WHERE earlier.alert_id = s.alert_id AND earlier.id < s.id AND sent.channel = c.name
     )
     ELSE array_position(%(severities)s, s.severity) >= array_position(%(severities)s, c.least_severity)
+        AND (c.sources IS NULL OR of_alert.slug = ANY(c.sources))
+        AND (c.tenants IS NULL OR a.tenant = ANY(c.tenants))
+        AND (c.rules IS NULL OR a.rule = ANY(c.rules))
 END
 ORDER BY s.id, c.name
 FOR KEY SHARE OF c
@@ -79,8 +84,13 @@ def get_channel(connection: Connection, name: str, *, lock: bool = False) -> Row
     return connection.execute(found).one_or_none()
 
 
-def create_channel(connection: Connection, *, name: str, kind: str, target: bytes, min_severity: str) -> Row[Any]:
-    """Create a channel. Raises ConflictError if the name is taken."""
+def create_channel(
+    connection: Connection, *, name: str, kind: str, target: bytes, min_severity: str, **limits: Sequence[str] | None
+) -> Row[Any]:
+    """Create a channel. Raises ConflictError if the name is taken.
+
+    `limits` are `sources`, `tenants` and `rules`: only alerts about one of them; without, about any.
+    """
     created = upsert(channels).values(
         name=name,
         kind=kind,
@@ -88,6 +98,7 @@ def create_channel(connection: Connection, *, name: str, kind: str, target: byte
         least_severity=min_severity,
         created_at=func.now(),
         updated_at=func.now(),
+        **{limit: list(values) if values else None for limit, values in limits.items()},
     )
     row = connection.execute(created.on_conflict_do_nothing().returning(*_CHANNEL)).one_or_none()
     if row is None:
@@ -95,10 +106,13 @@ def create_channel(connection: Connection, *, name: str, kind: str, target: byte
     return row
 
 
-def update_channel(connection: Connection, name: str, *, target: bytes, min_severity: str) -> Row[Any]:
-    """Change a channel that exists."""
+def update_channel(
+    connection: Connection, name: str, *, target: bytes, min_severity: str, **limits: Sequence[str] | None
+) -> Row[Any]:
+    """Change a channel that exists. Of the `limits` of `create_channel`, those that are given are replaced."""
+    given = {limit: list(values) if values else None for limit, values in limits.items()}
     changed = update(channels).where(channels.c.name == name)
-    changed = changed.values(target=target, least_severity=min_severity, updated_at=func.now())
+    changed = changed.values(target=target, least_severity=min_severity, updated_at=func.now(), **given)
     return connection.execute(changed.returning(*_CHANNEL)).one()
 
 
@@ -165,12 +179,24 @@ def end_rest(connection: Connection, name: str) -> None:
     _make_due(connection, name)
 
 
-def enqueue(connection: Connection, step_ids: Sequence[int]) -> int:
+def drop_muted(connection: Connection, alert_id: UUID) -> None:
+    """Give up the pending notices of an alert that was muted."""
+    of_alert = select(alert_steps.c.id).where(alert_steps.c.alert_id == alert_id)
+    connection.execute(
+        update(notices)
+        .where(notices.c.step_id.in_(of_alert), _IS_PENDING)
+        .values(state="dead", last_error="the alert was muted")
+    )
+
+
+def enqueue(connection: Connection, step_ids: Sequence[int], now: datetime) -> int:
     """Store a notice of each step for every channel that is to be notified; return the number of notices.
+
+    No channel is notified of an alert that is muted `now`.
 
     Call it in the transaction that stores the steps, so that they are sent even if the process dies after it.
     """
-    values = {"step_ids": list(step_ids), "steps": list(NOTIFIED_STEPS), "severities": list(Severity)}
+    values = {"step_ids": list(step_ids), "steps": list(NOTIFIED_STEPS), "severities": list(Severity), "now": now}
     return connection.exec_driver_sql(_ENQUEUE, values).rowcount if step_ids else 0
 
 

@@ -1,6 +1,7 @@
 """The tables of notifications. Migrations create them; a test proves that both agree."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -34,6 +35,9 @@ alert_channels = Table(
     Column("rests_until", Timestamp),
     Column("lease_until", Timestamp),
     Column("lease_token", Uuid),
+    Column("sources", ARRAY(Text), doc="NULL: alerts about any source"),
+    Column("tenants", ARRAY(Text), doc="NULL: alerts about any tenant"),
+    Column("rules", ARRAY(Text), doc="NULL: alerts of any rule"),
     postgresql_with={"fillfactor": 70},
 )
 

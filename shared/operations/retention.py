@@ -12,7 +12,12 @@ from shared import ids
 
 _STATEMENTS: Final = {
     "receipt_keys": "DELETE FROM receipt_keys WHERE expires_at < %(oldest)s",
-    "event_keys": "DELETE FROM event_keys WHERE event_id < %(oldest_id)s",
+    # The index is by the minute of the event. Clocks are up to a day ahead; a minute beyond that may be in any year.
+    "event_keys": (
+        "DELETE FROM event_keys WHERE event_id < %(oldest_id)s AND ("
+        "minute < (extract(epoch FROM %(oldest)s::timestamptz) / 60)::int"
+        " OR minute > (extract(epoch FROM now()) / 60)::int + 1440)"
+    ),
     "refusals": "DELETE FROM refusals WHERE id < %(oldest_id)s",
     "parked_receipts": "DELETE FROM parked_receipts WHERE receipt_id < %(oldest_id)s",
     "erased_receipts": "DELETE FROM erased_receipts WHERE receipt_id < %(oldest_id)s",
@@ -25,6 +30,7 @@ _STATEMENTS: Final = {
         "DELETE FROM endpoint_health AS h USING subscriptions AS s"
         " WHERE s.id = h.subscription_id AND s.deleted_at < %(oldest)s"
     ),
+    "recipient_answers": "DELETE FROM recipient_answers WHERE answered_at < %(oldest)s",
     "reconciled_receipts": "DELETE FROM reconciled_receipts WHERE receipt_id < %(oldest_id)s",
 }
 

@@ -1,6 +1,6 @@
 """Failed deliveries: webhooks that providers could not deliver to us, and the outcome of having them resent."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal, or_, se
 from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
-from shared.messages.tables import event_keys
-from shared.postgres.metadata import is_any
+from shared.postgres import stored_requests
 from shared.postgres.pagination import KeysetQuery, Page, Position
 from shared.providers.api.base import FailedDelivery, Span
 from shared.receipts.tables import receipts
@@ -234,8 +233,10 @@ def list_arrivals(
     found = [row[0] for row in rows]
     for first in range(0, len(found), _BODIES_AT_ONCE):
         part = found[first : first + _BODIES_AT_ONCE]
-        statement = select(receipts.c.id, receipts.c.body).where(receipts.c.id.in_(part), receipts.c.body.is_not(None))
-        yield from ((row.id, row.body) for row in connection.execute(statement.order_by(receipts.c.id)))
+        statement = select(receipts.c.id, receipts.c.body, receipts.c.content).where(receipts.c.id.in_(part))
+        for row in connection.execute(statement.order_by(receipts.c.id)):
+            if (body := stored_requests.body_of(row.body, row.content)) is not None:
+                yield row.id, body
 
 
 def is_written_later(connection: Connection, source_id: int, receipt_id: UUID, transaction: str) -> bool | None:
@@ -248,11 +249,18 @@ def is_written_later(connection: Connection, source_id: int, receipt_id: UUID, t
     return later
 
 
-def receipts_by_event_keys(connection: Connection, keys: Collection[str]) -> list[UUID] | None:
-    """Return the receipts of the events with these keys (32 hex digits each); None unless all are processed."""
-    statement = select(event_keys.c.event_id).where(is_any(event_keys.c.key, [UUID(hex=key) for key in keys]))
-    found = connection.scalars(statement).all()
-    return [ids.receipt_of(event_id) for event_id in found] if len(found) == len(keys) else None
+def receipts_by_event_keys(connection: Connection, keys: Mapping[str, int]) -> list[UUID] | None:
+    """Return the receipts of the events with these keys (32 hex digits each); None unless all are processed.
+
+    `keys` gives the minute of each. Those that an earlier version stored have the minute 0.
+    """
+    # Text: two arrays are two parameters, however many keys there are.
+    found = connection.exec_driver_sql(
+        "SELECT event_id FROM unnest(%(keys)s::uuid[], %(minutes)s::integer[]) AS given (key, minute)"
+        " JOIN event_keys AS k ON k.key = given.key AND k.minute IN (given.minute, 0)",
+        {"keys": list(keys), "minutes": list(keys.values())},
+    ).all()
+    return [ids.receipt_of(row[0]) for row in found] if len(found) == len(keys) else None
 
 
 def _fetch(connection: Connection, statement: Select[Any]) -> list[KnownFailure]:

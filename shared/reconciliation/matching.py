@@ -37,7 +37,8 @@ def find_existing(
         events = normalize.parse_events(source, ids.receipt_id(now), now, sent)
     except PayloadError:
         return False, None
-    found = failed_deliveries.receipts_by_event_keys(connection, {event.key for event in events}) if events else None
+    keys = {event.key: event.key_minute for event in events}
+    found = failed_deliveries.receipts_by_event_keys(connection, keys) if keys else None
     if found is None:
         return False, None
     earlier_at = failure.last_attempt_at

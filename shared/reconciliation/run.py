@@ -163,6 +163,8 @@ class Run:
 
     def _list(self) -> bool:
         """Store what the provider could not deliver; return whether there was time for all of it."""
+        if not self.source.provider.lists_failed:
+            return True
         now = datetime.now(UTC)
         until = self.lease.reconciled_until
         if not self.orders.listing or (self.orders.due_only and reconciliation_policy.is_fresh(until, now)):

@@ -110,7 +110,7 @@ def postpone(connection: Connection, lease: Lease, *, error: str | None) -> None
 
 
 def record_webhooks(
-    connection: Connection, source_id: int, webhooks: Sequence[Mapping[str, Any]], *, enrolled: bool
+    connection: Connection, source_id: int, webhooks: Sequence[Mapping[str, Any]], *, enrolled: bool | None
 ) -> None:
     """Store the account's webhooks, each `{url, enabled, ours}`, and whether one of them leads to us."""
     values = {"webhooks": list(webhooks), "enrolled": enrolled, "checked_at": func.now()}

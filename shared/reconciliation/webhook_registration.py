@@ -1,21 +1,85 @@
 """Whether a provider posts to us: the account's webhooks and the provider's test of them, stored for diagnosis."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import Engine
 
-from shared.providers.api.base import ProviderApi, Validation, Webhook, is_ours
+from shared.encryption import Vault
+from shared.errors import ConflictError
+from shared.providers.api.base import INTERACTIVE_RETRIES, ProviderApi, RetryBudget, Validation, Webhook, is_ours
 from shared.reconciliation import store as reconciliations
-from shared.sources.source import Source
+from shared.sources import provider_api
+from shared.sources import service as source_service
+from shared.sources.source import Source, open_source
+from shared.sources.store import SourceRow
+
+Audit = Callable[..., None]
+"""Records a change in its transaction: `audit(connection, action, object, **details)`."""
+
+
+def enrol(
+    engine: Engine,
+    vault: Vault,
+    row: SourceRow,
+    url: str | None,
+    audit: Audit,
+    *,
+    patience: RetryBudget = INTERACTIVE_RETRIES,
+) -> tuple[Source, Sequence[Webhook], bool]:
+    """Register our webhook at the provider: at `url`, which is stored, or at the source's `webhook_url`.
+
+    Returns the source as it is then, the account's webhooks, and whether the provider did not have this one before.
+    Raises ConflictError if no URL is known, InvalidFieldError, CredentialsError, SecretsError, or ProviderApiError.
+    """
+    slug = row.slug
+    if url:
+        with engine.begin() as connection:
+            row = source_service.change(connection, vault, slug, settings={"webhook_url": url}) or row
+            audit(connection, "source.changed", f"source:{slug}", settings={"webhook_url": url})
+    source = open_source(row, vault)
+    if source.settings.queue is not None:
+        raise ConflictError(f"{slug} takes its events from a queue, so no webhook is needed.")
+    wanted = source.settings.webhook_url
+    if wanted is None:
+        raise ConflictError(
+            f"The public URL of {slug} is unknown. Give it as `url` (`--url` of the command), such as"
+            f" https://<your host>/webhooks/{slug}, or set `webhook_url` in the settings of the source."
+        )
+    client = provider_api.open_client(source, patience)
+    is_new = client.enrol(wanted)
+    with engine.begin() as connection:
+        if source.provider.name == "ark" and source.credentials.tenant_id:
+            # The webhook of an Ark tenant never names the tenant.
+            source_service.change(connection, vault, slug, settings={"events_without_tenant": "accept"})
+        audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
+    return source, list_webhooks(engine, source, client), is_new
+
+
+def remove(
+    engine: Engine, source: Source, going: Sequence[Webhook], client: ProviderApi, audit: Audit
+) -> Sequence[Webhook]:
+    """Remove webhooks of the account, and return those that stay. Raises ProviderApiError."""
+    client.remove(going)
+    with engine.begin() as connection:
+        audit(connection, "source.unenrolled", f"source:{source.slug}", urls=[one.url for one in going])
+    return list_webhooks(engine, source, client)
+
+
+def choose(source: Source, webhooks: Iterable[Webhook], url: str | None) -> list[Webhook]:
+    """Return the webhook of this URL, or without one those that lead to the source. Raises ConflictError if none."""
+    chosen = [one for one in webhooks if one.url == url] if url else own(source, webhooks)
+    if not chosen:
+        raise ConflictError(f"The provider does not post to {url or source.slug}.")
+    return chosen
 
 
 def list_webhooks(engine: Engine, source: Source, client: ProviderApi) -> Sequence[Webhook]:
     """Return the account's webhooks, and store them for diagnosis. Raises ProviderApiError."""
     webhooks = client.webhooks()
-    shown = [{"url": one.url, "enabled": one.enabled, "ours": is_own(source, one)} for one in webhooks]
+    shown = describe(source, webhooks)
     with engine.begin() as connection:
         reconciliations.ensure(connection, [source.id])
-        enrolled = any(one.enabled for one in own(source, webhooks))
+        enrolled = None if source.settings.queue else any(one.enabled for one in own(source, webhooks))
         reconciliations.record_webhooks(connection, source.id, shown, enrolled=enrolled)
     return webhooks
 
@@ -28,6 +92,11 @@ def validate(engine: Engine, source: Source, client: ProviderApi, webhooks: Sequ
         validated = bool(results) and all(result.passed for result in results)
         reconciliations.record_validation(connection, source.id, validated=validated)
     return results
+
+
+def describe(source: Source, webhooks: Iterable[Webhook]) -> list[dict[str, object]]:
+    """Return webhooks as they are stored and shown."""
+    return [{"url": one.url, "enabled": one.enabled, "ours": is_own(source, one)} for one in webhooks]
 
 
 def own(source: Source, webhooks: Iterable[Webhook]) -> list[Webhook]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from shared.encryption import Vault
 from shared.errors import ConflictError, NotFoundError
 from shared.messages import rebuild
+from shared.messages import store as message_store
 from shared.messages.rebuild import StateSummary
 from shared.messages.state import Weight
 from shared.messages.store import NewEvent
@@ -67,14 +68,16 @@ def replace(
     now: datetime,
 ) -> tuple[Difference, set[RecipientTenant]]:
     """Replace the events of a receipt by these; return the difference, and whose soft bounces will be evaluated."""
+    known = message_store.find_ids(connection, {row.message_key for row in rows if row.message_key})
     touched = rebuild.list_states_of_receipt(connection, receipt_id) | {
-        (row.message_id, row.recipient or "") for row in rows if row.message_id
+        (known[row.message_key].hex, row.recipient or "") for row in rows if row.message_key in known
     }
     rebuild.lock_states(connection, touched)
     states_before = rebuild.get_states(connection, touched)
     snapshot = suppression_evaluator.snapshot_receipt(connection, receipt_id)
     removed = rebuild.delete_events(connection, receipt_id)
     inserted = rebuild.insert_events(connection, rows)
+    touched |= rebuild.list_states_of_receipt(connection, receipt_id)  # of messages that are new
     rebuild.rebuild_states(connection, touched)
     states_after = rebuild.get_states(connection, touched)
     pairs = [(states_before.get(key), states_after.get(key)) for key in sorted(touched)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.alerts.policy import AlertRule
 from shared.alerts.rules import RATES, EventRule, RateRule
-from shared.counters.store import EVERYTHING, Tally, dimension_of
+from shared.counters.store import EVERYTHING, SET_ASIDE, Tally, dimension_of
 from shared.suppression.policy import SuppressionPolicy
 from shared.vocabulary import EventType
 
@@ -19,8 +19,11 @@ class Rules:
 
 
 def tallies(rules: Iterable[AlertRule]) -> tuple[Tally, ...]:
-    """Return what to count: every type per source; per tenant and domain only what a rule needs."""
-    wanted = {Tally(EVERYTHING, kind) for kind in EventType}
+    """Return what to count.
+
+    Every type per source, and what was set aside by its reason; per tenant and domain only what a rule needs.
+    """
+    wanted = {Tally(EVERYTHING, kind) for kind in EventType} | {Tally(SET_ASIDE, EventType.UNKNOWN)}
     for rule in rules:
         if isinstance(rule, RateRule | EventRule) and rule.enabled:
             wanted |= {Tally(dimension_of(rule.per), kind) for kind in types_of(rule)}

@@ -273,6 +273,7 @@ ALERT_FIELDS: Final[Mapping[AlertKind, Mapping[str, fields.Field[Any]]]] = {
     AlertKind.PENDING_AGE: _SECONDS,
     AlertKind.UNVERIFIED_AGE: {**_SOURCES, **_SECONDS},
     AlertKind.DEAD_RECEIPTS: {**_SOURCES, **_WINDOW, **_COUNTS},
+    AlertKind.MASS_FAILURES: {**_SOURCES, **_WINDOW, **_COUNTS},
     AlertKind.SET_ASIDE: {**_SOURCES, **_WINDOW, **_COUNTS},
     AlertKind.RECONCILED: {**_SOURCES, **_WINDOW, **_COUNTS},
     AlertKind.RECONCILIATION_FAILURES: {**_SOURCES, **_thresholds(whole(1, 1000))},

@@ -1,6 +1,6 @@
 """The rules that workers use, as the database shows them: the file that was accepted last, and the API's rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,8 +9,10 @@ from sqlalchemy import Connection, Row, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.alerts import store as alerts
+from shared.errors import ConflictError
 from shared.rules import document
 from shared.rules.model import Rules
+from shared.rules.schemas import MAX_ALERT_RULES
 from shared.rules.tables import rules_in_force
 
 
@@ -43,6 +45,25 @@ def overview(connection: Connection) -> Overview:
         rules=document.load(accepted.text, accepted.path) if accepted else document.load_default(),
         of_api=alerts.list_rules(connection),
     )
+
+
+def save_rule(connection: Connection, definition: Mapping[str, Any], actor: str, now: datetime) -> bool:
+    """Create or replace a rule beside those of the file; return whether it is new.
+
+    `document.load_alert_rule` must have accepted the definition. Raises ConflictError.
+    """
+    name, found = str(definition["name"]), overview(connection)
+    refuse_rule_of_file(found, name)
+    if len(found.of_api) >= MAX_ALERT_RULES and all(rule.name != name for rule in found.of_api):
+        raise ConflictError(f"The API has {MAX_ALERT_RULES} rules, which is the limit. Delete one first.")
+    return alerts.save_rule(connection, name, definition, actor, now)
+
+
+def refuse_rule_of_file(found: Overview, name: str) -> None:
+    """Raise ConflictError if the file, or the defaults, have a rule of this name."""
+    if name in found.names:
+        where = f"It is in {found.path}" if found.path else "It is one of the defaults, which a rules file replaces"
+        raise ConflictError(f"The rule {name!r} cannot be changed over the API. {where}; change it there.")
 
 
 def get_accepted(connection: Connection) -> Row[str, str, datetime] | None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Uuid, any_, literal, select
+from sqlalchemy import ARRAY, Connection, Uuid, any_, func, literal, select
 
 from shared.subscriptions.circuit_breaker import EndpointHealth
 from shared.subscriptions.tables import endpoint_health
@@ -51,6 +51,11 @@ class HealthUpdate(NamedTuple):
     succeeded_at: datetime | None = None
     failed_at: datetime | None = None
     error: str | None = None
+
+
+def get_time(connection: Connection) -> datetime:
+    """Return the database's time, with which claims compare `open_until`: the clocks of deliverers may differ."""
+    return connection.execute(select(func.now())).scalar_one()
 
 
 def lock(connection: Connection, subscription_ids: Sequence[UUID]) -> Mapping[UUID, EndpointHealth]:

@@ -57,6 +57,7 @@ class Subscription:
     headers: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[SigningSecret]
     payload: PayloadFormat = PayloadFormat.TIDINGS
+    include_body_text: bool = False
     timeout_s: int
     retry_schedule: Sequence[int]
 

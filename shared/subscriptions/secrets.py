@@ -30,6 +30,7 @@ def open_subscription(row: Row[Any], vault: Vault) -> Subscription:
             for entry in vault.open(row.secrets)["secrets"]
         ],
         payload=PayloadFormat(row.payload),
+        include_body_text=row.include_body_text,
         timeout_s=row.timeout_s,
         retry_schedule=tuple(row.retry_schedule),
     )

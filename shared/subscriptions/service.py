@@ -39,6 +39,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "rate_per_second": None,
     "concurrency": 10,
     "ordered": False,
+    "include_body_text": False,
 }
 """Default values of a subscription's fields."""
 

@@ -37,6 +37,7 @@ subscriptions = Table(
     Column("rate_per_second", REAL, doc="NULL: as fast as the endpoint answers"),
     Column("concurrency", SmallInteger, nullable=False),
     Column("ordered", Boolean, nullable=False, doc="changes of one message one after the other"),
+    Column("include_body_text", Boolean, nullable=False, server_default=text("false"), doc="of inbound mail"),
     Column("state", Text, nullable=False),
     Column("state_reason", Text),
     Column("state_since", Timestamp, nullable=False),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from shared import backoff
 from shared.addresses import AddressError, parse_domain
-from shared.errors import InvalidFieldError
+from shared.errors import InvalidFieldError, suggest
 from shared.subscriptions.model import ANY
 from shared.vocabulary import CHANGE_TYPES, PayloadFormat
 
@@ -95,7 +95,8 @@ def _validate_types(names: Sequence[str]) -> list[str]:
             raise InvalidFieldError(
                 "types",
                 name,
-                f"{_quote(name)} is not a type of change; the types are {', '.join((*WILDCARDS, *TYPES))}.",
+                f"{_quote(name)} is not a type of change.{suggest(name, (*WILDCARDS, *TYPES))}"
+                f" The types are {', '.join((*WILDCARDS, *TYPES))}.",
             )
     return list(dict.fromkeys(names))
 

@@ -1,6 +1,6 @@
 """Subscriptions as the API and the command line show them: without secrets, with the health of their endpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,27 +22,27 @@ def render(connection: Connection, rows: Sequence[Row[Any]], vault: Vault, now: 
     Each has the columns of its row, and `signing`, `health`, and `problem`: why it cannot be used, or None.
     """
     health = endpoint_health.get_shown(connection, [row.id for row in rows])
-    return [_render(row, health[row.id], vault, now) for row in rows]
-
-
-def _render(row: Row[Any], health: Mapping[str, Any], vault: Vault, now: datetime) -> dict[str, Any]:
-    shown = {name: value for name, value in row._asdict().items() if name not in _HIDDEN_COLUMNS}
-    shown |= {"url": captures.redact_query(row.url), "headers": {}, "signing": [], "health": health, "problem": None}
-    try:
-        opened = open_subscription(row, vault)
-    except SecretsError as error:
-        return shown | {"problem": str(error)}
-    shown["headers"] = dict.fromkeys(opened.headers, captures.HIDDEN)
-    shown["signing"] = [
-        {
-            "scheme": standard_webhooks.scheme_of(secret.value),
-            "public_key": standard_webhooks.public_key(secret.value),
-            "expires_at": secret.expires_at,
-        }
-        for secret in opened.secrets
-        if secret.expires_at is None or secret.expires_at > now
-    ]
-    return shown
+    found = []
+    for row in rows:
+        shown = {name: value for name, value in row._asdict().items() if name not in _HIDDEN_COLUMNS}
+        shown |= {"url": captures.redact_query(row.url), "headers": {}, "signing": [], "health": health[row.id]}
+        try:
+            opened = open_subscription(row, vault)
+        except SecretsError as error:
+            found.append(shown | {"problem": str(error)})
+            continue
+        headers = dict.fromkeys(opened.headers, captures.HIDDEN)
+        signing = [
+            {
+                "scheme": standard_webhooks.scheme_of(secret.value),
+                "public_key": standard_webhooks.public_key(secret.value),
+                "expires_at": secret.expires_at,
+            }
+            for secret in opened.secrets
+            if secret.expires_at is None or secret.expires_at > now
+        ]
+        found.append(shown | {"headers": headers, "signing": signing, "problem": None})
+    return found
 
 
 def difference(before: Row[Any] | None, after: Row[Any]) -> dict[str, Any]:

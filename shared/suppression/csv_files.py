@@ -246,7 +246,7 @@ def records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Reco
 
 
 def read_record(record: Record, layout: Layout, defaults: Defaults) -> Row:
-    """Return what a record says. Raises InvalidFieldError."""
+    """Return the row of a record. Raises InvalidFieldError."""
     if "\ufffd" in record.text:
         raise InvalidFieldError("line", None, "it is not UTF-8")
     try:
@@ -267,7 +267,7 @@ def read_record(record: Record, layout: Layout, defaults: Defaults) -> Row:
 
 
 def read_row(text: bytes, defaults: Defaults) -> Row:
-    """Return what a row says that was given as a JSON object. Raises InvalidFieldError."""
+    """Return the row that a JSON object gives. Raises InvalidFieldError."""
     try:
         row = msgspec.json.decode(text, type=dict[str, str | list[str] | None])
     except msgspec.MsgspecError:
@@ -282,7 +282,7 @@ def read_row(text: bytes, defaults: Defaults) -> Row:
 
 
 def read_values(values: Mapping[str, str], defaults: Defaults) -> Row:
-    """Return what these values say, by column. Raises InvalidFieldError."""
+    """Return the row of these values, which are given by column. Raises InvalidFieldError."""
     given = {name: value.strip() for name, value in values.items()}
     for name, value in given.items():
         if "\0" in value:
@@ -342,7 +342,7 @@ def _find_why_skipped(given: Mapping[str, str]) -> str | None:
 
 
 def _read_reason(given: Mapping[str, str]) -> tuple[SuppressionReason | None, Classification | None, str]:
-    """Return the reason that a line names, or that its codes give, and what else it says of it.
+    """Return the reason that a line names or that its codes give, the classification, and the rest of its explanation.
 
     Raises InvalidFieldError.
     """

@@ -13,8 +13,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from shared import ids
-from shared.messages.store import NewEvent
-from shared.suppression import evidence, recipient_hashes, soft_bounce_store, store
+from shared.addresses import MAX_LENGTH
+from shared.messages.store import NewEvent, find_ids
+from shared.suppression import evidence, mass_failures, recipient_hashes, soft_bounce_store, store
 from shared.suppression import policy as suppression_policy
 from shared.suppression.evidence import Changes, Evidence, Resubscription, Support
 from shared.suppression.policy import SOFT_EVENTS, SuppressionPolicy
@@ -99,21 +100,21 @@ def reapply_receipt(
     signals = _collect(policy, hasher, events)
     supported = {Support(new.key, new.tenant, new.reason, new.event_key) for new in signals.evidence}
     lost = {support: address for support, address in before.supported.items() if support not in supported}
-    still = {new.event_key for new in signals.resubscribed}
-    not_subscribed = {
+    subscribed = {new.event_key for new in signals.resubscribed}
+    no_longer_subscribed = {
         event.recipient
         for event in before.events
-        if event.type == EventType.SUBSCRIBED and event.key not in still and event.recipient
+        if event.type == EventType.SUBSCRIBED and event.key not in subscribed and event.recipient
     }
     changes: list[Row[Any]] = []
-    if lost or not_subscribed:
-        keys = [hasher.hash_address(recipient) for recipient in not_subscribed]
+    if lost or no_longer_subscribed:
+        keys = [hasher.hash_address(recipient) for recipient in no_longer_subscribed]
         # All at once and exclusively: locks have one order, and what is read from here on must be complete.
         store.lock_exclusive(connection, [*(support.key for support in lost), *keys, *signals.keys])
         changes += evidence.withdraw(connection, lost, now)
         evidence.delete_resubscriptions(connection, keys)
         # Other events of these recipients may support an entry now.
-        recipients = not_subscribed | {
+        recipients = no_longer_subscribed | {
             address or recipient_hashes.pseudonym(support.key) for support, address in lost.items()
         }
         others = evidence.list_events_of_recipients(connection, recipients, _SUPPRESSING | {EventType.SUBSCRIBED})
@@ -131,15 +132,16 @@ def _replace_soft_bounces(
     now: datetime,
 ) -> set[RecipientTenant]:
     """Rewrite the soft bounces of all messages that the receipt is or was about; schedule their recipients."""
-    every: list[AnyEvent] = [*before.events, *events]
-    concerned = [event for event in every if event.type in _COLLECTED]
-    messages = {event.message_id for event in concerned if event.message_id}
-    if not messages:
+    old_and_new: list[AnyEvent] = [*before.events, *events]
+    concerned = [event for event in old_and_new if event.type in _COLLECTED]
+    keys = {event.message_key for event in concerned if event.message_key}
+    if not keys:
         return set()
+    message_ids = find_ids(connection, keys).values()
     recipients = {event.recipient for event in concerned if event.recipient}
-    scheduled = soft_bounce_store.list_recipients(connection, recipients, messages)
-    soft_bounce_store.delete(connection, recipients, messages)
-    stored = evidence.list_events_of_messages(connection, messages, SOFT_EVENTS)
+    scheduled = soft_bounce_store.list_recipients(connection, recipients, message_ids)
+    soft_bounce_store.delete(connection, recipients, message_ids)
+    stored = evidence.list_events_of_messages(connection, message_ids, SOFT_EVENTS)
     bounces = _collect(policy, hasher, (event for event in stored if event.recipient in recipients)).soft_bounces
     soft_bounce_store.add(connection, bounces, now)
     soft_bounce_store.schedule(connection, scheduled, now)
@@ -152,19 +154,19 @@ def _write(connection: Connection, signals: Signals, now: datetime) -> Changes:
     elif signals.evidence:
         store.lock_shared(connection, signals.keys)
     ended = evidence.resubscribe(connection, signals.resubscribed, now)
-    return [*ended, *evidence.add(connection, signals.evidence, now)]
+    return [*ended, *evidence.add(connection, mass_failures.exclude(connection, signals.evidence), now)]
 
 
 def _collect(policy: SuppressionPolicy, hasher: RecipientHasher, events: Iterable[AnyEvent]) -> Signals:
     """Sort events by what they mean. Events that belong to no message of ours (foreign, or a test) mean nothing."""
     signals = Signals()
     for event in events:
-        if event.type not in _COLLECTED or event.message_id is None:
+        if event.type not in _COLLECTED or event.message_key is None:
             continue
         recipient = event.recipient
         if event.type == EventType.DELIVERED:
             if recipient is None:
-                signals.delivered_messages.add(event.message_id)
+                signals.delivered_messages.add(event.message_key)
             else:
                 signals.delivered.add(recipient)
             continue
@@ -196,12 +198,12 @@ def _collect(policy: SuppressionPolicy, hasher: RecipientHasher, events: Iterabl
                     event_key=event.key,
                 )
             )
-        elif suppression_policy.is_soft(policy, type_, classification):
+        # No mailbox has a longer address, and the index on recipient and tenant takes no longer one.
+        elif suppression_policy.is_soft(policy, type_, classification) and len(recipient.encode()) <= MAX_LENGTH:
             signals.soft_bounces.append(
                 NewSoftBounce(
                     recipient=recipient,
                     tenant=suppression_policy.tenant_of(policy.soft_bounce.tenants, event.tenant),
-                    message_id=event.message_id,
                     source_id=event.source_id,
                     at=at,
                     event_id=event.id,

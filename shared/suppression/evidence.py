@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select
 
 from shared import ids
-from shared.messages.tables import events, recipient_states
+from shared.messages.tables import events, messages, recipient_states, select_by_text
 from shared.postgres.metadata import is_any
 from shared.suppression import recipient_hashes
 from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
@@ -65,7 +65,7 @@ class Support(NamedTuple):
 
 
 def _tie_breaker(row: str) -> str:
-    """Of entries with the same end the one with the least value holds: the first event, of unsubscriptions the last."""
+    """Return SQL that orders entries of the same end. The least holds: the first event, or last unsubscription."""
     seconds = f"extract(epoch FROM {row}.since)"
     return f"CASE {row}.reason WHEN '{SuppressionReason.UNSUBSCRIBE}' THEN -{seconds} ELSE {seconds} END"
 
@@ -80,7 +80,7 @@ _REPARSED = """s.evidence_key = excluded.evidence_key AND (s.types, s.since, s.u
 
 _REPLACES = f"""({_end("excluded")} > {_end("s")} OR {_end("excluded")} = {_end("s")}
     AND ({_tie_breaker("excluded")}, excluded.evidence_key) < ({_tie_breaker("s")}, s.evidence_key) OR {_REPARSED})"""
-"""Whether the new entry (`excluded`) replaces the stored one (`s`)."""
+"""SQL condition: the new entry (`excluded`) replaces the stored one (`s`)."""
 
 _REPLACED = ("address", "types", "classification", "source_id", "since", "until", "evidence_event_id", "evidence_key")
 
@@ -88,7 +88,7 @@ _ADD = f"""
 WITH input AS MATERIALIZED (SELECT {unnest(("id", *Evidence._fields))}),
 best AS MATERIALIZED (
     SELECT DISTINCT ON (input.key, input.tenant, input.reason) input.* FROM input
-    JOIN event_keys AS k ON k.key = input.event_key AND k.event_id = input.event_id
+    JOIN events AS e ON e.id = input.event_id AND e.key = input.event_key
     WHERE {_end("input")} > %(now)s AND NOT EXISTS (
         SELECT FROM suppression_lifts AS l WHERE l.key = input.key AND (l.tenant IS NULL OR l.tenant = input.tenant)
             AND (l.reason IS NULL OR l.reason = input.reason)
@@ -119,7 +119,7 @@ _RESUBSCRIBE = f"""
 WITH input AS MATERIALIZED (SELECT {unnest(Resubscription._fields)}),
 latest AS MATERIALIZED (
     SELECT DISTINCT ON (input.key, input.tenant) input.* FROM input
-    JOIN event_keys AS k ON k.key = input.event_key AND k.event_id = input.event_id
+    JOIN events AS e ON e.id = input.event_id AND e.key = input.event_key
     ORDER BY input.key, input.tenant, at DESC, event_key
 ),
 remembered AS (
@@ -202,7 +202,10 @@ _EVENT_COLUMNS: list[ColumnElement[Any]] = [
     func.encode(func.uuid_send(events.c.key), "hex").label("key"),
     events.c.type,
     events.c.source_id,
-    func.encode(func.uuid_send(events.c.message_id), "hex").label("message_id"),
+    select(func.encode(func.uuid_send(func.coalesce(messages.c.key, messages.c.id)), "hex"))
+    .where(messages.c.id == events.c.message_id)
+    .scalar_subquery()
+    .label("message_key"),
     events.c.recipient,
     events.c.data["tenant"].as_string().label("tenant"),
     events.c.occurred_at,
@@ -216,23 +219,18 @@ def list_events_of_recipients(
     connection: Connection, recipients: Collection[str], types: Collection[str]
 ) -> Sequence[Row[Any]]:
     """Return the stored events of these types and recipients. Reads all messages that the recipients ever got."""
-    states = recipient_states.c
-    of_recipient = and_(states.message_id == events.c.message_id, states.recipient == events.c.recipient)
-    statement = _EVENTS.join(recipient_states, of_recipient).where(
-        # The second condition is that of the partial index.
-        is_any(states.recipient, sorted(recipients)),
-        states.recipient != "",
-        events.c.type.in_(sorted(types)),
-    )
+    states = select_by_text(recipient_states.c.recipient, sorted(recipients)).subquery()
+    of_recipient = and_(states.c.message_id == events.c.message_id, states.c.recipient == events.c.recipient)
+    statement = _EVENTS.join(states, of_recipient).where(events.c.type.in_(sorted(types)))
     return connection.execute(statement).all()
 
 
 def list_events_of_messages(
-    connection: Connection, messages: Collection[str], types: Collection[str]
+    connection: Connection, message_ids: Collection[UUID], types: Collection[str]
 ) -> Sequence[Row[Any]]:
-    """Return the stored events of these types and messages (32 hex digits each) that name a recipient."""
+    """Return the stored events of these types and messages that name a recipient."""
     statement = _EVENTS.where(
-        is_any(events.c.message_id, [UUID(message) for message in messages]),
+        is_any(events.c.message_id, message_ids),
         events.c.recipient.is_not(None),
         events.c.type.in_(sorted(types)),
     )

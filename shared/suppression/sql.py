@@ -29,7 +29,7 @@ jsonb_build_object('address', address, 'domain', domain, 'tenant', nullif(tenant
 ENTRY_ID = (
     "CASE WHEN (s.types, s.until) IS DISTINCT FROM (excluded.types, excluded.until) THEN excluded.id ELSE s.id END"
 )
-"""The id of an entry `s` that is written again. It changes only with the mail or the time, which is then announced."""
+"""The id of an entry `s` that is written again. It changes only if the mail or the end changes, which is announced."""
 
 _SQL_TYPES = {
     **dict.fromkeys(("id", "key", "message_id", "event_id", "event_key"), "uuid"),
@@ -42,7 +42,7 @@ _SQL_TYPES = {
 def unnest(names: Sequence[str]) -> str:
     """Return SELECT expressions that turn one array for each column into rows, so that one statement serves any batch.
 
-    Columns without a type of their own are text.
+    Columns without a row in `_SQL_TYPES` are text.
     """
     return ", ".join(f"unnest(%({name})b::{_SQL_TYPES.get(name, 'text')}[]) AS {name}" for name in names)
 

@@ -67,7 +67,8 @@ class Entry(NamedTuple):
 class NewEntry(NamedTuple):
     """An entry that a person, an import or a provider's list asks for. `key` is a recipient hash.
 
-    `since` is when the reason arose; `until` None is for good.
+    `since` is when the reason arose. None, where a provider's list does not say, is the time of the write, and earlier
+    than any lift. `until` None is for good.
     """
 
     key: str
@@ -76,7 +77,7 @@ class NewEntry(NamedTuple):
     reason: SuppressionReason
     types: frozenset[MailType]
     origin: SuppressionOrigin
-    since: datetime
+    since: datetime | None
     tenant: str = ""
     until: datetime | None = None
     classification: str | None = None
@@ -100,6 +101,8 @@ _TYPES = f"""CASE WHEN {_MERGED} AND NOT excluded.types @> s.types
     THEN ARRAY(SELECT DISTINCT unnest(s.types || excluded.types) ORDER BY 1) ELSE excluded.types END"""
 _UNTIL = f"""CASE WHEN NOT ({_MERGED}) THEN excluded.until
     WHEN s.until IS NOT NULL AND excluded.until IS NOT NULL THEN greatest(s.until, excluded.until) END"""
+# An entry that two providers list stays with the one that listed it first.
+_SOURCE = f"CASE WHEN {_MERGED} THEN coalesce(s.source_id, excluded.source_id) ELSE excluded.source_id END"
 _CLASSIFICATION, _NOTE = (
     f"CASE WHEN {_MERGED} THEN coalesce(excluded.{name}, s.{name}) ELSE excluded.{name} END"
     for name in ("classification", "note")
@@ -112,7 +115,7 @@ given AS MATERIALIZED (
     SELECT DISTINCT ON (key, tenant, reason, origin) input.* FROM input
     WHERE origin <> '{SuppressionOrigin.PROVIDER}' OR NOT EXISTS (
         SELECT FROM suppression_lifts AS l WHERE l.key = input.key AND (l.tenant IS NULL OR l.tenant = input.tenant)
-            AND (l.reason IS NULL OR l.reason = input.reason) AND input.since <= l.lifted_at
+            AND (l.reason IS NULL OR l.reason = input.reason) AND coalesce(input.since, '-infinity') <= l.lifted_at
     )
     ORDER BY key, tenant, reason, origin, position DESC
 ),
@@ -120,16 +123,16 @@ written AS (
     INSERT INTO suppressions AS s (key, tenant, reason, origin, id, address, domain, types, classification, source_id,
         since, until, actor, note, created_at)
     SELECT key, tenant, reason, origin, id, address, domain, string_to_array(types, ','), classification, source_id,
-        since, until, actor, note, %(now)s
+        coalesce(since, %(now)s), until, actor, note, %(now)s
     FROM given ORDER BY key, tenant, reason, origin
     ON CONFLICT (key, tenant, reason, origin) DO UPDATE SET
         id = CASE WHEN (s.types, s.until) IS DISTINCT FROM ({_TYPES}, {_UNTIL}) THEN excluded.id ELSE s.id END,
         since = CASE WHEN {_LASTING} THEN least(s.since, excluded.since) ELSE excluded.since END,
         created_at = CASE WHEN {_LASTING} THEN s.created_at ELSE excluded.created_at END,
         address = excluded.address, domain = excluded.domain, types = {_TYPES}, until = {_UNTIL}, expired_at = NULL,
-        classification = {_CLASSIFICATION}, source_id = excluded.source_id, actor = excluded.actor, note = {_NOTE}
+        classification = {_CLASSIFICATION}, source_id = {_SOURCE}, actor = excluded.actor, note = {_NOTE}
     WHERE (s.types, s.until, s.classification, s.source_id, s.note, s.address, s.domain) IS DISTINCT FROM
-        ({_TYPES}, {_UNTIL}, {_CLASSIFICATION}, excluded.source_id, {_NOTE}, excluded.address, excluded.domain)
+        ({_TYPES}, {_UNTIL}, {_CLASSIFICATION}, {_SOURCE}, {_NOTE}, excluded.address, excluded.domain)
     RETURNING s.*
 ),
 changed AS (SELECT *, {ENTRY_JSON} FROM written WHERE id = ANY(%(id)b::uuid[])),

@@ -4,7 +4,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.addresses import normalize, strip_brackets
@@ -104,20 +104,17 @@ def test_layers_without_end_cost_little(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_any_text_is_normalized_and_a_normalized_one_stays(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
     normalize(strip_brackets(text))
 
 
-@settings(deadline=None)
 @given(st.emails())
 def test_a_normalized_address_is_its_own_form(address: str) -> None:
     assert normalize(normalize(address)) == normalize(address)
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="@<>()\"'\\"), min_size=1)
 )

@@ -22,6 +22,7 @@ MINUTE, HOUR = 60.0, 3600.0
         (backoff.PROVIDER_API, lambda n: min(0.5 * 2 ** (n - 1), 60.0)),
         (backoff.RECONCILIATION_RUNS, lambda n: min(2 * MINUTE * 2 ** (n - 1), 4 * HOUR)),
         (backoff.RESENDS, lambda n: min(15 * MINUTE * 2 ** (n - 1), 12 * HOUR)),
+        (backoff.SUPPRESSION_PULLS, lambda n: min(15 * MINUTE * 2 ** max(n - 3, 0), 24 * HOUR)),
         (backoff.PROCESSES, lambda n: min(0.2 * 2 ** (n - 1), 5.0)),
         (backoff.NOTIFICATIONS, lambda n: (10, 30, 120, 600, 1800, 3600)[min(n, 6) - 1]),
     ],

@@ -10,7 +10,7 @@ from typing import Any, Final
 from shared.alerts import formatting
 from shared.alerts.kinds.base import Kind, Snapshot, subject_words
 from shared.alerts.kinds.configuration import BrokerUnusable, DeadDeliveries, RulesRefused, SubscriptionDisabled
-from shared.alerts.kinds.events import Announced, Event, Rate, Silence
+from shared.alerts.kinds.events import Announced, Event, MassFailures, Rate, Silence
 from shared.alerts.kinds.receipts import DeadReceipts, PendingAge, SetAside, UnverifiedAge, VerificationFailures
 from shared.alerts.kinds.reconciliation import GivenUp, Reconciled, ReconciliationFailures
 from shared.alerts.policy import AlertRule, Measurement
@@ -23,6 +23,7 @@ _CLASSES: Final[Sequence[type[Kind[Any]]]] = (
     Event,
     Silence,
     Announced,
+    MassFailures,
     VerificationFailures,
     PendingAge,
     UnverifiedAge,
@@ -56,9 +57,24 @@ def measure(snapshot: Snapshot, rules: Sequence[AlertRule]) -> Iterator[tuple[Al
             yield absent, KINDS[absent.kind].measure_absent(absent, alert.subject)
 
 
-def next_step(kind: str) -> str:
-    """Return what a person should do about an alert of this kind."""
-    return KINDS[kind].next_step if kind in KINDS else "Check the alert's numbers, and the log of the workers."
+def next_step(
+    kind: str, *, subject: str = "", source: str | None = None, numbers: Mapping[str, Any] | None = None
+) -> str:
+    """Return what a person should do about an alert of this kind, with the names of what it is about.
+
+    Commands run as they are. Without a name they are about all sources or subscriptions.
+    """
+    if kind not in KINDS:
+        return "Check the alert's numbers, and the log of the workers."
+    given = numbers or {}
+    named = str(source or given.get("source") or "")
+    about = {
+        "source": f" {named}" if named else "",
+        "of_source": f" --source {named}" if named else "",
+        "subject": subject or "all",
+        "message": str(given.get("oldest_message") or "ID"),
+    }
+    return KINDS[kind].advise(given).format_map(about)
 
 
 def summarize_firing(rule: AlertRule, measurement: Measurement, severity: Severity) -> str:

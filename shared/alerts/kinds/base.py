@@ -38,7 +38,7 @@ class Kind(ABC, Generic[RuleT]):
 
     kind: ClassVar[AlertKind]
     next_step: ClassVar[str]
-    """What a person should do about an alert of this kind."""
+    """What a person should do about an alert of this kind, with places for names (`shared.alerts.kinds.next_step`)."""
     counted: ClassVar[str] = "events"
     """The name under which the measured count is shown in an alert's numbers."""
     unit: ClassVar[str] = "{}"
@@ -57,6 +57,10 @@ class Kind(ABC, Generic[RuleT]):
     @abstractmethod
     def summarize(self, rule: RuleT, subject: Subject, numbers: Numbers) -> str:
         """Return the condition in a sentence without its full stop, with the numbers."""
+
+    def advise(self, numbers: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """Return what a person should do about an alert with these numbers."""
+        return self.next_step
 
     def count(self, subject: Subject, count: int, *, evidence: str | None = None, **more: Number) -> Measurement:
         """Return a measured count, and further numbers to show."""

@@ -10,10 +10,17 @@ from shared.counters.store import window_start
 from shared.jobs import periodic
 from shared.vocabulary import AlertKind
 
+_MAX_ANSWERS_LENGTH = 200
+
 _DEAD = """
-SELECT s.id, s.name, s.tenant, count(*) AS deliveries
-FROM deliveries AS d JOIN subscriptions AS s ON s.id = d.subscription_id AND s.deleted_at IS NULL
-WHERE d.status = 'dead' AND d.dead_at >= %(since)s GROUP BY s.id
+SELECT s.id, s.name, s.tenant, sum(deliveries)::int8 AS deliveries,
+    string_agg(answer || ' (' || deliveries || ')', ', ' ORDER BY deliveries DESC, answer) AS answers
+FROM (
+    SELECT subscription_id, count(*) AS deliveries, CASE last_http_status
+        WHEN 0 THEN coalesce(last_error, 'no response') ELSE coalesce(last_http_status::text, 'not tried') END AS answer
+    FROM deliveries WHERE status = 'dead' AND dead_at >= %(since)s GROUP BY 1, 3
+) AS d
+JOIN subscriptions AS s ON s.id = d.subscription_id AND s.deleted_at IS NULL GROUP BY s.id
 """
 
 _DISABLED = """
@@ -26,8 +33,8 @@ class DeadDeliveries(Kind[DeadDeliveriesRule]):
 
     kind = AlertKind.DEAD_DELIVERIES
     next_step = (
-        "Check the latest attempts with `tidings diagnose --delivery`. Once the endpoint is fixed, replay the "
-        "deliveries."
+        "See the failures with `tidings deliveries list --status dead --subscription {subject}`. Once the endpoint is "
+        "fixed, send them again: `tidings deliveries replay --status dead --subscription {subject}`."
     )
     counted = "deliveries"
 
@@ -38,19 +45,24 @@ class DeadDeliveries(Kind[DeadDeliveriesRule]):
         for rule in rules:
             for row in select(snapshot.connection, _DEAD, since=window_start(snapshot.now, rule.window_minutes)):
                 subject = Subject(name=str(row.id), tenant=row.tenant)
-                yield rule, self.count(subject, row.deliveries, subscription=row.name)
+                answers = row.answers[:_MAX_ANSWERS_LENGTH]
+                yield rule, self.count(subject, row.deliveries, subscription=row.name, answers=answers)
 
     def summarize(self, rule: DeadDeliveriesRule, subject: Subject, numbers: Numbers) -> str:
         """Return the number of dead deliveries."""
         count = formatting.count(numbers["deliveries"], "delivery", "deliveries")
-        return f"{count} to {_words(subject, numbers)} became dead in {formatting.minutes(rule.window_minutes)}"
+        text = f"{count} to {_words(subject, numbers)} became dead in {formatting.minutes(rule.window_minutes)}"
+        return f"{text}; answered: {numbers['answers']}" if "answers" in numbers else text
 
 
 class SubscriptionDisabled(Kind[SubscriptionDisabledRule]):
     """A subscription that was disabled because its endpoint kept failing."""
 
     kind = AlertKind.SUBSCRIPTION_DISABLED
-    next_step = "Fix the endpoint, resume the subscription, and recover the changes that it missed."
+    next_step = (
+        "Fix the endpoint, then run `tidings subscriptions resume {subject}`, and recover the changes that it missed: "
+        "`tidings subscriptions recover {subject} --help` says how."
+    )
     counted = "subscriptions"
     resolved = "Subscription {} is no longer disabled."
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
-from sqlalchemy import Connection, Row
+import sqlalchemy as sql
+from sqlalchemy import JSON, Connection, Row, Text, Uuid, column, func
 
 from shared import ids
 from shared.alerts import formatting
@@ -14,13 +16,14 @@ from shared.alerts.kinds.base import (
     Numbers,
     Snapshot,
     about_source,
+    earliest,
     select,
     source_subject,
     subject_words,
     windows,
 )
-from shared.alerts.policy import Measurement, Subject
-from shared.alerts.rules import RATES, AnnouncedRule, EventRule, RateRule, SilenceRule
+from shared.alerts.policy import Measurement, Number, Subject
+from shared.alerts.rules import RATES, AnnouncedRule, EventRule, MassFailuresRule, RateRule, SilenceRule
 from shared.counters import store as counters
 from shared.counters.store import dimension_of
 from shared.vocabulary import AlertKind, Per
@@ -29,6 +32,24 @@ ShareRuleT = TypeVar("ShareRuleT", RateRule, EventRule)
 
 MAX_ANNOUNCED = 1000
 """Announced messages of one source are counted up to this number."""
+
+MAX_EVENTS_READ = 5000
+"""The newest events that are read for the replies of a rate that is too high."""
+
+DNS_RECORDS: Mapping[str, str] = {"spf": "SPF", "dkim": "DKIM", "mx": "MX", "return_path": "return_path"}
+"""The records of a DNS error, by the beginning of their fields in an event, with the names of an alert's numbers."""
+
+# Only these columns are needed here; the table belongs to `shared.messages`, which alerts do not import.
+events = sql.table(
+    "events",
+    column("id", Uuid),
+    column("source_id"),
+    *(column(name, Text) for name in ("type", "smtp_status", "enhanced_code", "classification", "reason")),
+    column("data", JSON),
+)
+
+_MAX_TEXT = 200
+_MAX_REPLIES = 3
 
 _MAX_SILENCE = counters.RETENTION - timedelta(days=1)
 """After a longer silence, counts of the day before it have been deleted. An alert that fires goes on all the same."""
@@ -83,7 +104,8 @@ quiet AS MATERIALIZED (
 last AS MATERIALIZED (
     SELECT source_id, {counters.GREATEST.format(name="last_event_id")} AS event_id, max(minute) AS minute
     FROM minute_counts
-    WHERE dimension = '' AND minute <= %(since)s AND source_id IN (SELECT id FROM quiet) GROUP BY source_id
+    WHERE dimension = '' AND minute <= %(since)s AND minute >= %(kept_since)s
+        AND source_id IN (SELECT id FROM quiet) GROUP BY source_id
 ),
 busy AS (
     SELECT c.source_id, sum(count) AS events FROM last JOIN minute_counts AS c USING (source_id)
@@ -111,12 +133,26 @@ WHERE messages > 0 ORDER BY number, s.slug
 """
 
 
+_MASS_FAILURES = f"""
+SELECT number, value AS domain, sum(count)::int8 AS recipients,
+    string_agg(DISTINCT replace(type, '_', ' '), ', ') AS classifications,
+    CASE WHEN count(DISTINCT s.id) = 1 THEN min(s.id) END AS source_id,
+    CASE WHEN count(DISTINCT s.id) = 1 THEN min(s.slug) END AS source,
+    {counters.GREATEST.format(name="last_event_id")} AS last_event_id
+FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked (number int, since timestamptz, sources text[])
+JOIN sources AS s ON {ACTIVE_SOURCE}
+JOIN minute_counts AS c ON source_id = s.id AND minute >= asked.since
+WHERE dimension = '{counters.MASS_FAILURES}' AND minute >= %(earliest)s
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
 class Rate(Kind[RateRule]):
     """A share of the events in the window, in percent."""
 
     kind = AlertKind.RATE
     next_step = (
-        "Check the events of these messages (`GET /v1/events`, `tidings trace`): the most frequent classification or "
+        "Check the events of these messages (`tidings events{of_source}`, `tidings trace`): the most frequent reply or "
         "recipient domain shows the cause. Stop sending to that list or domain until the cause is known; providers "
         "suspend senders for such rates."
     )
@@ -132,7 +168,12 @@ class Rate(Kind[RateRule]):
                 Measurement(
                     subject=subject,
                     value=value if row.volume >= rule.minimum_volume else None,
-                    numbers={"percent": round(percent, 4), "events": row.events, "volume": row.volume},
+                    numbers={
+                        "percent": round(percent, 4),
+                        "events": row.events,
+                        "volume": row.volume,
+                        **describe_replies(snapshot, rule, row, is_high=percent >= rule.min_threshold),
+                    },
                     evidence=row.last_event_id and str(row.last_event_id),
                 ),
             )
@@ -146,7 +187,8 @@ class Rate(Kind[RateRule]):
         events, volume = formatting.number(numbers["events"]), formatting.number(numbers["volume"])
         share = f"{events} of {volume} in {formatting.minutes(rule.window_minutes)}"
         percent = formatting.number(numbers["percent"])
-        return f"The {rule.rate} rate of {subject_words(rule, subject)} is {percent} % ({share})"
+        text = f"The {rule.rate} rate of {subject_words(rule, subject)} is {percent} % ({share})"
+        return f"{text}, most often {numbers['replies']}" if "replies" in numbers else text
 
 
 class Event(Kind[EventRule]):
@@ -158,15 +200,91 @@ class Event(Kind[EventRule]):
         "the domain, request a higher limit, or send less."
     )
 
+    def advise(self, numbers: Mapping[str, Any]) -> str:
+        """Return what to do about the type of the latest event."""
+        if domain := numbers.get("domain"):
+            records = ", ".join(name for name in DNS_RECORDS.values() if name in numbers)
+            return (
+                f"Publish the {records.replace('_', ' ') or 'DNS'} record of {plain(domain)} as the provider's page of "
+                "the domain shows it, then have the domain checked again there."
+            )
+        if "limit" in numbers:
+            return "Ask the provider of{source} for a higher limit, or send less until the volume falls below it."
+        return self.next_step
+
     def measure(self, snapshot: Snapshot, rules: Sequence[EventRule]) -> Iterator[tuple[EventRule, Measurement]]:
         """Yield the counts."""
         for rule, subject, row in _measure_shares(snapshot, rules):
-            yield rule, self.count(subject, row.events, evidence=row.last_event_id and str(row.last_event_id))
+            evidence = row.last_event_id and str(row.last_event_id)
+            more = describe_event(snapshot.connection, row.last_event_id) if evidence else {}
+            yield rule, self.count(subject, row.events, evidence=evidence, **more)
 
     def summarize(self, rule: EventRule, subject: Subject, numbers: Numbers) -> str:
-        """Return the number of events, and their types."""
+        """Return the number of events, their types, and what the latest one says."""
         count = f"{formatting.count(numbers['events'], 'event')} ({', '.join(sorted(rule.types))})"
-        return f"{count} of {subject_words(rule, subject)} in {formatting.minutes(rule.window_minutes)}"
+        text = f"{count} of {subject_words(rule, subject)} in {formatting.minutes(rule.window_minutes)}"
+        if "domain" in numbers:
+            records = [f"{name.replace('_', ' ')} {numbers[name]}" for name in DNS_RECORDS.values() if name in numbers]
+            return f"{text}; {numbers['domain']}: {'; '.join(records) or 'no record was named'}"
+        if "limit" in numbers and "volume" in numbers:
+            volume, limit = formatting.number(numbers["volume"]), formatting.number(numbers["limit"])
+            return f"{text}; {volume} of {limit} messages an hour"
+        return f"{text}; the latest: {numbers['reason']}" if "reason" in numbers else text
+
+
+def describe_event(connection: Connection, event_id: UUID) -> dict[str, Number]:
+    """Return what an event says: the domain and its failing DNS records, volume and limit, or the reason."""
+    latest = sql.select(events.c.reason, events.c.data).where(events.c.id == event_id)
+    row = connection.execute(latest).one_or_none()
+    details = row.data.get("details") if row is not None else None
+    found: dict[str, Number] = {}
+    if isinstance(details, dict):
+        for name in ("domain", "volume", "limit"):
+            if isinstance(details.get(name), str | int | float):
+                found[name] = details[name] if name != "domain" else str(details[name])[:_MAX_TEXT]
+        for field, name in DNS_RECORDS.items():
+            status, error = details.get(f"{field}_status"), details.get(f"{field}_error")
+            if isinstance(status, str) and status.upper() != "OK":
+                found[name] = f"{status}: {error}"[:_MAX_TEXT] if error else status[:_MAX_TEXT]
+    if not found and row is not None and row.reason:
+        found["reason"] = str(row.reason)[:_MAX_TEXT]
+    return found
+
+
+def describe_replies(snapshot: Snapshot, rule: RateRule, row: Row[Any], *, is_high: bool) -> dict[str, Number]:
+    """Return the most frequent codes and classifications among the newest events of a rate that is too high.
+
+    Reads up to `MAX_EVENTS_READ` events, so that a firing alert costs milliseconds however much mail there is.
+    """
+    if not is_high or row.source_id is None:
+        return {}
+    newest = (
+        sql.select(
+            *(events.c[name] for name in ("source_id", "type", "smtp_status", "enhanced_code", "classification"))
+        )
+        .where(events.c.id >= ids.first_at(counters.window_start(snapshot.now, rule.window_minutes)))
+        .order_by(events.c.id.desc())
+        .limit(MAX_EVENTS_READ)
+        .subquery()
+    )
+    code = func.coalesce(newest.c.enhanced_code, newest.c.smtp_status)
+    words = func.nullif(func.concat_ws(" ", code, newest.c.classification), "")
+    counted = (
+        sql.select(words.label("words"), func.count().label("count"))
+        .where(
+            newest.c.source_id == row.source_id, newest.c.type.in_(list(RATES[rule.rate].events)), words.is_not(None)
+        )
+        .group_by(words)
+        .order_by(func.count().desc(), words)
+        .limit(_MAX_REPLIES)
+    )
+    replies = [f"{found.words} ({found.count:,})" for found in snapshot.connection.execute(counted)]
+    return {"replies": ", ".join(replies)} if replies else {}
+
+
+def plain(text: object) -> str:
+    """Return foreign text for a template, where braces are places for names."""
+    return str(text).replace("{", "{{").replace("}", "}}")
 
 
 def _measure_shares(snapshot: Snapshot, rules: Sequence[ShareRuleT]) -> Iterator[tuple[ShareRuleT, Subject, Row[Any]]]:
@@ -197,13 +315,50 @@ def find_shares(connection: Connection, asked: Sequence[Mapping[str, Any]]) -> S
     return select(connection, _SHARES, asked)
 
 
+class MassFailures(Kind[MassFailuresRule]):
+    """Recipients of one domain that failed alike, while hardly any mail to the domain was delivered."""
+
+    kind = AlertKind.MASS_FAILURES
+    counted = "recipients"
+    next_step = (
+        "Explain one of the replies with `tidings classify`, and look for the cause at the sender: block lists, DNS "
+        "records, the content of the mailing. If the domain itself is gone, suppress it with "
+        "`tidings suppressions add @{subject}`."
+    )
+
+    def measure(
+        self, snapshot: Snapshot, rules: Sequence[MassFailuresRule]
+    ) -> Iterator[tuple[MassFailuresRule, Measurement]]:
+        """Yield the number of recipients of every domain with mass failures."""
+        asked = windows(snapshot, rules)
+        for row in select(snapshot.connection, _MASS_FAILURES, asked, earliest=earliest(asked)):
+            subject = Subject(name=row.domain, source_id=row.source_id, source=row.source)
+            evidence = str(row.last_event_id)
+            yield (
+                rules[row.number],
+                self.count(subject, row.recipients, evidence=evidence, classifications=row.classifications),
+            )
+
+    def summarize(self, rule: MassFailuresRule, subject: Subject, numbers: Numbers) -> str:
+        """Return the number of recipients, how they failed, and that none of them is suppressed."""
+        count = formatting.count(numbers["recipients"], "recipient")
+        alike = f"alike ({numbers['classifications']})" if "classifications" in numbers else "alike"
+        window = formatting.minutes(rule.window_minutes)
+        return (
+            f"{count} of {subject.name} failed {alike} in {window}, with hardly any delivery in between: "
+            "the sender is at fault, and none of them is suppressed"
+        )
+
+
 class Silence(Kind[SilenceRule]):
     """The time for which a source has had no events, in minutes."""
 
     kind = AlertKind.SILENCE
     next_step = (
-        "Find out whether any mail was sent. If it was, run `tidings sources check` and `tidings reconcile`: the "
-        "webhook may be disabled at the provider, or its requests may not reach the receiver."
+        "Find out whether any mail was sent. If it was, run `tidings sources check{source}`: the webhook may be "
+        "disabled at the provider, or its requests may not reach the receiver. Then have the provider send again what "
+        "it could not deliver: by `tidings reconcile{of_source}` if the source has an `api_key`, or else in its "
+        "dashboard."
     )
     resolved = "Source {} has events again."
 
@@ -211,7 +366,7 @@ class Silence(Kind[SilenceRule]):
         """Yield the silence of every source that was busy before it, and of those whose alert fires."""
         since = snapshot.now - timedelta(minutes=min(rule.min_threshold for rule in rules))
         started_at = {(alert.rule, alert.subject.name): alert.started_at for alert in snapshot.firing}
-        for row in select(snapshot.connection, _SILENCES, since=since):
+        for row in select(snapshot.connection, _SILENCES, since=since, kept_since=snapshot.now - counters.RETENTION):
             silent = None if row.is_quiet else timedelta(0)
             if row.last_event_id is not None:
                 silent = snapshot.now - ids.made_at(row.last_event_id)
@@ -248,7 +403,11 @@ class Announced(Kind[AnnouncedRule]):
     """Messages that were announced, and have had no event since."""
 
     kind = AlertKind.ANNOUNCED
-    next_step = "Run `tidings diagnose` for one of the messages. If many are missing, run `tidings reconcile`."
+    next_step = (
+        "Run `tidings diagnose --message-id {message}` for the oldest of these messages. If many are missing, have the "
+        "provider send them again: by `tidings reconcile{of_source}` if the source has an `api_key`, or else in its "
+        "dashboard."
+    )
     counted = "messages"
 
     def measure(

@@ -91,8 +91,9 @@ class VerificationFailures(Kind[VerificationRule]):
 
     kind = AlertKind.VERIFICATION_FAILURES
     next_step = (
-        "Check the reasons with `GET /v1/refusals` and `GET /v1/receipts?state=rejected`. If a secret was rotated, set "
-        "the new one with `tidings sources rotate`. Until then, keep the requests with `tidings sources quarantine`."
+        "Check the reasons with `tidings refusals{of_source}` and `tidings sources check{source}`. If a secret was "
+        "rotated at the provider, set the new one with `tidings sources rotate{source}`. Until then, keep the requests "
+        "with `tidings sources quarantine{source}`."
     )
 
     def measure(
@@ -143,7 +144,10 @@ class PendingAge(Kind[PendingAgeRule]):
     """How long the oldest receipt has been waiting to be processed. Reprocessed receipts do not count."""
 
     kind = AlertKind.PENDING_AGE
-    next_step = "Check that workers run, and read their log. If they are busy, start more of them."
+    next_step = (
+        "Check that workers run, and read their log: the oldest receipt that waits is of the source{source}. If the "
+        "workers are busy, start more of them."
+    )
     unit = "{} seconds"
 
     def measure(
@@ -171,9 +175,9 @@ class UnverifiedAge(Kind[UnverifiedAgeRule]):
 
     kind = AlertKind.UNVERIFIED_AGE
     next_step = (
-        "Check the errors with `GET /v1/receipts?state=unverified` and run `tidings sources check`: the provider's "
-        "keys may be unreachable, or a secret may be wrong. Fix it before these requests are rejected. To accept "
-        "requests that were rejected wrongly, run `tidings reprocess`."
+        "Check the errors with `GET /v1/receipts?state=unverified` and run `tidings sources check{source}`: the "
+        "provider's keys may be unreachable, or a secret may be wrong. Fix it before these requests are rejected. To "
+        "accept requests that were rejected wrongly, run `tidings reprocess{of_source} --state rejected`."
     )
     unit = "{} seconds"
 
@@ -204,8 +208,8 @@ class DeadReceipts(Kind[DeadReceiptsRule]):
 
     kind = AlertKind.DEAD_RECEIPTS
     next_step = (
-        "Check their errors with `GET /v1/receipts?state=dead`. Once the cause is fixed, process them again with "
-        "`tidings reprocess`."
+        "Check their errors with `tidings receipts --state dead{of_source}`. Once the cause is fixed, process them "
+        "again with `tidings reprocess{of_source}`."
     )
     counted = "receipts"
 
@@ -228,9 +232,10 @@ class SetAside(Kind[SetAsideRule]):
 
     kind = AlertKind.SET_ASIDE
     next_step = (
-        "List them with `GET /v1/events?set_aside=true`: `problem` is the reason. If they are yours, add the account "
-        "to the source's credentials or to `settings.sub_accounts`, or set `settings.events_without_tenant`. Then "
-        "process them again with `tidings reprocess`. Unknown kinds and forms need a newer version of Tidings."
+        "List them with `tidings events --set-aside{of_source}`: `problem` is the reason. If they are yours, add the "
+        "account to the source's credentials or to `settings.sub_accounts`, or set `settings.events_without_tenant`. "
+        "Then process them again with `tidings reprocess{of_source} --state all`. Unknown kinds and forms need a newer "
+        "version of Tidings."
     )
 
     def measure(self, snapshot: Snapshot, rules: Sequence[SetAsideRule]) -> Iterator[tuple[SetAsideRule, Measurement]]:

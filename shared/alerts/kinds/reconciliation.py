@@ -50,7 +50,7 @@ class Reconciled(Kind[ReconciledRule]):
     kind = AlertKind.RECONCILED
     next_step = (
         "Nothing is missing any more. Find out why the events did not arrive by themselves: an outage of the receiver, "
-        "a wrong address, or a proxy in front of it."
+        "a wrong address, or a proxy in front of it. `tidings sources check{source}` shows the address."
     )
 
     def measure(
@@ -71,9 +71,8 @@ class ReconciliationFailures(Kind[ReconciliationFailuresRule]):
 
     kind = AlertKind.RECONCILIATION_FAILURES
     next_step = (
-        "Fix the error: set a valid `api_key` for the source with `tidings sources rotate`, or check that the "
-        "provider's API can be reached. Then run `tidings reconcile`: providers delete failed deliveries after some "
-        "days."
+        "Fix the error: set a valid `api_key` with `tidings sources rotate{source}`, or check that the provider's API "
+        "can be reached. Then run `tidings reconcile{of_source}`: providers delete failed deliveries after some days."
     )
     counted = "failures"
     resolved = "Failed deliveries can be fetched from the provider of source {} again."
@@ -98,8 +97,8 @@ class GivenUp(Kind[GivenUpRule]):
 
     kind = AlertKind.GIVEN_UP
     next_step = (
-        "Check the reasons with `GET /v1/sources/<source>/failed-deliveries`, fix their cause, and run `tidings "
-        "reconcile --given-up`. If the provider has deleted the events, ask its support for them."
+        "Check the reasons with `tidings reconcile{of_source} --given-up --dry-run`, fix their cause, and run "
+        "`tidings reconcile{of_source} --given-up`. If the provider has deleted the events, ask its support for them."
     )
     counted = "deliveries"
 

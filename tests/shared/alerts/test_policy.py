@@ -34,6 +34,7 @@ from shared.alerts.rules import (
     DeadReceiptsRule,
     EventRule,
     GivenUpRule,
+    MassFailuresRule,
     PendingAgeRule,
     Rate,
     ReconciledRule,
@@ -171,8 +172,8 @@ def test_every_kind_has_its_class() -> None:
 
 
 class TestWhatIsCounted:
-    def test_is_every_type_for_each_source_and_nothing_else_unless_a_rule_asks(self) -> None:
-        everything = {Tally("", kind) for kind in EventType}
+    def test_is_every_type_for_each_source_and_what_was_set_aside_unless_a_rule_asks_for_more(self) -> None:
+        everything = {Tally("", kind) for kind in EventType} | {Tally("set_aside", EventType.UNKNOWN)}
         assert set(tallies([])) == everything
         assert set(tallies([RULE, SilenceRule(name="silence")])) == everything
 
@@ -303,6 +304,15 @@ SENTENCES: list[tuple[AlertRule, Subject, Mapping[str, Number], str]] = [
         (
             "The rules file has 2 errors, and the previous rules stay in force:"
             " rules.yaml:3:4: alerts: expected a list, found 5; warning at 1."
+        ),
+    ),
+    (
+        MassFailuresRule(name="m"),
+        Subject(name="example.net"),
+        {"recipients": 25, "classifications": "invalid_recipient"},
+        (
+            "25 recipients of example.net failed alike (invalid_recipient) in 60 minutes, with hardly any delivery in"
+            " between: the sender is at fault, and none of them is suppressed; warning at 1."
         ),
     ),
     (

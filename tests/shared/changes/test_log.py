@@ -16,7 +16,7 @@ from cli import embedded
 from shared.changes import log as change_log
 from shared.changes import retention as log_retention
 from shared.changes.filters import EVERYTHING, ChangeFilter, matches
-from shared.changes.log import START, Cursor, GoneError
+from shared.changes.log import START, Cursor, CursorGoneError
 from shared.postgres import engine, migrate
 from tests.api.test_query_costs import rows_read
 
@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 RETENTION = timedelta(days=30)
 INSERT = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
 
-no_deadline = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+no_deadline = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(database: Engine, statement: str, **values: Any) -> None:
 
 
 def write(database: Engine, *types: str) -> list[Cursor]:
-    """Changes of these types, each in a transaction of its own; where they stand."""
+    """Log changes of these types, each in a separate transaction; return their positions."""
     for name in types:
         run(database, INSERT, type=name)
     return everything(database)[-len(types) :]
@@ -173,7 +173,7 @@ class TestACursor:
 
     def test_ahead_of_the_log_is_of_another_one(self, database: Engine) -> None:
         write(database, "first")
-        with pytest.raises(GoneError, match="ahead"):
+        with pytest.raises(CursorGoneError, match="ahead"):
             read(database, (everything(database)[-1][0] + 1000, 1))
 
     def test_costs_the_same_at_the_end_of_a_long_log(self, database: Engine) -> None:
@@ -242,7 +242,7 @@ def varied(database: Engine) -> Engine:
     return database
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(filters)
 def test_a_filter_means_the_same_to_the_database_and_in_memory(varied: Engine, wanted: ChangeFilter) -> None:
     known = read(varied, limit=500).changes
@@ -297,10 +297,10 @@ class TestLettingGo:
 
     def test_is_reported_to_readers_who_would_miss_a_change(self, database: Engine, kept: list[Cursor]) -> None:
         self.trim_log(database)
-        with pytest.raises(GoneError) as error:
+        with pytest.raises(CursorGoneError) as error:
             read(database, kept[1])
         assert follow(database, error.value.oldest) == kept[3:]
-        with database.begin() as connection, pytest.raises(GoneError):
+        with database.begin() as connection, pytest.raises(CursorGoneError):
             change_log.require_readable(connection, kept[1])
 
     def test_is_no_matter_to_who_has_read_it_or_begins_anew(self, database: Engine, kept: list[Cursor]) -> None:

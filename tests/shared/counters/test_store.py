@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from shared import ids
 from shared.alerts.kinds import events, receipts
@@ -35,7 +35,7 @@ BY_ALL = tuple(Tally(dimension, kind) for dimension in ("", "recipient_domain", 
                EventType)  # fmt: skip
 
 no_deadline = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -79,8 +79,9 @@ def row(happening: Happening, receipt: UUID, position: int) -> NewEvent:
         receipt_id=receipt,
         source_id=happening.source,
         key=f"{happening.number:032x}",
+        key_minute=0,
         type=happening.kind,
-        message_id=None if is_dns else f"{happening.number % 3:032x}",
+        message_key=None if is_dns else f"{happening.number % 3:032x}",
         recipient=happening.recipient,
         occurred_at=NOW - timedelta(seconds=happening.seconds_ago),
         received_at=NOW,
@@ -98,6 +99,8 @@ def row(happening: Happening, receipt: UUID, position: int) -> NewEvent:
         reason=None,
         data='{"details": {"domain": "DNS.example"}}' if is_dns else "{}",
         provider_object="{}",
+        object_at=None,
+        object_length=None,
         weight=int(weight),
         rank=RANKS[status] if status else -1,
         status=status,
@@ -259,12 +262,35 @@ def test_reprocessed_events_are_not_counted_again(database):
 
 
 def test_old_counts_are_deleted(database):
-    apply(database, receipts_of([[happening(1), happening(2, seconds_ago=6 * DAY)]])[0], EVERYTHING)
+    wanted = [Tally("recipient_domain", EventType.DELIVERED)]
+    apply(database, receipts_of([[happening(1), happening(2, seconds_ago=6 * DAY)]])[0], wanted)
     with database.begin() as connection:
         counts.merge(connection, NOW)
         assert counts.delete_expired(connection, NOW) == 0
         assert counts.delete_expired(connection, NOW + timedelta(days=3)) == 1
     assert sum(counted(database).values()) == 1
+
+
+def test_counts_of_all_events_are_kept_by_day_for_400_days(database):
+    apply(database, receipts_of([[happening(1), happening(2, seconds_ago=6 * DAY)]])[0], EVERYTHING)
+    with database.begin() as connection:
+        assert counts.delete_expired(connection, NOW + timedelta(days=10)) == 0
+        assert connection.scalar(text("SELECT count(*) FROM minute_counts WHERE extract(hour FROM minute) = 0")) == 2
+        assert counts.delete_expired(connection, NOW + timedelta(days=401)) == 2
+    assert not counted(database)
+
+
+def test_what_was_set_aside_is_counted_for_good(database):
+    story = [happening(number, EventType.UNKNOWN, seconds_ago=number * DAY) for number in range(1, 5)]
+    apply(database, receipts_of([story])[0], [Tally(counts.SET_ASIDE, EventType.UNKNOWN)])
+    assert set(counted(database).values()) == {4}, "by the time of their arrival"
+    for days in (1, 20, 40):
+        with database.begin() as connection:
+            counts.merge(connection, NOW + timedelta(days=days))
+            counts.delete_expired(connection, NOW + timedelta(days=days))
+        assert [(key[0], key[3], number) for key, number in counted(database).items()] == [
+            ("set_aside", "unknown_kind", 4)
+        ]
 
 
 def test_a_long_window_begins_at_a_full_hour_because_older_counts_do(database):

@@ -1,6 +1,7 @@
 """A webhook is recorded once, and a repetition is recognized for a certain time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from shared import ids
+from shared.erasure import store as erasure
 from shared.errors import VerificationError
 from shared.postgres import engine
 from shared.receipts import quarantine
@@ -225,23 +227,6 @@ class TestQueueingAgain:
         assert claim(connection, statement=receipts.CLAIM_REPROCESS) == [receipt.id]
 
 
-class TestTheOldestDue:
-    def test_is_none_while_nothing_waits(self, connection: Connection) -> None:
-        assert receipts.oldest_due_age(connection) is None
-
-    def test_is_how_long_it_has_been_due(self, connection: Connection) -> None:
-        an_hour_ago = datetime.now(UTC) - HOUR
-        receipts.record(connection, [arrived("a", at=an_hour_ago), arrived("b")])
-        age = receipts.oldest_due_age(connection)
-        assert age is not None
-        assert 3600 <= age < 3660
-
-    def test_is_none_while_somebody_holds_all_of_them(self, connection: Connection) -> None:
-        receipts.record(connection, [arrived("a")])
-        claim(connection)
-        assert receipts.oldest_due_age(connection) is None
-
-
 def test_two_receivers_that_store_the_same_at_once_store_it_once(database: Engine) -> None:
     with database.begin() as first:
         assert len(receipts.record(first, [arrived("a")])) == 1
@@ -251,3 +236,43 @@ def test_two_receivers_that_store_the_same_at_once_store_it_once(database: Engin
                 receipts.record(impatient, [arrived("a")])
     with database.begin() as second:
         assert receipts.record(second, [arrived("a")]) == set()
+
+
+def store_as_before(connection: Connection, receipt: Receipt) -> None:
+    """Have a stored receipt look as the version before 0024 has stored it."""
+    connection.exec_driver_sql(
+        "UPDATE receipts SET headers = %(headers)s, body = %(body)s, bytes = NULL, content = NULL WHERE id = %(id)s",
+        {"id": receipt.id, "headers": receipt.headers, "body": receipt.body},
+    )
+
+
+def test_receipts_stored_before_are_processed_reprocessed_and_recognized(connection: Connection) -> None:
+    receipt = replace(arrived(body=b'{"old": 1}'), headers='{"x-old":"1"}')
+    receipts.record(connection, [receipt])
+    store_as_before(connection, receipt)
+    token = uuid4()
+    (claimed,) = receipts.claim(connection, limit=9, max_bytes=9999, token=token, lease_seconds=9)
+    assert claimed.body == receipt.body
+    receipts.mark_dead(connection, receipt.id, token, reason="", detail="")
+    assert connection.exec_driver_sql("SELECT bytes FROM parked_receipts").all() == [(10,)]
+    assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
+    assert connection.exec_driver_sql("SELECT bytes FROM pending_receipts").all() == [(10,)]
+    assert receipts.find_replays(connection, [receipt]) == set()
+    assert receipts.find_replays(connection, [replace(receipt, body=b"")]) == {receipt.key}
+
+
+def test_what_cannot_be_read_any_more_makes_no_replay(connection: Connection) -> None:
+    """The duplicate is answered like any other: it stores nothing, and does not fail the requests beside it."""
+    receipt = replace(arrived(), is_single_use=True)
+    assert receipts.accept(connection, [receipt]) == ({receipt.id}, {}, set())
+    connection.exec_driver_sql("UPDATE receipts SET content = 'damaged' WHERE id = %(id)s", {"id": receipt.id})
+    again = replace(receipt, id=ids.receipt_id(NOW))
+    assert receipts.accept(connection, [again]) == (set(), {receipt.key: receipt.id}, set())
+
+
+def test_a_receipt_that_is_erased_is_not_reprocessed(connection: Connection) -> None:
+    receipt = arrived()
+    receipts.record(connection, [receipt])
+    erasure.delete_bodies(connection, [receipt.id], NOW)
+    assert receipts.queue_reprocessing(connection, [receipt.id]) == 0
+    assert receipts.get_body(connection, receipt.id) == (1, NOW, None)

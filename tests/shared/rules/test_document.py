@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.alerts.policy import AlertRule
@@ -112,7 +112,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "2:5: alerts[0].kind: expected one of rate, event, silence, announced,"
-                " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
+                " mass_failures, verification_failures, pending_age, unverified_age, dead_receipts, set_aside,"
+                " reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
                 " subscription_disabled, rules_refused, broker_unusable, found no"
                 " such key"
@@ -124,7 +125,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "3:11: alerts[0].kind: expected one of rate, event, silence, announced,"
-                " verification_failures, pending_age, unverified_age, dead_receipts, set_aside, reconciled,"
+                " mass_failures, verification_failures, pending_age, unverified_age, dead_receipts, set_aside,"
+                " reconciled,"
                 " reconciliation_failures, given_up, dead_deliveries,"
                 " subscription_disabled, rules_refused, broker_unusable, found"
                 " \"silense\". Did you mean 'silence'?"
@@ -264,6 +266,14 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "nesting without end": (
         "suppression: " + "[" * 5000,
         ["1:24: suppression[0][0][0][0][0][0][0][0][0][0]: expected at most 10 levels, found more"],
+    ),
+    "more items than are checked": (
+        "alerts:\n" + "- {}\n" * 50_000,
+        ["1002:3: alerts: expected at most 1000 items, found more"],
+    ),
+    "more keys than are checked": (
+        "alerts: []\n" + "".join(f"k{number}: 1\n" for number in range(20_000)),
+        ["1001:1: expected at most 1000 items, found more"],
     ),
     "a bracket that stays open": (
         "alerts: [\n",
@@ -534,7 +544,6 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None)
 @given(st.lists(definitions(), max_size=5, unique_by=lambda found: found["name"]))
 def test_dumped_rules_load_to_the_same_rules(found: list[dict[str, Any]]) -> None:
     made: tuple[AlertRule, ...] = tuple(document.load_alert_rule(definition) for definition in found)
@@ -573,7 +582,6 @@ def test_a_window_is_never_longer_than_counts_are_kept() -> None:
         document.load(RATE % f"window_minutes: {int(timedelta(days=8).total_seconds() // 60)}", "rules.yaml")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_loaded_or_refused(text: str) -> None:
     with contextlib.suppress(RulesError):
