@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import click
 from rich.console import Console
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import OperationalError
 
 from cli.formatting import SafeConsole
@@ -26,20 +28,24 @@ from shared import settings
 from shared.auth import audit as audit_log
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
-from shared.errors import NotFoundError, TidingsError
+from shared.errors import InvalidFieldError, NotFoundError, TidingsError
+from shared.messages.tables import messages
 from shared.postgres import engine
+from shared.postgres.metadata import find_by_prefix
 from shared.settings import Settings, SettingsError
 from shared.sources import store as source_store
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
+from shared.subscriptions.tables import subscriptions
 from shared.suppression import recipient_hashes
 
 _PIPE_WIDTH = 200
 
 
-def console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for tables where there is none."""
-    return SafeConsole() if sys.stdout.isatty() else SafeConsole(width=_PIPE_WIDTH)
+def console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal or as COLUMNS says, or wide enough for tables where there is neither."""
+    is_known = (sys.stderr if stderr else sys.stdout).isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return SafeConsole(stderr=stderr) if is_known else SafeConsole(stderr=stderr, width=_PIPE_WIDTH)
 
 
 def current_user() -> str:
@@ -76,6 +82,14 @@ class CommandContext:
     secret_keys: Sequence[str]
     notifier: TaskNotifier | None
     settings: Settings
+    receiver_url: str = ""
+    """The URL of the receiver of a running `tidings up`; empty if the settings name the installation."""
+
+    def webhook_url(self, row: SourceRow) -> str:
+        """Return the URL of a source's webhook: the public one if it is set, or else the one on this machine."""
+        public = row.settings.get("webhook_url")
+        base = self.receiver_url or f"http://{self.settings.host}:{self.settings.receiver_port}"
+        return str(public or f"{base}/webhooks/{row.slug}")
 
     @cached_property
     def vault(self) -> Vault:
@@ -97,12 +111,16 @@ class CommandContext:
 @contextmanager
 def open_context(data: Path) -> Iterator[CommandContext]:
     """Yield the context. Raises SettingsError if no installation is found or its database is unreachable."""
-    configuration = _configuration(data)
+    configuration, receiver_url = _configuration(data)
     made = engine.create_engine(configuration.database_url, application="command", pool_size=2)
     notifier = TaskNotifier(configuration.broker_url) if configuration.broker_url else None
     try:
         yield CommandContext(
-            engine=made, secret_keys=configuration.secret_keys, notifier=notifier, settings=configuration
+            engine=made,
+            secret_keys=configuration.secret_keys,
+            notifier=notifier,
+            settings=configuration,
+            receiver_url=receiver_url,
         )
     except OperationalError as error:
         raise SettingsError(engine.explain(error)) from None
@@ -112,11 +130,14 @@ def open_context(data: Path) -> Iterator[CommandContext]:
             notifier.close()
 
 
-def _configuration(data: Path) -> Settings:
-    """Return the settings of the shell, or those of the running `tidings up`. Raises SettingsError if they differ."""
+def _configuration(data: Path) -> tuple[Settings, str]:
+    """Return the settings of the shell, or those of the running `tidings up` with the URL of its receiver.
+
+    Raises SettingsError if they differ.
+    """
     configuration = settings.read()
     if configuration.database_url:
-        return configuration
+        return configuration, ""
     try:
         facts = json.loads((data / READY_FILE).read_text())
         running: dict[str, str] = facts.get("settings", {})
@@ -131,12 +152,63 @@ def _configuration(data: Path) -> Settings:
     differing = [name for name, value in running.items() if os.environ.get(name, "").strip() not in ("", value)]
     if differing:
         raise SettingsError(f"{differing[0]} differs from that of the running `tidings up`. Unset it, or restart that.")
-    return replace(
+    ports = {f"{name}_port": urlsplit(facts.get(f"{name}_url", "")).port for name in ("receiver", "api")}
+    whole = replace(
         settings.read({**os.environ, **running}),
+        **{name: port for name, port in ports.items() if port},
+        admin_key=configuration.admin_key or facts.get("admin_key", ""),
         database_url=facts["database_url"],
         broker_url=configuration.broker_url or facts["broker_url"],
         secret_keys=configuration.secret_keys or tuple(key.strip() for key in keys),
     )
+    return whole, str(facts.get("receiver_url", ""))
+
+
+def find_id(ctx: CommandContext, table: Table, given: str, *, noun: str, listing: str, by_name: bool = False) -> UUID:
+    """Return the id of the row that a person named: by its id, by a unique beginning of it, or by its name.
+
+    Raises NotFoundError, or InvalidFieldError if several are meant.
+    """
+    names = table.c["name"] if by_name else None
+    with ctx.engine.begin() as connection:
+        found = find_by_prefix(connection, table.c["id"], given, name=names)
+    if not found:
+        how = "an id, the first digits of one, or a name" if by_name else "an id or its first digits (at least four)"
+        raise NotFoundError(f"There is no {noun} {given!r}; give {how}. `{listing}` lists them.")
+    if len(found) > 1:
+        raise _ambiguous(noun, given, found)
+    return found[0]
+
+
+def _ambiguous(noun: str, given: str, found: Sequence[UUID]) -> InvalidFieldError:
+    shown = ", ".join(map(str, found))
+    message = f"{given!r} is not one {noun} but several, such as {shown}. Give more of the id."
+    return InvalidFieldError(noun, given, message)
+
+
+def expand_message_id(ctx: CommandContext, given: str | None) -> str | None:
+    """Return the id of the message that a unique beginning of it names; anything else as it was given.
+
+    Raises InvalidFieldError if several are meant.
+    """
+    if given is None:
+        return None
+    with ctx.engine.begin() as connection:
+        found = find_by_prefix(connection, messages.c.id, given)
+    if len(found) > 1:
+        raise _ambiguous("message", given, found)
+    return str(found[0]) if found else given
+
+
+def find_message(ctx: CommandContext, given: str) -> UUID:
+    """Return our id of a message that a person named by it or by its beginning."""
+    return find_id(ctx, messages, given, noun="message", listing="tidings messages")
+
+
+def find_subscription(ctx: CommandContext, given: str) -> UUID:
+    """Return the id of a subscription that a person named."""
+    listing = "tidings subscriptions list"
+    return find_id(ctx, subscriptions, given, noun="subscription", listing=listing, by_name=True)
 
 
 def source_not_found(slug: str) -> NotFoundError:

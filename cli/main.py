@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from shared.errors import TidingsError
+from shared.errors import InvalidFieldError, TidingsError
 from shared.foreign_text import show
 
 
@@ -22,12 +22,17 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
-    "up": Entry("cli.commands.up:up", "Run everything: servers, receiver, workers, beat and API."),
+    "up": Entry("cli.commands.up:up", "Run all processes, and servers where no URL is set."),
     "run": Entry("cli.commands.up:run", "Run one process of the Procfile."),
     "migrate": Entry("cli.commands.up:migrate", "Migrate the database to the schema of this version."),
     "demo": Entry("cli.demo.command:demo", "Demonstrate everything with simulated providers and temporary data."),
+    "status": Entry("cli.commands.status:status", "Show the status of the installation, and what needs a person."),
+    "doctor": Entry("cli.commands.status:doctor", "Check the installation, and say how to mend what is wrong."),
     "sources": Entry("cli.commands.sources:sources", "Manage and check the sources of webhooks."),
+    "apply": Entry("cli.commands.apply:apply", "Make the configuration as a file declares it."),
+    "config": Entry("cli.commands.apply:config", "Show the configuration in effect, with secrets masked."),
     "keys": Entry("cli.commands.keys:keys", "Manage API keys; generate encryption keys."),
+    "users": Entry("cli.commands.users:users", "Manage the users of the console."),
     "rules": Entry("cli.commands.rules:rules", "Check the rules for suppression and alerts; show the rules in force."),
     "alerts": Entry("cli.commands.alerts:alerts", "Show and acknowledge alerts, and manage notification channels."),
     "suppressions": Entry(
@@ -38,8 +43,18 @@ COMMANDS: Final = {
     ),
     "deliveries": Entry("cli.commands.deliveries:deliveries", "Show and replay the deliveries to subscriptions."),
     "jobs": Entry("cli.commands.jobs:jobs", "Show and cancel background jobs."),
+    "messages": Entry("cli.commands.lists:messages", "List messages and the status of their recipients."),
+    "events": Entry("cli.commands.lists:events", "List normalized events."),
+    "receipts": Entry("cli.commands.lists:receipts", "List stored requests of providers and their states."),
+    "refusals": Entry("cli.commands.lists:refusals", "List refused requests, with reason and sender."),
+    "changes": Entry("cli.commands.lists:changes", "List the change log."),
+    "listen": Entry("cli.commands.listen:listen", "Follow the changes, and post each to a local URL."),
+    "audit": Entry("cli.commands.lists:audit", "List who changed what."),
+    "stats": Entry("cli.commands.lists:stats", "Show figures of the last hour and day."),
+    "mcp": Entry("cli.commands.mcp:mcp", "Serve read-only tools for assistants (an extra: tidings[mcp])."),
     "trace": Entry("cli.commands.trace:trace", "Show the history of a message."),
     "diagnose": Entry("cli.commands.diagnose:diagnose", "Explain the state of a message and what to do next."),
+    "classify": Entry("cli.commands.classify:classify", "Explain why a mail server's reply means what it means."),
     "reconcile": Entry("cli.commands.reconcile:reconcile", "Recover webhooks that a provider failed to deliver."),
     "reprocess": Entry("cli.commands.reprocess:reprocess", "Process stored receipts again."),
     "simulate": Entry("cli.commands.simulate:simulate", "Send simulated webhooks to a running Tidings."),
@@ -72,12 +87,19 @@ class LazyGroup(click.Group):
         _prepare_streams()
         try:
             return super().invoke(ctx)
+        except InvalidFieldError as error:
+            message = str(error)
+            if error.field.rpartition(".")[2] not in message:
+                message = f"{error.field}: {message}"
         except TidingsError as error:
             message = str(error)
         except UnicodeEncodeError as error:
             if "surrogates" not in error.reason:
                 raise
             message = "An argument is not valid UTF-8."
+        except UnicodeDecodeError as error:
+            byte = f"0x{error.object[error.start]:02X}"
+            message = f"The input is not UTF-8: it has the byte {byte}. Convert it first, for example with iconv."
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

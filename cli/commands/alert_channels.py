@@ -1,22 +1,22 @@
 """`tidings alerts channels`: where notifications of alerts are sent."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
-from rich.table import Table
 
 from cli import context
-from cli.formatting import echo, escape
+from cli.formatting import echo, print_line
+from cli.options import WholeHelpGroup, read_text
+from shared.errors import InvalidFieldError
 from shared.notifications import channels as service
 from shared.notifications import store
 from shared.notifications.channels import Kind
 from shared.vocabulary import Severity
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def channels() -> None:
     """Manage notification channels: signed webhooks, and all services of apprise.
 
@@ -39,20 +39,22 @@ def list_channels(as_json: bool, data: Path) -> None:
     if not found:
         click.echo("There are no channels, so nobody is notified. Create one with `tidings alerts channels add`.")
         return
-    table = Table("channel", "kind", "url", "severity", "last notified", "")
+    console = context.console()
     for channel in found:
         error = channel["problem"]
         if error is None and channel["failing_since"] is not None:
             error = f"failing since {channel['failing_since']:%Y-%m-%d %H:%M}: {channel['last_error']}"
-        table.add_row(
-            channel["name"],
-            channel["kind"],
-            escape(channel["url"]),
-            channel["least_severity"],
-            f"{channel['told_at']:%Y-%m-%d %H:%M}" if channel["told_at"] else "never",
-            f"[red]{escape(error or '')}[/]",
+        limits = [f"{name} {', '.join(channel[name])}" for name in ("sources", "tenants", "rules") if channel[name]]
+        notified = f"{channel['told_at']:%Y-%m-%d %H:%M}" if channel["told_at"] else "never"
+        console.print(f"[bold]{channel['name']}[/]  {channel['kind']}", highlight=False)
+        print_line(console, "    ", channel["url"])
+        print_line(
+            console, "    ", f"alerts of severity {channel['least_severity']} or more; last notified: {notified}"
         )
-    context.console().print(table)
+        if limits:
+            print_line(console, "    ", f"only {'; '.join(limits)}")
+        if error:
+            print_line(console, "    [red]✗[/] ", error)
 
 
 @channels.command
@@ -66,19 +68,45 @@ def list_channels(as_json: bool, data: Path) -> None:
     show_default=True,
     help="The lowest severity that the channel is notified of.",
 )
+@click.option("--source", "sources", multiple=True, help="Only alerts about this source; repeatable.")
+@click.option("--tenant", "tenants", multiple=True, help="Only alerts about this tenant; repeatable.")
+@click.option("--rule", "rules", multiple=True, help="Only alerts of this rule; repeatable.")
 @context.data_option
-def add(name: str, url: str, kind: str | None, least: str, data: Path) -> None:
+def add(
+    name: str,
+    url: str,
+    kind: str | None,
+    least: str,
+    sources: tuple[str, ...],
+    tenants: tuple[str, ...],
+    rules: tuple[str, ...],
+    data: Path,
+) -> None:
     """Create a channel NAME that sends to URL (- reads it from standard input).
 
     An https:// URL receives webhooks signed by Standard Webhooks; the secret is printed once. Every other URL is one of
     apprise, such as mailto://user:password@example.com or slack://…, and needs `pip install 'tidings[apprise]'`.
     """
-    url = sys.stdin.read().strip() if url == "-" else url
+    if url == "-":
+        try:
+            url = read_text(url).strip()
+        except ValueError as error:
+            raise InvalidFieldError("url", None, f"Standard input cannot be read: {error}.") from None
     chosen = Kind(kind) if kind else Kind.WEBHOOK if url.lower().startswith(("http://", "https://")) else Kind.APPRISE
     valid = service.validate_url(chosen, url)
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         severity = Severity(least)
-        _, secret = service.create(connection, ctx.vault, name=name, kind=chosen, url=valid, min_severity=severity)
+        _, secret = service.create(
+            connection,
+            ctx.vault,
+            name=name,
+            kind=chosen,
+            url=valid,
+            min_severity=severity,
+            sources=sources,
+            tenants=tenants,
+            rules=rules,
+        )
         context.audit(connection, "alert_channel.created", f"alert_channel:{name}", kind=chosen)
     if secret:
         click.echo(secret)

@@ -1,24 +1,23 @@
 """`tidings diagnose`: explains the state of a message and the next steps."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
 
 import click
 import msgspec
-from rich import markup
 from rich.console import Console
-from rich.padding import Padding
 
 from cli import context
 from cli.commands import deliveries
-from cli.formatting import escape
+from cli.formatting import escape, print_line
 from shared.diagnosis import service as diagnosis
-from shared.diagnosis.diagnose import Escalation
-from shared.diagnosis.model import Mark
+from shared.diagnosis import store as answers
+from shared.diagnosis.model import Answer, Finding, Mark, Place
+from shared.diagnosis.report import format_report
 from shared.diagnosis.service import DiagnosisContext, MessageDiagnosis
-from shared.foreign_text import show
+from shared.errors import InvalidFieldError
 from shared.messages.queries import MessageFilter
 from shared.suppression import recipient_hashes
 
@@ -28,11 +27,20 @@ _SIGNS = {Mark.GOOD: "[green]✓[/]", Mark.NOTE: "[cyan]·[/]", Mark.FAULT: "[re
 @click.command
 @click.option("--request-id", help="The id that the provider returned when the message was sent.")
 @click.option("--smtp-id", help="The Message-Id, with or without angle brackets.")
-@click.option("--message-id", help="The id of the message in Tidings or at the provider.")
+@click.option("--message-id", help="The id of the message in Tidings, or the beginning of it, or the provider's id.")
 @click.option("--recipient", help="The address of a recipient; together with an id, diagnose only this recipient.")
 @click.option("--source", help="Only messages of this source.")
-@click.option("--delivery", type=click.UUID, help="Diagnose this delivery to a subscriber instead of a message.")
-@click.option("--report", is_flag=True, help="Also print the report for the provider's support.")
+@click.option("--delivery", metavar="ID", help="Diagnose this delivery to a subscriber instead of a message.")
+@click.option("--report", is_flag=True, help="Print only the report for the provider's support, as one block to paste.")
+@click.option("--markdown", is_flag=True, help="Print the report as Markdown.")
+@click.option(
+    "--answer",
+    "given",
+    multiple=True,
+    metavar="PLACE=ANSWER",
+    help=f"Record what the recipient said after looking in a place, and diagnose again; repeatable. PLACE is one of "
+    f"{', '.join(Place)}; ANSWER is one of {', '.join(Answer)}.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
 def diagnose(
@@ -41,8 +49,10 @@ def diagnose(
     message_id: str | None,
     recipient: str | None,
     source: str | None,
-    delivery: UUID | None,
+    delivery: str | None,
     report: bool,
+    markdown: bool,
+    given: tuple[str, ...],
     as_json: bool,
     data: Path,
 ) -> None:
@@ -50,6 +60,8 @@ def diagnose(
 
     Checks for the two usual problems: the recipient did not get the message, or an event is missing. Exits with 1 if
     no such message is known.
+
+    --answer spam=not_found records the answer of the recipient, which the report then includes.
     """
     if delivery is not None:
         deliveries.print_delivery(delivery, as_json=as_json, data=data)
@@ -58,55 +70,87 @@ def diagnose(
         raise click.UsageError(
             "One of these is required: --request-id, --smtp-id, --message-id, --recipient, --delivery."
         )
-    wanted = MessageFilter(
-        source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient
-    )
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        wanted = MessageFilter(
+            source=source,
+            request_id=request_id,
+            smtp_id=smtp_id,
+            message_id=context.expand_message_id(ctx, message_id),
+            recipient=recipient,
+        )
         hasher = recipient_hashes.load(connection, ctx.vault)
         diagnosis_context = DiagnosisContext(
             connection=connection, hasher=hasher, vault=ctx.vault, now=datetime.now(UTC)
         )
         found = diagnosis.diagnose_matching(diagnosis_context, wanted)
+        if given:
+            record(diagnosis_context, found, recipient, given)
+            found = diagnosis.diagnose_matching(diagnosis_context, wanted)
     if as_json:
-        reports = [{"message_id": one.message.id if one.message else None, **asdict(one.diagnosis)} for one in found]
+        reports = [
+            {
+                "message_id": one.message.id if one.message else None,
+                **asdict(one.diagnosis),
+                "report": format_report(one.diagnosis.escalation, markdown=markdown),
+            }
+            for one in found
+        ]
         click.echo(msgspec.json.encode(reports).decode())
+    elif report or markdown:
+        click.echo("\n\n".join(format_report(one.diagnosis.escalation, markdown=markdown) for one in found))
     else:
         for one in found:
-            _print_diagnosis(context.console(), one, report=report)
+            _print_diagnosis(context.console(), one)
     if found[0].message is None:
         click.get_current_context().exit(1)
 
 
-def _print_diagnosis(console: Console, one: MessageDiagnosis, *, report: bool) -> None:
+def record(
+    ctx: DiagnosisContext, found: Sequence[MessageDiagnosis], recipient: str | None, given: Sequence[str]
+) -> None:
+    """Record the recipient's answers about the message. Raises InvalidFieldError unless exactly one is found."""
+    recorded = dict(map(answers.read_answer, given))
+    message = found[0].message
+    if message is None or len(found) > 1:
+        which = "no message" if message is None else f"{len(found)} messages"
+        raise InvalidFieldError(
+            "message_id", None, f"--answer is about one message, and {which} matched. Name it with --message-id."
+        )
+    chosen = answers.choose_recipient(message, recipient)
+    now, recorded_by = ctx.now, context.current_user()
+    answers.record_answers(ctx.connection, ctx.hasher, message.id, chosen, recorded, recorded_by=recorded_by, now=now)
+    context.audit(ctx.connection, "message.answered", f"message:{message.id}", places=sorted(recorded))
+
+
+def _print_diagnosis(console: Console, one: MessageDiagnosis) -> None:
+    """Print what concerns the message first, and below a line what else happened to its source."""
     found = one.diagnosis
     console.rule(f"message {one.message.id}" if one.message else "no such message")
-    console.print(f"[bold]{found.verdict.replace('_', ' ')}[/]: {escape(found.headline)}", highlight=False)
+    if one.message:
+        facts = found.escalation
+        sent = f"sent {facts.sent_at:%Y-%m-%d %H:%M} UTC" if facts.sent_at else None
+        sender, subject = facts.sender and f"from {facts.sender}", facts.subject and f"“{facts.subject}”"
+        print_line(console, "", ", ".join(filter(None, (one.message.source, sent, sender, subject))))
+    print_line(console, f"[bold]{found.verdict.replace('_', ' ')}[/]: ", found.headline)
+    about = [finding for finding in found.findings if not finding.about_source]
+    around = [finding for finding in found.findings if finding.about_source]
+    print_findings(console, about)
+    if around:
+        sources = sorted({source.slug for source in one.sources})
+        console.print()
+        console.rule(f"around that time at {', '.join(sources) or 'all sources'}, perhaps of other messages")
+        print_findings(console, around)
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print findings, then their next steps. A command has a separate line, uncut, so that it can be copied."""
     console.print("\n[bold]Findings[/]")
-    for finding in found.findings:
-        console.print(f" {_SIGNS[finding.mark]} {escape(finding.text)}", highlight=False)
-    console.print("\n[bold]Next steps[/]")
-    for number, step in enumerate(found.next_steps, 1):
-        console.print(f" {number}. {escape(step)}", highlight=False)
-    if report:
-        console.print("\n[bold]Report for support[/]")
-        console.print(Padding(markup.escape(_format_report(found.escalation)), (0, 1)), highlight=False)
-
-
-def _format_report(report: Escalation) -> str:
-    last = report.last_event
-    problems = (
-        f"{event.type} at {event.occurred_at:%Y-%m-%d %H:%M:%S} UTC {event.codes} {event.reason or ''}".rstrip()
-        for event in report.bounces_and_complaints
-    )
-    lines = {
-        "Sender": report.sender,
-        "Recipients": ", ".join(report.recipients),
-        "Sent": f"{report.sent_at:%Y-%m-%d %H:%M:%S} UTC (from {report.sent_at_known_by})" if report.sent_at else None,
-        "request_id": report.request_id,
-        "smtp_id": report.smtp_id,
-        "Provider's id": report.provider_message_id,
-        "Last event": f"{last.type} at {last.occurred_at:%Y-%m-%d %H:%M:%S} UTC" if last else None,
-        "Bounces, complaints": "; ".join(problems) or "none",
-    }
-    known = [f"{name}: {show(value or 'unknown')}" for name, value in lines.items()]
-    return "\n".join([*known, *(f"{question} (ask the recipient)" for question in report.to_ask)])
+    for finding in findings:
+        print_line(console, f" {_SIGNS[finding.mark]} ", finding.text)
+    steps = {finding.next_step: finding.commands for finding in findings if finding.next_step}
+    if steps:
+        console.print("\n[bold]Next steps[/]")
+    for number, (step, commands) in enumerate(steps.items(), 1):
+        print_line(console, f" {number}. ", step)
+        for command in commands:
+            console.print(f"      {escape(command)}", highlight=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,12 +19,14 @@ from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext
-from cli.formatting import escape, read_page
+from cli.formatting import coloured, escape, print_line, read_page
+from cli.options import WholeHelpGroup
 from shared.deliveries import jobs as delivery_jobs
 from shared.errors import TidingsError
 from shared.jobs import files as job_files
 from shared.jobs import store as stored
 from shared.jobs.store import Advance, Job
+from shared.jobs.tables import jobs as job_table
 from shared.vocabulary import JOB_KINDS, JobState
 
 _LIST_LIMIT = 50
@@ -54,7 +56,7 @@ output_option = click.option(
 )
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def jobs() -> None:
     """Show, watch and cancel background jobs: imports, exports, erasures, replays and provider updates."""
 
@@ -74,26 +76,30 @@ def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) ->
     if as_json:
         click.echo(msgspec.json.encode([_dump_job(job) for job in page.items]).decode())
         return
-    table = Table("job", "kind", "state", "done", "created", "by", "error")
-    for job in page.items:
-        created_at = f"{job.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(
-            str(job.id), job.kind, _format_state(job.state), _format_progress(job), created_at, escape(job.asked_by),
-            escape(job.error or ""),
-        )  # fmt: skip
     console = context.console()
-    console.print(table if page.items else "No jobs match.")
+    for job in page.items:
+        console.print(f"{job.id}  {job.kind}  {coloured(job.state, _COLOURS)}", highlight=False, soft_wrap=True)
+        print_line(
+            console,
+            "    ",
+            f"{_format_progress(job)}; created {job.created_at:%Y-%m-%d %H:%M} by {job.asked_by}".lstrip("; "),
+        )
+        if job.error:
+            print_line(console, "    [red]✗[/] ", job.error)
+    if not page.items:
+        console.print("No jobs match.")
     if page.next is not None:
         console.print(f"These are the newest {len(page.items)}; there are older ones.")
 
 
 @jobs.command
-@click.argument("job_id", metavar="ID", type=click.UUID)
+@click.argument("named", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
-def show(job_id: UUID, as_json: bool, data: Path) -> None:
+def show(named: str, as_json: bool, data: Path) -> None:
     """Show the state, progress and report of a job."""
     with context.open_context(data) as ctx:
+        job_id = context.find_id(ctx, job_table, named, noun="job", listing="tidings jobs list")
         job = find_job(ctx, job_id)
     if as_json:
         click.echo(msgspec.json.encode(_dump_job(job)).decode())
@@ -102,11 +108,12 @@ def show(job_id: UUID, as_json: bool, data: Path) -> None:
 
 
 @jobs.command
-@click.argument("job_id", metavar="ID", type=click.UUID)
+@click.argument("named", metavar="ID")
 @context.data_option
-def cancel(job_id: UUID, data: Path) -> None:
+def cancel(named: str, data: Path) -> None:
     """Cancel a job. Its completed work stays; an unfinished import changes nothing."""
     with context.open_context(data) as ctx:
+        job_id = context.find_id(ctx, job_table, named, noun="job", listing="tidings jobs list")
         before = find_job(ctx, job_id)
         if before.kind == delivery_jobs.ABANDON:
             raise TidingsError(delivery_jobs.NOT_CANCELLABLE)
@@ -121,12 +128,13 @@ def cancel(job_id: UUID, data: Path) -> None:
 
 
 @jobs.command
-@click.argument("job_id", metavar="ID", type=click.UUID)
+@click.argument("named", metavar="ID")
 @context.data_option
-def wait(job_id: UUID, data: Path) -> None:
+def wait(named: str, data: Path) -> None:
     """Wait until a job has ended. Exits with 1 unless it succeeded."""
     console = context.console()
     with context.open_context(data) as ctx:
+        job_id = context.find_id(ctx, job_table, named, noun="job", listing="tidings jobs list")
         job = find_job(ctx, job_id)
         with progress_bar(console, job) as update:
             since = time.monotonic()
@@ -140,12 +148,13 @@ def wait(job_id: UUID, data: Path) -> None:
 
 
 @jobs.command
-@click.argument("job_id", metavar="ID", type=click.UUID)
+@click.argument("named", metavar="ID")
 @output_option
 @context.data_option
-def file(job_id: UUID, output: Path | None, data: Path) -> None:
+def file(named: str, output: Path | None, data: Path) -> None:
     """Write the output file of a job: the exported entries, or the lines that an import rejected."""
     with context.open_context(data) as ctx:
+        job_id = context.find_id(ctx, job_table, named, noun="job", listing="tidings jobs list")
         find_job(ctx, job_id)
         if not save_output(ctx, job_id, output):
             raise TidingsError("This job has no output file.")
@@ -243,7 +252,7 @@ def save_output(ctx: CommandContext, job_id: UUID, output: Path | None) -> bool:
 
 def print_job(console: Console, job: Job) -> None:
     """Print a job."""
-    console.print(f"{job.kind} {job.id}: {_format_state(job.state)}, {_format_progress(job)}", highlight=False)
+    console.print(f"{job.kind} {job.id}: {coloured(job.state, _COLOURS)}, {_format_progress(job)}", highlight=False)
     if job.error:
         console.print(f"  {escape(job.error)}", highlight=False)
     values = {**job.shown_parameters, **job.report}
@@ -251,16 +260,16 @@ def print_job(console: Console, job: Job) -> None:
         values |= {"waits_for": job.waits_for, "waits_until": job.waits_until}
     bad, skipped = values.pop("bad_lines", None), values.pop("skipped", None) or []
     for name, value in values.items():
-        if value not in (None, [], {}, ""):
-            console.print(f"  [bold]{name.replace('_', ' '):>16}[/]  {escape(_format_value(value))}", highlight=False)
+        if value in (None, [], {}, ""):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        text = {"True": "yes", "False": "no"}[text] if isinstance(value, bool) else text
+        console.print(f"  [bold]{name.replace('_', ' '):>16}[/]  {escape(text)}", highlight=False)
     for entry in skipped:
         lines = ", ".join(map(str, entry["lines"])) + ("…" if entry["count"] > len(entry["lines"]) else "")
         console.print(f"  skipped {entry['count']} lines {escape(entry['reason'])}: {lines}", highlight=False)
-    if bad:
-        _print_bad_lines(console, job, bad)
-
-
-def _print_bad_lines(console: Console, job: Job, bad: list[Mapping[str, Any]]) -> None:
+    if not bad:
+        return
     table = Table("line", "problem", "text")
     for entry in bad:
         table.add_row(str(entry["line"]), escape(entry["problem"]), escape(entry["text"]))
@@ -272,19 +281,8 @@ def _print_bad_lines(console: Console, job: Job, bad: list[Mapping[str, Any]]) -
         )
 
 
-def _format_value(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-
-
 def _format_progress(job: Job) -> str:
     return f"{job.done:,} of {job.total:,}" if job.total is not None else f"{job.done:,}"
-
-
-def _format_state(state: JobState) -> str:
-    colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else str(state)
 
 
 def _dump_job(job: Job) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from cli import context
+from cli.formatting import escape, print_access, print_json_rows
+from cli.options import WholeHelpGroup
 from shared import encryption
 from shared.auth import keys as auth_keys
 from shared.auth.keys import Scope
@@ -14,7 +15,7 @@ from shared.errors import TidingsError
 _SCOPES = click.Choice([str(scope) for scope in Scope])
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def keys() -> None:
     """Create, list and revoke API keys; generate a key for TIDINGS_SECRET_KEYS."""
 
@@ -40,25 +41,22 @@ def create(name: str, scope: str, tenant: str | None, data: Path) -> None:
 
 
 @keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
-def list_keys(data: Path) -> None:
+def list_keys(as_json: bool, data: Path) -> None:
     """List the API keys."""
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         rows = auth_keys.list_keys(connection)
-    table = Table("id", "name", "prefix", "scope", "tenant", "created", "last used", "revoked")
+    if as_json:
+        names = ("id", "name", "prefix", "scope", "tenant", "created_at", "last_used_at", "revoked_at")
+        print_json_rows(rows, names)
+        return
+    console = context.console()
     for row in rows:
-        times = (row.created_at, row.last_used_at, row.revoked_at)
-        table.add_row(
-            str(row.id),
-            row.name,
-            row.prefix,
-            row.scope,
-            row.tenant or "all",
-            *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times),
-        )
-    if rows:
-        context.console().print(table)
-    else:
+        console.print(f"{row.id}  [bold]{escape(row.name)}[/]  {row.scope}  {row.prefix}…", highlight=False)
+        times = {"created": row.created_at, "last used": row.last_used_at, "revoked": row.revoked_at}
+        print_access(console, row.tenant, times)
+    if not rows:
         click.echo("There are no keys besides TIDINGS_ADMIN_KEY. Create one with `tidings keys create NAME`.")
 
 

@@ -2,20 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext, list_usable_sources, load_source
-from cli.formatting import escape
+from cli.formatting import escape, print_line
 from cli.options import MOMENT
 from shared.errors import TidingsError
 from shared.providers.api.base import ProviderApi, ProviderApiError
@@ -56,6 +57,25 @@ class Result:
         """Whether nothing is missing any more."""
         return not (self.given_up or self.still_open or self.done.error or self.done.stopped)
 
+    def describe(self) -> dict[str, Any]:
+        """Return the counts and reasons. `new_events` grows while `unprocessed` failures have not been processed."""
+        recovered = [failure for failure in self.touched if failure.state == "recovered"]
+        counts = [failure.new_events for failure in recovered]
+        errors = Counter(failure.last_error for failure in self.touched if failure.last_error)
+        return {
+            "source": self.source.slug,
+            "found": self.done.found,
+            "resent": self.done.resent,
+            "recovered": len(recovered),
+            "new_events": sum(count or 0 for count in counts),
+            "unprocessed": sum(failure.new_events is None for failure in self.touched if failure.receipt_id),
+            "still_open": self.still_open,
+            "given_up": len(self.given_up),
+            "error": str(self.done.error) if self.done.error else None,
+            "stopped": bool(self.done.stopped),
+            "reasons": dict(errors.most_common()),
+        }
+
 
 @click.command
 @click.option("--source", "slugs", multiple=True, help="Reconcile this source; repeatable. Default: all.")
@@ -63,38 +83,60 @@ class Result:
 @click.option("--until", type=MOMENT, help="Only what failed before this time (UTC).")
 @click.option("--given-up", "again", is_flag=True, help="Also retry what was given up.")
 @click.option("--dry-run", is_flag=True, help="Resend nothing; show what the providers could not deliver.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line for each source.")
 @context.data_option
 def reconcile(
-    slugs: tuple[str, ...], since: datetime | None, until: datetime | None, again: bool, dry_run: bool, data: Path
+    slugs: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+    data: Path,
 ) -> None:
     """List what the providers could not deliver to us, and have it resent.
 
     Workers do the same every 15 minutes. Receipts that arrive this way are marked as reconciled. Exits with 1 if
     something could not be recovered.
     """
-    console = context.console()
+    console = context.console(stderr=as_json)
     orders = Orders(since=since, until=until, due_only=False, again=again, settle_seconds=_SETTLE_SECONDS)
     with context.open_context(data) as ctx:
-        sources = [load_source(ctx, slug) for slug in slugs] or list_usable_sources(ctx)
-        clients = []
-        for source in sources:
-            try:
-                clients.append((source, provider_api.open_client(source)))
-            except ProviderApiError:
-                if slugs:
-                    raise
+        clients = _open_clients(ctx, slugs)
         if not clients:
-            console.print("No source has an `api_key` for a provider with a management API.")
+            console.print("No source has an `api_key` for a provider that lists what it could not deliver.")
             return
         if dry_run:
-            answered = [_preview(console, ctx, source, client, orders) for source, client in clients]
-            good = all(answered)
+            missing = [_find_missing(ctx, source, client, orders) for source, client in clients]
+            for found in missing:
+                if as_json:
+                    click.echo(msgspec.json.encode(found))
+                else:
+                    _print_missing(console, found)
+            good = all(found["error"] is None for found in missing)
         else:
             results = [_reconcile(console, ctx, source, orders) for source, _ in clients]
-            _print_results(console, results)
+            if as_json:
+                for result in results:
+                    click.echo(msgspec.json.encode(result.describe()))
+            else:
+                _print_results(console, results)
             good = all(result.is_good for result in results)
     if not good:
         click.get_current_context().exit(1)
+
+
+def _open_clients(ctx: CommandContext, slugs: Sequence[str]) -> list[tuple[Source, ProviderApi]]:
+    """Return these sources, or without any all that can be reconciled, with clients. Raises TidingsError."""
+    clients = []
+    for source in [load_source(ctx, slug) for slug in slugs] or list_usable_sources(ctx):
+        try:
+            provider_api.require_failed_list(source)
+            clients.append((source, provider_api.open_client(source)))
+        except ProviderApiError:
+            if slugs:
+                raise
+    return clients
 
 
 def _reconcile(console: Console, ctx: CommandContext, source: Source, orders: Orders) -> Result:
@@ -151,62 +193,68 @@ def _wait_for_lease(console: Console, ctx: CommandContext, source: Source) -> Le
 
 
 def _print_results(console: Console, results: Sequence[Result]) -> None:
-    table = Table("source", "found", "resent", "recovered", "new events", "still open", "given up", "reasons")
-    for result in results:
-        recovered = [failure for failure in result.touched if failure.state == "recovered"]
-        counts = [failure.new_events for failure in recovered]
-        errors = Counter(failure.last_error for failure in result.touched if failure.last_error)
-        reasons = [f"{count}: {reason}" for reason, count in errors.most_common(_MAX_REASONS)]
-        if result.done.stopped:
-            reasons.insert(0, f"stopped after {FAILURES_IN_A_ROW} in a row did not arrive")
-        if result.done.error:
-            reasons.insert(0, str(result.done.error))
-        table.add_row(
-            result.source.slug,
-            str(result.done.found),
-            str(result.done.resent),
-            str(len(recovered)),
-            str(sum(count or 0 for count in counts)) + (" so far" if None in counts else ""),
-            str(result.still_open),
-            str(len(result.given_up)),
-            escape("; ".join(reasons)),
+    """Print each source with its counts, and why failures are still missing."""
+    described = [result.describe() for result in results]
+    for found in described:
+        console.print(f"[bold]{found['source']}[/]", highlight=False)
+        so_far = " so far" if found["unprocessed"] else ""
+        left = f"{found['still_open']} still open, {found['given_up']} given up"
+        print_line(
+            console,
+            "    ",
+            f"{found['found']} found, {found['resent']} resent, {found['recovered']} recovered with"
+            f" {found['new_events']} new events{so_far}; {left}",
         )
-    console.print(table)
-    if any(failure.new_events is None for result in results for failure in result.touched if failure.receipt_id):
+        if found["error"]:
+            print_line(console, "    [red]✗[/] ", found["error"])
+        if found["stopped"]:
+            print_line(console, "    [red]✗[/] ", f"stopped after {FAILURES_IN_A_ROW} in a row did not arrive")
+        for reason, count in list(found["reasons"].items())[:_MAX_REASONS]:
+            print_line(console, "    ", f"{count}: {reason}")
+    if any(found["unprocessed"] for found in described):
         console.print("Some resent requests have not been processed yet; check that a worker is running.")
 
 
-def _preview(console: Console, ctx: CommandContext, source: Source, client: ProviderApi, orders: Orders) -> bool:
-    """Print what a provider could not deliver; return whether its API could be reached."""
+def _find_missing(ctx: CommandContext, source: Source, client: ProviderApi, orders: Orders) -> dict[str, Any]:
+    """Return what a provider could not deliver and is missing here; `error` if its API cannot be used."""
     with ctx.engine.begin() as connection:
         state = reconciliations.get(connection, source.id)
     until = state.reconciled_until if state else None
     span = span_to_list(until, datetime.now(UTC), since=orders.since, until=orders.until)
+    about = {"source": source.slug, "since": span.since, "until": span.until}
     try:
         found = {one.reference: one for step in steps(span) for page in client.failed(step) for one in page}
     except ProviderApiError as error:
-        console.print(f"[red]✗[/] {escape(str(error))}", highlight=False)
-        return False
+        return {**about, "error": str(error), "missing": []}
     with ctx.engine.begin() as connection:
         states = failed_deliveries.states(connection, source.id, found)
-    missing = [one for one in found.values() if states.get(one.reference) not in ("recovered", "ours")]
-    events = sum(one.events for one in missing)
-    console.print(
-        f"{source.slug}: {len(missing)} failed deliveries with {events} events are missing here, "
-        f"from {span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC."
+    missing = [
+        {**asdict(one), "state": states.get(one.reference, "new")}
+        for one in sorted(found.values(), key=lambda one: one.failed_at)
+        if states.get(one.reference) not in ("recovered", "ours")
+    ]
+    return {**about, "error": None, "missing": missing}
+
+
+def _print_missing(console: Console, found: Mapping[str, Any]) -> None:
+    """Print what a provider could not deliver: the time, the result and the events on a line, the details on others."""
+    if found["error"]:
+        print_line(console, "[red]✗[/] ", found["error"])
+        return
+    missing = found["missing"]
+    events = sum(one["events"] for one in missing)
+    print_line(
+        console,
+        "",
+        f"{found['source']}: {len(missing)} failed deliveries with {events} events are missing here, "
+        f"from {found['since']:%Y-%m-%d %H:%M:%S} to {found['until']:%Y-%m-%d %H:%M:%S} UTC.",
     )
-    if missing:
-        table = Table("failed at", "delivery", "outcome", "events", "here", "URL")
-        for one in sorted(missing, key=lambda one: one.failed_at)[:_MAX_SHOWN]:
-            table.add_row(
-                f"{one.failed_at:%Y-%m-%d %H:%M:%S}",
-                escape(one.reference),
-                one.outcome,
-                str(one.events),
-                states.get(one.reference, "new").replace("_", " "),
-                escape(one.url or ""),
-            )
-        if len(missing) > _MAX_SHOWN:
-            table.add_row(f"… and {len(missing) - _MAX_SHOWN} more")
-        console.print(table)
-    return True
+    for one in missing[:_MAX_SHOWN]:
+        here = one["state"].replace("_", " ")
+        line = f"{one['failed_at']:%Y-%m-%d %H:%M:%S}  {one['outcome']}  {one['events']} events, {here} here"
+        console.print(escape(line), highlight=False, soft_wrap=True)
+        print_line(console, "    ", one["reference"])
+        if one["url"]:
+            print_line(console, "    ", one["url"])
+    if len(missing) > _MAX_SHOWN:
+        console.print(f"… and {len(missing) - _MAX_SHOWN} more; --json prints all")

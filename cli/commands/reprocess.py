@@ -7,19 +7,22 @@ from pathlib import Path
 from uuid import UUID
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from cli import context
 from cli.context import CommandContext, source_not_found
+from cli.formatting import print_line
 from cli.options import MOMENT
 from shared import ids
 from shared.broker import REPROCESS
 from shared.errors import TidingsError
 from shared.receipts import queries as receipt_queries
 from shared.receipts import store as receipt_store
+from shared.receipts.tables import receipts as receipts_table
 from shared.reprocessing import reprocess as reprocessing
+from shared.reprocessing.reprocess import Difference
 from shared.sources import store as sources
 from shared.vocabulary import ReceiptState
 
@@ -30,7 +33,13 @@ _STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL
 
 
 @click.command
-@click.option("--receipt", "receipts", type=click.UUID, multiple=True, help="Reprocess this receipt; repeatable.")
+@click.option(
+    "--receipt",
+    "receipts",
+    multiple=True,
+    metavar="ID",
+    help="Reprocess this receipt, by its id or the beginning of it; repeatable.",
+)
 @click.option("--source", help="Only receipts of this source.")
 @click.option(
     "--state",
@@ -43,15 +52,17 @@ _STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL
 @click.option("--until", type=MOMENT, help="Only receipts received before this time (UTC).")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --dry-run one object a line for each receipt.")
 @context.data_option
 def reprocess(
-    receipts: tuple[UUID, ...],
+    receipts: tuple[str, ...],
     source: str | None,
     state: str,
     since: datetime | None,
     until: datetime | None,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
     data: Path,
 ) -> None:
     """Process receipts again: those named, or all that match.
@@ -60,27 +71,39 @@ def reprocess(
     """
     if not (receipts or source or since or until):
         raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")
-    console = context.console()
+    console = context.console(stderr=as_json)
     with context.open_context(data) as ctx:
-        chosen = list(receipts) or _select(ctx, source, state, since, until)
+        chosen = [find_receipt(ctx, given) for given in receipts] or _select(ctx, source, state, since, until)
         if not chosen:
             console.print("No matching receipts.")
+            return
+        if dry_run and as_json:
+            _dump_preview(ctx, chosen)
             return
         if dry_run:
             _preview(console, ctx, chosen)
             return
         if not yes:
-            click.confirm(f"Reprocess {len(chosen)} receipts?", abort=True)
-        queued = 0
-        batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-        for batch in track(batches, description="queueing", console=console):
-            with ctx.engine.begin() as connection:
-                queued += receipt_store.queue_reprocessing(connection, batch)
-                context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
-            ctx.notify(REPROCESS)
+            click.confirm(f"Reprocess {len(chosen)} receipts?", abort=True, err=as_json)
+        _queue(console, ctx, chosen, as_json=as_json)
+
+
+def _queue(console: Console, ctx: CommandContext, chosen: Sequence[UUID], *, as_json: bool) -> None:
+    """Queue receipts; print how many were asked for and are queued, how many wait now, and how many are erased."""
+    queued = 0
+    batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
+    for batch in track(batches, description="queueing", console=console):
         with ctx.engine.begin() as connection:
-            erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
-            waiting = receipt_store.count_reprocessing(connection)
+            queued += receipt_store.queue_reprocessing(connection, batch)
+            context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
+        ctx.notify(REPROCESS)
+    with ctx.engine.begin() as connection:
+        erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
+        waiting = receipt_store.count_reprocessing(connection)
+    if as_json:
+        counts = {"asked": len(chosen), "queued": queued, "waiting": waiting, "erased": erased}
+        click.echo(msgspec.json.encode(counts))
+        return
     console.print(f"{queued} of {len(chosen)} receipts are queued.")
     if waiting:
         console.print(f"{waiting} wait for a worker. A receipt whose source cannot be used is tried again every 30 s.")
@@ -117,18 +140,38 @@ def _select(
         return [receipt_id for receipt_id in found if receipt_id not in unverified]
 
 
+def find_receipt(ctx: CommandContext, given: str) -> UUID:
+    """Return the id of a receipt that a person named by it or by its beginning."""
+    return context.find_id(ctx, receipts_table, given, noun="receipt", listing="tidings receipts")
+
+
+def _compare(ctx: CommandContext, receipt_id: UUID) -> Difference:
+    """Return what would change, for a receipt on its own. Raises TidingsError."""
+    with ctx.engine.connect() as connection:  # and never commit
+        return reprocessing.preview(connection, receipt_id, ctx.vault)
+
+
+def _dump_preview(ctx: CommandContext, chosen: Sequence[UUID]) -> None:
+    """Print what would change as JSON, as the API shows it."""
+    for receipt_id in chosen:
+        try:
+            found = {"receipt": receipt_id, "difference": _compare(ctx, receipt_id).as_json(), "problem": None}
+        except TidingsError as error:
+            found = {"receipt": receipt_id, "difference": None, "problem": str(error)}
+        click.echo(msgspec.json.encode(found))
+
+
 def _preview(console: Console, ctx: CommandContext, chosen: Sequence[UUID]) -> None:
-    """Print what would change, for each receipt on its own."""
+    """Print what would change."""
     before = after = 0
     changes: Counter[tuple[str, str]] = Counter()
     suppressions: Counter[tuple[str, str]] = Counter()
-    problems: list[str] = []
+    problems: list[tuple[UUID, str]] = []
     for receipt_id in track(chosen, description="comparing", console=console):
         try:
-            with ctx.engine.connect() as connection:  # and never commit
-                found = reprocessing.preview(connection, receipt_id, ctx.vault)
+            found = _compare(ctx, receipt_id)
         except TidingsError as error:
-            problems.append(f"{receipt_id}: {error}")
+            problems.append((receipt_id, str(error)))
             continue
         before += found.events_before
         after += found.events_after
@@ -138,15 +181,14 @@ def _preview(console: Console, ctx: CommandContext, chosen: Sequence[UUID]) -> N
         )
         suppressions.update((change.action, change.entry["reason"]) for change in found.suppressions)
     console.print(f"{len(chosen)} receipts gave {before} events and would give {after}.")
-    table = Table("recipients", "status now", "status then", title="States that would change")
+    console.print("[bold]States that would change[/]" if changes else "No state would change.")
     for (old, new), count in changes.most_common():
-        table.add_row(str(count), old, new)
-    console.print(table if changes else "No state would change.")
-    table = Table("suppressions", "change", "reason", title="Suppressions that would change")
+        console.print(f"    {count} recipients: {old} → {new}", highlight=False)
+    console.print("[bold]Suppressions that would change[/]" if suppressions else "No suppression would change.")
     for (action, reason), count in suppressions.most_common():
-        table.add_row(str(count), action, reason)
-    console.print(table if suppressions else "No suppression would change.")
-    for problem in problems[:_MAX_SHOWN]:
-        console.print(f"[red]✗[/] {problem}", highlight=False)
+        console.print(f"    {count} {action}, {reason}", highlight=False)
+    for receipt_id, problem in problems[:_MAX_SHOWN]:
+        console.print(f"[red]✗[/] {receipt_id}", highlight=False, soft_wrap=True)
+        print_line(console, "    ", problem)
     if len(problems) > _MAX_SHOWN:
         console.print(f"  … and {len(problems) - _MAX_SHOWN} more that cannot be processed")

@@ -5,7 +5,9 @@ from pathlib import Path
 import click
 
 from cli import context
+from cli.options import WholeHelpGroup
 from shared import foreign_text, settings
+from shared.alerts import formatting
 from shared.rules import document, store
 from shared.rules.document import RulesError
 from shared.rules.store import Overview
@@ -13,7 +15,7 @@ from shared.rules.store import Overview
 _NO_FILE = "TIDINGS_RULES names no file"
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def rules() -> None:
     """Check the rules about suppression and alerts, and show those in force.
 
@@ -36,10 +38,10 @@ def check(file: Path | None) -> None:
         _, found = document.load_file(path)
     except RulesError as error:
         click.echo(foreign_text.show("\n".join(error.lines), lines=True))
-        click.echo(f"{_counted(len(error.problems), 'error')}; workers would refuse this file.", err=True)
+        click.echo(f"{formatting.count(len(error.problems), 'error')}; workers would refuse this file.", err=True)
         raise SystemExit(1) from None
     active = sum(rule.enabled for rule in found.alerts)
-    click.echo(f"{path}: good; {_counted(active, 'rule')} about alerts would be in force.")
+    click.echo(f"{path}: good; {formatting.count(active, 'rule')} about alerts would be in force.")
 
 
 @rules.command
@@ -77,7 +79,3 @@ def _origin(found: Overview) -> list[str]:
     if text != found.text:
         return [f"In force is the earlier content of {origin}. It has been changed; workers reload it within seconds."]
     return [f"In force is {origin}."]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from cli.formatting import print_line
 from simulator import findings, post
 from simulator.api import Api, ApiError
 from simulator.findings import Examiner, Finding
 from simulator.post import Outcomes
 from simulator.providers.base import Dialect
 from simulator.providers.registry import DIALECTS
-from simulator.scenarios import SCENARIOS, Scenario
+from simulator.scenarios import SCENARIOS
 from simulator.server import ProviderServer
 from simulator.staging import Answer, Play, stage
 
@@ -38,11 +38,11 @@ def list_scenarios(context: click.Context, _option: click.Parameter, wanted: boo
     """List the scenarios and the providers that support them, and exit."""
     if not wanted:
         return
-    table = Table("scenario", "description", "providers", show_lines=True)
+    console = Console()
     for scenario in SCENARIOS.values():
         able = [name for name, make in DIALECTS.items() if not scenario.obstacle(make.TRAITS)]
-        table.add_row(scenario.name, scenario.summary, ", ".join(able))
-    Console().print(table)
+        console.print(f"[bold]{scenario.name}[/]", highlight=False)
+        print_line(console, "    ", f"{scenario.summary} ({', '.join(able)})")
     context.exit()
 
 
@@ -107,7 +107,7 @@ def simulate(
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     target = Target(receiver_url=to, api=Api(api, key), slug=source or f"simulated-{provider}")
     console = Console()
-    console.print(f"[bold]{scenario}[/] by {provider}, seed {seed}: {chosen.summary}")
+    print_line(console, f"[bold]{scenario}[/] ", f"by {provider}, seed {seed}: {chosen.summary}")
     play = stage(chosen, dialect, count=count or chosen.count, seed=seed, now=datetime.now(UTC))
     try:
         with ProviderServer({target.slug: dialect}) as server:
@@ -120,7 +120,7 @@ def simulate(
             found = examine(console, target, dialect, play, within)
     except (ApiError, OSError) as error:
         raise click.ClickException(f"{error}. Is Tidings running at {to} and {api}?") from error
-    console.print(summary(chosen, play, outcomes))
+    print_summary(console, play, outcomes)
     sys.exit(0 if report(console, outcomes, found) else 1)
 
 
@@ -161,9 +161,8 @@ def _bar(console: Console, what: str, total: int) -> Iterator[tuple[Progress, Ta
         yield progress, progress.add_task(what, total=total)
 
 
-def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
-    """Return a table of the requests and their responses."""
-    table = Table("", "", title=scenario.name, show_header=False)
+def print_summary(console: Console, play: Play, outcomes: Outcomes) -> None:
+    """Print the requests and their responses."""
     events = sum(posting.events for posting in play.postings)
     statuses = ", ".join(f"{count} x {status or 'no answer'}" for status, count in sorted(outcomes.statuses.items()))
     speed = len(outcomes.latencies) / max(outcomes.seconds, 1e-9)
@@ -177,8 +176,7 @@ def summary(scenario: Scenario, play: Play, outcomes: Outcomes) -> Table:
         "recipients": str(len(play.expectations)),
     }
     for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+        print_line(console, f"{name:<12}", value)
 
 
 def report(console: Console, outcomes: Outcomes, found: list[Finding]) -> bool:

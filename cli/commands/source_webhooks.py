@@ -1,17 +1,17 @@
 """`tidings sources enrol|webhooks|unenrol|validate`: manage the webhooks that are registered at the provider."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.table import Table
+import msgspec
 
 from cli import context
-from cli.context import load_source
-from cli.formatting import echo, escape
+from cli.context import find_source, load_source
+from cli.formatting import echo, escape, print_line
 from shared.errors import TidingsError
 from shared.reconciliation import webhook_registration
 from shared.sources import provider_api
-from shared.sources import service as source_service
 
 _MARKS = {True: "[green]✓[/]", False: "[red]✗[/]"}
 
@@ -26,41 +26,36 @@ def enrol(slug: str, url: str | None, data: Path) -> None:
     The URL is --url, or else the source's setting webhook_url.
     """
     with context.open_context(data) as ctx:
-        if url:
-            with ctx.engine.begin() as connection:
-                source_service.change(connection, ctx.vault, slug, settings={"webhook_url": url})
-                context.audit(connection, "source.changed", f"source:{slug}", settings={"webhook_url": url})
-        source = load_source(ctx, slug)
-        wanted = source.settings.webhook_url
-        if wanted is None:
-            raise TidingsError(
-                f"The public URL of {slug} is unknown. Give it with --url https://<your host>/webhooks/{slug}."
-            )
-        client = provider_api.open_client(source)
-        is_new = client.enrol(wanted)
-        with ctx.engine.begin() as connection:
-            if source.provider.NAME == "ark" and source.credentials.tenant_id:
-                # The webhook of an Ark tenant never names the tenant.
-                source_service.change(connection, ctx.vault, slug, settings={"events_without_tenant": "accept"})
-            context.audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
-        webhook_registration.list_webhooks(ctx.engine, source, client)
+        row = find_source(ctx, slug)
+        source, _, is_new = webhook_registration.enrol(ctx.engine, ctx.vault, row, url, context.audit)
+    wanted = source.settings.webhook_url
     echo(f"Registered {wanted}." if is_new else f"{wanted} is already registered.")
 
 
 @click.command
 @click.argument("slug")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
-def webhooks(slug: str, data: Path) -> None:
+def webhooks(slug: str, as_json: bool, data: Path) -> None:
     """List the webhooks registered at the provider. Exits with 1 if none of them leads here."""
     with context.open_context(data) as ctx:
         source = load_source(ctx, slug)
         found = webhook_registration.list_webhooks(ctx.engine, source, provider_api.open_client(source))
-    table = Table("webhook", "URL", "enabled", "ours")
-    for one in found:
-        is_own = webhook_registration.is_own(source, one)
-        name = one.id if one.id != one.url else ""
-        table.add_row(escape(name), escape(one.url), "yes" if one.enabled else "no", "[green]yes[/]" if is_own else "")
-    context.console().print(table if found else "No webhook is registered at the provider.")
+    shown = [
+        {"id": one.id, "url": one.url, "enabled": one.enabled, "ours": webhook_registration.is_own(source, one)}
+        for one in found
+    ]
+    if as_json:
+        click.echo(msgspec.json.encode(shown).decode())
+    else:
+        console = context.console()
+        for webhook in shown:
+            state = "enabled" if webhook["enabled"] else "[red]disabled[/]"
+            name = f"  {escape(str(webhook['id']))}" if webhook["id"] != webhook["url"] else ""
+            console.print(f"{state}{'  [green]ours[/]' if webhook['ours'] else ''}{name}", highlight=False)
+            print_line(console, "    ", str(webhook["url"]))
+        if not shown:
+            console.print("No webhook is registered at the provider.")
     if not any(one.enabled for one in webhook_registration.own(source, found)):
         echo(f"None of them leads here: tidings sources enrol {slug}", err=True)
         click.get_current_context().exit(1)
@@ -81,35 +76,33 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
         source = load_source(ctx, slug)
         client = provider_api.open_client(source)
         found = client.webhooks()
-        going = [one for one in found if one.url == url] if url else webhook_registration.own(source, found)
-        if not going:
-            raise TidingsError(f"The provider does not post to {url or slug}.")
+        going = webhook_registration.choose(source, found, url)
         if not yes:
-            question = f"Remove {', '.join(one.url for one in going)} at {source.provider.NAME}?"
+            question = f"Remove {', '.join(one.url for one in going)} at {source.provider.name}?"
             staying = [one.url for one in found if one not in going]
-            if staying and source.provider.NAME == "mailchannels":
+            if staying and source.provider.name == "mailchannels":
                 question += (
                     " MailChannels removes all webhooks at once; these are registered again: "
                     + ", ".join(staying)
                     + "."
                 )
             click.confirm(question, abort=True)
-        client.remove(going)
-        with ctx.engine.begin() as connection:
-            context.audit(connection, "source.unenrolled", f"source:{slug}", urls=[one.url for one in going])
-        webhook_registration.list_webhooks(ctx.engine, source, client)
+        webhook_registration.remove(ctx.engine, source, going, client, context.audit)
     echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
 
 
 @click.command
 @click.argument("slug")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
-def validate(slug: str, yes: bool, data: Path) -> None:
+def validate(slug: str, yes: bool, as_json: bool, data: Path) -> None:
     """Make the provider post a test to us. Exits with 1 if it does not arrive."""
     with context.open_context(data) as ctx:
         source = load_source(ctx, slug)
         client = provider_api.open_client(source)
+        if not source.provider.sends_tests:
+            client.validate(())
         ours = webhook_registration.own(source, webhook_registration.list_webhooks(ctx.engine, source, client))
         if not ours:
             raise TidingsError(f"The provider does not post to {slug}: tidings sources enrol {slug}")
@@ -119,8 +112,10 @@ def validate(slug: str, yes: bool, data: Path) -> None:
             )
         results = webhook_registration.validate(ctx.engine, source, client, ours)
     console = context.console()
-    for result in results:
-        console.print(f"{_MARKS[result.passed]} {escape(result.url)}: {escape(result.detail)}", highlight=False)
+    if as_json:
+        click.echo(msgspec.json.encode([asdict(result) for result in results]).decode())
+    for result in () if as_json else results:
+        print_line(console, f"{_MARKS[result.passed]} ", f"{result.url}: {result.detail}")
     if not results or not all(result.passed for result in results):
         click.get_current_context().exit(1)
 

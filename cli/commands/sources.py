@@ -1,31 +1,36 @@
 """`tidings sources`: manage the provider accounts that post webhooks."""
 
 import json
-import sys
 import textwrap
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from cli import context
-from cli.commands import source_webhooks
+from cli.commands import source_mapping, source_webhooks
 from cli.context import CommandContext, find_source, list_stored_sources, source_not_found
-from cli.formatting import echo, escape
+from cli.formatting import echo, print_line
+from cli.options import WholeHelpGroup, read_text
+from shared.broker import VERIFY
 from shared.errors import InvalidFieldError
 from shared.messages import event_queries
 from shared.postgres.pagination import Span
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import describe_credentials
+from shared.receipts import quarantine as quarantined
+from shared.receipts import queries as receipt_queries
+from shared.reconciliation import store as reconciliations
 from shared.sources import checks as source_checks
+from shared.sources import queues
 from shared.sources import service as source_service
 from shared.sources import store as stored
 from shared.sources.checks import Level
 from shared.sources.store import SourceRow
+from shared.suppression import provider_sync
 
 _MARKS = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.ERROR: "[red]✗[/]"}
 _MAX_COUNTED = 100
@@ -37,10 +42,12 @@ _CREDENTIALS_BY_PROVIDER = "\b\nCredentials, `?` marking optional fields:\n" + "
 )
 
 _credentials_option = click.option("--credentials", required=True, help=_CREDENTIALS)
-_setting_option = click.option("--setting", "settings", multiple=True, metavar="NAME=VALUE", help="Such as keys_url=…")
+_setting_option = click.option(
+    "--setting", "settings", multiple=True, metavar="NAME=VALUE", help="Such as keys_url=…, or generic=@FILE."
+)
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def sources() -> None:
     """Create, show, check and change the sources of webhooks."""
 
@@ -53,22 +60,29 @@ def sources() -> None:
 @context.data_option
 def add(slug: str, provider: str, credentials: str, settings: tuple[str, ...], data: Path) -> None:
     """Create a source. SLUG is its name in the webhook's URL."""
-    given = _read_credentials(credentials)
+    try:
+        given = _read_credentials(credentials)
+    except InvalidFieldError as error:
+        raise with_fields(error, provider) from None
     pairs = [setting.partition("=") for setting in settings]
     for name, separator, _ in pairs:
         if not separator:
             raise InvalidFieldError("settings", name, f"--setting must be NAME=VALUE, not {name!r}")
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
-        row = source_service.create(
-            connection,
-            ctx.vault,
-            slug=slug,
-            provider=provider,
-            credentials=given,
-            settings={name: value for name, _, value in pairs},
-        )
+        try:
+            row = source_service.create(
+                connection,
+                ctx.vault,
+                slug=slug,
+                provider=provider,
+                credentials=given,
+                settings={name: source_mapping.read_setting(name, value) for name, _, value in pairs},
+            )
+        except InvalidFieldError as error:
+            raise with_fields(error, provider) from None
         context.audit(connection, "source.created", f"source:{slug}", provider=provider)
-    echo(f"Created the source {slug}. {_instructions(row)}")
+        instructions = instruct(ctx, row)
+    echo(f"Created the source {slug}. {instructions}")
 
 
 @sources.command("list")
@@ -79,21 +93,23 @@ def list_sources(as_json: bool, data: Path) -> None:
     with context.open_context(data) as ctx:
         with ctx.engine.begin() as connection:
             rows = stored.listed(connection)
-        found = [source_service.describe(row, ctx.vault) for row in rows]
+        found = [
+            {**source_service.describe(row, ctx.vault), "url_here": ctx.webhook_url(row), **watch(ctx, row)}
+            for row in rows
+        ]
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    table = Table("source", "provider", "URL", "created", "changed", "problem")
+    console = context.console()
     for facts in found:
-        table.add_row(
-            facts["slug"],
-            facts["provider"],
-            facts["webhook_url"],
-            f"{facts['created_at']:%Y-%m-%d %H:%M}",
-            f"{facts['updated_at']:%Y-%m-%d %H:%M}",
-            f"[red]{escape(facts['problem'])}[/]" if facts["problem"] else "",
-        )
-    context.console().print(table if found else "There are no sources yet. Create one with `tidings sources add`.")
+        console.print(f"[bold]{facts['slug']}[/]  {facts['provider']}", highlight=False)
+        print_line(console, "    ", facts["url_here"])
+        for sentence in describe_watched(facts):
+            print_line(console, "    ", sentence)
+        if facts["problem"]:
+            print_line(console, "    [red]✗[/] ", facts["problem"])
+    if not found:
+        console.print("There are no sources yet. Create one with `tidings sources add`.")
 
 
 @sources.command
@@ -102,7 +118,9 @@ def list_sources(as_json: bool, data: Path) -> None:
 def show(slug: str, data: Path) -> None:
     """Show a source as JSON, with its secrets masked."""
     with context.open_context(data) as ctx:
-        facts = source_service.describe(find_source(ctx, slug), ctx.vault)
+        row = find_source(ctx, slug)
+        with ctx.engine.begin() as connection:
+            facts = source_service.describe(row, ctx.vault, queues.read(connection).get(row.id))
     click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
@@ -110,7 +128,10 @@ def show(slug: str, data: Path) -> None:
 @click.argument("slug")
 @click.option("--credentials", help=f"The new secrets or keys. {_CREDENTIALS}")
 @click.option(
-    "--drop", multiple=True, metavar="FIELD", help="A secret or key to remove, such as signing_secrets.old or previous."
+    "--drop",
+    multiple=True,
+    metavar="FIELD",
+    help="A secret or key to remove, such as signing_secrets.KEY_ID, secrets.old or previous.",
 )
 @context.data_option
 def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path) -> None:
@@ -123,31 +144,49 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
         raise click.UsageError("Give the new secrets with --credentials, or the ones to remove with --drop.")
     given = _read_credentials(credentials) if credentials else {}
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
-        if source_service.rotate(connection, ctx.vault, slug, given, drop) is None:
+        row = source_service.rotate(connection, ctx.vault, slug, given, drop)
+        if row is None:
             raise source_not_found(slug)
+        quarantined.make_due(connection, row.id)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
+        ctx.notify(VERIFY)
     echo(f"Changed the credentials of {slug}. Receivers use them within two seconds.")
 
 
 @sources.command
 @click.argument("slug", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
-def check(slug: str | None, data: Path) -> None:
+def check(slug: str | None, as_json: bool, data: Path) -> None:
     """Check a source, or all, and show how to set up the provider.
 
     Fetches the provider's public keys if it publishes them. Exits with 1 if something is wrong.
     """
     console, good = context.console(), True
+    checked: list[dict[str, Any]] = []
     with context.open_context(data) as ctx:
         rows = [find_source(ctx, slug)] if slug else list_stored_sources(ctx)
         for row in rows:
+            findings = source_checks.check(row, ctx.vault, datetime.now(UTC))
+            good = good and all(finding.level is not Level.ERROR for finding in findings)
+            watched, instructions = watch(ctx, row), instruct(ctx, row)
+            if as_json:
+                one = {**watched, "provider": row.provider, "url_here": ctx.webhook_url(row)}
+                checked.append({**one, "findings": [asdict(finding) for finding in findings], "set_up": instructions})
+                continue
             console.print(f"[bold]{row.slug}[/] ({row.provider})")
-            for finding in source_checks.check(row, ctx.vault, datetime.now(UTC)):
-                console.print(f"  {_MARKS[finding.level]} {escape(finding.sentence)}", highlight=False)
-                good = good and finding.level is not Level.ERROR
-            _print_set_aside(ctx, console, row.slug)
-            console.print(f"  → {escape(_instructions(row))}", highlight=False)
-    if not rows:
+            for finding in findings:
+                print_line(console, f"  {_MARKS[finding.level]} ", finding.sentence)
+            for sentence in describe_watched(watched):
+                print_line(console, "  · ", sentence)
+            if watched["set_aside"]:
+                text = f"the last event that was set aside: {watched['last_problem']}. Correct the cause, then process"
+                print_line(console, f"  {_MARKS[Level.WARNING]} ", f"{text} them again:")
+                console.print(f"      tidings reprocess --source {row.slug} --state all", highlight=False)
+            print_line(console, "  → ", instructions)
+    if as_json:
+        click.echo(msgspec.json.encode(checked).decode())
+    elif not rows:
         console.print("There are no sources yet. Create one with `tidings sources add`.")
     if not good:
         click.get_current_context().exit(1)
@@ -192,38 +231,122 @@ def remove(slug: str, yes: bool, data: Path) -> None:
     echo(f"Deleted the source {slug}.")
 
 
-for _command in source_webhooks.COMMANDS:
+for _command in (*source_webhooks.COMMANDS, source_mapping.try_mapping):
     sources.add_command(_command)
 
 
-def _print_set_aside(ctx: CommandContext, console: Console, slug: str) -> None:
-    """Print how many of the source's events were set aside in the last day, and why the last one was."""
-    since = Span(since=datetime.now(UTC) - timedelta(days=1))
+def with_fields(error: InvalidFieldError, provider: str) -> InvalidFieldError:
+    """Return an error about credentials with the fields that this provider's have; any other as it is."""
+    if not error.field.startswith("credentials"):
+        return error
+    fields = describe_credentials([PROVIDERS[provider]])
+    return InvalidFieldError(error.field, error.value, f"{error}\nCredentials, `?` marking optional fields:\n{fields}")
+
+
+def watch(ctx: CommandContext, row: SourceRow) -> dict[str, Any]:
+    """Return when a source had its last event and refusal, what was set aside in a day, and its registration.
+
+    `enrolled` and `validated` are None where the provider cannot be asked or was not.
+    """
+    day = Span(since=datetime.now(UTC) - timedelta(days=1))
     with ctx.engine.begin() as connection:
-        found = event_queries.list_events(connection, source=slug, set_aside=True, span=since, limit=_MAX_COUNTED).items
-    if found:
-        count = f"{len(found)} or more" if len(found) == _MAX_COUNTED else str(len(found))
-        sentence = f"authentic events that changed nothing in the last 24 hours: {count}; the last one: "
-        console.print(f"  {_MARKS[Level.WARNING]} {escape(sentence + (found[0].problem or ''))}", highlight=False)
-        console.print(f"    Mend the cause, then: tidings reprocess --source {slug}", highlight=False)
+        queue = queues.read(connection).get(row.id)
+        events = event_queries.list_events(connection, source=row.slug, limit=1).items
+        refusals = receipt_queries.list_refusals(connection, source=row.slug, limit=1).items
+        set_aside = event_queries.list_events(
+            connection, source=row.slug, set_aside=True, span=day, limit=_MAX_COUNTED
+        ).items
+        known = reconciliations.get(connection, row.id)
+        pulls = provider_sync.describe_pulls(connection, row.slug)
+    return {
+        "slug": row.slug,
+        "last_event_at": events[0].received_at if events else None,
+        "last_refusal_at": refusals[0].refused_at if refusals else None,
+        "last_refusal": f"{refusals[0].reason}: {refusals[0].detail}" if refusals else None,
+        "set_aside": len(set_aside),
+        "last_problem": (set_aside[0].problem or "no reason was stored").rstrip(".") if set_aside else None,
+        "enrolled": known.enrolled if known else None,
+        "checked_at": known.checked_at if known else None,
+        "validated": known.validated if known else None,
+        "suppression_list": pulls,
+        "queue": queue,
+    }
 
 
-def _instructions(row: SourceRow) -> str:
+def describe_watched(facts: dict[str, Any]) -> list[str]:
+    """Return in sentences what `watch` found."""
+    last = f"{facts['last_event_at']:%Y-%m-%d %H:%M} UTC" if facts["last_event_at"] else "never"
+    refused = "never"
+    if facts["last_refusal_at"]:
+        refused = f"{facts['last_refusal_at']:%Y-%m-%d %H:%M} UTC ({facts['last_refusal']})"
+    count = f"{facts['set_aside']}{' or more' if facts['set_aside'] == _MAX_COUNTED else ''}"
+    lines = [f"last event: {last}", f"last refusal: {refused}"]
+    if facts["set_aside"]:
+        lines.append(f"authentic events that changed nothing in the last 24 hours: {count}")
+    if facts["enrolled"] is not None:
+        said = "registered" if facts["enrolled"] else "not registered"
+        lines.append(f"{said} at the provider ({facts['checked_at']:%Y-%m-%d %H:%M} UTC)")
+    if (queue := facts["queue"]) is not None:
+        polled = f"{queue['polled_at']:%Y-%m-%d %H:%M} UTC" if queue["polled_at"] else "never"
+        counts = f"{queue['stored']} messages stored, {queue['refused']} refused"
+        lines.append(f"queue polled last: {polled}; {counts}")
+        if queue["failures"]:
+            lines.append(f"the queue could not be polled {queue['failures']} times in a row: {queue['error']}")
+    if facts["suppression_list"] is not None:
+        lines.extend(_describe_pulls(facts["suppression_list"], facts["slug"]))
+    return lines
+
+
+def _describe_pulls(pulls: dict[str, Any], slug: str) -> list[str]:
+    """Return in sentences how the suppression lists differed when the provider's was last pulled."""
+    lines = []
+    if pulls["pulled_at"] is not None:
+        counts = pulls["difference"]
+        found = f"{counts['there']} addresses at the provider, of which {counts['added']} were new here"
+        lines.append(f"suppression list pulled {pulls['pulled_at']:%Y-%m-%d %H:%M} UTC: {found}")
+        differences = [
+            f"{counts.get(name, 0)} {what}"
+            for name, what in (
+                ("only_here", "only here"),
+                ("differing", "for different mail"),
+                ("removed_there", "removed there since"),
+                ("unreadable", "at the provider that are no addresses, or for one sender only"),
+            )
+            if counts.get(name)
+        ]
+        if differences:
+            shown = f"tidings suppressions push --source {slug} --dry-run"
+            lines.append(f"entries on one list only: {', '.join(differences)}. They are shown by `{shown}`")
+    if pulls["error"] is not None:
+        times = f", {pulls['failures']} times in a row" if pulls["failures"] > 1 else ""
+        lines.append(f"suppression list could not be pulled{times}: {pulls['error'].rstrip('.')}")
+        if pulls["next_at"]:
+            at = f"{pulls['next_at']:%Y-%m-%d %H:%M} UTC"
+            lines.append(f"it is pulled again at {at}, or at once when the source is changed")
+    return lines
+
+
+def instruct(ctx: CommandContext, row: SourceRow) -> str:
+    """Return the URL of a source's webhook, and where to enter it at the provider."""
     path = f"/webhooks/{row.slug}"
-    how = PROVIDERS[row.provider].SETUP.format(path=path, slug=row.slug) if row.provider in PROVIDERS else ""
-    return f"Its webhook is https://<your host>{path}. {how}".strip()
+    how = PROVIDERS[row.provider].setup.format(path=path, slug=row.slug) if row.provider in PROVIDERS else ""
+    if row.settings.get("queue"):
+        return f"Its events are taken from the queue {row.settings['queue'].get('url')} (docs/provider-guides.md)."
+    if row.settings.get("webhook_url"):
+        return f"Its webhook is {ctx.webhook_url(row)}. {how}".strip()
+    here = f"Its webhook is {ctx.webhook_url(row)} on this machine, and https://<your host>{path} for the provider."
+    return f"{here} {how}".strip()
 
 
 def _read_credentials(text: str) -> dict[str, Any]:
     """Return the credentials that the option names: JSON, a file, or standard input."""
     try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text()
+        if text == "-" or text.startswith("@"):
+            text = read_text(text.removeprefix("@"))
+    except ValueError as error:
+        raise InvalidFieldError("credentials", None, f"{text.removeprefix('@')} cannot be read: {error}") from None
+    try:
         value = json.loads(text)
-    except OSError as error:
-        raise InvalidFieldError("credentials", None, f"{error.filename} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InvalidFieldError("credentials", None, f"--credentials is not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -1,12 +1,11 @@
 """Fields of a subscription as options on the command line."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from cli.options import OneOf
+from cli.options import OneOf, read_text
 from shared import backoff
 from shared.vocabulary import PayloadFormat
 
@@ -33,6 +32,11 @@ _OPTIONS = (
     click.option(
         "--ordered/--unordered", default=None, help="Send changes of one message one after the other, or not."
     ),
+    click.option(
+        "--include-body-text/--exclude-body-text",
+        default=None,
+        help="Send the text of inbound mail, or not. It is personal data.",
+    ),
 )
 
 
@@ -54,9 +58,9 @@ def read(given: dict[str, Any]) -> dict[str, Any]:
             if not separator:
                 raise click.UsageError(f"--header should be NAME=VALUE, not {text!r}.")
             try:
-                headers[name] = Path(value[1:]).read_text().strip() if value.startswith("@") else value
-            except OSError as error:
-                raise click.UsageError(f"{value[1:]} cannot be read: {error.strerror}.") from None
+                headers[name] = read_text(value[1:]).strip() if value.startswith("@") else value
+            except ValueError as error:
+                raise click.UsageError(f"{value[1:]} cannot be read: {error}.") from None
         fields["headers"] = headers
     if "retry_schedule" in fields:
         steps = [step.strip() for step in fields["retry_schedule"].split(",") if step.strip()]

@@ -7,13 +7,12 @@ from uuid import UUID
 
 import click
 import msgspec
-from rich.table import Table
 
 from cli import context
 from cli.commands import jobs, subscription_options
 from cli.context import CommandContext
-from cli.formatting import echo, escape, read_page
-from cli.options import MOMENT, OneOf
+from cli.formatting import echo, escape, print_line, read_page
+from cli.options import MOMENT, OneOf, WholeHelpGroup
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
 from shared.deliveries import test_delivery
@@ -21,6 +20,7 @@ from shared.errors import TidingsError
 from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import service, store, view
 from shared.subscriptions.service import DEFAULT_OVERLAP, MAX_OVERLAP, SubscriptionAndSecret
+from shared.subscriptions.validation import TYPES
 from shared.vocabulary import AttemptStatus, SubscriptionState
 
 _MAX_LISTED = 200
@@ -28,7 +28,7 @@ _COLOURS = {"active": "green", "paused": "yellow", "disabled": "red"}
 
 _T = TypeVar("_T")
 
-_id_argument = click.argument("subscription_id", metavar="ID", type=click.UUID)
+_id_argument = click.argument("named", metavar="ID|NAME")
 _scheme_option = click.option(
     "--scheme",
     type=OneOf(Scheme),
@@ -38,7 +38,7 @@ _scheme_option = click.option(
 )
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def subscriptions() -> None:
     """Manage who is notified of which changes, where, and how."""
 
@@ -57,21 +57,18 @@ def list_subscriptions(state: SubscriptionState | None, as_json: bool, data: Pat
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    table = Table("subscription", "name", "URL", "types", "state", "failing since", "")
+    console = context.console()
     for shown in found:
         state, health = shown["state"], shown["health"]
         since = health["failing_since"]
-        table.add_row(
-            str(shown["id"]),
-            escape(shown["name"]),
-            escape(shown["url"]),
-            ", ".join(shown["types"]),
-            f"[{_COLOURS[state]}]{state}[/]",
-            f"{since:%Y-%m-%d %H:%M}" if since else "",
-            escape(shown["problem"] or shown["state_reason"] or (health["last_error"] if since else None) or ""),
-        )
-    console = context.console()
-    console.print(table if found else "There are no subscriptions. Create one with `tidings subscriptions add`.")
+        console.print(f"{shown['id']}  [{_COLOURS[state]}]{state}[/]  {escape(shown['name'])}", soft_wrap=True)
+        print_line(console, "    ", f"{', '.join(shown['types'])} → {shown['url']}")
+        if since:
+            print_line(console, "    ", f"failing since {since:%Y-%m-%d %H:%M}: {health['last_error']}")
+        if trouble := shown["problem"] or shown["state_reason"]:
+            print_line(console, "    [red]✗[/] ", trouble)
+    if not found:
+        console.print("There are no subscriptions. Create one with `tidings subscriptions add`.")
     if page.next is not None:
         console.print(f"… and older ones; these are the newest {len(found)}.")
 
@@ -100,9 +97,10 @@ def add(url: str, secret: str | None, scheme: Scheme, data: Path, **options: Any
 @subscriptions.command
 @_id_argument
 @context.data_option
-def show(subscription_id: UUID, data: Path) -> None:
+def show(named: str, data: Path) -> None:
     """Show a subscription as JSON, without its secrets, and the health of its endpoint."""
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        subscription_id = context.find_subscription(ctx, named)
         row = _found(store.find(connection, subscription_id), subscription_id)
         (shown,) = view.render(connection, [row], ctx.vault, datetime.now(UTC))
     click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
@@ -114,7 +112,7 @@ def show(subscription_id: UUID, data: Path) -> None:
 @click.option("--type", "types", multiple=True, help="Such as message.*; may be given several times.")
 @subscription_options.options
 @context.data_option
-def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -> None:
+def change(named: str, url: str | None, data: Path, **options: Any) -> None:
     """Change the given fields, and leave the others.
 
     An empty value removes a filter or a header (--tag "", --header Name=), and --rate 0 the limit.
@@ -123,6 +121,7 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
     if url is None and not fields:
         raise click.UsageError("Give what to change, such as --url or --type.")
     with context.open_context(data) as ctx:
+        subscription_id = context.find_subscription(ctx, named)
         checked = None if url is None else service.check_url(url, ctx.settings.egress_allow)
         with ctx.engine.begin() as connection:
             before = _found(store.find(connection, subscription_id), subscription_id)
@@ -138,10 +137,11 @@ def change(subscription_id: UUID, url: str | None, data: Path, **options: Any) -
 @subscriptions.command
 @_id_argument
 @context.data_option
-def pause(subscription_id: UUID, data: Path) -> None:
+def pause(named: str, data: Path) -> None:
     """Suspend deliveries. Changes wait meanwhile."""
     reason = f"paused by {context.current_user()}"
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        subscription_id = context.find_subscription(ctx, named)
         row = service.pause(connection, subscription_id, tenant=None, reason=reason, now=datetime.now(UTC))
         _found(row, subscription_id)
         context.audit(connection, "subscription.paused", f"subscription:{subscription_id}")
@@ -151,9 +151,10 @@ def pause(subscription_id: UUID, data: Path) -> None:
 @subscriptions.command
 @_id_argument
 @context.data_option
-def resume(subscription_id: UUID, data: Path) -> None:
+def resume(named: str, data: Path) -> None:
     """Deliver again to a subscription that was paused or disabled; its failures are forgotten."""
     with context.open_context(data) as ctx:
+        subscription_id = context.find_subscription(ctx, named)
         with ctx.engine.begin() as connection:
             before = _found(store.find(connection, subscription_id), subscription_id)
             service.resume(connection, subscription_id, tenant=None, now=datetime.now(UTC))
@@ -167,13 +168,23 @@ def resume(subscription_id: UUID, data: Path) -> None:
 
 @subscriptions.command
 @_id_argument
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice([test_delivery.TYPE, *TYPES]),
+    default=test_delivery.TYPE,
+    show_default=True,
+    metavar="TYPE",
+    help="Send a sample of this type of change, such as message.bounced.",
+)
 @context.data_option
-def test(subscription_id: UUID, data: Path) -> None:
-    """Send a `test` event now, and print the response. Exits with 1 unless it was accepted."""
+def test(named: str, type_: str, data: Path) -> None:
+    """Send a `test` event or a sample change now, and print the response. Exits with 1 unless it was accepted."""
     with context.open_context(data) as ctx:
+        subscription_id = context.find_subscription(ctx, named)
         with ctx.engine.begin() as connection:
             row = _found(store.find(connection, subscription_id), subscription_id)
-        result = test_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC))
+        result = test_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC), type_)
     response = result["response_capture"]["network_error"] or f"answered {result['http_status']}"
     echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
     if result["status"] is not AttemptStatus.SUCCESS:
@@ -193,9 +204,10 @@ def test(subscription_id: UUID, data: Path) -> None:
     help="For how many hours the old secrets still sign; 0 if one leaked.",
 )
 @context.data_option
-def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: float, data: Path) -> None:
+def rotate(named: str, secret: str | None, scheme: Scheme, overlap: float, data: Path) -> None:
     """Give a subscription another secret, and print it."""
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        subscription_id = context.find_subscription(ctx, named)
         rotated = service.rotate_secret(
             connection,
             ctx.vault,
@@ -216,12 +228,13 @@ def rotate(subscription_id: UUID, secret: str | None, scheme: Scheme, overlap: f
 @_id_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @context.data_option
-def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
+def remove(named: str, yes: bool, data: Path) -> None:
     """Remove a subscription. Its pending deliveries are given up."""
     if not yes:
-        click.confirm(f"Remove the subscription {subscription_id}?", abort=True)
+        click.confirm(f"Remove the subscription {named}?", abort=True)
     now = datetime.now(UTC)
     with context.open_context(data) as ctx:
+        subscription_id = context.find_subscription(ctx, named)
         with ctx.engine.begin() as connection:
             row = _found(service.delete(connection, subscription_id, tenant=None, now=now), subscription_id)
             delivery_jobs.request_abandonment(connection, row, asked_by=context.current_user(), now=now)
@@ -239,7 +252,7 @@ def remove(subscription_id: UUID, yes: bool, data: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @context.data_option
 def recover(
-    subscription_id: UUID,
+    named: str,
     since: datetime,
     until: datetime | None,
     include_delivered: bool,
@@ -254,6 +267,7 @@ def recover(
     options = {"since": since, "until": until, "include_delivered": include_delivered}
     console = context.console()
     with context.open_context(data) as ctx:
+        subscription_id = context.find_subscription(ctx, named)
         if dry_run or not yes:
             counted = jobs.run_job(console, ctx, _request_recovery(ctx, subscription_id, dry_run=True, **options))
             if dry_run or not counted.report.get("to_deliver"):

@@ -11,7 +11,7 @@ from cli import context
 from cli.commands import jobs
 from cli.context import CommandContext
 from cli.formatting import SafeConsole
-from cli.options import OneOf
+from cli.options import OneOf, read_data
 from shared.addresses import parse_domain
 from shared.broker import JOBS
 from shared.erasure.matching import parse_address
@@ -70,7 +70,10 @@ def import_file(
     are read with their own columns and words. Other columns are ignored.
     """
     defaults = Defaults(types=frozenset(types) or ALL_MAIL, reason=reason, tenant=tenant)
-    content = file.read()
+    try:
+        content = read_data(file)
+    except ValueError as error:
+        raise click.UsageError(f"{file.name} cannot be read: {error}.") from None
     with context.open_context(data) as ctx:
         with ctx.engine.begin() as connection:
             job_id = suppression_jobs.create_csv_import(

@@ -12,7 +12,7 @@ from cli.commands.suppression_files import erase, export, import_file, load_hash
 from cli.commands.suppression_sync import pull, push
 from cli.formatting import echo, escape, read_page
 from cli.formatting import suppressions as formatting_suppressions
-from cli.options import MOMENT, OneOf
+from cli.options import MOMENT, OneOf, WholeHelpGroup
 from shared.addresses import parse_domain, parse_lookup, parse_target
 from shared.suppression import queries, store
 from shared.suppression.csv_files import MAX_NOTE_LENGTH
@@ -35,7 +35,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 _note_option = click.option("--note", callback=_validate_note, help="A remark for people.")
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def suppressions() -> None:
     """Manage the suppression list: addresses and domains that must not get mail.
 
@@ -89,7 +89,9 @@ def list_suppressions(
         click.echo(msgspec.json.encode([entry._asdict() for entry in page.items]).decode())
         return
     console = context.console()
-    console.print(formatting_suppressions.table(page.items) if page.items else "No matching suppressions.")
+    formatting_suppressions.print_entries(console, page.items)
+    if not page.items:
+        console.print("No matching suppressions.")
     if page.next is not None:
         console.print(f"… and older ones; these are the newest {len(page.items)}.")
 
@@ -162,11 +164,13 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
             explanation = queries.explain(connection, meant, hasher, datetime.now(UTC))
     console = context.console()
     if lifted:
-        console.print("Lifted:", formatting_suppressions.table(lifted))
+        console.print("Lifted:")
+        formatting_suppressions.print_entries(console, lifted)
     else:
         console.print(f"No matching entry suppressed {escape(meant.name)}. The lift is remembered.")
     if explanation.is_suppressed:
-        console.print("It is still suppressed:", formatting_suppressions.table(explanation.entries))
+        console.print("It is still suppressed:")
+        formatting_suppressions.print_entries(console, explanation.entries)
     if not lifted:
         click.get_current_context().exit(1)
 

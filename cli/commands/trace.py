@@ -8,11 +8,10 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy import Connection, Row
 
 from cli import context
-from cli.formatting import escape
+from cli.formatting import escape, print_line
 from shared.messages import event_queries
 from shared.messages import queries as messages
 from shared.messages.queries import Message, MessageFilter
@@ -41,7 +40,7 @@ _COLOURS = {
 @click.command
 @click.option("--request-id", help="The id that the provider returned when the message was sent.")
 @click.option("--smtp-id", help="The Message-Id, with or without angle brackets.")
-@click.option("--message-id", help="The id of the message in Tidings or at the provider.")
+@click.option("--message-id", help="The id of the message in Tidings, or the beginning of it, or the provider's id.")
 @click.option("--recipient", help="The address of a recipient.")
 @click.option("--source", help="Only messages of this source.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -61,10 +60,14 @@ def trace(
     """
     if not (request_id or smtp_id or message_id or recipient):
         raise click.UsageError("One of these is required: --request-id, --smtp-id, --message-id, --recipient.")
-    wanted = MessageFilter(
-        source=source, request_id=request_id, smtp_id=smtp_id, message_id=message_id, recipient=recipient
-    )
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        wanted = MessageFilter(
+            source=source,
+            request_id=request_id,
+            smtp_id=smtp_id,
+            message_id=context.expand_message_id(ctx, message_id),
+            recipient=recipient,
+        )
         page = messages.list_messages(connection, wanted, limit=_MAX_MESSAGES)
         traces: list[dict[str, Any]] = []
         for message in page.items:
@@ -77,7 +80,14 @@ def trace(
         if not traces:
             recent = _list_unprocessed(connection, source, Span(since=datetime.now(UTC) - _RECENT))
     if as_json:
-        click.echo(msgspec.json.encode({"messages": [_dump(one) for one in traces], "lately": recent}).decode())
+        for trace in traces:
+            recipients = [row._asdict() for row in trace["message"].recipients]
+            trace["message"] = asdict(replace(trace["message"], recipients=())) | {"recipients": recipients}
+            trace["events"] = [
+                asdict(event) | {"provider_object": msgspec.Raw(event.provider_object.encode())}
+                for event in trace["events"]
+            ]
+        click.echo(msgspec.json.encode({"messages": traces, "lately": recent}).decode())
     else:
         console = context.console()
         for one in traces:
@@ -89,7 +99,7 @@ def trace(
                 "No such message is known: no processed event names it. Its provider has sent none, or a request was "
                 "refused or is waiting. Refused and waiting requests of the last 24 hours:"
             )
-            console.print(_table_of_unprocessed(recent))
+            print_unprocessed(console, recent)
     if not traces:
         click.get_current_context().exit(1)
 
@@ -107,56 +117,38 @@ def _list_unprocessed(connection: Connection, source: str | None, span: Span) ->
     return {"refusals": refusals, "receipts": receipts}
 
 
-def _dump(trace: dict[str, Any]) -> dict[str, Any]:
-    message: Message = trace["message"]
-    recipients = [row._asdict() for row in message.recipients]
-    events = [
-        asdict(event) | {"provider_object": msgspec.Raw(event.provider_object.encode())} for event in trace["events"]
-    ]
-    return trace | {"message": asdict(replace(message, recipients=())) | {"recipients": recipients}, "events": events}
-
-
 def _print_message(console: Console, trace: dict[str, Any]) -> None:
     message: Message = trace["message"]
     console.rule(f"message {message.id}")
     for name in ("source", "sender", "subject", "request_id", "smtp_id", "provider_message_id", "submitted_at"):
         if value := getattr(message, name):
             console.print(f"[bold]{name.replace('_', ' '):>20}[/]  {escape(str(value))}", highlight=False)
-    table = _table("time", "type", "recipient", "details", "receipt")
+    console.print()
     for event in trace["events"]:
         colour = _COLOURS.get(event.type, "cyan")
+        who = escape(event.recipient or "(all)")
+        line = f"{event.occurred_at:%Y-%m-%d %H:%M:%S}  [{colour}]{event.type}[/]  {who}"
+        console.print(line, highlight=False, soft_wrap=True)
         codes = " ".join(filter(None, (event.smtp_status, event.enhanced_code)))
         classification = event.classification and f"{event.classification} ({event.classification_code})"
-        details = filter(None, (codes, classification, event.reason, event.url, event.problem))
-        table.add_row(
-            f"{event.occurred_at:%Y-%m-%d %H:%M:%S}",
-            f"[{colour}]{event.type}[/]",
-            escape(event.recipient or "(all)"),
-            escape("; ".join(details)),
-            str(event.receipt_id),
-        )
-    console.print()
-    console.print(table if trace["events"] else "No event has arrived yet: the message has only been announced.")
+        details = [*filter(None, (codes, classification, event.reason, event.url, event.problem))]
+        if details:
+            print_line(console, "    ", "; ".join(details))
+        console.print(f"    [dim]receipt {event.receipt_id}[/]", highlight=False, soft_wrap=True)
+    if not trace["events"]:
+        console.print("No event has arrived yet: the message has only been announced.")
     console.print()
     for recipient in message.recipients:
-        console.print(_describe(recipient), highlight=False)
+        print_line(console, "", _describe(recipient))
     if trace["neighbours"]["refusals"] or trace["neighbours"]["receipts"]:
         console.print("\nOther requests of this source within an hour that led to no event:")
-        console.print(_table_of_unprocessed(trace["neighbours"]))
-
-
-def _table(*names: str) -> Table:
-    """Return a table whose times stay on one line; other columns wrap."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in names:
-        table.add_column(name, no_wrap=name == "time", overflow="fold")
-    return table
+        print_unprocessed(console, trace["neighbours"])
 
 
 def _describe(recipient: Row[Any]) -> str:
     """Return a sentence about one recipient's state and its cause."""
     status = recipient.status or "unknown"
-    parts = [f"{escape(recipient.recipient or '(all recipients)')} is [bold {_COLOURS.get(status, 'cyan')}]{status}[/]"]
+    parts = [f"{recipient.recipient or '(all recipients)'} is {status}"]
     if recipient.status_at:
         parts.append(f"since {recipient.status_at:%Y-%m-%d %H:%M:%S}")
     if recipient.classification:
@@ -164,7 +156,7 @@ def _describe(recipient: Row[Any]) -> str:
     if recipient.status_event_id:
         parts.append(f"by event {recipient.status_event_id}")
     if recipient.reason:
-        parts.append(f"“{escape(recipient.reason)}”")
+        parts.append(f"“{recipient.reason}”")
     remarks = [
         f"{word} {count} times" if count > 1 else word
         for word, count in (("opened", recipient.opens), ("read", recipient.reads), ("clicked", recipient.clicks))
@@ -174,14 +166,17 @@ def _describe(recipient: Row[Any]) -> str:
     return ", ".join(parts) + (f"; {', '.join(remarks)}" if remarks else "") + "."
 
 
-def _table_of_unprocessed(found: dict[str, Any]) -> Table | str:
-    table = _table("time", "source", "request", "reason")
+def print_unprocessed(console: Console, found: dict[str, Any]) -> None:
+    """Print requests that were refused or have led to no event."""
     for receipt in found["receipts"]:
         why = receipt.last_error or "; ".join(filter(None, (receipt.reason, receipt.detail)))
-        what = f"receipt {receipt.id} {receipt.state}"
-        table.add_row(f"{receipt.received_at:%Y-%m-%d %H:%M:%S}", receipt.source, what, escape(why))
+        line = f"{receipt.received_at:%Y-%m-%d %H:%M:%S}  {receipt.state}  {receipt.source}  receipt {receipt.id}"
+        console.print(escape(line), highlight=False, soft_wrap=True)
+        if why:
+            print_line(console, "    ", why)
     for refusal in found["refusals"]:
-        what = f"{refusal.count} refused with {refusal.status_code}"
-        why = escape(f"{refusal.reason}: {refusal.detail}")
-        table.add_row(f"{refusal.refused_at:%Y-%m-%d %H:%M:%S}", escape(refusal.source), what, why)
-    return table if table.row_count else "none"
+        line = f"{refusal.refused_at:%Y-%m-%d %H:%M:%S}  {refusal.count} refused with {refusal.status_code}"
+        console.print(f"{line}  {escape(refusal.source)}", highlight=False, soft_wrap=True)
+        print_line(console, "    ", f"{refusal.reason}: {refusal.detail}")
+    if not (found["receipts"] or found["refusals"]):
+        console.print("none")

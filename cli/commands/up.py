@@ -43,7 +43,13 @@ class StopSignals:
 @click.option("--host", help="The address that receiver and API listen on.  [default: TIDINGS_HOST]")
 @click.option("--receiver-port", type=_PORT, help="0 picks a free port.  [default: TIDINGS_RECEIVER_PORT]")
 @click.option("--api-port", type=_PORT, help="0 picks a free port.  [default: TIDINGS_API_PORT]")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of worker processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Number of workers. Each has TIDINGS_WORKER_PROCESSES processes.",
+)
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="Write this file, as JSON, when everything is ready."
 )

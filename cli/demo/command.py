@@ -15,9 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cli.demo import downstream, outage, report, suppressions, system
-from cli.demo.downstream import Applications
 from cli.demo.report import Act, check_diagnoses, print_checks
-from cli.demo.system import System
 from shared.settings import PREFIX
 from simulator import findings, post
 from simulator.api import Api
@@ -81,11 +79,27 @@ def _run(console: Console, once: bool) -> bool:
         settings = {f"{PREFIX}RULES": str(rules), f"{PREFIX}EGRESS_ALLOW": downstream.NETWORK}
         running = stack.enter_context(system.running(console, directory, settings))
         api = Api(running.api_url, running.admin_key)
-        acts = _cast(datetime.now(UTC))
+        acts = []
+        for provider, count in MESSAGES.items():
+            dialect = DIALECTS[provider]()
+            play = stage(SCENARIO, dialect, count=count, seed=_SEED, now=datetime.now(UTC))
+            acts.append(Act(slug=f"demo-{provider}", dialect=dialect, play=play))
         server = stack.enter_context(ProviderServer({act.slug: act.dialect for act in acts}))
         gate = stack.enter_context(Gate(running.receiver_url))
         applications = stack.enter_context(downstream.subscribe_applications(api))
-        good = _perform(console, running, api, acts, server, gate, applications)
+        for act in acts:
+            api.put_source(act.slug, act.dialect.NAME, act.dialect.credentials(), server.settings(act.slug))
+        _send(console, api, acts, running.receiver_url)
+        report.print_results(console, api, acts)
+        made = [check for act in acts for check in report.check_provider(api, act, server.requests)]
+        made += suppressions.show_suppressions(console, api, acts)
+        made += check_diagnoses(console, api, acts[0])
+        made += suppressions.play_alert(console, api, acts[0], running.receiver_url)
+        made += outage.run_outage(console, running, api, acts[0], server, gate)
+        made.append(suppressions.wait_for_alert(console, api, "reconciled"))
+        suppressions.show_alerts(console, api)
+        made += downstream.check_applications(console, api, applications)
+        good = print_checks(console, made)
         if not once:
             report.print_urls(console, running)
             while True:
@@ -93,60 +107,22 @@ def _run(console: Console, once: bool) -> bool:
     return good
 
 
-def _perform(
-    console: Console,
-    running: System,
-    api: Api,
-    acts: list[Act],
-    server: ProviderServer,
-    gate: Gate,
-    applications: Applications,
-) -> bool:
-    for act in acts:
-        api.put_source(act.slug, act.dialect.NAME, act.dialect.credentials(), server.settings(act.slug))
-    _send(console, acts, running.receiver_url)
-    _wait(console, api, acts)
-    report.print_results(console, api, acts)
-    made = report.check_providers(api, acts, server.requests)
-    made += suppressions.show_suppressions(console, api, acts)
-    made += check_diagnoses(console, api, acts[0])
-    made += suppressions.play_alert(console, api, acts[0], running.receiver_url)
-    made += outage.run_outage(console, running, api, acts[0], server, gate)
-    made.append(suppressions.wait_for_alert(console, api, "reconciled"))
-    suppressions.show_alerts(console, api)
-    made += downstream.check_applications(console, api, applications)
-    return print_checks(console, made)
-
-
-def _cast(now: datetime) -> list[Act]:
-    acts = []
-    for provider, count in MESSAGES.items():
-        dialect = DIALECTS[provider]()
-        play = stage(SCENARIO, dialect, count=count, seed=_SEED, now=now)
-        acts.append(Act(slug=f"demo-{provider}", dialect=dialect, play=play))
-    return acts
-
-
-def _send(console: Console, acts: list[Act], receiver_url: str) -> None:
+def _send(console: Console, api: Api, acts: list[Act], receiver_url: str) -> None:
+    """Send everything. Wait until all expectations hold and no receipt is pending, or the time is over."""
     columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TextColumn("requests"))
     with Progress(*columns, console=console) as progress:
+
+        def advance(task: TaskID, _posting: Posting, _status: int) -> None:
+            progress.advance(task)
+
         for act in acts:
-            task = progress.add_task(act.dialect.NAME, total=len(act.play.postings))
             act.outcomes = post.send(
                 act.play.postings,
                 act.dialect,
                 f"{receiver_url}/webhooks/{act.slug}",
                 connections=2,
-                on_answer=partial(_advance, progress, task),
+                on_answer=partial(advance, progress.add_task(act.dialect.NAME, total=len(act.play.postings))),
             )
-
-
-def _advance(progress: Progress, task: TaskID, _posting: Posting, _status: int) -> None:
-    progress.advance(task)
-
-
-def _wait(console: Console, api: Api, acts: list[Act]) -> None:
-    """Wait until all expectations hold and no receipt is pending, or the time is over."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     with console.status("waiting until everything is processed …"):
         for act in acts:

@@ -88,25 +88,24 @@ class Applications:
 def subscribe_applications(api: Api) -> Iterator[Applications]:
     """Start and subscribe the applications; stop them at the end."""
     with ExitStack() as stack:
-        healthy, flapping, dead = (
-            _subscribe(api, profile, stack.enter_context(Subscriber(profile.behaviour)))
-            for profile in (_HEALTHY, _FLAPPING, _DEAD)
-        )
+        applications = []
+        for profile in (_HEALTHY, _FLAPPING, _DEAD):
+            subscriber = stack.enter_context(Subscriber(profile.behaviour))
+            subscription = {
+                "name": profile.name,
+                "url": subscriber.endpoint,
+                "types": profile.types,
+                "retry_schedule": _RETRY_SCHEDULE,
+                "ordered": profile.ordered,
+            }
+            made = api.call("POST", "/v1/subscriptions", subscription)
+            subscriber.trust(made["secret"])
+            cursor, _ = _read_changes(api, None, profile.types)
+            applications.append(
+                Application(profile=profile, subscriber=subscriber, subscription_id=made["id"], cursor=cursor)
+            )
+        healthy, flapping, dead = applications
         yield Applications(healthy=healthy, flapping=flapping, dead=dead)
-
-
-def _subscribe(api: Api, profile: Profile, subscriber: Subscriber) -> Application:
-    subscription = {
-        "name": profile.name,
-        "url": subscriber.endpoint,
-        "types": profile.types,
-        "retry_schedule": _RETRY_SCHEDULE,
-        "ordered": profile.ordered,
-    }
-    made = api.call("POST", "/v1/subscriptions", subscription)
-    subscriber.trust(made["secret"])
-    cursor, _ = _read_changes(api, None, profile.types)
-    return Application(profile=profile, subscriber=subscriber, subscription_id=made["id"], cursor=cursor)
 
 
 def _read_changes(api: Api, cursor: str | None, types: Sequence[str]) -> tuple[str, list[str]]:
@@ -126,17 +125,29 @@ def check_applications(
 ) -> list[Check]:
     """Wait for all deliveries, repair the failing application, replay its deliveries; return the checks."""
     deadline = time.monotonic() + within_seconds
-    dead = _wait(console, api, applications, deadline)
+    broken = applications.dead
+
+    def list_dead_when_complete() -> list[dict[str, Any]]:
+        """Return the dead deliveries once there is one for each change that the application missed."""
+        if broken.is_up_to_date(api):
+            return []
+        found = _dead(api, broken)
+        return found if len(found) == len(broken.missed) else []
+
+    with console.status("waiting for the deliveries to every subscriber …"):
+        for application in (applications.healthy, applications.flapping):
+            wait_until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
+        dead = wait_until(list_dead_when_complete, within_seconds=deadline - time.monotonic()) or []
     table = table_of(
         "\nsubscribers", name=8, behaviour=0, requests=8, failed=6, unsigned=8, log=5, accepted=8, twice=5, missed=6
     )
     for column in table.columns[2:]:
         column.justify = "right"
-    for application in (applications.healthy, applications.flapping, applications.dead):
+    for application in (applications.healthy, applications.flapping, broken):
         _add(table, application, application.profile.about)
     advice = api.call("GET", f"/v1/deliveries/{dead[0]['id']}") if dead else None
-    replayed = _repair(console, api, applications.dead, deadline)
-    _add(table, applications.dead, "repaired, then replayed")
+    replayed = _repair(console, api, broken, deadline)
+    _add(table, broken, "repaired, then replayed")
     console.print(table)
     if advice:
         console.print(f"[dim]$ GET /v1/deliveries/{advice['id']}[/]")
@@ -145,47 +156,28 @@ def check_applications(
     return [
         _check_healthy(applications.healthy),
         _check_flapping(applications.flapping, api),
-        _check_replayed(applications.dead, dead, replayed),
+        _check_replayed(broken, dead, replayed),
     ]
-
-
-def _wait(console: Console, api: Api, applications: Applications, deadline: float) -> list[dict[str, Any]]:
-    """Wait until two applications have everything and all deliveries to the third are dead; return the latter."""
-    with console.status("waiting for the deliveries to every subscriber …"):
-        for application in (applications.healthy, applications.flapping):
-            wait_until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
-        return (
-            wait_until(lambda: _dead_when_complete(api, applications.dead), within_seconds=deadline - time.monotonic())
-            or []
-        )
-
-
-def _dead_when_complete(api: Api, application: Application) -> list[dict[str, Any]]:
-    """Return the dead deliveries once there is one for each change that the application missed."""
-    if application.is_up_to_date(api):
-        return []
-    dead = _dead(api, application)
-    return dead if len(dead) == len(application.missed) else []
-
-
-def _dead(api: Api, application: Application) -> list[dict[str, Any]]:
-    return api.items("/v1/deliveries", subscription=application.subscription_id, status="dead", limit=_PAGE)
 
 
 def _repair(console: Console, api: Api, application: Application, deadline: float) -> int:
     """Let the application answer 200 and replay its dead deliveries; return their number."""
     application.subscriber.behave(behaviours.healthy())
     filters = {"subscription": application.subscription_id, "status": "dead"}
-    job = api.call("POST", "/v1/deliveries/replay", {"filter": filters})
+    job_id = api.call("POST", "/v1/deliveries/replay", {"filter": filters})["id"]
+
+    def find_finished_job() -> dict[str, Any] | None:
+        job: dict[str, Any] = api.call("GET", f"/v1/jobs/{job_id}")
+        return job if job["state"] == "done" else None
+
     with console.status("waiting for the replayed deliveries …"):
-        finished = wait_until(lambda: _finished_job(api, job["id"]), within_seconds=deadline - time.monotonic())
+        finished = wait_until(find_finished_job, within_seconds=deadline - time.monotonic())
         wait_until(partial(application.is_up_to_date, api), within_seconds=deadline - time.monotonic())
     return int(finished["done"]) if finished else 0
 
 
-def _finished_job(api: Api, job_id: str) -> dict[str, Any] | None:
-    job: dict[str, Any] = api.call("GET", f"/v1/jobs/{job_id}")
-    return job if job["state"] == "done" else None
+def _dead(api: Api, application: Application) -> list[dict[str, Any]]:
+    return api.items("/v1/deliveries", subscription=application.subscription_id, status="dead", limit=_PAGE)
 
 
 def _add(table: Table, application: Application, about: str) -> None:

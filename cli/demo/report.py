@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from rich import box
@@ -79,98 +79,51 @@ def print_introduction(console: Console) -> None:
 def print_results(console: Console, api: Api, acts: list[Act]) -> None:
     """Print the results of everything that was sent."""
     for act in acts:
-        console.print(_messages(api, act))
-    console.print(_refusals(api, acts))
-    console.print(_receipts(api, acts))
-
-
-def check_providers(api: Api, acts: list[Act], key_requests: Mapping[str, int]) -> list[Check]:
-    """Return the checks of all providers; `key_requests` counts the requests to each of their paths."""
-    return [check for act in acts for check in _provider_checks(api, act, key_requests)]
-
-
-def print_urls(console: Console, running: System) -> None:
-    """Print the URLs for a look around."""
-    bearer = f'-H "Authorization: Bearer {running.admin_key}"'
-    text = (
-        f"API and its documentation     {running.api_url}/docs\n"
-        f"webhooks go to                {running.receiver_url}/webhooks/<source>\n\n"
-        f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'"
-    )
-    console.print(Panel(text, title="Running until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
-
-
-def count_receipts(api: Api, slug: str, state: str) -> int:
-    """Return the number of receipts of a source in that state."""
-    return len(api.items("/v1/receipts", source=slug, state=state))
-
-
-def table_of(title: str, **widths: int) -> Table:
-    """Return a table with columns of these widths; the column of width 0 takes the rest."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
-    table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
-    for name, width in widths.items():
-        table.add_column(name, width=width or None, ratio=None if width else 1, overflow="ellipsis", no_wrap=True)
-    return table
-
-
-def _messages(api: Api, act: Act) -> Table:
-    title = f"\n{act.dialect.NAME}: {_ABOUT[act.dialect.NAME]}"
-    table = table_of(title, message=12, recipient=22, status=9, why=0, then=13, events=6)
-    table.columns[-1].justify = "right"
-    examiner, last = Examiner(api, act.dialect, act.slug), None
-    for expectation in act.play.expectations:
-        subject = expectation.message.subject
-        table.add_row(subject if subject != last else "", expectation.recipient, *_cells(api, examiner, expectation))
-        last = subject
-    return table
-
-
-def _cells(api: Api, examiner: Examiner, expectation: Expectation) -> tuple[str, str, str, str]:
-    for message in examiner.known(expectation.message):
-        for entry in message["recipients"]:
-            if entry["recipient"] != expectation.recipient:
-                continue
-            events = api.items(f"/v1/messages/{message['id']}/events")
-            count = sum(event["recipient"] in (expectation.recipient, None) for event in events)
-            afterwards = ", ".join(word for name, word in _AFTERWARDS.items() if entry[name])
-            return _status(entry["status"]), _why(entry), afterwards, str(count)
-    return "[red]unknown[/]", "", "", "0"
-
-
-def _status(status: str | None) -> str:
-    if status is None:
-        return "[cyan]inbound[/]"
-    colour = _COLOURS.get(Status(status), "default")
-    return f"[{colour}]{status}[/]"
-
-
-def _why(entry: Mapping[str, Any]) -> str:
-    if not entry["classification"]:
-        return ""
-    codes = " ".join(entry[name] for name in ("smtp_status", "enhanced_code") if entry[name])
-    return escape(f"{codes} {entry['classification'].replace('_', ' ')}".strip())
-
-
-def _refusals(api: Api, acts: list[Act]) -> Table:
+        title = f"\n{act.dialect.NAME}: {_ABOUT[act.dialect.NAME]}"
+        table = table_of(title, message=12, recipient=22, status=9, why=0, then=13, events=6)
+        table.columns[-1].justify = "right"
+        examiner, last = Examiner(api, act.dialect, act.slug), None
+        for expectation in act.play.expectations:
+            subject = expectation.message.subject
+            cells = _describe(api, examiner, expectation)
+            table.add_row(subject if subject != last else "", expectation.recipient, *cells)
+            last = subject
+        console.print(table)
     table = table_of("\nrefused", source=17, answer=6, reason=19, detail=0)
-    found = api.items("/v1/refusals")
+    refusals = api.items("/v1/refusals")
     for act in acts:
-        for refusal in (one for one in found if one["source"] == act.slug):
-            answer = str(refusal["status_code"])
-            table.add_row(act.slug, answer, refusal["reason"], escape(refusal["detail"]))
-    return table
-
-
-def _receipts(api: Api, acts: list[Act]) -> Table:
+        for refusal in (one for one in refusals if one["source"] == act.slug):
+            table.add_row(act.slug, str(refusal["status_code"]), refusal["reason"], escape(refusal["detail"]))
+    console.print(table)
     table = table_of("\nreceipts", source=17, **dict.fromkeys(ReceiptState, 10))
     for act in acts:
         counts = (count_receipts(api, act.slug, state) for state in ReceiptState)
         table.add_row(act.slug, *(str(count or "·") for count in counts))
-    return table
+    console.print(table)
 
 
-def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Iterator[Check]:
+def _describe(api: Api, examiner: Examiner, expectation: Expectation) -> tuple[str, str, str, str]:
+    """Return what is known of a recipient of a message: status, reason, what followed, number of events."""
+    for message in examiner.known(expectation.message):
+        for entry in message["recipients"]:
+            if entry["recipient"] != expectation.recipient:
+                continue
+            status = "[cyan]inbound[/]"
+            if entry["status"] is not None:
+                colour = _COLOURS.get(Status(entry["status"]), "default")
+                status = f"[{colour}]{entry['status']}[/]"
+            codes = " ".join(entry[name] for name in ("smtp_status", "enhanced_code") if entry[name])
+            classification = entry["classification"]
+            why = escape(f"{codes} {classification.replace('_', ' ')}".strip()) if classification else ""
+            afterwards = ", ".join(word for name, word in _AFTERWARDS.items() if entry[name])
+            events = api.items(f"/v1/messages/{message['id']}/events")
+            count = sum(event["recipient"] in (expectation.recipient, None) for event in events)
+            return status, why, afterwards, str(count)
+    return "[red]unknown[/]", "", "", "0"
+
+
+def check_provider(api: Api, act: Act, key_requests: Mapping[str, int]) -> Iterator[Check]:
+    """Yield the checks of a provider; `key_requests` counts the requests to each path of the providers' server."""
     name, play = act.dialect.NAME, act.play
     refused = play.count(Answer.REFUSED)
     yield Check(
@@ -196,7 +149,16 @@ def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Ite
             differences=() if known == play.events else (f"{known} are known",),
         )
     if act.dialect.TRAITS.publishes_keys:
-        yield _check_new_key(api, act, key_requests)
+        is_fetched = key_requests.get(f"/{act.slug}{act.dialect.KEYS_PATH}", 0) > 0
+        rejected = count_receipts(api, act.slug, ReceiptState.REJECTED)
+        unknown = len({posting.body for posting in play.postings if posting.answer is Answer.KEPT_APART})
+        yield Check(
+            text=f"{name}: a new key was fetched, and {unknown} requests with an unknown key were rejected",
+            differences=(
+                *(() if is_fetched else ("no key was fetched",)),
+                *(() if rejected == unknown else (f"{rejected} were rejected",)),
+            ),
+        )
     left = {state: count_receipts(api, act.slug, state) for state in ("pending", "unverified", "dead")}
     yield Check(
         text=f"{name}: no receipt is pending or dead",
@@ -204,23 +166,38 @@ def _provider_checks(api: Api, act: Act, key_requests: Mapping[str, int]) -> Ite
     )
 
 
+def print_urls(console: Console, running: System) -> None:
+    """Print the URLs for a look around."""
+    bearer = f'-H "Authorization: Bearer {running.admin_key}"'
+    path, code = running.run("users", "link")
+    text = (
+        f"console                       {running.api_url}/console/\n"
+        f"API and its documentation     {running.api_url}/docs\n"
+        f"webhooks go to                {running.receiver_url}/webhooks/<source>\n\n"
+        f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'"
+    )
+    console.print(Panel(text, title="Running until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
+    if code == 0:  # on a separate line, so that it can be clicked and copied whole
+        console.print("Open the console, signed in (this link works once, within 30 minutes):")
+        console.print(f"{running.api_url}{path}", soft_wrap=True, highlight=False)
+
+
+def count_receipts(api: Api, slug: str, state: str) -> int:
+    """Return the number of receipts of a source in that state."""
+    return len(api.items("/v1/receipts", source=slug, state=state))
+
+
+def table_of(title: str, **widths: int) -> Table:
+    """Return a table with columns of these widths; the column of width 0 takes the rest."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, expand=True)
+    table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
+    for name, width in widths.items():
+        table.add_column(name, width=width or None, ratio=None if width else 1, overflow="ellipsis", no_wrap=True)
+    return table
+
+
 def _wrong(found: list[Finding]) -> tuple[str, ...]:
     return tuple(f"{finding.about}: {finding.difference}" for finding in found if not finding.held)
-
-
-def _check_new_key(api: Api, act: Act, key_requests: Mapping[str, int]) -> Check:
-    asked = key_requests.get(f"/{act.slug}{act.dialect.KEYS_PATH}", 0)
-    rejected = count_receipts(api, act.slug, ReceiptState.REJECTED)
-    unknown_key = len({posting.body for posting in act.play.postings if posting.answer is Answer.KEPT_APART})
-    differences = []
-    if not asked:
-        differences.append("no key was fetched")
-    if rejected != unknown_key:
-        differences.append(f"{rejected} were rejected")
-    return Check(
-        text=f"{act.dialect.NAME}: a new key was fetched, and {unknown_key} requests with an unknown key were rejected",
-        differences=tuple(differences),
-    )
 
 
 def print_checks(console: Console, checks: Sequence[Check]) -> bool:
@@ -240,8 +217,11 @@ def check_diagnoses(console: Console, api: Api, act: Act) -> list[Check]:
     """Print the diagnosis of one message of each story; check the verdicts."""
     table = table_of("\ntidings diagnose", message=14, verdict=12, why=0)
     differences = []
+    examples = {expectation.story: expectation.message for expectation in reversed(act.play.expectations)}
     for story, verdict in _VERDICTS.items():
-        name, query = _query_for(act, story)
+        example = examples.get(story)
+        name = example.subject if example else ""
+        query = act.dialect.lookup(example) if example else {"request_id": "unknown-request"}
         report = api.call("GET", f"/v1/diagnosis?{urlencode({**query, 'source': act.slug})}")["items"][0]
         table.add_row(name, report["verdict"].replace("_", " "), escape(report["headline"]))
         if report["verdict"] != verdict:
@@ -251,11 +231,3 @@ def check_diagnoses(console: Console, api: Api, act: Act) -> list[Check]:
     count = len(_VERDICTS)
     text = f"diagnosis: {count} messages with different histories got the expected verdicts"
     return [Check(text=text, differences=tuple(differences))]
-
-
-def _query_for(act: Act, story: str) -> tuple[str, Mapping[str, str]]:
-    """Return the subject and the look-up parameters of a message of that story."""
-    for expectation in act.play.expectations:
-        if expectation.story == story:
-            return expectation.message.subject, act.dialect.lookup(expectation.message)
-    return "", {"request_id": "unknown-request"}

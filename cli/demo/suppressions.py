@@ -1,11 +1,9 @@
 """The suppression list and the alerts of the demo."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cli.demo.report import Act, Check, table_of
 from cli.demo.system import wait_until
@@ -58,8 +56,25 @@ _WAIT_SECONDS = 60.0
 def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Check]:
     """Print the suppression list with its evidence; check its entries."""
     found = api.items("/v1/suppressions")
-    console.print(_suppressions(api, found))
-    wanted = set(_expected(api, acts))
+    table = table_of("\nsuppressed", address=24, reason=12, mail=18, until=9, evidence=0)
+    for entry in found:
+        mail = "all" if len(entry["types"]) > 1 else str(entry["types"][0]).replace("_", "-")
+        until = entry["expires_at"][:10] if entry["expires_at"] else "permanent"
+        event = api.call("GET", f"/v1/events/{entry['evidence_event_id']}") if entry["evidence_event_id"] else None
+        cause = f"{event['type']}: {event['reason'] or event['source']}" if event else ""
+        table.add_row(entry["address"], entry["reason"].replace("_", " "), mail, until, escape(cause))
+    console.print(table)
+    wanted = set()
+    for act in acts:
+        examiner = Examiner(api, act.dialect, act.slug)
+        for expectation in act.play.expectations:
+            known = examiner.recipient(expectation) or {}  # each state was checked before
+            reasons = {
+                SuppressionReason.HARD_BOUNCE: known.get("classification") in HardBounce().classifications,
+                SuppressionReason.COMPLAINT: known.get("complained"),
+                SuppressionReason.UNSUBSCRIBE: known.get("unsubscribed"),
+            }
+            wanted |= {(expectation.recipient, reason) for reason, applies in reasons.items() if applies}
     listed = {(entry["address"], entry["reason"]) for entry in found}
     differences = [f"{address} is not suppressed for {reason}" for address, reason in sorted(wanted - listed)]
     differences += [f"{address} is suppressed for {reason}" for address, reason in sorted(listed - wanted)]
@@ -69,32 +84,6 @@ def show_suppressions(console: Console, api: Api, acts: list[Act]) -> list[Check
             differences=tuple(differences),
         )
     ]
-
-
-def _expected(api: Api, acts: list[Act]) -> Iterator[tuple[str, str]]:
-    """Return the expected addresses and reasons, from the state of each message, which was checked before."""
-    hard = HardBounce().classifications
-    for act in acts:
-        examiner = Examiner(api, act.dialect, act.slug)
-        for expectation in act.play.expectations:
-            known = examiner.recipient(expectation) or {}
-            if known.get("classification") in hard:
-                yield expectation.recipient, SuppressionReason.HARD_BOUNCE
-            if known.get("complained"):
-                yield expectation.recipient, SuppressionReason.COMPLAINT
-            if known.get("unsubscribed"):
-                yield expectation.recipient, SuppressionReason.UNSUBSCRIBE
-
-
-def _suppressions(api: Api, found: list[dict[str, Any]]) -> Table:
-    table = table_of("\nsuppressed", address=24, reason=12, mail=18, until=9, evidence=0)
-    for entry in found:
-        mail = "all" if len(entry["types"]) > 1 else str(entry["types"][0]).replace("_", "-")
-        until = entry["expires_at"][:10] if entry["expires_at"] else "permanent"
-        event = api.call("GET", f"/v1/events/{entry['evidence_event_id']}") if entry["evidence_event_id"] else None
-        said = f"{event['type']}: {event['reason'] or event['source']}" if event else ""
-        table.add_row(entry["address"], entry["reason"].replace("_", " "), mail, until, escape(said))
-    return table
 
 
 def play_alert(console: Console, api: Api, act: Act, receiver_url: str) -> list[Check]:

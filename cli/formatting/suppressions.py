@@ -5,29 +5,26 @@ from dataclasses import asdict
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from cli.formatting import escape
+from cli.formatting import escape, print_line
 from shared.suppression.queries import Explanation
 from shared.suppression.store import Entry
 from shared.vocabulary import MailType
 
 
-def table(entries: Sequence[Entry]) -> Table:
-    """Return a table with one entry per line."""
-    found = Table("address or domain", "reason", "mail", "tenant", "since", "until", "added by", "note")
+def print_entries(console: Console, entries: Sequence[Entry]) -> None:
+    """Print entries: the address or domain on a line, the details on others."""
     for entry in entries:
-        found.add_row(
-            escape(entry.address or (f"@{entry.domain}" if entry.domain else "(erased)")),
-            entry.reason + (f" ({entry.classification})" if entry.classification else ""),
-            "all" if len(entry.types) == len(MailType) else ", ".join(entry.types),
-            escape(entry.tenant or "all"),
-            f"{entry.since:%Y-%m-%d %H:%M}",
-            f"{entry.expires_at:%Y-%m-%d %H:%M}" if entry.expires_at else "for good",
-            escape(entry.source or entry.actor or entry.origin),
-            escape(entry.note or ""),
-        )
-    return found
+        name = entry.address or (f"@{entry.domain}" if entry.domain else "(erased)")
+        reason = entry.reason + (f" ({entry.classification})" if entry.classification else "")
+        console.print(f"{escape(name)}  {reason}", highlight=False, soft_wrap=True)
+        mail = "all mail" if len(entry.types) == len(MailType) else f"{', '.join(entry.types)} mail"
+        until = f"until {entry.expires_at:%Y-%m-%d %H:%M}" if entry.expires_at else "for good"
+        by = entry.source or entry.actor or entry.origin
+        details = f"{mail}; tenant {entry.tenant or 'all'}; since {entry.since:%Y-%m-%d %H:%M}, {until}; by {by}"
+        print_line(console, "    ", details)
+        if entry.note:
+            print_line(console, "    ", entry.note)
 
 
 def print_checked(console: Console, addresses: Sequence[str], found: Sequence[Entry | None]) -> None:
@@ -46,30 +43,26 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
     """Print why something is suppressed, or is not."""
     name = escape(explanation.target.name)
     if explanation.entries:
-        console.print(f"{name} is suppressed:", table(explanation.entries))
+        console.print(f"{name} is suppressed:")
+        print_entries(console, explanation.entries)
     else:
         console.print(f"{name} is not suppressed.")
-    history = Table(
-        "time", "action", "address or domain", "reason", "tenant", "by", "note", title="History", title_justify="left"
-    )
+    if explanation.history:
+        console.print("[bold]History[/]")
     for step in explanation.history:
-        history.add_row(
-            f"{step['at']:%Y-%m-%d %H:%M:%S}",
-            step["action"],
-            escape(step["address"] or f"@{step['domain']}"),
-            step["reason"],
-            escape(step["tenant"] or "all"),
-            escape(step["actor"] or step["source"] or step["origin"]),
-            escape(step["note"] or ""),
-        )
-    evidence = Table("time", "event", "failure", "message", title="Evidence", title_justify="left")
+        line = f"{step['at']:%Y-%m-%d %H:%M:%S}  {step['action']}  {escape(step['address'] or '@' + step['domain'])}"
+        console.print(line, highlight=False, soft_wrap=True)
+        by = step["actor"] or step["source"] or step["origin"]
+        parts = (step["reason"], f"tenant {step['tenant'] or 'all'}", f"by {by}", step["note"])
+        print_line(console, "    ", "; ".join(filter(None, parts)))
+    if explanation.events:
+        console.print("[bold]Evidence[/]")
     for event in explanation.events:
+        message = f"  message {event.message_id}" if event.message_id else ""
+        line = f"{event.occurred_at:%Y-%m-%d %H:%M:%S}  {event.type}{message}"
+        console.print(line, highlight=False, soft_wrap=True)
         failure = filter(None, (event.smtp_status, event.enhanced_code, event.classification, event.reason))
-        occurred_at, message = f"{event.occurred_at:%Y-%m-%d %H:%M:%S}", str(event.message_id or "")
-        evidence.add_row(occurred_at, event.type, escape(" ".join(failure)), message)
-    for found in (history, evidence):
-        if found.row_count:
-            console.print(found)
+        print_line(console, "    ", " ".join(failure))
     for lift in explanation.lifts:
         scope = " and ".join(filter(None, (lift.reason, lift.tenant and f"tenant {lift.tenant}")))
         by = "the recipient subscribed again" if lift.by_event else "a person lifted it"

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from cli.supervisor import StartError, process_groups
+from cli.supervisor import process_groups
+from shared.errors import TidingsError
 
 READY_FILE = "ready.json"
 _MAX_LOG_BYTES = 10 * 1024 * 1024
@@ -41,7 +42,7 @@ def write_secret(path: Path, secret: str) -> None:
 
 
 class DataDirectory:
-    """A data directory. The lock file lets one `tidings up` at a time use it. Raises StartError."""
+    """A data directory. The lock file lets one `tidings up` at a time use it. Raises TidingsError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -51,7 +52,7 @@ class DataDirectory:
             (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
             self._lock = self._take_lock()
         except OSError as error:
-            raise StartError(
+            raise TidingsError(
                 f"Cannot use the data directory {path}: {error.strerror}. Choose another with --data."
             ) from None
 
@@ -87,7 +88,7 @@ class DataDirectory:
                 holder = lock.read().strip()
                 # After a kill, the watchdog of the killed `tidings up` holds the lock until it has cleaned up.
                 if time.monotonic() > deadline or (holder.isdecimal() and process_groups.alive(int(holder))):
-                    raise StartError(
+                    raise TidingsError(
                         f"Tidings is already running on {self.path}, as process {holder}. "
                         "Stop it first, or choose another directory with --data."
                     ) from None

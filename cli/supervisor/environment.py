@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kombu.connection import Connection
 
-from cli.supervisor import StartError
 from cli.supervisor.data_dir import DataDirectory
 from cli.supervisor.ports import Address
 from shared.encryption import Vault, new_key
+from shared.errors import TidingsError
 from shared.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -20,18 +20,18 @@ _LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>.+)")
 
 
 def read_procfile(path: Path = ROOT / "Procfile") -> dict[str, str]:
-    """Return the shell commands by process name, in the order of the lines. Raises StartError."""
+    """Return the shell commands by process name, in the order of the lines. Raises TidingsError."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
-        raise StartError(f"{path} does not exist. Run `tidings up` from a checkout of Tidings.") from None
+        raise TidingsError(f"{path} does not exist. Run `tidings up` from a checkout of Tidings.") from None
     commands: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            raise StartError(f"Line {number} of the Procfile is {line!r}; it must be `name: command`.")
+            raise TidingsError(f"Line {number} of the Procfile is {line!r}; it must be `name: command`.")
         commands[match["name"]] = match["command"]
     return commands
 

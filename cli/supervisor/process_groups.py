@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -80,11 +81,11 @@ def _is_zombie(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] == "Z"
 
 
-def by_leader() -> dict[int, list[int]]:
-    """Return the running processes of every session by its leader; the leader first."""
+def by_leader(leaders: Collection[int] | None = None) -> dict[int, list[int]]:
+    """Return the running processes of every session, or of the sessions of these leaders, by leader; it is first."""
     found: dict[int, list[int]] = {}
     for pid in _pids():
         leader = _session_of(pid)
-        if leader is not None and not _is_zombie(pid):
+        if leader is not None and (leaders is None or leader in leaders) and not _is_zombie(pid):
             found.setdefault(leader, []).append(pid)
     return {leader: sorted(pids, key=lambda pid: (pid != leader, pid)) for leader, pids in found.items()}

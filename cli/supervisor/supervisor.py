@@ -83,7 +83,7 @@ class Supervisor:
         """Return the processes of every group, the main ones first; None while a service is down."""
         if any(not service.is_running for service in self.services):
             return None
-        members = process_groups.by_leader()
+        members = process_groups.by_leader({one.process.pid for one in self.services if one.process is not None})
         found: dict[str, list[int]] = {}
         for service in self.services:
             found.setdefault(service.group, []).extend(service.pids(members))

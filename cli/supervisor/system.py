@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from cli import embedded
-from cli.supervisor import StartError, ready_file
 from cli.supervisor import environment as supervisor_environment
+from cli.supervisor import ready_file
 from cli.supervisor.console import Console
 from cli.supervisor.data_dir import DataDirectory
 from cli.supervisor.environment import RELEASE, ROOT, read_procfile
@@ -21,6 +21,7 @@ from cli.supervisor.ready_file import ReadyFile
 from cli.supervisor.service import Service
 from cli.supervisor.supervisor import Supervisor
 from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
 from shared.settings import Settings, shared_settings
 
@@ -31,10 +32,6 @@ _START_SECONDS: Final = 120.0  # generous: PostgreSQL may have to recover from a
 _MAX_START_FAILURES: Final = 4  # of one process until everything is ready; unlimited later
 # The order of stopping. Receivers first: nothing new arrives, and the others can finish their work.
 _STAGES: Final = ({"receiver"}, {"worker", "deliverer", "beat", "api"}, {"redis"}, {"postgres"})
-
-
-class Stop(Exception):  # noqa: N818 - not an error
-    """A signal asked this process to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,7 @@ class SupervisedSystem:
                 except OSError as error:  # a full disk, or no more processes: what runs must not stop for that
                     self._console.print(f"a check of the processes failed; it is repeated: {error}")
                     time.sleep(_READY_PAUSE_SECONDS)
-        except Stop:
+        except KeyboardInterrupt:
             return
 
     def _start(self) -> None:
@@ -137,7 +134,7 @@ class SupervisedSystem:
         command = self._commands.pop(RELEASE, "tidings migrate")
         if self._run_once(functools.partial(self._launch, command, log)) != 0:
             lines = log.read_text().strip().splitlines() or [f"`{command}` failed. See {log}."]
-            raise StartError(lines[-1].removeprefix("Error: "))
+            raise TidingsError(lines[-1].removeprefix("Error: "))
 
     def _instances(self, group: str) -> list[str]:
         if group != "worker" or self._options.workers == 1:
@@ -178,25 +175,25 @@ class SupervisedSystem:
             return process.returncode
 
     def _wait_until(self, name: str, condition: Callable[[], bool]) -> None:
-        """Wait until something is ready. Raises StartError after two minutes, or if a process keeps failing."""
+        """Wait until something is ready. Raises TidingsError after two minutes, or if a process keeps failing."""
         deadline = time.monotonic() + _START_SECONDS
         while not condition():
             self._pause()
             for service in self._supervisor.services:
                 if service.failures >= _MAX_START_FAILURES:
-                    raise StartError(
+                    raise TidingsError(
                         f"The {service.name} cannot be started. The end of its log, {service.log}:\n"
                         + service.log_tail()
                     )
             if time.monotonic() > deadline:
-                raise StartError(
+                raise TidingsError(
                     f"The {name} was not ready within {_START_SECONDS:g} s. Its log is in {self._directory.path}/logs."
                 )
 
     def _pause(self, seconds: float = _PAUSE_SECONDS) -> None:
-        """Restart processes that ended, print new log lines, and sleep. Raises Stop after a signal."""
+        """Restart processes that ended, print new log lines, and sleep. Raises KeyboardInterrupt after a signal."""
         if self._stop_signals():
-            raise Stop
+            raise KeyboardInterrupt
         if self._supervisor.restart_ended():
             self._ready_file_written_at = 0.0
         self._console.print_logs()

@@ -72,7 +72,24 @@ def test_somebody_says_that_they_are_at_it(commands: Commands) -> None:
 @pytest.mark.parametrize("command", ["show", "ack"])
 def test_an_unknown_alert_is_said_so(commands: Commands, command: str) -> None:
     assert "There is no alert" in commands.run("alerts", command, str(uuid.uuid4()), code=2)
-    assert "not a valid UUID" in commands.run("alerts", command, "5", code=2)
+    assert "There is no alert '5'; give an id or its first digits" in commands.run("alerts", command, "5", code=2)
+
+
+def test_an_alert_is_named_by_the_beginning_of_its_id(commands: Commands) -> None:
+    one, two = fire(commands, "one"), fire(commands, "two")
+    shared = str(one)[:8]  # of the time, which is the same
+    assert str(two).startswith(shared)
+    assert "5.5 % of the mail of one" in commands.run("alerts", "show", str(one)[:-3])
+    refused = commands.run("alerts", "ack", shared, code=2)
+    assert "is not one alert but several" in refused
+    assert str(one) in refused
+
+
+def test_a_list_fits_80_columns_without_cutting_an_id(commands: Commands) -> None:
+    alert_id = fire(commands, summary=" ".join(["The bounce rate is too high."] * 9))
+    listed = Commands(commands.system, commands.settings | {"COLUMNS": "80"}).run("alerts", "list")
+    assert str(alert_id) in listed
+    assert max(map(len, listed.splitlines())) <= 80
 
 
 def test_rules_are_listed_with_where_they_come_from(commands: Commands) -> None:
@@ -81,9 +98,9 @@ def test_rules_are_listed_with_where_they_come_from(commands: Commands) -> None:
     listed = commands.run("alerts", "rules")
     assert "bounce-rate" in listed
     assert "the defaults" in listed
-    (mine,) = [line for line in listed.splitlines() if "old-receipts" in line]
-    assert "60" in mine
-    assert "the API" in mine
+    assert "warning 60; from the API" in listed
+    (mine,) = [rule for rule in json.loads(commands.run("alerts", "rules", "--json")) if rule["name"] == "old-receipts"]
+    assert (mine["warning"], mine["from"], mine["enabled"]) == (60, "the API", True)
 
 
 def test_a_webhook_is_made_tried_rotated_and_removed(commands: Commands, sink: HttpSink) -> None:
@@ -133,3 +150,33 @@ def test_wrong_channels_are_refused_in_a_sentence(commands: Commands) -> None:
     assert "already" in add("ops", "https://example.com/")
     for words in (("remove", "x", "--yes"), ("test", "x"), ("rotate-secret", "x")):
         assert "no channel called 'x'" in commands.run("alerts", "channels", *words, code=2)
+
+
+def test_an_alert_is_muted_until_a_time(commands: Commands) -> None:
+    alert_id = fire(commands)
+    assert f"Muted {alert_id} until " in commands.run("alerts", "mute", str(alert_id), "--hours", "2")
+    assert "muted until" in commands.run("alerts", "show", str(alert_id))
+    assert "; muted until" in commands.run("alerts", "list").replace("    muted", "; muted")
+    assert "notified of" in commands.run("alerts", "unmute", str(alert_id))
+    assert "muted until" not in commands.run("alerts", "list")
+    assert "must be in the future" in commands.run("alerts", "mute", str(alert_id), "--until", "2026-01-01", code=2)
+    assert "such as 12:00 (the next one)" in commands.run("alerts", "mute", str(alert_id), "--until", "noon", code=2)
+    assert "either --hours or --until" in commands.run("alerts", "mute", str(alert_id), code=2)
+    assert [step["step"] for step in json.loads(commands.run("alerts", "show", str(alert_id), "--json"))["steps"]] == [
+        "fired",
+        "muted",
+        "unmuted",
+    ]
+    with commands.system.engine.begin() as connection:
+        alerts.resolve(connection, alert_id)
+    assert "is resolved" in commands.run("alerts", "mute", str(alert_id), "--hours", "1", code=2)
+
+
+def test_a_channel_is_limited_to_sources_that_exist(commands: Commands) -> None:
+    commands.system.create_source("shop")
+    refused = commands.run("alerts", "channels", "add", "ops", "http://127.0.0.1:1/", "--source", "shp", code=2)
+    assert "sources has 'shp', which is no source. Did you mean 'shop'?" in refused
+    commands.run("alerts", "channels", "add", "ops", "http://127.0.0.1:1/", "--source", "shop", "--rule", "bounces")
+    assert "only sources shop; rules bounces" in commands.run("alerts", "channels", "list")
+    changed = commands.system.call("PATCH", "/v1/alert-channels/ops", {"sources": None}).get_json()
+    assert (changed["sources"], changed["rules"]) == (None, ["bounces"])

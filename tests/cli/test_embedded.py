@@ -14,10 +14,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli import embedded
-from cli.embedded import postgres_user
+from cli.embedded import postgres_user, postgresql
 from cli.embedded.server import eventually
-from cli.supervisor import StartError, process_groups
+from cli.supervisor import process_groups
 from cli.supervisor.watchdog import Watchdog
+from shared.errors import TidingsError
 
 MakePostgres = Callable[[], embedded.Postgres]
 MakeRedis = Callable[[], embedded.Redis]
@@ -153,7 +154,7 @@ class TestStartedByRoot:
 
     def test_a_cluster_that_is_gone_is_complained_about(self, closed_dir: Path) -> None:
         shutil.rmtree(embedded.postgres(closed_dir).home)
-        with pytest.raises(StartError, match="is gone"):
+        with pytest.raises(TidingsError, match="is gone"):
             embedded.postgres(closed_dir)
 
     def test_binaries_closed_to_others_are_copied(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,3 +168,18 @@ class TestStartedByRoot:
 
         with embedded.postgres(data_dir / "data") as server:
             assert str(data_dir / "tidings") in process_groups.command_of(server.pid)
+
+
+@pytest.mark.parametrize(
+    ("memory", "buffers", "wal"),
+    [(512, "64MB", "1024MB"), (8 * 1024, "1024MB", "2048MB"), (256 * 1024, "8192MB", "16384MB")],
+)
+def test_postgresql_is_sized_by_the_memory(memory: int, buffers: str, wal: str) -> None:
+    sized = postgresql.size_settings(memory * 1024 * 1024)
+    assert (sized["shared_buffers"], sized["max_wal_size"]) == (buffers, wal)
+
+
+def test_settings_in_force_are_those_for_this_machine(make_postgres: MakePostgres) -> None:
+    with psycopg.connect(make_postgres().url) as connection:
+        row = connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers')) / 1024 / 1024").fetchone()
+    assert row == (int(postgresql.size_settings(postgresql.memory_bytes())["shared_buffers"].removesuffix("MB")),)

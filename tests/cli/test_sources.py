@@ -1,17 +1,22 @@
 """`tidings sources`: created, shown, rotated, checked, without showing a secret."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from shared import ids
+from shared.providers.registry import PROVIDERS
+from shared.receipts.store import Refusal, record_refusals
+from shared.reconciliation import store as reconciliations
 from shared.sources import store as sources
 from shared.sources.source import open_source
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.server import ProviderServer
 from tests.support import signed_requests
-from tests.support.command_line import Commands
+from tests.support.command_line import Commands, parse_command
 from tests.support.system import System, mailchannels_event
 
 SECRET = "hunter2-hunter2-hunter2"
@@ -43,6 +48,7 @@ def test_credentials_come_from_a_file_or_from_standard_input(commands: Commands,
         ("mailwebhook", "{", "not valid JSON"),
         ("mailwebhook", "[]", "must be a JSON object"),
         ("mailwebhook", "@/nowhere/at/all", "cannot be read"),
+        ("mailwebhook", "@/dev/zero", "larger than 256 KiB"),
         ("postal", "{}", "jwks"),
     ],
 )
@@ -74,6 +80,27 @@ def test_a_rotation_keeps_the_old_secret_until_it_is_dropped(commands: Commands)
     commands.run("sources", "rotate", "main", "--drop", "signing_secrets.old")
     shown = json.loads(commands.run("sources", "show", "main"))
     assert shown["credentials"]["signing_secrets"].keys() == {"new"}
+
+
+def test_a_rotation_puts_a_new_secret_before_those_of_a_list(commands: Commands) -> None:
+    def held() -> object:
+        with commands.system.engine.begin() as connection:
+            row = sources.find(connection, "main")
+        assert row is not None
+        return commands.system.vault.open(row.credentials)["signing_secret"]
+
+    def rotate(*options: str) -> str:
+        return commands.run("sources", "rotate", "main", *options)
+
+    add(commands, provider="mailtrap", credentials='{"signing_secret": "one"}')
+    rotate("--credentials", '{"signing_secret": "two"}')
+    rotate("--credentials", '{"signing_secret": ["three", "one"]}')
+    assert held() == ["three", "one", "two"]
+    rotate("--drop", "signing_secret.old")
+    assert held() == ["three"]
+    rotate("--credentials", '{"signing_secret": "four"}', "--drop", "signing_secret.old")
+    assert held() == ["four"]
+    commands.run("sources", "rotate", "main", "--drop", "signing_secret.old", code=2)
 
 
 def test_a_new_password_lets_the_previous_one_in_until_it_is_dropped(commands: Commands) -> None:
@@ -133,6 +160,15 @@ def test_a_quarantine_is_opened_and_closed(commands: Commands) -> None:
     assert commands.system.get("/v1/sources/main")["settings"] == {}
 
 
+def test_rotated_secrets_are_tried_on_what_is_unverified_at_once(commands: Commands) -> None:
+    system = commands.system
+    source = system.add_source("cm", "cloudmailin", {"username": "user", "password": "a wrong password"})
+    system.quarantine(source, b"{}", {})
+    system.execute("UPDATE parked_receipts SET available_at = now() + interval '30 s'")
+    commands.run("sources", "rotate", "cm", "--credentials", '{"password": "the right password"}')
+    assert system.rows("SELECT available_at <= now() FROM parked_receipts") == [(True,)]
+
+
 def test_a_removed_source_is_out_of_service(commands: Commands) -> None:
     add(commands, provider="mailchannels", credentials='{"customer_handles": ["acct"]}')
     commands.system.process_events(mailchannels_event("delivered", "a@example.net"))
@@ -166,3 +202,106 @@ def test_a_check_says_what_was_set_aside_and_why(commands: Commands) -> None:
     assert "authentic events that changed nothing in the last 24 hours: 1" in output
     assert "'stranger'" in output
     assert "tidings reprocess --source main" in output
+
+
+def test_a_source_shows_its_url_here_its_last_event_refusal_and_registration(commands: Commands) -> None:
+    system = commands.system
+    output = commands.run(
+        "sources", "add", "main", "--provider", "mailchannels", "--credentials", '{"customer_handles": ["acct"]}',
+        "--setting", "keys_url=http://127.0.0.1:1/keys",
+    )  # fmt: skip
+    assert "Its webhook is http://127.0.0.1:8080/webhooks/main on this machine" in output
+    assert "last event: never" in commands.run("sources", "list")
+    now = datetime.now(UTC)
+    system.process_events(
+        mailchannels_event("delivered", "a@example.net"),
+        mailchannels_event("delivered", "b@example.net") | {"customer_handle": "other"},
+        at=now,
+    )
+    refusal = Refusal(
+        id=ids.receipt_id(now), source="main", refused_at=now, status_code=401, reason="bad_signature",
+        detail="No key fits", remote_ip=None, headers="{}", bytes=5, count=1,
+    )  # fmt: skip
+    with system.engine.begin() as connection:
+        record_refusals(connection, [refusal])
+        source = sources.find(connection, "main")
+        assert source is not None
+        reconciliations.ensure(connection, [source.id])
+        reconciliations.record_webhooks(connection, source.id, [], enrolled=False)
+    for command, code in ((("sources", "list"), 0), (("sources", "check", "main"), 1)):
+        output = commands.run(*command, code=code)
+        for words in (
+            f"last event: {now:%Y-%m-%d %H:%M} UTC",
+            f"last refusal: {now:%Y-%m-%d %H:%M} UTC (bad_signature: No key fits)",
+            "authentic events that changed nothing in the last 24 hours: 1",
+            "not registered at the provider",
+        ):
+            assert words in output, command
+    (checked,) = json.loads(commands.run("sources", "check", "main", "--json", code=1))
+    assert (checked["set_aside"], checked["enrolled"]) == (1, False)
+    assert checked["findings"]
+
+
+def test_the_credentials_of_every_provider_are_in_the_help_and_in_the_documentation(commands: Commands) -> None:
+    shown = " ".join(commands.run("sources", "add", "--help").split())
+    page = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+    for name, provider in PROVIDERS.items():
+        for field in provider.credential_fields:
+            assert f"`{field.name}" in shown, name
+            assert f"`{field.name}`" in page, name
+        assert f"--provider {name} " in page
+    for line in re.findall(r"^    (tidings .*)$", page, re.MULTILINE):
+        parse_command(line)
+    refused = commands.run("sources", "add", "x", "--provider", "mailwebhook", "--credentials", "{}", code=2)
+    assert "`signing_secrets`" in refused
+
+
+MAPPING = """
+authentication: {kind: header, header: X-Token}
+items: events
+fields: {type: event, recipient: email, event_id: id}
+types: {delivery: delivered}
+"""
+SAMPLE = b'{"events": [{"event": "delivery", "email": "ann@example.net", "id": "e"}, {"event": "other", "id": "f"}]}'
+
+
+def test_a_mapping_is_tried_on_a_sample_and_then_stored(commands: Commands, tmp_path: Path) -> None:
+    mapping, sample = tmp_path / "mapping.yaml", tmp_path / "sample.json"
+    mapping.write_text(MAPPING)
+    sample.write_bytes(SAMPLE)
+    output = commands.run("sources", "try", str(sample), "--mapping", f"@{mapping}", code=1)
+    assert '"type":"delivered"' in output
+    assert "2 events, 1 of them not understood" in output
+    credentials = json.dumps({"value": SECRET})
+    given = ("--provider", "generic", "--setting", f"generic=@{mapping}", "--credentials", credentials)
+    commands.run("sources", "add", "acme", *given)
+    assert commands.system.get("/v1/sources/acme")["settings"]["generic"]["types"] == {"delivery": "delivered"}
+    headers = ("--header", f"X-Token: {SECRET}")
+    assert "would accept it" in commands.run("sources", "try", str(sample), "--source", "acme", *headers, code=1)
+    refused = commands.run("sources", "try", str(sample), "--source", "acme", "--header", "X-Token: x", code=1)
+    assert "would refuse it: bad_credentials" in refused
+
+
+@pytest.mark.parametrize(
+    ("mapping", "sentence"),
+    [
+        (MAPPING.replace("recipient", "recipent"), "settings.generic.fields.recipent is unknown. Did you mean"),
+        ("{", "is neither YAML nor JSON"),
+        ("5", "settings.generic must be an object"),
+    ],
+)
+def test_a_mistake_in_a_mapping_is_named(commands: Commands, tmp_path: Path, mapping: str, sentence: str) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_bytes(SAMPLE)
+    output = commands.run("sources", "try", str(sample), "--mapping", mapping, code=2)
+    assert sentence in " ".join(output.split())
+    assert "Traceback" not in output
+    given = ("--setting", f"generic={mapping}", "--credentials", '{"value": "x"}')
+    output = commands.run("sources", "add", "acme", "--provider", "generic", *given, code=2)
+    assert sentence in " ".join(output.split())
+
+
+def test_only_a_generic_source_has_a_mapping(commands: Commands) -> None:
+    given = ("--setting", f"generic={MAPPING}", "--credentials", HOOK)
+    output = commands.run("sources", "add", "main", "--provider", "mailwebhook", *given, code=2)
+    assert "has an adapter of its own" in output

@@ -60,6 +60,7 @@ class TestSubscriptions:
             "--domain", "example.net", "--tag", "a", "--tag", "b", "--header", f"X-Token=@{tmp_path / 'token'}",
             "--payload", "cloudevents", "--timeout", "5", "--retries", "1,2", "--rate", "2.5", "--concurrency", "3",
             "--ordered",
+            "--include-body-text",
         )  # fmt: skip
         shown = show(commands, subscription_id)
         assert secret.startswith("whsec_")
@@ -67,6 +68,7 @@ class TestSubscriptions:
             "name": "billing", "types": ["*", "alert.*"], "sources": ["main"], "tenant": "acme",
             "recipient_domains": ["example.net"], "tags": ["a", "b"], "payload": "cloudevents", "timeout_s": 5,
             "retry_schedule": [1, 2], "rate_per_second": 2.5, "concurrency": 3, "ordered": True,
+            "include_body_text": True,
         }  # fmt: skip
         assert {name: shown[name] for name in wishes} == wishes
         commands.run("subscriptions", "test", subscription_id)
@@ -89,6 +91,7 @@ class TestSubscriptions:
             (("http://127.0.0.1:9/", "--type", "*", "--header", "Host=x"), "Host cannot be set"),
             (("http://127.0.0.1:9/", "--type", "*", "--header", "X"), "NAME=VALUE"),
             (("http://127.0.0.1:9/", "--type", "*", "--header", "X=@/nowhere"), "cannot be read"),
+            (("http://127.0.0.1:9/", "--type", "*", "--header", "X=@/dev/zero"), "larger than 256 KiB"),
             (("http://127.0.0.1:9/", "--type", "*", "--retries", "often"), "standard_webhooks"),
         ],
     )
@@ -143,6 +146,8 @@ class TestSubscriptions:
         assert "answered 204" in commands.run("subscriptions", "test", subscription_id)
         assert "Fix URL, auth" in commands.run("subscriptions", "test", subscription_id, code=1)
         Webhook(secret).verify(sink.received[0].body, dict(sink.received[0].headers))
+        commands.run("subscriptions", "test", subscription_id, "--type", "message.bounced")
+        assert sink.received[-1].json["data"]["event"]["type"] == "bounced"
 
     def test_get_another_secret(self, commands: Commands) -> None:
         subscription_id, secret = add(commands, "http://127.0.0.1:9/")
@@ -205,6 +210,7 @@ class TestDeliveries:
         assert dead in commands.run("deliveries", "list", "--status", "dead", "--type", "message.bounced")
         assert "answered 404" in commands.run("deliveries", "list")
         assert "No such delivery" in commands.run("deliveries", "list", "--status", "retry")
+        assert "There is no message '0000'" in commands.run("deliveries", "list", "--message-id", "0000", code=2)
         assert json.loads(commands.run("deliveries", "list", "--json"))[0]["id"] == dead
         assert dead in commands.run("deliveries", "list", "--subscription", system.get_delivery()["subscription"])
 
@@ -212,8 +218,31 @@ class TestDeliveries:
         output = commands.run("deliveries", "show", dead)
         for words in ("dead", "message.bounced", "billing", "http_status 404", "no such page", "then replay"):
             assert words in output
+        sent = (
+            "POST http://127.0.0.1",
+            "webhook-id: ",
+            "webhook-signature: ",
+            '"type":"message.bounced"',
+            "status 404",
+        )
+        for words in sent:
+            assert words in output
         plain = json.loads(commands.run("deliveries", "show", dead, "--json"))
         assert (plain["attempts"], plain["attempts_made"][0]["http_status"]) == (1, 404)
+
+    def test_show_whom_they_are_about_and_what_of_their_captures_was_cut(
+        self, commands: Commands, system: System, sink: HttpSink
+    ) -> None:
+        system.create_source("inbox", "mailwebhook", signing_secrets={"key": "a secret of the route, long enough"})
+        add(commands, sink.url, "--name", "billing")
+        sink.then(http_sink.answer(404, b"x" * 9000))
+        mail = {"message_id": "<1@shop.example>", "subject": "Your order", "from": "zoe@x.example"}
+        body = {"schema": {"name": "mailwebhook.generic"}, "message": {**mail, "to": ["orders@shop.example"]}}
+        system.process_receipt(system.queue_body(json.dumps(body).encode(), slug="inbox"))
+        system.deliver()
+        output = commands.run("deliveries", "show", str(system.get_delivery()["id"]))
+        for words in ("orders@shop.example", "Your order", "1@shop.example", "truncated: more was received"):
+            assert words in output
 
     def test_are_made_again_by_name(self, commands: Commands, system: System, sink: HttpSink, dead: str) -> None:
         commands.run("deliveries", "replay", dead)
@@ -229,6 +258,19 @@ class TestDeliveries:
         assert "Aborted" in commands.run("deliveries", "replay", "--status", "dead", says="n\n", code=1)
         assert "done" in commands.run("deliveries", "replay", "--since", "2026-01-01", "--yes")
         assert system.get_delivery()["status"] == "pending"
+
+    def test_that_wait_are_named_where_none_is_dead(self, commands: Commands, system: System, sink: HttpSink) -> None:
+        add(commands, sink.url, "--name", "billing")
+        sink.then(http_sink.answer(503), http_sink.answer(503))
+        system.log_change()
+        system.deliver()
+        assert system.get_delivery()["status"] == "retry"
+        for words in (["--dry-run"], []):
+            output = commands.run("deliveries", "replay", "--status", "dead", *words)
+            assert "to deliver  0" in output
+            assert "1 delivery waits (retry) for " in output
+            assert "(until 20" in output
+            assert "`tidings deliveries list --status retry`" in output
 
     def test_are_not_made_again_by_mistake(self, commands: Commands, dead: str) -> None:
         assert "Give ids of deliveries" in commands.run("deliveries", "replay", code=2)

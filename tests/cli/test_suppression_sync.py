@@ -1,5 +1,6 @@
 """`tidings suppressions push` and `pull`: show how the lists differ, then copy from one to the other."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -127,6 +128,9 @@ class TestPush:
     def test_shows_and_asks_first(self, sync_env: SyncEnv) -> None:
         sync_env.add("here@x.example")
         assert "here@x.example" in sync_env.run("push", "--source", "mc", "--dry-run")
+        found = json.loads(sync_env.run("push", "--source", "mc", "--dry-run", "--json").splitlines()[-1])
+        assert [one["address"] for one in found["only_here"]] == ["here@x.example"]
+        assert found["added"] == 0
         assert "here@x.example" in sync_env.run("push", "--source", "mc", says="n\n", code=1)
         assert sync_env.there() == {}
         assert sync_env.audited() == []
@@ -206,6 +210,8 @@ class TestPull:
     def test_shows_and_asks_first(self, sync_env: SyncEnv) -> None:
         sync_env.mailchannels.suppressions.put("there@x.example")
         assert "there@x.example" in sync_env.run("pull", "--source", "mc", "--dry-run")
+        found = json.loads(sync_env.run("pull", "--source", "mc", "--dry-run", "--json").splitlines()[-1])
+        assert [one["address"] for one in found["only_there"]] == ["there@x.example"]
         assert "there@x.example" in sync_env.run("pull", "--source", "mc", says="n\n", code=1)
         assert sync_env.here() == {}
 

@@ -175,7 +175,7 @@ def test_an_address_is_erased_after_asking_and_stays_suppressed(commands: Comman
     assert "done" in run(commands, "erase", "ann@example.net", "--yes")
     assert "✗" in run(commands, "check", "ann@example.net", code=1)
     assert "(erased)" in run(commands, "list")
-    assert system.execute("SELECT body FROM receipts") == [(None,)]
+    assert system.execute("SELECT body, content FROM receipts") == [(None, None)]
     said = commands.run("reprocess", "--source", "main", "--state", "all", "--yes")
     assert "0 of 1 receipts are queued" in said
     assert "1 cannot be processed again: an erasure has deleted their bodies." in said

@@ -119,6 +119,11 @@ def test_dead_receipts_are_tried_then_queued_again(populated: Commands) -> None:
     output = populated.run("reprocess", "--source", "main", "--dry-run")
     assert "would give 1" in output
     assert "JSON" in output  # the other one still cannot be read
+    compared = [
+        json.loads(line) for line in populated.run("reprocess", "--source", "main", "--dry-run", "--json").splitlines()
+    ]
+    assert [one["difference"] and one["difference"]["events_after"] for one in compared] == [None, 1]
+    assert "JSON" in compared[0]["problem"]
     assert system.get("/v1/stats")["receipts"]["dead"] == 2
     assert "Aborted" in populated.run("reprocess", "--source", "main", says="n\n", code=1)
     assert "2 of 2" in populated.run("reprocess", "--source", "main", "--yes")
@@ -141,7 +146,9 @@ def test_what_was_never_verified_is_not_let_in_with_all_the_others(populated: Co
 def test_a_named_receipt_is_queued_again(populated: Commands) -> None:
     (receipt,) = populated.system.get("/v1/receipts", state="processed")["items"]
     assert "No state would change" in populated.run("reprocess", "--receipt", receipt["id"], "--dry-run")
-    assert "1 of 1" in populated.run("reprocess", "--receipt", receipt["id"], "--yes")
+    assert "no receipt '0000'" in populated.run("reprocess", "--receipt", "0000", "--yes", code=2)
+    queued = json.loads(populated.run("reprocess", "--receipt", receipt["id"][:23], "--yes", "--json").splitlines()[-1])
+    assert queued == {"asked": 1, "queued": 1, "waiting": 1, "erased": 0}
     assert populated.system.get(f"/v1/receipts/{receipt['id']}")["state"] == "pending"
 
 

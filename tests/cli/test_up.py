@@ -71,8 +71,8 @@ class TestWhileRunning:
         for name in ("ready.json", "admin_key", "secret_keys"):
             assert (up.data / name).stat().st_mode & 0o077 == 0, name
 
-    def test_every_worker_has_a_parent_and_a_child(self, up: Up) -> None:
-        assert len(up.pids("worker")) == 4
+    def test_every_worker_has_a_parent_and_two_children(self, up: Up) -> None:
+        assert len(up.pids("worker")) == 6
 
     def test_nothing_is_written_to_the_working_directory(self, up: Up) -> None:
         known = {"admin_key", "secret_keys", "lock", "logs", "postgres", "redis", "ready.json"}
@@ -165,6 +165,7 @@ def test_servers_that_are_named_are_used(data_dir: Path, database_url: str, brok
     [
         ("TIDINGS_RECEIVER_PORT", "eighty"),
         ("TIDINGS_RECEIVER_PROCESSES", "0"),
+        ("TIDINGS_WORKER_PROCESSES", "many"),
         ("TIDINGS_SECRET_KEYS", "too short"),
         ("TIDINGS_EGRESS_ALLOW", "everywhere"),
         ("TIDINGS_DATABASE_URL", "no url at all"),
