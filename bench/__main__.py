@@ -24,7 +24,7 @@ _WIDTH = 150  # where there is no terminal to ask
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for; 0 unless something was wrong. A target that is missed is no error."""
+    """Run the chosen scenarios; return 0 unless something was wrong. A missed target is not an error."""
     wishes = _parser().parse_args(arguments)
     seconds = wishes.seconds or (_QUICK_SECONDS if wishes.quick else _FULL_SECONDS)
     chosen = plan.quick(seconds) if wishes.quick else plan.full(seconds)
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(stage: Stage, names: list[str], chosen: Plan, findings: list[Findings], console: Console) -> None:
     columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
-    # Two looks a second: what draws the progress takes from what is measured.
+    # Twice a second: drawing the progress takes processor time from what is measured.
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
         tasks = {name: progress.add_task(name, start=False, total=1) for name in names}
         for name in names:
@@ -75,7 +75,7 @@ def _run(stage: Stage, names: list[str], chosen: Plan, findings: list[Findings],
 
 
 def _command(wishes: argparse.Namespace) -> str:
-    """How to repeat the run; where its files went is nobody's business."""
+    """Return the command that repeats the run, without the paths of its files."""
     words = ["python -m bench", *(["--quick"] if wishes.quick else [])]
     words += [f"--seconds {wishes.seconds:g}"] if wishes.seconds else []
     return " ".join([*words, *(f"--only {name}" for name in wishes.only or ())])

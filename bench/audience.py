@@ -24,7 +24,7 @@ SHARED_BY: Final = 10
 """Subscriptions that want the same tag `ten-…`; of a tag `one-…` there is one."""
 
 _TABLES: Final = "subscriptions, endpoint_health, deliveries, pending_deliveries, delivery_attempts"
-_SUBSCRIBE: Final = """
+SUBSCRIBE: Final = """
 INSERT INTO subscriptions (id, name, url, types, tags, headers, secrets, payload, timeout_s, retry_schedule,
     concurrency, ordered, state, state_since, created_at, updated_at)
 VALUES (%(id)s, 'bench', %(url)s, '{*}', %(tags)s, %(headers)s, %(secrets)s, 'tidings', 30, %(schedule)s, 10, false,
@@ -60,10 +60,10 @@ class Audience:
         """Forget all deliveries, and subscribe anew; with `hanging` there is one more, which never answers."""
         connection.execute(f"TRUNCATE {_TABLES}".encode())
         names = [(f"one-{number}", f"ten-{number // SHARED_BY}") for number in range(SUBSCRIPTIONS)]
-        rows = [self._subscription(f"{self.sink.url}/{tags[0]}", tags) for tags in names]
-        rows += [self._subscription(f"{self.sink.url}/hang", ("ten-0",))] if hanging else []
+        rows = [new_subscription(self._vault, f"{self.sink.url}/{tags[0]}", tags) for tags in names]
+        rows += [new_subscription(self._vault, f"{self.sink.url}/hang", ("ten-0",))] if hanging else []
         with connection.cursor() as cursor:
-            cursor.executemany(_SUBSCRIBE, rows)
+            cursor.executemany(SUBSCRIBE, rows)
         connection.execute(_INTRODUCE, {"tags": [tag for pair in names for tag in pair]})
         connection.execute("ANALYZE subscriptions, messages")
 
@@ -90,13 +90,15 @@ class Audience:
             found += self.arrivals()
         return found
 
-    def _subscription(self, url: str, tags: Sequence[str]) -> dict[str, object]:
-        secret = SigningSecret(value=standard_webhooks.new_secret())
-        return {
-            "id": ids.receipt_id(datetime.now(UTC)),
-            "url": url,
-            "tags": list(tags),
-            "headers": self._vault.seal({}),
-            "secrets": seal_secrets([secret], self._vault),
-            "schedule": list(backoff.DELIVERY_SCHEDULES["default"]),
-        }
+
+def new_subscription(vault: Vault, url: str, tags: Sequence[str]) -> dict[str, object]:
+    """Return what `SUBSCRIBE` inserts."""
+    secret = SigningSecret(value=standard_webhooks.new_secret())
+    return {
+        "id": ids.receipt_id(datetime.now(UTC)),
+        "url": url,
+        "tags": list(tags),
+        "headers": vault.seal({}),
+        "secrets": seal_secrets([secret], vault),
+        "schedule": list(backoff.DELIVERY_SCHEDULES["default"]),
+    }

@@ -1,4 +1,4 @@
-"""Watches how much waits to be processed while load is on, and holds the load back when it is too much."""
+"""Watches how many events wait to be processed during the load, and pauses the load while they are too many."""
 
 import threading
 import time
@@ -25,10 +25,10 @@ class Mark:
 
 
 class Backlog:
-    """A thread that asks five times a second; a context manager around the load, whose `outcome` it reads.
+    """A thread that samples five times a second; a context manager around the load, whose `outcome` it reads.
 
-    `may_send` says no while more waits than the side's `most_pending`: so the load is as high as the workers can
-    follow. When the warm-up is over, and when the load has ended, it marks what was so: `first` and `last`.
+    `may_send` is false while more events wait than the side's `most_pending`, so the load is as high as the workers can
+    process. It takes a measurement after the warm-up (`first`) and at the end of the load (`last`).
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Backlog:
 
     @property
     def held_share(self) -> float:
-        """In how many of the samples the load was held back, from 0 to 1."""
+        """Return the share of samples in which the load was paused, from 0 to 1."""
         return self._held_samples / len(self.series) if self.series else 0.0
 
     def may_send(self) -> bool:
-        """Whether the workers follow. Between two samples it is taken that nothing is processed."""
+        """Return whether the workers keep up. Assumes that nothing is processed between two samples."""
         return self._outcome.accepted * self._events - self._processed <= self._most
 
     def _run(self) -> None:
@@ -102,5 +102,5 @@ class Backlog:
 
     def _mark(self, connection: psycopg.Connection) -> None:
         cpu = self._cpu()
-        at = time.perf_counter()  # what the count sees was committed by now
+        at = time.perf_counter()  # the count sees only what was committed before
         self._marks.append(Mark(at, self._side.events(connection), cpu))

@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 class Caller:
-    """A keep-alive connection, opened anew when the server has closed it."""
+    """A keep-alive connection, which is opened again when the server has closed it."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address

@@ -73,7 +73,7 @@ class Findings:
 
 
 def shown(value: float) -> str:
-    """A number with as many digits as mean something."""
+    """Return a number with its significant digits."""
     if abs(value) >= _LARGE:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= _MIDDLE else f"{value:.2f}"

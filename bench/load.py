@@ -23,9 +23,9 @@ _CONNECT_TIMEOUT_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run: answers by status code, and how long each took, in seconds.
+    """The outcome of a run: answers by status code, and how long each took, in seconds.
 
-    `cpu_seconds` is what this process used meanwhile. `exhausted` says that the requests ran out before the time.
+    `cpu_seconds` is the processor time of this process. `exhausted` says that the requests ran out before the time.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -37,21 +37,21 @@ class Outcome:
 
     @property
     def accepted(self) -> int:
-        """How many were answered 200."""
+        """Return the number of requests answered 200."""
         return self.statuses[200]
 
     @property
     def rate(self) -> float:
-        """Requests answered 200, a second."""
+        """Return the requests answered 200 per second."""
         return self.accepted / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
-        """The latency that so large a share (0 to 1) of the answers stayed within, in seconds."""
+        """Return the latency within which this share (0 to 1) of the answers arrived, in seconds."""
         return percentile(self.latencies, share)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value that so large a share (0 to 1) of all stayed within; 0 where there are none."""
+    """Return the value at or below which this share (0 to 1) of the values is; 0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
@@ -90,8 +90,8 @@ def run(
 ) -> Outcome:
     """Send each request once, as fast as they are answered or at `rate` a second, for at most `seconds`.
 
-    At a rate, latency counts from when a request was due. While `may_send` says no, nothing new is sent: it is
-    asked before every round, and must be quick. `outcome` is filled on the way, for callers that watch.
+    At a rate, latency counts from when a request was due. While `may_send` is false, nothing new is sent: it is
+    called before every round, and must be quick. `outcome` is updated during the run, for callers that watch.
     """
     begin, cpu_begin = time.perf_counter(), time.process_time()
     with selectors.DefaultSelector() as selector:

@@ -1,4 +1,4 @@
-"""Processes that are measured: started in a session of their own, stopped with all that they started."""
+"""Processes that are measured: each is started in a new session, and stopped with its child processes."""
 
 import signal
 import subprocess

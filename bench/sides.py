@@ -218,7 +218,7 @@ class Usual(Side):
         return max(400, 8 * events)
 
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:
-        """By what has been processed: of a task that waits nobody can tell how many others it will send."""
+        """Return the number by what has been processed: how many tasks a waiting task will send is unknown."""
         return accepted * events - self.events(connection)
 
     def is_idle(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 - its queue is in the broker

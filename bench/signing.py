@@ -1,7 +1,7 @@
-"""Requests signed ahead of time, on all cores, so that signing takes nothing from what is measured.
+"""Requests signed ahead of time, on all cores, so that signing takes no time from what is measured.
 
-A signature is taken for 300 seconds, and may be ahead of the receiver's clock by 30: what is signed must be sent
-within the minutes that follow.
+The receiver accepts a signature for 300 seconds, and up to 30 seconds ahead of its clock, so signed requests must be
+sent within the following minutes.
 """
 
 import itertools
@@ -37,13 +37,13 @@ def dialect() -> MailChannels:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Requests as they go over the wire, and until when they are taken."""
+    """Requests as they are sent, and until when the receiver accepts them."""
 
     requests: list[bytes]
     until: datetime
 
     def for_seconds(self, seconds: float) -> list[bytes]:
-        """The requests, for a run that takes so long. Raises StaleError."""
+        """Return the requests for a run of this length. Raises StaleError."""
         if datetime.now(UTC) + timedelta(seconds=seconds) > self.until:
             raise StaleError("the machine is too slow: signatures would expire within the run; use fewer --seconds")
         return self.requests
@@ -63,7 +63,7 @@ def sign(count: int, *, events: int = 1, seed: int) -> Signed:
     chunks = list(_chunks(count, events, seed, signed_at))
     if len(chunks) == 1:
         return Signed(_make(chunks[0]), signed_at + _LIFE)
-    # Spawned rather than forked: our threads and connections are none of their business.
+    # Spawned rather than forked, so that they inherit neither threads nor connections.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
         made = list(itertools.chain.from_iterable(pool.map(_make, chunks)))

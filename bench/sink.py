@@ -1,6 +1,6 @@
-"""A place that is delivered to: takes everything at once and says 204; `/hang` never answers.
+"""An endpoint for deliveries: answers everything with 204 at once, and `/hang` never.
 
-`GET /arrivals` tells what arrived since it was last asked, as lines of `<webhook-id> <seconds since 1970>`. Started by
+`GET /arrivals` lists the deliveries since the last call, as lines of `<webhook-id> <seconds since 1970>`. Started by
 `python -m bench.sink PORT`.
 """
 

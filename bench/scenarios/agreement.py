@@ -22,16 +22,22 @@ SCENARIO: Final = Scenario(
     shuffled=True,
     repeats=0.2,
 )
+# The usual way has no keys of messages beside their ids.
+_KEY: Final = "coalesce((to_jsonb(m) ->> 'key')::uuid, m.id)"
 _STATES: Final = (
-    "SELECT message_id, recipient, weight, status_at, rank, status_key, status, classification, smtp_status,"
-    " enhanced_code, reason, smtp_id, opens, clicks, reads, remarks, opened_at, clicked_at, read_at, complained_at,"
-    " unsubscribed_at, subscribed_at FROM recipient_states ORDER BY message_id, recipient"
+    f"SELECT {_KEY}, s.recipient, s.weight, s.status_at, s.rank, s.status_key, s.status, s.classification,"
+    " s.smtp_status, s.enhanced_code, s.reason, s.smtp_id, s.opens, s.clicks, s.reads, s.remarks, s.opened_at,"
+    " s.clicked_at, s.read_at, s.complained_at, s.unsubscribed_at, s.subscribed_at"
+    " FROM recipient_states AS s JOIN messages AS m ON m.id = s.message_id ORDER BY 1, 2"
 )
 _MESSAGES: Final = (
-    "SELECT id, first_event_at, provider_message_id, request_id, smtp_id, sender, subject, tenant, tag, campaign"
-    " FROM messages ORDER BY id"
+    f"SELECT {_KEY}, first_event_at, provider_message_id, request_id, smtp_id, sender, subject, tenant, tag, campaign"
+    " FROM messages AS m ORDER BY 1"
 )
-_EVENTS: Final = "SELECT key, type, message_id, recipient, occurred_at FROM events ORDER BY key"
+_EVENTS: Final = (
+    f"SELECT e.key, type, {_KEY}, recipient, occurred_at"
+    " FROM events AS e LEFT JOIN messages AS m ON m.id = e.message_id ORDER BY e.key"
+)
 # By the hour, because a worker may have merged those of yesterday.
 _COUNTS: Final = (
     "SELECT date_trunc('hour', minute), source_id, type, sum(count) FROM minute_counts WHERE dimension = ''"

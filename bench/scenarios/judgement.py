@@ -1,7 +1,7 @@
 """The cost per event of counting for alerts and evaluating for the suppression list.
 
-The cost is processor time, of this process and of its connections' in PostgreSQL: what else runs on the machine does
-not add to it.
+The cost is the processor time of this process and of its connections in PostgreSQL, so other processes on the machine
+do not add to it.
 """
 
 import functools
@@ -38,7 +38,7 @@ _WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Drain the same queue with and without, in turn, in this process."""
+    """Process the same queue with and without them, in turn, in this process."""
     place = stage.tidings.place
     settings = Settings(database_url=place.database_url, broker_url=place.broker_url, secret_keys=(place.secret_key,))
     worker = context.build(settings)

@@ -31,7 +31,7 @@ _MANY_MS: Final = 300.0
 _WARM_UP: Final = 50
 _TABLES: Final = "suppressions, suppression_history, suppression_lifts, state_changes, api_keys"
 
-# Those whom nobody asks for only have to be there: any key will do.
+# Entries that are never looked up: any key will do.
 _FILL: Final = """
 INSERT INTO suppressions (key, tenant, reason, origin, id, address, types, since, created_at)
 SELECT md5(n::text)::uuid, '', 'hard_bounce', 'event', md5('id' || n)::uuid, 'customer.' || n || '@post.example',
@@ -41,7 +41,7 @@ FROM generate_series(1, %(entries)s) AS n
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Tidings alone: one address at a time, then ten thousand, over HTTP, with a key such as an application has."""
+    """Check one address at a time, then ten thousand, over HTTP with an application's key. Only Tidings is measured."""
     side = stage.tidings
     listed = [f"listed.{number}@post.example" for number in range(_AT_ONCE)]
     bearer = _fill(side, plan.suppressed, listed)

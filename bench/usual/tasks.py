@@ -21,7 +21,8 @@ def process_receipt(receipt_id: str) -> None:
         source = source_by_id(receipt.source_id)
         if source is None:
             return
-        events = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body)
+        parsed = normalize.parse_events(source, receipt.id, receipt.received_at, receipt.body)
+        events = [work.include_object(event, receipt.body) for event in parsed]
         if len(events) == 1:
             work.apply(session, events[0])
             return

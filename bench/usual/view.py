@@ -28,7 +28,7 @@ def receive(slug: str) -> Response:
     try:
         found.provider.verify(arrived, found.credentials, now)
     except VerificationError:
-        return Response(status=found.provider.STATUS_CODES.bad_signature)
+        return Response(status=found.provider.status_codes.bad_signature)
     receipt_id = ids.receipt_id(now)
     with Session(engine()) as session, session.begin():
         session.add(

@@ -34,6 +34,17 @@ _MAX_SILENT = 1
 """Events up to this weight do not determine the delivery state, and are recorded beside it."""
 
 
+def include_object(event: NewEvent, body: bytes) -> NewEvent:
+    """Return the event with its provider's object, which is a part of the body."""
+    place = event.shared or event
+    if place.object_at is None or place.object_length is None:
+        return event
+    text = body[place.object_at : place.object_at + place.object_length].decode()
+    return event._replace(
+        provider_object=text, shared=None if event.shared is None else event.shared._replace(provider_object=text)
+    )
+
+
 def apply(session: Session, event: NewEvent) -> None:
     """Keep an event that is new, let it change the state of its message and recipient, and count it."""
     key = UUID(event.key)
@@ -44,7 +55,7 @@ def apply(session: Session, event: NewEvent) -> None:
 
 
 def _keep(session: Session, event: NewEvent, key: UUID) -> None:
-    message_id = None if event.message_id is None else UUID(event.message_id)
+    message_id = None if event.message_key is None else UUID(event.message_key)
     columns = {name: getattr(event, name) for name in _EVENT_COLUMNS}
     if event.shared is not None:
         columns["provider_object"] = event.shared.provider_object
@@ -118,7 +129,7 @@ def _first(event: NewEvent, message_id: UUID, key: UUID) -> dict[str, object]:
 
 
 def _fold(state: StateRecord, event: NewEvent, key: UUID) -> bool:
-    """Merge an event into a locked state; whether the delivery stands elsewhere now."""
+    """Merge an event into a locked state; return whether the status has changed."""
     theirs = (event.weight, event.occurred_at, event.rank, key)
     rises = theirs > (state.weight, state.status_at, state.rank, state.status_key)
     if rises:
@@ -176,7 +187,7 @@ def _log(session: Session, event: NewEvent, state: StateRecord | None, previous:
         ChangeRecord(
             type=event.change_type,
             source_id=event.source_id,
-            message_id=None if event.message_id is None else UUID(event.message_id),
+            message_id=None if event.message_key is None else UUID(event.message_key),
             recipient=event.recipient,
             event_id=event.id,
             status=status,

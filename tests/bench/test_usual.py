@@ -17,12 +17,15 @@ from shared import ids
 from shared.messages import store as state
 from shared.messages.store import NewEvent
 from shared.postgres import engine
-from shared.providers import mailchannels
+from shared.providers.registry import PROVIDERS
+from shared.providers.webhooks.base import SourceSettings
 from shared.receipts import normalize
 from shared.rules.model import tallies
 from shared.sources.source import Source
 from simulator import staging
 from tests.support.databases import DatabasePool
+
+mailchannels = PROVIDERS["mailchannels"]
 
 NOW = datetime.now(UTC)  # there are partitions for these weeks only
 
@@ -37,10 +40,14 @@ def usual_url(databases: DatabasePool) -> Iterator[str]:
 def story(count: int) -> list[list[NewEvent]]:
     """The events of each body of a play of everything, out of order and partly repeated."""
     dialect = signing.dialect()
-    credentials = mailchannels.read_credentials(dialect.credentials(), {})
+    credentials = mailchannels.read_credentials(dialect.credentials(), {}, SourceSettings())
     source = Source(id=1, slug="bench", version=1, provider=mailchannels, credentials=credentials)
     play = staging.stage(agreement.SCENARIO, dialect, count=count, seed=1, now=NOW)
-    return [normalize.parse_events(source, ids.receipt_id(NOW), NOW, posting.body) for posting in play.postings]
+    parsed = [normalize.parse_events(source, ids.receipt_id(NOW), NOW, posting.body) for posting in play.postings]
+    return [
+        [work.include_object(event, posting.body) for event in events]
+        for events, posting in zip(parsed, play.postings, strict=True)
+    ]
 
 
 def test_its_states_are_those_of_tidings(database_url: str, usual_url: str) -> None:

@@ -8,6 +8,8 @@ import signal
 from datetime import datetime
 from uuid import UUID
 
+import structlog
+
 from shared.messages.store import NewEvent
 from shared.receipts import normalize
 from shared.sources.source import Source
@@ -15,6 +17,8 @@ from tests.support.traffic import DEADLY, HUNGRY, SLEEPY
 from workers.app import app
 
 __all__ = ["app"]
+
+log = structlog.get_logger()
 
 _rows = normalize.parse_events
 
@@ -27,6 +31,7 @@ def _read(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) 
         while True:
             taken.append(b"." * len(body) * 10_000)
     if body == SLEEPY:
+        log.info("stops itself", receipt=str(receipt_id))
         os.kill(os.getpid(), signal.SIGSTOP)
         return []
     return _rows(source, receipt_id, received_at, body)

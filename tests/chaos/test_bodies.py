@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from shared.postgres import stored_requests
 from simulator.providers.ark.webhooks import Ark
 from simulator.providers.base import Dialect
 from simulator.providers.cloudmailin.webhooks import CloudMailin
@@ -55,8 +56,8 @@ def test_odd_bytes_are_kept_exactly_and_end_processed_or_dead(
 
     assert set(done.statuses) == {200}
     source.assert_every_acknowledged_event_stored_once(happenings, neighbours.result())
-    stored = cluster.rows("SELECT id, body FROM receipts WHERE source_id = %(id)s", id=source_id)
-    assert {body: {receipt} for receipt, body in stored} == done.receipts
+    stored = cluster.rows("SELECT id, body, content FROM receipts WHERE source_id = %(id)s", id=source_id)
+    assert {stored_requests.body_of(*body): {receipt} for receipt, *body in stored} == done.receipts
     assert set(source.count_by_state(done.ids)) <= {"processed", "dead"}
     reasons = cluster.rows("SELECT reason, detail FROM parked_receipts WHERE source_id = %(id)s", id=source_id)
     assert {reason for reason, _ in reasons} == {"unreadable"}

@@ -87,19 +87,22 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(source:
     done = source.provider.send([traffic.SLEEPY, *source.bodies(happenings)])
     cluster.start("worker that sleeps", application="tests.chaos.crashing_worker")
     sleeper = cluster.processes["worker that sleeps"]
-    cluster.wait_for(lambda: bool(cluster.leased()), "worker that sleeps")
+    # Not sooner: frozen while it connects to the database, it would wake to an error instead.
+    cluster.wait_for(lambda: b"stops itself" in sleeper.log.read_bytes(), "worker that sleeps")
     sleeper.freeze()
     cluster.make_receipts_due()
     cluster.start("worker 2")
     source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
-    before = source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")
+    # Suppressions and alerts change by periodic tasks, too.
+    changes = "SELECT count(*) FROM state_changes WHERE source_id = %(id)s AND type LIKE 'message.%%'"
+    before = source.cluster.states(source.source_id), cluster.rows(changes, id=source.source_id)
 
     def has_lost_its_lease() -> bool:
-        sleeper.thaw()  # again and again: it may have been frozen before it read the body that stops it
+        sleeper.thaw()  # again and again: it may stop itself after the first time
         return b"lease lost" in sleeper.log.read_bytes()
 
     cluster.wait_for(has_lost_its_lease, "worker that sleeps")
-    assert (source.cluster.states(source.source_id), cluster.rows("SELECT count(*) FROM state_changes")) == before
+    assert (source.cluster.states(source.source_id), cluster.rows(changes, id=source.source_id)) == before
     source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
 
 
@@ -114,11 +117,12 @@ def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processe
     done = source.provider.send([*bodies[:middle], traffic.DEADLY, *bodies[middle:]])
     cluster.start("worker that dies", application="tests.chaos.crashing_worker")
 
-    cluster.wait_until_processed(leases_run_out_seconds=0.5, ring=True)
+    cluster.wait_until_processed(due_after_seconds=0.5, ring=True)
 
     source.assert_every_acknowledged_event_stored_once(happenings, done, dead=1)
     [(state, reason, attempts)] = cluster.rows(
         "SELECT state, reason, attempts FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     )
     assert (state, reason) == ("dead", "attempts_exhausted")
-    assert attempts == 6, "the attempt that found five before it"
+    # The attempt that finds five before it. Its lease runs out too, so another process may find six.
+    assert attempts in {6, 7}

@@ -24,11 +24,10 @@ def memory(pid: int, name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def child_of_worker(cluster: Cluster) -> int:
-    """Return the process that runs the tasks of the only worker."""
+def children_of_worker(cluster: Cluster) -> list[int]:
+    """Return the processes that run the tasks of the only worker."""
     parent = cluster.processes["worker"].pid
-    (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return int(child)
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
 def pending(source: SimulatedSource) -> int:
@@ -42,16 +41,15 @@ def test_sixty_thousand_recipients_are_processed_in_little_memory_while_others_d
     cluster.stop("worker 2")
     source.provider.send([item(source, "first", ["ann@example.net"])])
     cluster.wait_until_processed()
-    child = child_of_worker(cluster)
-    before = memory(child, "VmRSS")
+    before = {child: memory(child, "VmRSS") for child in children_of_worker(cluster)}
 
     source.provider.send([item(source, "large", [f"p{number:05}@example.net" for number in range(60_000)])])
     cluster.wait_for(lambda: bool(cluster.leased()) or not pending(source), "worker")
     source.provider.send([item(source, f"small {number}", [f"n{number}@example.org"]) for number in range(20)])
-    cluster.wait_until_processed()
+    cluster.wait_until_processed(expire_leases=False)
 
-    assert child_of_worker(cluster) == child
-    assert memory(child, "VmHWM") - before < 256 * MIB
+    assert children_of_worker(cluster) == list(before)
+    assert max(memory(child, "VmHWM") - least for child, least in before.items()) < 256 * MIB
     states = "SELECT count(*) FROM recipient_states WHERE status = 'bounced' AND source_id = %(id)s"
     assert cluster.rows(states, id=source.source_id) == [(60_021,)]
     objects = "SELECT count(*) FROM event_objects JOIN events USING (id) WHERE source_id = %(id)s"
@@ -69,16 +67,16 @@ def test_a_body_that_needs_more_memory_than_a_worker_may_use_ends_dead_with_the_
     cluster = source.cluster
     cluster.stop("worker", "worker 2")
     source.provider.send([traffic.HUNGRY, item(source, "small", ["ann@example.net"])])
-    cluster.start("worker", application="tests.chaos.crashing_worker")
+    cluster.start("worker that fails", application="tests.chaos.crashing_worker")
 
-    cluster.wait_until_processed(leases_run_out_seconds=0.5, ring=True)
+    # A lease that expires while its worker runs out of memory would make this the attempt of a worker that crashed.
+    cluster.wait_until_processed(due_after_seconds=0.5, expire_leases=False, ring=True)
 
     assert cluster.rows(
         "SELECT state, reason, detail, attempts FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     ) == [("dead", "failed", "its events need more memory than a worker may use", 5)]
     assert len(cluster.states(source.source_id)) == 1
-    assert cluster.processes["worker"].is_running
-    cluster.stop("worker")
+    assert cluster.processes["worker that fails"].is_running
 
 
 def test_more_events_than_a_webhook_may_have_are_refused_before_they_are_made(source: SimulatedSource) -> None:

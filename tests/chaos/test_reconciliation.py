@@ -11,6 +11,7 @@ import pytest
 
 from cli.supervisor.environment import ROOT, merge_environment
 from shared.sources import service as source_service
+from shared.sources import store as sources
 from simulator import post
 from simulator.mail import Happening
 from simulator.providers.mailchannels.api import MailChannelsAccount
@@ -72,6 +73,8 @@ def outage(source: SimulatedSource) -> Iterator[Outage]:
         account = server.account(source.slug, MailChannelsAccount)
         url = account.enrol(cluster.urls(source.slug)[0])
         yield Outage(source, account, url)
+    with cluster.engine.begin() as connection:
+        sources.delete(connection, source.slug)  # later tests need not wait for calls to it that fail
 
 
 def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
@@ -99,7 +102,8 @@ def test_a_command_recovers_every_event_and_marks_it(outage: Outage) -> None:
         "SELECT sum(new_events) FROM failed_deliveries WHERE source_id = %(id)s", id=outage.source.source_id
     )
     assert missing == cluster.rows(
-        "SELECT count(*) FROM events JOIN reconciled_receipts AS r USING (receipt_id) WHERE r.source_id = %(id)s",
+        "SELECT count(*) FROM events AS e JOIN reconciled_receipts AS r"
+        " ON left(r.receipt_id::text, 31) = left(e.id::text, 31) WHERE r.source_id = %(id)s",
         id=outage.source.source_id,
     )
 
@@ -112,11 +116,13 @@ def test_workers_recover_it_by_themselves_and_one_that_is_killed_meanwhile_chang
     cluster.start_and_wait("deliverer", "deliverer 2")
     cluster.wait_for(lambda: len(outage.marked()) >= 2, "deliverer", "deliverer 2")
     cluster.restart("deliverer")
-    query = "UPDATE reconciliations SET lease_until = least(lease_until, now()), next_at = now()"
+    with cluster.engine.begin() as connection:  # so that the test need not sit the lease of the dead one out
+        connection.exec_driver_sql("UPDATE reconciliations SET lease_until = least(lease_until, now())")
+    is_free = "coalesce(lease_until, now()) <= now()"  # what a living one does is left to it
 
     def recovered() -> bool:
         with cluster.engine.begin() as connection:
-            connection.exec_driver_sql(query)  # so that the test need not sit the lease of a dead one out
+            connection.exec_driver_sql(f"UPDATE reconciliations SET next_at = now() WHERE {is_free}")
         return len(outage.marked()) == len(bodies)
 
     cluster.wait_for(recovered, "deliverer", "deliverer 2")

@@ -37,6 +37,8 @@ def test_every_provider_is_asked_to_retry_and_soon(cluster: Cluster, trouble: st
     kinds = {"mailwebhook": EventType.INBOUND}
     posts = []
     for name, make in DIALECTS.items():
+        if PROVIDERS[name].status_codes.hang_seconds:
+            continue  # it is left without an answer: tests/receiver/test_pause.py
         dialect = make()
         slug = f"{name}-{trouble}"
         cluster.add_source(slug, dialect)
@@ -50,7 +52,7 @@ def test_every_provider_is_asked_to_retry_and_soon(cluster: Cluster, trouble: st
     with TROUBLES[trouble](cluster.postgres):
         for name, provider, body in posts:
             answer = provider.post(body)
-            assert answer.status == PROVIDERS[name].STATUS_CODES.unavailable
+            assert answer.status == PROVIDERS[name].status_codes.unavailable
             assert int(answer.headers["retry-after"]) > 0
             assert answer.seconds < ANSWER_SECONDS
     cluster.wait_until_ready()
