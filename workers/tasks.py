@@ -149,3 +149,13 @@ def maintain() -> None:
     """Create partitions ahead, delete what is older than retention, and review soft bounces."""
     maintenance.maintain(context.current())
     suppressions.maintain(context.current())
+
+
+# The names that the previous version sends. Celery rejects a message whose task it does not know, and RabbitMQ closes
+# the channel of who rejects a message that needs no acknowledgement.
+for _name, _task in (
+    ("tidings.drain", process),
+    ("tidings.tell", send_notifications),
+    ("tidings.ask_providers", call_providers),
+):
+    app.task(_task.run, name=_name)

@@ -16,7 +16,7 @@ logger.info("not worth a line")
 try:
     1 / 0
 except ZeroDivisionError:
-    logger.exception("Task %s raised unexpected", "tidings.drain")
+    logger.exception("Task %s raised unexpected", "tidings.deliver")
 """
 
 _BEAT = """
@@ -31,6 +31,18 @@ app.loader.import_default_modules()
 missing = {entry["task"] for entry in beat.conf.beat_schedule.values()} - app.tasks.keys()
 assert not missing, missing
 assert beat.conf.task_routes == app.conf.task_routes
+"""
+
+_RENAMED = """
+from workers.app import app
+
+app.loader.import_default_modules()
+for earlier, now in {
+    "tidings.drain": "tidings.process_receipts",
+    "tidings.tell": "tidings.send_notifications",
+    "tidings.ask_providers": "tidings.call_providers",
+}.items():
+    assert app.tasks[earlier].run is app.tasks[now].run, earlier
 """
 
 
@@ -51,8 +63,12 @@ def test_beat_loads_no_tasks_and_schedules_only_those_that_workers_have() -> Non
     assert run(_BEAT) == []
 
 
+def test_wake_ups_of_the_previous_version_start_the_same_tasks() -> None:
+    assert run(_RENAMED) == []
+
+
 def test_a_failed_task_is_logged() -> None:
     [line] = run(_FAILING)
     record = json.loads(line)
-    assert (record["event"], record["level"]) == ("Task tidings.drain raised unexpected", "error")
+    assert (record["event"], record["level"]) == ("Task tidings.deliver raised unexpected", "error")
     assert "ZeroDivisionError" in record["exception"]

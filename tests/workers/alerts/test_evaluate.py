@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from shared import ids
 from shared.alerts import kinds
 from shared.alerts import store as alerts
+from shared.broker import SEND_NOTIFICATIONS
 from shared.messages import announcements
 from shared.messages.announcements import Send
 from shared.providers.api.base import FailedDelivery
@@ -137,7 +138,7 @@ class TestARate:
         for _ in range(3):
             evaluate.evaluate(system.ctx, now)
         assert alert_steps(system) == [("bounces", "main", "fired", "warning")]
-        assert system.notifier.tasks.count("tidings.tell") == 1
+        assert system.notifier.tasks.count(SEND_NOTIFICATIONS) == 1
 
         post.bring(BOUNCED, 10, at=now)
         for _ in range(3):

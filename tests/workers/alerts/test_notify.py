@@ -472,7 +472,7 @@ def test_more_channels_than_a_worker_takes_at_once_are_left_to_another_task(env:
         env.channel(f"c{number}")
     env.fire()
     assert env.send_due() == 8
-    assert env.system.notifier.tasks == ["tidings.tell"]
+    assert env.system.notifier.tasks == [SEND_NOTIFICATIONS]
     assert env.send_due() == 2
 
 
