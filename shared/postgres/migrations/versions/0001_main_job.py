@@ -1,4 +1,4 @@
-"""The tables of the main job: sources, receipts, events, messages, states and the log of changes."""
+"""Sources, receipts, events, messages, their states, and the change log."""
 
 from alembic import op
 
@@ -16,7 +16,7 @@ CREATE TABLE sources (
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    deleted_at timestamptz                       -- what it received keeps its name
+    deleted_at timestamptz                       -- the row stays, because receipts refer to it
 );
 
 CREATE TABLE api_keys (
@@ -31,17 +31,17 @@ CREATE TABLE api_keys (
 );
 """
 
-# What was received. Receipts are written once and never changed; where each stands is told by which of the
-# two small tables holds it: pending_receipts (the queue), parked_receipts (set aside), or neither (processed).
+# Receipts are written once and never changed. The state of one follows from the small table that holds it:
+# pending_receipts (the queue), parked_receipts (unverified, rejected or dead), or neither (processed).
 RECEIPTS = """
 CREATE TABLE receipts (
-    id uuid NOT NULL,                            -- version 7: made at the time of arrival
+    id uuid NOT NULL,                            -- UUIDv7 of the time of arrival
     source_id bigint NOT NULL,
     received_at timestamptz NOT NULL,
-    idempotency_key text,                        -- the provider's own, where it sends one
+    idempotency_key text,                        -- from the provider; NULL: it sent none
     remote_ip text,
     headers json NOT NULL,
-    body bytea NOT NULL,                         -- byte for byte
+    body bytea NOT NULL,                         -- exactly as received
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 ALTER TABLE receipts ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -57,7 +57,7 @@ CREATE TABLE pending_receipts (
     reprocess boolean NOT NULL DEFAULT false,
     last_error text
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
--- Two lanes: what just came in does not wait behind history that is processed again.
+-- Two indexes, so that new receipts do not wait behind those that are reprocessed.
 CREATE INDEX pending_receipts_live ON pending_receipts (receipt_id) WHERE NOT reprocess;
 CREATE INDEX pending_receipts_again ON pending_receipts (receipt_id) WHERE reprocess;
 
@@ -70,7 +70,7 @@ CREATE TABLE parked_receipts (
     key_id text,
     bytes integer NOT NULL,
     attempts smallint NOT NULL DEFAULT 0,
-    reprocess boolean NOT NULL DEFAULT false,    -- set aside when it was processed again
+    reprocess boolean NOT NULL DEFAULT false,    -- it was parked while it was reprocessed
     available_at timestamptz NOT NULL,
     parked_at timestamptz NOT NULL
 );
@@ -92,7 +92,7 @@ CREATE TABLE refusals (
     remote_ip text,
     headers json NOT NULL,
     bytes integer NOT NULL,
-    count integer NOT NULL DEFAULT 1             -- how many alike this row stands for
+    count integer NOT NULL DEFAULT 1             -- number of identical refusals
 );
 """
 
@@ -123,7 +123,7 @@ CREATE TABLE event_keys (
 );
 
 CREATE TABLE messages (
-    id uuid PRIMARY KEY,                         -- made from the source and the provider's id
+    id uuid PRIMARY KEY,                         -- hash of the source and the provider's id
     source_id bigint NOT NULL,
     created_at timestamptz NOT NULL,
     first_event_at timestamptz NOT NULL,
@@ -142,7 +142,7 @@ CREATE INDEX messages_by_request ON messages (request_id) WHERE request_id IS NO
 CREATE INDEX messages_by_provider_id ON messages (provider_message_id) WHERE provider_message_id IS NOT NULL;
 CREATE INDEX messages_by_sender ON messages (sender, created_at) WHERE sender IS NOT NULL;
 
--- The recipient '' stands for the whole message: events that name none.
+-- The recipient '' has the state of the whole message, from events that name no recipient.
 CREATE TABLE recipient_states (
     message_id uuid NOT NULL,
     recipient text NOT NULL,
@@ -168,7 +168,7 @@ CREATE TABLE recipient_states (
     complained_at timestamptz,
     unsubscribed_at timestamptz,
     subscribed_at timestamptz,
-    remarks integer NOT NULL DEFAULT 0,          -- events that were told besides the delivery's course
+    remarks integer NOT NULL DEFAULT 0,          -- events that are logged without changing the status
     version integer NOT NULL DEFAULT 1,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (message_id, recipient)
@@ -176,13 +176,13 @@ CREATE TABLE recipient_states (
 CREATE INDEX recipient_states_by_recipient ON recipient_states (recipient, message_id) WHERE recipient <> '';
 CREATE INDEX recipient_states_by_smtp_id ON recipient_states (smtp_id) WHERE smtp_id IS NOT NULL;
 
--- What numbers the log. Where a database is moved to another server these begin anew, and the functions are replaced by
--- others that go on from the greatest number there is (shared/db/log_numbers.py).
+-- The transaction ids that order the change log. On another server they begin at a low number again. After such a move,
+-- functions that continue from the greatest stored number replace these (shared/postgres/transaction_ids.py).
 CREATE FUNCTION log_transaction() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_current_xact_id()';
 CREATE FUNCTION log_horizon() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_snapshot_xmin(pg_current_snapshot())';
 CREATE FUNCTION log_beyond() RETURNS xid8 LANGUAGE sql STABLE AS 'SELECT pg_snapshot_xmax(pg_current_snapshot())';
 
--- Read in the order of transactions: ids are drawn before their transaction commits, and are no order.
+-- Readers follow the order of transactions. Ids are assigned before the commit, so their order is not that of commits.
 CREATE TABLE state_changes (
     id bigint GENERATED ALWAYS AS IDENTITY,
     transaction xid8 NOT NULL DEFAULT log_transaction(),
@@ -201,6 +201,6 @@ CREATE TABLE state_changes (
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     for statements in (SOURCES, RECEIPTS, EVENTS):
         op.execute(statements)

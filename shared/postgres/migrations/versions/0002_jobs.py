@@ -1,4 +1,4 @@
-"""Long work: jobs that are kept, go on after a crash, and can be watched and cancelled."""
+"""Jobs: long work with progress, which continues after a crash and can be cancelled."""
 
 from alembic import op
 
@@ -7,13 +7,13 @@ down_revision = "0001"
 
 JOBS = """
 CREATE TABLE jobs (
-    id uuid PRIMARY KEY,                         -- version 7: made at the time it was asked for
+    id uuid PRIMARY KEY,                         -- UUIDv7 of the time of the request
     kind text NOT NULL,
     state text NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
     parameters jsonb NOT NULL,
     done bigint NOT NULL DEFAULT 0,
     total bigint,                                -- NULL until it is known
-    position jsonb NOT NULL DEFAULT '{}',        -- where to go on after a crash
+    position jsonb NOT NULL DEFAULT '{}',        -- where to continue after a crash
     report jsonb NOT NULL DEFAULT '{}',
     error text,
     asked_by text NOT NULL,
@@ -21,13 +21,13 @@ CREATE TABLE jobs (
     created_at timestamptz NOT NULL,
     started_at timestamptz,
     finished_at timestamptz,
-    available_at timestamptz NOT NULL,           -- its turn, or the end of the lease of who holds it
+    available_at timestamptz NOT NULL,           -- its next turn, or the end of a worker's lease
     lease_token uuid,
-    attempts smallint NOT NULL DEFAULT 0         -- since it last got on
+    attempts smallint NOT NULL DEFAULT 0         -- since its last progress
 ) WITH (fillfactor = 70);
 CREATE INDEX jobs_open ON jobs (available_at, id) WHERE state IN ('queued', 'running');
 
--- What a job reads ('input') and makes ('output'), in parts.
+-- The input and the output of a job, in parts.
 CREATE TABLE job_files (
     job_id uuid NOT NULL,
     name text NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE job_files (
 );
 """
 
-# What an import has read and checked, until all of it goes on the list at once.
+# Rows of an import that are checked, until all of them are added to the list at once.
 STAGED = """
 CREATE TABLE staged_suppressions (
     job_id uuid NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE staged_suppressions (
 );
 """
 
-# Receipts in whose bytes an address was replaced: they are no longer what was signed.
+# Receipts in which an address was replaced, so their bodies no longer match their signatures.
 ERASED = """
 CREATE TABLE erased_receipts (
     receipt_id uuid PRIMARY KEY,
@@ -64,6 +64,6 @@ CREATE TABLE erased_receipts (
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     for statements in (JOBS, STAGED, ERASED):
         op.execute(statements)

@@ -1,41 +1,41 @@
-"""Suppressions: whom not to write to, why, and since when."""
+"""The suppression list, its history, and the soft bounces that decide about entries."""
 
 from alembic import op
 
 revision = "0003"
 down_revision = "0002"
 
-# A change need not be about a message any more: then `data` says what it is about.
+# A change may be about something other than a message; `data` describes it.
 CHANGES = """
 ALTER TABLE state_changes ALTER COLUMN source_id DROP NOT NULL;
 ALTER TABLE state_changes ADD COLUMN data jsonb;
 """
 
-# Several reasons stand side by side, and so does what different origins say: what events give is a function of
-# events alone, and a person's word is not changed by them.
+# An address has one entry for each reason and origin. So entries of events depend on events alone, and events do not
+# change an entry that a person made.
 SUPPRESSIONS = """
 CREATE TABLE peppers (
     name text PRIMARY KEY,
-    sealed bytea NOT NULL                        -- the key of keyed hashes, encrypted (shared.encryption)
+    sealed bytea NOT NULL                        -- the key of the recipient hashes, encrypted
 );
 
 CREATE TABLE suppressions (
     key uuid NOT NULL,                           -- keyed hash of the address, or of '@' and the domain
-    tenant text NOT NULL,                        -- '' for all
+    tenant text NOT NULL,                        -- '': all tenants
     reason text NOT NULL,
     origin text NOT NULL,
-    id uuid NOT NULL UNIQUE,                     -- version 7: made when it was announced last
-    address text,                                -- of address and domain one; neither after erasure
+    id uuid NOT NULL UNIQUE,                     -- UUIDv7 of its last announcement as a change
+    address text,                                -- address or domain; neither after an erasure
     domain text,
     types text[] NOT NULL,
     classification text,
     source_id bigint,
     since timestamptz NOT NULL,
-    until timestamptz,                           -- NULL: for good
-    expired_at timestamptz,                      -- its end was noticed, and announced
+    until timestamptz,                           -- NULL: no end
+    expired_at timestamptz,                      -- when its end was logged as a change
     evidence_event_id uuid,
     evidence_key uuid,
-    level smallint NOT NULL DEFAULT 1,           -- the how manyeth time, where that makes it longer
+    level smallint NOT NULL DEFAULT 1,           -- number of suppressions in a row; each is longer
     actor text,
     note text,
     created_at timestamptz NOT NULL,
@@ -43,12 +43,12 @@ CREATE TABLE suppressions (
 );
 CREATE INDEX suppressions_by_end ON suppressions (until) WHERE until IS NOT NULL AND expired_at IS NULL;
 CREATE INDEX suppressions_by_evidence ON suppressions (evidence_event_id) WHERE evidence_event_id IS NOT NULL;
--- Asked for every delivery, and nearly always in vain.
+-- For a lookup at every delivery, which hardly ever finds an entry.
 CREATE INDEX suppressions_for_soft_bounces ON suppressions USING hash (address)
     WHERE reason = 'soft_bounce' AND origin = 'event';
 
--- What happened or arrived before a lift suppresses no more, whenever it is heard of. NULL stands for every tenant
--- and every reason. By event: the recipient subscribed again, and what follows on that still counts.
+-- An event from before a lift suppresses nobody, even if it arrives later. NULL: every tenant, every reason.
+-- by_event: the recipient subscribed again.
 CREATE TABLE suppression_lifts (
     key uuid NOT NULL,
     tenant text,
@@ -72,7 +72,7 @@ CREATE TABLE suppression_history (
     since timestamptz,
     until timestamptz,
     level smallint NOT NULL,
-    event_id uuid,                               -- what it was added, lifted or withdrawn for
+    event_id uuid,                               -- the event that caused the action
     actor text,
     note text
 );
@@ -80,10 +80,10 @@ CREATE INDEX suppression_history_of_key ON suppression_history (key, id);
 """
 
 SOFT_BOUNCES = """
--- The first and the last soft bounce of each message to a recipient: what the rule about several messages is judged by.
+-- The first and the last soft bounce of each message to a recipient, which the soft-bounce rule evaluates.
 CREATE TABLE soft_bounces (
     recipient text NOT NULL,
-    tenant text NOT NULL,                        -- '' for all
+    tenant text NOT NULL,                        -- '': all tenants
     message_id uuid NOT NULL,
     source_id bigint NOT NULL,
     first_at timestamptz NOT NULL,
@@ -95,10 +95,10 @@ CREATE TABLE soft_bounces (
     classification text,                         -- of the first
     PRIMARY KEY (recipient, tenant, message_id)
 ) WITH (fillfactor = 80);
--- They come in about the order of time, so this costs a batch next to nothing, and serves to let go of the old.
+-- Rows arrive nearly in the order of time, so a BRIN index costs a batch little. Retention uses it.
 CREATE INDEX soft_bounces_by_time ON soft_bounces USING brin (first_at) WITH (pages_per_range = 32);
 
--- Recipients to be judged anew by that rule. Appended to, so that no batch waits for another.
+-- Recipients to evaluate by that rule. Rows are only appended, so no batch waits for another.
 CREATE TABLE soft_bounce_checks (
     due_at timestamptz NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -110,7 +110,7 @@ CREATE TABLE soft_bounce_checks (
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute(CHANGES)
     op.execute(SUPPRESSIONS)
     op.execute(SOFT_BOUNCES)

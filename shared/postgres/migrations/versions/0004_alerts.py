@@ -1,4 +1,4 @@
-"""Alerts: what a person must be told, the counts that tell it, and where it is told."""
+"""Alerts, the counts that they measure, and the channels that are notified."""
 
 from alembic import op
 
@@ -6,7 +6,7 @@ revision = "0004"
 down_revision = "0003"
 
 COUNTS = """
--- Events by the minute in which they happened; what is older than two hours, by the hour. A dimension is '' (all of
+-- Events by the minute in which they happened; by the hour after two hours. A dimension is '' (all of
 -- the source), 'tenant', 'sender_domain', 'recipient_domain', or 'refusals' (requests, by the reason of their refusal).
 -- Shards keep workers from waiting for one another.
 CREATE TABLE minute_counts (
@@ -21,15 +21,14 @@ CREATE TABLE minute_counts (
     PRIMARY KEY (dimension, minute, source_id, value, type, shard)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
 
--- Announced messages of which nothing was heard, dead receipts, and requests that are not verified yet: few of many,
--- and looked for again and again.
+-- Alert rules look often for announced messages without events, dead receipts and unverified requests, which are few.
 CREATE INDEX messages_awaited ON messages (source_id, submitted_at) WHERE first_event_at = 'infinity';
 CREATE INDEX parked_receipts_dead ON parked_receipts (parked_at) WHERE state = 'dead' AND NOT reprocess;
 CREATE INDEX parked_receipts_unverified ON parked_receipts (source_id, receipt_id) WHERE state = 'unverified';
 """
 
 ALERTS = """
--- The rules file that was accepted last: what holds while a newer one is wrong. No row: no file is named.
+-- The rules file that was accepted last. It stays in force while a newer one is invalid. No row: no file is set.
 CREATE TABLE rules_in_force (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     path text NOT NULL,
@@ -37,7 +36,7 @@ CREATE TABLE rules_in_force (
     accepted_at timestamptz NOT NULL
 );
 
--- Rules made over the API, besides those of the file.
+-- Rules created by the API, in addition to those of the file.
 CREATE TABLE alert_rules (
     name text PRIMARY KEY,
     definition jsonb NOT NULL,
@@ -47,20 +46,20 @@ CREATE TABLE alert_rules (
 );
 
 CREATE TABLE alerts (
-    id uuid PRIMARY KEY,                         -- version 7
+    id uuid PRIMARY KEY,                         -- UUIDv7
     rule text NOT NULL,
     kind text NOT NULL,
-    subject text NOT NULL,                       -- what tells it from others of its rule: source, tenant or domain
+    subject text NOT NULL,                       -- source, tenant or domain; one alert for each
     severity text NOT NULL,
     state text NOT NULL CHECK (state IN ('firing', 'resolved')),
     source_id bigint,
     tenant text,
     summary text NOT NULL,
-    numbers jsonb NOT NULL,                      -- as they were when its condition held last, as the summary
+    numbers jsonb NOT NULL,                      -- when its condition held last; the summary too
     evidence_event_id uuid,
     started_at timestamptz NOT NULL,
     judged_at timestamptz NOT NULL,
-    calm_since timestamptz,                      -- since when its condition no longer holds
+    calm_since timestamptz,                      -- when its condition ceased to hold
     resolved_at timestamptz,
     acknowledged_at timestamptz,
     acknowledged_by text
@@ -89,16 +88,16 @@ CREATE TABLE alert_channels (
     least_severity text NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    told_at timestamptz,                         -- for the last time
+    told_at timestamptz,                         -- when it was last notified
     failures integer NOT NULL DEFAULT 0,         -- in a row
     failing_since timestamptz,
     last_error text,
-    rests_until timestamptz,                     -- nothing is told before
-    lease_until timestamptz,                     -- one worker at a time tells a channel
+    rests_until timestamptz,                     -- no notification before this time
+    lease_until timestamptz,                     -- one worker at a time notifies a channel
     lease_token uuid
 ) WITH (fillfactor = 70);
 
--- What each channel still has to be told, and was told.
+-- The alerts of which each channel is to be notified, or was.
 CREATE TABLE alert_notices (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel text NOT NULL,
@@ -107,7 +106,7 @@ CREATE TABLE alert_notices (
     attempts smallint NOT NULL DEFAULT 0,
     enqueued_at timestamptz NOT NULL,
     available_at timestamptz NOT NULL,
-    telling uuid,                                -- the message that it is told in, alone or with others
+    telling uuid,                                -- the notification that contains it
     last_error text,
     sent_at timestamptz,
     UNIQUE (channel, step_id)
@@ -119,6 +118,6 @@ CREATE INDEX alert_notices_of_step ON alert_notices (step_id);
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute(COUNTS)
     op.execute(ALERTS)

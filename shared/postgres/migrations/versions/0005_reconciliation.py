@@ -1,4 +1,4 @@
-"""Reconciliation: asking the providers what they could not deliver to us, and having it sent again."""
+"""Reconciliation: webhooks that providers could not deliver to us, and their resends."""
 
 from alembic import op
 
@@ -6,10 +6,10 @@ revision = "0005"
 down_revision = "0004"
 
 RECONCILIATION = """
--- One row for each source that is reconciled: how far it has got.
+-- One row for each source that is reconciled, with its progress.
 CREATE TABLE reconciliations (
     source_id bigint PRIMARY KEY,
-    reconciled_until timestamptz,                -- everything the provider failed before has been listed
+    reconciled_until timestamptz,                -- failures before this time are listed
     next_at timestamptz NOT NULL,
     lease_until timestamptz,
     lease_token uuid,
@@ -17,18 +17,18 @@ CREATE TABLE reconciliations (
     last_finished_at timestamptz,
     last_error text,
     failures smallint NOT NULL DEFAULT 0,        -- in a row
-    enrolled boolean,                            -- whether the provider posts to us; NULL: not known
-    validated boolean,                           -- whether its test reached us; NULL: not known
-    webhooks jsonb NOT NULL DEFAULT '[]',        -- as the provider told them last
+    enrolled boolean,                            -- whether our webhook is registered; NULL: unknown
+    validated boolean,                           -- whether its test reached us; NULL: unknown
+    webhooks jsonb NOT NULL DEFAULT '[]',        -- as the provider listed them last
     checked_at timestamptz,                      -- when the webhooks were listed
-    validated_at timestamptz                     -- when the test was made
+    validated_at timestamptz                     -- when the test was run
 );
 CREATE INDEX reconciliations_due ON reconciliations (next_at);
 
--- What a provider could not deliver: a batch of MailChannels, a delivery of Ark.
+-- Webhooks that a provider could not deliver, such as a batch of MailChannels or a delivery of Ark.
 CREATE TABLE failed_deliveries (
     source_id bigint NOT NULL,
-    reference text NOT NULL,                     -- the provider's id of it
+    reference text NOT NULL,                     -- the provider's id
     failed_at timestamptz NOT NULL,
     outcome text NOT NULL,                       -- 4xx, 5xx, no_response …
     status_code smallint,
@@ -39,8 +39,8 @@ CREATE TABLE failed_deliveries (
     last_attempt_at timestamptz,
     next_attempt_at timestamptz,                 -- NULL: at once
     last_error text,
-    receipt_id uuid,                             -- what arrived when it was sent again
-    new_events integer,                          -- how many of its events had been missing
+    receipt_id uuid,                             -- the receipt of the resend
+    new_events integer,                          -- number of its events that were missing
     listed_at timestamptz NOT NULL,
     given_up_at timestamptz,
     PRIMARY KEY (source_id, reference)
@@ -54,17 +54,17 @@ CREATE INDEX failed_deliveries_given_up ON failed_deliveries (given_up_at) WHERE
 CREATE INDEX failed_deliveries_by_time ON failed_deliveries (source_id, failed_at, reference);
 CREATE INDEX failed_deliveries_by_age ON failed_deliveries (failed_at);
 
--- What the provider wrote down of our own resends, where it did: not to be sent again in their turn.
+-- The provider's records of resends that we requested, which must not be resent themselves.
 CREATE TABLE resend_records (
     source_id bigint NOT NULL,
     reference text NOT NULL,
-    resent text NOT NULL,                        -- the failed delivery that this was another attempt at
+    resent text NOT NULL,                        -- the failed delivery that it repeats
     made_at timestamptz NOT NULL,
     PRIMARY KEY (source_id, reference)
 );
 CREATE INDEX resend_records_by_age ON resend_records (made_at);
 
--- Receipts that came because they were asked for.
+-- Receipts that arrived because we requested them.
 CREATE TABLE reconciled_receipts (
     receipt_id uuid PRIMARY KEY,
     source_id bigint NOT NULL,
@@ -75,5 +75,5 @@ CREATE TABLE reconciled_receipts (
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.execute(RECONCILIATION)
