@@ -48,9 +48,8 @@ def enrol(
     client = provider_api.open_client(source, patience)
     is_new = client.enrol(wanted)
     with engine.begin() as connection:
-        if source.provider.name == "ark" and source.credentials.tenant_id:
-            # The webhook of an Ark tenant never names the tenant.
-            source_service.change(connection, vault, slug, settings={"events_without_tenant": "accept"})
+        if settings := source.provider.settings_after_registration(source.credentials):
+            source_service.change(connection, vault, slug, settings=settings)
         audit(connection, "source.enrolled", f"source:{slug}", url=wanted, new=is_new)
     return source, list_webhooks(engine, source, client), is_new
 

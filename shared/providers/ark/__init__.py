@@ -20,6 +20,7 @@ PROVIDER = Provider(
     parse=webhook.parse,
     dedupe_window_seconds=webhook.DEDUPE_WINDOW_SECONDS,
     tenants=webhook.tenants,
+    settings_after_registration=webhook.settings_after_registration,
     key_lookup=webhook.key_lookup,
     read_keys=webhook.read_keys,
 )

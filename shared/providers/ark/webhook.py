@@ -4,7 +4,9 @@ Sources: arkhq.io/docs/webhooks/security and the pages of its events. The signat
 retries for about three days, so no request is rejected for its age.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -38,6 +40,11 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
 def tenants(credentials: Credentials, /) -> frozenset[str]:
     """Return the tenant that the source is limited to, if any."""
     return frozenset({credentials.tenant_id} if credentials.tenant_id else ())
+
+
+def settings_after_registration(credentials: Credentials, /) -> Mapping[str, Any] | None:
+    """Return the settings of a source whose webhook belongs to a tenant: its events never name the tenant."""
+    return {"events_without_tenant": "accept"} if credentials.tenant_id else None
 
 
 def key_lookup(key_id: str, /) -> KeyLookup:  # noqa: ARG001 - one document holds all keys

@@ -191,6 +191,8 @@ class Provider:
     """
     tenants: Callable[[Any], frozenset[str]] = _no_tenants
     """Return the only tenants whose events this source accepts; empty if the credentials name none."""
+    settings_after_registration: Callable[[Any], Mapping[str, Any] | None] = _nothing
+    """Return the settings that a source needs once its webhook is registered by the API; None if it needs none."""
     key_lookup: Callable[[str], KeyLookup | None] = _nothing
     """Return where to fetch the key of that id; None for providers whose keys are secrets."""
     read_keys: Callable[[bytes, str], Mapping[str, str]] = _no_keys
