@@ -30,7 +30,7 @@ from api.console.pages import (
     subscriptions,
     suppressions,
 )
-from api.console.site import SAID, Visit, may, read_session, render
+from api.console.site import NOTICE_COOKIE, Visit, may, read_session, render
 from api.core.auth import Authenticator
 from api.core.errors import ProblemError
 from api.core.resource import Deps
@@ -81,7 +81,9 @@ def register(app: Flask, deps: Deps, gate: Authenticator) -> None:
     }
     app.jinja_env.filters.update(formatting.FILTERS)
     app.jinja_env.globals.update(formatting.GLOBALS)
-    app.jinja_env.globals.update(assets=_version_of_assets(), version=metadata.version("tidings"))
+    # A part of the URLs of static files. It changes with their content, so browsers may keep them for ever.
+    assets = formatting.fingerprint(*(content for _, content in sorted(_static_files().items())))
+    app.jinja_env.globals.update(assets=assets, version=metadata.version("tidings"))
     app.add_url_rule("/", "root", lambda: redirect("/console/"))
 
     @console.before_request
@@ -139,8 +141,8 @@ def _protect(response: Response) -> Response:
         response.set_data(gzip.compress(response.get_data(), _COMPRESSION))
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
-    if SAID in request.cookies and response.mimetype == "text/html" and response.status_code == HTTPStatus.OK:
-        response.delete_cookie(SAID, path="/console/", httponly=True, samesite="Strict")
+    if NOTICE_COOKIE in request.cookies and response.mimetype == "text/html" and response.status_code == HTTPStatus.OK:
+        response.delete_cookie(NOTICE_COOKIE, path="/console/", httponly=True, samesite="Strict")
     return response
 
 
@@ -148,10 +150,17 @@ def _values() -> dict[str, Any]:
     """Return what every template may use."""
     visit = g.get("visit")
     if visit is None:
-        return {"visit": None, "said": "", "navigation": [], "can_write": False, "can_admin": False, "is_masked": False}
+        return {
+            "visit": None,
+            "notice": "",
+            "navigation": [],
+            "can_write": False,
+            "can_admin": False,
+            "is_masked": False,
+        }
     return {
         "visit": visit,
-        "said": _said(),
+        "notice": _read_notice(),
         "navigation": [entry for group in PAGES for entry in group.NAVIGATION if may(entry.resource)],
         "can_write": visit.caller.scope.includes(Scope.WRITE),
         "can_admin": visit.caller.scope.includes(Scope.ADMIN),
@@ -213,13 +222,8 @@ def _show_error(error: Exception) -> Response:
     return render("error.html", status, status=status, title=HTTPStatus(status).phrase, sentence=sentence)
 
 
-def _said() -> str:
+def _read_notice() -> str:
     try:
-        return bytes.fromhex(request.cookies.get(SAID, "")).decode()
+        return bytes.fromhex(request.cookies.get(NOTICE_COOKIE, "")).decode()
     except ValueError:
         return ""
-
-
-def _version_of_assets() -> str:
-    """Return a name for the static files that changes with their content, so that browsers may keep them for ever."""
-    return formatting.fingerprint(*(content for _, content in sorted(_static_files().items())))

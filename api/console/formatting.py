@@ -1,4 +1,4 @@
-"""How the console writes values: times, sizes, ids, icons and states; and the masking of personal data."""
+"""Template filters and functions of the console: times, sizes, ids, icons and states; masking of personal data."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
 
-# The tone of each word of the vocabulary; what is missing is neutral. The word itself is always shown beside.
+# The colour of each word of the vocabulary; other words are neutral. The word itself is always shown too.
 TONES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("delivered", "seen", "processed", "success", "done", "active", "resolved", "ok", "good", "sent", "inbound",
@@ -42,7 +42,7 @@ TONES: Final[Mapping[str, str]] = {
         ("bounced", "failed", "rejected", "dead", "critical", "disabled", "firing", "fault", "complained",
          "send_limit_exceeded", "attention"), "bad"),
 }  # fmt: skip
-_SIGNS: Final = {"good": "circle-check", "warn": "triangle-alert", "bad": "circle-x", "": "circle-dot"}
+_ICON_OF_TONE: Final = {"good": "circle-check", "warn": "triangle-alert", "bad": "circle-x", "": "circle-dot"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def is_masked() -> bool:
 
 
 def personal(value: Any) -> Any:
-    """Return personal text that has no mark of its own, such as a subject; hidden if it must be masked."""
+    """Return personal text in which nothing marks the personal part, such as a subject; hidden if it must be masked."""
     return _HIDDEN if value and is_masked() else value
 
 
@@ -85,11 +85,11 @@ def icon(name: str, label: str = "") -> Markup:
     """Return an icon; without a label it is decoration."""
     text = (_ICONS / f"{name}.svg").read_text()
     inner = text[text.index(">", text.index("<svg")) + 1 : text.index("</svg>")].strip()
-    said = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    attributes = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
     return Markup(
         '<svg class="icon" {} width="16" height="16" viewBox="0 0 24 24" fill="none" stroke="currentColor"'
         ' stroke-width="2" stroke-linecap="round" stroke-linejoin="round">{}</svg>'
-    ).format(said, Markup(inner))  # noqa: S704 - a file of ours
+    ).format(attributes, Markup(inner))  # noqa: S704 - a file of ours
 
 
 def prose(value: Any) -> Markup:
@@ -104,11 +104,11 @@ def words(value: Any) -> str:
 
 
 def state(value: Any, label: str = "") -> Markup:
-    """Return a state as a coloured word with a sign, so that colour is never the only difference."""
+    """Return a state as a coloured word with an icon, so that colour is never the only difference."""
     if value is None:
         return Markup('<span class="state">{}</span>').format(_NOTHING)
     tone = TONES.get(str(value), "")
-    return Markup('<span class="state {}">{}{}</span>').format(tone, icon(_SIGNS[tone]), label or words(value))
+    return Markup('<span class="state {}">{}{}</span>').format(tone, icon(_ICON_OF_TONE[tone]), label or words(value))
 
 
 def moment(value: datetime | None, empty: str = _NOTHING) -> Markup:
@@ -195,15 +195,12 @@ def curl_list(address: str) -> Markup:
 
 
 def curl_request(capture: Mapping[str, Any]) -> Markup:
-    """Return a button that copies the command which sends a captured request again, without what is secret in it.
-
-    The signature and static headers are left out.
-    """
-    words = ["curl", "-X", str(capture["method"]), shlex.quote(str(capture["url"]))]
+    """Return a button that copies the command which sends a captured request again, without its secret headers."""
+    arguments = ["curl", "-X", str(capture["method"]), shlex.quote(str(capture["url"]))]
     for name, value in capture["headers"].items():
         if HIDDEN not in value:
-            words += ["-H", shlex.quote(f"{name}: {value}")]
-    command = " ".join([*words, "--data-raw", shlex.quote(str(capture["body"]))])
+            arguments += ["-H", shlex.quote(f"{name}: {value}")]
+    command = " ".join([*arguments, "--data-raw", shlex.quote(str(capture["body"]))])
     if capture.get("truncated"):
         command = f"# The request was longer: what is stored of it was cut.\n{command}"
     return copy_as_curl(command)

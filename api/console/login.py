@@ -34,40 +34,16 @@ def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
     pages = Blueprint("login", __name__)
     settings = deps.settings
 
-    def open_session(caller: Caller, target: str, how: str) -> Response:
-        now = datetime.now(UTC)
-        with deps.engine.begin() as connection:
-            token = sessions.create_session(connection, caller, now, admin_key=settings.admin_key)
-            audit.record(
-                connection,
-                actor=caller.actor,
-                tenant=caller.tenant,
-                action="session.opened",
-                object="console",
-                details={"by": how},
-            )
-        response = go(target)
-        response.set_cookie(
-            cookie_name(settings),
-            token,
-            max_age=int(sessions.LIFETIME.total_seconds()),
-            path="/" if is_secure(settings) else _HOME,
-            secure=is_secure(settings),
-            httponly=True,
-            samesite="Strict",
-        )
-        return response
-
     @pages.get("/login")
     def page() -> Response:
         link = request.args.get("link", "")
         if not link:
             return render("login.html", next=_target(request.args.get("next")), problem="", email="")
-        caller = gate.recognise_link(partial(_use_link, deps, link))
+        caller = gate.authenticate_link(partial(_use_link, deps, link))
         if caller is None:
             sentence = "This link was used already, or has expired. Sign in with an API key or a password."
             return render("login.html", 401, next=_HOME, problem=sentence, email="")
-        return open_session(caller, _HOME, "link")
+        return _open_session(deps, caller, _HOME, "link")
 
     @pages.post("/login")
     def sign_in() -> Response:
@@ -81,23 +57,24 @@ def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
         try:
             if not key and not (email and password):
                 raise ProblemError(422, "Give an API key, or an email address and a password.")
-            caller = gate.recognise(key) if key else gate.recognise_user(authenticate)
+            caller = gate.authenticate_key(key) if key else gate.authenticate_user(authenticate)
         except ProblemError as error:
             problem = "This API key is not known, or was revoked." if key and error.status == 401 else str(error)
             response = render("login.html", error.status, next=target, problem=problem, email=email)
-            response.headers.update({name: error.headers[name] for name in error.headers if name == "Retry-After"})
+            if "Retry-After" in error.headers:
+                response.headers["Retry-After"] = error.headers["Retry-After"]
             return response
-        return open_session(caller, target, "key" if key else "password")
+        return _open_session(deps, caller, target, "key" if key else "password")
 
     @pages.post("/logout")
     def sign_out() -> Response:
-        here = visit()
+        current = visit()
         with deps.engine.begin() as connection:
-            sessions.end_session(connection, here.token, admin_key=settings.admin_key)
+            sessions.end_session(connection, current.token, admin_key=settings.admin_key)
             audit.record(
                 connection,
-                actor=here.caller.actor,
-                tenant=here.caller.tenant,
+                actor=current.caller.actor,
+                tenant=current.caller.tenant,
                 action="session.ended",
                 object="console",
             )
@@ -111,6 +88,32 @@ def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
 def _use_link(deps: Deps, link: str) -> Caller | None:
     with deps.engine.begin() as connection:
         return sessions.use_link(connection, link, datetime.now(UTC), admin_key=deps.settings.admin_key)
+
+
+def _open_session(deps: Deps, caller: Caller, target: str, credential: str) -> Response:
+    """Return a redirection to a page, with the cookie of a new session. `credential` says how the caller signed in."""
+    settings = deps.settings
+    with deps.engine.begin() as connection:
+        token = sessions.create_session(connection, caller, datetime.now(UTC), admin_key=settings.admin_key)
+        audit.record(
+            connection,
+            actor=caller.actor,
+            tenant=caller.tenant,
+            action="session.opened",
+            object="console",
+            details={"by": credential},
+        )
+    response = go(target)
+    response.set_cookie(
+        cookie_name(settings),
+        token,
+        max_age=int(sessions.LIFETIME.total_seconds()),
+        path="/" if is_secure(settings) else _HOME,
+        secure=is_secure(settings),
+        httponly=True,
+        samesite="Strict",
+    )
+    return response
 
 
 def _target(given: str | None) -> str:

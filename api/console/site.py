@@ -31,10 +31,13 @@ PERIODS: Final[Mapping[str, timedelta]] = {
 }
 """Times of a filter that are relative to now; an instant (RFC 3339) is allowed too."""
 
+NOTICE_COOKIE: Final = "tidings_notice"
+"""The cookie with the sentence that the next page shows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """The request that is answered now: who makes it, by which session, and what the console works with."""
+    """The current request: its caller, the token of the session, and what the console works with."""
 
     deps: Deps
     gate: Authenticator
@@ -46,8 +49,8 @@ class Visit:
         """Whether this caller sees personal data masked."""
         return self.deps.settings.console_mask and not self.caller.scope.includes(Scope.WRITE)
 
-    def later(self, caller: Caller) -> Callable[[], bool]:
-        """Return a function that says, in another thread, whether the session still opens the same."""
+    def authorization_check(self, caller: Caller) -> Callable[[], bool]:
+        """Return a function, for any thread, that returns whether the session still belongs to this caller."""
         deps, token = self.deps, self.token
 
         def is_authorized() -> bool:
@@ -78,7 +81,7 @@ def read_session(deps: Deps, connection: Any, token: str) -> Caller | None:
 
 
 def visit() -> Visit:
-    """Return the visit of the request that is answered now."""
+    """Return the visit of the current request."""
     return cast("Visit", g.visit)
 
 
@@ -99,15 +102,15 @@ def call(
     body: Mapping[str, Any] | None = None,
     **path: Any,
 ) -> Any:
-    """Perform an operation of the API for the caller, in this process, and return what it answers.
+    """Perform an operation of the API for the caller, in this process, and return its answer.
 
-    Everything but HTTP is that of the API: scope and tenant, the schema of the arguments, the function that is called,
-    and the entry in the audit log. Raises what the operation raises, such as ProblemError.
+    Only HTTP is left out. Scope, tenant, the schema of the arguments and the audit log are those of the API. Raises
+    what the operation raises, such as ProblemError.
     """
-    here = visit()
-    authorize(here.caller, resource.scope_of(method), resource.tenant_access_of(method))
-    operation = type(resource.__name__, (resource,), {"deps": here.deps, "gate": here})()
-    operation.caller = here.caller
+    current = visit()
+    authorize(current.caller, resource.scope_of(method), resource.tenant_access_of(method))
+    operation = type(resource.__name__, (resource,), {"deps": current.deps, "gate": current})()
+    operation.caller = current.caller
     declared = getattr(resource, method.lower())
     given: Mapping[str, Any] = {"query": query or {}, "json": body or {}, "headers": {}}
     # The innermost declaration comes first here, and last in the signature.
@@ -124,11 +127,11 @@ def fetch(resource: type[Resource], query: Mapping[str, Any] | None = None, **pa
     """
     authorize(visit().caller, resource.scope_of("GET"), resource.tenant_access_of("GET"))
     wanted = filters() if query is None else query
-    place = re.sub(r"<(?:\w+:)?(\w+)>", lambda name: quote(str(path[name[1]])), resource.rule)
+    path_of_api = re.sub(r"<(?:\w+:)?(\w+)>", lambda name: quote(str(path[name[1]])), resource.rule)
     empty = Listing(
         is_filtered=bool(set(wanted) - {"cursor", "limit"}),
         is_first="cursor" not in wanted,
-        address=f"{request.host_url.rstrip('/')}{place}" + (f"?{urlencode(wanted)}" if wanted else ""),
+        address=f"{request.host_url.rstrip('/')}{path_of_api}" + (f"?{urlencode(wanted)}" if wanted else ""),
     )
     try:
         page = call(resource, query=wanted, **path)
@@ -157,16 +160,13 @@ def render(template: str, code: int = 200, /, **values: Any) -> Response:
     return Response(render_template(template, **values), status=code, content_type="text/html; charset=utf-8")
 
 
-def go(target: str, said: str = "") -> Response:
-    """Redirect to a page of the console, which shows a sentence once."""
+def go(target: str, notice: str = "") -> Response:
+    """Redirect to a page of the console, which shows the notice once."""
     response = cast("Response", redirect(target, 303))
-    if said:
-        response.set_cookie(SAID, said.encode().hex(), max_age=20, path="/console/", httponly=True, samesite="Strict")
+    if notice:
+        value = notice.encode().hex()
+        response.set_cookie(NOTICE_COOKIE, value, max_age=20, path="/console/", httponly=True, samesite="Strict")
     return response
-
-
-SAID: Final = "tidings_said"
-"""The cookie with the sentence that the next page shows."""
 
 
 def _load(schema: Schema, given: Mapping[str, Any]) -> Any:

@@ -62,16 +62,16 @@ class Authenticator:
             yield
 
     def admit(self, needed: Scope, tenancy: TenantAccess) -> Caller:
-        """Who sent the request that is answered now. Raises ProblemError (401, 403, 429)."""
+        """Return the caller of the current request. Raises ProblemError (401, 403, 429)."""
         secret = _secret()
         if not secret:
             raise _unauthorized()
-        caller = self.recognise(secret)
+        caller = self.authenticate_key(secret)
         self.count(caller)
         authorize(caller, needed, tenancy)
         return caller
 
-    def recognise_user(self, authenticate: Callable[[], Caller | None]) -> Caller:
+    def authenticate_user(self, authenticate: Callable[[], Caller | None]) -> Caller:
         """Return the user that `authenticate` finds by a password. Raises ProblemError (401, 429).
 
         Every attempt counts, because each costs as much as a guess.
@@ -84,7 +84,7 @@ class Authenticator:
             raise ProblemError(401, "No user has this email address and password.")
         return caller
 
-    def recognise_link(self, use: Callable[[], Caller | None]) -> Caller | None:
+    def authenticate_link(self, use: Callable[[], Caller | None]) -> Caller | None:
         """Return the user whose one-time link `use` accepts; None if it is not valid. Raises ProblemError (429)."""
         address, now = self._network(), time.monotonic()
         self._require_few_failures(address, now)
@@ -93,12 +93,12 @@ class Authenticator:
             self._failures.take(address, now)
         return caller
 
-    def later(self, caller: Caller) -> Callable[[], bool]:
-        """To ask later, in another thread: whether the key of the request that is answered now still opens the same."""
+    def authorization_check(self, caller: Caller) -> Callable[[], bool]:
+        """Return a function, for any thread, that returns whether the current request's key still has this caller."""
         secret = _secret()
         return lambda: self._caller(secret) == caller
 
-    def recognise(self, secret: str) -> Caller:
+    def authenticate_key(self, secret: str) -> Caller:
         """Return the holder of a key. Raises ProblemError (401, 429)."""
         digest, address, now = keys.digest(secret), self._network(), time.monotonic()
         if digest not in self._known:
@@ -108,7 +108,7 @@ class Authenticator:
             self._known.pop(digest, None)
             self._failures.take(address, now)
             raise _unauthorized()
-        # Who has been let in before is not shut out because a neighbour behind the same address guesses keys.
+        # The holder of a key that was valid is not refused because others behind the same address guess keys.
         self._known[digest] = None
         if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
@@ -135,7 +135,7 @@ class Authenticator:
         headers = self._limits(verdict)
 
         @after_this_request
-        def tell(response: Response) -> Response:
+        def add_limits(response: Response) -> Response:
             response.headers.update(headers)
             return response
 
@@ -144,14 +144,14 @@ class Authenticator:
             raise too_many(sentence, max(1, verdict.seconds))
 
     def _limits(self, verdict: RateLimitResult) -> dict[str, str]:
-        """The header fields of draft-ietf-httpapi-ratelimit-headers-10."""
+        """Return the header fields of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"key";q={self._requests.burst};w={self._requests.window_seconds}',
             "RateLimit": f'"key";r={verdict.remaining};t={verdict.seconds}',
         }
 
     def _network(self) -> str:
-        """Where the request came from; of IPv6 the network, because a host has as many addresses as it likes."""
+        """Return the address of the client; for IPv6 its network, in which a host may use any number of addresses."""
         text = client_ip(request, self._settings.proxies)
         try:
             address = ip_address(text)

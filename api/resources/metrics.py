@@ -28,27 +28,31 @@ class Gauges:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all processes. Those of the receivers' requests are at their own port."""
         with self._engine.begin() as connection:
-            metrics = [*of_events(connection), *of_deliveries(connection), *of_installation(connection)]
+            metrics = [
+                *read_event_metrics(connection),
+                *read_delivery_metrics(connection),
+                *read_other_metrics(connection),
+            ]
         yield from metrics
 
 
-def of_events(connection: Connection) -> Iterator[Metric]:
+def read_event_metrics(connection: Connection) -> Iterator[Metric]:
     """Yield the metrics of receipts, their processing, and sources."""
-    queue = stats.get_receipt_backlog(connection)
-    yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", queue.pending)
+    backlog = stats.get_receipt_backlog(connection)
+    yield GaugeMetricFamily("tidings_receipts_pending", "Receipts that wait to be processed", backlog.pending)
     yield GaugeMetricFamily(
         "tidings_receipts_oldest_pending_age_seconds",
         "Seconds since the oldest waiting receipt became due",
-        queue.oldest_pending_age_seconds,
+        backlog.oldest_pending_age_seconds,
     )
-    yield gauge("tidings_receipts_parked", "Receipts that are set aside", "state", queue.parked)
+    yield gauge("tidings_receipts_parked", "Receipts that are set aside", "state", backlog.parked)
     set_aside = CounterMetricFamily(
         "tidings_events_set_aside", "Authentic events that changed nothing", labels=["source", "reason"]
     )
     for source, reason, count in stats.count_set_aside(connection):
         set_aside.add_metric([source, reason], count)
     yield set_aside
-    yield GaugeMetricFamily("tidings_sources", "Active sources", queue.sources)
+    yield GaugeMetricFamily("tidings_sources", "Active sources", backlog.sources)
     events = CounterMetricFamily("tidings_events", "Events that were stored", labels=["source", "type"])
     for labels, number in stats.count_events(connection).items():
         events.add_metric(labels, number)
@@ -64,7 +68,7 @@ def of_events(connection: Connection) -> Iterator[Metric]:
     )
 
 
-def of_deliveries(connection: Connection) -> Iterator[Metric]:
+def read_delivery_metrics(connection: Connection) -> Iterator[Metric]:
     """Yield the metrics of deliveries and of the change log."""
     pending, overdue_seconds, not_followed = stats.get_delivery_backlog(connection)
     yield GaugeMetricFamily("tidings_deliveries_pending", "Deliveries that are not finished", pending)
@@ -98,7 +102,7 @@ def of_deliveries(connection: Connection) -> Iterator[Metric]:
     )
 
 
-def of_installation(connection: Connection) -> Iterator[Metric]:
+def read_other_metrics(connection: Connection) -> Iterator[Metric]:
     """Yield the metrics of the broker, alerts, jobs, processes, and the database."""
     yield GaugeMetricFamily(
         "tidings_broker_up",
@@ -156,5 +160,5 @@ def register(app: Flask, deps: Deps) -> None:
         return Response("ready\n", content_type="text/plain")
 
     @app.get("/metrics")
-    def measured() -> Response:
+    def prometheus_metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -52,7 +52,7 @@ class SourcePatch(Strict):
 
 
 class QueueState(Schema):
-    """How the queue of a source does."""
+    """The state of a source's queue."""
 
     polled_at = instant("When SQS answered last; null if it never did.")
     stored = fields.Integer(metadata={"description": "Messages that were stored, repetitions not counted."})

@@ -92,7 +92,7 @@ class ApiApp:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait.seconds
         action: Wait | Follow | None = wait
-        with self.connections.track(wait.caller), self.log.used():
+        with self.connections.track(wait.caller), self.log.follow():
             while isinstance(action, Wait) and loop.time() < deadline and not self.connections.is_stopping:
                 deferred = DeferredResponse(again_after=await self._next_change(action, deadline))
                 response = await self._bridge.call_again(scope, deferred)

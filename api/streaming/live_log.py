@@ -55,7 +55,7 @@ class LiveLog:
         self._users = 0
         self._views: Counter[View] = Counter()
         self._changed = asyncio.Event()
-        self._begin: Cursor | None = None
+        self._start: Cursor | None = None
         self._end: Cursor | None = None
         self._entries: list[Entry] = []
         self._read_at: list[float] = []
@@ -66,11 +66,11 @@ class LiveLog:
     @property
     def is_ready(self) -> bool:
         """Whether the end of the log is known."""
-        return self._begin is not None
+        return self._start is not None
 
     @contextmanager
-    def used(self, view: View | None = None) -> Iterator[None]:
-        """Follow the log inside this context, and keep ready what the view shows."""
+    def follow(self, view: View | None = None) -> Iterator[None]:
+        """Follow the log inside this context, and encode its changes for the view."""
         self._users += 1
         if view is not None:
             self._views[view] += 1
@@ -94,9 +94,9 @@ class LiveLog:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def part(self, after: Cursor, view: View) -> Part | None:
+    def next_part(self, after: Cursor, view: View) -> Part | None:
         """Return the next part of a view. None if it has to be read from the database."""
-        if self._begin is None or after < self._begin:
+        if self._start is None or after < self._start:
             return None
         known = self._parts.get((after, view))
         if known is not None:
@@ -118,7 +118,7 @@ class LiveLog:
 
     def seek(self, after: Cursor, wanted: ChangeFilter) -> tuple[bool, Cursor] | None:
         """Return whether a matching change follows, and where to continue. None if the database must be read."""
-        if self._begin is None or self._end is None or after < self._begin:
+        if self._start is None or self._end is None or after < self._start:
             return None
         for entry in self._following(after):
             if matches(wanted, entry.subject, entry.message_id):
@@ -158,7 +158,7 @@ class LiveLog:
         """Read the changes since the last poll. Return whether there may be more."""
         loop = asyncio.get_running_loop()
         if self._end is None:
-            self._begin = self._end = await loop.run_in_executor(self._thread, self._reader.end)
+            self._start = self._end = await loop.run_in_executor(self._thread, self._reader.end)
             self.wake()
             return True
         views = list(self._views)
@@ -166,15 +166,15 @@ class LiveLog:
             self._thread, self._reader.entries, self._end, views, _MAX_CHANGES_PER_READ
         )
         # Drop changes that are too old or too many.
-        number = bisect.bisect_left(self._read_at, time.monotonic() - self._times.keep_seconds)
-        number = max(number, len(self._entries) - _MAX_CHANGES)
-        self._bytes -= sum(entry.size for entry in self._entries[:number])
+        dropped = bisect.bisect_left(self._read_at, time.monotonic() - self._times.keep_seconds)
+        dropped = max(dropped, len(self._entries) - _MAX_CHANGES)
+        self._bytes -= sum(entry.size for entry in self._entries[:dropped])
         while self._bytes > _MAX_BYTES:
-            self._bytes -= self._entries[number].size
-            number += 1
-        if number:
-            self._begin = self._entries[number - 1].cursor
-            del self._entries[:number], self._read_at[:number]
+            self._bytes -= self._entries[dropped].size
+            dropped += 1
+        if dropped:
+            self._start = self._entries[dropped - 1].cursor
+            del self._entries[:dropped], self._read_at[:dropped]
             self._parts.clear()
         if end == self._end:
             return False
@@ -187,7 +187,7 @@ class LiveLog:
         return len(entries) == _MAX_CHANGES_PER_READ
 
     def _clear(self) -> None:
-        self._begin = self._end = None
+        self._start = self._end = None
         self._entries, self._read_at, self._bytes = [], [], 0
         self._parts.clear()
 

@@ -62,7 +62,7 @@ class Stream:
     async def run(self, beginning: bytes) -> None:
         """Send all changes from the cursor on, until the stream is disconnected."""
         self._task = asyncio.current_task()
-        with self._log.used(self.follow.view):
+        with self._log.follow(self.follow.view):
             resets = self._log.resets
             try:
                 await self._write(beginning)
@@ -82,7 +82,7 @@ class Stream:
 
     async def _send_next(self) -> None:
         """Send the next part of the log. At its end, wait for changes, and send a heartbeat if one is due."""
-        part = self._log.part(self._cursor, self.follow.view)
+        part = self._log.next_part(self._cursor, self.follow.view)
         if part is None and self._log.is_ready:
             loop = asyncio.get_running_loop()
             read = loop.run_in_executor(self._threads, self._reader.part, self._cursor, self.follow.view)

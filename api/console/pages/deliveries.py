@@ -60,8 +60,8 @@ def replay_selected() -> Response:
             replayed += 1
         except (ProblemError, TidingsError, ValueError) as error:
             refused.append(f"{text}: {error}")
-    said = f"{replayed} {'delivery is' if replayed == 1 else 'deliveries are'} queued again."
-    return go("/console/deliveries", " ".join([said, *refused])[:1500])
+    notice = f"{replayed} {'delivery is' if replayed == 1 else 'deliveries are'} queued again."
+    return go("/console/deliveries", " ".join([notice, *refused])[:1500])
 
 
 @pages.post("/deliveries/replay")

@@ -129,8 +129,8 @@ def quarantine(slug: str) -> Response:
     hours = max(0, min(request.form.get("hours", type=int) or 0, 72))
     until = (datetime.now(UTC) + timedelta(hours=hours)).isoformat() if hours else None
     call(OneSource, "PATCH", body={"settings": {"quarantine_until": until}}, slug=slug)
-    said = f"Requests that fail verification are kept for {hours} h." if hours else "They are refused again."
-    return go(f"/console/sources/{quote(slug)}", said)
+    notice = f"Requests that fail verification are kept for {hours} h." if hours else "They are refused again."
+    return go(f"/console/sources/{quote(slug)}", notice)
 
 
 @pages.post("/sources/<slug>/enrol")
@@ -138,8 +138,8 @@ def enrol(slug: str) -> Response:
     """Register our webhook at the provider."""
     url = request.form.get("url", "").strip()
     made = call(Enrolment, "POST", body={"url": url} if url else {}, slug=slug)
-    said = "The provider posts to {} from now on." if made["is_new"] else "The provider posted to {} already."
-    return go(f"/console/sources/{quote(slug)}", said.format(made["url"]))
+    notice = "The provider posts to {} from now on." if made["is_new"] else "The provider posted to {} already."
+    return go(f"/console/sources/{quote(slug)}", notice.format(made["url"]))
 
 
 @pages.post("/sources/<slug>/unenrol")
@@ -155,8 +155,8 @@ def ask_for_webhooks(slug: str) -> Response:
     """Ask the provider which webhooks are registered there."""
     found = call(ProviderWebhooks, slug=slug)["webhooks"]
     ours = sum(one["ours"] for one in found)
-    said = f"Webhooks registered at the provider: {len(found)}, of which {ours} lead to this source."
-    return go(f"/console/sources/{quote(slug)}", said)
+    notice = f"Webhooks registered at the provider: {len(found)}, of which {ours} lead to this source."
+    return go(f"/console/sources/{quote(slug)}", notice)
 
 
 @pages.post("/sources/<slug>/reconcile")

@@ -96,8 +96,8 @@ def recover(subscription_id: UUID) -> Response:
     body: dict[str, Any] = resolve_times({"since": request.form.get("since", "")})
     body["dry_run"] = request.form.get("dry_run") == "1"
     job = call(Recoveries, "POST", body=body, subscription_id=subscription_id)
-    said = "The job counts what was missed." if body["dry_run"] else "The job delivers what was missed."
-    return go(f"/console/jobs/{job.id}", said)
+    notice = "The job counts what was missed." if body["dry_run"] else "The job delivers what was missed."
+    return go(f"/console/jobs/{job.id}", notice)
 
 
 @pages.post("/subscriptions/<identifier:subscription_id>/delete")

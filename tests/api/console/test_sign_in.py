@@ -231,7 +231,7 @@ def test_a_viewer_changes_nothing(system: System) -> None:
         }
         answer = client.post(path, data=form, headers=SAME_ORIGIN)
         if rule.endpoint == "console.deliveries.replay_selected":
-            assert "needs a key with scope" in bytes.fromhex(read_cookie(client, "tidings_said")).decode()
+            assert "needs a key with scope" in bytes.fromhex(read_cookie(client, "tidings_notice")).decode()
         else:
             assert answer.status_code == 403 or (answer.status_code == 404 and "source" in answer.text), path
         tried += 1
