@@ -50,10 +50,10 @@ _NAMES: Final = {"sources": "slug", "rules": "name", "channels": "name", "subscr
 """The field that names an item of each section, in the order in which sections are applied."""
 _KEPT_CREDENTIALS: Final = ("previous",)
 _KEPT_SETTINGS: Final = ("quarantine_until",)
-"""What commands set for a time: it stays unless the file has it."""
+"""Fields that commands set for a time. They stay unless the file has them."""
 _SECRET_FIELDS: Final = frozenset({"credentials", "secret", "headers", "url"})
 _CHANGED: Final = "changed"
-_FIELD: Final = re.compile(r"[^.\[\]]+")
+_PATH_PART: Final = re.compile(r"[^.\[\]]+")
 
 
 class _DeclaredSubscription(NewSubscription):
@@ -95,7 +95,7 @@ class FileSchema(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was done about an item: `created`, `changed` or `unchanged`, and the fields that differed.
+    """The result for one item: it was `created`, `changed` or `unchanged`, with the fields that differed.
 
     `secret` is a new one that was generated: it cannot be shown again.
     """
@@ -200,8 +200,8 @@ def apply(ctx: CommandContext, declared: Document, *, dry_run: bool) -> list[Out
                 outcomes.append(_APPLY[str(path[0])](run, item))
             except InvalidFieldError as error:
                 # A field such as `headers[0]` or `credentials.api_key`.
-                field = (int(part) if part.isdigit() else part for part in _FIELD.findall(error.field))
-                problems.append(declared.describe(str(error), (*path, *field)))
+                keys = (int(part) if part.isdigit() else part for part in _PATH_PART.findall(error.field))
+                problems.append(declared.describe(str(error), (*path, *keys)))
             except (ConflictError, NotFoundError) as error:
                 problems.append(declared.describe(str(error), path))
         if problems or dry_run:
@@ -273,10 +273,11 @@ def _apply_rule(run: _Run, item: Mapping[str, Any]) -> Outcome:
     if before == item:
         return Outcome(kind="rule", name=name, action="unchanged")
     rule_store.save_rule(run.connection, item, context.current_user(), run.now)
-    action = "created" if before is None else "changed"
-    done = "alert_rule.created" if before is None else "alert_rule.replaced"
-    context.audit(run.connection, done, f"alert_rule:{name}", after=item)
-    return Outcome(kind="rule", name=name, action=action, changes=_compare(before or item, item))
+    action = "created" if before is None else "replaced"
+    context.audit(run.connection, f"alert_rule.{action}", f"alert_rule:{name}", after=item)
+    if before is None:
+        return Outcome(kind="rule", name=name, action="created")
+    return Outcome(kind="rule", name=name, action="changed", changes=_compare(before, item))
 
 
 def _apply_channel(run: _Run, item: Mapping[str, Any]) -> Outcome:

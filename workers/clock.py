@@ -78,11 +78,11 @@ class Clock:
     def _run(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):
             try:
-                self._look()
+                self._tick()
             except SQLAlchemyError as error:
                 log.warning("the clock cannot reach the database", error=first_line(error))
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         """Report what ran, store what was observed, and run what is late. Only a process with a free slot runs it."""
         now = time.monotonic()
         with self._lock:
@@ -160,14 +160,14 @@ def _is_running(child: int) -> bool:
 def install(app: Celery) -> None:
     """Give every process that runs tasks of this application a clock."""
     app.steps["worker"].add(ClockStep)
-    of_process: list[Clock] = []
+    clocks: list[Clock] = []
 
     def start(**_: Any) -> None:
-        of_process.append(Clock(app, slots=1))
-        of_process[0].start()
+        clocks.append(Clock(app, slots=1))
+        clocks[0].start()
 
     def stop(**_: Any) -> None:
-        for clock in of_process:
+        for clock in clocks:
             clock.stop()
 
     worker_process_init.connect(start, weak=False)

@@ -149,6 +149,24 @@ def record(connection: Connection, transitions: Sequence[Transition], now: datet
     """
     if not transitions:
         return []
+    given = _recordset(
+        transitions, alert_id=Uuid, step=Text, severity=Text, summary=Text, numbers=JSONB, evidence_event_id=Uuid
+    )
+    is_over = given.c.step == Step.RESOLVED
+    connection.execute(
+        update(alerts)
+        .where(alerts.c.id == given.c.alert_id, given.c.step != Step.FIRED)
+        .values(
+            severity=given.c.severity,
+            judged_at=now,
+            summary=case((is_over, alerts.c.summary), else_=given.c.summary),
+            numbers=case((is_over, alerts.c.numbers), else_=given.c.numbers),
+            evidence_event_id=func.coalesce(given.c.evidence_event_id, alerts.c.evidence_event_id),
+            state=case((is_over, "resolved"), else_="firing"),
+            calm_since=case((is_over, alerts.c.calm_since)),
+            resolved_at=case((is_over, literal(now, Timestamp))),
+        )
+    )
     fired = [
         {
             "id": UUID(one.alert_id),
@@ -168,24 +186,6 @@ def record(connection: Connection, transitions: Sequence[Transition], now: datet
         for one in transitions
         if one.step is Step.FIRED
     ]
-    given = _recordset(
-        transitions, alert_id=Uuid, step=Text, severity=Text, summary=Text, numbers=JSONB, evidence_event_id=Uuid
-    )
-    is_over = given.c.step == Step.RESOLVED
-    connection.execute(
-        update(alerts)
-        .where(alerts.c.id == given.c.alert_id, given.c.step != Step.FIRED)
-        .values(
-            severity=given.c.severity,
-            judged_at=now,
-            summary=case((is_over, alerts.c.summary), else_=given.c.summary),
-            numbers=case((is_over, alerts.c.numbers), else_=given.c.numbers),
-            evidence_event_id=func.coalesce(given.c.evidence_event_id, alerts.c.evidence_event_id),
-            state=case((is_over, "resolved"), else_="firing"),
-            calm_since=case((is_over, alerts.c.calm_since)),
-            resolved_at=case((is_over, literal(now, Timestamp))),
-        )
-    )
     if fired:
         connection.execute(insert(alerts).values(fired))
     steps = [

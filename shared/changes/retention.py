@@ -2,7 +2,6 @@
 
 A change does not say when it was committed. So maintenance records from time to time how far the log reaches
 (`change_marks`): changes before a mark that is older than retention are older themselves.
-
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Figures over time, from the counters by minute: what was received, happened to messages, and was delivered.
+"""Measures over time, from the counters by minute: what was received, happened to messages, and was delivered.
 
 The counters are minutes for two hours, then hours for eight days, then days. No event, receipt or delivery is read.
 """
@@ -36,7 +36,7 @@ class Measure(StrEnum):
 
 
 class By(StrEnum):
-    """What a measure is divided by: one series for each."""
+    """How a measure is divided: one series for each source, type or outcome."""
 
     NONE = "none"
     SOURCE = "source"
@@ -47,7 +47,7 @@ class By(StrEnum):
 
 
 class Bucket(StrEnum):
-    """The length of time that a value is about, in UTC."""
+    """The period of one value, in UTC."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -55,13 +55,13 @@ class Bucket(StrEnum):
 
     @property
     def length(self) -> timedelta:
-        """Return how long it is."""
+        """Return the length of the period."""
         return timedelta(**{f"{self}s": 1})
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The begin of each bucket, and for each name a value for each bucket."""
+    """The start of each bucket, and for each name a value for each bucket."""
 
     buckets: Sequence[datetime]
     values: Mapping[str, Sequence[int]]
@@ -80,7 +80,7 @@ _DIMENSIONS: Final[Mapping[Measure, tuple[str, tuple[str, ...]]]] = {
     Measure.DELIVERIES: (store.DELIVERIES, ()),
     Measure.DELIVERY_FAILURES: (store.DELIVERIES, (DeliveryStatus.RETRY, DeliveryStatus.DEAD)),
 }
-"""For each measure the dimension of the counters, and their types if not all count."""
+"""For each measure the dimension of its counters, and the types that count if not all do."""
 
 _OUTCOMES: Final[Mapping[str, str]] = {
     EventType.DELIVERED: "delivered",
@@ -90,18 +90,18 @@ _OUTCOMES: Final[Mapping[str, str]] = {
     EventType.REJECTED: "failed",
     EventType.COMPLAINED: "complained",
 }
-"""What became of a message, by the type of the event. Other events are no outcome."""
+"""The outcome for a message by the type of the event. Other types are not outcomes."""
 
 _DEFAULT_BUCKETS: Final = {Bucket.MINUTE: 60, Bucket.HOUR: 24, Bucket.DAY: 30}
 
 
 def earliest(bucket: Bucket, now: datetime) -> datetime:
-    """Return the begin of the earliest bucket of this length for which there are counters."""
+    """Return the start of the earliest bucket of this length for which there are counters."""
     if bucket is Bucket.MINUTE:
         return (now - store.PER_MINUTE_FOR).replace(minute=0, second=0, microsecond=0)
     kept = store.RETENTION if bucket is Bucket.HOUR else store.KEPT_BY_DAY
-    begin = (now - kept).replace(minute=0, second=0, microsecond=0)
-    return begin if bucket is Bucket.HOUR else begin.replace(hour=0) + timedelta(days=1)
+    start = (now - kept).replace(minute=0, second=0, microsecond=0)
+    return start if bucket is Bucket.HOUR else start.replace(hour=0) + timedelta(days=1)
 
 
 def read(
@@ -124,21 +124,19 @@ def read(
     """
     now = (now or datetime.now(UTC)).astimezone(UTC)
     end = min(until, now) if until else now
-    begin = _floor(since, bucket) if since else _floor(end - bucket.length * (_DEFAULT_BUCKETS[bucket] - 1), bucket)
-    first = earliest(bucket, now)
-    if begin < first:
-        if since is not None:
-            raise InvalidFieldError(
-                "since", since, f"is too early: for each {bucket}, figures are kept from {first:%Y-%m-%dT%H:%M:%SZ} on"
-            )
-        begin = first
+    start, first = _floor(since or end - bucket.length * (_DEFAULT_BUCKETS[bucket] - 1), bucket), earliest(bucket, now)
+    if since is not None and start < first:
+        raise InvalidFieldError(
+            "since", since, f"is too early: for each {bucket}, figures are kept from {first:%Y-%m-%dT%H:%M:%SZ} on"
+        )
     if since is not None and until is not None and since >= until:
         raise InvalidFieldError("since", since, "must be before `until`")
-    count = max(0, -((begin - end) // bucket.length))
-    buckets = [begin + number * bucket.length for number in range(count)]
+    start = max(start, first)
+    number = -((start - end) // bucket.length)  # rounded up: the last bucket may be incomplete
+    buckets = [start + position * bucket.length for position in range(max(0, number))]
     dimension, types = _DIMENSIONS[measure]
     counts = minute_counts.c
-    # Reasons of setting aside are values; types are in `type` elsewhere.
+    # The counters of events that were set aside have the reason as their value.
     kind = counts.value if measure is Measure.SET_ASIDE else counts.type
     names: Mapping[By, ColumnElement[str]] = {
         By.NONE: literal(str(measure)),
@@ -154,28 +152,28 @@ def read(
     statement = (
         select(name, moment, func.sum(counts.count))
         .outerjoin_from(minute_counts, _sources, _sources.c.id == counts.source_id)
-        .where(counts.dimension == dimension, counts.minute >= begin, counts.minute < end)
+        .where(counts.dimension == dimension, counts.minute >= start, counts.minute < end)
         .group_by(name, moment)
     )
     if types:
         statement = statement.where(counts.type.in_(types))
-    values: dict[str, list[int]] = {str(measure): [0] * count} if by is By.NONE else {}
-    for found, at, number in connection.execute(statement):
+    values: dict[str, list[int]] = {str(measure): [0] * len(buckets)} if by is By.NONE else {}
+    for found, at, total in connection.execute(statement):
         named = _name(measure, by, found)
         if named is not None:
-            values.setdefault(named, [0] * count)[(at - begin) // bucket.length] += int(number)
+            values.setdefault(named, [0] * len(buckets))[(at - start) // bucket.length] += int(total)
     return Series(buckets, dict(sorted(values.items())))
 
 
 def _name(measure: Measure, by: By, found: str | None) -> str | None:
-    """Return the name of the series that a counter belongs to; None: to none."""
+    """Return the name of the series that a counter belongs to; None if it belongs to none."""
     if by is By.OUTCOME and _DIMENSIONS[measure][0] == store.EVERYTHING:
         return _OUTCOMES.get(found or "")
     return found or ("unknown" if by is By.SOURCE else str(measure))
 
 
 def _floor(moment: datetime, bucket: Bucket) -> datetime:
-    """Return the begin of the bucket with this moment."""
+    """Return the start of the bucket that has this moment."""
     whole = moment.astimezone(UTC).replace(second=0, microsecond=0)
     if bucket is Bucket.MINUTE:
         return whole

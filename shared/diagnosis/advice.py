@@ -33,7 +33,7 @@ BY_STATUS: Mapping[Status, Advice] = {
         "The provider does not try again.", "If {recipient} is known to work, lift the entry here:", LIFT
     ),
 }
-"""The row of a provider that has none of its own for a word."""
+"""The advice for a word that has no row in the provider's table."""
 
 BY_CLASSIFICATION: Mapping[Classification, str] = {
     Classification.INVALID_RECIPIENT: "There is no mailbox of {recipient}: ask for the correct address.",
@@ -57,7 +57,7 @@ BY_CLASSIFICATION: Mapping[Classification, str] = {
     Classification.UNCLASSIFIED: "The reply of {domain} fits no known cause: read the reason, and ask the "
     "administrator of {domain} about it.",
 }
-"""What to do about a final failure, by its cause."""
+"""The next step after a final failure, by its cause."""
 
 
 NAMES: Mapping[str, str] = {
@@ -90,15 +90,15 @@ NAMES: Mapping[str, str] = {
     "kumomta": "KumoMTA",
     "scaleway": "Scaleway",
 }
-"""Providers as they write themselves; others are shown by our word for them."""
+"""How the providers write their names. Others are shown by their name in a source."""
 
 
 _NAMED_WITH_PROVIDER = {word.partition(":")[0] for word in PROVIDER_WORDS if ":" in word}
-"""The providers whose words mean something else at others."""
+"""The providers whose words have another meaning at other providers."""
 
 
 def find_advice(provider: str, word: str, status: Status | None) -> Advice | None:
-    """Return the row for a provider's word; that of the status if there is none; None without either."""
+    """Return the advice for a provider's word, or else for the status; None without either."""
     rows = ROWS.get(provider, {})
     keys = (f"{word.lower()}/{status}", word, word.lower())
     row = next((rows[key] for key in keys if key in rows), None)
@@ -106,9 +106,9 @@ def find_advice(provider: str, word: str, status: Status | None) -> Advice | Non
 
 
 def advise(word: str | None, classification: Classification) -> str:
-    """Return the next step after a failure of an unknown message: that of the provider's word, else of its cause.
+    """Return the next step after a failure of an unknown message, by the provider's word or else by its cause.
 
-    A word is named as in the table of classifications: some with their provider, as in `brevo:hard_bounce`.
+    The word is written as in the table of classifications: some have their provider, as in `brevo:hard_bounce`.
     """
     provider, colon, own = (word or "").partition(":")
     named = {provider: own} if colon else {name: word for name in ROWS if name not in _NAMED_WITH_PROVIDER}
@@ -119,12 +119,12 @@ def advise(word: str | None, classification: Classification) -> str:
 
 
 def fill(text: str, names: Mapping[str, str | None], *, quoted: bool = False) -> str:
-    """Return a text of a row with its names, `quoted` where a shell needs it. Unknown names are put in words."""
+    """Return a text with its names filled in, `quoted` for a shell. An unknown name becomes words, `the recipient`."""
     words = {
         "recipient": "the recipient", "domain": "the recipient's domain", "sender_domain": "the sender's domain",
         "source": "the source", "api_source": "the source", "message": "", "id": "",
     }  # fmt: skip
-    # `message` is a list of options, which was quoted when it was built.
+    # `message` is a list of options, which are quoted already.
     known = {
         name: (shlex.quote(value) if quoted and name != "message" else value) for name, value in names.items() if value
     }
@@ -133,7 +133,7 @@ def fill(text: str, names: Mapping[str, str | None], *, quoted: bool = False) ->
 
 
 def fill_commands(commands: tuple[str, ...], names: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return the commands of a row, without those that need a name that is not known."""
+    """Return the commands with their names filled in, without those that have an unknown name."""
     unknown = [f"{{{name}}}" for name, value in names.items() if not value]
     return tuple(
         fill(command, names, quoted=True) for command in commands if not any(name in command for name in unknown)

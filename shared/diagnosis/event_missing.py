@@ -183,7 +183,7 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
     The missing event may be among them, but nothing proves it.
     """
     source, managed = given.source, {one.slug for one in given.sources if one.managed}
-    of = f" {source}" if source else " that was named"
+    the_source = f"the source {source}" if source else "the source that was named"
     alike: dict[tuple[int, str, str], list[RefusedRequests]] = {}
     for one in given.refused:
         alike.setdefault((one.status_code, one.reason, one.detail), []).append(one)
@@ -195,7 +195,7 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
             mark=Mark.FAULT,
             text=f"{requests} refused with {status_code}, the last at {at}, and not stored: {reason} "
             f"({detail.rstrip('.')}).",
-            next_step=f"If they were genuine, correct the cause at the source{of}, then have the provider send them "
+            next_step=f"If they were genuine, correct the cause at {the_source}, then have the provider send them "
             "again:",
             commands=(f"tidings sources check {source}".rstrip(),),
             about_source=True,
@@ -217,7 +217,7 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
             code="set_aside",
             mark=Mark.FAULT,
             text=f"Authentic events around that time changed nothing: {problem.rstrip('.')}.",
-            next_step=f"If they are yours, change the source{of} accordingly, then process them again:",
+            next_step=f"If they are yours, change {the_source} accordingly, then process them again:",
             commands=(f"tidings reprocess --receipt {receipt_id}",),
             evidence=(receipt_id,),
             about_source=True,

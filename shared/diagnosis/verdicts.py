@@ -84,8 +84,8 @@ _SENTENCES: Mapping[Verdict, str] = {
     Verdict.PARTLY_REJECTED: "The recipient's mail system took the message for other recipients at {at} and refused it"
     " for this one{why}. It gave no reason for this recipient alone.",
     Verdict.INBOUND: "This is mail that was received for this address at {at}. Nothing was sent.",
-    Verdict.QUARANTINED: "This is mail that was received for this address at {at}. It is held back from {count}"
-    " subscriptions because of its spam score{score}, until somebody releases it.",
+    Verdict.QUARANTINED: "This is mail that was received for this address at {at}. It is held back from"
+    " {subscriptions} because of its spam score{score}, until somebody releases it.",
 }
 
 
@@ -122,8 +122,8 @@ def _judge(given: DiagnosisInput, state: RecipientState) -> RecipientVerdict:
     if verdict in (Verdict.INBOUND, Verdict.QUARANTINED):
         count = sum(delivery.status == DeliveryStatus.QUARANTINED for delivery in given.deliveries)
         score = "" if given.spam_score is None else f" of {given.spam_score:g}"
-        text = _SENTENCES[verdict].format(at=format_time(min(received)), count=count, score=score)
-        text = text.replace("from 1 subscriptions", "from 1 subscription")
+        held_from = f"{count} subscription{'' if count == 1 else 's'}"
+        text = _SENTENCES[verdict].format(at=format_time(min(received)), subscriptions=held_from, score=score)
     elif verdict is Verdict.SEEN:
         seen = min(find_person(given, state), key=lambda event: event.occurred_at)
         accepted = f"accepted the message at {at}" if state.status is Status.DELIVERED else "has the message"

@@ -97,9 +97,9 @@ def _signer(secret: str) -> _Signer:
 
 def _private_key(secret: str) -> SigningKey:
     """Parse a seed (RFC 8032, 5.1.5), alone or followed by its public key."""
-    text = _decode(secret.removeprefix(PRIVATE_PREFIX))
-    key = SigningKey(text[:_SEED_BYTES]) if len(text) >= _SEED_BYTES else None
-    if key is None or text[_SEED_BYTES:] not in (b"", bytes(key.verify_key)):
+    decoded = _decode(secret.removeprefix(PRIVATE_PREFIX))
+    key = SigningKey(decoded[:_SEED_BYTES]) if len(decoded) >= _SEED_BYTES else None
+    if key is None or decoded[_SEED_BYTES:] not in (b"", bytes(key.verify_key)):
         raise InvalidFieldError(
             "secret",
             None,

@@ -78,21 +78,22 @@ class Message:
 
 
 MAX_RECIPIENTS = 1000
-"""Of one message in an answer."""
+"""The maximum of one message in an answer."""
 MAX_ROWS_READ_BY_STATUS = 10_000
 """Rows that one page may read if it is limited to a status. Each takes some 10 µs."""
 MAX_ROWS_READ_BY_TYPE = 5_000
 """Rows that one page may read if it is limited to a type of event. Each takes some 25 µs."""
 
-_CANDIDATES = 700
-_MAX_ROUNDS, _MAX_ROUNDS_IN_VAIN = 3, 8
-"""Of a search: candidates of a round, and rounds of a page; more of them while nothing was found."""
-MAX_OF_DOMAIN = 2000
-"""Messages whose events are looked up. More of them are frequent enough to be met among the newest events."""
-_GREATEST_ID = UUID(int=2**128 - 1)
-
 MAX_PAGE_RECIPIENTS = 5000
-"""Of all messages in an answer. A page with more ends early, and its cursor continues from there."""
+"""The maximum of all messages of a page. A page with more ends early, and its cursor continues from there."""
+MAX_OF_DOMAIN = 2000
+"""The maximum of messages whose events are looked up for a domain. A domain with more is common among new events."""
+
+_CANDIDATES = 700
+"""The number of messages that one round of a search examines."""
+_MAX_ROUNDS, _MAX_ROUNDS_WITHOUT_MATCH = 3, 8
+"""The rounds of one page of a search: up to 3, or up to 8 until something is found."""
+_GREATEST_ID = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ class MessageFilter:
 
 
 own = recipient_states.alias("own")
+"""The recipient's own row. `_wide` is the row of the message's events without a recipient."""
 _wide = recipient_states.alias("wide")
 _named = recipient_states.alias("named")
 _ORDER = ("status_at", "rank", "status_key")
@@ -155,7 +157,7 @@ _last = {
     name: func.greatest(own.c[name], _wide.c[name]).label(name)
     for name in ("unsubscribed_at", "subscribed_at", "updated_at")
 }
-_ended, _began = _last["unsubscribed_at"].element, _last["subscribed_at"].element
+_unsubscribed_at, _subscribed_at = _last["unsubscribed_at"].element, _last["subscribed_at"].element
 
 effective_states: Select[Any] = (
     select(
@@ -177,7 +179,9 @@ effective_states: Select[Any] = (
         (_counted["clicks"].element > 0).label("clicked"),
         (_counted["reads"].element > 0).label("read"),
         _first["complained_at"].element.is_not(None).label("complained"),
-        and_(_ended.is_not(None), or_(_began.is_(None), _ended >= _began)).label("unsubscribed"),
+        and_(_unsubscribed_at.is_not(None), or_(_subscribed_at.is_(None), _unsubscribed_at >= _subscribed_at)).label(
+            "unsubscribed"
+        ),
     )
     .outerjoin_from(
         own, _wide, and_(_wide.c.message_id == own.c.message_id, _wide.c.recipient == "", own.c.recipient != "")
@@ -243,7 +247,7 @@ _SELECT_IDS: Mapping[str, Select[Any]] = {
 def list_messages(
     connection: Connection, wanted: MessageFilter, *, after: Position | None = None, limit: int = 50
 ) -> Page[Message]:
-    """Return a page of messages, those first that became known last.
+    """Return a page of messages, the newest first.
 
     A search reads a limited number of candidates, so its page may be short although more follow.
     """
@@ -291,13 +295,13 @@ def list_messages(
             parameters=values,
             max_rows_read=MAX_ROWS_READ_BY_TYPE if "type" in values else MAX_ROWS_READ_BY_STATUS if is_slow else None,
         )
-    page = _cut(connection, keys)
+    page = _limit_recipients(connection, keys)
     listed = [message_id for _, message_id in page.items]
     return Page(list_by_ids(connection, listed, recipient=wanted.recipient), page.next)
 
 
 def find_by_id(connection: Connection, text: str) -> list[UUID]:
-    """Return the messages of which this is an id: ours, the provider's, that of the request, or the Message-Id."""
+    """Return the messages with this id: ours, the provider's, the request's, or the Message-Id."""
     text = text.strip()
     if not text or " " in text:
         return []
@@ -306,8 +310,8 @@ def find_by_id(connection: Connection, text: str) -> list[UUID]:
     for name, value in values.items():
         found.update(dict.fromkeys(connection.execute(_SELECT_IDS[name], {name: value}).scalars()))
     with suppress(ValueError):
-        own = select(messages.c.id).where(messages.c.id == UUID(text))
-        found.update(dict.fromkeys(connection.execute(own).scalars()))
+        by_our_id = select(messages.c.id).where(messages.c.id == UUID(text))
+        found.update(dict.fromkeys(connection.execute(by_our_id).scalars()))
     return list(found)
 
 
@@ -351,7 +355,7 @@ def _search(
 ) -> Page[Position]:
     """Return the keys of a page of a search, from candidates with these slots."""
     found: list[Position] = []
-    for number in range(_MAX_ROUNDS_IN_VAIN):
+    for number in range(_MAX_ROUNDS_WITHOUT_MATCH):
         if found and number >= _MAX_ROUNDS:
             break
         before = [at for at in (after[0] if after else None, values.get("until")) if at is not None]
@@ -452,15 +456,15 @@ def _has_recipient(rows: Any, pattern: ColumnElement[str]) -> ColumnElement[bool
     return states.correlate_except(recipient_states).offset(0).exists()
 
 
-def _cut(connection: Connection, page: Page[Position]) -> Page[Position]:
+def _limit_recipients(connection: Connection, page: Page[Position]) -> Page[Position]:
     """Return the beginning of a page of messages with up to MAX_PAGE_RECIPIENTS in all, but at least one message."""
     if len(page.items) <= 1:
         return page
     counts = connection.exec_driver_sql(
         "SELECT (SELECT count(*) FROM"
-        " (SELECT FROM recipient_states WHERE message_id = listed.id LIMIT %(most)s) AS counted)"
+        " (SELECT FROM recipient_states WHERE message_id = listed.id LIMIT %(limit)s) AS counted)"
         " FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY AS listed (id, position) ORDER BY position",
-        {"ids": [message_id for _, message_id in page.items], "most": min(MAX_PAGE_RECIPIENTS, MAX_RECIPIENTS)},
+        {"ids": [message_id for _, message_id in page.items], "limit": min(MAX_PAGE_RECIPIENTS, MAX_RECIPIENTS)},
     )
     total = 0
     for number, (count,) in enumerate(counts):

@@ -1,7 +1,7 @@
-"""The signatures of messages, several thousand to a row, and the queue of those that have none yet.
+"""The signatures of messages, several thousand to a row, and the queue of messages that have none yet.
 
-Triggers queue each message that is new or whose texts have changed, so an event costs nothing more (decision 55).
-A message may have several entries; each holds what its texts were then.
+Triggers queue each message that is new or whose texts have changed, so events cost no more (decision 55). A message
+may have several signatures; each is of the texts at one time.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,12 +18,12 @@ from shared.messages.tables import messages, recipient_states, search_queue, sea
 from shared.postgres.metadata import is_any
 
 ENTRIES: Final = 4096
-"""Entries of a row, at least. Fewer would make more rows to read; more would wait longer in the queue."""
+"""The least number of entries in a row. With fewer there are more rows to read; with more the queue is longer."""
 _MAX_QUEUE_ROWS: Final = 5000
 _MAX_WAITING: Final = 4 * ENTRIES
-"""Entries of the queue that a search reads, the newest first. There are more only after an update of Tidings."""
+"""The number of queued messages that a search reads, the newest first. More wait only after an update of Tidings."""
 _MAX_TEXTS: Final = 1000
-"""Recipients whose addresses are in a signature. A message with more is compared in every search."""
+"""The maximum of recipients in a signature. A message with more is a candidate of every search."""
 _LOCK: Final = 0x71D1467
 _ROWS_READ_AT_ONCE: Final = 256
 
@@ -84,7 +84,7 @@ def index_queued(connection: Connection, *, least: int = ENTRIES) -> int:
             break
     if not rows or (len(ids) < least and len(rows) < _MAX_QUEUE_ROWS):
         return 0
-    # Locked before the texts are read: what changes them later queues the message again.
+    # Locked before the texts are read, so a later change of them queues the message again.
     connection.execute(delete(search_queue).where(search_queue.c.id.in_(rows)))
     found = _read_texts(connection, list(ids))
     if found:
@@ -108,7 +108,7 @@ def list_candidates(
     until: datetime | None = None,
     limit: int,
 ) -> Candidates:
-    """Return the messages that have these slots and those in the queue, from those that became known last.
+    """Return the queued messages, and the newest of those that have these slots.
 
     Returns more than `limit` only if one row has more. `until` is inclusive.
     """
@@ -144,7 +144,7 @@ def clear_signatures_of(connection: Connection, words: str, after: int) -> tuple
     Begins after the row with the id `after`. Returns how many entries were cleared, and the id of the last row read;
     None at the end. The texts must no longer contain the words.
     """
-    # One that makes signatures may have read the texts as they were: its row is read once it has committed.
+    # A worker may be computing a signature from the old texts. The lock waits until its row can be read.
     connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     parameters = {"slots": sorted(signatures.of_texts([words])), "after": after, "rows": _ROWS_READ_AT_ONCE}
     rows = connection.execute(_ALL_SLICES, parameters).all()
@@ -182,7 +182,7 @@ def _read_texts(connection: Connection, ids: Sequence[UUID]) -> list[tuple[UUID,
 
 
 def _read_ids(connection: Connection, found: Sequence[tuple[int, int]]) -> dict[UUID, None]:
-    """Return the messages at these places, each a row and the number of an entry."""
+    """Return the messages of these entries, each given by its row and its number in the row."""
     if not found:
         return {}
     rows, places = zip(*found, strict=True)

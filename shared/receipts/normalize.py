@@ -54,20 +54,20 @@ class Fields(msgspec.Struct, omit_defaults=True):
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
 
-_READ_BY_STATEMENTS: Final = ("smtp_id", "tenant", "problem", "automated")
-"""The short fields that every event keeps beside it, whatever it shares."""
+_NEVER_SHARED: Final = ("smtp_id", "tenant", "problem", "automated")
+"""Short fields that SQL statements read, so every event has them in its own row."""
 
-_LONGEST_TEXT: Final = 8192
-"""Characters of a reason. The provider's object keeps what is longer."""
-_LONGEST_SUBJECT: Final = 998
-"""Characters of a line in mail, by RFC 5322. The subject of a message is repeated in the row of each event."""
+_MAX_REASON_LENGTH: Final = 8192
+"""Characters. The provider's object has the whole text."""
+_MAX_SUBJECT_LENGTH: Final = 998
+"""Characters of a line in mail (RFC 5322). The row of each event repeats the subject."""
 _MAX_DATA_BYTES: Final = 64 * 1024
 _MAX_DATA_BYTES_OF_OBJECT: Final = 4 * 1024 * 1024
-"""Every subscriber receives what events of one object share with each of them, so it is less for many."""
-_LEAST_DATA_BYTES: Final = 2048
-_MAX_REASON_CHARACTERS_OF_OBJECT: Final = 64 * 1024
-"""Each event of an object has the reason in its row and in a state, so it is shorter where there are many."""
-_SHORTEST_REASON: Final = 200
+"""The limit for the events of one object together: subscribers receive the shared data with each of them."""
+_MIN_DATA_BYTES: Final = 2048
+_MAX_REASON_LENGTH_OF_OBJECT: Final = 64 * 1024
+"""The limit for the events of one object together: each has the reason in its row and in a state."""
+_MIN_REASON_LENGTH: Final = 200
 
 
 def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
@@ -96,21 +96,21 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
 
 
 class Shared(NamedTuple):
-    """What the events of one provider object share: the object, its fields that are stored as JSON, and a limit."""
+    """What the events of one provider object share: the object, the fields that are stored as JSON, and a limit."""
 
     object: SharedObject
     data: Mapping[str, Any]
-    longest_reason: int
+    max_reason_length: int
 
 
 def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: int | None) -> Shared:
-    """Return what several events of one provider object share. The more there are, the less room each has.
+    """Return what several events of one provider object share. The more events, the lower the limits.
 
     `fields` are those of the first event. The object is at `object_at` in the body, in bytes; None if it was not found
     there.
     """
-    data = {name: value for name, value in fields.present().items() if name not in _READ_BY_STATEMENTS}
-    limit = max(_LEAST_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // len(events)))
+    data = {name: value for name, value in fields.present().items() if name not in _NEVER_SHARED}
+    limit = max(_MIN_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // len(events)))
     return Shared(
         object=SharedObject(
             first_id,
@@ -120,7 +120,7 @@ def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: in
             None if object_at is None else len(events[0].provider_object),
         ),
         data=data,
-        longest_reason=max(_SHORTEST_REASON, min(_LONGEST_TEXT, _MAX_REASON_CHARACTERS_OF_OBJECT // len(events))),
+        max_reason_length=max(_MIN_REASON_LENGTH, min(_MAX_REASON_LENGTH, _MAX_REASON_LENGTH_OF_OBJECT // len(events))),
     )
 
 
@@ -161,7 +161,7 @@ def make_row(
         occurred_at=occurred_at,
         received_at=received_at,
         sender=event.sender,
-        subject=event.subject and event.subject[:_LONGEST_SUBJECT],
+        subject=event.subject and event.subject[:_MAX_SUBJECT_LENGTH],
         provider_message_id=event.provider_message_id,
         request_id=event.request_id,
         smtp_id=event.smtp_id,
@@ -171,7 +171,7 @@ def make_row(
         classification=event.classification,
         smtp_status=event.smtp_status,
         enhanced_code=event.enhanced_code,
-        reason=event.reason and event.reason[: _LONGEST_TEXT if shared is None else shared.longest_reason],
+        reason=event.reason and event.reason[: _MAX_REASON_LENGTH if shared is None else shared.max_reason_length],
         data=_cut(data if isinstance(data, dict) else fields.present()) if is_too_long else encoded.decode(),
         provider_object=event.provider_object.decode() if shared is None and object_at is None else None,
         object_at=object_at if shared is None else None,
@@ -210,18 +210,18 @@ def read_fields(event: Event, received_at: datetime) -> Fields:
 
 
 def _cut(data: dict[str, Any], limit: int = _MAX_DATA_BYTES) -> str:
-    """Return the fields as JSON. Above the limit, in bytes, texts are cut, and parts of structures left out."""
+    """Return the fields as JSON of at most `limit` bytes. Longer texts are cut, and parts of structures left out."""
     encoded = _encode(data)
     if len(encoded) <= limit:
         return encoded.decode()
-    most, left = limit // 8, limit
+    max_field_bytes, bytes_left = limit // 8, limit
     kept: dict[str, Any] = {}
     for name, value in data.items():
-        fitting = value[:most] if isinstance(value, str) else value
+        short = value[:max_field_bytes] if isinstance(value, str) else value
         if isinstance(value, dict):
-            fitting = {key: part for key, part in value.items() if len(_encode(part)) <= most}
-        size = len(_encode(fitting))
-        if size <= left:
-            kept[name] = fitting
-            left -= size
+            short = {key: part for key, part in value.items() if len(_encode(part)) <= max_field_bytes}
+        size = len(_encode(short))
+        if size <= bytes_left:
+            kept[name] = short
+            bytes_left -= size
     return _encode(kept).decode()

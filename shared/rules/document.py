@@ -70,8 +70,8 @@ class RulesError(TidingsError):
         self.problems = sorted(problems, key=lambda problem: problem.position or Position(0, 0))
         self.lines: list[str] = []
         for problem in self.problems:
-            place = f"{name}:{problem.position.line}:{problem.position.column}" if problem.position else name
-            self.lines.append(": ".join(part for part in (place, problem.field, problem.message) if part))
+            location = f"{name}:{problem.position.line}:{problem.position.column}" if problem.position else name
+            self.lines.append(": ".join(part for part in (location, problem.field, problem.message) if part))
         super().__init__("\n".join(self.lines))
 
 
@@ -195,7 +195,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         is_key = parent is not None and index is None
         if (is_key or isinstance(index, int)) and len(parent.value) >= MAX_MEMBERS:
             container = self._path if is_key else self._path[:-1]
-            self._give_up(f"expected at most {MAX_MEMBERS} items, found more", container, event)
+            self._stop(f"expected at most {MAX_MEMBERS} items, found more", container, event)
         if is_key and isinstance(event, yaml.ScalarEvent):
             path, position = (*self._path, event.value), Position.of(event.start_mark)
             first = self._keys.setdefault((id(parent), event.value), position)
@@ -217,7 +217,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def _check_event(self, event: Any, *, is_key: bool) -> None:
         if len(self._path) > _MAX_DEPTH:
-            self._give_up(f"expected at most {_MAX_DEPTH} levels, found more", self._path, event)
+            self._stop(f"expected at most {_MAX_DEPTH} levels, found more", self._path, event)
         if isinstance(event, yaml.AliasEvent):
             found = f"the alias *{event.anchor}: write out what it stands for"
         elif event.anchor is not None:
@@ -232,7 +232,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         if not is_key:
             self.refused.add(tuple(self._path))
 
-    def _give_up(self, message: str, path: Sequence[str | int], event: Any) -> NoReturn:
+    def _stop(self, message: str, path: Sequence[str | int], event: Any) -> NoReturn:
         self._report(message, path, event.start_mark)
         raise RulesError(self.problems, self._document_name)
 
@@ -359,7 +359,7 @@ def _flatten(messages: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]
 
 
 def _drop_part(path: KeyPath, data: Any) -> KeyPath:
-    """Return the path of a value, without the word by which marshmallow says which part of a Dict's member is wrong."""
+    """Return the path without the last key, if marshmallow added it to say which part of a Dict's member is wrong."""
     if not path or path[-1] not in ("key", "value"):
         return path
     value = data

@@ -136,24 +136,24 @@ class MailChannelsClient:
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove all webhooks, which is the only call that the API has, and enrol the others again."""
-        going = {webhook.url for webhook in webhooks}
-        staying = [webhook.url for webhook in self.webhooks() if webhook.url not in going]
+        removed = {webhook.url for webhook in webhooks}
+        kept = [webhook.url for webhook in self.webhooks() if webhook.url not in removed]
         try:
             self.caller.ask("DELETE", "/webhook", nothing)
         except ProviderApiError as error:
-            # Gone: an answer was lost, and it was done the first time.
+            # Gone: the answer to the first attempt was lost, which had removed them.
             if error.kind is not ApiErrorKind.GONE:
-                if not staying or error.kind not in {ApiErrorKind.UNREACHABLE, ApiErrorKind.RATE_LIMITED}:
+                if not kept or error.kind not in {ApiErrorKind.UNREACHABLE, ApiErrorKind.RATE_LIMITED}:
                     raise
                 raise ProviderApiError(
                     "All webhooks may have been removed, and not only those that should be. See which there are, and "
-                    f"enrol again what is missing of these: {', '.join(staying)} ({error})"
+                    f"enrol again what is missing of these: {', '.join(kept)} ({error})"
                 ) from error
-        for position, url in enumerate(staying):
+        for position, url in enumerate(kept):
             try:
                 self.enrol(url)
             except ProviderApiError as error:
-                lost = ", ".join(staying[position:])
+                lost = ", ".join(kept[position:])
                 raise ProviderApiError(
                     f"All webhooks were removed, but enrolling these again failed; enrol them now: {lost} ({error})"
                 ) from error

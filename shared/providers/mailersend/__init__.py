@@ -1,7 +1,7 @@
 """MailerSend: one event for each request, signed by HMAC over the body.
 
-Sources: developers.mailersend.com "Webhooks". The shape of webhooks of version 2 is not documented in full: ids and
-recipient are looked for in several places.
+Sources: developers.mailersend.com "Webhooks". Webhooks of version 2 are not documented in full, so ids and recipient
+are read from several fields.
 """
 
 from datetime import UTC, datetime
@@ -62,7 +62,7 @@ _TABLE = EventTable(
 )
 _SCHEME = schemes.Hmac(signature=schemes.Signature(header="signature"), field="signing_secret")
 _TEST_SECRET = (b"test_Am3L1GuOIc4blLUuHqAPxxwkZaJyEk8G",)
-"""The published secret that signs the test of a new webhook, which has no secret of its own yet."""
+"""The published secret that signs the test of a new webhook, which has no secret yet."""
 
 
 def _probe(request: WebhookRequest, _credentials: Any, /) -> bytes | None:

@@ -60,17 +60,17 @@ CREDENTIAL_FIELDS: Sequence[CredentialField] = (
     ),
 )
 
-_FIELDS = """
+_NAMES = """
 email event timestamp smtp-id sg_event_id sg_message_id sg_machine_open sg_content_type sg_template_id sg_template_name
 sg_user_id category ip useragent url url_offset reason response status attempt tls cert_err type bounce_classification
 asm_group_id newsletter pool send_at marketing_campaign_id marketing_campaign_name marketing_campaign_version
 marketing_campaign_split_id post_type singlesend_id singlesend_name template_id phase_id mc_auto_id mc_auto_name
 mc_stats mc_pod_id subject from
 """
-_OWN = frozenset(_FIELDS.split())
-"""Everything else of an event is a custom argument of the sender's."""
+_FIELDS = frozenset(_NAMES.split())
+"""All other fields of an event are custom arguments of the sender."""
 
-# `<id>.filter0001.16648.5515E0B88.0` and `<id>.recvd-…`: what comes before is in the Message-Id and the send's answer.
+# Of `<id>.filter0001.16648.5515E0B88.0` and `<id>.recvd-…`, the Message-Id and the answer to the send have only the id.
 _SERVER = re.compile(r"\.(?:filter|recvd)")
 
 
@@ -102,7 +102,7 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) 
 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the events of an array. Raises PayloadError if the body is no JSON."""
+    """Return the events of an array. Raises PayloadError if the body is not JSON."""
     events: list[Event] = []
     for item in payload.split_any(body):
         try:
@@ -120,9 +120,9 @@ def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:
     kind = named(word, EVENTS)
     message_id = payload.read_identifier(_SERVER.split(payload.read_text(value.get("sg_message_id")) or "")[0])
     smtp_id = payload.read_identifier(strip_brackets(payload.read_text(value.get("smtp-id")) or ""))
-    # What SendGrid says of a drop, or its classification of a bounce.
+    # The reason of a drop, or SendGrid's classification of a bounce.
     cause = value.get("reason" if kind is EventType.REJECTED else "bounce_classification")
-    own = {name: given for name, given in value.items() if name not in _OWN}
+    custom = {name: given for name, given in value.items() if name not in _FIELDS}
     return translate(
         item,
         kind,
@@ -143,7 +143,7 @@ def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:
         user_agent=value.get("useragent"),
         tags=value.get("category"),
         campaign=first(value.get("singlesend_name"), value.get("marketing_campaign_name"), value.get("singlesend_id")),
-        metadata=own or None,
+        metadata=custom or None,
         is_automated=value.get("sg_machine_open") in (True, "true", "True", 1),
         details={
             name: value.get(name)
@@ -162,7 +162,7 @@ def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:
 
 
 def _identify(value: Mapping[str, Any], message: str | None) -> str | None:
-    """Return what identifies an event: users report that `sg_event_id` is missing, or differs between repetitions."""
+    """Return an id of the event from its content: users report `sg_event_id` missing, or changing in repetitions."""
     if message is None or payload.read_time(value.get("timestamp")) is None:
         return payload.read_identifier(value.get("sg_event_id"))
     parts = (value.get(name) for name in ("event", "timestamp", "url", "asm_group_id", "attempt"))

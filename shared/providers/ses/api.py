@@ -53,7 +53,7 @@ def create_client(
         regions = ", ".join(sorted(credentials.regions))
         raise ProviderApiError(
             f"The topics of the source {caller.slug} are in several regions ({regions}), "
-            "each with a suppression list of its own. Make a source for each region."
+            "each of which has its own suppression list. Create a source for each region."
         )
     (region,) = credentials.regions
     return SesClient(
@@ -64,7 +64,7 @@ def create_client(
 
 
 def _sign_calls(caller: ApiClient, key: AccessKey | None, region: str, service: str, host: str) -> ApiClient:
-    """Return a client of one service. `service` is its name in the signature, `host` in its address."""
+    """Return a client of one service. `service` is its name in the signature, `host` its name in the URL."""
 
     def sign(method: str, url: str, given: Mapping[str, str], body: bytes) -> Mapping[str, str]:
         if key is None:
@@ -92,17 +92,17 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
         return [one for topic in self.topics for one in self._subscriptions(topic)]
 
     def enrol(self, url: str) -> bool:
-        """Subscribe the URL to each topic where it is not. A worker confirms the subscription when SNS asks for it."""
+        """Subscribe the URL to the topics that lack it. A worker confirms each subscription when SNS asks for it."""
         is_changed = False
         for topic in self.topics:
             if not any(known.url == url and known.enabled for known in self._subscriptions(topic)):
-                # Repeating it only makes SNS ask again for the confirmation.
+                # If it is repeated, SNS only asks again for the confirmation.
                 self._call("Subscribe", nothing, TopicArn=topic, Protocol=url.partition(":")[0], Endpoint=url)
                 is_changed = True
         return is_changed
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove subscriptions; ones that no longer exist are no error. SNS itself removes unconfirmed ones."""
+        """Remove subscriptions. It is no error if one no longer exists. SNS itself removes unconfirmed ones."""
         for webhook in webhooks:
             if webhook.enabled:
                 try:
@@ -124,13 +124,13 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
             query = {"PageSize": _ENTRIES, "NextToken": page.token}
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
-        """Add the entries one by one. SES knows two reasons: what is no complaint is a bounce."""
+        """Add the entries one by one. SES has two reasons: every entry that is not a complaint becomes a bounce."""
         for done, entry in enumerate(entries, start=1):
             self.caller.ask("PUT", _LIST, nothing, body=documents.suppression(entry))
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address; that it is not there is no error."""
+        """Remove an address. It is no error if it is not on the list."""
         try:
             self.caller.ask("DELETE", f"{_LIST}/{escape(address, safe='')}", nothing)
         except ProviderApiError as error:

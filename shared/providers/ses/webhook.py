@@ -36,11 +36,11 @@ _OBJECTS: Mapping[str, str] = {
     "renderingfailure": "failure",
     "received": "receipt",
 }
-"""The names of objects that are others than the event's."""
+"""The objects whose names are not those of their events."""
 _UNSENT = frozenset({"suppressed", "onaccountsuppressionlist"})
-"""Subtypes of a bounce that SES reports without an attempt: the address is on a suppression list."""
+"""Subtypes of bounces of mail that SES did not send, because the address is on a suppression list."""
 
-# A label of two letters and a dash first: a bucket at `sns.s3.amazonaws.com` is none.
+# The region begins with two letters and a dash. So `sns.s3.amazonaws.com` does not match: anybody may own that bucket.
 _CERTIFICATE_URL = re.compile(
     r"https://sns\.[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?/SimpleNotificationService-[0-9A-Za-z-]+\.pem"
 )
@@ -72,7 +72,7 @@ def parse(body: bytes, _credentials: object, /) -> list[Event]:
 
 def _read(item: payload.Item, sns_id: str | None) -> list[Event]:
     value = payload.decode_any(item.clean)
-    detail = at(value, "detail") if sns_id is None else None  # of an event bridge's rule
+    detail = at(value, "detail") if sns_id is None else None  # from a rule of EventBridge
     value = detail if isinstance(detail, dict) and "eventType" in detail else value
     if not isinstance(value, dict):
         raise PayloadError("The notification is no object")
@@ -112,7 +112,7 @@ def _translate(item: payload.Item, value: Mapping[str, Any], sns_id: str | None)
             provider_message_id=message_id,
             failure=cause,
             enhanced_code=at(own, "status"),
-            reason=first(*(at(own, name) for name in ("diagnosticCode",)), *(at(body, name) for name in _REASONS)),
+            reason=first(at(own, "diagnosticCode"), *(at(body, name) for name in _REASONS)),
             remote_host=first(at(body, "remoteMtaIp"), at(body, "reportingMTA")),
             url=at(body, "link"),
             ip=at(body, "ipAddress"),
@@ -139,7 +139,7 @@ _LISTS = ("bouncedRecipients", "complainedRecipients", "delayedRecipients")
 
 
 def _list_recipients(kind: EventType, body: object, destination: object) -> Iterable[tuple[object, object]]:
-    """Return the recipients that an event is about, each with what it says of them."""
+    """Return the recipients of an event, each with its own object of the event, if it has one."""
     for name in _LISTS:
         listed = at(body, name)
         if isinstance(listed, list) and listed:
@@ -148,7 +148,7 @@ def _list_recipients(kind: EventType, body: object, destination: object) -> Iter
                 for entry in listed
             ]
     recipients = first(at(body, "recipients"), destination)
-    # Opens and clicks name all recipients of the message; only with one is it known who it was.
+    # Opens and clicks name all recipients of the message, so the one who opened it is known only if it has one.
     is_open = kind in (EventType.OPENED, EventType.CLICKED)
     if is_open and isinstance(recipients, list) and len(recipients) > 1:
         return [(None, None)]

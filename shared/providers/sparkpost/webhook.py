@@ -48,6 +48,7 @@ _BOUNCES = ("bounce", "out_of_band")
 
 
 def _kind(item: dict[str, Any]) -> Any:
+    """Return the word for the event, with the bounce class where that decides the type."""
     bounce_class = str(item.get("bounce_class"))
     if item.get("type") in _BOUNCES and bounce_class in _BY_BOUNCE_CLASS:
         return f"{item['type']} {bounce_class}"

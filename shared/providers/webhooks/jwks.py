@@ -71,6 +71,7 @@ def read_credentials(
 
 
 def _load(text: str) -> tuple[str, RSAPublicKey] | None:
+    """Return the id and the key of a JWK; None if it is not a usable RSA key for signatures."""
     try:
         found, _ = payload.decode_fields(text.encode(), _jwk, _IDENTIFYING)
         modulus, exponent = _to_integer(found.n), _to_integer(found.e)

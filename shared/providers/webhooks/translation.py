@@ -1,4 +1,4 @@
-"""From what a provider says of an event to our events: the values that every adapter reads in the same way."""
+"""Builds events from the values of a provider's event, in the same way for every adapter."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -44,11 +44,11 @@ def translate(
     is_automated: bool = False,
     details: Mapping[str, Any] | None = None,
 ) -> list[Event]:
-    """Return one event for each recipient. The values are the provider's, of whatever JSON type they came in.
+    """Return one event for each recipient. The values are the provider's, of any JSON type.
 
-    `word` is the provider's word for the event, and `failure` its word for the cause of a failure, if there is
-    another. Without an `identity` the content identifies the event. Of several tags the first is the event's, and
-    `details` has them all. Raises PayloadError if what stands for the recipients is none.
+    `word` is the provider's word for the event, and `failure` its word for the cause of a failure, if it differs.
+    Without an `identity` the content identifies the event. Of several tags the event has the first, and `details` has
+    all. Raises PayloadError if `recipients` is neither an address nor a list of them.
     """
     at = payload.read_time(occurred_at)
     text = read_text(reason)
@@ -99,19 +99,19 @@ def translate(
 
 
 def at(value: object, *path: str) -> Any:
-    """Return what is at this path of objects; None where there is no object, or no such field."""
+    """Return the value at a path of nested objects; None if an object or a field is missing."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def first(*values: object) -> Any:
-    """Return the first value that is there: neither None nor empty."""
+    """Return the first value that is neither None nor empty; None if there is none."""
     return next((value for value in values if value not in (None, "", [], {})), None)
 
 
 def named(word: object, words: Mapping[str, EventType]) -> EventType:
-    """Return the type that a word stands for, in whatever case it is written; `unknown` if there is none."""
+    """Return the type that a word stands for, ignoring case; `unknown` if there is none."""
     text = read_text(word) if isinstance(word, str | int | list) else None
     return words.get(text.strip().lower() if text else "", EventType.UNKNOWN)
 
