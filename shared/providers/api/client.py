@@ -59,9 +59,8 @@ class ApiClient:
     ) -> T:
         """Send a request with a JSON `body` or a `form`, and return the answer, parsed by `read`.
 
-        Retry within the budget where that may help.
-
-        What is not `repeatable` is asked again only if it was surely not done. Raises ProviderApiError.
+        Retries within the budget where that may help. A request that is not `repeatable` is sent again only if the
+        provider certainly did not perform it. Raises ProviderApiError.
         """
         headers = {**self.headers, "Accept": "application/json"}
         content = None
@@ -100,6 +99,14 @@ class ApiClient:
             else:
                 self.sleep(delay * (0.5 + self.jitter()))
         raise AssertionError
+
+    def delete(self, path: str) -> None:
+        """Send a DELETE request. It is no error if nothing is at the path (404, 410). Raises ProviderApiError."""
+        try:
+            self.ask("DELETE", path, nothing)
+        except ProviderApiError as error:
+            if error.kind is not ApiErrorKind.GONE:
+                raise
 
     def _attempt(self, what: str, call: Callable[[], Response], read: Callable[[bytes], T]) -> T:
         try:

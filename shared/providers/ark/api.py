@@ -118,7 +118,7 @@ class ArkClient:
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
-            self._delete(self._path(webhook.id))
+            self.caller.delete(self._path(webhook.id))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Have a test event posted to each webhook."""
@@ -145,14 +145,7 @@ class ArkClient:
 
     def unsuppress(self, address: str) -> None:
         """Remove an address; one that is not there is no error."""
-        self._delete(f"{self._base}/suppressions/{escape(address, safe='')}")
-
-    def _delete(self, path: str) -> None:
-        try:
-            self.caller.ask("DELETE", path, nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise
+        self.caller.delete(f"{self._base}/suppressions/{escape(address, safe='')}")
 
     @property
     def _base(self) -> str:

@@ -7,8 +7,7 @@ notification can be signed, but what the signature covers is not documented: see
 import re
 from typing import Any
 
-from shared.events.event import Event
-from shared.providers.webhooks import event_table, forms, payload, schemes
+from shared.providers.webhooks import event_table, forms, schemes
 from shared.providers.webhooks.base import Provider
 from shared.providers.webhooks.event_table import EventTable, paths
 from shared.vocabulary import EventType
@@ -76,14 +75,6 @@ _TABLE = EventTable(
 _SCHEME = schemes.QuerySecret()
 
 
-def _parse(body: bytes, _credentials: Any, /) -> list[Event]:
-    if body.lstrip()[:1] in (b"{", b"["):
-        items = event_table.read_items(payload.read(body))
-    else:
-        items = event_table.encode_items([forms.read(body)])
-    return event_table.parse(items, _TABLE)
-
-
 PROVIDER = Provider(
     name="elasticemail",
     credential_fields=(schemes.QUERY_SECRET,),
@@ -95,7 +86,7 @@ PROVIDER = Provider(
     signs="nothing that is documented: a secret in the query",
     read_credentials=schemes.reader(_SCHEME),
     verify=_SCHEME.verify,
-    parse=_parse,
+    parse=event_table.json_or_form_parser(_TABLE),
     probes_with_query=True,
     body_of_query=lambda query: forms.drop_from_query(query, "secret").encode("latin-1", "replace"),
 )

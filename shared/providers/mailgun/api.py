@@ -11,11 +11,9 @@ from typing import Final
 from urllib.parse import quote as escape
 
 from shared.providers.api.base import (
-    ApiErrorKind,
     ListedSuppression,
     NewSuppression,
     ProviderApi,
-    ProviderApiError,
     Step,
     Webhook,
 )
@@ -115,7 +113,7 @@ class MailgunClient(WithoutFailedDeliveries, WithoutTest):
     def unsuppress(self, address: str) -> None:
         """Remove an address from every list; that it is not there is no error."""
         for word in documents.LISTS:
-            self._delete(f"{self._list(word)}/{escape(address, safe='')}")
+            self.caller.delete(f"{self._list(word)}/{escape(address, safe='')}")
 
     def _urls(self) -> Mapping[str, Sequence[str]]:
         """Return the URLs of each kind of event."""
@@ -129,14 +127,7 @@ class MailgunClient(WithoutFailedDeliveries, WithoutTest):
         elif urls:
             self.caller.ask("PUT", f"{self._webhooks}/{kind}", nothing, form=form)
         else:
-            self._delete(f"{self._webhooks}/{escape(kind, safe='')}")
-
-    def _delete(self, path: str) -> None:
-        try:
-            self.caller.ask("DELETE", path, nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise
+            self.caller.delete(f"{self._webhooks}/{escape(kind, safe='')}")
 
     @property
     def _webhooks(self) -> str:

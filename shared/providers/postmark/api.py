@@ -9,7 +9,6 @@ from typing import Final
 from urllib.parse import quote as escape
 
 from shared.providers.api.base import (
-    ApiErrorKind,
     ListedSuppression,
     NewSuppression,
     ProviderApi,
@@ -81,11 +80,7 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
-            try:
-                self.caller.ask("DELETE", f"/webhooks/{escape(webhook.id, safe='')}", nothing)
-            except ProviderApiError as error:
-                if error.kind is not ApiErrorKind.GONE:
-                    raise
+            self.caller.delete(f"/webhooks/{escape(webhook.id, safe='')}")
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the suppressions of the message stream, which come in one answer."""

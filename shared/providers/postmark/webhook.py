@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from shared.errors import CredentialsError, PayloadError
+from shared.errors import CredentialsError
 from shared.events.event import Event
 from shared.providers.webhooks import payload
 from shared.providers.webhooks.authentication import (
@@ -23,7 +23,7 @@ from shared.providers.webhooks.authentication import (
     verify_token,
 )
 from shared.providers.webhooks.base import CredentialField, SourceSettings, WebhookRequest
-from shared.providers.webhooks.translation import at, first, named, translate
+from shared.providers.webhooks.translation import at, first, named, parse_objects, translate
 from shared.vocabulary import EventType
 
 EVENTS: Mapping[str, EventType] = {
@@ -144,17 +144,8 @@ def idempotency_key(request: WebhookRequest, /) -> str | None:
 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the event of a body. Raises PayloadError if the body is no JSON."""
-    events: list[Event] = []
-    for item in payload.split_any(body):
-        try:
-            value = payload.decode_any(item.clean)
-            if not isinstance(value, dict):
-                raise PayloadError("The event is no object")
-            events += _translate(item, value)
-        except PayloadError as error:
-            events.append(payload.refuse(item, str(error)))
-    return events
+    """Return the event of a body. Raises PayloadError if the body is not JSON."""
+    return parse_objects(body, _translate)
 
 
 def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:

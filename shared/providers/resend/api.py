@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 from urllib.parse import quote as escape
 
 from shared.providers.api.base import (
-    ApiErrorKind,
     Contents,
     FailedDelivery,
     ListedSuppression,
@@ -127,7 +126,7 @@ class ResendClient(WithoutTest):
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
-            self._delete(self._path(webhook.id))
+            self.caller.delete(self._path(webhook.id))
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the suppression list of the account."""
@@ -143,7 +142,7 @@ class ResendClient(WithoutTest):
 
     def unsuppress(self, address: str) -> None:
         """Remove an address; one that is not there is no error."""
-        self._delete(f"/suppressions/{escape(address, safe='')}")
+        self.caller.delete(f"/suppressions/{escape(address, safe='')}")
 
     def _webhooks(self) -> Sequence[documents.KnownWebhook]:
         return [known for page in self._pages("/webhooks", documents.read_webhooks) for known in page]
@@ -158,13 +157,6 @@ class ResendClient(WithoutTest):
             if page.after is None or page.after == after:
                 return
             after = page.after
-
-    def _delete(self, path: str) -> None:
-        try:
-            self.caller.ask("DELETE", path, nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise
 
     def _path(self, webhook_id: str) -> str:
         return f"/webhooks/{escape(webhook_id, safe='')}"

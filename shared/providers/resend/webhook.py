@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.providers.webhooks import payload, standard_webhooks
 from shared.providers.webhooks.authentication import read_optional
 from shared.providers.webhooks.base import CredentialField, SourceSettings
-from shared.providers.webhooks.translation import at, first, named, pairs, translate
+from shared.providers.webhooks.translation import at, first, named, pairs, parse_object, translate
 from shared.vocabulary import EventType, SetAsideReason
 
 CREDENTIAL_FIELDS: Sequence[CredentialField] = (
@@ -58,14 +57,7 @@ def read_credentials(raw: Mapping[str, Any], keys: Mapping[str, str], settings: 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
     """Return the events of a body, one for each recipient it is about. Raises PayloadError if it is no object."""
-    item = payload.read(body)
-    value = payload.decode_any(item.clean)
-    if not isinstance(value, dict):
-        raise PayloadError("The body is no object")
-    try:
-        return _translate(item, value)
-    except PayloadError as error:
-        return [payload.refuse(item, str(error))]
+    return parse_object(body, _translate)
 
 
 def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:

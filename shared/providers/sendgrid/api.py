@@ -12,7 +12,6 @@ from urllib.parse import quote as escape
 
 from shared.providers.api import pagination
 from shared.providers.api.base import (
-    ApiErrorKind,
     ListedSuppression,
     NewSuppression,
     ProviderApi,
@@ -101,7 +100,7 @@ class SendGridClient(WithoutFailedDeliveries, WithoutTest):
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
-            self._delete(self._path(webhook.id))
+            self.caller.delete(self._path(webhook.id))
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the bounces, spam reports, invalid addresses and global unsubscribes.
@@ -129,14 +128,9 @@ class SendGridClient(WithoutFailedDeliveries, WithoutTest):
         """Remove an address from every list; that it is not there is no error."""
         escaped = escape(address, safe="")
         for word in documents.LISTS:
-            self._delete(f"{_GLOBAL}/{escaped}" if word == documents.UNSUBSCRIBES else f"/suppression/{word}/{escaped}")
+            self.caller.delete(
+                f"{_GLOBAL}/{escaped}" if word == documents.UNSUBSCRIBES else f"/suppression/{word}/{escaped}"
+            )
 
     def _path(self, webhook_id: str) -> str:
         return f"{_SETTINGS}/{escape(webhook_id, safe='')}"
-
-    def _delete(self, path: str) -> None:
-        try:
-            self.caller.ask("DELETE", path, nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise

@@ -14,7 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from shared.addresses import strip_brackets
-from shared.errors import CredentialsError, PayloadError, VerificationError
+from shared.errors import CredentialsError, VerificationError
 from shared.events.event import Event
 from shared.providers.webhooks import elliptic, payload
 from shared.providers.webhooks.authentication import (
@@ -25,7 +25,7 @@ from shared.providers.webhooks.authentication import (
     require_headers,
 )
 from shared.providers.webhooks.base import CredentialField, SourceSettings, WebhookRequest
-from shared.providers.webhooks.translation import first, named, translate
+from shared.providers.webhooks.translation import first, named, parse_objects, translate
 from shared.vocabulary import EventType, RefusalReason
 
 EVENTS: Mapping[str, EventType] = {
@@ -103,16 +103,7 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, /) 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
     """Return the events of an array. Raises PayloadError if the body is not JSON."""
-    events: list[Event] = []
-    for item in payload.split_any(body):
-        try:
-            value = payload.decode_any(item.clean)
-            if not isinstance(value, dict):
-                raise PayloadError("The event is no object")
-            events += _translate(item, value)
-        except PayloadError as error:
-            events.append(payload.refuse(item, str(error)))
-    return events
+    return parse_objects(body, _translate)
 
 
 def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:

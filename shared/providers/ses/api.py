@@ -131,11 +131,7 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
 
     def unsuppress(self, address: str) -> None:
         """Remove an address. It is no error if it is not on the list."""
-        try:
-            self.caller.ask("DELETE", f"{_LIST}/{escape(address, safe='')}", nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise
+        self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
 
     def _subscriptions(self, topic: str) -> Sequence[Webhook]:
         found: list[Webhook] = []

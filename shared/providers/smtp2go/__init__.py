@@ -5,8 +5,7 @@ Source: SMTP2GO's "Webhooks" guide. No signature exists.
 
 from typing import Any
 
-from shared.events.event import Event
-from shared.providers.webhooks import event_table, forms, payload, schemes
+from shared.providers.webhooks import event_table, schemes
 from shared.providers.webhooks.authentication import BASIC_FIELDS
 from shared.providers.webhooks.base import Provider
 from shared.providers.webhooks.event_table import EventTable, paths
@@ -64,14 +63,6 @@ _TABLE = EventTable(
 _SCHEME = schemes.Password()
 
 
-def _parse(body: bytes, _credentials: Any, /) -> list[Event]:
-    if body.lstrip()[:1] in (b"{", b"["):
-        items = event_table.read_items(payload.read(body))
-    else:
-        items = event_table.encode_items([forms.read(body)])
-    return event_table.parse(items, _TABLE)
-
-
 PROVIDER = Provider(
     name="smtp2go",
     credential_fields=BASIC_FIELDS,
@@ -84,5 +75,5 @@ PROVIDER = Provider(
     retries="35 times in 48 hours",
     read_credentials=schemes.reader(_SCHEME),
     verify=_SCHEME.verify,
-    parse=_parse,
+    parse=event_table.json_or_form_parser(_TABLE),
 )

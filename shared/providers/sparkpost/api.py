@@ -85,7 +85,7 @@ class SparkPostClient(WithoutFailedDeliveries):
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; ones that no longer exist are no error."""
         for webhook in webhooks:
-            self._delete(self._path(webhook))
+            self.caller.delete(self._path(webhook))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Have an empty batch posted to each webhook."""
@@ -124,7 +124,7 @@ class SparkPostClient(WithoutFailedDeliveries):
 
     def unsuppress(self, address: str) -> None:
         """Remove an address for all mail; that it is not there is no error."""
-        self._delete(f"{_LIST}/{escape(address, safe='')}")
+        self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
 
     def _known(self) -> Sequence[documents.KnownWebhook]:
         return self.caller.ask("GET", "/webhooks", documents.read_webhooks)
@@ -132,10 +132,3 @@ class SparkPostClient(WithoutFailedDeliveries):
     @staticmethod
     def _path(webhook: Webhook) -> str:
         return f"/webhooks/{escape(webhook.id, safe='')}"
-
-    def _delete(self, path: str) -> None:
-        try:
-            self.caller.ask("DELETE", path, nothing)
-        except ProviderApiError as error:
-            if error.kind is not ApiErrorKind.GONE:
-                raise

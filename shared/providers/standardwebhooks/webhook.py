@@ -8,10 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.providers.webhooks import payload
-from shared.providers.webhooks.translation import at, first, named, translate
+from shared.providers.webhooks.translation import at, first, named, parse_object, translate
 from shared.vocabulary import EventType
 
 EVENTS: Mapping[str, EventType] = {
@@ -47,14 +46,7 @@ _PLACES = ("data", "email", "contactIdentity", "event", "message")
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
     """Return the event of a body, once for each recipient. Raises PayloadError if it is no object."""
-    item = payload.read(body)
-    value = payload.decode_any(item.clean)
-    if not isinstance(value, dict):
-        raise PayloadError("The body is no object")
-    try:
-        return _translate(item, value)
-    except PayloadError as error:
-        return [payload.refuse(item, str(error))]
+    return parse_object(body, _translate)
 
 
 def _translate(item: payload.Item, value: Mapping[str, Any]) -> list[Event]:

@@ -14,7 +14,7 @@ from shared.classification.provider_codes import PROVIDER_WORDS
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.events.identity import build_message_key
-from shared.providers.webhooks import payload, translation
+from shared.providers.webhooks import forms, payload, translation
 from shared.providers.webhooks.payload import Item, read_identifier, read_text
 from shared.vocabulary import EventType
 
@@ -226,5 +226,15 @@ def parser(table: EventTable, *names: str) -> Callable[[bytes, Any], list[Event]
 
     def parse_body(body: bytes, _credentials: Any, /) -> list[Event]:
         return parse(read_items(payload.read(body), *names), table)
+
+    return parse_body
+
+
+def json_or_form_parser(table: EventTable) -> Callable[[bytes, Any], list[Event]]:
+    """Return the `parse` of a provider whose bodies are an item, or a list of them, as JSON, or an item as a form."""
+
+    def parse_body(body: bytes, _credentials: Any, /) -> list[Event]:
+        is_json = body.lstrip()[:1] in (b"{", b"[")
+        return parse(read_items(payload.read(body)) if is_json else encode_items([forms.read(body)]), table)
 
     return parse_body

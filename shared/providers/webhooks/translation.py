@@ -1,10 +1,11 @@
 """Builds events from the values of a provider's event, in the same way for every adapter."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
+from shared.errors import PayloadError
 from shared.events.bots import Automation
 from shared.events.event import Event
 from shared.providers.webhooks import payload
@@ -13,6 +14,9 @@ from shared.vocabulary import EventType
 
 FAILURES = frozenset({EventType.DEFERRED, EventType.BOUNCED, EventType.REJECTED, EventType.FAILED})
 """The types whose events have a classification."""
+
+Build = Callable[[payload.Item, Mapping[str, Any]], list[Event]]
+"""Makes events of one object of a body. Raises PayloadError, which becomes the problem of an `unknown` event."""
 
 
 def translate(
@@ -96,6 +100,35 @@ def translate(
         )
         for recipient in payload.read_addresses(recipients)
     ]
+
+
+def parse_object(body: bytes, build: Build) -> list[Event]:
+    """Return the events that `build` makes of a body. Raises PayloadError if the body is not a JSON object."""
+    item = payload.read(body)
+    value = payload.decode_any(item.clean)
+    if not isinstance(value, dict):
+        raise PayloadError("The body is no object")
+    try:
+        return build(item, value)
+    except PayloadError as error:
+        return [payload.refuse(item, str(error))]
+
+
+def parse_objects(body: bytes, build: Build) -> list[Event]:
+    """Return the events that `build` makes of the objects of a body, an array or one object.
+
+    Raises PayloadError if the body is not JSON.
+    """
+    events: list[Event] = []
+    for item in payload.split_any(body):
+        try:
+            value = payload.decode_any(item.clean)
+            if not isinstance(value, dict):
+                raise PayloadError("The event is no object")
+            events += build(item, value)
+        except PayloadError as error:
+            events.append(payload.refuse(item, str(error)))
+    return events
 
 
 def at(value: object, *path: str) -> Any:
