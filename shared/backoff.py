@@ -59,7 +59,7 @@ RECONCILIATION_RUNS: Final = Backoff([minutes * _MINUTE for minutes in (2, 4, 8,
 """A source whose provider could not be asked for failed deliveries."""
 
 RESENDS: Final = Backoff([hours * _HOUR for hours in (0.25, 0.5, 1, 2, 4, 8, 12)])
-"""A failed delivery that the provider sent again in vain."""
+"""A failed delivery whose resend failed too."""
 
 SUPPRESSION_PULLS: Final = Backoff([hours * _HOUR for hours in (0.25, 0.25, 0.25, 0.5, 1, 2, 4, 8, 16, 24)])
 """A provider's suppression list that could not be pulled."""

@@ -25,7 +25,7 @@ def event_id(receipt: UUID, position: int) -> UUID:
 
 
 def receipt_of(event: UUID) -> UUID:
-    """The id of the receipt that brought an event."""
+    """Return the id of the receipt that contained an event."""
     return UUID(int=event.int >> EVENTS_PER_RECEIPT_BITS << EVENTS_PER_RECEIPT_BITS)
 
 

@@ -39,7 +39,7 @@ def decode(cursor: str | None, kind: Any) -> Position | None:
 
 
 def _is_comparable(part: Any) -> bool:
-    """Whether the database can compare a key with this value."""
+    """Return whether the database can compare a key with this value."""
     if isinstance(part, datetime):
         return part.tzinfo is not None
     return not isinstance(part, str) or "\0" not in part

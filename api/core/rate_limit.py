@@ -54,7 +54,7 @@ class TokenBuckets:
         return RateLimitResult(allowed=allowed, remaining=int(level), seconds=math.ceil(missing / self.rate))
 
     def is_empty(self, name: str, now: float) -> bool:
-        """Whether no token is left."""
+        """Return whether no token is left."""
         with self._lock:
             return bool(self.rate) and self._level(name, now) < 1
 

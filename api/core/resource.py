@@ -106,7 +106,7 @@ class Resource(MethodView):
 
     @classmethod
     def is_deduplicated(cls, method: str) -> bool:
-        """Whether an Idempotency-Key applies: repeating the request could repeat its effect."""
+        """Return whether an Idempotency-Key applies: repeating the request could repeat its effect."""
         return method == "POST" and cls.scope_of(method) is not Scope.READ
 
     def audit(self, connection: Connection, action: str, about: str, **details: Any) -> None:

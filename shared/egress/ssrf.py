@@ -67,7 +67,7 @@ _CLOSED_V6 = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Whether this address is reachable from the whole internet, by its number alone."""
+    """Return whether this address is reachable from the whole internet, by its number alone."""
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if isinstance(address, IPv4Address):
@@ -76,7 +76,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_allowed(address: str, allow: Sequence[Network] = ()) -> bool:
-    """Whether a connection to this address is allowed: it is public, or in a network of `allow`."""
+    """Return whether a connection to this address is allowed: it is public, or in a network of `allow`."""
     try:
         target = ip_address(address)
     except ValueError:
@@ -161,7 +161,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _literal(host: str) -> bool:
-    """Whether this is an IP address in its usual form: four decimal numbers, or IPv6 without a zone."""
+    """Return whether this is an IP address in its usual form: four decimal numbers, or IPv6 without a zone."""
     try:
         return "%" not in host and bool(ip_address(host))
     except ValueError:
@@ -169,5 +169,5 @@ def _literal(host: str) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """Whether this is a host name. Not a number such as 0x7f000001, which resolvers interpret differently."""
+    """Return whether this is a host name. Not a number such as 0x7f000001, which resolvers interpret differently."""
     return bool(_HOST_NAME.fullmatch(host)) and not _NUMERIC.fullmatch(host.removesuffix(".").rpartition(".")[2])

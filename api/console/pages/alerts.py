@@ -207,7 +207,7 @@ def _save_rule(name: str, *, is_new: bool = False) -> Response:
 
 
 def _read_number(text: str) -> float | str:
-    """Return a number as it was typed; a text that is none is returned for the schema to refuse."""
+    """Return a typed number. Any other text is returned unchanged, and the schema refuses it."""
     try:
         return float(text) if "." in text else int(text)
     except ValueError:

@@ -57,7 +57,7 @@ REFUSALS = {
 @pages.get("/sources")
 def index() -> Response:
     """List the sources with what each received last."""
-    return render("sources/index.html", listing=fetch(Sources), heard=_read_activity())
+    return render("sources/index.html", listing=fetch(Sources), activity=_read_activity())
 
 
 @pages.get("/sources/new")
@@ -95,13 +95,13 @@ def create() -> Response:
 
 @pages.get("/sources/<slug>")
 def show(slug: str) -> Response:
-    """Show a source: how to connect it until its first event, then how it does."""
+    """Show a source: how to connect it until its first event, and its activity afterwards."""
     source = call(OneSource, slug=slug)
     provider = PROVIDERS.get(source["provider"])
     return render(
         "sources/show.html",
         source=source,
-        heard=_read_activity().get(slug),
+        activity=_read_activity().get(slug),
         provider=provider,
         url=source["settings"].get("webhook_url") or f"https://<your host>{source['webhook_url']}",
         setup=provider.setup.format(slug=slug, path=source["webhook_url"]) if provider else "",

@@ -183,10 +183,10 @@ class ProviderApi(Protocol):
         """Yield the failed deliveries to this source in a time range, page by page, each once."""
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
-        """The JSON of one, where the provider shows it. Raises ProviderApiError of kind GONE."""
+        """Return the body of a failed delivery; None if the API shows none. ProviderApiError may be of kind GONE."""
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have one sent again, and wait for the outcome. Raises ProviderApiError of kind GONE."""
+        """Request another attempt, and wait for its outcome. ProviderApiError may be of kind GONE."""
 
     def contents(self, body: bytes) -> Contents | None:
         """Return the number and time of the events in a body; None if it is not one of this provider's bodies."""
@@ -201,7 +201,7 @@ class ProviderApi(Protocol):
         """Remove these webhooks and keep all others."""
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
-        """Have a test event posted to these webhooks; some providers test all webhooks of the account."""
+        """Request a test event for these webhooks; some providers test all webhooks of the account."""
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the provider's suppression list page by page, each entry once."""

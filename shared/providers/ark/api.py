@@ -83,7 +83,7 @@ class ArkClient:
             return resent
         try:
             exchange = self.caller.ask("GET", self._delivery_path(resent.record), documents.read_exchange)
-        except ProviderApiError as error:  # that it cannot be had does not undo the replay
+        except ProviderApiError as error:  # the replay was done, even if its payload cannot be read
             if error.kind is ApiErrorKind.DENIED:
                 raise
             return resent
@@ -91,7 +91,7 @@ class ArkClient:
         return replace(resent, receipt_id=receipt_id, payload=payload)
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
-        """The payload of a delivery."""
+        """Return the payload of a delivery."""
         return self.caller.ask("GET", self._delivery_path(delivery.reference), documents.read_exchange)[1]
 
     def contents(self, body: bytes) -> Contents | None:
@@ -144,7 +144,7 @@ class ArkClient:
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address; one that is not there is no error."""
+        """Remove an address. It is no error if it is not on the list."""
         self.caller.delete(f"{self._base}/suppressions/{escape(address, safe='')}")
 
     @property

@@ -185,9 +185,9 @@ def suppression(entry: NewSuppression) -> dict[str, object]:
 
 
 def read_contents(body: bytes) -> Contents | None:
-    """One event in each request; None for what is none.
+    """Return the time of the one event in a body; None if the body is not a request of Ark.
 
-    The time is that of the event: an envelope's own is that of the replay.
+    It is the time of the event itself, because an envelope has the time of the replay.
     """
     try:
         request = msgspec.json.decode(body, type=dict[str, Any])

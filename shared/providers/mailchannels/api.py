@@ -68,7 +68,7 @@ class MailChannelsClient:
     TAKES_TYPES = True
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
-        """Batches of this source's webhook that were not answered with 2xx."""
+        """Yield the batches of this source's webhook that were not answered with 2xx."""
 
         def ask(suffix: str, offset: int) -> Sequence[FailedDelivery]:
             statuses = (status + suffix if status.endswith("xx") else status for status in documents.FAILED)
@@ -83,7 +83,7 @@ class MailChannelsClient:
             return self.caller.ask("GET", "/webhook-batch", documents.read_batches, query=query)
 
         def read(offset: int) -> Sequence[FailedDelivery]:
-            """The filter says `5xx` where batches say `5xx_response`: where one is refused, the other is tried."""
+            """Read a page. The filter takes `5xx` or `5xx_response`: if the API refuses one, the other is sent."""
             try:
                 return ask(self._suffix, offset)
             except ProviderApiError as error:
@@ -105,7 +105,7 @@ class MailChannelsClient:
         return None
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have a batch sent again. The answer contains our receiver's status code."""
+        """Request another attempt of a batch. The answer contains our receiver's status code."""
         path = f"/webhook-batch/{escape(delivery.reference, safe='')}/resend"
         timeout_seconds = self.caller.patience.resend_seconds
         try:
@@ -159,7 +159,7 @@ class MailChannelsClient:
                 ) from error
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
-        """Have all webhooks of the account tested, and return the results of the requested ones."""
+        """Request a test of all webhooks of the account, and return the results of the given ones."""
         wanted = {webhook.url for webhook in webhooks}
         timeout_seconds = self.caller.patience.resend_seconds
         done = self.caller.ask("POST", "/webhook/validate", documents.read_validations, timeout_seconds=timeout_seconds)

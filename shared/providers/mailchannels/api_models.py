@@ -138,7 +138,7 @@ def read_webhooks(body: bytes) -> list[Webhook]:
 
 
 def read_validations(body: bytes) -> list[Validation]:
-    """The result for every webhook of the account."""
+    """Parse the results for all webhooks of the account."""
     found = []
     for result in _results(body).results or ():
         detail = "no answer"

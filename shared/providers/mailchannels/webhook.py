@@ -88,7 +88,7 @@ _IDENTIFYING = frozenset({"event", "customer_handle", "request_id", "smtp_id"})
 
 
 def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
-    """An array of up to a thousand events. Raises PayloadError if it is none."""
+    """Return the events of an array, up to a thousand. Raises PayloadError if the body is not an array."""
     events: list[Event] = []
     for item in payload.split(body):
         try:

@@ -88,7 +88,7 @@ def _read_generic(item: payload.Item, body: Mapping[str, Any], message: Mapping[
 
 
 def _read_custom(item: payload.Item, body: Mapping[str, Any]) -> Event:
-    """An object of another mapper: what it names as mail does, and all that it carries in short."""
+    """Return the event of another mapper's object: the fields of mail by their usual names, and the rest in short."""
     smtp_id = read_identifier(strip_brackets(read_text(body.get("message_id")) or ""))
     senders, recipients = _addresses(body.get("from")), _addresses(body.get("to"))
     event_id = at(body, "event", "id") or body.get("event_id")

@@ -73,7 +73,7 @@ class ResendClient(WithoutTest):
                     break
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
-        """Have an event posted again, and wait for the attempt: a replay is queued, and its answer tells nothing."""
+        """Replay an event, and wait for the attempt: the answer to a replay only says that it is queued."""
         path = self._event_path(delivery.reference)
         known = self.caller.ask("GET", f"{path}/attempts", documents.read_attempts)
         self.caller.ask("POST", f"{path}/replay", nothing)
@@ -85,7 +85,7 @@ class ResendClient(WithoutTest):
         return ResendResult(status_code=None)
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
-        """The payload of an event."""
+        """Return the payload of an event."""
         return self.caller.ask("GET", self._event_path(delivery.reference), documents.read_payload)
 
     def contents(self, body: bytes) -> Contents | None:

@@ -191,7 +191,7 @@ def read_secret(body: bytes) -> bytes:
 
 
 def read_contents(body: bytes) -> Contents | None:
-    """One event in each request, with its time; None for what is none."""
+    """Return the time of the one event in a body; None if the body is not a request of Resend."""
     try:
         request = msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE:

@@ -17,7 +17,7 @@ _ALGORITHM = ECDSA(SHA256())
 def read_ed25519(text: str) -> VerifyKey | None:
     """Parse an Ed25519 public key: PEM or base64 of its SPKI (RFC 8410), or base64 of its 32 bytes.
 
-    Return None if the text is none of these.
+    Return None if the text is neither.
     """
     try:
         data = _decode(text)
@@ -30,7 +30,7 @@ def read_ed25519(text: str) -> VerifyKey | None:
 
 
 def read_p256(text: str) -> EllipticCurvePublicKey | None:
-    """Parse a P-256 public key: PEM or base64 of its SPKI. Return None if the text is none."""
+    """Parse a P-256 public key: PEM or base64 of its SPKI. Return None if it is not one."""
     try:
         key = load_der_public_key(_decode(text))
     except (ValueError, UnsupportedAlgorithm):

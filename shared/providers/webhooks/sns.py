@@ -154,7 +154,7 @@ def _read_access_key(raw: Mapping[str, Any], settings: SourceSettings) -> Access
 
 
 def read_keys(document: bytes, key_id: str, /) -> Mapping[str, str]:
-    """Return the certificate that was fetched from this URL. Raises PayloadError if it is none."""
+    """Return the certificate that was fetched from this URL. Raises PayloadError if it is not one."""
     if _load(document) is None:
         raise PayloadError("The document is no X.509 certificate with an RSA key")
     return {key_id: document.decode("ascii", "replace")}
@@ -172,7 +172,7 @@ def _load(document: bytes) -> Certificate | None:
 
 
 def read_envelope(body: bytes) -> Envelope | None:
-    """Return the message of SNS in a body; None if it is none."""
+    """Return the message of SNS in a body; None if the body is not one."""
     try:
         return payload.decode(payload.read(body).clean, _envelope)
     except PayloadError:
