@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import redis as redis_client
+from sqlalchemy import Engine
 
 from cli import embedded
 from cli.supervisor.watchdog import Watchdog
+from shared.postgres import engine
 from tests.support import log_search
 from tests.support.databases import DatabasePool, DatabaseServer
 
@@ -101,6 +103,14 @@ def database_url(databases: DatabasePool) -> Iterator[str]:
     """A database for one test, in exactly the freshly migrated state."""
     with databases.database() as url:
         yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    """An engine for the database of the test."""
+    made = engine.create_engine(database_url, application="test", pool_size=10, synchronous_commit=False)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture

@@ -3,23 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 import redis as redis_client
 from sqlalchemy import Connection, Engine
 
 from cli.supervisor import ports
 from shared.broker import TaskNotifier
 from shared.jobs import periodic
-from shared.postgres import engine
 
 SCHEDULE = {"sweep": 3.0, "maintain": 3600.0}
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test")
-    yield made
-    made.dispose()
 
 
 def claim(database: Engine, ran: dict[str, float] | None = None, schedule: dict[str, float] = SCHEDULE) -> list[str]:

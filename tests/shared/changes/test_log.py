@@ -1,6 +1,6 @@
 """The change log: a reader sees every change once, in one order, and learns when changes were deleted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -25,14 +25,6 @@ RETENTION = timedelta(days=30)
 INSERT = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
 
 no_deadline = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    """An empty log."""
-    made = engine.create_engine(database_url, application="test", pool_size=8, synchronous_commit=False)
-    yield made
-    made.dispose()
 
 
 def run(database: Engine, statement: str, **values: Any) -> None:

@@ -1,7 +1,5 @@
 """Totals that processes add up for Prometheus."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -9,13 +7,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.counters import metric_store
 from shared.counters.metric_store import Metric, Observations
 from shared.postgres import engine
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test")
-    yield made
-    made.dispose()
 
 
 def counts(database: Engine, metric: Metric) -> dict[tuple[int, str], float]:

@@ -1,13 +1,12 @@
 """The counters equal a recount of all events, for any batches, repetitions and workers."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
@@ -20,7 +19,6 @@ from shared.messages import rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STATUS_EFFECTS
 from shared.messages.store import NewEvent
-from shared.postgres import engine
 from shared.receipts.store import Refusal, record_refusals
 from shared.rules.model import tallies
 from shared.sources import store as sources
@@ -62,13 +60,6 @@ happenings = st.builds(
     tenant=st.sampled_from(["acme", "t" * 300, None]),
 )
 stories = st.lists(happenings, min_size=1, max_size=25, unique_by=lambda found: found.number)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test", pool_size=8, synchronous_commit=False)
-    yield made
-    made.dispose()
 
 
 def row(happening: Happening, receipt: UUID, position: int) -> NewEvent:

@@ -1,12 +1,11 @@
 """The statement that folds a batch agrees with the pure fold, for any split over receipts and workers."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
@@ -17,7 +16,6 @@ from shared.messages import rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, State, fold
 from shared.messages.store import NewEvent
-from shared.postgres import engine
 from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.support.threads import run_together
 
@@ -37,13 +35,6 @@ stories = st.lists(happened, min_size=1, max_size=20).map(lambda found: list({h[
 no_deadline = settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test", pool_size=8, synchronous_commit=False)
-    yield made
-    made.dispose()
 
 
 def is_timed(number: int) -> bool:

@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from shared import ids
 from shared.erasure import store as erasure
 from shared.errors import VerificationError
-from shared.postgres import engine
 from shared.receipts import quarantine
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
@@ -21,13 +20,6 @@ from shared.vocabulary import RefusalReason
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 TABLES = ("receipts", "receipt_keys", "pending_receipts", "parked_receipts")
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test", pool_size=4)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

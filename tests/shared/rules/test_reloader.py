@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from shared.alerts import store as alerts
-from shared.postgres import engine
 from shared.rules import document, store
 from shared.rules.document import RulesError
 from shared.rules.model import Rules
@@ -19,13 +18,6 @@ from shared.rules.reloader import RulesReloader, require_rules
 
 GOOD = "suppression:\n  complaint:\n    days: %d\n"
 WRONG = "suppression:\n  complaint:\n    days: soon\n"
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test")
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

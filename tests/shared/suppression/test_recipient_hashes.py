@@ -1,24 +1,15 @@
 """Hashes of recipients: equal for equal recipients, and secret without the pepper."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
 
 from shared.encryption import SecretsError, Vault, new_key
-from shared.postgres import engine
 from shared.suppression import recipient_hashes
 from shared.suppression.recipient_hashes import RecipientHasher
 
 KEYS = RecipientHasher(b"a pepper for tests, of 32 bytes.")
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test", pool_size=8)
-    yield made
-    made.dispose()
 
 
 @pytest.mark.parametrize(

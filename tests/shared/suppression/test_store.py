@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from shared.errors import ConflictError
-from shared.postgres import engine
 from shared.suppression import evaluator as suppression_evaluator
 from shared.suppression import (
     queries as suppression_queries,
@@ -46,13 +45,6 @@ END = 27
 no_deadline = settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Engine]:
-    made = engine.create_engine(database_url, application="test", pool_size=10, synchronous_commit=False)
-    yield made
-    made.dispose()
 
 
 def empty(database: Engine) -> None:

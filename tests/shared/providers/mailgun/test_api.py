@@ -1,7 +1,6 @@
 """Mailgun's API, as its documentation describes it and as the simulator plays it."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -15,24 +14,18 @@ from simulator.providers.mailgun.webhooks import Mailgun
 from simulator.server import ProviderServer
 from tests.support.management import entry, listed, open_client
 
-URL = "https://hooks.example/webhooks/mg"
+URL = "https://hooks.example/webhooks/mailgun"
 OTHER = "https://other.example/1"
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer({"mg": Mailgun()}) as opened:
-        yield opened
+def dialect() -> Mailgun:
+    return Mailgun()
 
 
 @pytest.fixture
 def account(server: ProviderServer) -> MailgunAccount:
-    return server.account("mg", MailgunAccount)
-
-
-@pytest.fixture
-def client(server: ProviderServer) -> ProviderApi:
-    return open_client(server, "mg")
+    return server.account("mailgun", MailgunAccount)
 
 
 class TestWebhooks:
@@ -69,8 +62,8 @@ class TestWebhooks:
             client.enrol(URL)
 
     def test_need_the_key(self, server: ProviderServer) -> None:
-        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source mg"):
-            open_client(server, "mg", api_key="guess").webhooks()
+        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source mailgun"):
+            open_client(server, "mailgun", api_key="guess").webhooks()
 
 
 class TestSuppressions:

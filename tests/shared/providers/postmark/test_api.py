@@ -1,7 +1,6 @@
 """Postmark's API, as its documentation describes it and as the simulator plays it."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -14,23 +13,17 @@ from simulator.providers.postmark.webhooks import Postmark
 from simulator.server import ProviderServer
 from tests.support.management import entry, listed, open_client
 
-URL = "https://hooks.example/webhooks/pm"
+URL = "https://hooks.example/webhooks/postmark"
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer({"pm": Postmark()}) as opened:
-        yield opened
+def dialect() -> Postmark:
+    return Postmark()
 
 
 @pytest.fixture
 def account(server: ProviderServer) -> PostmarkAccount:
-    return server.account("pm", PostmarkAccount)
-
-
-@pytest.fixture
-def client(server: ProviderServer) -> ProviderApi:
-    return open_client(server, "pm")
+    return server.account("postmark", PostmarkAccount)
 
 
 class TestWebhooks:
@@ -47,13 +40,13 @@ class TestWebhooks:
         self, server: ProviderServer, account: PostmarkAccount
     ) -> None:
         given = {"username": None, "password": None, "headers": {"X-Secret": "s3cret"}}
-        assert open_client(server, "pm", **given).enrol(URL)
+        assert open_client(server, "postmark", **given).enrol(URL)
         (webhook,) = account.webhooks.values()
         assert (webhook["HttpAuth"], webhook["HttpHeaders"]) == (None, [{"Name": "X-Secret", "Value": "s3cret"}])
 
     def test_of_another_stream_are_other_webhooks(self, server: ProviderServer, account: PostmarkAccount) -> None:
         account.enrol(URL)
-        client = open_client(server, "pm", message_stream="broadcast")
+        client = open_client(server, "postmark", message_stream="broadcast")
         assert client.enrol(URL) is True
         assert [webhook["MessageStream"] for webhook in account.webhooks.values()] == ["outbound", "broadcast"]
         assert len(client.webhooks()) == 2
@@ -81,14 +74,14 @@ class TestWebhooks:
 
     def test_of_a_stream_that_is_not_there_say_so(self, server: ProviderServer) -> None:
         with pytest.raises(ProviderApiError, match="stream was not found"):
-            open_client(server, "pm", message_stream="nowhere").enrol(URL)
+            open_client(server, "postmark", message_stream="nowhere").enrol(URL)
 
     def test_need_the_token(self, server: ProviderServer) -> None:
-        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source pm") as raised:
-            open_client(server, "pm", api_key="guess").webhooks()
+        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source postmark") as raised:
+            open_client(server, "postmark", api_key="guess").webhooks()
         assert raised.value.kind is ApiErrorKind.DENIED
         with pytest.raises(ProviderApiError, match="has no `api_key`"):
-            open_client(server, "pm", api_key=None)
+            open_client(server, "postmark", api_key=None)
 
 
 class TestSuppressions:

@@ -1,7 +1,5 @@
 """SendGrid's API, as its OpenAPI documents describe it and as the simulator plays it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError
@@ -12,23 +10,17 @@ from simulator.providers.sendgrid.webhooks import SendGrid
 from simulator.server import ProviderServer
 from tests.support.management import entry, listed, open_client
 
-URL = "https://hooks.example/webhooks/sg"
+URL = "https://hooks.example/webhooks/sendgrid"
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer({"sg": SendGrid()}) as opened:
-        yield opened
+def dialect() -> SendGrid:
+    return SendGrid()
 
 
 @pytest.fixture
 def account(server: ProviderServer) -> SendGridAccount:
-    return server.account("sg", SendGridAccount)
-
-
-@pytest.fixture
-def client(server: ProviderServer) -> ProviderApi:
-    return open_client(server, "sg")
+    return server.account("sendgrid", SendGridAccount)
 
 
 class TestWebhooks:
@@ -53,9 +45,9 @@ class TestWebhooks:
     ) -> None:
         other = SendGrid().credentials()["public_key"]
         with pytest.raises(ProviderApiError) as raised:
-            open_client(server, "sg", public_key=other).enrol(URL)
+            open_client(server, "sendgrid", public_key=other).enrol(URL)
         assert account.dialect.credentials()["public_key"] in str(raised.value)
-        assert "tidings sources rotate sg" in str(raised.value)
+        assert "tidings sources rotate sendgrid" in str(raised.value)
         assert len(account.webhooks) == 1
 
     def test_are_not_made_twice_where_the_answer_is_lost(self, account: SendGridAccount, client: ProviderApi) -> None:
@@ -75,8 +67,8 @@ class TestWebhooks:
         assert [webhook["url"] for webhook in account.webhooks.values()] == ["https://other.example/1"]
 
     def test_need_the_key(self, server: ProviderServer) -> None:
-        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source sg"):
-            open_client(server, "sg", api_key="guess").webhooks()
+        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source sendgrid"):
+            open_client(server, "sendgrid", api_key="guess").webhooks()
 
 
 class TestSuppressions:

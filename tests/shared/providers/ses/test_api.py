@@ -1,7 +1,5 @@
 """The APIs of SES and SNS, as Amazon's references describe them and as the simulator plays them."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError
@@ -23,19 +21,8 @@ def dialect() -> Ses:
 
 
 @pytest.fixture
-def server(dialect: Ses) -> Iterator[ProviderServer]:
-    with ProviderServer({"ses": dialect}) as opened:
-        yield opened
-
-
-@pytest.fixture
 def account(server: ProviderServer) -> SesAccount:
     return server.account("ses", SesAccount)
-
-
-@pytest.fixture
-def client(server: ProviderServer) -> ProviderApi:
-    return open_client(server, "ses")
 
 
 class TestSubscriptions:

@@ -26,19 +26,13 @@ def sink() -> Iterator[HttpSink]:
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer({"sp": SparkPost()}) as opened:
-        yield opened
+def dialect() -> SparkPost:
+    return SparkPost()
 
 
 @pytest.fixture
 def account(server: ProviderServer) -> SparkPostAccount:
-    return server.account("sp", SparkPostAccount)
-
-
-@pytest.fixture
-def client(server: ProviderServer) -> ProviderApi:
-    return open_client(server, "sp")
+    return server.account("sparkpost", SparkPostAccount)
 
 
 class TestWebhooks:
@@ -58,7 +52,7 @@ class TestWebhooks:
     def test_with_a_token_send_it_in_a_header(
         self, server: ProviderServer, account: SparkPostAccount, sink: HttpSink
     ) -> None:
-        opened = open_client(server, "sp", username=None, password=None, token=["new", "old"])
+        opened = open_client(server, "sparkpost", username=None, password=None, token=["new", "old"])
         assert opened.enrol(sink.url) is True
         (webhook,) = account.webhooks.values()
         assert webhook["custom_headers"] == {"Authorization": "Bearer new"}
@@ -101,7 +95,7 @@ class TestWebhooks:
         assert "503" in validation.detail
 
     def test_are_removed_if_they_are_there(self, account: SparkPostAccount, client: ProviderApi) -> None:
-        account.enrol("https://hooks.example/webhooks/sp")
+        account.enrol("https://hooks.example/webhooks/sparkpost")
         account.enrol(OTHER)
         going = [webhook for webhook in client.webhooks() if webhook.url != OTHER]
         client.remove(going)
@@ -109,8 +103,8 @@ class TestWebhooks:
         assert [webhook["target"] for webhook in account.webhooks.values()] == [OTHER]
 
     def test_need_the_key(self, server: ProviderServer) -> None:
-        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source sp"):
-            open_client(server, "sp", api_key="guess").webhooks()
+        with pytest.raises(ProviderApiError, match="rejected the `api_key` of the source sparkpost"):
+            open_client(server, "sparkpost", api_key="guess").webhooks()
 
 
 class TestSuppressions:
