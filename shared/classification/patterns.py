@@ -67,6 +67,69 @@ class Pattern(NamedTuple):
         return [" ".join(phrase.split()) for phrase in self.text.split(";")]
 
 
+SENDING_LIMITS = Pattern(
+    C.POLICY_REJECTION,
+    "limits of the sending account, which resemble a full mailbox",
+    """
+    submission/sending/outgoing/outbound/sender/smtp/relay/relaying quota/limit/limits/rate; user sending quota;
+    sending account; sending email account; your account; emails/messages per hour/day; max emails per;
+    max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
+    sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
+    send limit/quota; limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
+    limit wysylki; 发信频率; 发送频率; 送信数; 送信制限
+    """,
+)
+
+SENDER_ADDRESS = Pattern(
+    C.POLICY_REJECTION,
+    "the sender's address",
+    """
+    SENDER REFUSED; SENDER … unknown; SENDER … not exist; SENDER … not found; SENDER … rejected; sender verify;
+    sender verification; sender callout; sender address; sender domain; senders domain; senders address;
+    senders system; domain of sender; domain of the sender; domain of mail from;
+    invalid/bad/unknown/blocked/fake/forged/bogus/illegal/null/empty/missing sender/senders;
+    unauthorized/unverified/unauthenticated/denied/rejected/nonexistent sender/senders; non existent sender;
+    bad/bogus/invalid/illegal/empty/forged/unacceptable mail from; bad/invalid from; mail from domain;
+    mailfrom domain; mail from … domain; mail from your address; mail from your domain; from your domain;
+    from header; from address; from field; no valid from; address in from; addresses in from;
+    valid address in from; domain in from; domain used in from; return path; return address; sending user;
+    sender account; sender mailbox; senders account; senders mailbox; you are sending from; youre sending from;
+    not accept mail/mails/messages from; verification failed for; callout verification; callback setup;
+    callback verification; unverifyable/unverifiable sending; unable to verify sender; verify sender; verify your;
+    sender verified; dead domain; sender must; senders must; domain must resolve; must resolve; domain must exist;
+    real domain name required; domain name required; badmailfrom; envelope sender; envelope from;
+    null reverse path; originating address; not owner of; not owned by; send as; sendasdenied; sender rewrite;
+    sender flagged; sender mx; sender has null mx; sender address has null mx; sender not; senders not;
+    your email address; your address; your sender; you are not allowed/permitted/authorized;
+    youre not allowed/permitted/authorized; not allowed to use; not belong to you
+    """,
+)
+ABOUT_SENDER = (SENDING_LIMITS, SENDER_ADDRESS)
+"""Patterns whose words resemble those about a recipient. A condemning pattern beside them means the sender."""
+
+UNNAMED_RECIPIENT = Pattern(
+    C.POLICY_REJECTION,
+    "an answer to the connection, HELO or MAIL FROM: no recipient was named yet",
+    """
+    in reply to mail from; in reply to helo; in reply to ehlo; after mail from; after helo; after ehlo;
+    after initial connection; after connecting; refused to talk to me; while performing the helo;
+    while performing the ehlo; did not like our mail from; did not like our helo; did not like our ehlo
+    """,
+    general=True,
+)
+"""Beside this pattern, no pattern of `ADDRESS_INVALID` counts: the server had not yet been given the recipient."""
+
+BARE_REFUSAL = Pattern(
+    C.POLICY_REJECTION,
+    "a refusal without a reason, which says less than any enhanced code",
+    """
+    rejected; refused; denied; declined; reject; rejects; declines; not accepted; not accept; unable to accept;
+    no permission; not permit; not allow; not approved; disallow; block; delivery not; not trusted
+    """,
+    general=True,
+)
+"""The pattern that counts only if no enhanced code says more."""
+
 PATTERNS: tuple[Pattern, ...] = (
     Pattern(
         C.TRANSIENT_FAILURE,
@@ -77,18 +140,7 @@ PATTERNS: tuple[Pattern, ...] = (
         灰名单; グレイリスト
         """,
     ),
-    Pattern(
-        C.POLICY_REJECTION,
-        "limits of the sending account, which resemble a full mailbox",
-        """
-        submission/sending/outgoing/outbound/sender/smtp/relay/relaying quota/limit/limits/rate; user sending quota;
-        sending account; sending email account; your account; emails/messages per hour/day; max emails per;
-        max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
-        sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
-        send limit/quota; limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
-        limit wysylki; 发信频率; 发送频率; 送信数; 送信制限
-        """,
-    ),
+    SENDING_LIMITS,
     Pattern(
         C.POLICY_REJECTION,
         "who may write to the recipient",
@@ -145,30 +197,7 @@ PATTERNS: tuple[Pattern, ...] = (
         автентифікація; авторизація; автентифікації; авторизації
         """,
     ),
-    Pattern(
-        C.POLICY_REJECTION,
-        "the sender's address",
-        """
-        SENDER REFUSED; SENDER … unknown; SENDER … not exist; SENDER … not found; SENDER … rejected; sender verify;
-        sender verification; sender callout; sender address; sender domain; senders domain; senders address;
-        senders system; domain of sender; domain of the sender; domain of mail from;
-        invalid/bad/unknown/blocked/fake/forged/bogus/illegal/null/empty/missing sender/senders;
-        unauthorized/unverified/unauthenticated/denied/rejected/nonexistent sender/senders; non existent sender;
-        bad/bogus/invalid/illegal/empty/forged/unacceptable mail from; bad/invalid from; mail from domain;
-        mailfrom domain; mail from … domain; mail from your address; mail from your domain; from your domain;
-        from header; from address; from field; no valid from; address in from; addresses in from;
-        valid address in from; domain in from; domain used in from; return path; return address; sending user;
-        sender account; sender mailbox; senders account; senders mailbox; you are sending from; youre sending from;
-        not accept mail/mails/messages from; verification failed for; callout verification; callback setup;
-        callback verification; unverifyable/unverifiable sending; unable to verify sender; verify sender; verify your;
-        sender verified; dead domain; sender must; senders must; domain must resolve; must resolve; domain must exist;
-        real domain name required; domain name required; badmailfrom; envelope sender; envelope from;
-        null reverse path; originating address; not owner of; not owned by; send as; sendasdenied; sender rewrite;
-        sender flagged; sender mx; sender has null mx; sender address has null mx; sender not; senders not;
-        your email address; your address; your sender; you are not allowed/permitted/authorized;
-        youre not allowed/permitted/authorized; not allowed to use; not belong to you
-        """,
-    ),
+    SENDER_ADDRESS,
     Pattern(
         C.POLICY_REJECTION,
         "the sender's address, in other languages",
@@ -796,16 +825,7 @@ PATTERNS: tuple[Pattern, ...] = (
         """,
         general=True,
     ),
-    Pattern(
-        C.POLICY_REJECTION,
-        "an answer to the connection, HELO or MAIL FROM: no recipient was named yet",
-        """
-        in reply to mail from; in reply to helo; in reply to ehlo; after mail from; after helo; after ehlo;
-        after initial connection; after connecting; refused to talk to me; while performing the helo;
-        while performing the ehlo; did not like our mail from; did not like our helo; did not like our ehlo
-        """,
-        general=True,
-    ),
+    UNNAMED_RECIPIENT,
     Pattern(
         C.INVALID_RECIPIENT,
         "no such mailbox, in words that servers also write for policies",
@@ -829,15 +849,7 @@ PATTERNS: tuple[Pattern, ...] = (
         """,
         general=True,
     ),
-    Pattern(
-        C.POLICY_REJECTION,
-        "a refusal without a reason, which says less than any enhanced code",
-        """
-        rejected; refused; denied; declined; reject; rejects; declines; not accepted; not accept; unable to accept;
-        no permission; not permit; not allow; not approved; disallow; block; delivery not; not trusted
-        """,
-        general=True,
-    ),
+    BARE_REFUSAL,
 )
 """In order of precedence: the first pattern that a text contains decides.
 
@@ -850,16 +862,3 @@ ADDRESS_INVALID = frozenset({C.INVALID_RECIPIENT, C.INACTIVE_MAILBOX, C.INVALID_
 
 SENDER_AT_FAULT = frozenset({C.SPAM_BLOCK, C.SPAM_CONTENT, C.POLICY_REJECTION})
 """Classifications of failures whose cause is the sender or the message, never the recipient."""
-
-UNNAMED_RECIPIENT = next(row for row in PATTERNS if row.meaning.startswith("an answer to the connection"))
-"""Beside this pattern, no pattern of `ADDRESS_INVALID` counts: the server had not yet been given the recipient."""
-
-ABOUT_SENDER = [
-    row
-    for row in PATTERNS
-    if row.meaning in {"limits of the sending account, which resemble a full mailbox", "the sender's address"}
-]
-"""Patterns whose words resemble those about a recipient. A condemning pattern beside them means the sender."""
-
-BARE_REFUSAL = PATTERNS[-1]
-"""The pattern that counts only if no enhanced code says more."""
