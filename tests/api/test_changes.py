@@ -80,7 +80,9 @@ def test_a_type_that_does_not_exist_is_refused_by_name(system: System, path: str
         (",", 3),
     ],
 )
-def test_types_choose(system: System, types: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_limit_the_feed_to_matching_changes(
+    system: System, types: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log, "MAX_ROWS_READ", 2)
     system.create_source()
     system.process_events(
@@ -222,12 +224,14 @@ def varied(system: System) -> System:
         ({"message_id": "00000000-0000-0000-0000-000000000003"}, []),
     ],
 )
-def test_filters_choose(varied: System, query: dict[str, str], expected: list[str]) -> None:
+def test_the_feed_has_only_changes_that_match_every_filter(
+    varied: System, query: dict[str, str], expected: list[str]
+) -> None:
     for limit in (1, 50):
         assert [change["type"] for change in follow(varied, limit=limit, **query)[0]] == expected
 
 
-def test_the_key_of_a_tenant_is_shown_what_is_its(varied: System) -> None:
+def test_the_key_of_a_tenant_sees_only_changes_of_the_tenant(varied: System) -> None:
     varied.key = varied.call("POST", "/v1/keys", {"name": "acme's", "tenant": "acme"}).get_json()["key"]
     assert [change["type"] for change in follow(varied)[0]] == ["message.sent", "suppression.added"]
     assert varied.call("GET", "/v1/changes", tenant="other").status_code == 403
@@ -236,7 +240,7 @@ def test_the_key_of_a_tenant_is_shown_what_is_its(varied: System) -> None:
 @pytest.mark.parametrize(
     "query", [{"recipient_domain": "no domain"}, {"message_id": "7"}, {"wait": "61"}, {"kinds": "message.*"}]
 )
-def test_filters_that_mean_nothing_are_refused(shared_system: System, query: dict[str, str]) -> None:
+def test_invalid_filters_are_refused(shared_system: System, query: dict[str, str]) -> None:
     assert shared_system.call("GET", "/v1/changes", **query).status_code == 422
 
 

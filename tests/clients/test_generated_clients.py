@@ -62,7 +62,7 @@ def generated(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return importlib.import_module("generated_client")
 
 
-def test_python(generated: ModuleType, system: System, url: str) -> None:
+def test_the_generated_python_client_calls_every_operation(generated: ModuleType, system: System, url: str) -> None:
     def load(name: str) -> Any:
         return importlib.import_module(f"{generated.__name__}.{name}")
 
@@ -130,7 +130,7 @@ def node(document: Path, tmp_path: Path) -> Path:
     return tmp_path / "built/usage.js"
 
 
-def test_typescript(node: Path, system: System, url: str) -> None:
+def test_the_generated_typescript_client_compiles_and_reads_the_answers(node: Path, system: System, url: str) -> None:
     system.process_events(mailchannels_event("hard-bounced", "bob@example.net", status="5.1.1", request_id="r2"))
     (change,) = system.get("/v1/changes")["items"]
     command = ["node", str(node), url, ADMIN_KEY, json.dumps(change)]

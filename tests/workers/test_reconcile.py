@@ -148,7 +148,7 @@ class TestTheProvidersApi:
         "fault", [faults.lost(), faults.cut_off(), faults.truncated(), faults.failing(500), faults.rate_limited(1)]
     )
     @pytest.mark.parametrize("to", ["GET /webhook-batch", "/resend"])
-    def test_may_stumble(self, env: ProviderEnv, fault: Fault, to: str) -> None:
+    def test_that_fails_once_loses_and_doubles_nothing(self, env: ProviderEnv, fault: Fault, to: str) -> None:
         play = env.make_play("mc")
         failed = env.send_during_outage("mc", play)
         mailchannels(env).faults.add(fault, to=to)
@@ -158,7 +158,7 @@ class TestTheProvidersApi:
         assert len(env.reconciled_receipt_ids()) == failed, "also that whose answer was lost, and that was sent twice"
 
     @pytest.mark.parametrize("slug", ["mc", "ark"])
-    def test_that_fails_for_long_is_asked_again_less_and_less_often(self, env: ProviderEnv, slug: str) -> None:
+    def test_that_fails_for_long_is_called_at_growing_intervals(self, env: ProviderEnv, slug: str) -> None:
         play = env.make_play(slug)
         env.send_during_outage(slug, play)
         env.accounts[slug].faults.add(faults.failing(503), calls=1000)

@@ -85,12 +85,12 @@ class TestReplayingMany:
         return names
 
     @pytest.mark.usefixtures("dead")
-    def test_counts_first(self, system: System) -> None:
+    def test_only_counts_in_a_dry_run(self, system: System) -> None:
         job = replay(system, dry_run=True)
         assert (job["state"], job["report"], job["total"]) == ("done", {"to_deliver": 5}, 5)
         assert statuses(system) == ["dead"] * 5
 
-    def test_makes_all_that_fit_again(self, system: System, sink: HttpSink, dead: list[str]) -> None:
+    def test_sends_all_that_match_again(self, system: System, sink: HttpSink, dead: list[str]) -> None:
         job = replay(system)
         assert (job["state"], job["done"], job["total"], job["report"]) == ("done", 5, 5, {"to_deliver": 5})
         system.deliver()
@@ -239,7 +239,7 @@ class TestRecovering:
         system.deliver()
         assert got(sink) == [*names, names[0]]
 
-    def test_counts_first(self, system: System, sink: HttpSink) -> None:
+    def test_only_counts_in_a_dry_run(self, system: System, sink: HttpSink) -> None:
         system.log_change()
         system.deliver()
         made = system.create_subscription(sink.url)
@@ -247,7 +247,7 @@ class TestRecovering:
         assert (job["state"], job["total"], job["report"]["to_deliver"]) == ("done", 1, 1)
         assert system.list_deliveries() == []
 
-    def test_twice_makes_nothing_twice(self, system: System, sink: HttpSink) -> None:
+    def test_repeated_creates_no_delivery_twice(self, system: System, sink: HttpSink) -> None:
         names = [system.log_change() for _ in range(5)]
         system.deliver()
         made = system.create_subscription(sink.url)

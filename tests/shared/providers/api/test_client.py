@@ -97,14 +97,14 @@ def test_a_post_without_a_body_says_so(desk: Desk) -> None:
     ],
     ids=lambda response: f"{response.status} {response.ending}",
 )
-def test_what_may_be_otherwise_the_next_time_is_asked_again(desk: Desk, response: Response) -> None:
+def test_a_failure_that_may_pass_is_retried_after_growing_delays(desk: Desk, response: Response) -> None:
     assert desk.ask(response, response) == {"good": True}
     assert len(desk.provider.calls) == 3
     assert desk.waits == [0.5, 1.0], "longer each time"
 
 
 @pytest.mark.parametrize("response", [Response(status=503), Response(status=200, content=b"<html>")])
-def test_patience_ends(desk: Desk, response: Response) -> None:
+def test_retries_end_with_the_budget(desk: Desk, response: Response) -> None:
     with pytest.raises(
         ProviderApiError, match=r"MailChannels (answered|sent an unreadable answer to) POST /webhook"
     ) as raised:
@@ -113,7 +113,7 @@ def test_patience_ends(desk: Desk, response: Response) -> None:
     assert len(desk.provider.calls) == 3
 
 
-def test_what_may_have_been_done_is_not_asked_again_where_twice_were_too_often(desk: Desk) -> None:
+def test_a_request_that_may_have_been_performed_is_not_repeated_unless_it_is_repeatable(desk: Desk) -> None:
     with pytest.raises(ProviderApiError) as raised:
         desk.ask(Response(status=200, ending=Ending.LOST), repeatable=False)
     assert raised.value.kind is ApiErrorKind.UNREACHABLE
