@@ -289,7 +289,11 @@ def check_enrolment(_: Installation, connection: Connection) -> Found:
 
 
 def check_queues(_: Installation, connection: Connection) -> Found:
-    """Check that the queues of sources could be polled the last time."""
+    """Check that the queues of sources could be polled the last time, and that each has one reader."""
+    for slugs in queues.find_readers(connection).values():
+        if len(slugs) > 1:
+            found = f"the sources {', '.join(slugs)} read one queue, so each gets a part of the events"
+            yield found, "give every source a queue of its own, or delete the sources that are too many"
     states = queues.read(connection)
     for row in sources.listed(connection):
         state = states.get(row.id)

@@ -7,6 +7,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from shared.errors import CredentialsError
+from shared.sources.source import read_settings
 from shared.sources.tables import source_queues, sources
 
 _columns = source_queues.c
@@ -34,6 +36,20 @@ def claim_due(connection: Connection, *, limit: int, lease_seconds: float) -> Se
         where=_columns.next_at <= func.now(),
     )
     return list(connection.scalars(claim.returning(_columns.source_id)))
+
+
+def find_readers(connection: Connection) -> dict[tuple[str, str], list[str]]:
+    """Return the slugs of the sources that read each queue, by its identity. Unreadable settings are left out."""
+    readers: dict[tuple[str, str], list[str]] = {}
+    rows = connection.execute(select(sources.c.slug, sources.c.settings).where(_HAS_QUEUE).order_by(sources.c.slug))
+    for row in rows:
+        try:
+            queue = read_settings(row.settings).queue
+        except CredentialsError:
+            continue
+        if queue is not None:
+            readers.setdefault(queue.identity, []).append(row.slug)
+    return readers
 
 
 def record_poll(

@@ -45,7 +45,7 @@ def create(
         raise InvalidFieldError("slug", slug, "must be 1 to 63 characters of a-z, 0-9 and -, and must not begin with -")
     adapter = _checked("provider", lambda: provider_called(provider))
     _require_known_fields(adapter, credentials)
-    _check(adapter, credentials, {}, settings)
+    _check(connection, slug, adapter, credentials, {}, settings)
     return sources.create(
         connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings=settings
     )
@@ -71,7 +71,7 @@ def change(
     _require_known_fields(provider_called(row.provider), added)
     merged_credentials = stored if credentials is None else _merge(stored, credentials)
     merged_settings = row.settings if settings is None else _merge(row.settings, settings)
-    _check(provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
+    _check(connection, slug, provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
     queues.make_due(connection, row.id)
     return sources.update(
         connection,
@@ -212,6 +212,8 @@ def _merge(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(
+    connection: Connection,
+    slug: str,
     provider: Provider,
     credentials: Mapping[str, Any],
     fetched_keys: Mapping[str, str],
@@ -232,6 +234,14 @@ def _check(
         able = ", ".join(sorted(name for name, one in PROVIDERS.items() if one.has_queues))
         message = f"is for events that come through a queue of SQS, of the provider {able}; {provider.name} posts them"
         raise InvalidFieldError("settings.queue", None, message)
+    if checked_settings.queue is not None:
+        others = set(queues.find_readers(connection).get(checked_settings.queue.identity, ())) - {slug}
+        if others:
+            message = (
+                f"is read by the source {', '.join(sorted(others))} already, and SQS gives each message to one reader"
+                " only: give every source a queue of its own, and subscribe both queues to the topic"
+            )
+            raise InvalidFieldError("settings.queue.url", None, message)
     _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys, checked_settings))
 
 

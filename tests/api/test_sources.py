@@ -189,3 +189,24 @@ def test_an_api_key_that_would_become_another_header_is_refused(shared_system: S
     answer = shared_system.call("POST", "/v1/sources", body)
     assert answer.status_code == 422
     assert "credentials.api_key" in answer.text
+
+
+def test_two_sources_cannot_read_one_queue(system: System) -> None:
+    """SQS gives a message to one reader only, so each source would have a part of the events."""
+    credentials = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": SECRET}
+    queue = {"url": "https://sqs.eu-west-1.amazonaws.com/123456789012/events"}
+    first = {"slug": "first", "provider": "ses", "credentials": credentials, "settings": {"queue": queue}}
+    assert system.call("POST", "/v1/sources", first).status_code == 201
+    older_form = {"url": "https://eu-west-1.queue.amazonaws.com/123456789012/events/"}
+    refused = system.call("POST", "/v1/sources", {**first, "slug": "second", "settings": {"queue": older_form}})
+    assert (refused.status_code, list(refused.get_json()["errors"])) == (422, ["settings.queue.url"])
+    assert "the source first" in refused.text
+    other = {"url": "https://sqs.eu-west-1.amazonaws.com/123456789012/others"}
+    assert (
+        system.call("POST", "/v1/sources", {**first, "slug": "second", "settings": {"queue": other}}).status_code == 201
+    )
+    moved = system.call("PATCH", "/v1/sources/second", {"settings": {"queue": queue}})
+    assert (moved.status_code, list(moved.get_json()["errors"])) == (422, ["settings.queue.url"])
+    assert system.call("PATCH", "/v1/sources/first", {"settings": {"queue": queue}}).status_code == 200
+    system.call("DELETE", "/v1/sources/first")
+    assert system.call("PATCH", "/v1/sources/second", {"settings": {"queue": queue}}).status_code == 200

@@ -217,6 +217,17 @@ def test_a_webhook_that_is_not_enrolled(database_url: str, broker_url: str) -> N
     assert "tidings sources enrol mc" in found["enrolment"]
 
 
+def test_a_queue_with_two_readers(healthy: Commands) -> None:
+    """An earlier version let two sources read one queue."""
+    queue = {"url": "https://sqs.eu-west-1.amazonaws.com/123456789012/events"}
+    keys = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "s" * 40}
+    for slug in ("first", "second"):
+        healthy.system.add_source(slug, "ses", keys, queue={**queue, "url": f"{queue['url']}-{slug}"})
+    healthy.run("doctor")
+    healthy.system.execute(f"UPDATE sources SET settings = '{json.dumps({'queue': queue})}'")
+    assert "first, second read one queue" in findings(healthy)["queues"]
+
+
 def test_an_endpoint_that_the_egress_guard_refuses(healthy: Commands) -> None:
     subscription_id = healthy.system.insert_subscription("http://127.0.0.1:9/")
     found = findings(healthy)
