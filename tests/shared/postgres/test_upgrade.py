@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 
 from shared import ids
@@ -177,6 +178,18 @@ def test_a_webhook_stored_before_0024_is_shown_and_processed(empty_database: str
         (claimed,) = receipts.claim(connection, limit=9, max_bytes=9999, token=receipt_id, lease_seconds=9)
         assert claimed.body == body
     made.dispose()
+
+
+def test_the_expected_revision_is_the_newest_migration_s_and_a_database_without_tables_has_none(
+    empty_database: str,
+) -> None:
+    made = engine.create_engine(empty_database, application="test")
+    with made.begin() as connection:
+        assert migrate.revision(connection) is None
+        migrate_to(connection, "head")
+        assert migrate.revision(connection) == migrate.head()
+    made.dispose()
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [migrate.head()]
 
 
 def test_nothing_waits_for_the_indexes_of_this_version(empty_database: str) -> None:
