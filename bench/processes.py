@@ -14,7 +14,7 @@ from cli.supervisor.environment import ROOT
 from cli.supervisor.watchdog import Watchdog
 from shared.errors import TidingsError
 
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.05
 

@@ -24,7 +24,7 @@ NETWORK = "127.0.0.0/8"
 """The network of the applications, for TIDINGS_EGRESS_ALLOW."""
 
 _RETRY_SCHEDULE = (0, 1, 1, 1, 1, 2, 2, 2, 3, 3)
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 60.0
 _PAGE = 200
 
 

@@ -23,7 +23,7 @@ _SCENARIO = Scenario(
 )
 _MESSAGES = 16
 _SEED = 2027
-_SETTLE_SECONDS = 30.0
+_SETTLE_SECONDS = 60.0
 
 
 def run_outage(

@@ -134,7 +134,7 @@ def test_a_repetition_is_answered_with_409_while_the_first_is_in_progress(system
         with system.engine.begin() as connection:
             connection.exec_driver_sql("LOCK TABLE api_keys")
             ready.set()
-            go.wait(20)
+            go.wait(120)
 
     def first() -> None:
         deps = Deps(
@@ -146,7 +146,7 @@ def test_a_repetition_is_answered_with_409_while_the_first_is_in_progress(system
 
     holder, asker = threading.Thread(target=wait_for_the_table), threading.Thread(target=first)
     holder.start()
-    ready.wait(20)
+    ready.wait(120)
     asker.start()
     while not system.execute("SELECT FROM idempotent_answers"):
         pass

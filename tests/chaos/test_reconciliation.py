@@ -21,7 +21,7 @@ from tests.support import state_checks, traffic
 from tests.support.cluster import SimulatedSource
 
 _RECEIVERS = ("receiver", "receiver 2")
-_COMMAND_SECONDS = 120.0
+_COMMAND_SECONDS = 300.0
 
 
 @dataclass

@@ -116,7 +116,7 @@ def test_servers_end_with_the_process_that_started_them(data_dir: Path) -> None:
         pids = [int(word) for word in owner.stdout.readline().split()]
         assert len(pids) == 2
         owner.kill()
-    assert eventually(lambda: not any(process_groups.alive(pid) for pid in pids), timeout_seconds=15)
+    assert eventually(lambda: not any(process_groups.alive(pid) for pid in pids), timeout_seconds=60)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")

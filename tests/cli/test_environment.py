@@ -50,7 +50,7 @@ def test_workers_are_counted_at_the_broker_of_a_list_that_answers(broker_url: st
         worker = threading.Thread(target=client.brpop, args=("a queue",))
         worker.start()
         try:
-            assert eventually(lambda: ready_file.count_workers(brokers) == 1, timeout_seconds=10)
+            assert eventually(lambda: ready_file.count_workers(brokers) == 1, timeout_seconds=60)
         finally:
             client.lpush("a queue", "the end")
             worker.join()

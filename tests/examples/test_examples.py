@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed: apt-get install nodejs")
 LANGUAGES = ["python", pytest.param("node", marks=needs_node)]
-SECONDS = 30
+SECONDS = 120
 PASSWORD = "a password of the provider"
 
 

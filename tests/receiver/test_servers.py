@@ -46,7 +46,7 @@ def running(command: str, database_url: str, secret_key: str) -> Iterator[Server
     )
     server = Server(address.port, process)
     try:
-        assert eventually(lambda: address.answers("/healthz"), timeout_seconds=30)
+        assert eventually(lambda: address.answers("/healthz"), timeout_seconds=PATIENCE_SECONDS)
         yield server
     finally:
         process.terminate()

@@ -20,7 +20,7 @@ from simulator.findings import Examiner, settle
 from simulator.providers.mailchannels.webhooks import MailChannels
 from simulator.staging import stage
 
-_LONGEST_SECONDS = 150
+_LONGEST_SECONDS = 500
 
 
 class EmptyApi(Api):

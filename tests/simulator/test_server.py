@@ -29,7 +29,7 @@ def server() -> Iterator[ProviderServer]:
 
 def get(url: str) -> tuple[int, dict[str, object]]:
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     try:
         connection.request("GET", f"{address.path}?{address.query}" if address.query else address.path)
         response = connection.getresponse()

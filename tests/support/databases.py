@@ -47,7 +47,7 @@ _DISCONNECT_OTHERS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'parallel worker')
 """
-_DISCONNECT_SECONDS = 10
+_DISCONNECT_SECONDS = 60
 # Deleting a few rows takes less time than TRUNCATE, which replaces the files of a table and of its indexes.
 _MAX_BYTES_TO_DELETE = 65536
 

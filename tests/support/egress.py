@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.egress.client import EgressClient
 from shared.egress.types import Call, Outcome
 
-_PATIENCE_SECONDS = 15
+_PATIENCE_SECONDS = 60
 
 
 def collect_outcomes(sender: EgressClient, calls: Sequence[Call]) -> list[Outcome]:

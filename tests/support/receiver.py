@@ -25,7 +25,7 @@ from shared.http.wsgi import Scope
 from shared.postgres import engine
 from shared.settings import Settings
 
-_TIMEOUT_SECONDS = 20
+_TIMEOUT_SECONDS = 60
 _LIMITS = BodyLimits(small_bytes=64 * 1024, grace_seconds=10, bytes_per_second=64 * 1024, holds_streams=True)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -16,10 +16,10 @@ from cli.supervisor.environment import ROOT, read_procfile
 from cli.supervisor.ports import Address
 from shared.encryption import new_key
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 _HOST = "127.0.0.1"
-_START_SECONDS = 30
-_STOP_SECONDS = 20
+_START_SECONDS = 120
+_STOP_SECONDS = 60
 
 
 @dataclass

@@ -56,7 +56,7 @@ class Caller:
 
     base: str
     headers: dict[str, str] = field(default_factory=dict)
-    timeout_seconds: float = 5.0
+    timeout_seconds: float = 60.0
 
     def __call__(self, method: str, path: str, body: Any = None, **query: str | int) -> Answer:
         address = urlsplit(self.base)

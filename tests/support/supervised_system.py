@@ -13,8 +13,8 @@ from typing import Any
 from cli.embedded.server import eventually
 from cli.supervisor import process_groups
 
-START_SECONDS = 60
-STOP_SECONDS = 45
+START_SECONDS = 180
+STOP_SECONDS = 90
 
 
 class Up:

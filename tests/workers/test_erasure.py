@@ -458,7 +458,7 @@ def erase_while(system: System, others: Callable[[threading.Event, threading.Eve
     jobs_of_erasures = "SELECT state FROM jobs WHERE kind = 'erase'"
     other = threading.Thread(target=others, args=(reached, go))
     other.start()
-    assert reached.wait(20)
+    assert reached.wait(60)
     erasure = threading.Thread(target=erase, args=(system,))
     erasure.start()
     erasure.join(1)  # it either waits for them by now, or has made sure that they write nothing
@@ -489,7 +489,7 @@ def test_an_import_that_has_it_in_its_hands_does_not_bring_it_back(
             monkeypatch.undo()
             result = original(*values, **more)
             reached.set()
-            assert go.wait(20)
+            assert go.wait(60)
             return result
 
         monkeypatch.setattr(module, name, slow)
@@ -512,7 +512,7 @@ def test_an_export_that_has_it_in_its_hands_does_not_keep_it(crowded: System, mo
         def slow(*values: Any) -> None:
             monkeypatch.undo()
             reached.set()
-            assert go.wait(20)
+            assert go.wait(60)
             original(*values)
 
         monkeypatch.setattr(job_files, "write", slow)
@@ -538,7 +538,7 @@ def test_waits_for_a_transaction_that_is_suppressing_the_address(system: System)
         with system.add_worker().engine.begin() as connection:
             suppressions.add(connection, [entry], NOW)
             reached.set()
-            assert go.wait(20)
+            assert go.wait(60)
 
     erase_while(system, add)
     assert suppressed(system, ZAPHOD) == [ZAPHOD]
@@ -553,13 +553,13 @@ def test_a_delivery_under_way_is_waited_for(database_url: str, monkeypatch: pyte
         http_sink.http_sink() as sink,
         open_system(database_url, egress_allow=loopback) as system,
     ):
-        system.insert_subscription(sink.url, timeout_s=20)
+        system.insert_subscription(sink.url, timeout_s=30)
         system.log_change(recipient=ZAPHOD, status="bounced")
 
         def deliver(reached: threading.Event, go: threading.Event) -> None:
             def echo(handler: BaseHTTPRequestHandler, _closing: threading.Event) -> None:
                 reached.set()
-                assert go.wait(20)
+                assert go.wait(60)
                 http_sink.answer(200, ZAPHOD.encode())(handler, _closing)
 
             sink.then(echo)

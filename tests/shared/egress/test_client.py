@@ -40,13 +40,13 @@ def sink() -> Iterator[HttpSink]:
         yield sink
 
 
-def call(url: str, timeout_seconds: float = 5, body: bytes = b"{}") -> Call:
+def call(url: str, timeout_seconds: float = 60, body: bytes = b"{}") -> Call:
     return Call(key=uuid4(), url=url, headers=(("X-One", "1"),), body=body, timeout_seconds=timeout_seconds)
 
 
 def outcome_of(sender: EgressClient, made: Call) -> Outcome:
     sender.submit([made])
-    (outcome,) = sender.collect(20)
+    (outcome,) = sender.collect(60)
     assert outcome.key == made.key
     return outcome
 
@@ -88,7 +88,7 @@ def test_what_does_not_answer_in_time_is_no_response(
 
 def test_a_body_that_drips_is_cut_at_the_deadline_and_its_status_counts(sender: EgressClient, sink: HttpSink) -> None:
     sink.then(http_sink.drip_body)
-    outcome = outcome_of(sender, call(sink.url, timeout_seconds=0.5))
+    outcome = outcome_of(sender, call(sink.url, timeout_seconds=3))
     assert (outcome.http_status, outcome.truncated, outcome.network_error) == (200, True, None)
 
 
@@ -132,9 +132,10 @@ def test_what_is_no_final_response_is_none(sender: EgressClient, sink: HttpSink,
 def test_hundreds_are_under_way_at_once_and_those_that_hang_hold_up_none(sender: EgressClient, sink: HttpSink) -> None:
     with http_sink.http_sink() as hanging:
         hanging.always = http_sink.hang
-        sender.submit([call(hanging.url, timeout_seconds=15) for _ in range(50)])
+        sender.submit([call(hanging.url, timeout_seconds=60) for _ in range(50)])
         quick = [call(sink.url) for _ in range(300)]
-        assert {outcome.http_status for outcome in collect_outcomes(sender, quick)} == {200}
+        found = collect_outcomes(sender, quick)
+        assert {(outcome.http_status, outcome.network_error) for outcome in found} == {(200, None)}
 
 
 def test_a_request_that_cannot_be_made_is_reported_as_such(sender: EgressClient) -> None:

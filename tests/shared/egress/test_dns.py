@@ -60,7 +60,7 @@ def sender_with(lookup: Lookup) -> Iterator[EgressClient]:
         yield sender
 
 
-def call(sink: HttpSink, name: str, timeout_seconds: float = 20) -> Call:
+def call(sink: HttpSink, name: str, timeout_seconds: float = 60) -> Call:
     url = f"http://{name}:{port_of(sink)}/"
     return Call(key=uuid4(), url=url, headers=(), body=b"{}", timeout_seconds=timeout_seconds)
 
@@ -72,7 +72,7 @@ def port_of(sink: HttpSink) -> int:
 def test_a_hanging_lookup_delays_no_other(names: Names, sink: HttpSink) -> None:
     with sender_with(names) as sender:
         sender.submit([call(sink, "dead.example") for _ in range(50)])
-        healthy = [call(sink, f"good{number % 40}.example", timeout_seconds=10) for number in range(200)]
+        healthy = [call(sink, f"good{number % 40}.example") for number in range(200)]
         assert {outcome.http_status for outcome in collect_outcomes(sender, healthy)} == {200}
 
 
@@ -199,7 +199,7 @@ def test_a_lookup_that_ends_after_its_client_was_closed_is_dropped(names: Names,
     names.closing.set()
     for thread in threading.enumerate():
         if thread.name == "lookup":
-            thread.join(10)
+            thread.join(60)
 
 
 class TestAResolver:
@@ -210,11 +210,11 @@ class TestAResolver:
         received: queue.SimpleQueue[LookupResult] = queue.SimpleQueue()
         resolving = Resolver(received.put, names)
         assert resolving.find("good.example") is None
-        assert received.get(timeout=10).addresses == HERE
+        assert received.get(timeout=60).addresses == HERE
         for number in range(1000):
             resolving.find(f"dead{number}.example")
         assert resolving.find("good.example") is None
-        assert received.get(timeout=10).name == "good.example"
+        assert received.get(timeout=60).name == "good.example"
         assert len(names.asked) <= 2 + dns.MAX_COLD_THREADS
         resolving.close()
 
@@ -223,7 +223,7 @@ class TestAResolver:
         resolving = Resolver(received.put, names)
         wanted = {f"good{number}.example" for number in range(1000)}
         waited_for = {name for name in wanted if resolving.find(name) is None}
-        assert {received.get(timeout=10).name for _ in waited_for} == waited_for == wanted
+        assert {received.get(timeout=60).name for _ in waited_for} == waited_for == wanted
         assert all(resolving.find(name) for name in wanted)
 
     def test_forgets_the_oldest(self, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +232,7 @@ class TestAResolver:
         resolving = Resolver(received.put, names)
         for name in ("a.example", "b.example", "c.example"):
             resolving.find(name)
-            received.get(timeout=10)
+            received.get(timeout=60)
         assert resolving.find("c.example")
         assert resolving.find("a.example") is None
 
@@ -245,6 +245,6 @@ class TestAResolver:
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", start)
             resolving.find("good.example")
-        assert received.get(timeout=10).error == "can't start new thread"
+        assert received.get(timeout=60).error == "can't start new thread"
         assert resolving.find("good.example") is None
-        assert received.get(timeout=10).addresses == HERE
+        assert received.get(timeout=60).addresses == HERE

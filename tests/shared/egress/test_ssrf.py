@@ -129,7 +129,7 @@ def sender() -> Iterator[EgressClient]:
 
 def outcome_of(sender: EgressClient, url: str) -> Outcome:
     sender.submit([Call(key=uuid4(), url=url, headers=(), body=b"secret", timeout_seconds=5)])
-    (outcome,) = sender.collect(10)
+    (outcome,) = sender.collect(60)
     return outcome
 
 
