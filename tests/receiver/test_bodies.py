@@ -97,7 +97,7 @@ def test_a_steady_sender_has_the_time_that_its_body_takes() -> None:
     budget = RequestBodyBudget(replace(LIMITS, grace_seconds=0.6, bytes_per_second=10))
 
     async def receive() -> Mapping[str, Any]:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3 if sent else 0.0)
         sent.append(b"0123456789")
         return {"type": "http.request", "body": sent[-1], "more_body": len(sent) < 4}
 
@@ -152,9 +152,10 @@ def test_the_slowest_sender_makes_room_for_others() -> None:
     async def scene() -> tuple[list[BaseException | None], bytes, int]:
         budget = RequestBodyBudget(replace(LIMITS, max_held_bytes=250))
         slow = [asyncio.create_task(read(budget, halting(b"x" * size))) for size in (140, 20)]
-        await asyncio.sleep(0.02)
+        while budget.held_bytes < 160:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         taken = await read(budget, coming([body]))
-        await asyncio.sleep(0.02)
+        await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
         evicted = [task.exception() for task in slow if task.done()]
         budget.shut_down()
         return evicted, taken, len(await asyncio.gather(*slow, return_exceptions=True))

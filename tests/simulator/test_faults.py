@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cli.embedded.server import eventually
 from simulator.providers.api import faults
 from simulator.providers.ark.api import ArkAccount
 from simulator.providers.ark.webhooks import Ark
@@ -78,7 +79,7 @@ def test_an_answer_can_come_too_late_for_what_was_done(call: Caller, account: Ma
     account.faults.add(faults.slow(1.5))
     with pytest.raises(TimeoutError):
         replace(call, timeout_seconds=0.5)("POST", "/webhook", endpoint="https://hooks.example/")
-    assert "https://hooks.example/" in account.webhooks
+    assert eventually(lambda: "https://hooks.example/" in account.webhooks, timeout_seconds=60)
 
 
 def test_json_can_end_half_way_in_a_whole_answer(call: Caller, account: MailChannelsAccount) -> None:

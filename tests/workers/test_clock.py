@@ -33,9 +33,9 @@ def problem(database: Engine) -> str | None:
 
 def test_a_task_that_no_wake_up_starts_is_claimed_once_when_its_time_and_the_grace_are_over(database) -> None:
     assert claim(database) == []
-    pass_time(database, 8.5)
+    pass_time(database, 4)
     assert claim(database) == []
-    pass_time(database, 1)
+    pass_time(database, 6)
     assert claim(database) == ["sweep"]
     assert claim(database) == []
 
