@@ -488,7 +488,7 @@ class TestFairness:
     def test_an_endpoint_that_hangs_does_not_delay_others(self, system: System, sink: HttpSink) -> None:
         with http_sink.http_sink() as hanging:
             hanging.always = http_sink.hang
-            system.insert_subscription(hanging.url, timeout_s=2)
+            system.insert_subscription(hanging.url, timeout_s=30)
             system.insert_subscription(sink.url)
             for _ in range(50):
                 system.log_change()
@@ -597,13 +597,13 @@ class TestDeath:
         assert system.rows("SELECT lapses FROM pending_deliveries") in ([(0,)], [])
 
     def test_who_slept_past_its_lease_writes_nothing(self, system: System, sink: HttpSink) -> None:
-        system.insert_subscription(sink.url)
+        system.insert_subscription(sink.url, timeout_s=30)
         system.log_change()
-        taken = threading.Event()
+        taken, may_answer = threading.Event(), threading.Event()
 
         def sleep(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
             taken.set()
-            closing.wait(2)
+            may_answer.wait(60)
             answer(500)(handler, closing)
 
         sink.then(sleep)
@@ -614,6 +614,7 @@ class TestDeath:
         system.make_deliveries_due()
         other = system.add_deliverer()
         other.deliver()
+        may_answer.set()
         thread.join()
         assert system.delivery_statuses() == [("delivered", 1)]
         assert [row[2] for row in system.delivery_attempts()] == [200]
