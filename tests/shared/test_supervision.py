@@ -24,13 +24,16 @@ def failing_first(error: BaseException, then: Callable[[], None] = lambda: None)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), MemoryError(), SystemExit(1), OSError(28, "No space left")])
-def test_a_thread_whatever_it_raises_is_restarted_and_named_meanwhile(error: BaseException) -> None:
+def test_a_thread_whatever_it_raises_is_restarted_and_named_meanwhile(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "RESTART_SECONDS", 3.0)  # the time in which the test has to see that it failed
     restarted = threading.Event()
     thread = SupervisedThread("writer", failing_first(error, restarted.set))
     thread.start()
     assert eventually(lambda: failed_loops() == ["writer"])
-    assert restarted.wait(10)
-    thread.join(10)
+    assert restarted.wait(60)
+    thread.join(60)
     assert not thread.is_alive()
     assert failed_loops() == []
 
