@@ -151,6 +151,6 @@ def make_request(dialect: Dialect, body: bytes, now: datetime, key_id: str | Non
     return Signed(dialect.sign(body, now, key_id), body)
 
 
-def unsayable(dialect: str, what: str) -> ValueError:
-    """The error for what a dialect has no words for."""
+def unsupported(dialect: str, what: str) -> ValueError:
+    """The error for a forgery or an event that a dialect does not have."""
     return ValueError(f"{dialect} does not support this: {what}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.vocabulary import EventType
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 from simulator.providers.signers import Signer
 
 Words = Mapping[EventType, tuple[str, ...]]
@@ -45,7 +45,7 @@ class DescribedDialect:
     def _event(self, happening: Happening) -> Any:
         words = self.WORDS.get(happening.kind)
         if words is None or len(happening.recipients) != 1:
-            raise unsayable(self.NAME, happening.kind)
+            raise unsupported(self.NAME, happening.kind)
         message = happening.subject_message
         return self.event(words[message.number % len(words)], happening, message)
 

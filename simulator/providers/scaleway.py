@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.vocabulary import Classification, EventType
 from simulator.mail import Happening
-from simulator.providers.base import unsayable
+from simulator.providers.base import unsupported
 from simulator.providers.ses.webhooks import Ses
 
 _TYPES: Mapping[EventType, str] = {
@@ -41,7 +41,7 @@ class Scaleway(Ses):
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """The event that is the message of a notification."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         happening, message = happenings[0], happenings[0].subject_message
         recipient, reply = happening.recipients[0], happening.reply
         word = _TYPES[happening.kind]

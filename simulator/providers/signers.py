@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from simulator.keys import Ed25519Key, PublicKeyForm, seed_bytes
-from simulator.providers.base import QUERY, Forgery, Headers, Signed, unsayable
+from simulator.providers.base import QUERY, Forgery, Headers, Signed, unsupported
 
 _JSON = {"Content-Type": "application/json"}
 _TOLERANCE = timedelta(seconds=302)
@@ -95,7 +95,7 @@ class Password(OneSecret):
             return Signed({**self._headers, "Authorization": header}, body)
         if forgery is Forgery.UNSIGNED:
             return Signed(dict(self._headers), body)
-        raise unsayable(self._name, forgery)
+        raise unsupported(self._name, forgery)
 
     def _authorization(self, password: str) -> str:
         if self._field != "password":
@@ -127,7 +127,7 @@ class QuerySecret(OneSecret):
             return Signed({**_JSON, QUERY: _MALFORMED_QUERIES[crc32(body) % len(_MALFORMED_QUERIES)]}, body)
         if forgery is Forgery.UNSIGNED:
             return Signed(dict(_JSON), body)
-        raise unsayable(self._name, forgery)
+        raise unsupported(self._name, forgery)
 
 
 MakeHeaders = Callable[[bytes, bytes, datetime], Headers]
@@ -181,7 +181,7 @@ class Secret:
         """The request as a forger makes it."""
         secret = self._secrets[self._first]
         if forgery not in self.forgeries:
-            raise unsayable(self._name, forgery)
+            raise unsupported(self._name, forgery)
         if forgery is Forgery.TAMPERED:
             return Signed(self._headers(body, now, secret), body + self._tamper)
         if forgery is Forgery.WRONG_KEY:
@@ -243,12 +243,12 @@ class KeyPair:
             return Signed({**headers, self._header: malformed}, body)
         if forgery is Forgery.UNSIGNED:
             return Signed(dict(_JSON), body)
-        raise unsayable(self._name, forgery)
+        raise unsupported(self._name, forgery)
 
 
-def body_hmac(header: str, digest: str = "sha256") -> MakeHeaders:
+def body_hmac(header: str) -> MakeHeaders:
     """HMAC over the body, in hexadecimal digits."""
-    return lambda body, secret, _now: {header: hmac.new(secret, body, digest).hexdigest()}
+    return lambda body, secret, _now: {header: hmac.new(secret, body, "sha256").hexdigest()}
 
 
 def timed_hmac(header: str, timestamp_header: str, *, prefix: str = "") -> MakeHeaders:

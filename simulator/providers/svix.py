@@ -12,7 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from simulator.mail import Happening
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, unsupported
 from simulator.providers.secrets import WithSecrets
 
 TOLERANCE_SECONDS = 300
@@ -71,4 +71,4 @@ class StandardWebhooks(WithSecrets):
             case Forgery.UNSIGNED:
                 return Signed({"Content-Type": "application/json"}, body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)

@@ -8,7 +8,7 @@ from typing import Any
 from shared.vocabulary import EventType
 from simulator.mail import Happening, Message
 from simulator.providers import described
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, unsupported
 from simulator.providers.described import DescribedDialect, known
 from simulator.providers.signers import UNTIMED, OneSecret
 
@@ -61,7 +61,7 @@ class ApiKey(OneSecret):
             return Signed(dict(_HEADERS), body[:start] + b"zz" + body[start + 2 :])
         if forgery is Forgery.UNSIGNED:
             return Signed(dict(_HEADERS), body.replace(body[start - len(_PLACE) : start + 34], b""))
-        raise unsayable(self._name, forgery)
+        raise unsupported(self._name, forgery)
 
 
 class Unisender(DescribedDialect):

@@ -18,7 +18,7 @@ from shared.vocabulary import Classification, ClassificationCode, EventType
 from simulator.keys import RsaKey, seed_bytes
 from simulator.mail import Happening, Message
 from simulator.providers import postal_payloads
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _FORGERIES = frozenset(Forgery) - {Forgery.STALE, Forgery.FUTURE, Forgery.REDIGESTED, Forgery.FOREIGN}
 _NAMESPACE = uuid.UUID("0a3c7a44-61d8-5d0f-8a4e-2f3b1c5d7e90")
@@ -88,7 +88,7 @@ class Ark:
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One object: the payload alone, or in one of two envelopes."""
         if len(happenings) != 1:
-            raise unsayable(self.NAME, f"{len(happenings)} events at once")
+            raise unsupported(self.NAME, f"{len(happenings)} events at once")
         return _json(self._object(happenings[0]))
 
     def _object(self, happening: Happening) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Ark:
             case Forgery.UNSIGNED:
                 return Signed({"Content-Type": "application/json"}, body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
 
 
 def event_of(body: bytes) -> str:

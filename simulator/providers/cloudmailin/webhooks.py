@@ -13,7 +13,7 @@ from zlib import crc32
 from shared.vocabulary import EventType
 from simulator.keys import seed_bytes
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _KINDS: Mapping[EventType, tuple[str, ...]] = {
     EventType.QUEUED: ("registration",),
@@ -105,13 +105,13 @@ class CloudMailin:
             case Forgery.UNSIGNED:
                 return Signed(_headers(None), body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
 
 
 def _event(happening: Happening) -> dict[str, Any]:
     words = _KINDS.get(happening.kind)
     if words is None or len(happening.recipients) != 1:
-        raise unsayable(CloudMailin.NAME, happening.kind)
+        raise unsupported(CloudMailin.NAME, happening.kind)
     message = happening.subject_message
     event: dict[str, Any] = {
         "kind": words[message.number % len(words)],

@@ -14,7 +14,7 @@ from zlib import crc32
 from shared.vocabulary import EventType
 from simulator.keys import Ed25519Key, PublicKeyForm, seed_bytes
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _WORDS = {
     EventType.QUEUED: "processed",
@@ -112,7 +112,7 @@ class MailChannels:
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """An array with one object for each."""
         if len(happenings) > self.TRAITS.events_per_body:
-            raise unsayable(self.NAME, f"{len(happenings)} events at once")
+            raise unsupported(self.NAME, f"{len(happenings)} events at once")
         return _json([self._event(happening) for happening in happenings])
 
     def test_body(self, at: datetime, request_id: str) -> bytes:
@@ -122,7 +122,7 @@ class MailChannels:
     def _event(self, happening: Happening) -> dict[str, Any]:
         word = _WORDS.get(happening.kind)
         if word is None:
-            raise unsayable(self.NAME, happening.kind)
+            raise unsupported(self.NAME, happening.kind)
         if happening.message is None:
             return _test_event(self.handle, happening.at, _REQUEST_ID)
         message = happening.message

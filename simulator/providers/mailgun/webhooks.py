@@ -13,7 +13,7 @@ from zlib import crc32
 
 from shared.vocabulary import EventType
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 from simulator.providers.secrets import WithSecrets
 
 _EVENTS: Mapping[EventType, str] = {
@@ -62,7 +62,7 @@ class Mailgun(WithSecrets):
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One event, with the signature over its token."""
         if len(happenings) != 1 or happenings[0].kind not in _EVENTS or len(happenings[0].recipients) != 1:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         event = _event(happenings[0])
         token = hashlib.sha256(json.dumps(event).encode()).hexdigest()[:50]
         at = str(int(happenings[0].at.timestamp()))
@@ -87,7 +87,7 @@ class Mailgun(WithSecrets):
             case Forgery.UNSIGNED:
                 del document["signature"]
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
         return Signed(self.sign(body, now), _encode(document))
 
 

@@ -17,7 +17,7 @@ from zlib import crc32
 from shared.vocabulary import EventType
 from simulator.keys import seed_bytes
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _TOLERANCE_SECONDS = 300
 _RETRIED = frozenset({0, 408, 409, 425, 429, *range(500, 600)})
@@ -86,7 +86,7 @@ class MailWebhook:
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """The default mapper's object, `mailwebhook.generic` version 1."""
         if len(happenings) != 1 or happenings[0].kind is not EventType.INBOUND:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_generic(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
@@ -115,7 +115,7 @@ class MailWebhook:
             case Forgery.UNSIGNED:
                 return Signed(_headers(body, None), body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
 
 
 def _signature(body: bytes, now: datetime, key_id: str, secret: str) -> str:

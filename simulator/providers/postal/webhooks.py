@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from simulator.keys import RsaKey
 from simulator.mail import Happening, Message
 from simulator.providers import postal_payloads
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _FORGERIES = frozenset(Forgery) - {Forgery.STALE, Forgery.FUTURE, Forgery.REDIGESTED, Forgery.FOREIGN}
 _SIGNATURES = ("X-Postal-Signature", "X-Postal-Signature-256")
@@ -76,7 +76,7 @@ class Postal:
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One envelope; timestamp and uuid are those of the first attempt, whichever this is."""
         if len(happenings) != 1:
-            raise unsayable(self.NAME, f"{len(happenings)} events at once")
+            raise unsupported(self.NAME, f"{len(happenings)} events at once")
         happening = happenings[0]
         envelope = {
             "event": postal_payloads.event_name(happening),
@@ -117,4 +117,4 @@ class Postal:
             case Forgery.UNSIGNED:
                 return Signed({name: good[name] for name in ("Content-Type", "User-Agent")}, body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from shared.vocabulary import Classification, EventType
 from simulator.mail import Happening
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 from simulator.providers.secrets import WithSecrets
 
 _RECORDS: Mapping[EventType, str] = {
@@ -64,7 +64,7 @@ class Postmark(WithSecrets):
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One event."""
         if len(happenings) != 1 or happenings[0].kind not in _RECORDS or len(happenings[0].recipients) != 1:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
@@ -83,7 +83,7 @@ class Postmark(WithSecrets):
             case Forgery.UNSIGNED:
                 return Signed(_headers(body, None), body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
 
 
 def _headers(body: bytes, authorization: str | None) -> Headers:

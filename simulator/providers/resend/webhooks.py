@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.vocabulary import Classification, EventType
 from simulator.mail import Happening
-from simulator.providers.base import Traits, unsayable
+from simulator.providers.base import Traits, unsupported
 from simulator.providers.svix import FORGERIES, RETRY, StandardWebhooks
 
 _TYPES: Mapping[EventType, str] = {
@@ -52,7 +52,7 @@ class Resend(StandardWebhooks):
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One event."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.vocabulary import EventType
 from simulator.mail import Happening
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 from simulator.providers.secrets import WithSecrets
 
 _SIGNATURE = "X-Twilio-Email-Event-Webhook-Signature"
@@ -87,7 +87,7 @@ class SendGrid(WithSecrets):
             case Forgery.UNSIGNED:
                 return Signed({"Content-Type": "application/json"}, body)
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
 
 
 def _sign(body: bytes, now: datetime, key: ec.EllipticCurvePrivateKey) -> Headers:
@@ -104,7 +104,7 @@ def _sign(body: bytes, now: datetime, key: ec.EllipticCurvePrivateKey) -> Header
 def _event(happening: Happening) -> dict[str, Any]:
     message = happening.subject_message
     if happening.kind not in _WORDS or len(happening.recipients) != 1:
-        raise unsayable(SendGrid.NAME, happening.kind)
+        raise unsupported(SendGrid.NAME, happening.kind)
     word = _WORDS[happening.kind]
     event: dict[str, Any] = {
         "email": happening.recipients[0],

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from shared.vocabulary import Classification, EventType
 from simulator.keys import RSA_BITS, seed_bytes
 from simulator.mail import Happening, Message
-from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsayable
+from simulator.providers.base import Forgery, Headers, RetryRule, Signed, Traits, unsupported
 
 _TYPES: Mapping[EventType, str] = {
     EventType.SENT: "Send",
@@ -117,7 +117,7 @@ class Ses:
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """The event that is the message of a notification."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False).encode()
 
     def envelop(self, body: bytes, now: datetime, key_id: str | None = None) -> bytes:
@@ -171,7 +171,7 @@ class Ses:
                 made = json.loads(self._notify(text, now, key_id))
                 del made["Signature"]
             case _:
-                raise unsayable(self.NAME, forgery)
+                raise unsupported(self.NAME, forgery)
         changed = json.dumps(made).encode()
         return Signed(self.sign(changed, now), changed)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.vocabulary import EventType
 from simulator.mail import Happening
-from simulator.providers.base import Traits, unsayable
+from simulator.providers.base import Traits, unsupported
 from simulator.providers.svix import FORGERIES, RETRY, StandardWebhooks
 
 _TYPES: Mapping[EventType, str] = {
@@ -46,7 +46,7 @@ class Generic(StandardWebhooks):
     def body(self, happenings: Sequence[Happening]) -> bytes:
         """One event."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or not happenings[0].recipients:
-            raise unsayable(self.NAME, ", ".join(happening.kind for happening in happenings))
+            raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
 
 
