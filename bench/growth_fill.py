@@ -199,7 +199,7 @@ class GrowthSide(Tidings):
         credentials = {name: value for name, value in signing.dialect().credentials().items() if name != "api_key"}
         target = self.engine()
         with target.begin() as connection:
-            if not list(sources.listed(connection)):
+            if not list(sources.list_sources(connection)):
                 for number in range(SOURCES):
                     sources.create(
                         connection,

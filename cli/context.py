@@ -233,7 +233,7 @@ def load_source(ctx: CommandContext, slug: str) -> Source:
 def list_stored_sources(ctx: CommandContext) -> Sequence[SourceRow]:
     """Return all sources as they are stored."""
     with ctx.engine.begin() as connection:
-        return source_store.listed(connection)
+        return source_store.list_sources(connection)
 
 
 def list_usable_sources(ctx: CommandContext) -> Sequence[Source]:

@@ -17,6 +17,7 @@ from shared.suppression import mass_failures, provider_sync, soft_bounce_store, 
 from workers.context import WorkerContext
 
 _MAX_RUN_SECONDS = 4.0
+_MAX_EXPIRED = 1000
 _KEPT_BEYOND_WINDOW = timedelta(days=30)
 """Soft bounces are kept this much longer than the window, for events that arrive late."""
 
@@ -55,14 +56,14 @@ def withdraw_mass_failures(ctx: WorkerContext, now: datetime | None = None) -> i
     return withdrawn
 
 
-def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: int = 1000) -> int:
+def expire_due(ctx: WorkerContext, now: datetime | None = None) -> int:
     """Log the end of expired entries; return how many. Workers may run this concurrently."""
     expired = 0
     while True:
         with ctx.engine.begin() as connection:
-            part = store.expire(connection, now or datetime.now(UTC), batch_size)
+            part = store.expire(connection, now or datetime.now(UTC), _MAX_EXPIRED)
         expired += part
-        if part < batch_size:
+        if part < _MAX_EXPIRED:
             break
     if expired:
         log.info("suppressions expired", suppressions=expired)
@@ -74,7 +75,7 @@ def schedule_pulls(ctx: WorkerContext, now: datetime | None = None) -> int:
     """Create a job for each source whose provider's list is due to be pulled; return how many."""
     now, created = now or datetime.now(UTC), 0
     with ctx.engine.begin() as connection:
-        rows = [row for row in sources.listed(connection) if row.provider in provider_api.APIS]
+        rows = [row for row in sources.list_sources(connection) if row.provider in provider_api.APIS]
         changed_at = {row.slug: row.updated_at for row in rows}
         opened = ctx.source_cache.of(connection, {row.id: row.version for row in rows})
     for source in opened.values():

@@ -77,7 +77,7 @@ class Jobs(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List jobs, the newest first."""
         with self.deps.reading.connect() as connection:
-            page = jobs.listed(
+            page = jobs.list_jobs(
                 connection,
                 kind=query.get("kind"),
                 state=query.get("state"),

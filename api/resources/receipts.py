@@ -141,7 +141,7 @@ class OneReceipt(Resource):
         """Show a receipt and the ids of its events."""
         with self.deps.reading.connect() as connection:
             found = require(receipt_queries.get(connection, receipt_id), f"receipt {receipt_id}")
-            event_ids = receipt_queries.event_ids(connection, receipt_id)
+            event_ids = receipt_queries.list_event_ids(connection, receipt_id)
         return {**asdict(found), "event_ids": event_ids, "event_count": len(event_ids)}
 
 
@@ -229,7 +229,7 @@ class Refusals(Resource):
 
 def _erased(connection: Connection, receipt_id: UUID) -> str | None:
     """Return the reason why there is no body; None unless it was erased."""
-    erased_at = receipt_queries.erased(connection, [receipt_id]).get(receipt_id)
+    erased_at = receipt_queries.get_erasure_times(connection, [receipt_id]).get(receipt_id)
     if erased_at is None:
         return None
     return f"The body was deleted at {erased_at.isoformat()}, because it contained an address that was erased."

@@ -174,7 +174,7 @@ class OneReconciliation(Resource):
     def get(self, slug: str) -> Mapping[str, Any]:
         """Show how far a source is reconciled, and whether its provider posts to us."""
         with self.deps.reading.connect() as connection:
-            source_id = require(sources.id_of(connection, slug), f"source called {slug!r}")
+            source_id = require(sources.get_id(connection, slug), f"source called {slug!r}")
             state = reconciliations.get(connection, source_id)
             still_open = failed_deliveries.count_open(connection, source_id)
             pulls = provider_sync.describe_pulls(connection, slug)
@@ -195,7 +195,7 @@ class FailedDeliveries(Resource):
         """List failed deliveries, the newest first. `since` and `until` limit when they failed."""
         since, until = query.get("since", _ALWAYS[0]), query.get("until", _ALWAYS[1])
         with self.deps.reading.connect() as connection:
-            source_id = require(sources.id_of(connection, slug), f"source called {slug!r}")
+            source_id = require(sources.get_id(connection, slug), f"source called {slug!r}")
             page = failed_deliveries.list_page(
                 connection,
                 source_id,
@@ -213,7 +213,7 @@ class _ProviderJobs(Resource):
         """Create a job for a source. Raises ProblemError (404)."""
         parameters, now = {"source": slug, **parameters}, datetime.now(UTC)
         with self.deps.engine.begin() as connection:
-            require(sources.id_of(connection, slug), f"source called {slug!r}")
+            require(sources.get_id(connection, slug), f"source called {slug!r}")
             job_id = jobs.create(connection, kind=kind, parameters=parameters, asked_by=self.caller.name, now=now)
             self.audit(connection, "job.asked", f"job:{job_id}", kind=kind, **parameters)
             answer = queued(connection, job_id, self.caller)

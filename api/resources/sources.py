@@ -95,7 +95,7 @@ class Sources(Resource):
         """List the sources, by name."""
         (after,) = pagination.decode(query.get("cursor"), pagination.BY_NAME) or ("",)
         with self.deps.reading.connect() as connection:
-            rows = [row for row in sources.listed(connection) if row.slug > after]
+            rows = [row for row in sources.list_sources(connection) if row.slug > after]
             states = queues.read(connection)
         shown = [source_service.describe(row, self.deps.vault, states.get(row.id)) for row in rows[: query["limit"]]]
         last = (shown[-1]["slug"],) if len(rows) > len(shown) else None

@@ -71,7 +71,8 @@ def list_jobs(kind: str | None, state: str | None, as_json: bool, data: Path) ->
     only = JobState(state) if state else None
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         page = read_page(
-            lambda after, limit: stored.listed(connection, kind=kind, state=only, after=after, limit=limit), _LIST_LIMIT
+            lambda after, limit: stored.list_jobs(connection, kind=kind, state=only, after=after, limit=limit),
+            _LIST_LIMIT,
         )
     if as_json:
         click.echo(msgspec.json.encode([_dump_job(job) for job in page.items]).decode())

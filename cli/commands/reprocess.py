@@ -98,7 +98,7 @@ def _queue(console: Console, ctx: CommandContext, chosen: Sequence[UUID], *, as_
             context.audit(connection, "receipt.reprocessed", f"receipt:{batch[0]}", receipts=len(batch))
         ctx.notify(REPROCESS)
     with ctx.engine.begin() as connection:
-        erased = len(receipt_queries.erased(connection, chosen)) if queued < len(chosen) else 0
+        erased = len(receipt_queries.get_erasure_times(connection, chosen)) if queued < len(chosen) else 0
         waiting = receipt_store.count_reprocessing(connection)
     if as_json:
         counts = {"asked": len(chosen), "queued": queued, "waiting": waiting, "erased": erased}
@@ -117,7 +117,7 @@ def _select(
     ctx: CommandContext, source: str | None, state: str, since: datetime | None, until: datetime | None
 ) -> list[UUID]:
     with ctx.engine.begin() as connection:
-        source_id = sources.id_of(connection, source) if source else None
+        source_id = sources.get_id(connection, source) if source else None
         if source and source_id is None:
             raise source_not_found(source)
         found: dict[UUID, None] = {}
@@ -136,7 +136,7 @@ def _select(
                 break
             since = ids.made_at(part[-1])  # starts at the last one again: others may be of the same millisecond
         # Possible forgeries are reprocessed only if --receipt or --state names them.
-        unverified = receipt_queries.unverified_or_rejected(connection, list(found)) if state == _ALL else set()
+        unverified = receipt_queries.list_unverified_or_rejected(connection, list(found)) if state == _ALL else set()
         return [receipt_id for receipt_id in found if receipt_id not in unverified]
 
 

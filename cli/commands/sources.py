@@ -92,7 +92,7 @@ def list_sources(as_json: bool, data: Path) -> None:
     """List the sources."""
     with context.open_context(data) as ctx:
         with ctx.engine.begin() as connection:
-            rows = stored.listed(connection)
+            rows = stored.list_sources(connection)
         found = [
             {**source_service.describe(row, ctx.vault), "url_here": ctx.webhook_url(row), **watch(ctx, row)}
             for row in rows

@@ -253,7 +253,7 @@ def _add_operator_view(
         rows = [row] if row else []
     else:
         # Without a source: the only one, or all whose providers can be asked.
-        rows = sources.listed(connection)
+        rows = sources.list_sources(connection)
         rows = rows if len(rows) == 1 else [row for row in rows if row.provider in provider_api.APIS]
     return replace(
         given,

@@ -140,7 +140,7 @@ def find(connection: Connection, job_id: UUID, *, tenant: str | None = None) -> 
     return found[0] if found else None
 
 
-def listed(
+def list_jobs(
     connection: Connection,
     *,
     kind: str | None = None,
@@ -161,7 +161,7 @@ def listed(
     return Page(_by_ids(connection, [key for (key,) in page.items], tenant), page.next)
 
 
-def latest(
+def find_newest(
     connection: Connection, *, kind: str, parameters: Mapping[str, Any], state: JobState | None = None
 ) -> Job | None:
     """Return the newest job of this kind with these parameters among its own, and in this state; None if none is."""

@@ -97,7 +97,7 @@ def create(
 
 def require_sources(connection: Connection, names: Sequence[str] | None) -> None:
     """Raise InvalidFieldError for a source that does not exist: a misspelled limit would silence the channel."""
-    known = [row.slug for row in source_store.listed(connection)]
+    known = [row.slug for row in source_store.list_sources(connection)]
     for name in names or ():
         if name not in known:
             message = (

@@ -237,7 +237,7 @@ def check_stored_secrets(installation: Installation, connection: Connection) -> 
     except SecretsError as error:
         yield str(error), "set TIDINGS_SECRET_KEYS as the processes have it, with the key that encrypted them"
         return
-    for row in sources.listed(connection):
+    for row in sources.list_sources(connection):
         try:
             open_source(row, vault)
         except TidingsError as error:
@@ -269,7 +269,7 @@ def check_silence(_: Installation, connection: Connection) -> Found:
     """Check that every source has had an event in the last day."""
     last_events = stats.find_last_events(connection)
     now: datetime = connection.execute(select(func.now())).scalar_one()
-    for row in sources.listed(connection):
+    for row in sources.list_sources(connection):
         last = last_events.get(row.slug)
         if now - (last or row.created_at) > MAX_SILENCE:
             when = "since it was created on" if last is None else "since"
@@ -280,7 +280,7 @@ def check_silence(_: Installation, connection: Connection) -> Found:
 def check_enrolment(_: Installation, connection: Connection) -> Found:
     """Check that no provider has answered, when it was asked last, that it does not post to us."""
     rows = {row.source_id: row for row in connection.execute(select(reconciliations))}
-    for source in sources.listed(connection):
+    for source in sources.list_sources(connection):
         known = rows.get(source.id)
         if known is not None and known.enrolled is False:
             asked = f"{known.checked_at:%Y-%m-%d %H:%M} UTC" if known.checked_at else "before"
@@ -295,7 +295,7 @@ def check_queues(_: Installation, connection: Connection) -> Found:
             found = f"the sources {', '.join(slugs)} read one queue, so each gets a part of the events"
             yield found, "give every source a queue of its own, or delete the sources that are too many"
     states = queues.read(connection)
-    for row in sources.listed(connection):
+    for row in sources.list_sources(connection):
         state = states.get(row.id)
         if state is not None and state["failures"]:
             found = f"the queue of source {row.slug} could not be polled {state['failures']} times in a row"

@@ -235,7 +235,7 @@ def read_sources(connection: Connection, vault: Vault, now: datetime) -> Sequenc
     )
     set_aside = {row[0]: row[1] for row in connection.execute(in_last_day.group_by(counts.source_id))}
     found = []
-    for row in sources.listed(connection):
+    for row in sources.list_sources(connection):
         refused = last_refusals.get(row.slug)
         found.append(
             {

@@ -112,7 +112,7 @@ def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
     return found[0] if found else None
 
 
-def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+def get_erasure_times(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, datetime]:
     """Return when the bodies of these receipts were erased; without the receipts whose body is still stored."""
     columns = erased_receipts.c
     rows = connection.execute(
@@ -121,14 +121,14 @@ def erased(connection: Connection, receipt_ids: Sequence[UUID]) -> dict[UUID, da
     return {row.receipt_id: row.erased_at for row in rows}
 
 
-def unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
+def list_unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
     """Return which of these receipts are unverified or were rejected."""
     columns = parked_receipts.c
     is_in_doubt = columns.state.in_([ReceiptState.UNVERIFIED, ReceiptState.REJECTED])
     return set(connection.scalars(select(columns.receipt_id).where(columns.receipt_id.in_(receipt_ids), is_in_doubt)))
 
 
-def event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:
+def list_event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:
     """Return the ids of a receipt's events, in the order of its body."""
     end = UUID(int=receipt_id.int + (1 << ids.EVENTS_PER_RECEIPT_BITS))
     statement = select(events.c.id).where(events.c.id > receipt_id, events.c.id < end).order_by(events.c.id)

@@ -105,17 +105,17 @@ def lock(connection: Connection, slug: str) -> bool:
     return connection.scalar(statement) is not None
 
 
-def id_of(connection: Connection, slug: str) -> int | None:
+def get_id(connection: Connection, slug: str) -> int | None:
     """Return the id of the source with this slug, also of a deleted one."""
     return connection.scalar(select(sources.c.id).where(sources.c.slug == slug))
 
 
-def known_slugs(connection: Connection, slugs: Sequence[str]) -> frozenset[str]:
+def list_known_slugs(connection: Connection, slugs: Sequence[str]) -> frozenset[str]:
     """Return which of these slugs belong to a source, deleted ones included."""
     return frozenset(connection.scalars(select(sources.c.slug).where(sources.c.slug.in_(slugs))))
 
 
-def listed(connection: Connection) -> list[SourceRow]:
+def list_sources(connection: Connection) -> list[SourceRow]:
     """Return every source that is not deleted, by slug."""
     statement = select(*_columns).where(sources.c.deleted_at.is_(None)).order_by(sources.c.slug)
     return [SourceRow(**row) for row in connection.execute(statement).mappings()]

@@ -203,7 +203,7 @@ def delete(connection: Connection, subscription_id: UUID, *, tenant: str | None,
 def _validate(connection: Connection, fields: Mapping[str, Any], may_know_sources: bool) -> dict[str, Any]:
     values = validation.validate(fields)
     sources = values.get("sources", ()) if may_know_sources else ()
-    known = source_store.known_slugs(connection, sources) if sources else frozenset()
+    known = source_store.list_known_slugs(connection, sources) if sources else frozenset()
     if missing := [slug for slug in sources if slug not in known]:
         raise InvalidFieldError("sources", missing, f"sources has unknown names: {', '.join(map(repr, missing))}")
     return values

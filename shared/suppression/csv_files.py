@@ -201,7 +201,7 @@ def read_header(beginning: bytes) -> Layout:
         message = f"The first line names {' and '.join(sorted(doubled))} more than once."
         raise InvalidFieldError("file", text, message)
     ignored = [
-        without_nul(name) for name, column in zip(names, columns, strict=True) if column is None and name.strip()
+        replace_nul(name) for name, column in zip(names, columns, strict=True) if column is None and name.strip()
     ]
     return Layout(lines=number, delimiter=delimiter, columns=columns, ignored=ignored)
 
@@ -217,7 +217,7 @@ def _word(text: str) -> str:
     return _BETWEEN_WORDS.sub("_", text.strip().lower())
 
 
-def records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Record]:
+def read_records(lines: Iterable[bytes], first: int, layout: Layout) -> Iterator[Record]:
     """Yield the records of these lines, which include their line ends; `first` is the number of the first line."""
     pushed_back: deque[str] = deque()
     source = (line.decode("utf-8", "replace") for line in lines)
@@ -401,7 +401,7 @@ def _convert(column: str, text: str, convert: Callable[[str], T | None], expecte
         raise InvalidFieldError(column, text, message) from None
 
 
-def without_nul(text: str) -> str:
+def replace_nul(text: str) -> str:
     """Return the text as PostgreSQL can store it."""
     return text.replace("\0", "\ufffd")
 

@@ -230,8 +230,8 @@ def last_pulls(connection: Connection, slug: str) -> tuple[Job | None, Job | Non
     """Return the last job that pulled a source's list, and the last one that was done; None where there is none."""
     about = {"source": slug, "dry_run": False}
     return (
-        jobs.latest(connection, kind=PULL, parameters=about),
-        jobs.latest(connection, kind=PULL, parameters=about, state=JobState.DONE),
+        jobs.find_newest(connection, kind=PULL, parameters=about),
+        jobs.find_newest(connection, kind=PULL, parameters=about, state=JobState.DONE),
     )
 
 

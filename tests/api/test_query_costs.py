@@ -91,7 +91,7 @@ LOOKUPS: dict[str, Callable[[Connection], Any]] = {
     "events of a rare domain": lambda c: event_queries.list_events(c, domain="rare.example"),
     "events of an unknown domain": lambda c: event_queries.list_events(c, domain="unknown.example"),
     "events of a time": lambda c: event_queries.list_events(c, span=Span(until=datetime(2026, 1, 1, tzinfo=UTC))),
-    "events of a receipt": lambda c: receipt_queries.event_ids(c, ids.receipt_id(LATE)),
+    "events of a receipt": lambda c: receipt_queries.list_event_ids(c, ids.receipt_id(LATE)),
     "newest receipts": receipt_queries.list_receipts,
     "dead receipts": lambda c: receipt_queries.list_receipts(c, state=ReceiptState.DEAD),
 }

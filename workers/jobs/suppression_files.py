@@ -20,7 +20,7 @@ from shared.jobs import files as job_files
 from shared.jobs.store import Job
 from shared.suppression import csv_files, queries, recipient_hashes, store
 from shared.suppression import jobs as suppression_jobs
-from shared.suppression.csv_files import CsvWriter, Defaults, Layout, Record, without_nul
+from shared.suppression.csv_files import CsvWriter, Defaults, Layout, Record, replace_nul
 from shared.suppression.queries import SuppressionFilters
 from shared.suppression.recipient_hashes import RecipientHasher
 from shared.suppression.store import NewEntry
@@ -131,11 +131,11 @@ def _check(
         numbered = enumerate(lines, position.line)
         records = (Record(number=number, lines=1, text=line.decode("utf-8", "replace")) for number, line in numbered)
     else:
-        records = csv_files.records(lines, position.line, layout)
+        records = csv_files.read_records(lines, position.line, layout)
     while batch := list(islice(records, RECORDS_PER_BATCH)):
         staged, bad, skipped = _read_batch(batch, layout, defaults, ctx.hasher, now)
         shown = [
-            {**line, "problem": without_nul(line["problem"]), "text": without_nul(line["text"][:_MAX_TEXT_SHOWN])}
+            {**line, "problem": replace_nul(line["problem"]), "text": replace_nul(line["text"][:_MAX_TEXT_SHOWN])}
             for line in bad[:_MAX_BAD_LINES_SHOWN]
         ]
         report = {

@@ -262,11 +262,11 @@ def test_jobs_are_listed_the_newest_first(system: System) -> None:
             for number in range(4)
         ]
     with system.ctx.engine.begin() as connection:
-        assert [job.id for job in jobs.listed(connection).items] == asked[::-1]
-        assert [job.id for job in jobs.listed(connection, kind="other").items] == asked[3:]
-        assert jobs.listed(connection, state=JobState.DONE).items == []
-        page = jobs.listed(connection, limit=2)
-        assert [job.id for job in jobs.listed(connection, after=page.next).items] == asked[:2][::-1]
+        assert [job.id for job in jobs.list_jobs(connection).items] == asked[::-1]
+        assert [job.id for job in jobs.list_jobs(connection, kind="other").items] == asked[3:]
+        assert jobs.list_jobs(connection, state=JobState.DONE).items == []
+        page = jobs.list_jobs(connection, limit=2)
+        assert [job.id for job in jobs.list_jobs(connection, after=page.next).items] == asked[:2][::-1]
 
 
 def test_an_interruption_is_not_caught_by_error_handlers() -> None:
