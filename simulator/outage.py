@@ -75,9 +75,7 @@ class Outage:
     after: Outcomes
 
 
-def send_through(
-    postings: Sequence[Posting], dialect: Dialect, gate: Gate, url: str, log: DeliveryLog, *, connections: int = 4
-) -> Outage:
+def send_through(postings: Sequence[Posting], dialect: Dialect, gate: Gate, url: str, log: DeliveryLog) -> Outage:
     """Send the postings in four parts: answered, cut off by the gate, answered with 503, and answered again.
 
     `url` is at the gate, and registered with the account that owns the log. The log then has the failed deliveries.
@@ -86,7 +84,7 @@ def send_through(
     parts = [postings[begin : begin + quarter] for begin in range(0, 4 * quarter, quarter)]
 
     def send(part: Sequence[Posting]) -> Outcomes:
-        return post.send(part, dialect, url, connections=connections, log=log)
+        return post.send(part, dialect, url, connections=4, log=log)
 
     before = send(parts[0])
     gate.shut()

@@ -35,9 +35,9 @@ def call_providers(ctx: WorkerContext) -> None:
             reconcile_due(ctx)
 
 
-def reconcile_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> None:
+def reconcile_due(ctx: WorkerContext) -> None:
     """Reconcile due sources until none is left or the time is up. The next task continues."""
-    deadline = time.monotonic() + max_seconds
+    deadline = time.monotonic() + _MAX_SECONDS
     with ctx.engine.begin() as connection:
         failed_deliveries.settle(connection)
         reconciliations.ensure_for(connection, provider_api.APIS)

@@ -59,16 +59,10 @@ class Progress:
     until: float
     watch: Callable[[Advance], None] = field(default=lambda _advance: None)
 
-    def commit(
-        self,
-        done: int,
-        total: int | None = None,
-        position: Mapping[str, Any] | None = None,
-        report: Mapping[str, Any] | None = None,
-    ) -> None:
+    def commit(self, done: int, total: int | None = None, position: Mapping[str, Any] | None = None) -> None:
         """Commit the progress, and the position to continue from. Raises InterruptionError."""
         with self.engine.begin() as connection:
-            self.record(connection, done, total, position, report)
+            self.record(connection, done, total, position)
         self.end_turn_if_over()
 
     def record(

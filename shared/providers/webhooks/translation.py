@@ -149,13 +149,13 @@ def named(word: object, words: Mapping[str, EventType]) -> EventType:
     return words.get(text.strip().lower() if text else "", EventType.UNKNOWN)
 
 
-def pairs(value: object, name: str = "name", content: str = "value") -> Mapping[str, Any] | None:
-    """Return a list of `{"name", "value"}` objects as one object; an object unchanged; None for anything else."""
+def pairs(value: object, name: str = "name") -> Mapping[str, Any] | None:
+    """Return a list of `{"<name>", "value"}` objects as one object; an object unchanged; None for anything else."""
     if isinstance(value, dict):
         return value
     entries: Iterable[Any] = value if isinstance(value, list) else ()
     found = {
-        text: entry.get(content)
+        text: entry.get("value")
         for entry in entries
         if isinstance(entry, dict) and (text := read_text(entry.get(name)))
     }
