@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.changes import samples
-from shared.deliveries import test_delivery
+from shared.deliveries import sample_delivery
 from shared.subscriptions.validation import TYPES
 from shared.vocabulary import CHANGE_TYPES, EventType
 
@@ -28,7 +28,7 @@ def describe(document: dict[str, Any]) -> None:
         _add(document, type_, {**schemas["ChangeData"], "properties": fields}, samples.make_data(type_))
     subscription = {"type": "string", "format": "uuid", "description": "The subscription that was tested."}
     data = {"type": "object", "properties": {"subscription": subscription}, "required": ["subscription"]}
-    _add(document, test_delivery.TYPE, data, {"subscription": samples.SUBSCRIPTION_ID})
+    _add(document, sample_delivery.TYPE, data, {"subscription": samples.SUBSCRIPTION_ID})
 
 
 def _add(document: dict[str, Any], type_: str, data: dict[str, Any], example: Mapping[str, Any]) -> None:

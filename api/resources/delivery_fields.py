@@ -14,7 +14,7 @@ from api.core.fields import (
     text,
     word,
 )
-from shared.deliveries import test_delivery
+from shared.deliveries import sample_delivery
 from shared.deliveries.queries import NO_RESPONSE, STATUS_CODE
 from shared.subscriptions.validation import TYPES
 from shared.vocabulary import AttemptStatus, DeliveryStatus
@@ -148,7 +148,7 @@ class WhatToTest(Strict):
     """What a test delivery sends."""
 
     type = fields.String(
-        validate=validate.OneOf([test_delivery.TYPE, *TYPES]),
+        validate=validate.OneOf([sample_delivery.TYPE, *TYPES]),
         metadata={"description": "The type of the sample. Default: `test`."},
     )
 

@@ -22,7 +22,7 @@ from api.resources.subscription_fields import (
     SubscriptionWithSecret,
 )
 from shared.broker import DELIVER, JOBS
-from shared.deliveries import jobs, test_delivery
+from shared.deliveries import jobs, sample_delivery
 from shared.egress import captures
 from shared.errors import ConflictError
 from shared.jobs.store import Job as JobRow
@@ -228,7 +228,9 @@ class Trials(_Resource):
             self.audit_change(connection, "tried", row, **body)
         vault, allow = self.deps.vault, self.deps.settings.egress_allow
         try:
-            return test_delivery.send_test(row, vault, allow, datetime.now(UTC), body.get("type", test_delivery.TYPE))
+            return sample_delivery.send_test(
+                row, vault, allow, datetime.now(UTC), body.get("type", sample_delivery.TYPE)
+            )
         except ConflictError as error:
             raise ProblemError(429, str(error), headers={"Retry-After": "5"}) from None
 

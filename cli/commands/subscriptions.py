@@ -15,7 +15,7 @@ from cli.formatting import echo, escape, print_line, read_page
 from cli.options import MOMENT, OneOf, WholeHelpGroup
 from shared.broker import DELIVER, JOBS
 from shared.deliveries import jobs as delivery_jobs
-from shared.deliveries import test_delivery
+from shared.deliveries import sample_delivery
 from shared.errors import TidingsError
 from shared.http.standard_webhooks import Scheme
 from shared.subscriptions import service, store, view
@@ -171,8 +171,8 @@ def resume(named: str, data: Path) -> None:
 @click.option(
     "--type",
     "type_",
-    type=click.Choice([test_delivery.TYPE, *TYPES]),
-    default=test_delivery.TYPE,
+    type=click.Choice([sample_delivery.TYPE, *TYPES]),
+    default=sample_delivery.TYPE,
     show_default=True,
     metavar="TYPE",
     help="Send a sample of this type of change, such as message.bounced.",
@@ -184,7 +184,7 @@ def test(named: str, type_: str, data: Path) -> None:
         subscription_id = context.find_subscription(ctx, named)
         with ctx.engine.begin() as connection:
             row = _found(store.find(connection, subscription_id), subscription_id)
-        result = test_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC), type_)
+        result = sample_delivery.send_test(row, ctx.vault, ctx.settings.egress_allow, datetime.now(UTC), type_)
     response = result["response_capture"]["network_error"] or f"answered {result['http_status']}"
     echo(f"{result['status']} in {result['latency_ms']} ms: {response}")
     if result["status"] is not AttemptStatus.SUCCESS:

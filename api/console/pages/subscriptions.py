@@ -17,7 +17,7 @@ from api.resources.subscriptions import (
     Subscriptions,
     Trials,
 )
-from shared.deliveries import test_delivery
+from shared.deliveries import sample_delivery
 from shared.subscriptions.validation import TYPES, WILDCARDS
 from shared.vocabulary import SubscriptionState
 
@@ -113,7 +113,7 @@ def _show(subscription_id: UUID, tried: dict[str, Any] | None) -> Response:
         subscription=call(OneSubscription, subscription_id=subscription_id),
         deliveries=fetch(Deliveries, {"subscription": str(subscription_id), "limit": _STRIP}),
         tried=tried,
-        samples=[test_delivery.TYPE, *TYPES],
+        samples=[sample_delivery.TYPE, *TYPES],
         sample=request.form.get("type", ""),
     )
 

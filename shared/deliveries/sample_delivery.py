@@ -1,4 +1,4 @@
-"""Test deliveries: a real request with a `test` event or a sample change, sent at once and not recorded."""
+"""Tests an endpoint by a real request with a `test` event or a sample change, sent at once and not recorded."""
 
 import threading
 from collections.abc import Sequence
@@ -27,9 +27,8 @@ TYPE: Final = "test"
 _MAX_AT_ONCE: Final = 4
 _SPARE_SECONDS: Final = 5.0
 
-_turns = threading.BoundedSemaphore(
-    _MAX_AT_ONCE
-)  # a test blocks a thread of the API, which an endpoint that hangs must not exhaust
+# A test blocks a thread of the API until the endpoint answers, so endpoints that hang must not take all threads.
+_turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
 
 
 def send_test(
