@@ -295,9 +295,9 @@ class Unenrolment(_ProviderCalls):
         with self.call_provider(slug) as row:
             source = open_source(row, self.deps.vault)
             client = provider_api.open_client(source, WORKER_RETRIES)
-            going = webhook_registration.choose(source, client.webhooks(), body.get("url"))
-            left = webhook_registration.remove(self.deps.engine, source, going, client, self.audit)
-        return {"removed": [one.url for one in going], "webhooks": webhook_registration.describe(source, left)}
+            chosen = webhook_registration.choose(source, client.webhooks(), body.get("url"))
+            left = webhook_registration.remove(self.deps.engine, source, chosen, client, self.audit)
+        return {"removed": [one.url for one in chosen], "webhooks": webhook_registration.describe(source, left)}
 
 
 class ReconciliationJobs(_ProviderJobs):

@@ -76,19 +76,15 @@ def unenrol(slug: str, url: str | None, yes: bool, data: Path) -> None:
         source = load_source(ctx, slug)
         client = provider_api.open_client(source)
         found = client.webhooks()
-        going = webhook_registration.choose(source, found, url)
+        chosen = webhook_registration.choose(source, found, url)
         if not yes:
-            question = f"Remove {', '.join(one.url for one in going)} at {source.provider.name}?"
-            staying = [one.url for one in found if one not in going]
-            if staying and source.provider.name == "mailchannels":
-                question += (
-                    " MailChannels removes all webhooks at once; these are registered again: "
-                    + ", ".join(staying)
-                    + "."
-                )
+            question = f"Remove {', '.join(one.url for one in chosen)} at {source.provider.name}?"
+            kept = ", ".join(one.url for one in found if one not in chosen)
+            if kept and source.provider.removes_all_webhooks:
+                question += f" The provider removes all webhooks at once; these are registered again: {kept}."
             click.confirm(question, abort=True)
-        webhook_registration.remove(ctx.engine, source, going, client, context.audit)
-    echo(f"The provider no longer posts to {', '.join(one.url for one in going)}.")
+        webhook_registration.remove(ctx.engine, source, chosen, client, context.audit)
+    echo(f"The provider no longer posts to {', '.join(one.url for one in chosen)}.")
 
 
 @click.command

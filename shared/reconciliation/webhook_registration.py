@@ -55,12 +55,12 @@ def enrol(
 
 
 def remove(
-    engine: Engine, source: Source, going: Sequence[Webhook], client: ProviderApi, audit: Audit
+    engine: Engine, source: Source, chosen: Sequence[Webhook], client: ProviderApi, audit: Audit
 ) -> Sequence[Webhook]:
     """Remove webhooks of the account, and return those that stay. Raises ProviderApiError."""
-    client.remove(going)
+    client.remove(chosen)
     with engine.begin() as connection:
-        audit(connection, "source.unenrolled", f"source:{source.slug}", urls=[one.url for one in going])
+        audit(connection, "source.unenrolled", f"source:{source.slug}", urls=[one.url for one in chosen])
     return list_webhooks(engine, source, client)
 
 

@@ -112,7 +112,7 @@ def _describe(problem: dict[str, str], alerts: dict[str, Any]) -> dict[str, Any]
 def _read_charts(bucket: str, length: timedelta) -> Sequence[dict[str, Any]]:
     """Return two charts: what passes through Tidings, and what became of mail.
 
-    A chart has a title, the begin of each bucket, and lines of name, tone and values. The bucket that is not over yet
+    A chart has a title, the start of each bucket, and lines of name, tone and values. The bucket that is not over yet
     is left out, because it would look like a decline.
     """
     until = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -140,7 +140,7 @@ def _read_charts(bucket: str, length: timedelta) -> Sequence[dict[str, Any]]:
 
 
 def _read_series(**query: str) -> tuple[Sequence[datetime], dict[str, Sequence[int]]]:
-    """Return the begin of each bucket, and the values of each series by its name."""
+    """Return the start of each bucket, and the values of each series by its name."""
     found = call(Figures, query=query)
     return found["buckets"], {series["name"]: series["values"] for series in found["series"]}
 

@@ -12,6 +12,7 @@ PROVIDER = Provider(
     retries="not documented; failed batches are listed and resent on request",
     lists_failed=True,
     sends_tests=True,
+    removes_all_webhooks=True,
     read_credentials=credentials.read_credentials,
     verify=webhook.verify,
     parse=webhook.parse,

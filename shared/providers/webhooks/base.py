@@ -153,6 +153,8 @@ class Provider:
     """Whether its API lists the requests that failed, and has them sent again."""
     sends_tests: bool = False
     """Whether its API posts a test to a webhook, and returns the result."""
+    removes_all_webhooks: bool = False
+    """Whether its API can only remove all webhooks of an account, after which the others are registered again."""
 
     read_credentials: Callable[[Mapping[str, Any], Mapping[str, str], SourceSettings], Any]
     """Check the credentials of a source and parse its keys; the second argument is the keys that workers fetched.
