@@ -172,7 +172,7 @@ def _resolve(text: str, folder: Path) -> str:
 
 
 def apply(ctx: CommandContext, declared: Document, *, dry_run: bool) -> list[Outcome]:
-    """Make what is stored as the file declares it; return what was done. What the file does not name stays as it is.
+    """Change the stored configuration to what the file declares; return the outcomes. Items that it does not name stay.
 
     All or nothing: with an error, and with `dry_run`, nothing is changed. Raises RulesError with the positions.
     """

@@ -85,7 +85,7 @@ def drop_invisible(text: str) -> str:
 
 
 def _find_written(text: str) -> str:
-    """Return the address in a text without what may be written around it; the text if there is no address in it."""
+    """Return the address in a text without the name and punctuation around it; the text if it has no address."""
     whole = text = _trim(text)
     for _ in range(_MAX_LAYERS if len(text) <= _MAX_WRITTEN_LENGTH else 0):
         before = text

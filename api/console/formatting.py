@@ -62,7 +62,7 @@ class Typed(str):
 
 
 def mask(value: Any) -> Any:
-    """Return what a template writes: addresses are masked for a reader who may not see them."""
+    """Return a value for a template. Addresses in it are masked for a reader who may not see them."""
     if value is None:
         return ""
     if isinstance(value, str) and not isinstance(value, Markup | Typed) and "@" in value and is_masked():

@@ -117,7 +117,7 @@ def _open_session(deps: Deps, caller: Caller, target: str, credential: str) -> R
 
 
 def _target(given: str | None) -> str:
-    """Return the page to show after signing in: one of the console, whatever a link says."""
+    """Return the page to show after signing in: the given one if it is a page of the console, or else the overview."""
     wanted = given or ""
     # Browsers drop control characters and read a backslash as a slash, so either may hide another site.
     if "\\" in wanted or not wanted.isprintable():

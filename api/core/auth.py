@@ -1,4 +1,4 @@
-"""The gate: who asks, whether it may, and whether it asks too often."""
+"""Authentication of API keys, authorization by scope and tenant, and rate limits."""
 
 import time
 from collections import OrderedDict
@@ -28,13 +28,13 @@ _NETWORK_BITS = 64
 
 
 class TenantAccess(StrEnum):
-    """What a resource is to a key that belongs to a tenant."""
+    """What a key that belongs to a tenant may do with a resource."""
 
     OWN = "own"
-    """It shows and changes only what is of that tenant: it passes `self.caller.tenant` on to all that it calls."""
+    """The key reads and changes data of its tenant: the resource passes `self.caller.tenant` to every query."""
 
     CLOSED = "closed"
-    """It is about what belongs to nobody in particular: such a key is refused."""
+    """The resource belongs to no tenant, so the key is refused."""
 
 
 class Authenticator:
@@ -172,7 +172,7 @@ def authorize(caller: Caller, needed: Scope, tenancy: TenantAccess) -> None:
         )
     if tenancy is TenantAccess.CLOSED and caller.tenant is not None:
         raise ProblemError(
-            403, f"Your key is for tenant {caller.tenant!r} only; this belongs to no tenant in particular."
+            403, f"This resource is not available to keys of a tenant; yours is a key of {caller.tenant!r}."
         )
 
 

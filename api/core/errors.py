@@ -1,4 +1,4 @@
-"""Errors of the API as problem details (RFC 9457). They say what is wrong, and nothing about the inside."""
+"""Errors of the API as problem details (RFC 9457). They say what is wrong, and nothing about the implementation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -69,7 +69,7 @@ def not_found(what: str) -> ProblemError:
 
 
 def require(found: _T | None, what: str) -> _T:
-    """Return what was found. Raises ProblemError (404) if it is None."""
+    """Return the given value. Raises ProblemError (404) if it is None."""
     if found is None:
         raise not_found(what)
     return found

@@ -109,6 +109,6 @@ class Shares:
 
 
 def _holders(caller: Caller) -> dict[str, str]:
-    """Return whose places a caller uses, and what they are called."""
+    """Return the names of the limits that a caller uses, each with the words for an error message."""
     holders = {caller.actor: "Your key"}
     return holders if caller.tenant is None else {**holders, f"tenant:{caller.tenant}": f"Tenant {caller.tenant!r}"}

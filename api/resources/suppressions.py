@@ -103,7 +103,7 @@ class DomainLiftQuery(LiftQuery):
 
 
 class Lifted(Schema):
-    """What was lifted, and whether another entry still suppresses it (of its domain, or for another reason)."""
+    """The lifted entries, and whether another entry (of its domain, for another reason) still suppresses it."""
 
     lifted = fields.List(fields.Nested(Suppression))
     suppressed = fields.Boolean()

@@ -25,7 +25,7 @@ _CONTINUED: Final = re.compile(r"[2-5][0-9]{2}-")
 
 
 class Failure(msgspec.Struct, forbid_unknown_fields=True):
-    """What is known of a failure: the reply code, the enhanced code, the text, and the provider's word."""
+    """The input of the classification: the reply code, the enhanced code, the text, and the provider's word."""
 
     text: str | None = None
     smtp_status: str | None = None

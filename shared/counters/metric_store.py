@@ -34,7 +34,7 @@ _SHARDS: Final = 64
 
 
 class Metric(StrEnum):
-    """What is added up; the name in the table."""
+    """A total that processes add to, by its name in the table."""
 
     EVENTS = "events"
     DELIVERIES = "deliveries"
@@ -81,7 +81,7 @@ class Observations:
             self._totals[histogram, 0, _SUM] += sum(ordered)  # type: ignore[assignment]
 
     def flush(self, engine: Engine) -> None:
-        """Store what was observed. It is kept for the next time if that fails. Raises SQLAlchemyError."""
+        """Store the observations. If that fails, the next call stores them too. Raises SQLAlchemyError."""
         with self._lock:
             totals, self._totals = self._totals, Counter()
             minutes, self._minutes = self._minutes, Counter()

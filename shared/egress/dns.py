@@ -24,7 +24,7 @@ RESOLVED_TTL_SECONDS = 20.0
 _FAILED_TTL_SECONDS = 5.0
 _MAX_THREADS = 200
 MAX_COLD_THREADS = 150
-"""For names that have not been resolved before. The rest stays free for known names, whatever names are made up."""
+"""For names that have not been resolved before, so that made-up names leave threads for known ones."""
 MAX_CACHED = 10_000
 _MAX_ADDRESSES = 16
 

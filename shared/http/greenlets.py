@@ -63,7 +63,7 @@ class GreenletPool:
         self._idle: list[_Worker] = []
 
     async def run(self, function: Callable[..., _T], *args: Any) -> _T:
-        """Call the function in a greenlet of the running loop, and return what it returns."""
+        """Call the function in a greenlet of the running loop, and return its result."""
         worker = self._idle.pop() if self._idle else _Worker()
         worker.call = function, args
         awaitable = worker.switch()

@@ -16,7 +16,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 LONGEST_CACHED = 256
-"""Characters of a name that a client chooses, so that what it sends does not fill the memory of a cache."""
+"""The maximum length of a name that is cached. A client chooses names, and must not fill the memory with them."""
 _MAX_CACHED_NAMES = 1024
 _MAX_ADDRESS_LENGTH = 45  # of an IPv6 address with an embedded IPv4 one
 

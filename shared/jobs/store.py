@@ -57,7 +57,7 @@ class Job:
 
     @property
     def waits_for(self) -> str | None:
-        """What it waits for, or what its work waits for now that it is done; None if nothing."""
+        """What the job waits for, or after its end its deliveries; None if nothing."""
         if (found := self.position.get("waits_for") or self.report.get("waits_for")) is not None:
             return str(found)
         if self.retry_at is not None:

@@ -129,7 +129,7 @@ class Notification:
 
     @property
     def type(self) -> NotificationType:
-        """What it is about."""
+        """The type: that of its only alert, or a digest of several."""
         return self.updates[0].type if len(self.updates) == 1 else NotificationType.DIGEST
 
     @property

@@ -139,7 +139,7 @@ def claim_channels(connection: Connection, *, token: UUID, limit: int, lease_sec
 
 
 def release_channel(connection: Connection, name: str, token: UUID, *, rest_seconds: float) -> None:
-    """Release a channel that took what it was sent, and let it rest. Notices that waited for a retry become due."""
+    """Release a channel after a success, and pause it. Notices that waited for a retry become due."""
     released = connection.execute(
         update(channels)
         .where(channels.c.name == name, channels.c.lease_token == token)

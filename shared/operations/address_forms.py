@@ -139,4 +139,4 @@ COLUMNS: Sequence[AddressColumn] = (
     AddressColumn(table=messages, column="sender"),
     AddressColumn(table=state_changes, column="recipient"),
 )
-"""In this order: what is checked before mail is sent comes first."""
+"""In this order, because applications check suppressions before they send mail."""

@@ -52,7 +52,7 @@ _SETTINGS: Final = table("pg_settings", column("name"), column("setting"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What is checked. `data` is the directory of `tidings up`, or another one whose disk matters."""
+    """The installation to check. `data` is the directory of `tidings up`, or another one whose disk matters."""
 
     settings: Settings
     data: Path
@@ -63,7 +63,7 @@ Found = Iterator[tuple[str, str]]
 
 
 def examine(installation: Installation, database: Engine) -> tuple[list[str], list[Problem]]:
-    """Make all checks that can be made; return their names, and what they found.
+    """Run all checks that can run; return their names and the problems found.
 
     Without a database, or with tables of another version, the checks that need them are left out.
     """

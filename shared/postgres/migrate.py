@@ -45,7 +45,7 @@ def upgrade(database_url: str) -> str:
 
 
 def require_usable(connection: Connection) -> None:
-    """Raise ConflictError if this version cannot work with the database, whatever is migrated."""
+    """Raise ConflictError if this version cannot work with the database, even after a migration."""
     names = ("server_version_num", "server_version", "server_encoding", "transaction_read_only")
     found = select(func.pg_is_in_recovery(), *map(func.current_setting, names))
     is_standby, version, name, encoding, read_only = connection.execute(found).one()

@@ -207,6 +207,7 @@ def read_header(beginning: bytes) -> Layout:
 
 
 def _split(text: str, delimiter: str) -> list[str]:
+    """Return the values of a line; the whole line if it is not CSV."""
     try:
         return next(csv.reader([text], delimiter=delimiter), [])
     except csv.Error:
@@ -214,6 +215,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 
 def _word(text: str) -> str:
+    """Return a word as `_ALIASES` and `_REASONS` have it: in lower case, with underscores for blanks and dashes."""
     return _BETWEEN_WORDS.sub("_", text.strip().lower())
 
 

@@ -1,4 +1,4 @@
-"""Keys, users, the audit log, and the status of the installation: who may do what, who did what, and does it run?"""
+"""Pages of API keys, users, the audit log, and the status of the installation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Alerts: what fired, and who knows? Their rules and notification channels."""
+"""Pages of alerts, alert rules and notification channels."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Deliveries: what failed and why, and what exactly was sent and answered?"""
+"""Pages of deliveries: their states, the requests and responses of each attempt, and replays."""
 
 from uuid import UUID
 

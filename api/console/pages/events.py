@@ -1,4 +1,4 @@
-"""Events: what happens right now?"""
+"""Pages of events, which follow the newest ones."""
 
 from uuid import UUID
 

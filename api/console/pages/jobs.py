@@ -1,4 +1,4 @@
-"""Jobs: how far is long work?"""
+"""Pages of jobs: their progress, reports and files."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Messages: where is that mail, what became of it, and why?"""
+"""Pages of messages: the search, and the diagnosis and timeline of each."""
 
 from uuid import UUID
 

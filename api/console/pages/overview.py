@@ -1,4 +1,4 @@
-"""The overview: is everything all right, and what needs a person now?"""
+"""The overview: problems that need a person, and charts of the last hours."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

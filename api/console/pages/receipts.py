@@ -1,4 +1,4 @@
-"""Receipts and refusals: what did the provider send, and was it taken?"""
+"""Pages of receipts and refusals: the requests of providers, accepted or not."""
 
 from datetime import UTC, datetime
 from uuid import UUID

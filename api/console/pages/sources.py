@@ -1,4 +1,4 @@
-"""Sources: is each provider connected, and how is a new one connected?"""
+"""Pages of sources: the connection to each provider, and how to make a new one."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Subscriptions: do the applications get what they should?"""
+"""Pages of subscriptions: their endpoints, deliveries, tests and recovery."""
 
 from typing import Any
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Suppressions: to whom is no mail sent, and why?"""
+"""Pages of the suppression list: entries with their reasons, checks, imports and exports."""
 
 import json
 from urllib.parse import quote
@@ -94,7 +94,7 @@ def push() -> Response:
 
 
 def _name_target(given: dict[str, str]) -> dict[str, str]:
-    """Return filters in which `q` is named as what it is: an address, or a domain."""
+    """Return the filters with `address` or `domain` in place of `q`."""
     wanted = dict(given)
     if text := wanted.pop("q", ""):
         wanted["address" if "@" in text.removeprefix("@") else "domain"] = text

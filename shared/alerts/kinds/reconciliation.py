@@ -28,7 +28,7 @@ JOIN failed_deliveries AS f ON f.source_id = s.id AND new_events > 0 AND last_at
 GROUP BY 1, 2, 3 ORDER BY 1, 3
 """
 
-# Without an error there is nothing to fetch any more, whatever failed before.
+# Without a last error, nothing is left to fetch, so earlier failures do not count.
 _FAILURES = """
 SELECT s.id AS source_id, s.slug AS source, failures, last_error FROM reconciliations JOIN sources AS s
 ON s.id = source_id WHERE failures > 0 AND last_error IS NOT NULL AND deleted_at IS NULL ORDER BY s.slug
