@@ -28,7 +28,7 @@ from shared.deliveries.store import LEASE_SPARE_SECONDS
 from shared.erasure.matching import AddressMatcher
 from shared.jobs.tables import job_files, jobs
 from shared.messages import rebuild
-from shared.messages.tables import events, recipient_states, select_by_text
+from shared.messages.tables import MESSAGE_FIELDS, events, recipient_states, select_by_text
 from shared.postgres import stored_requests
 from shared.postgres.metadata import is_any
 from shared.receipts.tables import BODY_BYTES, HAS_BODY, erased_receipts, parked_receipts, pending_receipts, receipts
@@ -78,9 +78,7 @@ EVENT_OBJECTS: Final = SweptTable(name="event_objects", columns={"data": _JSON, 
 TABLES: Final = (
     SweptTable(
         name="messages",
-        columns=_texts(
-            "provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign"
-        ),
+        columns={**_texts(*MESSAGE_FIELDS), "first_values": _JSON},
     ),
     SweptTable(name="recipient_states", key=("message_id", "recipient"), columns=_texts("smtp_id", "reason")),
     SweptTable(name="suppressions", key=("key", "tenant", "reason", "origin"), columns=_texts("note", "actor")),

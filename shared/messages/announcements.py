@@ -15,7 +15,7 @@ from shared.errors import CredentialsError, InvalidFieldError
 from shared.events import identity
 from shared.events.event import event_key, message_key
 from shared.messages.state import RANKS, Weight
-from shared.messages.store import MESSAGE_ID, MESSAGE_KEY, SET_STATUS, SUPERSEDES
+from shared.messages.store import MERGE_MESSAGE, MESSAGE_ID, MESSAGE_KEY, SET_STATUS, SUPERSEDES
 from shared.sources import store as sources
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
@@ -47,8 +47,7 @@ _INSERT_MESSAGE = f"""
 INSERT INTO messages AS m (id, key, source_id, created_at, first_event_at, submitted_at, {", ".join(_IDS)})
 VALUES ({MESSAGE_ID.format(event="%(new_id)s::uuid", key="%(key)s::uuid")}, %(key)s, %(source_id)s, now(), 'infinity',
     %(submitted_at)s, {", ".join(f"%({n})s" for n in _IDS)})
-ON CONFLICT ({MESSAGE_KEY}) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.submitted_at),
-    {", ".join(f"{n} = least(m.{n}, excluded.{n})" for n in _IDS)}
+ON CONFLICT ({MESSAGE_KEY}) DO UPDATE SET submitted_at = least(m.submitted_at, excluded.submitted_at), {MERGE_MESSAGE}
 RETURNING id, submitted_at, xmax = 0
 """
 

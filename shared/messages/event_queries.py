@@ -35,7 +35,17 @@ from sqlalchemy import (
 from shared.classification.classify import code_of
 from shared.errors import PayloadError
 from shared.messages import queries
-from shared.messages.tables import event_objects, events, messages, recipient_states, select_by_text
+from shared.messages.tables import (
+    MESSAGE_FIELDS,
+    bit_of,
+    event_objects,
+    events,
+    messages,
+    recipient_states,
+    select_by_text,
+    shared_value,
+    value_of_event,
+)
 from shared.postgres import stored_requests
 from shared.postgres.metadata import is_any
 from shared.postgres.pagination import KeysetQuery, Page, Position, Span
@@ -137,6 +147,16 @@ _BODY_TEXTS = (
 )
 """Where providers put the text/plain part of inbound mail. Raw MIME is not read."""
 
+_shared_values = (
+    select(
+        func.json_build_object(
+            *(part for name in MESSAGE_FIELDS for part in (literal_column(f"'{name}'"), shared_value(name)))
+        )
+    )
+    .where(messages.c.id == events.c.message_id)
+    .scalar_subquery()
+)
+
 _EVENTS = select(
     events.c.id,
     _receipt_id(events).label("receipt_id"),
@@ -155,6 +175,8 @@ _EVENTS = select(
     events.c.reason,
     _of_object(events, event_objects.c.id).label("object_id"),
     exists().where(_reconciled.c.receipt_id == _receipt_id(events)).label("reconciled"),
+    events.c.message_fields,
+    case((events.c.message_fields.is_not(None), _shared_values)).label("shared_values"),
     events.c.data,
 ).join_from(events, sources, sources.c.id == events.c.source_id)
 
@@ -207,7 +229,7 @@ def list_events(
         )
     for name, value in (("request_id", request_id), ("smtp_id", smtp_id)):
         if value is not None:
-            own = func.coalesce(rows.c.data[name].as_string(), _of_object(rows, event_objects.c.data[name].as_string()))
+            own = func.coalesce(value_of_event(rows, name), _of_object(rows, event_objects.c.data[name].as_string()))
             query.filter(func.coalesce(own, case((rows.c.message_id.is_not(None), value))) == value)
     return _read_page(connection, query.fetch(connection, after=after, limit=limit), max_bytes)
 
@@ -321,6 +343,9 @@ def list_by_ids(
     for row in rows:
         values = dict(row)
         data = values.pop("data")
+        named, of_message = values.pop("message_fields"), values.pop("shared_values")
+        if of_message is not None:
+            data |= {name: of_message[name] for name in MESSAGE_FIELDS if named & bit_of(name)}
         text = row["provider_object"] or texts.get(row["id"])
         if (of_object := objects.get(values.pop("object_id"))) is not None:
             data = of_object["data"] | data
@@ -386,7 +411,7 @@ def _read_body_text(provider_object: str) -> dict[str, Any] | None:
 def filter_by_tenant(connection: Connection, pairs: Collection[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
     """Return the pairs of an event id and a tenant in which the event belongs to the tenant."""
     ids = list({event_id for event_id, _ in pairs})
-    statement = select(events.c.id, _own_tenant(events), _owner(events)).where(
+    statement = select(events.c.id, value_of_event(events, "tenant"), _owner(events)).where(
         events.c.id == any_(literal(ids, ARRAY(Uuid)))
     )
     found = {row[0]: (row[1], row[2]) for row in connection.execute(statement)} if ids else {}
@@ -397,17 +422,12 @@ def filter_by_tenant(connection: Connection, pairs: Collection[tuple[UUID, str]]
     }
 
 
-def _own_tenant(rows: Any) -> ColumnElement[str | None]:
-    """Return the tenant that an event itself names."""
-    return rows.c.data["tenant"].as_string()  # type: ignore[no-any-return]
-
-
 def _owner(rows: Any) -> ColumnElement[str | None]:
     """Return the tenant that an event belongs to: that of its message, or the one it names if it has no message."""
     of_message = select(messages.c.tenant).where(messages.c.id == rows.c.message_id).scalar_subquery()
-    return case((rows.c.message_id.is_(None), _own_tenant(rows)), else_=of_message)
+    return case((rows.c.message_id.is_(None), value_of_event(rows, "tenant")), else_=of_message)
 
 
 def _belongs_to(rows: Any, tenant: str) -> ColumnElement[bool]:
     """Return the condition that events belong to a tenant and name no other one."""
-    return and_(func.coalesce(_own_tenant(rows), tenant) == tenant, _owner(rows) == tenant)
+    return and_(func.coalesce(value_of_event(rows, "tenant"), tenant) == tenant, _owner(rows) == tenant)

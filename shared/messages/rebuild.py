@@ -13,6 +13,7 @@ from shared import ids
 from shared.messages import store
 from shared.messages.state import RANKS, STATUS_EFFECTS, Weight
 from shared.messages.store import NewEvent
+from shared.messages.tables import bit_of
 from shared.vocabulary import CHANGE_TYPES, Status
 
 StateKey = tuple[str, str]
@@ -38,7 +39,9 @@ old AS (
 facts AS (
     SELECT e.message_id, coalesce(e.recipient, '') AS recipient, e.id, e.key, e.type, e.source_id, e.occurred_at,
         e.received_at, effects.weight::smallint, effects.rank::smallint, effects.status, e.classification,
-        e.smtp_status, e.enhanced_code, e.reason, e.data->>'smtp_id' AS smtp_id
+        e.smtp_status, e.enhanced_code, e.reason, CASE WHEN e.message_fields & {bit_of("smtp_id")} <> 0 THEN
+            (SELECT coalesce(m.first_values ->> 'smtp_id', m.smtp_id) FROM messages AS m WHERE m.id = e.message_id)
+            ELSE e.data ->> 'smtp_id' END AS smtp_id
     FROM events AS e JOIN effects USING (type)
     JOIN keys ON keys.message_id = e.message_id AND keys.recipient = coalesce(e.recipient, '')
     WHERE e.message_id = ANY(%(messages)s::uuid[])

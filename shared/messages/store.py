@@ -18,6 +18,7 @@ from shared.counters import store as counts
 from shared.counters.store import Tally
 from shared.messages import tables
 from shared.messages.state import Weight
+from shared.messages.tables import MESSAGE_FIELDS, bit_of
 from shared.postgres.metadata import is_any
 
 MAX_EVENTS: Final = 2000
@@ -45,7 +46,8 @@ class NewEvent(NamedTuple):
     under which the key is stored (`shared.events.event.key_minute`). `weight`, `rank` and `status` are the event's
     claim about the delivery (`shared.messages.state.STATUS_EFFECTS`). `change_type` is the type of the change that it
     causes. The provider's object is at a place in the receipt's body, in bytes, or it is `provider_object`. With
-    `shared` it is there, and `data` has what differs from that.
+    `shared` it is there, and `data` has what differs from that. `message_fields` are those of MESSAGE_FIELDS that have
+    a value which is not in `data` (`shared.messages.tables.bit_of`).
     """
 
     id: UUID
@@ -79,6 +81,7 @@ class NewEvent(NamedTuple):
     status: str | None
     change_type: str
     shared: SharedObject | None = None
+    message_fields: int | None = None
 
 
 class Applied(NamedTuple):
@@ -93,22 +96,22 @@ _COLUMN_TYPES = {
     **dict.fromkeys(_COLUMNS, "text"),
     **dict.fromkeys(("id", "key", "message_key"), "uuid"),
     **dict.fromkeys(("occurred_at", "received_at"), "timestamptz"),
-    **dict.fromkeys(("weight", "rank"), "smallint"),
+    **dict.fromkeys(("weight", "rank", "message_fields"), "smallint"),
     **dict.fromkeys(("key_minute", "object_at", "object_length"), "integer"),
     "source_id": "bigint",
 }
 _INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
-
-_MESSAGE_FIELDS = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign")
-"""Fields of a message that its events may name. If two disagree, the lesser value stays, whatever their order."""
 
 AMBIGUOUS_TENANT = ""
 """Stored as the tenant if events name different tenants for one message. It stays: neither of them sees the message."""
 
 
 def _least(stored: str, new: str) -> dict[str, str]:
-    """Return for each field of a message the SQL of its value after a batch, of a stored and of a new row."""
-    return {name: f"least({stored}.{name}, {new}.{name})" for name in ("first_event_at", *_MESSAGE_FIELDS)} | {
+    """Return for each field of a message the SQL of its value after a batch, of a stored and of a new row.
+
+    If events disagree on a field, the lesser value stays, whatever their order.
+    """
+    return {name: f"least({stored}.{name}, {new}.{name})" for name in ("first_event_at", *MESSAGE_FIELDS)} | {
         "tenant": f"CASE WHEN {stored}.tenant <> {new}.tenant THEN '{AMBIGUOUS_TENANT}'"
         f" ELSE least({stored}.tenant, {new}.tenant) END"
     }
@@ -120,7 +123,20 @@ def _is_changed(stored: str, new: str) -> str:
     return f"({', '.join(f'{stored}.{name}' for name in least)}) IS DISTINCT FROM ({', '.join(least.values())})"
 
 
-_LEAST_OF_BATCH = {name: f"min({name})" for name in _MESSAGE_FIELDS} | {
+# An event that has a value from its message keeps it, whatever the message has later.
+_FIRST_VALUES = ", ".join(
+    f"'{name}', coalesce(m.first_values ->> '{name}', CASE WHEN m.{name} <> {least} THEN m.{name} END)"
+    for name, least in _least("m", "excluded").items()
+    if name in MESSAGE_FIELDS
+)
+
+MERGE_MESSAGE = ", ".join(f"{name} = {least}" for name, least in _least("m", "excluded").items()) + (
+    f", first_values = nullif(json_strip_nulls(json_build_object({_FIRST_VALUES}))::text,"
+    " json_build_object()::text)::json"
+)
+"""SQL: what a stored message (`m`) takes from another row with its key (`excluded`)."""
+
+_LEAST_OF_BATCH = {name: f"min({name})" for name in MESSAGE_FIELDS} | {
     "tenant": f"CASE WHEN min(tenant) <> max(tenant) THEN '{AMBIGUOUS_TENANT}' ELSE min(tenant) END"
 }
 
@@ -205,6 +221,20 @@ MESSAGE_KEY = "coalesce(key, id)"
 MESSAGE_ID = "(left({event}::text, 20) || right({key}::text, 16))::uuid"
 """SQL: the id of a new message, by its first event's id and its key. It begins with the event's time."""
 
+_SHARED_VALUES = ", ".join(
+    f"coalesce((message).first_values ->> '{name}', (message).{name}) AS shared_{name}" for name in MESSAGE_FIELDS
+)
+_AGREED = " | ".join(f"CASE WHEN {name} = shared_{name} THEN {bit_of(name)} ELSE 0 END" for name in MESSAGE_FIELDS)
+_OTHERS = ", ".join(
+    f"'{name}', CASE WHEN message_fields & ~agreed & {bit_of(name)} <> 0 THEN {name} END" for name in MESSAGE_FIELDS
+)
+# Of texts, because jsonb cannot have every character that `data` may have.
+_WITH_OTHERS = (
+    f"left(json_strip_nulls(json_build_object({_OTHERS}))::text, -1)"
+    " || CASE WHEN length(data) > 2 THEN ',' ELSE '' END || right(data, -1)"
+)
+"""SQL: the data of an event with the fields in which it differs from its message."""
+
 # Stored keys and messages are looked up one by one, because a join might read an index from end to end. Keys that an
 # earlier version stored have the minute 0; `coalesce` and not `IS NULL`, of which PostgreSQL expects few rows, and
 # would compare each row with each other. PostgreSQL runs CTEs that nothing reads from in reverse order: the
@@ -227,29 +257,36 @@ named AS MATERIALIZED (
     FROM added WHERE message_key IS NOT NULL GROUP BY message_key
 ),
 inserted AS (
-    INSERT INTO messages AS m (id, key, source_id, created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)})
+    INSERT INTO messages AS m (id, key, source_id, created_at, first_event_at, {", ".join(MESSAGE_FIELDS)})
     SELECT coalesce((stored).id, {MESSAGE_ID.format(event="first_event", key="message_key")}), message_key, source_id,
-        created_at, first_event_at, {", ".join(_MESSAGE_FIELDS)}
+        created_at, first_event_at, {", ".join(MESSAGE_FIELDS)}
     FROM named
     -- Most events change nothing in a stored message. A conflict would lock its row, which is written to the WAL.
     WHERE (stored).id IS NULL OR {_is_changed("(stored)", "named")}
     ORDER BY message_key
     ON CONFLICT ({MESSAGE_KEY}) DO UPDATE
-    SET {", ".join(f"{name} = {least}" for name, least in _least("m", "excluded").items())}
+    SET {MERGE_MESSAGE}
     -- Another worker may have inserted the message since this statement began: then its id is read here.
     WHERE m.id <> excluded.id OR {_is_changed("m", "excluded")}
-    RETURNING id, {MESSAGE_KEY} AS message_key
+    RETURNING m AS message, {MESSAGE_KEY} AS message_key
+),
+known AS MATERIALIZED (
+    SELECT message_key, (message).id AS message_id, {_SHARED_VALUES}
+    FROM (SELECT message_key, coalesce(message, stored) AS message FROM named LEFT JOIN inserted USING (message_key))
+        AS merged
 ),
 new AS MATERIALIZED (
-    SELECT added.*, coalesce((stored).id, inserted.id) AS message_id
-    FROM added LEFT JOIN named USING (message_key) LEFT JOIN inserted USING (message_key)
+    SELECT added.*, message_id, message_fields & ({_AGREED}) AS agreed FROM added LEFT JOIN known USING (message_key)
 ),
 {{tallied}}
 kept AS (
     INSERT INTO events (id, source_id, key, key_minute, type, message_id, recipient, occurred_at, received_at,
-        classification, smtp_status, enhanced_code, reason, data, provider_object, object_at, object_length)
+        classification, smtp_status, enhanced_code, reason, data, provider_object, object_at, object_length,
+        message_fields)
     SELECT id, source_id, key, key_minute, type, message_id, recipient, occurred_at, received_at,
-        classification, smtp_status, enhanced_code, reason, data::json, provider_object::json, object_at, object_length
+        classification, smtp_status, enhanced_code, reason,
+        CASE WHEN message_fields <> agreed THEN {_WITH_OTHERS} ELSE data END::json, provider_object::json, object_at,
+        object_length, agreed
     FROM new ORDER BY id RETURNING 1
 )"""
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    case,
     func,
     literal,
     literal_column,
@@ -33,6 +34,9 @@ from sqlalchemy import (
 from shared.postgres.metadata import Timestamp, metadata
 
 _CREATED_ON = "(created_at AT TIME ZONE 'UTC')::date"
+
+MESSAGE_FIELDS = ("provider_message_id", "request_id", "smtp_id", "sender", "subject", "tenant", "tag", "campaign")
+"""Fields of a message that its events may name. Their order is stored (`bit_of`)."""
 
 messages = Table(
     "messages",
@@ -51,6 +55,7 @@ messages = Table(
     Column("campaign", Text),
     Column("submitted_at", Timestamp),
     Column("key", Uuid, doc="by which its events name it; NULL: stored by an earlier version, and the id is the key"),
+    Column("first_values", JSON, doc="of MESSAGE_FIELDS that have changed: events have these values from here"),
     Index(
         "messages_awaited",
         "source_id",
@@ -146,6 +151,9 @@ events = Table(
     Column("key_minute", Integer, nullable=False, server_default=text("0")),
     Column("object_at", Integer),
     Column("object_length", Integer),
+    Column(
+        "message_fields", SmallInteger, doc="which fields it has from its message, by `bit_of`; NULL: all are in `data`"
+    ),
     Index("events_of_message", "message_id", postgresql_where=text("message_id IS NOT NULL")),
     Index("events_set_aside", "id", postgresql_where=text("type = 'unknown'")),
     Index("events_without_message", "id", postgresql_where=text("message_id IS NULL")),
@@ -243,3 +251,19 @@ def select_by_text(column: Column[str | None], values: Sequence[str] | BindParam
         .lateral()
     )
     return select(found).select_from(days.join(wanted, true()).join(found, true()))
+
+
+def bit_of(name: str) -> int:
+    """Return the bit of one of MESSAGE_FIELDS in `events.message_fields`."""
+    return 1 << MESSAGE_FIELDS.index(name)
+
+
+def shared_value(name: str) -> ColumnElement[str | None]:
+    """Return the value of one of MESSAGE_FIELDS that events have from a row of `messages`."""
+    return func.coalesce(messages.c.first_values[name].as_string(), messages.c[name])
+
+
+def value_of_event(rows: Any, name: str) -> ColumnElement[str | None]:
+    """Return the value that rows of `events` have for one of MESSAGE_FIELDS; NULL if they do not name it."""
+    of_message = select(shared_value(name)).where(messages.c.id == rows.c.message_id).scalar_subquery()
+    return case((rows.c.message_fields.bitwise_and(bit_of(name)) != 0, of_message), else_=rows.c.data[name].as_string())

@@ -14,6 +14,7 @@ from shared.events import event as event_ids
 from shared.events.event import Event
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent, SharedObject
+from shared.messages.tables import MESSAGE_FIELDS, bit_of
 from shared.providers.webhooks import payload
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
@@ -27,6 +28,10 @@ _EFFECTS = {
     event_type: (int(weight), RANKS[status] if status else -1, None if status is None else str(status))
     for event_type, (weight, status) in STATUS_EFFECTS.items()
 }
+
+
+_BITS: Final = {name: bit_of(name) for name in MESSAGE_FIELDS}
+_WITHOUT: Final = dict.fromkeys(MESSAGE_FIELDS)
 
 
 class Fields(msgspec.Struct, omit_defaults=True):
@@ -49,6 +54,16 @@ class Fields(msgspec.Struct, omit_defaults=True):
     details: Mapping[str, Any] | None = None
     automated: str | None = None
 
+    def message_fields(self) -> int | None:
+        """Return those of MESSAGE_FIELDS that have a value (`bit_of`); None if one is longer than a message keeps."""
+        found = 0
+        for name, bit in _BITS.items():
+            if (value := getattr(self, name)) is not None:
+                if len(value) > _MAX_SUBJECT_LENGTH:
+                    return None
+                found |= bit
+        return found
+
     def present(self) -> dict[str, Any]:
         """Return the fields that have a value."""
         return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
@@ -60,7 +75,7 @@ _NEVER_SHARED: Final = ("smtp_id", "tenant", "problem", "automated")
 _MAX_REASON_LENGTH: Final = 8192
 """Characters. The provider's object has the whole text."""
 _MAX_SUBJECT_LENGTH: Final = 998
-"""Characters of a line in mail (RFC 5322). The row of each event repeats the subject."""
+"""Characters of a line in mail (RFC 5322): of a message's subject, and of what events may have from their message."""
 _MAX_DATA_BYTES: Final = 64 * 1024
 _MAX_DATA_BYTES_OF_OBJECT: Final = 4 * 1024 * 1024
 """The limit for the events of one object together: subscribers receive the shared data with each of them."""
@@ -89,9 +104,17 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
             end += len(events[0].provider_object)
         first_id = ids.event_id(receipt_id, len(found))
         fields = [read_fields(event, received_at) for event in events]
+        named = [
+            None if event.message_key is None or event.type in WITHOUT_MESSAGE else own.message_fields()
+            for event, own in zip(events, fields, strict=True)
+        ]
+        if None in named:
+            named = [None] * len(events)
+        else:
+            fields = [msgspec.structs.replace(own, **_WITHOUT) for own in fields]
         shared = share(events, fields[0], first_id, object_at) if len(events) > 1 else None
-        for event, own in zip(events, fields, strict=True):
-            found.append(make_row(source.id, receipt_id, len(found), received_at, event, own, object_at, shared))
+        for event, own, bits in zip(events, fields, named, strict=True):
+            found.append(make_row(source.id, receipt_id, len(found), received_at, event, own, object_at, shared, bits))
     return found
 
 
@@ -133,8 +156,12 @@ def make_row(
     fields: Fields,
     object_at: int | None,
     shared: Shared | None,
+    message_fields: int | None = None,
 ) -> NewEvent:
-    """Return the row of the event at this position of a receipt, whose object is at `object_at` in the body."""
+    """Return the row of the event at this position of a receipt, whose object is at `object_at` in the body.
+
+    With `message_fields`, `fields` has none of those of the message (`NewEvent`).
+    """
     # Without an identity from the provider, the position in the receipt identifies the event.
     identity = event.identity if event.identity is not None else f"{receipt_id}:{position}"
     weight, rank, status = _EFFECTS[event.type]
@@ -181,6 +208,7 @@ def make_row(
         status=status,
         change_type=CHANGE_TYPES[event.type],
         shared=None if shared is None else shared.object,
+        message_fields=message_fields,
     )
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, select
 
 from shared import ids
-from shared.messages.tables import events, messages, recipient_states, select_by_text
+from shared.messages.tables import events, messages, recipient_states, select_by_text, value_of_event
 from shared.postgres.metadata import is_any
 from shared.suppression import recipient_hashes
 from shared.suppression.sql import ENTRY_ID, ENTRY_JSON, arrays, record_changes, unnest
@@ -207,7 +207,7 @@ _EVENT_COLUMNS: list[ColumnElement[Any]] = [
     .scalar_subquery()
     .label("message_key"),
     events.c.recipient,
-    events.c.data["tenant"].as_string().label("tenant"),
+    value_of_event(events, "tenant").label("tenant"),
     events.c.occurred_at,
     events.c.received_at,
     events.c.classification,

@@ -69,6 +69,15 @@ def test_announcement_and_events_are_one_message_in_any_order(system: System, or
     ]
 
 
+def test_an_event_keeps_what_it_says_if_its_message_is_announced_otherwise(system: System) -> None:
+    system.create_source()
+    system.process_events(mailchannels_event("processed", ANN, email="shop@example.com"))
+    system.call("POST", "/v1/messages", SEND | {"sender": "another@example.com"})
+    (message,) = system.get("/v1/messages")["items"]
+    (event,) = system.list_items("/v1/events")
+    assert (message["sender"], event["sender"]) == ("another@example.com", "shop@example.com")
+
+
 def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(system: System) -> None:
     system.create_source()
     system.call("POST", "/v1/messages", SEND)

@@ -66,7 +66,7 @@ def _send_of_nobody(system: System, url: str) -> None:
     _make(system, "/v1/suppressions", {"address": f"ann@{ALPHA}.example", "note": f"as {BRAVO} found out"})
     system.execute(
         "UPDATE suppressions SET evidence_event_id ="
-        " (SELECT id FROM events WHERE data ->> 'tenant' = %(bravo)s LIMIT 1)"
+        " (SELECT e.id FROM events AS e JOIN messages AS m ON m.id = message_id WHERE tenant = %(bravo)s LIMIT 1)"
         " WHERE address = %(address)s AND tenant = ''",
         bravo=BRAVO,
         address=f"ann@{ALPHA}.example",

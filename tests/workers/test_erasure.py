@@ -346,6 +346,17 @@ def test_others_keep_their_events_and_states_and_the_requests_that_do_not_name_t
     ]
 
 
+def test_what_events_have_from_their_message_is_erased_with_it(system: System, source: Source) -> None:
+    for number, word in enumerate(("z", "a", "z")):
+        campaign = f"{word} of {ZAPHOD}"
+        process_items(system, source, item("open", OTHERS[0], second=number, email=ZAPHOD, campaign_id=campaign))
+    assert {"messages.sender", "messages.campaign", "messages.first_values"} <= places(system)
+    erase(system)
+    assert places(system) == set()
+    found = [(event["campaign"], event["sender"]) for event in system.list_items("/v1/events")]
+    assert found == [(f"{word} of {pseudonym(system)}", pseudonym(system)) for word in ("z", "a", "z")]
+
+
 @pytest.mark.parametrize("receipt", ["processed", "pending", "stored before 0024"])
 def test_others_keep_the_objects_that_were_in_a_deleted_body(system: System, source: Source, receipt: str) -> None:
     shared = item("delivered", *OTHERS[1:3], request_id="r3")

@@ -1,21 +1,24 @@
 """The statement that folds a batch agrees with the pure fold, for any split over receipts and workers."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from shared import ids
 from shared.events.event import key_minute
-from shared.messages import rebuild
+from shared.messages import event_queries, rebuild
 from shared.messages import store as state
 from shared.messages.state import RANKS, STATUS_EFFECTS, Fact, State, fold
 from shared.messages.store import NewEvent
+from shared.messages.tables import MESSAGE_FIELDS, bit_of, events, value_of_event
+from shared.sources import store as sources
 from shared.vocabulary import CHANGE_TYPES, EventType
 from tests.support.threads import run_together
 
@@ -221,6 +224,94 @@ def test_whose_a_message_is_depends_on_no_order_and_two_who_are_named_share_noth
     with database.connect() as connection:
         found = connection.exec_driver_sql("SELECT tenant FROM messages").scalar_one()
     assert found == (next(iter(named), None) if len(named) < 2 else state.AMBIGUOUS_TENANT)
+
+
+named = st.fixed_dictionaries({name: st.sampled_from([None, "a", 'b"\\é']) for name in MESSAGE_FIELDS})
+events_of_messages = st.lists(st.tuples(st.sampled_from(MESSAGES), named, st.booleans()), min_size=1, max_size=12)
+
+
+Said = dict[str, dict[str, Any]]
+"""What events say, by their keys."""
+
+
+def rows_that_name(
+    database: Engine, given: Sequence[tuple[str, Mapping[str, Any], bool]]
+) -> tuple[list[NewEvent], Said]:
+    """Events whose fields are these, some with a URL; and what each of them says."""
+    with database.begin() as connection:
+        if sources.find(connection, "main") is None:
+            sources.create(connection, slug="main", provider="mailchannels", credentials=b"", settings={})
+        source = sources.find(connection, "main")
+        assert source is not None
+    rows, said = [], {}
+    for number, (message, fields, has_url) in enumerate(given):
+        made = row((number, EventType.OPENED, 0, message, None), ids.receipt_id(datetime.now(UTC)), 0)
+        bits = sum(bit_of(name) for name, value in fields.items() if value is not None)
+        data = '{"url":"http://x.example"}' if has_url else "{}"
+        rows.append(made._replace(source_id=source.id, data=data, message_fields=bits, **fields))
+        said[made.key] = {**fields, "url": "http://x.example" if has_url else None}
+    return rows, said
+
+
+def repeated(row: NewEvent) -> NewEvent:
+    """The same event in another receipt."""
+    return row._replace(id=ids.event_id(ids.receipt_id(datetime.now(UTC)), 0))
+
+
+def says_the_same(database: Engine, said: Said) -> int:
+    """Check that the stored events say what they said; return their number."""
+    values = [value_of_event(events, name).label(name) for name in MESSAGE_FIELDS]
+    with database.connect() as connection:
+        rows = connection.execute(select(events.c.id, events.c.key, *values)).all()
+        found = {event.id: event for event in event_queries.list_by_ids(connection, [row.id for row in rows])}
+    for id_, key, *fields in rows:
+        expected = said[key.hex]
+        assert {name: getattr(found[id_], name) for name in expected} == expected
+        assert dict(zip(MESSAGE_FIELDS, fields, strict=True)).items() <= expected.items()
+    return len(rows)
+
+
+@given(events_of_messages, st.randoms(use_true_random=False))
+@no_deadline
+def test_an_event_says_what_it_said_whatever_the_others_of_its_message_say(database, given, random):
+    empty(database)
+    rows, said = rows_that_name(database, given)
+    posted = rows + list(map(repeated, random.choices(rows, k=len(rows))))
+    random.shuffle(posted)
+    for first in range(0, len(posted), 3):
+        with database.begin() as connection:
+            state.apply(connection, posted[first : first + 3])
+        says_the_same(database, said)
+    assert says_the_same(database, said) == len(rows)
+
+
+@given(events_of_messages)
+@settings(no_deadline, max_examples=25)
+def test_an_event_says_what_it_said_when_workers_store_at_once(database, given):
+    empty(database)
+    rows, said = rows_that_name(database, given)
+
+    def work(share: Sequence[NewEvent]) -> None:
+        for one in share:
+            with database.begin() as connection:
+                state.apply(connection, [repeated(one)])
+
+    run_together(*(partial(work, rows[number:] + rows[:number]) for number in range(3)))
+    assert says_the_same(database, said) == len(rows)
+
+
+def test_what_the_message_says_is_not_repeated_in_its_events(database):
+    empty(database)
+    fields: dict[str, Any] = dict.fromkeys(MESSAGE_FIELDS, "a")
+    other, less = fields | {"smtp_id": "b"}, fields | {"tag": None}
+    rows, _ = rows_that_name(database, [(MESSAGES[0], one, False) for one in (fields, fields, other, less)])
+    for one in rows:
+        with database.begin() as connection:
+            state.apply(connection, [one])
+    with database.connect() as connection:
+        stored = connection.exec_driver_sql("SELECT data::text FROM events ORDER BY key").scalars().all()
+        assert connection.exec_driver_sql("SELECT first_values FROM messages").scalar_one() is None
+    assert stored == ["{}", "{}", '{"smtp_id":"b"}', "{}"]
 
 
 def test_an_event_that_changes_nothing_in_its_message_does_not_lock_it(database: Engine) -> None:

@@ -39,6 +39,7 @@ PROCESSED = {
     "recipients": [ANN],
     "timestamp": int(THEN.timestamp()),
 }
+FIELDS = {"request_id": "r1", "smtp_id": "m1@shop.example", "tenant": "acct"}
 DELIVERED = PROCESSED | {"event": "delivered", "timestamp": int(NOW.timestamp())}
 
 # As the version before 0012 stored them: the id of a message is its key.
@@ -97,7 +98,7 @@ def upgraded(empty_database: str, old_event: NewEvent) -> Iterator[Engine]:
         partitions.create_missing(connection)
         sources.create(connection, slug="main", provider="mailchannels", credentials=b"", settings={})
         for statement in STORED_BEFORE:
-            connection.exec_driver_sql(statement, old_event._asdict())
+            connection.exec_driver_sql(statement, old_event._asdict() | {"data": json.dumps(FIELDS)})
     migrate.upgrade(empty_database)
     yield made
     made.dispose()
@@ -117,6 +118,22 @@ def test_a_later_event_belongs_to_the_message_stored_before(upgraded: Engine, ol
         assert message.id.hex == old_event.message_key
         assert [recipient.status for recipient in message.recipients] == ["delivered"]
         assert len(event_queries.list_timeline(connection, message.id).items) == 2
+
+
+def test_events_have_their_fields_whether_stored_before_or_with_those_of_the_message(upgraded: Engine) -> None:
+    lesser = DELIVERED | {"event": "open", "smtp_id": "<m0@shop.example>", "timestamp": int(NOW.timestamp()) + 1}
+    with upgraded.begin() as connection:
+        state.apply(connection, parse(DELIVERED, NOW))
+        state.apply(connection, parse(lesser, NOW))
+        (message,) = queries.list_messages(connection, MessageFilter()).items
+        found = event_queries.list_timeline(connection, message.id).items
+        stored = connection.exec_driver_sql("SELECT data FROM events ORDER BY occurred_at").scalars().all()
+        of_tenant = event_queries.list_timeline(connection, message.id, tenant="acct").items
+        of_mail = event_queries.list_events(connection, smtp_id="m0@shop.example", message_id=str(message.id)).items
+    assert stored == [FIELDS, {}, {"smtp_id": "m0@shop.example"}]
+    assert [event.smtp_id for event in found] == ["m1@shop.example", "m1@shop.example", "m0@shop.example"]
+    assert {(event.request_id, event.tenant) for event in found} == {("r1", "acct")}
+    assert (message.smtp_id, of_tenant, of_mail) == ("m0@shop.example", found, found[2:])
 
 
 @pytest.mark.parametrize(
