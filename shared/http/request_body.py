@@ -213,7 +213,8 @@ class RequestBody:
             self._task = None
         chunk: bytes = message.get("body", b"")
         self.received_bytes += len(chunk)
-        self._is_complete = not message.get("more_body", False)
+        # A server may say only later that nothing follows. Waiting for that would be another turn of the loop.
+        self._is_complete = self.received_bytes == self._length or not message.get("more_body", False)
         if message["type"] == "http.disconnect" or (
             self._is_complete and self._length not in (None, self.received_bytes)
         ):

@@ -86,6 +86,12 @@ def test_a_body_is_the_sum_of_its_chunks(pieces: list[bytes], is_announced: bool
     assert budget.held_bytes == 0
 
 
+@pytest.mark.parametrize("size", [0, 20, 100])
+def test_a_body_is_complete_with_its_announced_length(size: int) -> None:
+    body = b"x" * size
+    assert asyncio.run(read(RequestBodyBudget(LIMITS), halting(body), size)) == body
+
+
 @pytest.mark.parametrize("piece", [b"", b"half of it", b"x" * 100_000])
 def test_a_body_that_stops_arriving_is_waited_for_so_long_and_no_longer(piece: bytes) -> None:
     budget = RequestBodyBudget(replace(LIMITS, grace_seconds=0.01, bytes_per_second=1 << 30))
