@@ -11,9 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kombu.connection import Connection
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy.engine import URL
 
 from shared.errors import TidingsError, suggest
 
@@ -82,6 +79,11 @@ def _level(text: str) -> str:
 
 def _database_url(text: str) -> str:
     """Return the URL that SQLAlchemy understands, of any form that libpq documents."""
+    # Here, because beat needs neither of these libraries, of 18 MB.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy.engine import URL
+
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise SettingsError(

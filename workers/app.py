@@ -9,14 +9,16 @@ from typing import Any, Final
 from celery import Celery
 from celery.signals import worker_init
 
+from shared import settings
 from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
 from workers import clock
-from workers.beat import configuration, configure
+from workers.beat import configure
 from workers.coalescing import WakeUpTask
 
 _MAX_ALLOCATED_BYTES: Final = 512 * 1024 * 1024
 
+configuration = settings.read()
 app = Celery("tidings", broker=configuration.broker_url, include=["workers.tasks"], task_cls=WakeUpTask)
 configure(app)
 clock.install(app)

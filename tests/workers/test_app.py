@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+_DATABASE = "postgresql://nobody@127.0.0.1:1/nowhere"
+
 _FAILING = """
 from celery.utils.log import get_logger
 from workers.app import app
@@ -23,7 +25,7 @@ _BEAT = """
 import sys
 from workers.beat import app as beat
 
-assert "sqlalchemy.orm" not in sys.modules and "workers.tasks" not in sys.modules, "beat needs no tasks"
+assert sys.modules.keys().isdisjoint({"workers.tasks", "sqlalchemy", "psycopg"}), "beat needs no tasks and no database"
 assert beat.tasks.keys().isdisjoint(entry["task"] for entry in beat.conf.beat_schedule.values())
 from workers.app import app
 
@@ -50,7 +52,7 @@ def run(program: str) -> list[str]:
     """Run a program with a Celery application, and return what it logs."""
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0"},
+        env={**os.environ, "TIDINGS_BROKER_URL": "redis://127.0.0.1:1/0", "TIDINGS_DATABASE_URL": _DATABASE},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -65,6 +67,20 @@ def test_beat_loads_no_tasks_and_schedules_only_those_that_workers_have() -> Non
 
 def test_wake_ups_of_the_previous_version_start_the_same_tasks() -> None:
     assert run(_RENAMED) == []
+
+
+def test_workers_do_not_load_the_libraries_of_celerys_shell() -> None:
+    program = """
+import runpy, sys
+
+sys.argv = ["celery", "--quiet", "-A", "workers.app", "worker", "--help"]
+try:
+    runpy.run_module("workers", run_name="__main__")
+except SystemExit:
+    assert "workers.tasks" in sys.modules or "workers.app" in sys.modules
+    assert sys.modules.keys().isdisjoint({"prompt_toolkit", "rich"}), "3 to 6 MB in each process"
+"""
+    assert run(program) == []
 
 
 def test_a_failed_task_is_logged() -> None:
