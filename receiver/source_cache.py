@@ -6,6 +6,7 @@ No request queries the database for its source. So a lookup is cheap, and a slow
 import threading
 import time
 from collections.abc import Mapping
+from multiprocessing.connection import wait
 from typing import Any
 
 import psycopg
@@ -171,7 +172,9 @@ class SourceCache:
                     driver: psycopg.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
                     self._wanted.set()
                     while not self._stopping.is_set():
-                        for _ in driver.notifies(timeout=_LISTEN_SECONDS, stop_after=1):
-                            self._wanted.set()
+                        # psycopg would look every 0.1 s.
+                        if wait([driver.fileno()], _LISTEN_SECONDS):
+                            for _ in driver.notifies(timeout=0):
+                                self._wanted.set()
             except (SQLAlchemyError, psycopg.Error):
                 self._stopping.wait(_RECONNECT_SECONDS)

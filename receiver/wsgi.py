@@ -90,22 +90,22 @@ _engine = partial(engine.create_engine, configuration.database_url, statement_ti
 _vault = Vault(configuration.secret_keys)
 _notifier = Notifier(TaskNotifier(configuration.broker_url))
 _observations = Observations()
-_sources_engine = _engine(application="receiver", pool_size=2)
+_background_engine = _engine(application="receiver", pool_size=1)
 _deps = ReceiverDeps(
     settings=configuration,
     vault=_vault,
-    sources=SourceCache(_sources_engine, _vault),
+    sources=SourceCache(_engine(application="receiver", pool_size=1), _vault),
     writer=GroupCommitWriter(
         _engine(application="receiver writer", pool_size=1), on_queued=partial(_notifier.notify, PROCESS_RECEIPTS)
     ),
     quarantine_writer=GroupCommitWriter(
         _engine(application="receiver quarantine", pool_size=1), on_quarantined=partial(_notifier.notify, VERIFY)
     ),
-    refusals=RefusalLog(_engine(application="receiver", pool_size=1)),
+    refusals=RefusalLog(_background_engine),
     observations=_observations,
 )
 _flusher = MetricsFlusher()
-_activity = ActivityReporter(_sources_engine, "receiver", _observations)
+_activity = ActivityReporter(_background_engine, "receiver", _observations)
 
 
 def close() -> None:

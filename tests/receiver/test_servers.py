@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,3 +143,18 @@ def test_a_client_that_sends_its_whole_body_first_sees_the_refusal(
             client.sendall(body[begin : begin + (1 << 20)])
             time.sleep(0.02)  # so that a server that has closed the connection has time to say so
         assert client.recv(4096).startswith(b"HTTP/1.1 %d" % status)
+
+
+def test_what_processes_share_starts_no_thread_and_opens_no_metrics() -> None:
+    """A thread would be missing after the fork, and metrics need the directory of the server."""
+    program = """
+import sys, threading
+from importlib import import_module
+from receiver.__main__ import LIBRARIES
+
+for library in LIBRARIES:
+    import_module(library)
+print(threading.active_count(), "prometheus_client" in sys.modules, "receiver.app" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "1 False False\n"
