@@ -78,7 +78,7 @@ def shown(folded: State) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batches=stories)
 def test_what_is_shown_is_the_fold_of_own_and_wide_events(
     system: System, batches: list[list[tuple[EventType, int, str | None]]]

@@ -24,7 +24,9 @@ NOW = datetime.now(UTC)
 RETENTION = timedelta(days=30)
 INSERT = "INSERT INTO state_changes (type, source_id) VALUES (%(type)s, 1)"
 
-no_deadline = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+no_deadline = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def run(database: Engine, statement: str, **values: Any) -> None:
@@ -234,7 +236,7 @@ def varied(database: Engine) -> Engine:
     return database
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(filters)
 def test_a_filter_means_the_same_to_the_database_and_in_memory(varied: Engine, wanted: ChangeFilter) -> None:
     known = read(varied, limit=500).changes
