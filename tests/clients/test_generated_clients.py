@@ -19,7 +19,9 @@ from tests.support.system import ADMIN_KEY, System, mailchannels_event, open_sys
 
 ANN = "ann@example.net"
 TYPESCRIPT = Path(__file__).with_name("typescript")
-NO_NETWORK = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH")
+NO_NETWORK = re.compile(
+    "ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT|code E(429|5..)"
+)
 CSV_BODY = "Unsupported content type text/csv"
 """The only part that the generator for Python leaves out: the upload of a list as a file."""
 
