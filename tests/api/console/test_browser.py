@@ -4,18 +4,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from cli.embedded.server import eventually
 from simulator.providers.ark.api import ArkAccount
 from simulator.providers.ark.webhooks import Ark
 from simulator.server import ProviderServer
 from tests.support import alerts, http_sink
 from tests.support.api_server import Served, served
 from tests.support.databases import DatabasePool
+from tests.support.servers import PATIENCE_SECONDS
 from tests.support.system import ADMIN_KEY, BEGIN, HANDLE, LOOPBACK, System, mailchannels_event, open_system
 
 AXE = Path(__file__).parents[2] / "support/vendor/axe-4.14.1.min.js"
@@ -43,7 +46,8 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         binary = Path("/usr/lib/chromium/chromium")  # Debian's script around it prints warnings
         path = str(binary) if binary.exists() else CHROMIUM
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=120_000)
+        expect.set_options(timeout=PATIENCE_SECONDS * 1000)
         yield browser
         browser.close()
 
@@ -92,7 +96,7 @@ def server(system: System) -> Iterator[Served]:
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:
     context = browser.new_context(timezone_id="Europe/Berlin", **options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     return context
 
 
@@ -218,6 +222,7 @@ def test_all_that_match_are_counted_before_they_are_replayed(visitor: Visitor, s
     visitor.go("/console/deliveries?status=dead")
     number = page.locator("input[name=id]").count()
     page.get_by_role("button", name="Replay all that match").click()
+    expect(page.locator("#progress")).to_contain_text("queued")  # so the job exists
     system.run_jobs()
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name=f"Replay these {number}").click()
@@ -273,11 +278,12 @@ def test_the_keyboard_moves_through_rows_and_shows_help(visitor: Visitor) -> Non
     expect(page.locator("tr.at")).to_have_count(1)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Newest events")).to_be_visible()
+    page.wait_for_load_state()  # as in `sign_in`
     page.keyboard.press("?")
     expect(page.get_by_role("heading", name="Keyboard")).to_be_visible()
     page.keyboard.press("Escape")
-    page.keyboard.press("g")
-    page.keyboard.press("m")
+    expect(page.get_by_role("heading", name="Keyboard")).to_be_hidden()
+    page.keyboard.type("gm")
     expect(page.get_by_role("heading", name="Messages")).to_be_visible()
 
 
@@ -320,7 +326,9 @@ def test_pages_are_accessible_fit_a_phone_and_run_no_hostile_text(
         assert json.loads(ran["result"]["value"]) == [], path
         if scheme == "light":
             page.set_viewport_size({"width": 390, "height": 844})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+            # Charts follow the new width a frame later.
+            fits = partial(page.evaluate, "document.documentElement.scrollWidth <= 390")
+            assert eventually(fits, timeout_seconds=PATIENCE_SECONDS), path
             page.set_viewport_size({"width": 1280, "height": 900})
 
 
