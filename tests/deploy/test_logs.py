@@ -14,7 +14,8 @@ JSON_LOGS = ("worker.log", "deliverer.log")
 
 def lines(watched: WatchedSystem) -> list[dict[str, Any]]:
     """Return the structured lines of workers and deliverers."""
-    found = [line for name in JSON_LOGS for line in watched.logs[name].splitlines() if line.startswith("{")]
+    texts = [watched.earlier_logs[name].rpartition("\n")[0] for name in JSON_LOGS]  # the last line may be unfinished
+    found = [line for text in texts for line in text.splitlines() if line.startswith("{")]
     return [json.loads(line) for line in found]
 
 

@@ -24,6 +24,9 @@ URL_TOKEN = "a-token-in-the-endpoint"
 BODY_WORD = "a-word-of-the-body"
 ADMIN_KEY = "the-key-of-the-administrator"
 
+LOGGED = ("receipt processed", "receipt is dead", "delivery failed", "job ended")
+"""What workers and deliverers log of this traffic, each with ids."""
+
 # An error whose message quotes an address, as those of constraints do. PostgreSQL's own log is not ours to redact.
 QUOTING_ERROR = """
 CREATE FUNCTION quote_it() RETURNS trigger LANGUAGE plpgsql SET log_min_messages = panic AS
@@ -39,6 +42,8 @@ class WatchedSystem:
     metrics: str
     logs: Mapping[str, str]
     """The text of each log file, by its name."""
+    earlier_logs: Mapping[str, str]
+    """The same before the ids were read: what was logged later may be about something that was created later."""
     secrets: Mapping[str, str]
     """What no log may contain, by what it is."""
     receipt_ids: frozenset[str]
@@ -111,6 +116,8 @@ def watched_system(data: Path) -> Iterator[WatchedSystem]:
         assert client.post(events("click")) == 200
         supervised_system.wait_until(lambda: len(client.call("GET", "/v1/receipts?state=dead")["items"]) > 1)
         supervised_system.wait_until(lambda: 'result="retry"} 0.0' not in client.metrics())
+        supervised_system.wait_until(lambda: all(one in str(read_logs(data)) for one in LOGGED))
+        earlier_logs = read_logs(data)
         deliveries = client.call("GET", "/v1/deliveries")["items"]
         receipts = client.call("GET", "/v1/receipts")["items"]
         messages = client.call("GET", "/v1/messages")["items"]
@@ -118,7 +125,8 @@ def watched_system(data: Path) -> Iterator[WatchedSystem]:
         encryption_key = (data / "secret_keys").read_text()
     yield WatchedSystem(
         metrics=metrics,
-        logs={path.name: path.read_text(errors="replace") for path in (data / "logs").iterdir()},
+        logs=read_logs(data),
+        earlier_logs=earlier_logs,
         secrets={
             "an address": ADDRESS,
             "the local part of an address": ADDRESS.partition("@")[0],
@@ -137,6 +145,11 @@ def watched_system(data: Path) -> Iterator[WatchedSystem]:
         message_ids=frozenset(one["id"] for one in messages),
         job_ids=frozenset({job["id"]}),
     )
+
+
+def read_logs(data: Path) -> Mapping[str, str]:
+    """Return the text of each log file, by its name."""
+    return {path.name: path.read_text(errors="replace") for path in (data / "logs").iterdir()}
 
 
 def events(kind: str) -> bytes:
