@@ -151,8 +151,8 @@ def maintain() -> None:
     suppressions.maintain(context.current())
 
 
-# The names that the previous version sends. Celery rejects a message whose task it does not know, and RabbitMQ closes
-# the channel of who rejects a message that needs no acknowledgement.
+# The names that the previous version sends, until the next one. Celery rejects messages of tasks that it does not know,
+# and RabbitMQ closes a channel that rejects a message of a queue without acknowledgements.
 for _name, _task in (
     ("tidings.drain", process),
     ("tidings.tell", send_notifications),
