@@ -142,7 +142,7 @@ def _clean_path(path: str) -> str:
 
     A redirect would not help, because providers do not follow it.
     """
-    if "//" in path or path[-1:] in ("/", " "):
+    if "//" in path or path[-1:] == "/" or path[-1:].isspace():
         return "/" + "/".join(part.strip() for part in path.split("/") if part.strip())
     return path
 

@@ -26,8 +26,8 @@ from shared.sources.source import Source
 _MAX_SLUG_LENGTH = 100
 _MAX_INTEGER = 2**31 - 1  # of the column; Content-Length may be larger
 _LARGE_BYTES = 64 * 1024
-_IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8", "8bit"})
-"""Values of Content-Encoding that clients send with an uncompressed body."""
+_IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8", "7bit", "8bit", "binary"})
+"""Values of Content-Encoding that clients send with an uncompressed body; the last three are MIME's."""
 
 _T = TypeVar("_T")
 

@@ -62,7 +62,15 @@ def test_an_answered_request_is_freed_without_the_garbage_collector(receiver, ma
 
 
 @pytest.mark.parametrize(
-    "path", ["/webhooks/mc/", "http://localhost//webhooks/mc", "/webhooks//mc//", "/webhooks/mc%20", "/webhooks/mc"]
+    "path",
+    [
+        "/webhooks/mc/",
+        "http://localhost//webhooks/mc",
+        "/webhooks//mc//",
+        "/webhooks/mc%20",
+        "/webhooks/mc%0A",
+        "/webhooks/mc",
+    ],
 )
 def test_a_url_is_understood_as_people_paste_it(receiver, mailchannels, path):
     answer = receiver.client.post(path, **signed(mailchannels, b"[]"))
@@ -73,7 +81,7 @@ def test_a_url_is_understood_as_people_paste_it(receiver, mailchannels, path):
     assert [row[0] for row in receiver.refused()] == ["mc"]
 
 
-@pytest.mark.parametrize("coding", ["identity", "Identity, identity", "", "UTF-8", "none"])
+@pytest.mark.parametrize("coding", ["identity", "Identity, identity", "", "UTF-8", "none", "7bit", "binary"])
 def test_a_coding_that_changes_nothing_is_none(receiver, mailchannels, coding):
     request = signed(mailchannels, b"[]")
     request["headers"] = {**request["headers"], "Content-Encoding": coding}
