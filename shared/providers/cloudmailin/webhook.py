@@ -139,9 +139,12 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
     kind = EVENTS.get(found.kind, EventType.UNKNOWN)
     details = found.details if isinstance(found.details, dict) else {}
     named = {name: _find(names, details, everything) for name, names in _NAMES.items()}
+    kept = payload.plain(details) if details else payload.present(details=found.details or None)
     tags = named["tag"]  # may be a list: use the first one; `details` keep them all
     message_id = read_identifier(found.message_id)
     occurred_at = payload.read_time(named["timestamp"])
+    if occurred_at is None and named["timestamp"] is not None:
+        kept = {**kept, "timestamp": payload.plain(named["timestamp"])}
     reason = read_text(named["reason"])
     smtp_status, enhanced_code = find_codes(read_text(named["status"]), read_text(named["enhanced"]), reason)
     # A time, should it be there, tells repeatable events apart; without it two genuine ones look alike.
@@ -175,7 +178,7 @@ def _translate(item: payload.Item, found: _Item, everything: Mapping[str, Any]) 
             user_agent=read_text(named["user_agent"]),
             tag=read_identifier(tags[0] if isinstance(tags, list) else tags),
             campaign=read_identifier(named["campaign"]),
-            details=payload.plain(details) if details else payload.present(details=found.details or None),
+            details=kept,
             problem=f"Unknown event kind: {payload.quote(found.kind)}" if kind is EventType.UNKNOWN else None,
         )
 

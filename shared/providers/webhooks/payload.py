@@ -38,6 +38,14 @@ _RFC_5322_DATE = re.compile(
     r"(?:[a-z]{3},?\s+)?\d{1,2}\s+[a-z]{3}\s+\d{4}\s+\d{1,2}:\d\d(?::\d\d)?(?:\s*(?:[+-]\d{4}|UTC?|GMT|Z|[ECMP][SD]T))?",
     re.IGNORECASE,
 )
+_MONTH_FIRST_DATE = re.compile(
+    r"(?:[a-z]{3}\s+)?(?P<month>[a-z]{3})\s+(?P<day>\d{1,2})\s+(?:(?P<year>\d{4})\s+)?(?P<time>\d{1,2}:\d\d:\d\d)"
+    r"(?:\s+(?:GMT|UTC)?(?P<offset>[+-]\d{4})|\s+(?:GMT|UTC))?(?:\s+(?P<year_at_end>\d{4}))?(?:\s+\([^()]*\))?",
+    re.IGNORECASE,
+)
+"""As JavaScript's `Date.toString` and C's `asctime` write it."""
+_NAME_AFTER_OFFSET = re.compile(r"(?<=[+-]\d{4})\s+[A-Z]{3,5}$")
+"""Go's `Time.String` repeats the zone by its name."""
 _BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)")
 _ADDRESS_NAMES = ("email", "address", "recipient", "email_address", "mail", "to", "rcpt_to")
 # An escaped quotation mark begins no string. So only one string can have no end, and the time stays linear.
@@ -56,7 +64,7 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 _UNSTORABLE_ESCAPE_LENGTH = 6
-_LONGEST_TIME = 40
+_LONGEST_TIME = 80
 
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
@@ -257,7 +265,8 @@ def read_time(value: object) -> datetime | None:
     """Return the time that is meant; None if that is not clear.
 
     A number, also as text, is in Unix seconds, milliseconds, microseconds or nanoseconds. A date is written as in ISO
-    8601, RFC 5322, or nearly so; without a zone it is UTC. Times before 2000 and after 2100 are none.
+    8601, RFC 5322, or nearly so, or as programming languages print it; without a zone it is UTC. Times before 2000 and
+    after 2100 are none.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -278,6 +287,9 @@ def read_time(value: object) -> datetime | None:
 
 
 def _read_date(text: str) -> datetime | None:
+    if (named := _MONTH_FIRST_DATE.fullmatch(text)) and (year := named["year"] or named["year_at_end"]):
+        text = f"{named['day']} {named['month']} {year} {named['time']} {named['offset'] or '+0000'}"
+    text = _NAME_AFTER_OFFSET.sub("", text)
     written = _BEFORE_OFFSET.sub("", _ZONE_NAME.sub("+00:00", text)).replace("/", "-")
     try:
         instant = datetime.fromisoformat(written)

@@ -74,6 +74,16 @@ def test_a_time_distinguishes_events_where_there_is_one() -> None:
     assert first.identity == same.identity != second.identity
 
 
+@pytest.mark.parametrize("given", ["yesterday", {"at": 1767225600}, -5, True])
+def test_a_time_that_cannot_be_read_is_kept_as_it_was(given: Any) -> None:
+    beside, inside = parse(
+        item(kind="open", timestamp=given, details={"ip": "203.0.113.45"}),
+        item(kind="open", details={"ip": "203.0.113.45", "timestamp": given}),
+    )
+    assert beside.occurred_at is inside.occurred_at is None
+    assert beside.details == inside.details == {"ip": "203.0.113.45", "timestamp": given}
+
+
 def test_a_batch_keeps_what_its_details_say() -> None:
     body = read_payloads("cloudmailin")["batch"]
     dispatch, soft, delivery, bounce, click = cloudmailin.parse(body, CREDENTIALS)

@@ -54,6 +54,11 @@ def test_what_is_no_json_in_any_of_these_forms_is_refused(body: bytes) -> None:
         (" 2026-01-01T00:00:00Z ", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01T02:00:00+02:00", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01 00:00:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 02:00:00 +0200 CEST", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 00:00:00.5 +0000 UTC", datetime(2026, 1, 1, 0, 0, 0, 500000, tzinfo=UTC)),
+        ("Thu Jan 01 2026 02:00:00 GMT+0200 (Central European Summer Time)", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("Thu Jan  1 02:00:00 +0200 2026", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("Thu Jan  1 00:00:00 2026", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-04-10T03:34:27.511881626Z", datetime(2026, 4, 10, 3, 34, 27, 511881, tzinfo=UTC)),
     ],
 )
