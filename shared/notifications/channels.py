@@ -10,12 +10,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row
 
 from shared.encryption import SecretsError, Vault
-from shared.errors import ConflictError, InvalidFieldError, NotFoundError, suggest
+from shared.errors import ConflictError, InvalidFieldError, NotFoundError
 from shared.http import standard_webhooks
 from shared.notifications import apprise, rendering, store, webhook
 from shared.notifications.base import ChannelKind, NotificationError
 from shared.notifications.rendering import Message
-from shared.sources import store as source_store
+from shared.sources import service as source_service
 from shared.vocabulary import Severity
 
 OLD_SECRET_SIGNS_FOR = timedelta(hours=24)
@@ -81,7 +81,7 @@ def create(
         target["secrets"] = [{"secret": secret, "until": None}]
     elif secret is not None:
         raise InvalidFieldError("secret", None, f"secret is for webhooks only; a channel of kind {kind} has none.")
-    require_sources(connection, sources)
+    source_service.require(connection, sources)
     row = store.create_channel(
         connection,
         name=name,
@@ -93,17 +93,6 @@ def create(
         rules=rules,
     )
     return row, secret
-
-
-def require_sources(connection: Connection, names: Sequence[str] | None) -> None:
-    """Raise InvalidFieldError for a source that does not exist: a misspelled limit would silence the channel."""
-    known = [row.slug for row in source_store.list_sources(connection)]
-    for name in names or ():
-        if name not in known:
-            message = (
-                f"sources has {name!r}, which is no source.{suggest(name, known)} `tidings sources list` lists them."
-            )
-            raise InvalidFieldError("sources", name, message)
 
 
 def get(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
@@ -129,7 +118,7 @@ def change(
     Raises NotFoundError, InvalidFieldError or SecretsError.
     """
     row = get(connection, name, lock=True)
-    require_sources(connection, limits.get("sources"))
+    source_service.require(connection, limits.get("sources"))
     changed = store.update_channel(
         connection,
         name,

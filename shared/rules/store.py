@@ -14,6 +14,7 @@ from shared.rules import document
 from shared.rules.model import Rules
 from shared.rules.schemas import MAX_ALERT_RULES
 from shared.rules.tables import rules_in_force
+from shared.sources import service as sources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,13 @@ def overview(connection: Connection) -> Overview:
 def save_rule(connection: Connection, definition: Mapping[str, Any], actor: str, now: datetime) -> bool:
     """Create or replace a rule beside those of the file; return whether it is new.
 
-    `document.load_alert_rule` must have accepted the definition. Raises ConflictError.
+    `document.load_alert_rule` must have accepted the definition. Raises ConflictError, or InvalidFieldError for a
+    source that does not exist, unless the stored rule has it: it may have been deleted since.
     """
     name, found = str(definition["name"]), overview(connection)
     refuse_rule_of_file(found, name)
+    stored = [source for rule in found.of_api if rule.name == name for source in rule.definition.get("sources") or ()]
+    sources.require(connection, [source for source in definition.get("sources") or () if source not in stored])
     if len(found.of_api) >= MAX_ALERT_RULES and all(rule.name != name for rule in found.of_api):
         raise ConflictError(f"The API has {MAX_ALERT_RULES} rules, which is the limit. Delete one first.")
     return alerts.save_rule(connection, name, definition, actor, now)

@@ -51,6 +51,17 @@ def create(
     )
 
 
+def require(connection: Connection, slugs: Iterable[str] | None) -> None:
+    """Raise InvalidFieldError for a source that does not exist: misspelled, it would limit something to nothing."""
+    known = [row.slug for row in sources.list_sources(connection)]
+    for slug in slugs or ():
+        if slug not in known:
+            message = (
+                f"sources has {slug!r}, which is no source.{suggest(slug, known)} `tidings sources list` lists them."
+            )
+            raise InvalidFieldError("sources", slug, message)
+
+
 def change(
     connection: Connection,
     vault: Vault,

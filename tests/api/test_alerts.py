@@ -216,6 +216,23 @@ def test_a_wrong_field_of_a_rule_is_named(shared_system: System, body: dict[str,
     assert shared_system.call("GET", "/v1/alert-rules/tenants").status_code == 404
 
 
+def test_a_rule_is_for_sources_that_exist(system: System) -> None:
+    """With a misspelled source it would never fire."""
+    system.create_source("shop")
+    path = "/v1/alert-rules/tenants"
+    refused = [
+        system.call("POST", "/v1/alert-rules", {**RULE, "sources": ["shop", "shpo"]}),
+        system.call("PUT", path, {**RULE, "sources": ["shpo"]}),
+    ]
+    assert system.call("PUT", path, {**RULE, "sources": ["shop"]}).status_code == 201
+    refused.append(system.call("PATCH", path, {"sources": ["shop", "shpo"]}))
+    for answer in refused:
+        assert answer.status_code == 422, answer.text
+        assert "'shpo', which is no source. Did you mean 'shop'?" in answer.get_json()["errors"]["sources"][0]
+    system.call("DELETE", "/v1/sources/shop")
+    assert system.call("PATCH", path, {"warning": 2}).status_code == 200
+
+
 def test_without_a_kind_or_a_body_nothing_is_made(shared_system: System) -> None:
     assert "kind" in shared_system.call("POST", "/v1/alert-rules", {"name": "x"}).get_json()["errors"]
     assert shared_system.call("POST", "/v1/alert-rules").status_code == 422
