@@ -56,10 +56,10 @@ def configure(app: Celery) -> None:
         # Tasks that wake-ups start too are due every 8 s. If wake-ups are lost, the clock of a process starts them
         # within 15 s: after these 8 s, its grace, and one of its ticks.
         beat_schedule={
-            "sweep": {"task": "tidings.sweep", "schedule": 3.0, "options": {"expires": 10}},
+            "sweep": {"task": "tidings.sweep", "schedule": 5.0, "options": {"expires": 10}},
             "verify": {"task": VERIFY, "schedule": 8.0, "options": {"expires": 10}},
             "jobs": {"task": JOBS, "schedule": 8.0, "options": {"expires": 10}},
-            "deliver": {"task": DELIVER, "schedule": 3.0, "options": {"expires": 10}},
+            "deliver": {"task": DELIVER, "schedule": 5.0, "options": {"expires": 10}},
             "call providers": {"task": CALL_PROVIDERS, "schedule": 8.0, "options": {"expires": 10}},
             "queues": {"task": PULL, "schedule": 8.0, "options": {"expires": 10}},
             "send notifications": {"task": SEND_NOTIFICATIONS, "schedule": 8.0, "options": {"expires": 10}},

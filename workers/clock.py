@@ -24,9 +24,9 @@ from shared.jobs import periodic
 from shared.supervision import SupervisedThread
 from workers import context
 
-TICK_SECONDS: Final = 1.5
-GRACE_SECONDS: Final = 5.0
-"""How late a wake-up may be. A sweep, due every 3 s, is started 10 s after the last one at the latest."""
+TICK_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 4.5
+"""How late a wake-up may be. A sweep, due every 5 s, is started 12 s after the last one at the latest."""
 _STOP_SECONDS: Final = 8.0
 _REPLACED_SECONDS: Final = 10.0
 
