@@ -11,7 +11,8 @@ RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
     && pip install --require-hashes -r requirements.lock \
     && pip install --require-hashes -r build.lock
 COPY . .
-RUN pip install --no-deps --no-build-isolation -e .
+RUN pip install --no-deps --no-build-isolation -e . \
+    && python -m compileall -q api cli receiver shared workers
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin tidings
