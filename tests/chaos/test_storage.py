@@ -12,15 +12,15 @@ from shared.vocabulary import EventType
 from simulator.mail import Happening
 from simulator.providers.registry import DIALECTS
 from tests.support import traffic
-from tests.support.cluster import Cluster, SimulatedSource, frozen
+from tests.support.cluster import Cluster, SimulatedSource, crash, frozen
 from tests.support.traffic import Provider
 
-ANSWER_SECONDS = 5.0  # 1.5 on a machine that has nothing else to do
+ANSWER_SECONDS = 10.0  # 1.5 on a machine that has nothing else to do
 
 
 @contextmanager
 def down(postgres: embedded.Postgres) -> Iterator[None]:
-    postgres.kill()
+    crash(postgres)
     yield
     postgres.start()
 

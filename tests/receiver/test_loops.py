@@ -27,7 +27,7 @@ from shared.receipts.store import Refusal
 from shared.sources import store as sources
 from shared.supervision import failed_loops
 from tests.receiver.test_group_commit import receipt
-from tests.support.cluster import eventually
+from tests.support.cluster import crash, eventually
 from tests.support.receiver import Loop
 from tests.support.servers import Server
 from tests.support.worker_env import RecordingNotifier
@@ -170,21 +170,21 @@ def test_a_receiver_survives_a_full_disk_and_a_database_that_is_down(make_postgr
             )  # fmt: skip
         server = Server(address.port, process)
         try:
-            assert eventually(lambda: address.answers("/healthz"), 30)
+            assert eventually(lambda: address.answers("/healthz"))
             pids = process_groups.members(process.pid)
             assert post(server, b"1") == 200
-            postgres.kill()
+            crash(postgres)
             assert {post(server, b"%d" % number) for number in range(3)} == {503}
             postgres.start()
-            assert eventually(lambda: address.answers("/readyz"), 30)
+            assert eventually(lambda: address.answers("/readyz"))
             assert post(server, b"2") == 200
             filler.unlink()
             assert post(server, b"3") == 200
-            assert address.answers("/healthz")
+            assert eventually(lambda: address.answers("/healthz"))  # it has two seconds for each answer
             assert process_groups.members(process.pid) == pids, "a process was replaced"
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(20)
+            process.wait(60)
 
 
 def post(server: Server, body: bytes) -> int:

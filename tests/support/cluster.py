@@ -351,6 +351,17 @@ class SimulatedSource:
         self.cluster.assert_nothing_doubled()
 
 
+def crash(server: embedded.Postgres) -> None:
+    """Kill the server, and wait until its backends, which lead sessions of their own, have noticed it and ended.
+
+    Until then they serve those who are connected to them.
+    """
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        backends = [row[0] for row in connection.execute("SELECT pid FROM pg_stat_activity")]
+    server.kill()
+    assert eventually(lambda: not any(map(process_groups.alive, backends)))
+
+
 @contextmanager
 def frozen(server: Server) -> Iterator[None]:
     """Stop the server and its backends with SIGSTOP, until the context is left."""
