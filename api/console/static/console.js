@@ -156,14 +156,16 @@
   // seconds and only while the tab is visible. Messages of the stream are never put into the page.
   let due = null;
   let fetched = 0;
+  const inUse = () => document.hidden || document.querySelector("dialog[open]") || $$("[data-live] input:checked, [data-live] details[open]").length;
   async function refresh() {
     due = null;
-    if (document.hidden || document.querySelector("dialog[open]") || $$("[data-live] input:checked, [data-live] details[open]").length) return;
+    if (inUse()) return;
     fetched = Date.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (!answer.ok || answer.redirected) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (inUse()) return; // since the fetch began
       for (const part of $$("[data-live]")) {
         const fresh = page.getElementById(part.id);
         if (!fresh || (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea"))) continue;

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from cli.embedded.server import eventually
 from simulator.providers.ark.api import ArkAccount
@@ -158,6 +158,25 @@ def test_an_operator_replays_dead_deliveries(visitor: Visitor, system: System) -
     system.deliver()
     visitor.go("/console/deliveries?status=dead")
     expect(page.get_by_text("Nothing matches.")).to_be_visible()
+
+
+def test_what_is_opened_while_a_live_part_is_fetched_stays_open(visitor: Visitor, system: System) -> None:
+    page, held = visitor.page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    path = f"/console/deliveries/{system.list_deliveries()[0]['id']}"
+    visitor.go(path)
+    page.route(f"**{path}", hold)
+    while not held:
+        page.wait_for_timeout(100)  # the page looks every ten seconds
+    details = page.locator("#attempts details").first
+    details.locator("summary").click()
+    with page.expect_request_finished(lambda request: request == held[0].request):
+        held[0].continue_()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert details.get_attribute("open") is not None
 
 
 def test_the_overview_draws_the_figures_of_its_tables(visitor: Visitor) -> None:
