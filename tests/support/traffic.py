@@ -22,7 +22,7 @@ NO_ANSWER = 0
 DEADLY = b"deadly to every worker of tests.chaos.crashing_worker that reads it"
 HUNGRY = b"for this one the workers of tests.chaos.crashing_worker allocate memory without end"
 SLEEPY = b"for this one the workers of tests.chaos.crashing_worker stop, as if they were suspended"
-_TIMEOUT_SECONDS = 15.0
+_TIMEOUT_SECONDS = 60.0
 _SEND_SECONDS = 120.0
 """After this time a body that was not acknowledged fails the test; its threads would keep the test process alive."""
 _PAUSE_SECONDS = 0.05
@@ -192,7 +192,7 @@ class _Line:
 
 
 class _Connection:
-    """A keep-alive connection that reconnects."""
+    """A keep-alive connection that reconnects, also if the receiver has closed it while it was idle for seconds."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -201,14 +201,17 @@ class _Connection:
 
     def post(self, body: bytes, headers: Headers) -> Sent:
         began_at = time.monotonic()
+        is_reused = self._http.sock is not None
         try:
             others = {name: value for name, value in headers.items() if name != QUERY}
             path = f"{self._path}?{headers[QUERY]}" if QUERY in headers else self._path
             self._http.request("POST", path, body, others)
             response = self._http.getresponse()
             answer = response.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             self.close()
+            if is_reused and isinstance(error, ConnectionError):
+                return self.post(body, headers)
             return Sent(NO_ANSWER, {}, time.monotonic() - began_at)
         found = {name.lower(): value for name, value in response.getheaders()}
         receipt = UUID(json.loads(answer)["receipt"]) if response.status == http.client.OK else None
