@@ -11,7 +11,7 @@ from simulator.subscribing.behaviours import Behaviour
 from simulator.subscribing.subscriber import Subscriber
 from tests.support.system import LOOPBACK, System, open_system
 
-_TIMEOUT_SECONDS = 1
+_TIMEOUT_SECONDS = 3
 _CHANGES = 3
 
 
