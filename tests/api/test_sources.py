@@ -108,6 +108,8 @@ def test_a_source_says_where_its_provider_posts(system: System) -> None:
         ({"credentials": []}, "credentials"),
         ({"credentials": {"customer_handles": ["a"], "public_keys": {"k": "no key"}}}, "credentials.public_keys"),
         ({"settings": {"api_base": "ftp://x"}}, "settings.api_base"),
+        ({"settings": {"keys_url": "https://esp.example/\r\nX: y"}}, "settings.keys_url"),
+        ({"settings": {"webhook_url": "https://esp.example/ a"}}, "settings.webhook_url"),
         ({"settings": {"webhook_url": "https://ann:hunter2@mail.example/webhooks/main"}}, "settings.webhook_url"),
         ({"settings": {"api_base": "https://ann@esp.example"}}, "settings.api_base"),
         ({"settings": {"keys_url": "https://[keys.example"}}, "settings.keys_url"),
