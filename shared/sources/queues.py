@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.errors import CredentialsError
+from shared.providers.webhooks.base import QueueSettings
 from shared.sources.source import read_settings
 from shared.sources.tables import source_queues, sources
 
@@ -38,8 +40,15 @@ def claim_due(connection: Connection, *, limit: int, lease_seconds: float) -> Se
     return list(connection.scalars(claim.returning(_columns.source_id)))
 
 
+def identify(queue: QueueSettings) -> tuple[str, str]:
+    """Return what is the same in all URLs of a queue: at AWS, region and path; elsewhere, host and path."""
+    parts = urlsplit(queue.url)
+    is_at_aws = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return queue.region if is_at_aws else parts.netloc, parts.path.rstrip("/")
+
+
 def find_readers(connection: Connection) -> dict[tuple[str, str], list[str]]:
-    """Return the slugs of the sources that read each queue, by its identity. Unreadable settings are left out."""
+    """Return the slugs of the sources that read each queue, as `identify` names it. Without unreadable settings."""
     readers: dict[tuple[str, str], list[str]] = {}
     rows = connection.execute(select(sources.c.slug, sources.c.settings).where(_HAS_QUEUE).order_by(sources.c.slug))
     for row in rows:
@@ -48,7 +57,7 @@ def find_readers(connection: Connection) -> dict[tuple[str, str], list[str]]:
         except CredentialsError:
             continue
         if queue is not None:
-            readers.setdefault(queue.identity, []).append(row.slug)
+            readers.setdefault(identify(queue), []).append(row.slug)
     return readers
 
 

@@ -246,7 +246,7 @@ def _check(
         message = f"is for events that come through a queue of SQS, of the provider {able}; {provider.name} posts them"
         raise InvalidFieldError("settings.queue", None, message)
     if checked_settings.queue is not None:
-        others = set(queues.find_readers(connection).get(checked_settings.queue.identity, ())) - {slug}
+        others = set(queues.find_readers(connection).get(queues.identify(checked_settings.queue), ())) - {slug}
         if others:
             message = (
                 f"is read by the source {', '.join(sorted(others))} already, and SQS gives each message to one reader"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from shared.errors import PayloadError
 from shared.events.event import Event
@@ -35,13 +34,6 @@ class QueueSettings:
     url: str
     region: str
     endpoint_url: str
-
-    @property
-    def identity(self) -> tuple[str, str]:
-        """What is the same in all URLs of the queue: at AWS, region and path; elsewhere, host and path."""
-        parts = urlsplit(self.url)
-        is_at_aws = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        return self.region if is_at_aws else parts.netloc, parts.path.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
