@@ -233,16 +233,23 @@ def test_every_link_of_every_page_leads_to_a_page(system: System, tenants: dict[
     assert len(known) > 30
 
 
-def test_the_first_paint_is_small(system: System) -> None:
-    client = sign_in(system)
-    text = client.get("/console/").text
-    files = re.findall(r'(?:src|href)="(/console/static/[^"]*)"', text)
+def test_the_first_paint_is_small_as_it_is_served_with_many_sources_and_figures(databases: DatabasePool) -> None:
+    with databases.database() as url, open_system(url) as system:
+        for number in range(30):
+            system.create_source(f"source-{number}", customer_handles=[HANDLE])
+        system.execute(
+            "INSERT INTO minute_counts SELECT 'received', date_trunc('minute', now()) - number * interval '1 minute',"
+            " 1, '', '', 0, 1000 * random(), gen_random_uuid() FROM generate_series(1, 119) number"
+        )
+        client = sign_in(system)
+        as_served = {"Accept-Encoding": "gzip"}
+        page = client.get("/console/", headers=as_served).get_data()
+        files = re.findall(r'(?:src|href)="(/console/static/[^"]*)"', gzip.decompress(page).decode())
+        answers = [client.get(name, headers=as_served) for name in files]
     assert len(files) >= 6
-    answers = [client.get(name) for name in files]
     for answer in answers:
         assert "immutable" in answer.headers["Cache-Control"]
-    bodies = [text.encode(), *(answer.get_data() for answer in answers)]
-    assert sum(len(gzip.compress(body)) for body in bodies) <= MAX_FIRST_PAINT_BYTES
+    assert sum(map(len, (page, *(answer.get_data() for answer in answers)))) <= MAX_FIRST_PAINT_BYTES
 
 
 @pytest.mark.parametrize("folder", ["api/console/static/vendor", "tests/support/vendor"])
