@@ -92,10 +92,80 @@ def icon(name: str, label: str = "") -> Markup:
     ).format(attributes, Markup(inner))  # noqa: S704 - a file of ours
 
 
+PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "alerts show": ("Alert", "/console/alerts/{}"),
+    "deliveries list": ("Deliveries", "/console/deliveries"),
+    "deliveries replay": ("Replay", "/console/deliveries"),
+    "diagnose": ("Message", "/console/messages/{}"),
+    "doctor": ("Status", "/console/status"),
+    "events": ("Events", "/console/events"),
+    "jobs list": ("Jobs", "/console/jobs"),
+    "receipts": ("Receipts", "/console/receipts"),
+    "reconcile": ("Reconcile now", "/console/sources/{}#provider"),
+    "refusals": ("Refusals", "/console/refusals"),
+    "reprocess": ("Process again", "/console/receipts/{}"),
+    "rules check": ("Rules", "/console/alerts/rules"),
+    "sources check": ("Source {}", "/console/sources/{}"),
+    "sources enrol": ("Register", "/console/sources/{}#provider"),
+    "sources quarantine": ("Verification", "/console/sources/{}#verification"),
+    "sources rotate": ("Credentials", "/console/sources/{}#credentials"),
+    "sources show": ("Source {}", "/console/sources/{}"),
+    "sources webhooks": ("At the provider", "/console/sources/{}#provider"),
+    "subscriptions change": ("Subscription", "/console/subscriptions/{}"),
+    "subscriptions recover": ("Recover", "/console/subscriptions/{}"),
+    "subscriptions resume": ("Resume", "/console/subscriptions/{}"),
+    "suppressions add": ("Suppress", "/console/suppressions/{}"),
+    "suppressions lift": ("Lift", "/console/suppressions/{}"),
+    "suppressions pull": ("Lists of providers", "/console/suppression-files"),
+    "suppressions why": ("Why", "/console/suppressions/{}"),
+    "trace": ("Message", "/console/messages/{}"),
+}
+"""What the console has in place of a command: the word on the page, and the page. `{}` is what the command is about."""
+_OPEN_TO_TENANTS: Final = ("/console/deliveries", "/console/events", "/console/messages", "/console/suppressions")
+_NAMING: Final[Mapping[str, str]] = {
+    "diagnose": "--message-id", "trace": "--message-id", "reconcile": "--source", "reprocess": "--receipt",
+}  # fmt: skip
+"""The option that names what a command is about; of other commands it is the first argument."""
+_FILTERS: Final[Mapping[str, str]] = {
+    "--message-id": "message_id", "--set-aside": "set_aside", "--source": "source", "--state": "state",
+    "--status": "status", "--subscription": "subscription",
+}  # fmt: skip
+"""The options of lists that are filters of their pages."""
+
+
 def prose(value: Any) -> Markup:
-    """Return a sentence in which commands between backticks are set as code."""
+    """Return a sentence with what is between backticks as code, and commands as links to the pages for them."""
     parts = str(mask(value)).split("`")
-    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+    return Markup("").join(_write_code(part) if at % 2 else part for at, part in enumerate(parts))
+
+
+def _write_code(code: str) -> Markup:
+    """Return code; or a link, if it is a command and the console has a page for it that the reader may open."""
+    plain = Markup("<code>{}</code>").format(code)
+    try:
+        words = shlex.split(code)
+    except ValueError:
+        return plain
+    name = next((" ".join(words[1:end]) for end in (3, 2) if " ".join(words[1:end]) in PLACES), "")
+    if words[:1] != ["tidings"] or not name or (_HIDDEN in code and is_masked()):
+        return plain
+    label, page = PLACES[name]
+    rest = words[1 + len(name.split()) :]
+    options = {word: after for word, after in zip(rest, [*rest[1:], ""], strict=False) if word.startswith("--")}
+    about = options.get(_NAMING.get(name, "")) or next((word for word in rest[:1] if not word.startswith("--")), "")
+    if "{}" in page and not about:
+        if not page.startswith("/console/sources/"):
+            return plain
+        label, page = "Sources", "/console/sources"
+    elif "{}" in page or (about and name == "deliveries replay"):
+        page = page.replace("{}", quote(about, safe="@")) if "{}" in page else f"{page}/{quote(about)}"
+    else:
+        chosen = {_FILTERS[option]: text for option, text in options.items() if option in _FILTERS and text != "all"}
+        query = urlencode({key: "true" if key == "set_aside" else text for key, text in chosen.items()})
+        page = f"{page}?{query}" if query else page
+    if g.visit.caller.tenant and not page.startswith(_OPEN_TO_TENANTS):
+        return plain
+    return Markup('<a href="{}" title="{}">{}</a>').format(page, code, label.format(about))
 
 
 def words(value: Any) -> str:

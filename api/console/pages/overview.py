@@ -1,5 +1,6 @@
 """The overview: problems that need a person, and charts of the last hours."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -88,9 +89,13 @@ def live() -> Response:
 
 
 def describe_problems(status: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the problems of a status, each with the page that is about it, and its alert if it is one."""
+    """Return the problems of a status, each with the page that is about it, and its alert if it is one.
+
+    A command in `mend` is between backticks.
+    """
     alerts = {f"{alert['severity']} alert {alert['rule']}": alert for alert in status["alerts"]}
-    return [_describe(problem, alerts) for problem in status["problems"]]
+    marked = [{**one, "mend": re.sub(r"tidings .+", r"`\g<0>`", one["mend"])} for one in status["problems"]]
+    return [_describe(problem, alerts) for problem in marked]
 
 
 def _describe(problem: dict[str, str], alerts: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.console import app as console
+from api.console import formatting
 from api.console.pages.sources import REFUSALS
 from api.core.resource import Deps
 from shared.auth.keys import Scope, create_key
@@ -329,3 +330,36 @@ def test_the_administrator_key_is_enough(system: System) -> None:
 
 def test_every_reason_of_a_refusal_is_explained() -> None:
     assert set(REFUSALS) == set(map(str, RefusalReason))
+
+
+def test_the_console_has_a_page_for_each_command_that_a_next_step_names() -> None:
+    """What is left out has no page: it works on many receipts, or runs where the processes run."""
+    texts = [path.read_text() for part in ("alerts", "diagnosis") for path in (ROOT / "shared" / part).rglob("*.py")]
+    named = {found for text in texts for found in re.findall(r"[`\"]tidings ([a-z]+(?: [a-z]+)?)", text)}
+    known = {name for command in named for name in formatting.PLACES if command == name or command.startswith(name)}
+    assert {one for one in named if not one.startswith(tuple(known))} == {"classify", "sources validate"}
+
+
+LINKED: dict[str, str | None] = {
+    "tidings deliveries replay --status dead --subscription all": "/console/deliveries?status=dead",
+    "tidings deliveries replay 0123": "/console/deliveries/0123",
+    "tidings events --set-aside --source shop": "/console/events?set_aside=true&source=shop",
+    "tidings sources rotate shop": "/console/sources/shop#credentials",
+    "tidings sources rotate": "/console/sources",
+    "tidings reconcile --source shop": "/console/sources/shop#provider",
+    'tidings suppressions lift "ann o\'neill@example.com"': "/console/suppressions/ann%20o%27neill@example.com",
+    "tidings reprocess --receipt 0123": "/console/receipts/0123",
+    "tidings reprocess --source shop --state all": None,
+    "tidings suppressions why 'ann": None,
+    "tidings": None,
+    "settings.sub_accounts": None,
+}
+
+
+def test_a_command_in_a_sentence_is_a_link_to_its_page(databases: DatabasePool) -> None:
+    with databases.database() as url, open_system(url, begin=BEGIN) as system:
+        with system.engine.begin() as connection:
+            alerts.fire(connection, "r", summary=" ".join(f"`{command}`" for command in LINKED))
+        elements = Page(sign_in(system).get("/console/").text).elements
+        found = {one["title"]: one["href"] for tag, one in elements if tag == "a" and one.get("title") in LINKED}
+    assert found == {command: page for command, page in LINKED.items() if page}
