@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import psycopg
 import pytest
 
 from api.resources.jobs import MAX_OPEN_OF_KEY
@@ -51,7 +52,7 @@ class Installation:
         """Send a request to the API, with all rights unless a key is given."""
         facts = self.up.ready()
         headers = {"Authorization": f"Bearer {key or facts['admin_key']}", "Content-Type": "application/json"}
-        return Caller(base=facts["api_url"], headers=headers, timeout_seconds=30.0)(method, path, body, **query)
+        return Caller(base=facts["api_url"], headers=headers, timeout_seconds=60.0)(method, path, body, **query)
 
     def call(self, method: str, path: str, body: Any = None, *, key: str = "", **query: str | int) -> Any:
         """Send a request that must succeed; return the document of its answer."""
@@ -83,7 +84,7 @@ class Installation:
     def post(self, slug: str, body: bytes, headers: Headers) -> Exchange:
         """Post a webhook."""
         url = f"{self.up.ready()['receiver_url']}/webhooks/{slug}"
-        return post_once(url, body, headers, timeout_seconds=15)
+        return post_once(url, body, headers, timeout_seconds=60)
 
     def deliver(self, slug: str, dialect: Dialect, body: bytes, **headers: str) -> str:
         """Post a genuine webhook, which must be acknowledged; return its receipt."""
@@ -125,7 +126,7 @@ class Installation:
             cwd=self.up.data,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
 
@@ -559,7 +560,12 @@ def test_a_replay_of_one_delivery_is_tried_at_once_although_the_breaker_is_open(
         until: str | None = installation.call("GET", path)["health"]["open_until"]
         return until
 
-    wait_until(lambda: open_until() is not None)
+    def under_way() -> int:
+        with psycopg.connect(installation.up.ready()["database_url"]) as connection:
+            found = connection.execute("SELECT count(*) FROM pending_deliveries WHERE lease_until > now()").fetchone()
+        return int(found[0]) if found else 0
+
+    wait_until(lambda: open_until() is not None and not under_way())
     sink.always = None
     tried = installation.items("/v1/deliveries", subscription=path.rpartition("/")[2])
     chosen = next(one for one in tried if one["attempts"])
