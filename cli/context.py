@@ -28,7 +28,7 @@ from shared import settings
 from shared.auth import audit as audit_log
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
-from shared.errors import InvalidFieldError, NotFoundError, TidingsError
+from shared.errors import InvalidFieldError, NotFoundError, TidingsError, suggest
 from shared.messages.tables import messages
 from shared.postgres import engine
 from shared.postgres.metadata import find_by_prefix
@@ -211,17 +211,29 @@ def find_subscription(ctx: CommandContext, given: str) -> UUID:
     return find_id(ctx, subscriptions, given, noun="subscription", listing=listing, by_name=True)
 
 
-def source_not_found(slug: str) -> NotFoundError:
-    """Return the error for a source that does not exist."""
-    return NotFoundError(f"There is no source called {slug!r}. `tidings sources list` shows all sources.")
+def source_not_found(connection: Connection, slug: str) -> NotFoundError:
+    """Return the error for a source that does not exist. It names the nearest that does."""
+    nearest = suggest(slug, [row.slug for row in source_store.listed(connection)])
+    return NotFoundError(f"There is no source called {slug!r}.{nearest} `tidings sources list` shows all sources.")
+
+
+def require_sources(connection: Connection, slugs: Sequence[str]) -> None:
+    """Raise NotFoundError for a filter that names no source: misspelled, it would find nothing.
+
+    Deleted sources count, because what they received is still listed.
+    """
+    known = source_store.known_slugs(connection, slugs)
+    for slug in slugs:
+        if slug not in known:
+            raise source_not_found(connection, slug)
 
 
 def find_source(ctx: CommandContext, slug: str) -> SourceRow:
     """Return the stored source. Raises NotFoundError."""
     with ctx.engine.begin() as connection:
         row = source_store.find(connection, slug)
-    if row is None:
-        raise source_not_found(slug)
+        if row is None:
+            raise source_not_found(connection, slug)
     return row
 
 

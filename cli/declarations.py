@@ -258,7 +258,7 @@ def _apply_source(run: _Run, item: Mapping[str, Any]) -> Outcome:
         run.connection, vault, slug, credentials=credentials or None, settings=settings or None
     )
     if changed is None:
-        raise context.source_not_found(slug)
+        raise context.source_not_found(run.connection, slug)
     quarantine.make_due(run.connection, row.id)
     context.audit(run.connection, "source.changed", f"source:{slug}", **audit.difference(row, changed))
     changes: dict[str, Any] = {f"credentials.{name}": _CHANGED for name in credentials}

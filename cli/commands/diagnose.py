@@ -71,6 +71,7 @@ def diagnose(
             "One of these is required: --request-id, --smtp-id, --message-id, --recipient, --delivery."
         )
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        context.require_sources(connection, [source] if source else [])
         wanted = MessageFilter(
             source=source,
             request_id=request_id,

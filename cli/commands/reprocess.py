@@ -119,7 +119,7 @@ def _select(
     with ctx.engine.begin() as connection:
         source_id = sources.get_id(connection, source) if source else None
         if source and source_id is None:
-            raise source_not_found(source)
+            raise source_not_found(connection, source)
         found: dict[UUID, None] = {}
         while True:
             part = receipt_store.list_ids(

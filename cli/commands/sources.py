@@ -146,7 +146,7 @@ def rotate(slug: str, credentials: str | None, drop: tuple[str, ...], data: Path
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         row = source_service.rotate(connection, ctx.vault, slug, given, drop)
         if row is None:
-            raise source_not_found(slug)
+            raise source_not_found(connection, slug)
         quarantined.make_due(connection, row.id)
         context.audit(connection, "source.changed", f"source:{slug}", credentials="changed")
         ctx.notify(VERIFY)
@@ -207,7 +207,7 @@ def quarantine(slug: str, hours: float, off: bool, data: Path) -> None:
     change = {"quarantine_until": until and until.isoformat()}
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         if source_service.change(connection, ctx.vault, slug, settings=change) is None:
-            raise source_not_found(slug)
+            raise source_not_found(connection, slug)
         context.audit(connection, "source.changed", f"source:{slug}", settings=change)
     click.echo(
         f"Until {until:%Y-%m-%d %H:%M} UTC {slug} quarantines requests that fail verification."
@@ -226,7 +226,7 @@ def remove(slug: str, yes: bool, data: Path) -> None:
         click.confirm(f"Delete {slug}, and refuse all further requests of its provider?", abort=True)
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         if not stored.delete(connection, slug):
-            raise source_not_found(slug)
+            raise source_not_found(connection, slug)
         context.audit(connection, "source.removed", f"source:{slug}")
     echo(f"Deleted the source {slug}.")
 

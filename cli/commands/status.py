@@ -125,7 +125,8 @@ def describe_source(now: datetime, source: Mapping[str, Any]) -> str:
     if source["last_refusal_at"] is not None:
         parts.append(f"last refusal {describe_age(now, source['last_refusal_at'])} ({source['last_refusal_reason']})")
     if source["set_aside_last_day"]:
-        parts.append(f"{source['set_aside_last_day']:,} events set aside in the last day")
+        count = source["set_aside_last_day"]
+        parts.append(f"{count:,} event{'' if count == 1 else 's'} set aside in the last day")
     return "; ".join(parts)
 
 

@@ -61,6 +61,7 @@ def trace(
     if not (request_id or smtp_id or message_id or recipient):
         raise click.UsageError("One of these is required: --request-id, --smtp-id, --message-id, --recipient.")
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        context.require_sources(connection, [source] if source else [])
         wanted = MessageFilter(
             source=source,
             request_id=request_id,

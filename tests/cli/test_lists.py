@@ -127,11 +127,23 @@ def test_a_limit_crosses_pages_and_the_rest_follows_a_cursor(populated: Commands
         (("messages", "--source", ""), "--source: "),
         (("events", "--cursor", "x"), "The cursor is not valid for this list"),
         (("messages", "--status", "bonced"), "'bonced' is not one of"),
+        (("messages", "--source", "shpo"), "There is no source called 'shpo'. Did you mean 'shop'?"),
+        (("changes", "--sources", "shop, shpo"), "There is no source called 'shpo'. Did you mean 'shop'?"),
+        (("trace", "--source", "shpo", "--recipient", "a@x.example"), "Did you mean 'shop'?"),
+        (("diagnose", "--source", "shpo", "--recipient", "a@x.example"), "Did you mean 'shop'?"),
         (("changes", "--message-id", "x"), "--message-id: "),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_option(commands: Commands, words: tuple[str, ...], sentence: str) -> None:
+    commands.system.create_source("shop")
     assert sentence in commands.run(*words, code=2)
+
+
+def test_a_deleted_source_and_refusals_of_any_name_can_be_listed(commands: Commands) -> None:
+    commands.system.create_source("shop")
+    commands.system.call("DELETE", "/v1/sources/shop")
+    assert commands.run("messages", "--source", "shop", "--json") == ""
+    assert commands.run("refusals", "--source", "nobody", "--json") == ""
 
 
 def test_the_figures_are_those_of_the_api(populated: Commands) -> None:
