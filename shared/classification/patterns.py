@@ -100,6 +100,7 @@ SENDER_ADDRESS = Pattern(
     real domain name required; domain name required; badmailfrom; envelope sender; envelope from;
     null reverse path; originating address; not owner of; not owned by; send as; sendasdenied; sender rewrite;
     sender flagged; sender mx; sender has null mx; sender address has null mx; sender not; senders not;
+    deny/denies/denied/refuse/refuses/refused/reject/rejects/rejected/block/blocks/blocked the sender/senders;
     your email address; your address; your sender; you are not allowed/permitted/authorized;
     youre not allowed/permitted/authorized; not allowed to use; not belong to you
     """,

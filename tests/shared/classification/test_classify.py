@@ -338,6 +338,7 @@ def test_a_providers_word_decides_where_the_server_said_nothing(
         ("451", "4.4.5", "Excessive unknown recipients - possible open relay", C.SPAM_BLOCK),
         ("550", "5.5.0", "xyzzy", C.POLICY_REJECTION),
         ("550", "5.5.1", "xyzzy", C.PROTOCOL_ERROR),
+        ("553", None, "the gateway refuses the sender", C.POLICY_REJECTION),
         # A code about the sender stands, whatever the text.
         ("550", "5.7.26", "mailbox full", C.POLICY_REJECTION),
     ],
