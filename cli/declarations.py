@@ -250,8 +250,8 @@ def _apply_source(run: _Run, item: Mapping[str, Any]) -> Outcome:
     if row.provider != item["provider"]:
         message = f"The provider of a source cannot be changed; it is {row.provider}. Choose another slug."
         raise InvalidFieldError("provider", item["provider"], message)
-    credentials = _patch(vault.open(row.credentials), item["credentials"], _KEPT_CREDENTIALS)
-    settings = _patch(row.settings, item["settings"], _KEPT_SETTINGS)
+    credentials = source_service.make_patch(vault.open(row.credentials), item["credentials"], _KEPT_CREDENTIALS)
+    settings = source_service.make_patch(row.settings, item["settings"], _KEPT_SETTINGS)
     if not (credentials or settings):
         return Outcome(kind="source", name=slug, action="unchanged")
     changed = source_service.change(
@@ -334,7 +334,7 @@ def _apply_subscription(run: _Run, item: Mapping[str, Any]) -> Outcome:
     row = rows[0]
     opened = open_subscription(row, run.ctx.vault)
     wanted = validation.validate(subscription_service.DEFAULTS | own)
-    headers = _patch(opened.headers, wanted.pop("headers"))
+    headers = source_service.make_patch(opened.headers, wanted.pop("headers"))
     differing = {key: value for key, value in wanted.items() if getattr(row, key) != value}
     changes = _compare({key: getattr(row, key) for key in differing}, differing)
     changes |= {f"headers.{header}": _CHANGED for header in headers}
@@ -388,19 +388,6 @@ _APPLY: Final[Mapping[str, Callable[[_Run, Any], Outcome]]] = {
     "subscriptions": _apply_subscription,
     "keys": _apply_key,
 }
-
-
-def _patch(old: Mapping[str, Any], new: Mapping[str, Any], kept: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the JSON Merge Patch (RFC 7396) that makes `new` of `old`; the fields `kept` are only set."""
-    patch: dict[str, Any] = {name: None for name in old if name not in new and name not in kept}
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            if inner := _patch(before, value):
-                patch[name] = inner
-        elif before != value:
-            patch[name] = value
-    return patch
 
 
 def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

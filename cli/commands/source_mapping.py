@@ -6,7 +6,6 @@ from typing import IO, Any
 
 import click
 import msgspec
-import yaml
 
 from cli import context
 from cli.context import load_source
@@ -16,6 +15,7 @@ from shared.events.event import Event
 from shared.providers.generic import webhook as generic
 from shared.providers.generic.mapping import read_mapping
 from shared.providers.webhooks.base import WebhookRequest
+from shared.sources import service as source_service
 from shared.vocabulary import EventType
 
 
@@ -74,10 +74,7 @@ def read_setting(name: str, text: str) -> Any:
         document = read_text(text[1:]) if text.startswith("@") else text
     except ValueError as error:
         raise InvalidFieldError(f"settings.{name}", None, f"{text[1:]} cannot be read: {error}") from None
-    try:
-        return yaml.safe_load(document)
-    except yaml.YAMLError as error:
-        raise InvalidFieldError(f"settings.{name}", None, f"is neither YAML nor JSON: {error}") from None
+    return source_service.read_document(f"settings.{name}", document)
 
 
 def _parse(parse: Any) -> list[Event]:

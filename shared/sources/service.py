@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import yaml
 from sqlalchemy import Connection
 
 from shared.encryption import SecretsError, Vault
@@ -125,6 +126,27 @@ def rotate(
         else:
             patch = _merge_patches(patch, {field: {key_id: None} if key_id else None})
     return change(connection, vault, slug, credentials=patch)
+
+
+def make_patch(old: Mapping[str, Any], new: Mapping[str, Any], kept: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the JSON Merge Patch (RFC 7396) that makes `new` of `old`; the fields `kept` are only set."""
+    patch: dict[str, Any] = {name: None for name in old if name not in new and name not in kept}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            if inner := make_patch(before, value):
+                patch[name] = inner
+        elif before != value:
+            patch[name] = value
+    return patch
+
+
+def read_document(field: str, document: str) -> Any:
+    """Return what YAML or JSON says. Raises InvalidFieldError, with the position."""
+    try:
+        return yaml.safe_load(document)
+    except yaml.YAMLError as error:
+        raise InvalidFieldError(field, None, f"is neither YAML nor JSON: {error}") from None
 
 
 def _list(value: Any) -> list[Any]:

@@ -25,7 +25,8 @@ from api.resources.sources import OneSource, Sources
 from shared.errors import TidingsError
 from shared.operations import status
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import CredentialField
+from shared.providers.webhooks.base import CredentialField, SourceSettings
+from shared.sources import service as source_service
 from shared.sources.provider_api import APIS
 
 pages = Blueprint("sources", __name__)
@@ -74,8 +75,14 @@ def create() -> Response:
     if provider is None:
         raise invalid({"provider": [f"Must be one of {', '.join(sorted(PROVIDERS))}."]})
     slug, base = request.form.get("slug", "").strip(), request.form.get("base", "").strip().rstrip("/")
-    settings = {"webhook_url": f"{base}/webhooks/{slug}"} if base else {}
+    settings: dict[str, Any] = {"webhook_url": f"{base}/webhooks/{slug}"} if base else {}
+    asked = {name: request.form.get(f"queue.{name}", "").strip() for name in ("url", "region")}
+    queue = {name: text for name, text in asked.items() if text}
     try:
+        if queue:
+            settings["queue"] = queue
+        if mapping := request.form.get("generic", "").strip():
+            settings["generic"] = source_service.read_document("settings.generic", mapping)
         body = {
             "slug": slug,
             "provider": provider.name,
@@ -86,7 +93,7 @@ def create() -> Response:
     except TidingsError as error:
         if isinstance(error, ProblemError) and error.status == HTTPStatus.FORBIDDEN:
             raise
-        kept = {name: value for name, value in request.form.items() if name in ("slug", "base")}
+        kept = {name: value for name, value in request.form.items() if not name.startswith("credential.")}
         return render(
             "sources/new.html", 422, providers=sorted(PROVIDERS), provider=provider, given=kept, problem=str(error)
         )
@@ -111,6 +118,7 @@ def show(slug: str) -> Response:
         refusals=fetch(Refusals, {"source": slug, "limit": 10}),
         events=fetch(Events, {"source": slug, "limit": 10}),
         meanings=REFUSALS,
+        known_settings=list(SourceSettings.__dataclass_fields__),
     )
 
 
@@ -121,6 +129,17 @@ def change(slug: str) -> Response:
     provider = PROVIDERS[source["provider"]]
     call(OneSource, "PATCH", body={"credentials": _read_credentials(provider.credential_fields)}, slug=slug)
     return go(f"/console/sources/{quote(slug)}", "The credentials were changed.")
+
+
+@pages.post("/sources/<slug>/settings")
+def change_settings(slug: str) -> Response:
+    """Make the settings as the form has them, in YAML or JSON."""
+    before = call(OneSource, slug=slug)["settings"]
+    wanted = source_service.read_document("settings", request.form["settings"]) or {}
+    if not isinstance(wanted, dict):
+        raise invalid({"settings": ["Must be an object: the name of each setting, and its value."]})
+    call(OneSource, "PATCH", body={"settings": source_service.make_patch(before, wanted)}, slug=slug)
+    return go(f"/console/sources/{quote(slug)}", "The settings were changed.")
 
 
 @pages.post("/sources/<slug>/quarantine")

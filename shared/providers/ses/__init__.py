@@ -1,5 +1,7 @@
 """Amazon SES: webhook adapter and management API."""
 
+from dataclasses import replace
+
 from shared.providers.ses import webhook
 from shared.providers.webhooks import sns
 from shared.providers.webhooks.base import CredentialField, Provider
@@ -7,7 +9,12 @@ from shared.providers.webhooks.base import CredentialField, Provider
 PROVIDER = Provider(
     name="ses",
     credential_fields=(
-        *sns.CREDENTIAL_FIELDS,
+        replace(
+            sns.CREDENTIAL_FIELDS[0],
+            required=False,
+            help=f"{sns.CREDENTIAL_FIELDS[0].help} Required, unless the events come through a queue.",
+        ),
+        *sns.CREDENTIAL_FIELDS[1:],
         CredentialField(
             name="access_key_id",
             type="text",

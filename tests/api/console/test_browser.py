@@ -221,6 +221,46 @@ def test_an_administrator_makes_and_edits_a_rule(visitor: Visitor, system: Syste
     assert (found["rate"], found["warning"], found["critical"]) == ("complaint", 0.3, 0.4)
 
 
+def test_a_source_of_a_queue_is_made_and_its_settings_are_changed(visitor: Visitor, system: System) -> None:
+    page = visitor.page
+    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
+    visitor.go("/console/sources/new?provider=ses")
+    page.get_by_label("Name *").fill("queued")
+    page.get_by_label("Queue", exact=False).first.fill(url)
+    page.get_by_label("access_key_id").fill("AKIAIOSFODNN7EXAMPLE")
+    page.get_by_label("secret_access_key").fill("s" * 40)
+    page.get_by_role("button", name="Create the source").click()
+    expect(page.get_by_text("Have ses fill this queue")).to_be_visible()
+    page.get_by_text("Change settings").click()
+    changed = {"queue": {"url": f"{url}-2"}, "pull_suppressions": "never"}
+    page.get_by_label("All settings").fill(json.dumps(changed))
+    page.get_by_role("button", name="Save the settings").click()
+    expect(page.get_by_role("status")).to_contain_text("The settings were changed.")
+    page.get_by_text("Change settings").click()
+    page.get_by_label("All settings").fill(f"queue:\n  url: {url}-2\n")  # YAML, without the other one
+    page.get_by_role("button", name="Save the settings").click()
+    expect(page.get_by_role("status")).to_contain_text("The settings were changed.")
+    assert system.get("/v1/sources/queued")["settings"] == {"queue": {"url": f"{url}-2"}}
+
+
+def test_a_described_provider_is_connected_and_a_wrong_mapping_is_not_lost(visitor: Visitor, system: System) -> None:
+    page = visitor.page
+    visitor.go("/console/sources/new?provider=generic")
+    page.get_by_label("Name *").fill("described")
+    page.get_by_label("secrets").fill("hunter2-hunter2-hunter2")
+    mapping = "authentication: {kind: hmac, header: X-Signature}\nfields: {type: event}\ntypes: {sent: shipped}\n"
+    page.get_by_label("Mapping").fill(mapping)
+    page.get_by_role("button", name="Create the source").click()
+    expect(page.get_by_role("alert")).to_contain_text("settings.generic.types.sent must be one of")
+    assert ["422" in fault for fault in visitor.faults] == [True]  # the browser says so of the refusal
+    visitor.faults.clear()
+    page.get_by_label("Mapping").fill(page.get_by_label("Mapping").input_value().replace("shipped", "sent"))
+    page.get_by_label("secrets").fill("hunter2-hunter2-hunter2")
+    page.get_by_role("button", name="Create the source").click()
+    expect(page.get_by_role("status")).to_contain_text("ready for its first event")
+    assert system.get("/v1/sources/described")["settings"]["generic"]["types"] == {"sent": "sent"}
+
+
 def test_an_import_is_watched_until_it_is_done(visitor: Visitor, system: System) -> None:
     page = visitor.page
     visitor.go("/console/suppressions")
@@ -324,6 +364,11 @@ def test_pages_are_accessible_fit_a_phone_and_run_no_hostile_text(
     page.emulate_media(color_scheme=scheme)
     messages = [f"/console/messages/{one['id']}" for one in system.list_items("/v1/messages")]
     deliveries = [f"/console/deliveries/{one['id']}" for one in system.list_deliveries()]
+    system.execute(  # an error with a URL, in which nothing can be broken
+        "INSERT INTO reconciliations (source_id, next_at, last_error)"
+        " SELECT id, now(), 'GET https://esp.example/?' || repeat('x', 300)"
+        " FROM sources ON CONFLICT (source_id) DO UPDATE SET last_error = EXCLUDED.last_error"
+    )
     shown = [f"/console/alerts/{one['id']}" for one in system.list_items("/v1/alerts")]
     for path in (*PAGES, messages[-1], deliveries[0], shown[0]):
         visitor.go(path)
