@@ -213,7 +213,7 @@ def find_subscription(ctx: CommandContext, given: str) -> UUID:
 
 def source_not_found(connection: Connection, slug: str) -> NotFoundError:
     """Return the error for a source that does not exist. It names the nearest that does."""
-    nearest = suggest(slug, [row.slug for row in source_store.listed(connection)])
+    nearest = suggest(slug, [row.slug for row in source_store.list_sources(connection)])
     return NotFoundError(f"There is no source called {slug!r}.{nearest} `tidings sources list` shows all sources.")
 
 
@@ -222,7 +222,7 @@ def require_sources(connection: Connection, slugs: Sequence[str]) -> None:
 
     Deleted sources count, because what they received is still listed.
     """
-    known = source_store.known_slugs(connection, slugs)
+    known = source_store.list_known_slugs(connection, slugs)
     for slug in slugs:
         if slug not in known:
             raise source_not_found(connection, slug)

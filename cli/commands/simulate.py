@@ -190,7 +190,6 @@ def report(console: Console, outcomes: Outcomes, found: list[Finding]) -> bool:
     left_out = max(len(outcomes.surprises) - _SHOWN, 0) + max(len(failed) - _SHOWN, 0)
     if left_out:
         console.print(f"  … and {left_out} more")
-    good = not failed and not outcomes.surprises
-    mark = "[green]✓[/]" if good else "[red]✗[/]"
+    mark = "[red]✗[/]" if failed else "[green]✓[/]"
     console.print(f"{mark} {len(found) - len(failed)} of {len(found)} expectations held")
-    return good
+    return not failed and not outcomes.surprises
