@@ -124,5 +124,4 @@ def test_a_receipt_that_kills_every_worker_ends_dead_and_all_others_are_processe
         "SELECT state, reason, attempts FROM parked_receipts WHERE source_id = %(id)s", id=source.source_id
     )
     assert (state, reason) == ("dead", "attempts_exhausted")
-    # The attempt that finds five before it. Its lease runs out too, so another process may find six.
-    assert attempts in {6, 7}
+    assert attempts > 5  # the attempt that finds five before it, or more: its lease runs out, too

@@ -218,7 +218,8 @@ class Cluster:
 
         What a killed worker held is free when its lease has expired. So that a test need not sit that out, all leases
         are made to expire after `due_after_seconds`, also those of living workers, unless `expire_leases` is false. The
-        time doubles, so that a slow worker finishes before its attempts are used up, except with `ring`.
+        time grows, so that a slow worker finishes before its attempts are used up; with `ring` less, because one that
+        dies again and again needs each of them.
         """
         aged_at = began_at = time.monotonic()
         while pending := self.pending():
@@ -228,8 +229,7 @@ class Cluster:
                 self.make_receipts_due(expire_leases=expire_leases)
                 if ring:
                     self._ring()
-                else:
-                    due_after_seconds *= 2
+                due_after_seconds *= 1.3 if ring else 2
                 aged_at = now
             time.sleep(_PAUSE_SECONDS)
 
