@@ -44,6 +44,9 @@ _CHECK_COMMIT_SECONDS = 1.0
 _REFUSED_SECONDS = 1.0
 _DISK_FULL_SECONDS = 10.0
 _UNAVAILABLE = "The database cannot be reached, or refuses to write."
+_GATHER_SECONDS = 0.001
+_MANY_ROWS = 4
+"""After a commit of this many rows, the next one waits a moment for more: they share what a commit costs."""
 _MAX_BATCH_ROWS = 500
 _MAX_BATCH_BYTES = 8 * 1024 * 1024
 _MAX_WAITING = 5000
@@ -109,6 +112,7 @@ class GroupCommitWriter:
         self._on_quarantined = on_quarantined
         self._timeouts: TimeoutWheel[Completion[Any]] = TimeoutWheel(_CHECK_SECONDS)
         self._busy_since: float | None = None
+        self._last_rows = 0
         self._refused_until = self._checked_at = -math.inf
         self._waiting: queue.SimpleQueue[_PendingWrite | None] = queue.SimpleQueue()
         self._thread = SupervisedThread("group commit", self._run)
@@ -169,7 +173,10 @@ class GroupCommitWriter:
         first = self._waiting.get()
         if first is None:
             return False
+        if self._last_rows >= _MANY_ROWS:
+            time.sleep(_GATHER_SECONDS)
         batch, is_last = self._collect(first)
+        self._last_rows = len(batch)
         self._busy_since = time.monotonic()
         try:
             self._write_batch(batch)
