@@ -15,6 +15,9 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+_Headers = list[tuple[str, str]]
+_Write = Callable[[bytes], object]  # named, because the annotations of an inner function are evaluated at each call
+
 LONGEST_CACHED = 256
 """The maximum length of a name that is cached. A client chooses names, and must not fill the memory with them."""
 _MAX_CACHED_NAMES = 1024
@@ -83,7 +86,7 @@ def call(app: WSGIApplication, environ: WSGIEnvironment) -> WsgiResponse:
     """Call the application. Read the body if its length is known; otherwise return it as an iterator in `rest`."""
     response = WsgiResponse(status=500, headers=[])
 
-    def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:
+    def start_response(status: str, headers: _Headers, _error: Any = None) -> _Write:
         response.status = int(status[:3])
         response.headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         return _refuse_write
