@@ -1,18 +1,14 @@
 """Wakes workers after commits. A separate thread does so, because no request may wait for the broker."""
 
 import threading
-import time
 
 from receiver import metrics
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.supervision import SupervisedThread
 
 _INTERVAL_SECONDS = 0.01
-_BUSY_INTERVAL_SECONDS = 0.05
-_BUSY_RECEIPTS_PER_SECOND = 300
-"""At this rate workers are always busy, so they need fewer wake-ups."""
-_RATE_SECONDS = 0.05
-"""The rate is that of at least this time: a few receipts at once are not a high rate."""
+"""The interval to the next wake-up, for each receipt since the last one: while many come, workers look anyway."""
+_MAX_INTERVAL_SECONDS = 0.05
 
 _MIN_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 5.0
@@ -45,17 +41,14 @@ class Notifier:
         self._tasks.close()
 
     def _run(self) -> None:
-        pause, sent_at = _MIN_PAUSE_SECONDS, 0.0
+        pause = _MIN_PAUSE_SECONDS
         while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
             receipts, self._receipts = self._receipts, 0
-            now = time.monotonic()
-            is_busy = receipts > _BUSY_RECEIPTS_PER_SECOND * max(now - sent_at, _RATE_SECONDS)
-            sent_at = now
             if self._send():
                 pause = _MIN_PAUSE_SECONDS
-                self._stopping.wait(_BUSY_INTERVAL_SECONDS if is_busy else _INTERVAL_SECONDS)
+                self._stopping.wait(min(max(receipts, 1) * _INTERVAL_SECONDS, _MAX_INTERVAL_SECONDS))
             else:  # the broker is unreachable; meanwhile the workers' sweep finds the receipts
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)

@@ -46,9 +46,13 @@ from workers.receipt_batch import (
 _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
 _FEW_RECEIPTS = 8
-"""After at most this many, the next ones are claimed at once: letting receipts collect would only delay them."""
+"""After at most this many, the next ones are claimed soon, and no wake-up is waited for."""
+_PAUSE_SECONDS = 0.01
+"""The least time from a claim of a few to the next one. Meanwhile receipts collect."""
+_LONGEST_TURN_SECONDS = 0.5
+"""Less than the longest wait for a turn, so that nobody stops waiting for a process that works."""
 _LONGEST_WAIT_SECONDS = 1.0
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.005
 # A worker's processes inherit it, and each locks it on its own: the system releases the lock of one that dies.
 with tempfile.TemporaryFile() as _file:
     _turn = os.dup(_file.fileno())
@@ -62,15 +66,17 @@ log = structlog.get_logger()
 def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> ProcessedCounts:
     """Process due receipts until none is left. When the time is up, wake another task for the rest.
 
-    Receipts that arrive meanwhile send another wake-up. Until it comes they collect: a batch of a few receipts takes
-    several times as long per receipt as a large one.
+    Receipts that arrive meanwhile collect until the next wake-up, or for a moment if there were few: a batch of a few
+    receipts takes several times as long per receipt as a large one.
     """
     counts = ProcessedCounts()
     limit = ctx.settings.batch_size
-    deadline = time.monotonic() + max_seconds
+    wait_for_turn()
+    begin = time.monotonic()
+    deadline = begin + max_seconds
     try:
         while True:
-            wait_for_turn()
+            claimed_at = time.monotonic()
             claimed, token = _claim(ctx, receipts.CLAIM)
             if not claimed:
                 return counts
@@ -83,8 +89,12 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
             if time.monotonic() > deadline:
                 ctx.notifier.notify(PROCESS_RECEIPTS)
                 return counts
-            if is_all and len(claimed) > _FEW_RECEIPTS:
-                return counts
+            if is_all:
+                now = time.monotonic()
+                if len(claimed) > _FEW_RECEIPTS or now > begin + _LONGEST_TURN_SECONDS:
+                    return counts
+                time.sleep(max(0.0, claimed_at + _PAUSE_SECONDS - now))
+            wait_for_turn()
     finally:
         end_turn()
 
