@@ -11,6 +11,8 @@ from typing import Final
 
 from granian.cli import entrypoint
 
+from receiver import UNUSED
+
 # Not prometheus_client, which is loaded when the directory of the metrics is set.
 LIBRARIES: Final = (
     "celery.app.amqp",
@@ -35,6 +37,8 @@ LIBRARIES: Final = (
 if __name__ == "__main__":  # not in a process that is spawned
     if sys.platform == "linux":  # elsewhere granian does not fork
         multiprocessing.set_start_method("fork")
+        for name in UNUSED:
+            sys.modules[name] = None  # type: ignore[assignment]
         for library in LIBRARIES:
             import_module(library)
         gc.collect()

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-# Not needed here: structlog imports rich for coloured tracebacks, if it is installed (4 MB), kombu imports yaml (1 MB).
-for _name in ("rich", "yaml"):
+from receiver import UNUSED
+
+for _name in UNUSED:
     sys.modules[_name] = None  # type: ignore[assignment]
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

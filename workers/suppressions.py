@@ -17,7 +17,6 @@ from shared.suppression import mass_failures, provider_sync, soft_bounce_store, 
 from workers.context import WorkerContext
 
 _MAX_RUN_SECONDS = 4.0
-_MAX_EXPIRED = 1000
 _KEPT_BEYOND_WINDOW = timedelta(days=30)
 """Soft bounces are kept this much longer than the window, for events that arrive late."""
 
@@ -56,14 +55,14 @@ def withdraw_mass_failures(ctx: WorkerContext, now: datetime | None = None) -> i
     return withdrawn
 
 
-def expire_due(ctx: WorkerContext, now: datetime | None = None) -> int:
+def expire_due(ctx: WorkerContext, now: datetime | None = None, *, batch_size: int = 1000) -> int:
     """Log the end of expired entries; return how many. Workers may run this concurrently."""
     expired = 0
     while True:
         with ctx.engine.begin() as connection:
-            part = store.expire(connection, now or datetime.now(UTC), _MAX_EXPIRED)
+            part = store.expire(connection, now or datetime.now(UTC), batch_size)
         expired += part
-        if part < _MAX_EXPIRED:
+        if part < batch_size:
             break
     if expired:
         log.info("suppressions expired", suppressions=expired)

@@ -127,7 +127,7 @@ def test_a_path_or_method_that_is_none_is_a_problem_too(
 
 
 def test_a_fault_of_ours_says_nothing_of_the_inside(shared_system: System) -> None:
-    with patch.object(stored, "listed", side_effect=RuntimeError("the inside")):
+    with patch.object(stored, "list_sources", side_effect=RuntimeError("the inside")):
         answer = shared_system.call("GET", "/v1/sources")
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert "the inside" not in answer.text
