@@ -35,7 +35,7 @@ LIBRARIES: Final = (
 )
 
 if __name__ == "__main__":  # not in a process that is spawned
-    if sys.platform == "linux":  # elsewhere granian does not fork
+    if sys.platform == "linux":  # on macOS, granian spawns its processes, which share nothing
         multiprocessing.set_start_method("fork")
         for name in UNUSED:
             sys.modules[name] = None  # type: ignore[assignment]

@@ -173,7 +173,7 @@ class GroupCommitWriter:
         first = self._waiting.get()
         if first is None:
             return False
-        if self._last_rows >= _MANY_ROWS:
+        if self._last_rows >= _MANY_ROWS and self._waiting.qsize() < _MAX_BATCH_ROWS:
             time.sleep(_GATHER_SECONDS)
         batch, is_last = self._collect(first)
         self._last_rows = len(batch)

@@ -7,7 +7,7 @@ from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.supervision import SupervisedThread
 
 _INTERVAL_SECONDS = 0.01
-"""The interval to the next wake-up, for each receipt since the last one: while many come, workers look anyway."""
+"""The pause after a wake-up, for each receipt that it announced. While many arrive, workers look without wake-ups."""
 _MAX_INTERVAL_SECONDS = 0.05
 
 _MIN_PAUSE_SECONDS = 1.0

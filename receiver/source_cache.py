@@ -172,7 +172,7 @@ class SourceCache:
                     driver: psycopg.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
                     self._wanted.set()
                     while not self._stopping.is_set():
-                        # psycopg would look every 0.1 s.
+                        # `notifies` with a longer timeout would wake this thread every 0.1 s.
                         if wait([driver.fileno()], _LISTEN_SECONDS):
                             for _ in driver.notifies(timeout=0):
                                 self._wanted.set()

@@ -53,8 +53,8 @@ def configure(app: Celery) -> None:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
-        # Tasks that wake-ups start too are due every 8 s. If wake-ups are lost, the clock of a process starts them
-        # within 15 s: after these 8 s, its grace, and one of its ticks.
+        # Tasks that wake-ups start too are due every 8 s at most. If wake-ups are lost, the clock of a process starts
+        # them within 15 s: after these 8 s, its grace, and one of its ticks.
         beat_schedule={
             "sweep": {"task": "tidings.sweep", "schedule": 5.0, "options": {"expires": 10}},
             "verify": {"task": VERIFY, "schedule": 8.0, "options": {"expires": 10}},

@@ -71,10 +71,10 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
     """
     counts = ProcessedCounts()
     limit = ctx.settings.batch_size
-    wait_for_turn()
-    begin = time.monotonic()
-    deadline = begin + max_seconds
     try:
+        wait_for_turn()
+        begin = time.monotonic()
+        deadline = begin + max_seconds
         while True:
             claimed_at = time.monotonic()
             claimed, token = _claim(ctx, receipts.CLAIM)

@@ -139,6 +139,11 @@ def prose(value: Any) -> Markup:
     return Markup("").join(_write_code(part) if at % 2 else part for at, part in enumerate(parts))
 
 
+def mark_command(text: str) -> str:
+    """Return a sentence with the command in it between backticks, for `prose`."""
+    return text if "`" in text else re.sub(r"tidings .+?(?=, |$)", r"`\g<0>`", text)
+
+
 def _write_code(code: str) -> Markup:
     """Return code; or a link, if it is a command and the console has a page for it that the reader may open."""
     plain = Markup("<code>{}</code>").format(code)
@@ -309,8 +314,9 @@ def fingerprint(*parts: bytes) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "age": age, "duration": duration, "full_moment": full_moment, "moment": moment, "number": number,
-    "personal": personal, "pretty": pretty, "prose": prose, "size": size, "state": state, "words": words,
+    "age": age, "duration": duration, "full_moment": full_moment, "mark_command": mark_command, "moment": moment,
+    "number": number, "personal": personal, "pretty": pretty, "prose": prose, "size": size, "state": state,
+    "words": words,
 }  # fmt: skip
 GLOBALS: Final[Mapping[str, Any]] = {
     "address_path": address_path, "argument": argument, "copy": copy, "curl_list": curl_list,

@@ -52,6 +52,7 @@ def list_alerts(
 ) -> None:
     """List the alerts that fire, newest first."""
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        context.require_sources(connection, [source] if source else [])
         page = read_page(
             lambda after, limit: stored.list_alerts(
                 connection,

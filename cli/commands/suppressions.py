@@ -81,6 +81,7 @@ def list_suppressions(
         active=not ended,
     )
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
+        context.require_sources(connection, [source] if source else [])
         now = datetime.now(UTC)
         page = read_page(
             lambda after, limit: queries.list_newest(connection, now, filters, after=after, limit=limit), limit

@@ -228,7 +228,7 @@ _AGREED = " | ".join(f"CASE WHEN {name} = shared_{name} THEN {bit_of(name)} ELSE
 _OTHERS = ", ".join(
     f"'{name}', CASE WHEN message_fields & ~agreed & {bit_of(name)} <> 0 THEN {name} END" for name in MESSAGE_FIELDS
 )
-# Of texts, because jsonb cannot have every character that `data` may have.
+# Built as text: `data` may contain \u0000, which jsonb refuses.
 _WITH_OTHERS = (
     f"left(json_strip_nulls(json_build_object({_OTHERS}))::text, -1)"
     " || CASE WHEN length(data) > 2 THEN ',' ELSE '' END || right(data, -1)"

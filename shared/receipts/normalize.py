@@ -70,7 +70,7 @@ class Fields(msgspec.Struct, omit_defaults=True):
 
 
 _NEVER_SHARED: Final = ("smtp_id", "tenant", "problem", "automated")
-"""Short fields that SQL statements read, so every event has them in its own row."""
+"""Short fields that SQL statements read, so they are never in the shared object: in the event's row, or its message."""
 
 _MAX_REASON_LENGTH: Final = 8192
 """Characters. The provider's object has the whole text."""

@@ -1,5 +1,6 @@
 """Create and change sources. The provider's adapter checks credentials; they are stored encrypted and shown masked."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -53,7 +54,7 @@ def create(
 
 
 def require(connection: Connection, slugs: Iterable[str] | None) -> None:
-    """Raise InvalidFieldError for a source that does not exist: misspelled, it would limit something to nothing."""
+    """Raise InvalidFieldError for a source that does not exist: with a misspelled one, a limit would match nothing."""
     known = [row.slug for row in sources.list_sources(connection)]
     for slug in slugs or ():
         if slug not in known:
@@ -83,7 +84,15 @@ def change(
     _require_known_fields(provider_called(row.provider), added)
     merged_credentials = stored if credentials is None else _merge(stored, credentials)
     merged_settings = row.settings if settings is None else _merge(row.settings, settings)
-    _check(connection, slug, provider_called(row.provider), merged_credentials, row.fetched_keys, merged_settings)
+    _check(
+        connection,
+        slug,
+        provider_called(row.provider),
+        merged_credentials,
+        row.fetched_keys,
+        merged_settings,
+        old_queue=row.settings.get("queue"),
+    )
     queues.make_due(connection, row.id)
     return sources.update(
         connection,
@@ -144,9 +153,13 @@ def make_patch(old: Mapping[str, Any], new: Mapping[str, Any], kept: tuple[str, 
 def read_document(field: str, document: str) -> Any:
     """Return what YAML or JSON says. Raises InvalidFieldError, with the position."""
     try:
+        return json.loads(document)  # PyYAML reads neither tabs nor surrogate pairs
+    except (ValueError, RecursionError):
+        pass
+    try:
         return yaml.safe_load(document)
-    except yaml.YAMLError as error:
-        raise InvalidFieldError(field, None, f"is neither YAML nor JSON: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InvalidFieldError(field, None, f"{field} is neither YAML nor JSON: {error}") from None
 
 
 def _list(value: Any) -> list[Any]:
@@ -251,6 +264,7 @@ def _check(
     credentials: Mapping[str, Any],
     fetched_keys: Mapping[str, str],
     settings: Mapping[str, Any],
+    old_queue: Any = None,
 ) -> None:
     if _has_mask(credentials):
         message = f"must not contain {MASK}, which stands for a masked secret; leave the field out to keep the secret"
@@ -260,6 +274,13 @@ def _check(
         message = "must be printable ASCII without blanks at its ends: it is sent as a header"
         raise InvalidFieldError("credentials.api_key", None, message)
     checked_settings = _checked("settings", lambda: read_settings(settings))
+    # Not in `read_settings`: a source that an earlier version stored must still open.
+    urls = {name: settings.get(name) for name in ("api_base", "keys_url", "webhook_url")}
+    urls |= {f"queue.{name}": value for name, value in (settings.get("queue") or {}).items()}
+    for name, url in urls.items():
+        if url and (not (url.isascii() and url.isprintable()) or " " in url):
+            message = f"must be printable ASCII without blanks, not {url!r}"
+            raise InvalidFieldError(f"settings.{name}", None, message)
     if checked_settings.generic is not None and provider.name != "generic":
         message = f"describes a source of the provider generic; {provider.name} has an adapter of its own"
         raise InvalidFieldError("settings.generic", None, message)
@@ -267,7 +288,7 @@ def _check(
         able = ", ".join(sorted(name for name, one in PROVIDERS.items() if one.has_queues))
         message = f"is for events that come through a queue of SQS, of the provider {able}; {provider.name} posts them"
         raise InvalidFieldError("settings.queue", None, message)
-    if checked_settings.queue is not None:
+    if checked_settings.queue is not None and settings["queue"] != old_queue:
         others = set(queues.find_readers(connection).get(queues.identify(checked_settings.queue), ())) - {slug}
         if others:
             message = (

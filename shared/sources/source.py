@@ -133,8 +133,6 @@ def _check_url(name: str, url: str) -> None:
     """Raise CredentialsError unless this is a URL without secrets: settings are shown to everyone who may read."""
     if not url.startswith(("http://", "https://")):
         raise CredentialsError(f"{name} must be an http or https URL, not {url!r}")
-    if not (url.isascii() and url.isprintable()) or " " in url:
-        raise CredentialsError(f"{name} must be printable ASCII without blanks, not {url!r}")
     try:
         named = urlsplit(url).netloc
     except ValueError as error:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import InvalidFieldError
 from shared.sources import service, store
+from shared.sources.source import read_settings
 from tests.support import signed_requests
 from tests.support.system import System
 
@@ -212,3 +213,18 @@ def test_two_sources_cannot_read_one_queue(system: System) -> None:
     assert system.call("PATCH", "/v1/sources/first", {"settings": {"queue": queue}}).status_code == 200
     system.call("DELETE", "/v1/sources/first")
     assert system.call("PATCH", "/v1/sources/second", {"settings": {"queue": queue}}).status_code == 200
+
+
+def test_a_source_of_an_earlier_version_that_shares_its_queue_can_be_changed(system: System) -> None:
+    credentials = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": SECRET}
+    for number in (1, 2):
+        queue = {"url": f"https://sqs.eu-west-1.amazonaws.com/123456789012/{number}"}
+        body = {"slug": f"s{number}", "provider": "ses", "credentials": credentials, "settings": {"queue": queue}}
+        assert system.call("POST", "/v1/sources", body).status_code == 201
+    system.execute("UPDATE sources SET settings = (SELECT settings FROM sources WHERE slug = 's1')")
+    changed = {"credentials": {"secret_access_key": SECRET[::-1]}}
+    assert system.call("PATCH", "/v1/sources/s2", changed).status_code == 200
+
+
+def test_a_source_of_an_earlier_version_with_an_international_url_still_opens() -> None:
+    read_settings({"webhook_url": "https://hooks.müller.example/webhooks/main"})

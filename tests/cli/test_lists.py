@@ -130,6 +130,8 @@ def test_a_limit_crosses_pages_and_the_rest_follows_a_cursor(populated: Commands
         (("messages", "--source", "shpo"), "There is no source called 'shpo'. Did you mean 'shop'?"),
         (("changes", "--sources", "shop, shpo"), "There is no source called 'shpo'. Did you mean 'shop'?"),
         (("trace", "--source", "shpo", "--recipient", "a@x.example"), "Did you mean 'shop'?"),
+        (("alerts", "list", "--source", "shpo"), "Did you mean 'shop'?"),
+        (("suppressions", "list", "--source", "shpo"), "Did you mean 'shop'?"),
         (("diagnose", "--source", "shpo", "--recipient", "a@x.example"), "Did you mean 'shop'?"),
         (("changes", "--message-id", "x"), "--message-id: "),
     ],

@@ -23,6 +23,8 @@ DEADLY = b"deadly to every worker of tests.chaos.crashing_worker that reads it"
 HUNGRY = b"for this one the workers of tests.chaos.crashing_worker allocate memory without end"
 SLEEPY = b"for this one the workers of tests.chaos.crashing_worker stop, as if they were suspended"
 _TIMEOUT_SECONDS = 60.0
+_IDLE_SECONDS = 1.0
+"""The receiver closes a connection that has been idle for three."""
 _SEND_SECONDS = 120.0
 """After this time a body that was not acknowledged fails the test; its threads would keep the test process alive."""
 _PAUSE_SECONDS = 0.05
@@ -198,10 +200,11 @@ class _Connection:
         address = urlsplit(url)
         self._http = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_SECONDS)
         self._path = address.path
+        self._used_at = 0.0
 
     def post(self, body: bytes, headers: Headers) -> Sent:
         began_at = time.monotonic()
-        is_reused = self._http.sock is not None
+        was_idle = self._http.sock is not None and began_at - self._used_at > _IDLE_SECONDS
         try:
             others = {name: value for name, value in headers.items() if name != QUERY}
             path = f"{self._path}?{headers[QUERY]}" if QUERY in headers else self._path
@@ -210,9 +213,10 @@ class _Connection:
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if is_reused and isinstance(error, ConnectionError):
+            if was_idle and isinstance(error, ConnectionError):
                 return self.post(body, headers)
             return Sent(NO_ANSWER, {}, time.monotonic() - began_at)
+        self._used_at = time.monotonic()
         found = {name.lower(): value for name, value in response.getheaders()}
         receipt = UUID(json.loads(answer)["receipt"]) if response.status == http.client.OK else None
         return Sent(response.status, found, time.monotonic() - began_at, receipt)

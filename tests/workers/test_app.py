@@ -77,8 +77,9 @@ sys.argv = ["celery", "--quiet", "-A", "workers.app", "worker", "--help"]
 try:
     runpy.run_module("workers", run_name="__main__")
 except SystemExit:
-    assert "workers.tasks" in sys.modules or "workers.app" in sys.modules
-    assert sys.modules.keys().isdisjoint({"prompt_toolkit", "rich"}), "3 to 6 MB in each process"
+    pass
+assert "workers.app" in sys.modules
+assert sys.modules.keys().isdisjoint({"prompt_toolkit", "rich"}), "3 to 6 MB in each process"
 """
     assert run(program) == []
 

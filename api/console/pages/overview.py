@@ -1,13 +1,12 @@
 """The overview: problems that need a person, and charts of the last hours."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
-from api.console.formatting import Entry
+from api.console.formatting import Entry, mark_command
 from api.console.site import call, fetch, may, render
 from api.resources.alert_rules import AlertRules
 from api.resources.changes import Stream
@@ -94,7 +93,7 @@ def describe_problems(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     A command in `mend` is between backticks.
     """
     alerts = {f"{alert['severity']} alert {alert['rule']}": alert for alert in status["alerts"]}
-    marked = [{**one, "mend": re.sub(r"tidings .+", r"`\g<0>`", one["mend"])} for one in status["problems"]]
+    marked = [{**one, "mend": mark_command(one["mend"])} for one in status["problems"]]
     return [_describe(problem, alerts) for problem in marked]
 
 

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
 from api.console.site import call, fetch, go, may, render, resolve_times, visit
+from api.core.auth import authorize
 from api.core.errors import ProblemError, invalid
 from api.resources.events import Events
 from api.resources.receipts import Refusals
@@ -71,6 +72,7 @@ def new() -> Response:
 @pages.post("/sources/new")
 def create() -> Response:
     """Create a source."""
+    authorize(visit().caller, Sources.scope_of("POST"), Sources.tenant_access_of("POST"))
     provider = PROVIDERS.get(request.form.get("provider", ""))
     if provider is None:
         raise invalid({"provider": [f"Must be one of {', '.join(sorted(PROVIDERS))}."]})
@@ -134,9 +136,13 @@ def change(slug: str) -> Response:
 @pages.post("/sources/<slug>/settings")
 def change_settings(slug: str) -> Response:
     """Make the settings as the form has them, in YAML or JSON."""
-    before = call(OneSource, slug=slug)["settings"]
-    wanted = source_service.read_document("settings", request.form["settings"]) or {}
-    if not isinstance(wanted, dict):
+    authorize(visit().caller, OneSource.scope_of("PATCH"), OneSource.tenant_access_of("PATCH"))
+    # What the page showed, not what is stored: a change that was made since is kept.
+    before = source_service.read_document("settings", request.form["before"])
+    wanted = source_service.read_document("settings", request.form["settings"])
+    if wanted is None:
+        wanted = {}
+    if not isinstance(before, dict) or not isinstance(wanted, dict):
         raise invalid({"settings": ["Must be an object: the name of each setting, and its value."]})
     call(OneSource, "PATCH", body={"settings": source_service.make_patch(before, wanted)}, slug=slug)
     return go(f"/console/sources/{quote(slug)}", "The settings were changed.")

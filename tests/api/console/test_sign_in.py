@@ -239,6 +239,33 @@ def test_a_viewer_changes_nothing(system: System) -> None:
     assert {row[0] for row in system.rows("SELECT action FROM audit_log")} == {"session.opened"}
 
 
+def test_a_viewer_cannot_change_the_settings_of_a_source(system: System) -> None:
+    system.create_source()
+    with system.engine.begin() as connection:
+        made = create_key(connection, "viewer", Scope.READ)
+    form = {"settings": "[", "before": "{}"}
+    answer = sign_in(system, made.secret).post("/console/sources/main/settings", data=form, headers=SAME_ORIGIN)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("text", ["day: 2026-13-45", "!!int x", "[" * 3000, "{", "[]", "false"])
+def test_settings_that_are_no_object_are_refused(system: System, text: str) -> None:
+    system.create_source()
+    form = {"settings": text, "before": "{}"}
+    answer = sign_in(system, ADMIN_KEY).post("/console/sources/main/settings", data=form, headers=SAME_ORIGIN)
+    assert answer.status_code == 422
+    assert "settings" in answer.text
+
+
+def test_a_setting_that_was_made_since_the_page_was_shown_stays(system: System) -> None:
+    system.create_source()
+    system.call("PATCH", "/v1/sources/main", {"settings": {"api_base": "https://esp.example"}})
+    form = {"settings": '{\n\t"webhook_url": "https://hooks.example/webhooks/main"}', "before": "{}"}
+    answer = sign_in(system, ADMIN_KEY).post("/console/sources/main/settings", data=form, headers=SAME_ORIGIN)
+    assert answer.status_code == 303
+    assert system.get("/v1/sources/main")["settings"].keys() == {"api_base", "webhook_url"}
+
+
 def test_an_operator_is_named_in_the_audit_log(system: System) -> None:
     add_user(system, Role.OPERATOR)
     client, answer = sign_in_as_ann(system)

@@ -1,4 +1,4 @@
-"""An event has those fields from its message that both have alike."""
+"""Events no longer repeat the fields in which they agree with their message."""
 
 from alembic import op
 
