@@ -10,6 +10,9 @@ PYTHON ?=
 # The number of test processes, each with its own servers; tests wait more than they compute. Tests that kill processes
 # run after the others, two at a time, because they need processes to restart quickly.
 JOBS ?= 3
+PYTEST := $(BIN)/python -m pytest
+# A test that fails while others keep the processors busy is run again with nothing beside it. Both results are printed.
+ALONE := { test $$? = 1 && echo "These tests failed. Now each is run again, alone:" && $(PYTEST) --last-failed --last-failed-no-failures none; }
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
@@ -48,8 +51,8 @@ up: setup ## Run the whole system, with its data in .tidings/
 	@$(BIN)/tidings up
 
 test: setup ## Run all tests, on real servers and workers
-	@$(BIN)/python -m pytest $(or $(TESTS),--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/chaos)
-	@$(if $(TESTS),,$(BIN)/python -m pytest --numprocesses 2 tests/chaos)
+	@$(if $(TESTS),$(PYTEST) $(TESTS),$(PYTEST) --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --ignore tests/chaos || $(ALONE))
+	@$(if $(TESTS),,$(PYTEST) --numprocesses 2 tests/chaos || $(ALONE))
 
 sure: setup ## Run formatter, linters, type checker and tests; do this before every commit
 	@$(BIN)/ruff format --check .
