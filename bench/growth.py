@@ -57,6 +57,8 @@ BYTES_PER_EVENT: Final = 700
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "accepted": ("accepted, single events", "requests/s"),
     "p99 of the answer": ("p99 of the answer while accepting that", "ms"),
+    "accepted WAL": ("WAL of a request", "bytes"),
+    "accepted images": ("full-page images in it", "images"),
     "single processed": ("processed from receipt to state, single events", "events/s"),
     "single WAL": ("WAL of an event, single events", "bytes"),
     "single images": ("full-page images in it, single events", "images"),
@@ -82,8 +84,9 @@ METHOD: Final = """\
 - *realistic*: 1.18 recipients a message on the average, 3.5 events for each. *harsh*: each event has a message of its
   own; memory for the database, its page cache included, is limited to a quarter of its size.
 - Both databases are on one server with the settings of the embedded server, and are measured in turns. The empty one is
-  emptied before each measurement. A round that does not count warms both up, after a checkpoint. So the WAL has the
-  full-page images of pages that were not changed since, as between the checkpoints of a system under load.
+  emptied before each measurement. A round that does not count warms both up, after a checkpoint: single events for
+  30 s. So the WAL has the full-page images of pages that were not changed since, as between the checkpoints of a system
+  under load.
 - *accepted*: closed loop, workers stopped. *processed*: the receipts that wait are processed by the workers with
   nothing else running. The rate is that between the moments when nine tenths and a twentieth of them wait.
 - *pages read*: 8 KiB pages that PostgreSQL did not have in `shared_buffers`; the system's page cache may have them.
@@ -278,7 +281,8 @@ def measure_round(
         # What is accepted is then processed.
         if kind in chosen or (kind == growth_measure.SINGLE and growth_measure.ACCEPT in chosen):
             say(mix, "warm-up" if is_warm_up else f"round {number + 1}", kind)
-            growth_measure.accept_and_process(sides, found, mix, kind, options.seconds, number)
+            seconds = options.warm_up if is_warm_up and kind == growth_measure.SINGLE else options.seconds
+            growth_measure.accept_and_process(sides, found, mix, kind, seconds, number)
     others = {
         growth_measure.DELIVERIES: growth_measure.deliver,
         growth_measure.CHECKS: growth_measure.check_suppressions,
@@ -432,8 +436,10 @@ def command(options: argparse.Namespace) -> str:
     """Return the command that repeats the run."""
     words = ["python -m bench.growth"]
     parser = make_parser()
-    given = {name: getattr(options, name) for name in ("events", "seconds", "rounds", "workers", "mix")}
-    words += [f"--{name} {value}" for name, value in given.items() if value != parser.get_default(name)]
+    given = {name: getattr(options, name) for name in ("events", "seconds", "warm_up", "rounds", "workers", "mix")}
+    words += [
+        f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value != parser.get_default(name)
+    ]
     return " ".join([*words, *(f"--only {name}" for name in options.only or ())])
 
 
@@ -452,6 +458,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--events", type=int, default=DEFAULT_EVENTS, help="events of the history (10 million)")
     parser.add_argument("--seconds", type=float, default=10.0, help="about how long each measurement lasts (10)")
+    parser.add_argument("--warm-up", type=float, default=30.0, help="how long single events are accepted before (30)")
     parser.add_argument("--rounds", type=int, default=3, help="how many times each is repeated (3)")
     parser.add_argument("--workers", type=int, default=2, help="processes of the worker (2)")
     parser.add_argument("--mix", choices=[*growth_fill.MIXES, "both"], default="both", help="which history (both)")

@@ -158,6 +158,8 @@ def accept_and_process(
         if side is sides[0]:
             side.clear()
         side.start_receiver()
+        with side.connect() as connection:
+            before = read_counters(connection)
         begin = datetime.now(UTC)
         # As long as it takes, where the rate of accepting is not what is measured.
         limit = seconds if kind == SINGLE else None
@@ -167,6 +169,10 @@ def accept_and_process(
         if kind == SINGLE:
             measured.add("accepted", outcome.rate)
             measured.add("p99 of the answer", outcome.percentile(0.99) * 1000)
+            with side.connect() as connection:
+                after = read_counters(connection)
+            measured.add("accepted WAL", (after.wal - before.wal) / outcome.accepted)
+            measured.add("accepted images", (after.images - before.images) / outcome.accepted)
         note_memory(side, measured, "receiver")
         side.processes.stop()
         drain(side, measured, kind, begin)
@@ -273,9 +279,13 @@ def check_suppressions(side: GrowthSide, measured: Measured, seconds: float) -> 
 
 
 def read_lists(side: GrowthSide, measured: Measured, seconds: float) -> None:
-    """Read the first page of every list of the API, and of lists with filters; then the pages of the console."""
+    """Read the first page of every list of the API, and of lists with filters; then the pages of the console.
+
+    Messages are indexed before, which workers do all the time.
+    """
     if side.name == "filled":
         growth_fill.furnish(side)
+    growth_fill.index_messages(side)
     with side.connect() as connection:
         row = connection.execute(
             "SELECT s.recipient, m.smtp_id FROM recipient_states AS s JOIN messages AS m ON m.id = s.message_id"
