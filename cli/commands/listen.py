@@ -5,7 +5,6 @@ It needs no database: a developer runs it with the URL of an API and a key that 
 
 import http.client
 import json
-import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from cli.supervisor.data_dir import READY_FILE
 from shared import settings
 from shared.errors import InvalidFieldError, TidingsError
 from shared.http import standard_webhooks
+from shared.http.urls import is_http_url
 from shared.settings import PREFIX
 
 _PATH: Final = "/v1/changes/stream"
@@ -165,12 +165,7 @@ def _forward_when_reachable(console: Console, url: str, secret: str, change: byt
 
 
 def _check_url(option: str, url: str) -> str:
-    try:
-        address = urlsplit(url)
-        is_usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable or not re.fullmatch(r"[!-~]+", url):
+    if not is_http_url(url):
         raise InvalidFieldError(option, url, f"{option}: {url!r} is not a URL such as http://127.0.0.1:3000/webhooks.")
     return url
 

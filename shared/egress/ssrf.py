@@ -13,11 +13,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from shared.egress.dns import Lookup, look_up, look_up_within
 from shared.errors import InvalidFieldError
+from shared.http.urls import is_printable
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 _MAX_URL_LENGTH = 2048
+_NOT_IN_URLS = frozenset('\\"<>^`{|}')  # printable, but not in any URI (RFC 3986, 2)
 _MAX_CACHED_URLS = 4096
 LOOKUP_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
@@ -131,7 +133,7 @@ def without_final_dot(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    if len(url) > _MAX_URL_LENGTH or not url.isascii() or any(sign <= " " or sign in '\x7f\\"<>^`{|}' for sign in url):
+    if len(url) > _MAX_URL_LENGTH or not is_printable(url) or not _NOT_IN_URLS.isdisjoint(url):
         raise InvalidFieldError(
             "url",
             url,

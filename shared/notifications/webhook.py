@@ -9,6 +9,7 @@ from shared.errors import InvalidFieldError
 from shared.http import client as http_client
 from shared.http import standard_webhooks
 from shared.http.client import OutboundError, parse_retry_after
+from shared.http.urls import is_http_url
 from shared.notifications.base import HIDDEN, NotificationError, Target
 from shared.notifications.rendering import Message
 
@@ -19,13 +20,7 @@ _GONE = 410
 
 def validate_url(url: str) -> None:
     """Raise InvalidFieldError unless this is the URL of an HTTP server."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    is_clean = url.isascii() and not any(sign <= " " or sign == "\x7f" for sign in url)
-    if not good or not is_clean or len(url) > _MAX_URL_LENGTH:
+    if len(url) > _MAX_URL_LENGTH or not is_http_url(url):
         raise InvalidFieldError("url", None, "url must be an HTTP URL such as https://hooks.example.com/alerts.")
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError, TidingsError, suggest
+from shared.http.urls import is_printable
 from shared.providers.registry import PROVIDERS
 from shared.providers.webhooks.base import Provider, secret_fields
 from shared.sources import queues
@@ -278,7 +279,7 @@ def _check(
     urls = {name: settings.get(name) for name in ("api_base", "keys_url", "webhook_url")}
     urls |= {f"queue.{name}": value for name, value in (settings.get("queue") or {}).items()}
     for name, url in urls.items():
-        if url and (not (url.isascii() and url.isprintable()) or " " in url):
+        if url and not is_printable(url):
             message = f"must be printable ASCII without blanks, not {url!r}"
             raise InvalidFieldError(f"settings.{name}", None, message)
     if checked_settings.generic is not None and provider.name != "generic":
