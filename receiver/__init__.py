@@ -2,5 +2,5 @@
 
 from typing import Final
 
-UNUSED: Final = ("rich", "yaml")
-"""Libraries that are not loaded: structlog imports rich for coloured tracebacks (4 MB), kombu imports yaml (1 MB)."""
+UNUSED_LIBRARIES: Final = ("rich", "yaml")
+"""structlog would import rich for coloured tracebacks (4 MB), and kombu would import yaml (1 MB)."""

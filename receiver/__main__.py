@@ -11,7 +11,8 @@ from typing import Final
 
 from granian.cli import entrypoint
 
-from receiver import UNUSED
+from receiver import UNUSED_LIBRARIES
+from shared.startup import hide_libraries
 
 # Not prometheus_client, which is loaded when the directory of the metrics is set.
 LIBRARIES: Final = (
@@ -37,8 +38,7 @@ LIBRARIES: Final = (
 if __name__ == "__main__":  # not in a process that is spawned
     if sys.platform == "linux":  # on macOS, granian spawns its processes, which share nothing
         multiprocessing.set_start_method("fork")
-        for name in UNUSED:
-            sys.modules[name] = None  # type: ignore[assignment]
+        hide_libraries(*UNUSED_LIBRARIES)
         for library in LIBRARIES:
             import_module(library)
         gc.collect()

@@ -8,16 +8,15 @@ import gc
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from receiver import UNUSED
+from receiver import UNUSED_LIBRARIES
+from shared.startup import hide_libraries
 
-for _name in UNUSED:
-    sys.modules[_name] = None  # type: ignore[assignment]
+hide_libraries(*UNUSED_LIBRARIES)
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _METRICS_KINDS = ("counter", "histogram")

@@ -5,12 +5,10 @@ from types import ModuleType
 
 from celery.__main__ import main
 
-if __name__ == "__main__":
-    # structlog would load rich for coloured tracebacks.
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    import structlog  # noqa: F401
+from shared.startup import hide_libraries
 
-    del sys.modules["rich"]
+if __name__ == "__main__":
+    hide_libraries("rich")  # structlog would import it for coloured tracebacks
     shell = ModuleType("click_repl")  # Celery's interactive shell
     shell.register_repl = lambda _group: None  # type: ignore[attr-defined]
     sys.modules["click_repl"] = shell
