@@ -293,7 +293,7 @@ def check_queues(_: Installation, connection: Connection) -> Found:
     for slugs in queues.find_readers(connection).values():
         if len(slugs) > 1:
             found = f"the sources {', '.join(slugs)} read one queue, so each gets a part of the events"
-            yield found, "give every source a queue of its own, or delete the sources that are too many"
+            yield found, "give every source a separate queue, or delete the surplus sources"
     states = queues.read(connection)
     for row in sources.list_sources(connection):
         state = states.get(row.id)

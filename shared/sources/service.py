@@ -283,7 +283,7 @@ def _check(
             message = f"must be printable ASCII without blanks, not {url!r}"
             raise InvalidFieldError(f"settings.{name}", None, message)
     if checked_settings.generic is not None and provider.name != "generic":
-        message = f"describes a source of the provider generic; {provider.name} has an adapter of its own"
+        message = f"is only for sources of the provider generic; {provider.name} has a built-in adapter"
         raise InvalidFieldError("settings.generic", None, message)
     if checked_settings.queue is not None and not provider.has_queues:
         able = ", ".join(sorted(name for name, one in PROVIDERS.items() if one.has_queues))
@@ -293,8 +293,8 @@ def _check(
         others = set(queues.find_readers(connection).get(queues.identify(checked_settings.queue), ())) - {slug}
         if others:
             message = (
-                f"is read by the source {', '.join(sorted(others))} already, and SQS gives each message to one reader"
-                " only: give every source a queue of its own, and subscribe both queues to the topic"
+                f"is already read by the source {', '.join(sorted(others))}, and SQS gives each message to only one"
+                " reader: give every source a separate queue, and subscribe both queues to the topic"
             )
             raise InvalidFieldError("settings.queue.url", None, message)
     _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys, checked_settings))

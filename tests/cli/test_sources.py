@@ -304,4 +304,4 @@ def test_a_mistake_in_a_mapping_is_named(commands: Commands, tmp_path: Path, map
 def test_only_a_generic_source_has_a_mapping(commands: Commands) -> None:
     given = ("--setting", f"generic={MAPPING}", "--credentials", HOOK)
     output = commands.run("sources", "add", "main", "--provider", "mailwebhook", *given, code=2)
-    assert "has an adapter of its own" in output
+    assert "has a built-in adapter" in output

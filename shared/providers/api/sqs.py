@@ -184,7 +184,7 @@ class SqsClient:
             sentence = f"Amazon SQS could not answer for {self._slug}"
             return ProviderApiError(f"{sentence} {answered}", kind, status=answer.status)
         if code in _DENIED or answer.status in {401, 403}:
-            right = f"sqs:{operation.removesuffix('Batch')}"  # batches have no right of their own
+            right = f"sqs:{operation.removesuffix('Batch')}"  # no permission is specific to batches
             sentence = (
                 f"Amazon SQS rejected the access key of {self._slug}. Allow its user {right} on the queue, or set "
                 f'another key: tidings sources rotate {self._slug} --credentials \'{{"access_key_id": …, '

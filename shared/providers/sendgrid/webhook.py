@@ -161,7 +161,7 @@ def _identify(value: Mapping[str, Any], message: str | None) -> str | None:
 
 
 def _name_message(message_id: str | None, smtp_id: str | None) -> str | None:
-    """Return the key of the message: SendGrid's id, which is also the local part of its own Message-Ids."""
+    """Return the key of the message: SendGrid's id, which is also the local part of Message-Ids that SendGrid makes."""
     if message_id:
         return f"id:{message_id}"
     if smtp_id:

@@ -165,7 +165,7 @@ class Provider:
 
     status_codes: StatusCodes = StatusCodes()
     status_codes_of: Callable[[Any], StatusCodes | None] = _nothing
-    """Return the status codes that a source of its own has; None for `status_codes`."""
+    """Return the status codes of a source by its credentials; None for `status_codes`."""
     dedupe_window_seconds: int | None = None
     """How long an identical body counts as a repetition; None means for as long as keys are kept."""
     has_queues: bool = False

@@ -271,9 +271,9 @@ def confirmation_url(
 
 
 def parse(body: bytes, read: Callable[[payload.Item, str | None], list[Event]]) -> list[Event]:
-    """Return what `read` makes of the document in a notification, with its id, or of a document that came without one.
+    """Return the events that `read` finds in a notification's document, or in a document that came without one.
 
-    A message about the subscription itself is an event of its own. Raises PayloadError if the body is no JSON.
+    A message about the subscription itself becomes a separate event. Raises PayloadError if the body is not JSON.
     """
     found = read_envelope(body)
     whole = payload.read(body)
