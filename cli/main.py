@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "migrate": Entry("cli.commands.up:migrate", "Migrate the database to the schema of this version."),
     "demo": Entry("cli.demo.command:demo", "Demonstrate everything with simulated providers and temporary data."),
     "status": Entry("cli.commands.status:status", "Show the status of the installation, and what needs a person."),
-    "doctor": Entry("cli.commands.status:doctor", "Check the installation, and say how to mend what is wrong."),
+    "doctor": Entry("cli.commands.status:doctor", "Check the installation, and say how to fix what is wrong."),
     "sources": Entry("cli.commands.sources:sources", "Manage and check the sources of webhooks."),
     "apply": Entry("cli.commands.apply:apply", "Make the configuration as a file declares it."),
     "config": Entry("cli.commands.apply:config", "Show the configuration in effect, with secrets masked."),

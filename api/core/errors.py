@@ -155,7 +155,7 @@ def _of_body(error: RequestBodyError) -> Response:
 
 
 def _of_provider(error: ProviderApiError) -> Response:
-    """Return 409 for what a person can mend, such as an API key that is missing; 502 if the provider failed."""
+    """Return 409 for what a person can fix, such as an API key that is missing; 502 if the provider failed."""
     is_denied = error.kind is ApiErrorKind.DENIED
     is_ours = is_denied or (error.status is None and error.kind is ApiErrorKind.OTHER)
     return _answer(ProblemError(409 if is_ours else 502, str(error)))

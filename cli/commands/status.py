@@ -1,4 +1,4 @@
-"""`tidings status` and `tidings doctor`: whether the installation works, what is wrong with it, and how to mend it."""
+"""`tidings status` and `tidings doctor`: whether the installation works, what is wrong with it, and how to fix it."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def status(as_json: bool, data: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @context.data_option
 def doctor(as_json: bool, data: Path) -> None:
-    """Check the installation, and say for each finding how to mend it.
+    """Check the installation, and say for each finding how to fix it.
 
     Run it where the processes run, with their settings: it checks this machine's limits, disk and clock too. Exits
     with 0 without findings, and with 1 with any.
@@ -113,7 +113,7 @@ def describe_count(problems: Sequence[object]) -> str:
 
 
 def describe_problem(about: str, found: str, mend: str) -> Iterator[str]:
-    """Yield the lines of a problem and of what mends it. The latter is not wrapped: it may be a command to copy."""
+    """Yield the lines of a problem and of its fix. The fix is not wrapped: it may be a command to copy."""
     yield from wrap(f"✗ {about}: {found}", "", "  ")
     yield f"  → {mend}"
 

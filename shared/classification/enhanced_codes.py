@@ -234,7 +234,7 @@ REGISTERED: Mapping[str, Registered] = {
         "multiple authentication checks failed",
         C.POLICY_REJECTION,
         C.POLICY_REJECTION,
-        "DMARC, mostly: a record to be mended, not a message to be reworded",
+        "DMARC, mostly: fix a record, do not reword the message",
     ),
     "7.27": Registered("sender has null MX", C.POLICY_REJECTION, C.POLICY_REJECTION),
     "7.28": Registered("mail flood detected", C.SPAM_BLOCK, C.SPAM_BLOCK),

@@ -1,4 +1,4 @@
-"""Checks of an installation: what is wrong with it, and how to mend it.
+"""Checks of an installation: what is wrong with it, and how to fix it.
 
 Each check is a function that yields what it found and what to do, and a row of a table. Those of `LOCAL` need nothing
 but this machine, those of `DATABASE` a database, and those of `TABLES` its tables in the form of this version.
@@ -59,7 +59,7 @@ class Installation:
 
 
 Found = Iterator[tuple[str, str]]
-"""What a check found, and what mends it: an imperative sentence, or a command that runs as it is."""
+"""What a check found, and how to fix it: an imperative sentence, or a command that runs as it is."""
 
 
 def examine(installation: Installation, database: Engine) -> tuple[list[str], list[Problem]]:

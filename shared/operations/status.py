@@ -44,7 +44,7 @@ _MAX_ALERTS: Final = 100
 
 
 class Problem(NamedTuple):
-    """Something that needs a person: what it is about, what was found, and how to mend it."""
+    """Something that needs a person: what it is about, what was found, and how to fix it."""
 
     about: str
     found: str
@@ -191,8 +191,8 @@ def find_stage_problems(stages: Sequence[Mapping[str, Any]]) -> Iterator[Problem
         if age > WAITING_SECONDS:
             yield Problem(name.replace("_", " "), f"{what} for {age:,.0f} s", mend)
     for name, what, mend in (
-        ("receipts_dead", "receipts became dead", "mend the cause, then: tidings reprocess --state dead"),
-        ("deliveries_dead", "deliveries became dead", "mend the endpoint, then: tidings deliveries replay"),
+        ("receipts_dead", "receipts became dead", "fix the cause, then: tidings reprocess --state dead"),
+        ("deliveries_dead", "deliveries became dead", "fix the endpoint, then: tidings deliveries replay"),
         ("jobs_failed", "jobs failed", "tidings jobs list --state failed"),
     ):
         if found[name]["recent"]:

@@ -174,7 +174,7 @@ def _connect_directly(parameters: Mapping[str, Any]) -> psycopg.Connection | Non
 
 
 def _report_condition(context: ExceptionContext) -> None:
-    """Report a fault of the database as an OperationalError: the statement succeeds once the database is mended.
+    """Report a fault of the database as an OperationalError: the statement succeeds once the database is fixed.
 
     psycopg has other classes for a database that refuses to write, has the schema of another version or damaged files,
     or gives the role too few rights. A connection that cannot go on is closed: after a failover, a new one may reach

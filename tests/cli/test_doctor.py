@@ -1,4 +1,4 @@
-"""`tidings doctor` finds each fault that is planted, names what mends it, and finds nothing in a healthy system."""
+"""`tidings doctor` finds each fault that is planted, names the fix, and finds nothing in a healthy system."""
 
 import json
 import shlex
@@ -42,7 +42,7 @@ def healthy(commands: Commands, broker_url: str) -> Commands:
 
 
 def findings(commands: Commands, *options: str) -> dict[str, str]:
-    """Return what was found by the name of the check, with what mends it; the command must end with 1."""
+    """Return what was found by the name of the check, with its fix; the command must end with 1."""
     document = json.loads(commands.run("doctor", "--json", *options, code=1))
     return {one["check"]: f"{one['found']} → {one['mend']}" for one in document["findings"]}
 

@@ -198,7 +198,7 @@ class TestSubscriptions:
 class TestDeliveries:
     @pytest.fixture
     def dead(self, commands: Commands, system: System, sink: HttpSink) -> str:
-        """A delivery that is dead; and its endpoint is mended."""
+        """A delivery that is dead; and its endpoint is fixed."""
         add(commands, sink.url, "--name", "billing")
         sink.then(http_sink.answer(404, b"no such page"))
         system.log_change()

@@ -74,7 +74,7 @@ def statuses(system: System, **query: Any) -> list[str]:
 class TestReplayingMany:
     @pytest.fixture
     def dead(self, system: System, sink: HttpSink) -> list[str]:
-        """Changes whose deliveries are dead; and the endpoint is mended."""
+        """Changes whose deliveries are dead; and the endpoint is fixed."""
         system.create_subscription(sink.url)
         sink.always = http_sink.answer(404)
         names = [system.log_change() for _ in range(5)]

@@ -123,7 +123,7 @@ class TestWebhooks:
         (webhook,) = account.webhooks.values()
         assert set(webhook["events"]) == set(documents.EVENTS)
 
-    def test_that_are_off_or_for_few_events_are_mended(self, account: ResendAccount, client: ProviderApi) -> None:
+    def test_that_are_off_or_for_few_events_are_fixed(self, account: ResendAccount, client: ProviderApi) -> None:
         webhook_id = account.enrol(URL)
         account.webhooks[webhook_id] |= {"status": "disabled", "events": ["contact.created"]}
         assert client.enrol(URL) is True
