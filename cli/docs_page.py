@@ -105,7 +105,7 @@ def compose() -> str:
 
 
 def insert_providers(page: str) -> str:
-    """Return a page with the present table of the providers between its two marks."""
+    """Return a page with the current table of the providers between its two marks."""
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     head = ("provider", "what is signed", "repeated", "bad signature", "not now")

@@ -27,7 +27,7 @@ from shared.sources.source import Source
 
 _MAX_ROUTES = 1024
 _MAX_HANGING = 200
-"""Requests that are left without an answer at once. Further ones are answered: each occupies a connection."""
+"""The most requests to leave unanswered at a time. Each occupies a connection, so any others are answered."""
 
 _Routes = dict[tuple[str, str], Any]
 
@@ -66,8 +66,8 @@ def create_app(deps: ReceiverDeps) -> Flask:
     def probe(slug: str) -> Response:
         """Answer a set-up probe (GET or HEAD) with 200 if the source exists.
 
-        A GET whose query is an event is stored, if the provider sends events so. From any other provider a GET with a
-        query is refused: it may be an event, which 200 would acknowledge.
+        A GET whose query is an event is stored if the provider sends events that way. From any other provider, a GET
+        with a query is refused: it may be an event, which 200 would acknowledge.
         """
         source = deps.sources.get(slug)
         if _may_be_webhook(request):
@@ -138,7 +138,7 @@ def _store(deps: ReceiverDeps, source: Source, webhook: WebhookRequest, current:
 
 
 def _clean_path(path: str) -> str:
-    """Return a path as it was meant: people paste URLs with slashes and blanks doubled or at the end.
+    """Return the path that was meant: people paste URLs with doubled or trailing slashes, and with spaces.
 
     A redirect would not help, because providers do not follow it.
     """

@@ -40,7 +40,7 @@ class ErrorResponse:
     hang_seconds: float = 0.0
 
     def response(self) -> Response:
-        """Return the response."""
+        """Return the Flask response."""
         body = msgspec.json.encode({"reason": self.reason, "error": self.message})
         response = Response(body, self.status, self.headers, content_type="application/json")
         if self.reason in (RefusalReason.UNAVAILABLE, RefusalReason.QUARANTINE_FULL):

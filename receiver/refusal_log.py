@@ -14,7 +14,7 @@ from shared.receipts.store import Refusal, record_refusals
 from shared.supervision import SupervisedThread
 from shared.vocabulary import RefusalReason
 
-# What one process stores in a minute. Anybody can cause refusals, so that more of them are only counted.
+# The most that one process stores in a minute. Anybody can cause refusals, so any others are only counted.
 MAX_ROWS_OF_KIND = 20
 MAX_ROWS = 200
 MAX_HEADER_BYTES = 64 * 1024

@@ -44,9 +44,9 @@ def read(request: Request) -> WebhookRequest:
 
 
 def read_query(request: Request, provider: Provider) -> WebhookRequest:
-    """Read a GET with a query: its body is empty where it only tests the URL.
+    """Read a GET with a query. The body of the result is empty if the request only tests the URL.
 
-    Raises MethodNotAllowed if it may be an event that this provider does not send so, which 200 would acknowledge.
+    Raises MethodNotAllowed if it does neither: it may be an event in a form unknown here, which 200 would acknowledge.
     """
     webhook = read(request)
     body = provider.body_of_query(webhook.headers[QUERY])
@@ -119,5 +119,5 @@ def make_refusal(
 
 
 def _in_thread_if_large(webhook: WebhookRequest, work: Callable[[], _T]) -> _T:
-    """Do work whose time grows with the body. For a large body a thread does it, so that it delays no other request."""
+    """Do work that takes longer for a longer body. For a large one, do it in a thread: it delays no other request."""
     return greenlets.run_in_thread(work) if len(webhook.body) > _LARGE_BYTES else work()

@@ -1,1 +1,1 @@
-"""What the processes agree on: the domain, the providers' dialects, the database and the settings."""
+"""The code that processes have in common: one package for each feature, with its tables and statements."""

@@ -1,4 +1,4 @@
-"""Every back-off policy: how long what failed waits before it is tried again."""
+"""Every back-off policy: the delay before a failed operation is tried again."""
 
 import random
 from collections.abc import Mapping, Sequence

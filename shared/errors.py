@@ -32,7 +32,7 @@ class NotFoundError(TidingsError):
 
 
 class ConflictError(TidingsError):
-    """The present state does not allow this: a name that is taken, a job that has ended. HTTP 409."""
+    """The current state does not allow this: a name that is taken, a job that has ended. HTTP 409."""
 
 
 class GoneError(TidingsError):

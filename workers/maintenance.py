@@ -63,7 +63,7 @@ def maintain(ctx: WorkerContext) -> None:
 
 
 def index_messages(ctx: WorkerContext) -> int:
-    """Make the signatures by which messages are searched, unless few wait; return the number of entries."""
+    """Compute the search signatures of new messages, unless there are few; return the number of entries."""
     deadline, total = time.monotonic() + _MAX_INDEX_SECONDS, 0
     while time.monotonic() < deadline:
         with ctx.engine.begin() as connection:

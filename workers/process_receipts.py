@@ -2,7 +2,7 @@
 
 A batch is one transaction for every MAX_EVENTS events. If bad data makes it fail, its receipts are applied one by one,
 so that only the bad one fails. A receipt that keeps failing, or keeps crashing its worker, becomes `dead` with the
-reason. One with more events is applied in parts, between which others are processed (docs/decisions/0045).
+reason. A receipt with more events is applied in parts, between which others are processed (docs/decisions/0045).
 """
 
 import fcntl
@@ -46,18 +46,18 @@ from workers.receipt_batch import (
 _MAX_SECONDS = 5.0
 _MAX_EVENTS_OF_SMALL_BATCH = 32
 _FEW_RECEIPTS = 8
-"""After at most this many, the next ones are claimed soon, and no wake-up is waited for."""
+"""After a claim of at most this many receipts, the next claim follows soon, without a wake-up."""
 _PAUSE_SECONDS = 0.01
-"""The least time from a claim of a few to the next one. Meanwhile receipts collect."""
+"""The minimum time between a claim of a few receipts and the next claim. Meanwhile receipts collect."""
 _LONGEST_TURN_SECONDS = 0.5
-"""Less than the longest wait for a turn, so that nobody stops waiting for a process that works."""
+"""Shorter than the longest wait for a turn, so that no process stops waiting for one that is working."""
 _LONGEST_WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.005
-# A worker's processes inherit it, and each locks it on its own: the system releases the lock of one that dies.
+# The processes of a worker inherit this file, and each can lock it. The system releases the lock of one that dies.
 with tempfile.TemporaryFile() as _file:
     _turn = os.dup(_file.fileno())
-# Others wait for a statement that takes long, so it must end sooner than by the timeout of all statements. A lock is
-# waited for less long, so that the error shows whether another transaction or the receipt is at fault.
+# Other workers wait for a long statement, so its timeout is shorter than the usual one. The lock timeout is shorter
+# still, so that the error shows whether another transaction or the receipt is at fault.
 _LIMITS = select(func.set_config("statement_timeout", "8s", True), func.set_config("lock_timeout", "5s", True))
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
 
 
 def wait_for_turn() -> bool:
-    """Wait while another process of this worker is busy with the last of the due receipts; return whether it has ended.
+    """Wait while another process of this worker processes the last of the due receipts; return whether it has finished.
 
     Otherwise each process would take a few receipts, and a batch of a few costs several times as much per receipt. The
     wait ends after a second, because the other process may hang (docs/decisions/0048).
@@ -140,7 +140,7 @@ def process_batch(
 ) -> None:
     """Process claimed receipts: each one is applied, retried, postponed or dead afterwards.
 
-    `nested`: it is called between the parts of a large receipt, so that no other is processed between its own.
+    `nested`: this call comes between the parts of a large receipt, so nothing is processed between its own parts.
     """
     process_others = None if nested else partial(process_small, ctx, counts)
     batch = ReceiptBatch(ctx, token, partial(apply, between_parts=process_others), counts)
@@ -176,7 +176,7 @@ def apply(
 ) -> Applied:
     """Take receipts off the queue and apply their events, in one transaction. Raises LeaseLostError.
 
-    A receipt with more than MAX_EVENTS events, alone, is applied in several, and taken off the queue by the last one.
+    A receipt with more than MAX_EVENTS events comes alone, and is applied in several; the last takes it off the queue.
     """
     events = [event for one in parsed for event in one.events]
     is_small = len(events) <= _MAX_EVENTS_OF_SMALL_BATCH and parsed[0].receipt.attempts == 1

@@ -63,7 +63,7 @@ def pull_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS, wait_seco
 
 
 def _pull(ctx: WorkerContext, deadline: float, wait_seconds: int) -> bool:
-    """Return whether there is a queue to poll on."""
+    """Poll the due queues until the deadline. Return whether the next task must continue."""
     running: dict[Future[None], int] = {}
     with ThreadPoolExecutor(_MAX_QUEUES, thread_name_prefix="queue") as pool:
         while time.monotonic() < deadline and not stopping.is_set():
@@ -111,7 +111,7 @@ def _poll(ctx: WorkerContext, source_id: int, deadline: float, wait_seconds: int
 
 
 def _find_source(ctx: WorkerContext, source_id: int, queue: QueueSettings | None = None) -> Source | None:
-    """Return a source as it is now; None if it was deleted, cannot be used, or has no queue, or another than this."""
+    """Return a source as it is now; None if it was deleted, cannot be used, or no longer has this queue, or any."""
     with ctx.engine.begin() as connection:
         version = source_store.versions(connection).get(source_id)
         if version is None:
@@ -196,7 +196,7 @@ def _commit(
     refused: list[tuple[Message, VerificationError]],
     now: datetime,
 ) -> tuple[int, int]:
-    """Store receipts and refusals. What finds the quarantine full is added to `refused`.
+    """Store receipts and refusals. Messages for which the quarantine has no room are added to `refused`.
 
     Returns how many receipts are new, and how many of those in quarantine.
     """

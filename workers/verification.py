@@ -84,7 +84,7 @@ class _SourceBatch:
         self._suspects = suspects
         self._deadline = deadline
         self._asked: dict[str, OutboundError | None] = {}
-        """The keys, or with a key set the one document, that were asked for; the error if that failed."""
+        """The error of each fetch, or None, by key id; by an empty text if one document has all keys."""
         self._unasked: list[QuarantinedRequest] = []
         self._rejected: Counter[str] = Counter()
 
@@ -92,7 +92,7 @@ class _SourceBatch:
         """Verify the requests, and keep the rejected ones within their limits."""
         try:
             source = self._open_source()
-        except TidingsError as error:  # nothing was asked for, so that no attempt counts
+        except TidingsError as error:  # nothing was fetched, so the attempt does not count
             self._postpone(self._suspects, str(error), _GRACE_DELAY_SECONDS, is_counted=False)
             return
         for suspect in self._suspects:
@@ -144,7 +144,7 @@ class _SourceBatch:
         return source
 
     def _ask(self, source: Source, key_id: str, suspect: QuarantinedRequest) -> Source | None:
-        """Fetch a key unless it was asked for already. Return the source with it; None if it cannot be asked for now.
+        """Fetch a key, unless that was tried already. Return the source with it; None if the fetch must wait.
 
         One fetch of a key set decides all key ids. Raises OutboundError and NotFoundError.
         """

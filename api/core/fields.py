@@ -29,7 +29,7 @@ class Instant(fields.DateTime):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:  # noqa: ARG002
         try:
-            # An unescaped plus sign in a query arrives as a blank.
+            # An unescaped plus sign in a query arrives as a space.
             moment = datetime.fromisoformat(value.replace(" ", "+")) if "T" in value else None
             moment = moment and moment.astimezone(UTC) if moment and moment.tzinfo else None
         except (ValueError, TypeError, OverflowError):

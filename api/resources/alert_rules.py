@@ -1,4 +1,4 @@
-"""Alert rules: shows those of the rules file, and manages those created over the API."""
+"""Alert rules: shows those of the rules file, and manages those created through the API."""
 
 import dataclasses
 import inspect

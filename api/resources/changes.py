@@ -84,7 +84,9 @@ class StreamQuery(FilterQuery):
     """Filters, and where the stream begins."""
 
     cursor = fields.String(
-        metadata={"description": "Begin after this change; `0-0` begins with the oldest one. Default: the present."}
+        metadata={
+            "description": "Begin after this change; `0-0` begins with the oldest one. Default: the end of the log."
+        }
     )
 
 

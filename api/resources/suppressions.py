@@ -185,7 +185,7 @@ class _Lifting(Resource):
                     connection, keys=[key], tenant=tenant, reason=reason, actor=self.caller.name, note=note
                 )
                 if not lifted:
-                    queries.require_readable(target.name)
+                    queries.require_address(target.name)
                 # By its key, not by its address: an erased address must not remain in the audit log.
                 self.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
                 now = datetime.now(UTC)

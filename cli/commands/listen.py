@@ -116,7 +116,7 @@ def _refuse(status: int, body: bytes, url: str) -> None:
     if status >= http.client.INTERNAL_SERVER_ERROR or status in _RETRY_LATER:
         raise OSError(f"{status}: {detail}")
     if status == http.client.GONE:
-        detail += " Begin at the present, without --cursor."
+        detail += " Leave out --cursor to begin at the end."
     raise TidingsError(f"The API at {url} answered {status}: {detail}")
 
 
@@ -196,7 +196,7 @@ def _find_api(url: str | None, key: str | None, data: Path) -> tuple[str, str]:
     metavar="TYPE",
     help="Only changes of this type, such as message.bounced or message.*; repeatable. Default: all.",
 )
-@click.option("--cursor", help="Begin after this change; 0-0 begins with the oldest one. Default: the present.")
+@click.option("--cursor", help="Begin after this change; 0-0 begins with the oldest one. Default: the end of the log.")
 @click.option("--secret", help="Sign with this secret (whsec_…). Default: a new one, which is printed.")
 @click.option(
     "--api", "url", metavar="URL", help="The URL of the API. Default: the running `tidings up`, or the settings."

@@ -187,7 +187,7 @@ LISTINGS = (
     Listing(
         name="audit",
         resource=audit_resource.AuditLog,
-        help="List who changed what, over the API or by a command, the newest first.",
+        help="List who changed what, through the API or by a command, the newest first.",
         head=lambda entry: (entry["id"], "", f"{entry['action']}  {entry['object']}"),
         details=_audit_details,
     ),

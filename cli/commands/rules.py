@@ -61,10 +61,10 @@ def show(as_default: bool, data: Path) -> None:
     click.echo(document.dump(found.rules), nl=False)
     of_api = [rule for rule in found.of_api if rule.name not in found.names]
     for rule in of_api:
-        click.echo(f"# In force too, created over the API by {rule.created_by}: {rule.name}")
+        click.echo(f"# In force too, created through the API by {rule.created_by}: {rule.name}")
     for rule in found.of_api:
         if rule not in of_api:
-            click.echo(f"# Not in force, because a rule above has its name: {rule.name}, created over the API")
+            click.echo(f"# Not in force, because a rule above has its name: {rule.name}, created through the API")
 
 
 def _origin(found: Overview) -> list[str]:
@@ -75,7 +75,7 @@ def _origin(found: Overview) -> list[str]:
     try:
         text, _ = document.load_file(Path(found.path))
     except RulesError as error:
-        return [f"In force is the earlier content of {origin}. Workers refuse the present content:", *error.lines]
+        return [f"In force is the earlier content of {origin}. Workers refuse the current content:", *error.lines]
     if text != found.text:
         return [f"In force is the earlier content of {origin}. It has been changed; workers reload it within seconds."]
     return [f"In force is {origin}."]

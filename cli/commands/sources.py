@@ -310,7 +310,7 @@ def _describe_pulls(pulls: dict[str, Any], slug: str) -> list[str]:
                 ("only_here", "only here"),
                 ("differing", "for different mail"),
                 ("removed_there", "removed there since"),
-                ("unreadable", "at the provider that are no addresses, or for one sender only"),
+                ("unreadable", "at the provider that are not addresses, or are for one sender only"),
             )
             if counts.get(name)
         ]

@@ -160,7 +160,7 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
                 connection, keys=[key], tenant=tenant, reason=reason, actor=context.current_user(), note=note
             )
             if not lifted:
-                queries.require_readable(target)
+                queries.require_address(target)
             context.audit(connection, "suppression.lifted", f"suppression:{key}", reason=reason, of=tenant)
             explanation = queries.explain(connection, meant, hasher, datetime.now(UTC))
     console = context.console()

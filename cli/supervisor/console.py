@@ -56,4 +56,4 @@ class Console:
     def _write(self, name: str, colour: str, line: str) -> None:
         prefix = f"{name:{_WIDTH}}| "
         with suppress(OSError, ValueError):  # standard output is closed or its disk full: the system runs on
-            click.echo(click.style(prefix, fg=colour) + show(line))  # without colours where it is no terminal
+            click.echo(click.style(prefix, fg=colour) + show(line))  # without colours if it is not a terminal

@@ -45,7 +45,7 @@ def alive(pid: int) -> bool:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, separated by blanks; empty if the process does not exist."""
+    """Return the command line of a process, separated by spaces; empty if the process does not exist."""
     if _HAS_PROC:
         try:
             words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")

@@ -1,4 +1,4 @@
-"""Alerts, their history, and the rules that were created over the API."""
+"""Alerts, their history, and the rules that were created through the API."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -330,7 +330,7 @@ def remind(connection: Connection, due_since: datetime, now: datetime) -> list[i
 
 
 def list_rules(connection: Connection) -> Sequence[Row[Any]]:
-    """Return the rules that were created over the API, by name. `shared.rules.document` loads their `definition`."""
+    """Return the rules that were created through the API, by name. `shared.rules.document` loads their `definition`."""
     return connection.execute(select(alert_rules).order_by(alert_rules.c.name)).all()
 
 
@@ -345,7 +345,7 @@ def save_rule(connection: Connection, name: str, definition: Mapping[str, Any], 
 
 
 def delete_rule(connection: Connection, name: str) -> bool:
-    """Delete a rule that was created over the API; return False if there is none. Its alerts are resolved soon."""
+    """Delete a rule that was created through the API; return False if there is none. Its alerts are resolved soon."""
     return bool(connection.execute(delete(alert_rules).where(alert_rules.c.name == name)).rowcount)
 
 

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, over the API or by a command. Written in the transaction of the change."""
+"""The audit log: who changed what, through the API or by a command. Written in the transaction of the change."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The change log, read in order and without gaps.
 
-Changes are ordered by transaction, then id. (Ids alone are no order: they are assigned before their transaction
+Changes are ordered by transaction, then id. (Ids alone are not an order: they are assigned before their transaction
 commits.) A read ends before the oldest transaction that is still open, so that a reader who follows the cursor misses
 none. The position in this order identifies a change.
 

@@ -140,7 +140,7 @@ HARDNESS: Mapping[tuple[EventType, Classification], Hardness] = {
     # While the provider retries, no failure is permanent, whatever the server says.
     **{(EventType.DEFERRED, reason): Hardness.SOFT for reason in TEMPORARY | ADDRESS_INVALID},
 }
-"""Everything else, such as spam and policy, is caused by the sender or is no failure: `Hardness.NONE`."""
+"""Everything else, such as spam and policy, is caused by the sender or is not a failure: `Hardness.NONE`."""
 
 
 def hardness(event_type: EventType, classification: Classification | None) -> Hardness:

@@ -39,12 +39,12 @@ _Node = dict[str, Any]
 _SEPARATORS = b'!"#$%&()*,/:;<=>?[\\]^`{|}~'
 _BLANKS = bytes.maketrans(_SEPARATORS, b" " * len(_SEPARATORS))
 _UTF8 = ("utf-8", "surrogatepass")
-# Some servers begin the reason after an address, or a sentence after a full stop, without a blank.
+# Some servers begin the reason after an address, or a sentence after a full stop, without a space.
 _DOMAIN = re.compile(r"\w*(?:[.-]\w+)*")
 # French articles and pronouns before a vowel.
 _ELISION = re.compile(r"(?<![^\W_])(?:[cdjlmnst]|qu)'")
 _SENTENCE = re.compile(r"\.(?=[A-Z][a-z])(?<=[a-z]\.)")
-# Chinese and Japanese are written without blanks: each character counts as a word.
+# Chinese and Japanese are written without spaces: each character counts as a word.
 _IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u9fff])")
 _LETTERS = str.maketrans({"ł": "l", "ß": "ss", "ø": "o", "đ": "d", **dict.fromkeys("“”„«»、。", " ")})
 
@@ -183,7 +183,7 @@ def split(text: str) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Return a text with plain letters for accented ones, and with blanks around Chinese and Japanese characters."""
+    """Return a text with plain letters for accented ones, and with spaces around Chinese and Japanese characters."""
     text = unicodedata.normalize("NFKD", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     text = "".join(character for character in text if not unicodedata.combining(character))
     return _IDEOGRAPH.sub(r" \1 ", text.translate(_LETTERS))

@@ -41,7 +41,7 @@ class Metric(StrEnum):
     PROCESSING_LATENCY = "processing_latency"
     DELIVERY_LATENCY = "delivery_latency"
     ACTIVITY = "activity"
-    """Reports of a role that it works, such as of the receiver. The time of the last one matters."""
+    """Reports that a role works, such as the receiver. Only the time of the last one matters."""
 
 
 Series = tuple[Metric, int, str]

@@ -201,7 +201,7 @@ class Identifiers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiagnosisInput:
-    """Everything known about a message. `known` says whether Tidings has the message; `now` is the present.
+    """Everything known about a message. `known` says whether Tidings has the message; `now` is the current time.
 
     `sources` has the source of a known message, or every source that an unknown one may belong to. `operator_view`
     says whether the sources, refused requests, unprocessed receipts and failed deliveries were looked up.

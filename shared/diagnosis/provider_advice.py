@@ -414,7 +414,7 @@ def _refused(name: str, why: str) -> Advice:
 
 _BREVO_LIST = "the blocked contacts in Brevo"
 _BREVO_ADDRESS = Advice(
-    "Brevo found that {recipient} is no address that mail can be sent to.", "Correct the address, then send again."
+    "Brevo found that {recipient} is not an address that mail can be sent to.", "Correct the address, then send again."
 )
 BREVO: Mapping[str, Advice] = {
     **_pick(

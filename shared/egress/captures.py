@@ -14,7 +14,7 @@ _SIGNATURE = "webhook-signature"
 _COOKIES = "set-cookie"
 _MIN_SECRET_LENGTH = 4
 _MIN_WORD_LENGTH = 8
-"""Of one word in a value such as `Bearer …`: shorter words, such as `Bearer`, are no secrets."""
+"""Of one word in a value such as `Bearer …`: shorter words, such as `Bearer`, are not secrets."""
 
 _encode = msgspec.json.Encoder().encode
 

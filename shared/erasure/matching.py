@@ -72,7 +72,7 @@ class AddressMatcher:
         decoded = [_ESCAPE.sub(_decode, form) for form in written]
         self._forms = list(dict.fromkeys(map(_fold, (*written, *decoded))))
         self._folded = re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, self._forms))}){_AFTER}")
-        # In text as it stands. An escape right behind could continue the address, so that is no match.
+        # In text as it stands. An escape right behind could continue the address, so that is not a match.
         self._plain = re.compile(rf"{_BEFORE}(?:{'|'.join(map(re.escape, written))}){_AFTER}(?![%\\])", re.IGNORECASE)
         self.sql_pattern = "|".join(
             [r"[\\%]", r"[^\x01-\x7f]", *(re.escape(form) for form in written if form.isascii())]

@@ -96,7 +96,7 @@ TABLES: Final = (
     SweptTable(name="reconciliations", key=("source_id",), columns={**_texts("last_error"), "webhooks": _JSON}),
     SweptTable(name="audit_log", columns={**_texts("object"), "details": _JSON}),
 )
-"""Every other table that may contain an address in clear. A test lists the columns that cannot, and why."""
+"""Every other table that may contain an address in plain text. A test lists the columns that cannot, and why."""
 
 DELIVERY_TABLES: Final = (
     SweptTable(name="deliveries", columns=_texts("last_error")),
@@ -447,7 +447,7 @@ def cached_payloads_expire_at(connection: Connection, cached_seconds: float) -> 
 
 
 def has_calls_from_before(connection: Connection, moment: str) -> bool:
-    """Return whether calls that began before this moment are under way, or may yet be."""
+    """Return whether calls that began before this moment may still be in flight."""
     under_way = connection.exec_driver_sql(
         "SELECT now() < %(moment)s::text::timestamptz OR EXISTS (SELECT FROM pending_deliveries WHERE lease_until >"
         " now() AND lease_until <= %(moment)s::text::timestamptz + make_interval(secs => %(longest)s))",

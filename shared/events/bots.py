@@ -43,7 +43,7 @@ APPLE_NETWORKS: Mapping[str, str] = {
 }
 """Prefixes of the addresses that Apple fetches from; they cover its published list.
 
-An address alone is no sign of a machine: people who browse through iCloud Private Relay use the same addresses.
+An address alone is not a sign of a machine: people who browse through iCloud Private Relay use the same addresses.
 """
 
 PREFETCHERS: Mapping[str, str] = {

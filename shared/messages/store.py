@@ -362,7 +362,7 @@ def apply(connection: Connection, events: Sequence[NewEvent], tallies: Sequence[
 
 
 def stored(connection: Connection, events: Sequence[NewEvent]) -> Sequence[Row[Any, Any, Any, Any]]:
-    """Return `id`, `source_id`, `type` and `message_id` of the events that are no repetitions."""
+    """Return `id`, `source_id`, `type` and `message_id` of the events that are not repetitions."""
     columns = tables.events.c
     found = select(columns.id, columns.source_id, columns.type, columns.message_id)
     return connection.execute(found.where(is_any(columns.id, [event.id for event in events]))).all()

@@ -16,7 +16,7 @@ Target = Mapping[str, Any]
 class NotificationError(TidingsError):
     """A message that a channel did not take.
 
-    If the failure is `permanent`, a retry is no use. `retry_after_seconds` is the delay that the channel asked for.
+    If the failure is `permanent`, a retry is useless. `retry_after_seconds` is the delay that the channel asked for.
     """
 
     def __init__(self, message: str, *, permanent: bool = False, retry_after_seconds: float | None = None) -> None:

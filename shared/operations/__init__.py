@@ -1,1 +1,1 @@
-"""Retention and the figures of the overview."""
+"""Operating an installation: its status, checks, statistics and settings, and retention."""

@@ -255,7 +255,7 @@ def read_sources(connection: Connection, vault: Vault, now: datetime) -> Sequenc
 def read_database(connection: Connection, now: datetime) -> dict[str, Any]:
     """Return the database's size in bytes, revision, partitions, and what its open transactions hold back.
 
-    `partition_weeks_ahead` is the number of coming weeks that all partitioned tables have; negative if the present
+    `partition_weeks_ahead` is the number of coming weeks that all partitioned tables have; negative if the current
     week is missing.
     """
     size, version = connection.execute(

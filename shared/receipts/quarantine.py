@@ -79,7 +79,7 @@ class QuarantinedRequest:
 
 
 def is_for(source: Source, error: VerificationError, now: datetime) -> bool:
-    """Return whether a request that failed so goes to quarantine: its key can be fetched, or all such requests go."""
+    """Return whether a request with this error goes to quarantine: its key can be fetched, or every failure goes."""
     is_key_fetchable = error.key_id is not None and source.provider.key_lookup(error.key_id) is not None
     until = source.settings.quarantine_until
     return is_key_fetchable or (until is not None and now < until)

@@ -56,7 +56,7 @@ def steps(span: Span) -> Iterator[Span]:
 
 
 def listed_until(reconciled_until: datetime | None, listed: Span, now: datetime) -> datetime | None:
-    """Return up to when everything has been listed without a gap, at most until now."""
+    """Return the time until which everything has been listed without a gap, at most until now."""
     known = _unless_future(reconciled_until, now)
     begin = now - FIRST_LISTING if known is None else max(known, now - MAX_LISTING)
     if listed.since > begin:

@@ -80,7 +80,7 @@ def renew(connection: Connection, lease: Lease, *, lease_seconds: float) -> bool
 
 
 def advance(connection: Connection, source_id: int, until: datetime | None) -> None:
-    """Record up to when everything has been listed. It replaces a time in the future, which a wrong clock left."""
+    """Record the time until which everything has been listed. It replaces a future time, which a wrong clock left."""
     known = case((_columns.reconciled_until <= func.now(), _columns.reconciled_until))
     latest = func.greatest(known, literal(until, _columns.reconciled_until.type))
     connection.execute(update(reconciliations).where(_columns.source_id == source_id).values(reconciled_until=latest))

@@ -21,7 +21,7 @@ from shared.sources import service as sources
 class Overview:
     """The rules in force. `path` is the file that workers accepted at `accepted_at`; None if they use the defaults.
 
-    `of_api` are the rules that were made over the API. One whose name the file or the defaults have is not in force.
+    `of_api` are the rules that were made through the API. One whose name the file or the defaults have is not in force.
     """
 
     path: str | None
@@ -67,7 +67,7 @@ def refuse_rule_of_file(found: Overview, name: str) -> None:
     """Raise ConflictError if the file, or the defaults, have a rule of this name."""
     if name in found.names:
         where = f"It is in {found.path}" if found.path else "It is one of the defaults, which a rules file replaces"
-        raise ConflictError(f"The rule {name!r} cannot be changed over the API. {where}; change it there.")
+        raise ConflictError(f"The rule {name!r} cannot be changed through the API. {where}; change it there.")
 
 
 def get_accepted(connection: Connection) -> Row[str, str, datetime] | None:

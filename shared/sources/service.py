@@ -60,7 +60,7 @@ def require(connection: Connection, slugs: Iterable[str] | None) -> None:
     for slug in slugs or ():
         if slug not in known:
             message = (
-                f"sources has {slug!r}, which is no source.{suggest(slug, known)} `tidings sources list` lists them."
+                f"sources has {slug!r}, which is not a source.{suggest(slug, known)} `tidings sources list` lists them."
             )
             raise InvalidFieldError("sources", slug, message)
 
@@ -272,7 +272,7 @@ def _check(
         raise InvalidFieldError("credentials", None, message)
     api_key = credentials.get("api_key")
     if isinstance(api_key, str) and not _HEADER_VALUE.fullmatch(api_key):
-        message = "must be printable ASCII without blanks at its ends: it is sent as a header"
+        message = "must be printable ASCII without leading or trailing spaces: it is sent as a header"
         raise InvalidFieldError("credentials.api_key", None, message)
     checked_settings = _checked("settings", lambda: read_settings(settings))
     # Not in `read_settings`: a source that an earlier version stored must still open.
@@ -280,7 +280,7 @@ def _check(
     urls |= {f"queue.{name}": value for name, value in (settings.get("queue") or {}).items()}
     for name, url in urls.items():
         if url and not is_printable(url):
-            message = f"must be printable ASCII without blanks, not {url!r}"
+            message = f"must be printable ASCII without spaces, not {url!r}"
             raise InvalidFieldError(f"settings.{name}", None, message)
     if checked_settings.generic is not None and provider.name != "generic":
         message = f"is only for sources of the provider generic; {provider.name} has a built-in adapter"

@@ -9,7 +9,7 @@ from shared import backoff
 MAX_ENDPOINT_FAILURES: Final = 5
 """After this many attempts in a row with no response or a retryable one, the breaker opens."""
 DISABLE_AFTER: Final = timedelta(days=5)
-"""An endpoint that only failed for this long is disabled."""
+"""An endpoint that has failed for this long without a success is disabled."""
 MIN_FAILURES: Final = 10
 """With fewer failures, an endpoint is not disabled, however old the first one is."""
 

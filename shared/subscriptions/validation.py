@@ -135,7 +135,7 @@ def _validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
             )
         if not _VALUE.fullmatch(value):
             raise InvalidFieldError(
-                "headers", None, f"The value of {name} must be printable ASCII, without blanks at its ends."
+                "headers", None, f"The value of {name} must be printable ASCII, without leading or trailing spaces."
             )
         if folded in seen:
             raise InvalidFieldError(

@@ -215,7 +215,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 
 def _word(text: str) -> str:
-    """Return a word as `_ALIASES` and `_REASONS` have it: in lower case, with underscores for blanks and dashes."""
+    """Return a word as `_ALIASES` and `_REASONS` have it: in lower case, with underscores for spaces and dashes."""
     return _BETWEEN_WORDS.sub("_", text.strip().lower())
 
 

@@ -135,7 +135,7 @@ def check_addresses(
     """Return for each address, in the given order, the entry that suppresses it, or None.
 
     An entry of the address comes before one of its domain, then the one with the latest end. Raises InvalidFieldError
-    for a text that is no address and is not on the list.
+    for a text that is not an address and is not on the list.
     """
     by_domain: dict[str, str] = {}
     keys = []
@@ -149,12 +149,12 @@ def check_addresses(
     entries = [next((found[key][0] for key in pair if key in found), None) for pair in keys]
     for index, (address, entry) in enumerate(zip(addresses, entries, strict=True)):
         if entry is None and not _USUAL.fullmatch(address):
-            require_readable(address, f"addresses[{index}]")
+            require_address(address, f"addresses[{index}]")
     return entries
 
 
-def require_readable(address: str, field: str = "address") -> None:
-    """Raise InvalidFieldError for a text that is no address. Call it for what is not on the list: events add any."""
+def require_address(address: str, field: str = "address") -> None:
+    """Raise InvalidFieldError unless this is an address. An entry of the list need not be one: events add any text."""
     try:
         parse_target(address)
     except AddressError as error:

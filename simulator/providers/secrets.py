@@ -30,7 +30,7 @@ class WithSecrets:
         return key_id
 
     def secret(self, key_id: str | None = None) -> bytes:
-        """Return the 32 bytes of a secret, the present one without an id."""
+        """Return the 32 bytes of a secret, the current one without an id."""
         return self._secrets[key_id or self.key_id]
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002

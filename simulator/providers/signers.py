@@ -26,14 +26,14 @@ WITHOUT_BODY = frozenset({Forgery.WRONG_KEY, Forgery.MALFORMED, Forgery.UNSIGNED
 
 
 class Signer(Protocol):
-    """A provider's way to sign. `key_id` is our name for the present secret; rotating switches to a new one."""
+    """A provider's way to sign. `key_id` is our name for the current secret; rotating switches to a new one."""
 
     forgeries: frozenset[Forgery]
     rotates: bool
 
     @property
     def key_id(self) -> str:
-        """The name of the present key."""
+        """The name of the current key."""
 
     def rotate(self) -> str:
         """Switch to a new key; return its name."""
@@ -160,7 +160,7 @@ class Secret:
 
     @property
     def key_id(self) -> str:
-        """The name of the present secret."""
+        """The name of the current secret."""
         return next(reversed(self._secrets))
 
     def rotate(self) -> str:

@@ -228,7 +228,7 @@ def test_a_rule_is_for_sources_that_exist(system: System) -> None:
     refused.append(system.call("PATCH", path, {"sources": ["shop", "shpo"]}))
     for answer in refused:
         assert answer.status_code == 422, answer.text
-        assert "'shpo', which is no source. Did you mean 'shop'?" in answer.get_json()["errors"]["sources"][0]
+        assert "'shpo', which is not a source. Did you mean 'shop'?" in answer.get_json()["errors"]["sources"][0]
     system.call("DELETE", "/v1/sources/shop")
     assert system.call("PATCH", path, {"warning": 2}).status_code == 200
 
@@ -243,7 +243,7 @@ def test_the_rules_of_the_file_are_changed_in_the_file(shared_system: System, me
     body = None if method == "DELETE" else {**RULE, "name": "bounce-rate"}
     answer = shared_system.call(method, "/v1/alert-rules/bounce-rate", body)
     assert answer.status_code == 409
-    assert "cannot be changed over the API" in answer.get_json()["detail"]
+    assert "cannot be changed through the API" in answer.get_json()["detail"]
     assert shared_system.call("POST", "/v1/alert-rules", {**RULE, "name": "bounce-rate"}).status_code == 409
 
 

@@ -175,7 +175,7 @@ def test_an_alert_is_muted_until_a_time(commands: Commands) -> None:
 def test_a_channel_is_limited_to_sources_that_exist(commands: Commands) -> None:
     commands.system.create_source("shop")
     refused = commands.run("alerts", "channels", "add", "ops", "http://127.0.0.1:1/", "--source", "shp", code=2)
-    assert "sources has 'shp', which is no source. Did you mean 'shop'?" in refused
+    assert "sources has 'shp', which is not a source. Did you mean 'shop'?" in refused
     commands.run("alerts", "channels", "add", "ops", "http://127.0.0.1:1/", "--source", "shop", "--rule", "bounces")
     assert "only sources shop; rules bounces" in commands.run("alerts", "channels", "list")
     changed = commands.system.call("PATCH", "/v1/alert-channels/ops", {"sources": None}).get_json()

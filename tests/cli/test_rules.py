@@ -76,7 +76,7 @@ class TestShowing:
         file.write_text(WRONG)
         self.accept(commands, file, GOOD)
         output = commands.run("rules", "show")
-        assert "Workers refuse the present content" in output
+        assert "Workers refuse the current content" in output
         assert f"# {file}:{SAID[0]}" in output
         assert document.load(output, "shown").suppression.complaint.days == 90
 
@@ -96,7 +96,7 @@ class TestShowing:
                 definition = {"name": name, "kind": "silence", "warning": 60}
                 alerts.save_rule(connection, name, definition, "ann", datetime.now(UTC))
         output = commands.run("rules", "show")
-        assert "# In force too, created over the API by ann: mine" in output
+        assert "# In force too, created through the API by ann: mine" in output
         assert "a rule above has its name: silence" in output
 
 

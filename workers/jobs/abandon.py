@@ -35,7 +35,7 @@ def run(ctx: WorkerContext, job: Job, progress: Progress) -> Mapping[str, Any]:
 
 
 def expire_old(ctx: WorkerContext, oldest: datetime) -> int:
-    """Mark pending deliveries from before `oldest`, as of paused subscriptions, as dead; return how many."""
+    """Mark pending deliveries from before `oldest` as dead, such as those of paused subscriptions; return how many."""
     total = 0
     expired = BATCH
     while expired == BATCH:

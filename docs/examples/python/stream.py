@@ -43,7 +43,7 @@ def events(last: str | None) -> Iterator[tuple[str, str]]:
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.netloc, timeout=SILENCE_SECONDS)
     try:
-        # The header, not `cursor`: without either, the stream begins with the present.
+        # The header, not `cursor`: without either, the stream begins at the end of the log.
         place = {"Last-Event-ID": last} if last else {}
         connection.request("GET", "/v1/changes/stream", headers={"Authorization": f"Bearer {KEY}", **place})
         response = connection.getresponse()

@@ -159,7 +159,7 @@ class Rate(Kind[RateRule]):
     unit = "{} %"
 
     def measure(self, snapshot: Snapshot, rules: Sequence[RateRule]) -> Iterator[tuple[RateRule, Measurement]]:
-        """Yield the rates. Too few events are no rate; with too small a volume the rate is unknown."""
+        """Yield the rates. Too few events do not make a rate; with too small a volume the rate is unknown."""
         for rule, subject, row in _measure_shares(snapshot, rules):
             percent = 100 * row.events / row.volume if row.volume else 0.0
             value = percent if row.events >= rule.minimum_events else 0.0

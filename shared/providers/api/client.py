@@ -101,7 +101,7 @@ class ApiClient:
         raise AssertionError
 
     def delete(self, path: str) -> None:
-        """Send a DELETE request. It is no error if nothing is at the path (404, 410). Raises ProviderApiError."""
+        """Send a DELETE request. A 404 or a 410 counts as success. Raises ProviderApiError."""
         try:
             self.ask("DELETE", path, nothing)
         except ProviderApiError as error:

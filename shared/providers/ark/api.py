@@ -64,7 +64,7 @@ class ArkClient:
     TAKES_TYPES = False
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
-        """Attempts at deliveries to this source's webhooks that failed, whether or not Ark will make another."""
+        """Yield the failed attempts to deliver to this source's webhooks, whether or not Ark will make another."""
         # Whether the limits themselves are meant is not documented: a second more on each side does no harm.
         after, before = math.floor(span.since.timestamp()) - 1, math.ceil(span.until.timestamp()) + 1
         query: dict[str, str | int] = {"success": "false", "after": after, "before": before}
@@ -116,7 +116,7 @@ class ArkClient:
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove webhooks; ones that no longer exist are no error."""
+        """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
             self.caller.delete(self._path(webhook.id))
 
@@ -144,7 +144,7 @@ class ArkClient:
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address. It is no error if it is not on the list."""
+        """Remove an address. Do nothing if it is not on the list."""
         self.caller.delete(f"{self._base}/suppressions/{escape(address, safe='')}")
 
     @property

@@ -28,7 +28,7 @@ _AMERICAN = re.compile(r"(\d\d?)/(\d\d?)/(\d{4}) (\d\d?):(\d\d):(\d\d) ?(AM|PM)"
 
 
 def _category(item: dict[str, Any]) -> str:
-    """Return the category of a failure in lower case; the pages write it with and without blanks."""
+    """Return the category of a failure in lower case; the pages write it with and without spaces."""
     return str(item.get("category") or "").replace(" ", "").lower()
 
 

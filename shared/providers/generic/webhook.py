@@ -94,5 +94,5 @@ def parse(body: bytes, credentials: Credentials, /) -> list[Event]:
     except LookupError as error:
         raise PayloadError(str(error)) from None
     if not isinstance(found, list):
-        raise PayloadError(f"settings.generic.items leads to {payload.quote(found)}, which is no list")
+        raise PayloadError(f"settings.generic.items leads to {payload.quote(found)}, which is not a list")
     return event_table.parse(event_table.encode_items(found), mapping.table)

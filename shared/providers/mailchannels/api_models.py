@@ -107,7 +107,7 @@ _events = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 def read_batches(body: bytes) -> list[FailedDelivery]:
-    """Batches, also such as were taken."""
+    """Parse batches, including those that were accepted."""
     found = []
     for batch in _batches(body).webhook_batches or ():
         if batch.status is None:

@@ -111,7 +111,7 @@ class MailgunClient(WithoutFailedDeliveries, WithoutTest):
                 yield Step(done, len(part))
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address from every list. It is no error if it is on none."""
+        """Remove an address from every list. Do nothing if it is on none."""
         for word in documents.LISTS:
             self.caller.delete(f"{self._list(word)}/{escape(address, safe='')}")
 

@@ -78,7 +78,7 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove webhooks; ones that no longer exist are no error."""
+        """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
             self.caller.delete(f"/webhooks/{escape(webhook.id, safe='')}")
 
@@ -99,7 +99,7 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
             raise ProviderApiError(f"{PROVIDER} refused {len(refused)} of {len(entries)} entries. {refused[0]}")
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address; one that is not there is no error. Postmark keeps those that complained."""
+        """Remove an address; ignore one that is not there. Postmark keeps those that complained."""
         body = documents.addresses([address])
         refused = self.caller.ask("POST", f"{self._path}/delete", documents.read_refused, body=body)
         if refused:

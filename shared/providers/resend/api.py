@@ -62,7 +62,7 @@ class ResendClient(WithoutTest):
     TAKES_TYPES = False
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
-        """Events that this source's webhooks did not take yet, whether or not Resend will try again."""
+        """Yield the events that this source's webhooks have not accepted yet, whether or not Resend will retry them."""
         for webhook in filter(lambda webhook: self.is_ours(webhook.url), self.webhooks()):
             read = partial(documents.read_events, webhook=webhook)
             for page in self._pages(f"{self._path(webhook.id)}/events", read):
@@ -124,7 +124,7 @@ class ResendClient(WithoutTest):
         return is_changed
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove webhooks; ones that no longer exist are no error."""
+        """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
             self.caller.delete(self._path(webhook.id))
 
@@ -141,7 +141,7 @@ class ResendClient(WithoutTest):
             yield Step(first + len(part), len(part))
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address; one that is not there is no error."""
+        """Remove an address; ignore one that is not there."""
         self.caller.delete(f"/suppressions/{escape(address, safe='')}")
 
     def _webhooks(self) -> Sequence[documents.KnownWebhook]:

@@ -38,7 +38,7 @@ EVENTS: Mapping[str, EventType] = {
     "email.received": EventType.INBOUND,
 }
 _OF_ALL = frozenset({EventType.QUEUED, EventType.SENT, EventType.FAILED, EventType.INBOUND})
-"""What happens to the message before it goes to each recipient apart."""
+"""Events of the message as a whole, before it is sent to each recipient separately."""
 _ACTS = frozenset({EventType.OPENED, EventType.CLICKED})
 
 
@@ -56,7 +56,7 @@ def read_credentials(raw: Mapping[str, Any], keys: Mapping[str, str], settings: 
 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the events of a body, one for each recipient it is about. Raises PayloadError if it is no object."""
+    """Return the events of a body, one for each recipient it is about. Raises PayloadError if it is not an object."""
     return parse_object(body, _translate)
 
 

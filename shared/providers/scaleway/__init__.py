@@ -80,7 +80,7 @@ def _confirmation_url(request: WebhookRequest, settings: SourceSettings, /) -> s
 
 
 def _parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the event of a notification. Raises PayloadError if the body is no object."""
+    """Return the event of a notification. Raises PayloadError if the body is not an object."""
     return sns.parse(body, lambda item, _: event_table.parse(event_table.read_items(item), _TABLE))
 
 

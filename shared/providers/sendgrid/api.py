@@ -98,7 +98,7 @@ class SendGridClient(WithoutFailedDeliveries, WithoutTest):
         return is_changed
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove webhooks; ones that no longer exist are no error."""
+        """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
             self.caller.delete(self._path(webhook.id))
 
@@ -125,7 +125,7 @@ class SendGridClient(WithoutFailedDeliveries, WithoutTest):
             yield Step(first + len(part), len(part))
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address from every list; that it is not there is no error."""
+        """Remove an address from every list; ignore one that is not there."""
         escaped = escape(address, safe="")
         for word in documents.LISTS:
             self.caller.delete(

@@ -102,7 +102,7 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
         return is_changed
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove subscriptions. It is no error if one no longer exists. SNS itself removes unconfirmed ones."""
+        """Remove subscriptions. Those that no longer exist are ignored. SNS itself removes unconfirmed ones."""
         for webhook in webhooks:
             if webhook.enabled:
                 try:
@@ -130,7 +130,7 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address. It is no error if it is not on the list."""
+        """Remove an address. Do nothing if it is not on the list."""
         self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
 
     def _subscriptions(self, topic: str) -> Sequence[Webhook]:

@@ -66,7 +66,7 @@ def _endpoint(region: str) -> str:
 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the events of a notification, one for each recipient. Raises PayloadError if the body is no object."""
+    """Return the events of a notification, one for each recipient. Raises PayloadError if the body is not an object."""
     return sns.parse(body, _read)
 
 
@@ -75,7 +75,7 @@ def _read(item: payload.Item, sns_id: str | None) -> list[Event]:
     detail = at(value, "detail") if sns_id is None else None  # from a rule of EventBridge
     value = detail if isinstance(detail, dict) and "eventType" in detail else value
     if not isinstance(value, dict):
-        raise PayloadError("The notification is no object")
+        raise PayloadError("The notification is not an object")
     try:
         return _translate(item, value, sns_id)
     except PayloadError as error:

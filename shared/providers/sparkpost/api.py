@@ -83,7 +83,7 @@ class SparkPostClient(WithoutFailedDeliveries):
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
-        """Remove webhooks; ones that no longer exist are no error."""
+        """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
             self.caller.delete(self._path(webhook))
 
@@ -123,7 +123,7 @@ class SparkPostClient(WithoutFailedDeliveries):
             yield Step(first + len(part), len(part))
 
     def unsuppress(self, address: str) -> None:
-        """Remove an address for all mail; that it is not there is no error."""
+        """Remove an address for all mail; ignore one that is not there."""
         self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
 
     def _known(self) -> Sequence[documents.KnownWebhook]:

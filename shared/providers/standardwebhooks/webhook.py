@@ -45,7 +45,7 @@ _PLACES = ("data", "email", "contactIdentity", "event", "message")
 
 
 def parse(body: bytes, _credentials: object, /) -> list[Event]:
-    """Return the event of a body, once for each recipient. Raises PayloadError if it is no object."""
+    """Return the event of a body, once for each recipient. Raises PayloadError if it is not an object."""
     return parse_object(body, _translate)
 
 

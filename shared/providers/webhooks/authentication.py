@@ -62,7 +62,7 @@ def read_texts(raw: Mapping[str, Any], name: str, *, required: bool) -> Mapping[
 
 
 def read_secrets(raw: Mapping[str, Any], name: str) -> Sequence[str]:
-    """Return a required list of texts: of the present secret, and of others during a rotation. Raises CredentialsError.
+    """Return a required list of texts: of the current secret, and of others during a rotation. Raises CredentialsError.
 
     A single text is accepted too.
     """
@@ -106,7 +106,7 @@ def verify_basic(request: WebhookRequest, accepted: Iterable[bytes]) -> None:
 
 
 def verify_token(given: str, accepted: Iterable[bytes], place: str) -> None:
-    """Verify a secret that the request carries in clear, against digests of it. Raises VerificationError."""
+    """Verify a secret that the request carries in plain text, against digests of it. Raises VerificationError."""
     if not given:
         raise VerificationError(RefusalReason.MISSING_SIGNATURE, f"The request has no {place}")
     found = digest(given)

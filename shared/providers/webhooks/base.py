@@ -94,7 +94,7 @@ class KeyLookup:
 class CredentialField:
     """One field of a source's credentials, as `sources add --help`, the API and the docs describe it.
 
-    `type` is a word for people ("text", "object", "list"); `secret` fields are never shown in clear.
+    `type` is a word for people ("text", "object", "list"); `secret` fields are always masked.
     """
 
     name: str
@@ -173,7 +173,7 @@ class Provider:
     probes_with_query: bool = False
     """Whether the provider tests a URL by GET with a query. From any other, such a request may be an event."""
     body_of_query: Callable[[str], bytes] = _no_body
-    """Return what a GET with this query is stored as, without its secret, where the provider sends events so.
+    """Return what a GET with this query is stored as, without its secret, where the provider sends events that way.
 
     Empty for a query that has no event.
     """
@@ -205,7 +205,7 @@ class Provider:
 
 
 def secret_fields(provider: Provider) -> frozenset[str]:
-    """Return the names of the credential fields that are never shown in clear."""
+    """Return the names of the credential fields that are always masked."""
     return frozenset(field.name for field in provider.credential_fields if field.secret)
 
 

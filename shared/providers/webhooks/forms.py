@@ -44,7 +44,7 @@ def read(body: bytes) -> Mapping[str, str]:
     except (ValueError, MessageError, LookupError, AssertionError) as error:
         raise PayloadError(f"The form cannot be read: {error}") from None
     if not pairs:
-        raise PayloadError("The body is no form: it has no field")
+        raise PayloadError("The body is not a form: it has no field")
     return {name: value.replace("\0", "\ufffd") for name, value in pairs}
 
 

@@ -144,7 +144,7 @@ class Signature:
     """Where a request's signature is, and what it signs.
 
     `template` is the signed text: `{body}`, once, `{timestamp}`, and `{header:NAME}` stand for these. The header may
-    hold several signatures, separated by commas or blanks; those that begin with `prefix` count.
+    hold several signatures, separated by commas or spaces; those that begin with `prefix` count.
     """
 
     header: str

@@ -198,7 +198,7 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, cer
         return
     found = read_envelope(body)
     if found is None or not found.signature:
-        raise VerificationError(RefusalReason.MISSING_SIGNATURE, "The body is no signed message of SNS")
+        raise VerificationError(RefusalReason.MISSING_SIGNATURE, "The body is not a signed message of SNS")
     _check_fields(request, found)
     if not is_any_topic:
         _check_topic(found.topic_arn, credentials)
@@ -212,7 +212,7 @@ def _check_signature(
         raise malformed(f"SigningCertURL is none of the service's: {payload.quote(found.signing_cert_url)}")
     sent_at = payload.read_time(found.timestamp)
     if sent_at is None:
-        raise malformed("Timestamp is no time")
+        raise malformed("Timestamp is not a time")
     if abs(now - sent_at) > MAX_AGE:
         raise VerificationError(RefusalReason.STALE, f"Timestamp outside the allowed window (±{MAX_AGE})")
     signature = decode_base64(found.signature, "Signature")

@@ -107,7 +107,7 @@ def parse_object(body: bytes, build: Build) -> list[Event]:
     item = payload.read(body)
     value = payload.decode_any(item.clean)
     if not isinstance(value, dict):
-        raise PayloadError("The body is no object")
+        raise PayloadError("The body is not an object")
     try:
         return build(item, value)
     except PayloadError as error:
@@ -124,7 +124,7 @@ def parse_objects(body: bytes, build: Build) -> list[Event]:
         try:
             value = payload.decode_any(item.clean)
             if not isinstance(value, dict):
-                raise PayloadError("The event is no object")
+                raise PayloadError("The event is not an object")
             events += build(item, value)
         except PayloadError as error:
             events.append(payload.refuse(item, str(error)))

@@ -9,7 +9,7 @@ down_revision = "0012"
 def upgrade() -> None:
     """Create the tables, fill the metrics with the events of the last days, and add the columns.
 
-    `metric_totals` has a row for each time series and shard. NULL is no mute, no reminder yet, and no limit.
+    `metric_totals` has a row for each time series and shard. NULL means no mute, no reminder yet, and no limit.
     """
     op.execute(
         """

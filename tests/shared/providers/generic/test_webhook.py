@@ -212,7 +212,7 @@ def test_items_may_be_chosen_by_an_expression() -> None:
     body = read_payloads("generic")["batch"]
     (event,) = parse(body, items="events[?event=='bounce']")
     assert event.type is EventType.BOUNCED
-    with pytest.raises(PayloadError, match="is no list"):
+    with pytest.raises(PayloadError, match="is not a list"):
         parse(body, items="length(events)")
     with pytest.raises(PayloadError, match="cannot be applied"):
         parse(body, items="join(',', @)")
