@@ -22,14 +22,14 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final = {
-    "up": Entry("cli.commands.up:up", "Run all processes, and servers where no URL is set."),
+    "up": Entry("cli.commands.up:up", "Run all processes, and embedded servers where no URL is set."),
     "run": Entry("cli.commands.up:run", "Run one process of the Procfile."),
     "migrate": Entry("cli.commands.up:migrate", "Migrate the database to the schema of this version."),
     "demo": Entry("cli.demo.command:demo", "Demonstrate everything with simulated providers and temporary data."),
     "status": Entry("cli.commands.status:status", "Show the status of the installation, and what needs a person."),
     "doctor": Entry("cli.commands.status:doctor", "Check the installation, and say how to fix what is wrong."),
     "sources": Entry("cli.commands.sources:sources", "Manage and check the sources of webhooks."),
-    "apply": Entry("cli.commands.apply:apply", "Make the configuration as a file declares it."),
+    "apply": Entry("cli.commands.apply:apply", "Make the configuration match a file."),
     "config": Entry("cli.commands.apply:config", "Show the configuration in effect, with secrets masked."),
     "keys": Entry("cli.commands.keys:keys", "Manage API keys; generate encryption keys."),
     "users": Entry("cli.commands.users:users", "Manage the users of the console."),
@@ -54,7 +54,7 @@ COMMANDS: Final = {
     "mcp": Entry("cli.commands.mcp:mcp", "Serve read-only tools for assistants (an extra: tidings[mcp])."),
     "trace": Entry("cli.commands.trace:trace", "Show the history of a message."),
     "diagnose": Entry("cli.commands.diagnose:diagnose", "Explain the state of a message and what to do next."),
-    "classify": Entry("cli.commands.classify:classify", "Explain why a mail server's reply means what it means."),
+    "classify": Entry("cli.commands.classify:classify", "Explain how a mail server's reply is classified."),
     "reconcile": Entry("cli.commands.reconcile:reconcile", "Recover webhooks that a provider failed to deliver."),
     "reprocess": Entry("cli.commands.reprocess:reprocess", "Process stored receipts again."),
     "simulate": Entry("cli.commands.simulate:simulate", "Send simulated webhooks to a running Tidings."),

@@ -81,15 +81,15 @@ def process_due(ctx: WorkerContext, *, max_seconds: float = _MAX_SECONDS) -> Pro
             if not claimed:
                 return counts
             size = sum(len(receipt.body) for receipt in claimed)
-            is_all = len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
-            if not is_all:  # there is enough for another process
+            claimed_all = len(claimed) < limit and size < MAX_BATCH_BYTES and not any(map(is_alone, claimed))
+            if not claimed_all:  # there is enough for another process
                 end_turn()
                 ctx.notifier.notify(PROCESS_RECEIPTS)
             process_batch(ctx, claimed, token, counts)
             if time.monotonic() > deadline:
                 ctx.notifier.notify(PROCESS_RECEIPTS)
                 return counts
-            if is_all:
+            if claimed_all:
                 now = time.monotonic()
                 if len(claimed) > _FEW_RECEIPTS or now > begin + _LONGEST_TURN_SECONDS:
                     return counts

@@ -21,7 +21,7 @@ from shared.vocabulary import AttemptStatus, DeliveryStatus
 
 _STATUSES = [str(status) for status in DeliveryStatus]
 _STATUS_CODE = (
-    "What the latest attempt was answered with: a status code such as `503`, a class of them such as `4xx`,"
+    "The response to the latest attempt: a status code such as `503`, a class of them such as `4xx`,"
     f" or `{NO_RESPONSE}` for no response."
 )
 _NO_STATUS_CODE = f"Must be a status code such as 503, a class such as 5xx, or {NO_RESPONSE}; not {{input!r}}."

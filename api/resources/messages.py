@@ -70,7 +70,7 @@ class MessageQuery(SpanQuery):
     status = fields.Enum(
         Status,
         by_value=True,
-        metadata={"description": "The status of a recipient, of the one that `recipient` or `domain` names."},
+        metadata={"description": "The status of a recipient: of the one that `recipient` or `domain` names, if any."},
     )
     q = query_text(
         "An id, exactly: ours, the provider's, that of the request, or the Message-Id. If no message has it: words,"

@@ -244,10 +244,11 @@ class Recoveries(_Resource):
     @takes(Recovery)
     @answers(202, Job)
     def post(self, body: dict[str, Any], subscription_id: UUID) -> tuple[JobRow, int, dict[str, str]]:
-        """Deliver every change since a moment that this subscription, as it is now, should have had and has not.
+        """Deliver every change since a time that this subscription should have received but did not.
 
-        Also what changed before it was created, or while it was disabled or had narrower filters. What was delivered
-        is not sent again unless that is requested. With `dry_run` the job only counts.
+        Its current filters decide. So this includes changes from before it was created, and from while it was disabled
+        or had narrower filters. What was delivered is not sent again unless that is requested. With `dry_run` the job
+        only counts.
         """
         now = datetime.now(UTC)
         with self.deps.engine.begin() as connection:

@@ -78,7 +78,7 @@ class Filters(Strict):
     """Which entries; all conditions that are given must hold."""
 
     address = query_text("Entries of this address; or of `@` and a domain.")
-    domain = query_text("Entries of this domain, or of an address of it.")
+    domain = query_text("Entries for this domain, or for an address at it.")
     reason = fields.Enum(SuppressionReason, by_value=True)
     origin = fields.Enum(SuppressionOrigin, by_value=True, metadata={"description": "What put them on the list."})
     tenant = tenant_field("Entries of this tenant; empty: those for all tenants.")

@@ -288,7 +288,7 @@ class OneAddress(_Lifting):
         """Lift the suppression of an address, or of `@` and a domain.
 
         Nothing that happened or was received until now will suppress it again, even if it arrives or is processed
-        again later. 404 if nothing suppressed it; the lift is remembered all the same.
+        again later. 404 if nothing suppressed it; the lift is remembered anyway.
         """
         return self.lift(parse_lookup(address), query)
 

@@ -84,7 +84,7 @@ def add(
 ) -> None:
     """Create a channel NAME that sends to URL (- reads it from standard input).
 
-    An https:// URL receives webhooks signed by Standard Webhooks; the secret is printed once. Every other URL is one of
+    An https:// URL receives webhooks with a Standard Webhooks signature; the secret is printed once. Other URLs are of
     apprise, such as mailto://user:password@example.com or slack://…, and needs `pip install 'tidings[apprise]'`.
     """
     if url == "-":

@@ -114,7 +114,7 @@ def show(named: str, as_json: bool, data: Path) -> None:
 @alerts.command
 @click.argument("named", metavar="ID")
 @click.option("--hours", type=click.FloatRange(0, 24 * 366, min_open=True), help="For this long, instead of --until.")
-@click.option("--until", type=NEXT_MOMENT, help="Until this time (UTC), such as 12:00, the next one.")
+@click.option("--until", type=NEXT_MOMENT, help="Until this time (UTC). 12:00 is the next noon.")
 @context.data_option
 def mute(named: str, hours: float | None, until: datetime | None, data: Path) -> None:
     """Mute an alert: notify no channel of it until a time.

@@ -48,12 +48,12 @@ _MAX_ITEMS: Final = 10_000
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 @context.data_option
 def apply(path: Path, dry_run: bool, as_json: bool, data: Path) -> None:
-    """Create and change sources, subscriptions, channels, alert rules and API keys, so that they are as FILE says.
+    """Create and change sources, subscriptions, channels, alert rules and API keys to match FILE.
 
-    All or nothing. What FILE does not name stays as it is; repeating it changes nothing. A text env:NAME or file:PATH
-    stands for the variable or the content of the file.
+    All or nothing. What FILE does not name stays as it is; repeating it changes nothing. The values env:NAME and
+    file:PATH stand for the value of a variable and the content of a file.
 
-    Errors are FILE:line:column: field: what was expected, what was found. Exits with 1 if anything is wrong.
+    Errors are printed as FILE:line:column: field: what was expected, what was found. Exits with 1 if anything is wrong.
     """
     try:
         declared = declarations.read(path)

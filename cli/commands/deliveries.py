@@ -52,7 +52,7 @@ _status_code_option = click.option(
     "--status-code",
     metavar=f"CODE|CLASS|{queries.NO_RESPONSE}",
     callback=_check_status_code,
-    help="What the latest attempt was answered with, such as 503 or 4xx.",
+    help="The response to the latest attempt, such as 503 or 4xx.",
 )
 _since_option = click.option("--since", type=MOMENT, help="Created from this time on (UTC).")
 _until_option = click.option("--until", type=MOMENT, help="Created before this time (UTC).")

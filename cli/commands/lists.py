@@ -285,7 +285,7 @@ messages, events, receipts, refusals, changes, audit = map(build, LISTINGS)
 def stats(as_json: bool, data: Path, **given: Any) -> None:
     """Show how many receipts wait, and the events of the last hour and day by type.
 
-    With --measure, show a number over time, one line for each bucket. The other filters belong to it.
+    With --measure, show a number over time, one line for each bucket. The other options need --measure.
     """
     query = _read_query(given)
     if query and "measure" not in query:

@@ -46,7 +46,7 @@ _STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL
     type=_STATES,
     default="dead",
     show_default=True,
-    help="Only receipts in this state. `all` includes processed ones, but none that was not verified.",
+    help="Only receipts in this state. `all`: dead and processed ones.",
 )
 @click.option("--since", type=MOMENT, help="Only receipts received from this time on (UTC).")
 @click.option("--until", type=MOMENT, help="Only receipts received before this time (UTC).")
@@ -67,7 +67,7 @@ def reprocess(
 ) -> None:
     """Process receipts again: those named, or all that match.
 
-    The events of a receipt are replaced by those that it gives now. Unverified receipts stay in quarantine.
+    The events that a receipt gives now replace its earlier ones. Unverified receipts stay in quarantine.
     """
     if not (receipts or source or since or until):
         raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")

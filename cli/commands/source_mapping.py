@@ -23,7 +23,9 @@ from shared.vocabulary import EventType
 @click.argument("body", type=click.File("rb"))
 @click.option("--mapping", help="@FILE with the mapping of a generic source, as YAML or JSON.")
 @click.option("--source", "slug", help="A source instead of a mapping: its own adapter and credentials are used.")
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="With --source: verify these too.")
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME:VALUE", help="With --source: a header, to verify the request."
+)
 @context.data_option
 def try_mapping(body: IO[bytes], mapping: str | None, slug: str | None, headers: tuple[str, ...], data: Path) -> None:
     """Show the events that a sample body becomes. BODY is a file, or - for standard input.

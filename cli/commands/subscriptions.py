@@ -247,7 +247,7 @@ def remove(named: str, yes: bool, data: Path) -> None:
 @_id_argument
 @click.option("--since", type=MOMENT, required=True, help="Changes from this time on (UTC).")
 @click.option("--until", type=MOMENT, help="Changes before this time (UTC).")
-@click.option("--include-delivered", is_flag=True, help="Send again also what was delivered.")
+@click.option("--include-delivered", is_flag=True, help="Send what was delivered, too.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @context.data_option
@@ -260,9 +260,10 @@ def recover(
     yes: bool,
     data: Path,
 ) -> None:
-    """Deliver every change since a time that a subscription, as it is now, should have had and has not.
+    """Deliver every change since a time that a subscription should have received but did not.
 
-    Also what changed before it was created, or while it was disabled or had narrower filters.
+    Its current filters decide. So this includes changes from before it was created, and from while it was disabled or
+    had narrower filters.
     """
     options = {"since": since, "until": until, "include_delivered": include_delivered}
     console = context.console()

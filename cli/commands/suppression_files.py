@@ -63,7 +63,7 @@ def import_file(
     no_wait: bool,
     data: Path,
 ) -> None:
-    """Import a whole CSV file, or nothing of it; - is standard input.
+    """Import a CSV file, all of it or nothing; - is standard input.
 
     Its first line names the columns: address (or email, recipient) or domain; optionally types, reason, tenant,
     expires_at, note, classification. Lists that SendGrid, Postmark, Mailgun, SES, Mailchimp, Brevo and Mailjet export
@@ -91,7 +91,7 @@ def import_file(
 
 @click.command
 @jobs.output_option
-@click.option("--domain", help="Entries of this domain, or of an address of it.")
+@click.option("--domain", help="Entries for this domain, or for an address at it.")
 @click.option("--reason", type=OneOf(SuppressionReason))
 @click.option("--tenant", help="Entries of this tenant; '' for those for all tenants.")
 @click.option("--ended", is_flag=True, help="Include expired entries.")

@@ -43,8 +43,8 @@ _json_option = click.option(
 def push(slug: str, dry_run: bool, with_deletion: bool, yes: bool, as_json: bool, data: Path) -> None:
     """Add our entries to the provider's list.
 
-    Shows how the lists differ, and asks before it changes anything. Domains and erased addresses are not sent, nor
-    entries for some mail only if the provider does not distinguish types of mail.
+    Shows how the lists differ, and asks before it changes anything. Domains and erased addresses are not sent. Entries
+    for some types of mail are sent only if the provider distinguishes these types.
     """
     console = context.console(stderr=as_json)
     with context.open_context(data) as ctx:

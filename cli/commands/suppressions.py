@@ -48,7 +48,7 @@ for command in (import_file, export, erase, push, pull):
 
 
 @suppressions.command("list")
-@click.option("--domain", help="Entries of this domain, or of an address of it.")
+@click.option("--domain", help="Entries for this domain, or for an address at it.")
 @click.option("--reason", type=_REASONS)
 @click.option("--origin", type=OneOf(SuppressionOrigin), help="What put them on the list.")
 @click.option("--tenant", help="Entries of this tenant; '' for those for all tenants.")
@@ -149,7 +149,7 @@ def lift(target: str, reason: SuppressionReason | None, tenant: str | None, note
     """Lift the suppression of an address or a domain.
 
     Nothing that happened or was received until now will suppress it again. Exits with 1 if no matching entry
-    suppressed it; the lift is remembered all the same.
+    suppressed it; the lift is remembered anyway.
     """
     meant = parse_lookup(target)
     with context.open_context(data) as ctx:

@@ -8,13 +8,14 @@ import click
 
 from cli import context
 from cli.formatting import escape, print_access, print_json_rows
+from cli.options import WholeHelpGroup
 from shared.auth import sessions
 from shared.auth import users as auth_users
 from shared.auth.keys import Caller, Role, Scope
 from shared.errors import NotFoundError
 
 
-@click.group
+@click.group(cls=WholeHelpGroup)
 def users() -> None:
     """Manage the users of the console."""
 
@@ -90,7 +91,7 @@ def password(email: str, data: Path) -> None:
 @users.command
 @context.data_option
 def link(data: Path) -> None:
-    """Print a path of the console that signs in once, as an administrator, within half an hour."""
+    """Print the path of a one-time sign-in link for an administrator, valid for half an hour."""
     with context.open_context(data) as ctx, ctx.engine.begin() as connection:
         caller = Caller(name="TIDINGS_ADMIN_KEY", scope=Scope.ADMIN)
         admin_key = ctx.settings.admin_key

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from cli.supervisor.environment import ROOT
 from cli.supervisor.watchdog import Watchdog
 from shared.errors import TidingsError
 from shared.settings import PREFIX
 
-_ROOT = Path(__file__).parents[2]  # where `cli` is found, installed or not
 _START_SECONDS = 120.0
 _STOP_SECONDS = 30.0
 _COMMAND_SECONDS = 120.0
@@ -37,7 +37,7 @@ class System:
         """Run a `tidings` command on this system; return its output and exit code."""
         ended = subprocess.run(
             _command(*words, "--data", str(self.data)),
-            cwd=_ROOT,
+            cwd=ROOT,
             env={**_environment(), "COLUMNS": "100"},
             capture_output=True,
             text=True,
@@ -55,7 +55,7 @@ def running(console: Console, directory: Path, settings: Mapping[str, str]) -> I
     with Watchdog() as watchdog, log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--receiver-port", "0", "--api-port", "0"],
-            cwd=_ROOT,
+            cwd=ROOT,
             env={**_environment(), **settings},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -19,8 +19,9 @@ RELEASE = "release"  # runs once before all others, as on the hosts that read Pr
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+):\s*(?P<command>.+)")
 
 
-def read_procfile(path: Path = ROOT / "Procfile") -> dict[str, str]:
+def read_procfile() -> dict[str, str]:
     """Return the shell commands by process name, in the order of the lines. Raises TidingsError."""
+    path = ROOT / "Procfile"
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
