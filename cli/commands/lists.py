@@ -201,7 +201,7 @@ def build(listing: Listing) -> click.Command:
     )
     common = (
         click.option("--limit", type=click.IntRange(1, _MAX_LIMIT), default=50, show_default=True),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, as the API has it."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, as the API returns it."),
         context.data_option,
     )
     for option in common:
