@@ -89,11 +89,11 @@ def create_app(deps: Deps) -> Flask:
     app.url_map.converters["identifier"] = IdentifierConverter
     errors.register(app)
     metrics.register(app, deps)
-    gate = Authenticator(deps.reading, deps.settings)
-    document = _document(app, deps, gate)
+    authenticator = Authenticator(deps.reading, deps.settings)
+    document = _document(app, deps, authenticator)
     encoded = msgspec.json.encode(document)
     page = docs.page(document)
-    console.register(app, deps, gate)
+    console.register(app, deps, authenticator)
 
     @app.get("/openapi.json")
     def describe() -> Response:
@@ -117,7 +117,7 @@ def create_app(deps: Deps) -> Flask:
     return app
 
 
-def _document(app: Flask, deps: Deps, gate: Authenticator) -> dict[str, Any]:
+def _document(app: Flask, deps: Deps, authenticator: Authenticator) -> dict[str, Any]:
     """Add the resources to the application, and return the document that describes them."""
     options = {
         "info": {"description": _DESCRIPTION},
@@ -129,7 +129,7 @@ def _document(app: Flask, deps: Deps, gate: Authenticator) -> dict[str, Any]:
     api = _Documented(app, spec_kwargs=spec)
     api.register_converter(IdentifierConverter, lambda _converter: {"type": "string", "format": "uuid"})
     for name, (module, description) in _RESOURCES.items():
-        api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, gate))
+        api.register_blueprint(blueprint(name, description, module.RESOURCES, deps, authenticator))
     document: dict[str, Any] = api.spec.to_dict()
     idempotency.describe(document)
     alert_rules.describe(document, api.ma_plugin.converter)

@@ -70,7 +70,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
 }
 
 
-def register(app: Flask, deps: Deps, gate: Authenticator) -> None:
+def register(app: Flask, deps: Deps, authenticator: Authenticator) -> None:
     """Add the console to the API's application; `/` redirects to it."""
     console = Blueprint("console", __name__, url_prefix="/console", template_folder="templates")
     app.jinja_options = {
@@ -88,12 +88,12 @@ def register(app: Flask, deps: Deps, gate: Authenticator) -> None:
 
     @console.before_request
     def enter() -> ResponseReturnValue | None:
-        return _enter(deps, gate)
+        return _enter(deps, authenticator)
 
     console.after_request(_protect)
     console.context_processor(_values)
     console.add_url_rule("/static/<version>/<path:name>", "static_file", _send_static)
-    login.add(console, deps, gate)
+    login.add(console, deps, authenticator)
     for group in PAGES:
         console.register_blueprint(group.pages)
     console.add_url_rule("/<path:rest>", "missing", _refuse)
@@ -107,7 +107,7 @@ def compile_templates(app: Flask) -> None:
         app.jinja_env.get_template(name)
 
 
-def _enter(deps: Deps, gate: Authenticator) -> ResponseReturnValue | None:
+def _enter(deps: Deps, authenticator: Authenticator) -> ResponseReturnValue | None:
     """Find out who visits. Return a redirection to the sign-in page if nobody is signed in."""
     if request.method in _UNSAFE and not is_same_origin():
         raise ProblemError(403, "This request came from another site, so it was refused.")
@@ -123,8 +123,8 @@ def _enter(deps: Deps, gate: Authenticator) -> ResponseReturnValue | None:
         return redirect(
             f"/console/login?{urlencode({'next': target if request.method == 'GET' else '/console/'})}", 303
         )
-    gate.count(caller)
-    g.visit = Visit(deps=deps, gate=gate, caller=caller, token=token)
+    authenticator.count(caller)
+    g.visit = Visit(deps=deps, authenticator=authenticator, caller=caller, token=token)
     return None
 
 

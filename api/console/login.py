@@ -29,7 +29,7 @@ def is_secure(settings: Settings) -> bool:
     return request.is_secure
 
 
-def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
+def add(console: Blueprint, deps: Deps, authenticator: Authenticator) -> None:
     """Add the pages of signing in and out."""
     pages = Blueprint("login", __name__)
     settings = deps.settings
@@ -39,7 +39,7 @@ def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
         link = request.args.get("link", "")
         if not link:
             return render("login.html", next=_target(request.args.get("next")), problem="", email="")
-        caller = gate.authenticate_link(partial(_use_link, deps, link))
+        caller = authenticator.authenticate_link(partial(_use_link, deps, link))
         if caller is None:
             sentence = "This link was used already, or has expired. Sign in with an API key or a password."
             return render("login.html", 401, next=_HOME, problem=sentence, email="")
@@ -57,7 +57,7 @@ def add(console: Blueprint, deps: Deps, gate: Authenticator) -> None:
         try:
             if not key and not (email and password):
                 raise ProblemError(422, "Give an API key, or an email address and a password.")
-            caller = gate.authenticate_key(key) if key else gate.authenticate_user(authenticate)
+            caller = authenticator.authenticate_key(key) if key else authenticator.authenticate_user(authenticate)
         except ProblemError as error:
             problem = "This API key is not known, or was revoked." if key and error.status == 401 else str(error)
             response = render("login.html", error.status, next=target, problem=problem, email=email)

@@ -40,7 +40,7 @@ class Visit:
     """The current request: its caller, the token of the session, and what the console works with."""
 
     deps: Deps
-    gate: Authenticator
+    authenticator: Authenticator
     caller: Caller
     token: str
 
@@ -109,7 +109,7 @@ def call(
     """
     current = visit()
     authorize(current.caller, resource.scope_of(method), resource.tenant_access_of(method))
-    operation = type(resource.__name__, (resource,), {"deps": current.deps, "gate": current})()
+    operation = type(resource.__name__, (resource,), {"deps": current.deps, "authenticator": current})()
     operation.caller = current.caller
     declared = getattr(resource, method.lower())
     given: Mapping[str, Any] = {"query": query or {}, "json": body or {}, "headers": {}}

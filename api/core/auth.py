@@ -38,7 +38,7 @@ class TenantAccess(StrEnum):
 
 
 class Authenticator:
-    """Lets callers in. One for each process, as its counting is."""
+    """Authenticates and counts callers. There is one in each process, because limits are per process."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine

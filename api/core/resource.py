@@ -66,14 +66,14 @@ def _load_hasher(engine: Engine, vault: Vault) -> RecipientHasher:
 class Resource(MethodView):
     """One path. A method opens a transaction, calls one function and returns the response.
 
-    `blueprint` sets `deps` and `gate`. Every resource must set `tenancy`, the access of keys restricted to a tenant.
-    `tenancies`, `scopes` and `max_body_bytes` override, per method, that access, the scope (read or write) and the
-    size limit of the body.
+    `blueprint` sets `deps` and `authenticator`. Every resource must set `tenancy`, the access of keys restricted to a
+    tenant. `tenancies`, `scopes` and `max_body_bytes` override, per method, that access, the scope (read or write) and
+    the size limit of the body.
     """
 
     rule: ClassVar[str]
     deps: ClassVar[Deps]
-    gate: ClassVar[Authenticator]
+    authenticator: ClassVar[Authenticator]
     tenancy: ClassVar[TenantAccess]
     tenancies: ClassVar[Mapping[str, TenantAccess]] = {}
     scopes: ClassVar[Mapping[str, Scope]] = {}
@@ -82,13 +82,13 @@ class Resource(MethodView):
 
     def dispatch_request(self, **path: Any) -> ResponseReturnValue:
         """Authenticate the caller, then call the method."""
-        self.caller = self.gate.admit(self.scope_of(request.method), self.tenant_access_of(request.method))
+        self.caller = self.authenticator.admit(self.scope_of(request.method), self.tenant_access_of(request.method))
         self._check_path_and_query()
         call = partial(super().dispatch_request, **path)
         with ExitStack() as stack:
             if request.method in self.max_body_bytes:
                 request.max_content_length = self.max_body_bytes[request.method]
-                stack.enter_context(self.gate.share_uploads(self.caller))
+                stack.enter_context(self.authenticator.share_uploads(self.caller))
             if self.is_deduplicated(request.method):
                 return idempotency.once(self.deps.engine, self.deps.vault, self.caller, call)
             return call()
@@ -229,13 +229,13 @@ describes = _documentation.doc
 
 
 def blueprint(
-    name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, gate: Authenticator
+    name: str, description: str, resources: tuple[type[Resource], ...], deps: Deps, authenticator: Authenticator
 ) -> Resources:
     """Return the blueprint of these resources. Raises AttributeError if one does not set `tenancy`."""
     made = Resources(name, __name__, description=description)
     for resource in resources:
         resource.tenancy  # noqa: B018 - AttributeError
-        own = {"deps": deps, "gate": gate, "__module__": resource.__module__}
+        own = {"deps": deps, "authenticator": authenticator, "__module__": resource.__module__}
         if resource.is_deduplicated("POST") and (post := getattr(resource, "post", None)):
             own["post"] = describes(**{idempotency.MARK: True})(post)
         made.add_url_rule(resource.rule, resource.__name__, type(resource.__name__, (resource,), own))

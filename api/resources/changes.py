@@ -261,7 +261,7 @@ class Stream(_Resource):
                 view=View(wanted=wanted, tenant=self.caller.tenant),
                 after=after,
                 caller=self.caller,
-                is_authorized=self.gate.authorization_check(self.caller),
+                is_authorized=self.authenticator.authorization_check(self.caller),
             )
         return Response(sse.beginning(after), content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
 

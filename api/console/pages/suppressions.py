@@ -57,7 +57,7 @@ def import_file() -> Response:
     # Before the file is read, not only when it is imported.
     authorize(here.caller, Imports.scope_of("POST"), Imports.tenant_access_of("POST"))
     request.max_content_length = request.max_form_memory_size = Imports.max_body_bytes["POST"]
-    with here.gate.share_uploads(here.caller):
+    with here.authenticator.share_uploads(here.caller):
         upload = request.files.get("file")
         content = upload.read() if upload is not None and upload.filename else b""
         content = content or request.form.get("lines", "").strip().encode()
