@@ -47,7 +47,7 @@ NOTIFICATIONS: Final = Backoff((10, 30, 120, 600, 1800, 3600), spread=0.2)
 """A notification that a channel did not take."""
 
 PROVIDER_API: Final = Backoff((0.5, 1, 2, 4, 8, 16, 32, 60))
-"""A request to a provider's API, as far as `Patience` allows."""
+"""A request to a provider's API, within its `RetryBudget`."""
 
 QUEUE_POLLS: Final = Backoff((5, 10, 20, 40, 80, 160, 300))
 """A queue of a source that could not be polled."""

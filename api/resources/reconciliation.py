@@ -271,7 +271,7 @@ class Enrolment(_ProviderCalls):
         """Register our webhook at the provider. Idempotent. Needs an `api_key` on the source."""
         with self.call_provider(slug) as row:
             source, found, is_new = webhook_registration.enrol(
-                self.deps.engine, self.deps.vault, row, body.get("url"), self.audit, patience=WORKER_RETRIES
+                self.deps.engine, self.deps.vault, row, body.get("url"), self.audit, retries=WORKER_RETRIES
             )
         shown = webhook_registration.describe(source, found)
         return {"url": source.settings.webhook_url, "is_new": is_new, "webhooks": shown}

@@ -24,7 +24,7 @@ def enrol(
     url: str | None,
     audit: Audit,
     *,
-    patience: RetryBudget = INTERACTIVE_RETRIES,
+    retries: RetryBudget = INTERACTIVE_RETRIES,
 ) -> tuple[Source, Sequence[Webhook], bool]:
     """Register our webhook at the provider: at `url`, which is stored, or at the source's `webhook_url`.
 
@@ -45,7 +45,7 @@ def enrol(
             f"The public URL of {slug} is unknown. Give it as `url` (`--url` of the command), such as"
             f" https://<your host>/webhooks/{slug}, or set `webhook_url` in the settings of the source."
         )
-    client = provider_api.open_client(source, patience)
+    client = provider_api.open_client(source, retries)
     is_new = client.enrol(wanted)
     with engine.begin() as connection:
         if settings := source.provider.settings_after_registration(source.credentials):

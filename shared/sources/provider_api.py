@@ -42,7 +42,7 @@ def require_failed_list(source: Source) -> None:
 
 def open_client(
     source: Source,
-    patience: RetryBudget = INTERACTIVE_RETRIES,
+    retries: RetryBudget = INTERACTIVE_RETRIES,
     *,
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = random.random,
@@ -58,16 +58,16 @@ def open_client(
             f"The source {source.slug} has no {name_keys(fields)}, which its provider's API needs. Set one: "
             f"{write_rotation(source.slug, fields)}"
         )
-    caller = ApiClient(
+    http = ApiClient(
         provider=api.PROVIDER,
         slug=source.slug,
         base=(source.settings.api_base or api.BASE).rstrip("/"),
         headers=api.headers(source.credentials),
-        patience=patience,
+        retries=retries,
         key_fields=fields,
         sleep=sleep,
         jitter=jitter,
     )
     ours = partial(is_ours, slug=source.slug, webhook_url=source.settings.webhook_url)
-    client: ProviderApi = api.create_client(caller, source.credentials, ours)
+    client: ProviderApi = api.create_client(http, source.credentials, ours)
     return client

@@ -39,13 +39,13 @@ class ApiClient:
     slug: str
     base: str
     headers: Mapping[str, str]
-    patience: RetryBudget
+    retries: RetryBudget
     key_fields: Sequence[str] = ("api_key",)
     sign: Sign | None = None
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -78,11 +78,11 @@ class ApiClient:
                 url,
                 headers=self.sign(method, url, headers, content or b"") if self.sign else headers,
                 body=content,
-                timeout_seconds=timeout_seconds or self.patience.timeout_seconds,
+                timeout_seconds=timeout_seconds or self.retries.timeout_seconds,
                 max_bytes=_MAX_BYTES,
             )
 
-        longest_wait = self.patience.longest_wait_seconds
+        longest_wait = self.retries.longest_wait_seconds
         for tries in count(1):
             try:
                 return self._attempt(f"{method} {path}", call, read)
@@ -91,7 +91,7 @@ class ApiClient:
                 may_repeat = error.kind is ApiErrorKind.RATE_LIMITED or (
                     repeatable and error.kind is ApiErrorKind.UNREACHABLE
                 )
-                if not may_repeat or tries >= self.patience.tries or asked > longest_wait:
+                if not may_repeat or tries >= self.retries.tries or asked > longest_wait:
                     raise
             delay = min(backoff.PROVIDER_API.delay_seconds(tries), longest_wait)
             if asked:
@@ -103,7 +103,7 @@ class ApiClient:
     def delete(self, path: str) -> None:
         """Send a DELETE request. A 404 or a 410 counts as success. Raises ProviderApiError."""
         try:
-            self.ask("DELETE", path, nothing)
+            self.request("DELETE", path, nothing)
         except ProviderApiError as error:
             if error.kind is not ApiErrorKind.GONE:
                 raise

@@ -20,7 +20,7 @@ from shared.providers.api.client import ApiClient
 class WithoutFailedDeliveries:
     """For an API that does not list the requests that failed, and cannot have them sent again."""
 
-    caller: ApiClient
+    http: ApiClient
 
     def failed(self, _span: Span) -> Iterator[Sequence[FailedDelivery]]:
         """Raise ProviderApiError."""
@@ -39,18 +39,18 @@ class WithoutFailedDeliveries:
         return None
 
     def _lacking(self) -> ProviderApiError:
-        return ProviderApiError(f"The API of {self.caller.provider} does not list failed webhooks.")
+        return ProviderApiError(f"The API of {self.http.provider} does not list failed webhooks.")
 
 
 class WithoutTest:
     """For an API that posts no test to a webhook, or does not return the result."""
 
     TEST_IS_HARMLESS = False
-    caller: ApiClient
+    http: ApiClient
 
     def validate(self, _webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Raise ProviderApiError."""
         raise ProviderApiError(
-            f"The API of {self.caller.provider} sends no test. Send one from its dashboard, then run: "
-            f"tidings sources check {self.caller.slug}"
+            f"The API of {self.http.provider} sends no test. Send one from its dashboard, then run: "
+            f"tidings sources check {self.http.slug}"
         )

@@ -27,7 +27,7 @@ from shared.providers.api.base import (
     Webhook,
 )
 from shared.providers.api.client import ApiClient, nothing
-from shared.providers.ark import api_models as documents
+from shared.providers.ark import api_models
 from shared.providers.ark.credentials import Credentials
 
 PROVIDER = "Ark"
@@ -44,9 +44,9 @@ def headers(credentials: Credentials) -> dict[str, str]:
     return {"Authorization": f"Bearer {credentials.api_key}"}
 
 
-def create_client(caller: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
+def create_client(http: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
     """Return the client of the tenant, or of the account if the source names no tenant."""
-    return ArkClient(caller=caller, tenant_id=credentials.tenant_id, is_ours=is_ours)
+    return ArkClient(http=http, tenant_id=credentials.tenant_id, is_ours=is_ours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class ArkClient:
     `is_ours` returns whether a webhook URL belongs to this source.
     """
 
-    caller: ApiClient
+    http: ApiClient
     tenant_id: str | None
     is_ours: Callable[[str | None], bool]
 
@@ -69,20 +69,20 @@ class ArkClient:
         after, before = math.floor(span.since.timestamp()) - 1, math.ceil(span.until.timestamp()) + 1
         query: dict[str, str | int] = {"success": "false", "after": after, "before": before}
         for webhook in filter(lambda webhook: self.is_ours(webhook.url), self.webhooks()):
-            read = partial(documents.read_deliveries, webhook=webhook)
+            read = partial(api_models.read_deliveries, webhook=webhook)
             for page in self._pages(f"{self._path(webhook.id)}/deliveries", query, read, lambda one: one.reference):
-                yield [one for one in page if one.outcome != documents.TAKEN]
+                yield [one for one in page if one.outcome != api_models.TAKEN]
 
     def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Have a delivery replayed, then look up its payload and the answer if Ark shows them."""
         path, webhook_id = self._delivery_path(delivery.reference), delivery.reference.partition("/")[0]
-        read = partial(documents.read_replay, webhook_id=webhook_id)
-        timeout_seconds = self.caller.patience.resend_seconds
-        resent = self.caller.ask("POST", f"{path}/replay", read, timeout_seconds=timeout_seconds)
+        read = partial(api_models.read_replay, webhook_id=webhook_id)
+        timeout_seconds = self.http.retries.resend_seconds
+        resent = self.http.request("POST", f"{path}/replay", read, timeout_seconds=timeout_seconds)
         if resent.record is None:
             return resent
         try:
-            exchange = self.caller.ask("GET", self._delivery_path(resent.record), documents.read_exchange)
+            exchange = self.http.request("GET", self._delivery_path(resent.record), api_models.read_exchange)
         except ProviderApiError as error:  # the replay was done, even if its payload cannot be read
             if error.kind is ApiErrorKind.DENIED:
                 raise
@@ -92,15 +92,15 @@ class ArkClient:
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
         """Return the payload of a delivery."""
-        return self.caller.ask("GET", self._delivery_path(delivery.reference), documents.read_exchange)[1]
+        return self.http.request("GET", self._delivery_path(delivery.reference), api_models.read_exchange)[1]
 
     def contents(self, body: bytes) -> Contents | None:
         """Return the time of the one event in a body."""
-        return documents.read_contents(body)
+        return api_models.read_contents(body)
 
     def webhooks(self) -> Sequence[Webhook]:
         """Return the webhooks of the tenant."""
-        return self.caller.ask("GET", self._path(), documents.read_webhooks)
+        return self.http.request("GET", self._path(), api_models.read_webhooks)
 
     def enrol(self, url: str) -> bool:
         """Create a webhook for all events, or enable the existing one."""
@@ -108,44 +108,44 @@ class ArkClient:
         if any(webhook.enabled for webhook in known):
             return False
         if known:
-            self.caller.ask("PATCH", self._path(known[0].id), nothing, body={"enabled": True})
+            self.http.request("PATCH", self._path(known[0].id), nothing, body={"enabled": True})
             return True
         # Not repeated after a lost answer, because that would create a second webhook.
         body = {"name": "Tidings", "url": url, "allEvents": True, "enabled": True}
-        self.caller.ask("POST", self._path(), nothing, body=body, repeatable=False)
+        self.http.request("POST", self._path(), nothing, body=body, repeatable=False)
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
-            self.caller.delete(self._path(webhook.id))
+            self.http.delete(self._path(webhook.id))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Have a test event posted to each webhook."""
         return [
-            self.caller.ask(
+            self.http.request(
                 "POST",
                 f"{self._path(webhook.id)}/test",
-                partial(documents.read_test, webhook=webhook),
+                partial(api_models.read_test, webhook=webhook),
                 body=_TEST,
-                timeout_seconds=self.caller.patience.resend_seconds,
+                timeout_seconds=self.http.retries.resend_seconds,
             )
             for webhook in webhooks
         ]
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the tenant's suppression list."""
-        return self._pages(f"{self._base}/suppressions", {}, documents.read_suppressions, lambda one: one.address)
+        return self._pages(f"{self._base}/suppressions", {}, api_models.read_suppressions, lambda one: one.address)
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
         """Add the entries one by one."""
         for done, entry in enumerate(entries, start=1):
-            self.caller.ask("POST", f"{self._base}/suppressions", nothing, body=documents.suppression(entry))
+            self.http.request("POST", f"{self._base}/suppressions", nothing, body=api_models.suppression(entry))
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
         """Remove an address. Do nothing if it is not on the list."""
-        self.caller.delete(f"{self._base}/suppressions/{escape(address, safe='')}")
+        self.http.delete(f"{self._base}/suppressions/{escape(address, safe='')}")
 
     @property
     def _base(self) -> str:
@@ -167,6 +167,6 @@ class ArkClient:
         key: Callable[[T], Hashable],
     ) -> Iterator[Sequence[T]]:
         def page(number: int) -> tuple[Sequence[T], int | None]:
-            return self.caller.ask("GET", path, read, query={**query, "page": number, "perPage": _PAGE})
+            return self.http.request("GET", path, read, query={**query, "page": number, "perPage": _PAGE})
 
         return pagination.by_number(page, _PAGE, key)

@@ -25,7 +25,7 @@ from shared.providers.api.base import (
     Webhook,
 )
 from shared.providers.api.client import ApiClient, nothing
-from shared.providers.mailchannels import api_models as documents
+from shared.providers.mailchannels import api_models
 from shared.providers.mailchannels.credentials import Credentials
 
 PROVIDER = "MailChannels"
@@ -45,12 +45,12 @@ def headers(credentials: Credentials) -> dict[str, str]:
 
 
 def create_client(
-    caller: ApiClient,
+    http: ApiClient,
     credentials: Credentials,  # noqa: ARG001 - the same signature for every provider
     is_ours: Callable[[str | None], bool],
 ) -> ProviderApi:
     """Return the client of the account that the `api_key` belongs to."""
-    return MailChannelsClient(caller=caller, is_ours=is_ours)
+    return MailChannelsClient(http=http, is_ours=is_ours)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class MailChannelsClient:
     `is_ours` returns whether a webhook URL belongs to this source.
     """
 
-    caller: ApiClient
+    http: ApiClient
     is_ours: Callable[[str | None], bool]
     _suffix: str = field(default="", init=False)
 
@@ -70,8 +70,8 @@ class MailChannelsClient:
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
         """Yield the batches of this source's webhook that were not answered with 2xx."""
 
-        def ask(suffix: str, offset: int) -> Sequence[FailedDelivery]:
-            statuses = (status + suffix if status.endswith("xx") else status for status in documents.FAILED)
+        def request_page(suffix: str, offset: int) -> Sequence[FailedDelivery]:
+            statuses = (status + suffix if status.endswith("xx") else status for status in api_models.FAILED)
             query: dict[str, str | int] = {
                 # The filter takes whole seconds.
                 "created_after": f"{span.since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -80,25 +80,25 @@ class MailChannelsClient:
                 "offset": offset,
                 "statuses": ",".join(statuses),
             }
-            return self.caller.ask("GET", "/webhook-batch", documents.read_batches, query=query)
+            return self.http.request("GET", "/webhook-batch", api_models.read_batches, query=query)
 
         def read(offset: int) -> Sequence[FailedDelivery]:
             """Read a page. The filter takes `5xx` or `5xx_response`: if the API refuses one, the other is sent."""
             try:
-                return ask(self._suffix, offset)
+                return request_page(self._suffix, offset)
             except ProviderApiError as error:
                 if error.status != _BAD_REQUEST:
                     raise
-                other = "" if self._suffix else documents.SUFFIX
+                other = "" if self._suffix else api_models.SUFFIX
                 try:
-                    found = ask(other, offset)
+                    found = request_page(other, offset)
                 except ProviderApiError:
                     raise error from None
                 self._suffix = other
                 return found
 
         for page in pagination.by_offset(read, _BATCHES, lambda one: one.reference):
-            yield [batch for batch in page if self.is_ours(batch.url) and batch.outcome != documents.TAKEN]
+            yield [batch for batch in page if self.is_ours(batch.url) and batch.outcome != api_models.TAKEN]
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:  # noqa: ARG002
         """Return None: the API does not show the contents of a batch."""
@@ -107,9 +107,9 @@ class MailChannelsClient:
     def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Request another attempt of a batch. The answer contains our receiver's status code."""
         path = f"/webhook-batch/{escape(delivery.reference, safe='')}/resend"
-        timeout_seconds = self.caller.patience.resend_seconds
+        timeout_seconds = self.http.retries.resend_seconds
         try:
-            return self.caller.ask("POST", path, documents.read_resent, timeout_seconds=timeout_seconds)
+            return self.http.request("POST", path, api_models.read_resent, timeout_seconds=timeout_seconds)
         except ProviderApiError as error:
             if error.status == _BAD_REQUEST:
                 raise ProviderApiError(str(error), ApiErrorKind.GONE, status=error.status) from None
@@ -117,18 +117,18 @@ class MailChannelsClient:
 
     def contents(self, body: bytes) -> Contents | None:
         """Return the number and time of the events in a batch."""
-        return documents.read_contents(body)
+        return api_models.read_contents(body)
 
     def webhooks(self) -> Sequence[Webhook]:
         """Return the enrolled webhooks."""
-        return self.caller.ask("GET", "/webhook", documents.read_webhooks)
+        return self.http.request("GET", "/webhook", api_models.read_webhooks)
 
     def enrol(self, url: str) -> bool:
         """Enrol a URL. This is safe to repeat after a lost answer."""
         if any(webhook.url == url for webhook in self.webhooks()):
             return False
         try:
-            self.caller.ask("POST", "/webhook", nothing, query={"endpoint": url})
+            self.http.request("POST", "/webhook", nothing, query={"endpoint": url})
         except ProviderApiError as error:
             if error.status != _CONFLICT:
                 raise
@@ -139,7 +139,7 @@ class MailChannelsClient:
         removed = {webhook.url for webhook in webhooks}
         kept = [webhook.url for webhook in self.webhooks() if webhook.url not in removed]
         try:
-            self.caller.ask("DELETE", "/webhook", nothing)
+            self.http.request("DELETE", "/webhook", nothing)
         except ProviderApiError as error:
             # Gone: the answer to the first attempt was lost, which had removed them.
             if error.kind is not ApiErrorKind.GONE:
@@ -161,8 +161,10 @@ class MailChannelsClient:
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Request a test of all webhooks of the account, and return the results of the given ones."""
         wanted = {webhook.url for webhook in webhooks}
-        timeout_seconds = self.caller.patience.resend_seconds
-        done = self.caller.ask("POST", "/webhook/validate", documents.read_validations, timeout_seconds=timeout_seconds)
+        timeout_seconds = self.http.retries.resend_seconds
+        done = self.http.request(
+            "POST", "/webhook/validate", api_models.read_validations, timeout_seconds=timeout_seconds
+        )
         return [validation for validation in done if validation.url in wanted]
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
@@ -170,7 +172,7 @@ class MailChannelsClient:
 
         def read(offset: int) -> Sequence[ListedSuppression]:
             query = {"limit": _ENTRIES, "offset": offset}
-            return self.caller.ask("GET", "/suppression-list", documents.read_suppressions, query=query)
+            return self.http.request("GET", "/suppression-list", api_models.read_suppressions, query=query)
 
         return pagination.by_offset(read, _ENTRIES, lambda one: (one.address, one.word))
 
@@ -180,10 +182,10 @@ class MailChannelsClient:
         done = 0
         while waiting:
             part = waiting.pop(0)
-            body = {"suppression_entries": list(map(documents.suppression, part)), "add_to_sub_accounts": False}
+            body = {"suppression_entries": list(map(api_models.suppression, part)), "add_to_sub_accounts": False}
             added = len(part)
             try:
-                self.caller.ask("POST", "/suppression-list", nothing, body=body)
+                self.http.request("POST", "/suppression-list", nothing, body=body)
             except ProviderApiError as error:  # none was added: some were known already, or they were too many at once
                 if error.status != _CONFLICT and (error.status != _TOO_LARGE or len(part) == 1):
                     raise
@@ -198,4 +200,4 @@ class MailChannelsClient:
     def unsuppress(self, address: str) -> None:
         """Remove an address, whatever added it to the list."""
         path = f"/suppression-list/recipients/{escape(address, safe='')}"
-        self.caller.ask("DELETE", path, nothing, query={"source": "all"})
+        self.http.request("DELETE", path, nothing, query={"source": "all"})

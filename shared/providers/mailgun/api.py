@@ -20,7 +20,7 @@ from shared.providers.api.base import (
 from shared.providers.api.client import ApiClient, nothing
 from shared.providers.api.fields import without_password
 from shared.providers.api.missing import WithoutFailedDeliveries, WithoutTest
-from shared.providers.mailgun import api_models as documents
+from shared.providers.mailgun import api_models
 from shared.providers.mailgun.webhook import Credentials
 
 PROVIDER = "Mailgun"
@@ -45,12 +45,12 @@ def headers(credentials: Credentials) -> dict[str, str]:
 
 
 def create_client(
-    caller: ApiClient,
+    http: ApiClient,
     credentials: Credentials,
     is_ours: Callable[[str | None], bool],  # noqa: ARG001 - the same signature for every provider
 ) -> ProviderApi:
     """Return the client of the source's domain."""
-    return MailgunClient(caller=caller, domain=credentials.domain or "")
+    return MailgunClient(http=http, domain=credentials.domain or "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class MailgunClient(WithoutFailedDeliveries, WithoutTest):
     Mailgun keeps up to three URLs for each kind of event. What is a webhook here is one URL, for whichever kinds.
     """
 
-    caller: ApiClient
+    http: ApiClient
     domain: str
 
     TAKES_TYPES = False
@@ -90,44 +90,44 @@ class MailgunClient(WithoutFailedDeliveries, WithoutTest):
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the domain's bounces, complaints and unsubscribes from all mail. Each list is in alphabetical order."""
-        for word in documents.LISTS:
+        for word in api_models.LISTS:
             query: Mapping[str, str | int] | None = {"limit": _ENTRIES}
             while query:
-                read = partial(documents.read_suppressions, word=word)
-                page = self.caller.ask("GET", self._list(word), read, query=query)
+                read = partial(api_models.read_suppressions, word=word)
+                page = self.http.request("GET", self._list(word), read, query=query)
                 yield page.entries
                 query = page.next if page.next != query else None
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
         """Add entries to the lists of their reasons, up to 1,000 in a call."""
         done = 0
-        for word in documents.LISTS:
-            wanted = [entry for entry in entries if documents.list_for(entry.reason) == word]
+        for word in api_models.LISTS:
+            wanted = [entry for entry in entries if api_models.list_for(entry.reason) == word]
             for first in range(0, len(wanted), _ENTRIES):
                 part = wanted[first : first + _ENTRIES]
-                body = [documents.suppression(entry, word) for entry in part]
-                self.caller.ask("POST", self._list(word), nothing, body=body)
+                body = [api_models.suppression(entry, word) for entry in part]
+                self.http.request("POST", self._list(word), nothing, body=body)
                 done += len(part)
                 yield Step(done, len(part))
 
     def unsuppress(self, address: str) -> None:
         """Remove an address from every list. Do nothing if it is on none."""
-        for word in documents.LISTS:
-            self.caller.delete(f"{self._list(word)}/{escape(address, safe='')}")
+        for word in api_models.LISTS:
+            self.http.delete(f"{self._list(word)}/{escape(address, safe='')}")
 
     def _urls(self) -> Mapping[str, Sequence[str]]:
         """Return the URLs of each kind of event."""
-        return self.caller.ask("GET", self._webhooks, documents.read_webhooks)
+        return self.http.request("GET", self._webhooks, api_models.read_webhooks)
 
     def _set(self, kind: str, urls: Sequence[str], *, is_new: bool) -> None:
         form = [("url", url) for url in urls]
         if is_new:
             # Not repeated after a lost answer: Mailgun would refuse the kind as taken, though it is done.
-            self.caller.ask("POST", self._webhooks, nothing, form=[("id", kind), *form], repeatable=False)
+            self.http.request("POST", self._webhooks, nothing, form=[("id", kind), *form], repeatable=False)
         elif urls:
-            self.caller.ask("PUT", f"{self._webhooks}/{kind}", nothing, form=form)
+            self.http.request("PUT", f"{self._webhooks}/{kind}", nothing, form=form)
         else:
-            self.caller.delete(f"{self._webhooks}/{escape(kind, safe='')}")
+            self.http.delete(f"{self._webhooks}/{escape(kind, safe='')}")
 
     @property
     def _webhooks(self) -> str:

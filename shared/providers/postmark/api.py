@@ -18,7 +18,7 @@ from shared.providers.api.base import (
 )
 from shared.providers.api.client import ApiClient, nothing
 from shared.providers.api.missing import WithoutFailedDeliveries, WithoutTest
-from shared.providers.postmark import api_models as documents
+from shared.providers.postmark import api_models
 from shared.providers.postmark.webhook import Credentials
 
 PROVIDER = "Postmark"
@@ -42,12 +42,12 @@ def headers(credentials: Credentials) -> dict[str, str]:
 
 
 def create_client(
-    caller: ApiClient,
+    http: ApiClient,
     credentials: Credentials,
     is_ours: Callable[[str | None], bool],  # noqa: ARG001 - the same signature for every provider
 ) -> ProviderApi:
     """Return the client of the source's message stream."""
-    return PostmarkClient(caller=caller, stream=credentials.message_stream, webhook=credentials.webhook)
+    return PostmarkClient(http=http, stream=credentials.message_stream, webhook=credentials.webhook)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
     `webhook` has the user and password, or the headers, that Postmark is to send.
     """
 
-    caller: ApiClient
+    http: ApiClient
     stream: str
     webhook: Mapping[str, object]
 
@@ -65,34 +65,36 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
 
     def webhooks(self) -> Sequence[Webhook]:
         """Return the webhooks of all message streams of the server."""
-        return self.caller.ask("GET", "/webhooks", documents.read_webhooks)
+        return self.http.request("GET", "/webhooks", api_models.read_webhooks)
 
     def enrol(self, url: str) -> bool:
         """Create a webhook of the message stream for all events, unless the stream has one with this URL."""
         query = {"MessageStream": self.stream}
-        if any(known.url == url for known in self.caller.ask("GET", "/webhooks", documents.read_webhooks, query=query)):
+        if any(
+            known.url == url for known in self.http.request("GET", "/webhooks", api_models.read_webhooks, query=query)
+        ):
             return False
         body = {"Url": url, "MessageStream": self.stream, "Triggers": _TRIGGERS, **self.webhook}
         # Not repeated after a lost answer, because that would create a second webhook.
-        self.caller.ask("POST", "/webhooks", nothing, body=body, repeatable=False)
+        self.http.request("POST", "/webhooks", nothing, body=body, repeatable=False)
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
-            self.caller.delete(f"/webhooks/{escape(webhook.id, safe='')}")
+            self.http.delete(f"/webhooks/{escape(webhook.id, safe='')}")
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the suppressions of the message stream, which come in one answer."""
-        yield self.caller.ask("GET", f"{self._path}/dump", documents.read_suppressions)
+        yield self.http.request("GET", f"{self._path}/dump", api_models.read_suppressions)
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
         """Add entries, up to 50 in a call. Those that Postmark refuses are an error once the others are added."""
         refused: list[str] = []
         for first in range(0, len(entries), _ENTRIES):
             part = entries[first : first + _ENTRIES]
-            body = documents.addresses(entry.address for entry in part)
-            failed = self.caller.ask("POST", self._path, documents.read_refused, body=body)
+            body = api_models.addresses(entry.address for entry in part)
+            failed = self.http.request("POST", self._path, api_models.read_refused, body=body)
             refused += failed
             yield Step(first + len(part), len(part) - len(failed))
         if refused:
@@ -100,8 +102,8 @@ class PostmarkClient(WithoutFailedDeliveries, WithoutTest):
 
     def unsuppress(self, address: str) -> None:
         """Remove an address; ignore one that is not there. Postmark keeps those that complained."""
-        body = documents.addresses([address])
-        refused = self.caller.ask("POST", f"{self._path}/delete", documents.read_refused, body=body)
+        body = api_models.addresses([address])
+        refused = self.http.request("POST", f"{self._path}/delete", api_models.read_refused, body=body)
         if refused:
             raise ProviderApiError(f"{PROVIDER} did not remove an entry. {refused[0]}")
 

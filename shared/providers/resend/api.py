@@ -24,7 +24,7 @@ from shared.providers.api.base import (
 )
 from shared.providers.api.client import ApiClient, nothing
 from shared.providers.api.missing import WithoutTest
-from shared.providers.resend import api_models as documents
+from shared.providers.resend import api_models
 from shared.providers.resend.webhook import Credentials
 
 PROVIDER = "Resend"
@@ -43,9 +43,9 @@ def headers(credentials: Credentials) -> dict[str, str]:
     return {"Authorization": f"Bearer {credentials.api_key}"}
 
 
-def create_client(caller: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
+def create_client(http: ApiClient, credentials: Credentials, is_ours: Callable[[str | None], bool]) -> ProviderApi:
     """Return the client of the account that the `api_key` belongs to."""
-    return ResendClient(caller=caller, credentials=credentials, is_ours=is_ours)
+    return ResendClient(http=http, credentials=credentials, is_ours=is_ours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class ResendClient(WithoutTest):
     `is_ours` returns whether a webhook URL belongs to this source.
     """
 
-    caller: ApiClient
+    http: ApiClient
     credentials: Credentials
     is_ours: Callable[[str | None], bool]
 
@@ -64,7 +64,7 @@ class ResendClient(WithoutTest):
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:
         """Yield the events that this source's webhooks have not accepted yet, whether or not Resend will retry them."""
         for webhook in filter(lambda webhook: self.is_ours(webhook.url), self.webhooks()):
-            read = partial(documents.read_events, webhook=webhook)
+            read = partial(api_models.read_events, webhook=webhook)
             for page in self._pages(f"{self._path(webhook.id)}/events", read):
                 yield [
                     one.delivery for one in page if one.is_open and span.since <= one.delivery.failed_at < span.until
@@ -75,22 +75,22 @@ class ResendClient(WithoutTest):
     def resend(self, delivery: FailedDelivery) -> ResendResult:
         """Replay an event, and wait for the attempt: the answer to a replay only says that it is queued."""
         path = self._event_path(delivery.reference)
-        known = self.caller.ask("GET", f"{path}/attempts", documents.read_attempts)
-        self.caller.ask("POST", f"{path}/replay", nothing)
+        known = self.http.request("GET", f"{path}/attempts", api_models.read_attempts)
+        self.http.request("POST", f"{path}/replay", nothing)
         for _ in range(_POLLS):
-            attempts = self.caller.ask("GET", f"{path}/attempts", documents.read_attempts)
+            attempts = self.http.request("GET", f"{path}/attempts", api_models.read_attempts)
             if attempts and attempts != known:
                 return attempts[0]
-            self.caller.sleep(_POLL_SECONDS)
+            self.http.sleep(_POLL_SECONDS)
         return ResendResult(status_code=None)
 
     def sent(self, delivery: FailedDelivery) -> bytes | None:
         """Return the payload of an event."""
-        return self.caller.ask("GET", self._event_path(delivery.reference), documents.read_payload)
+        return self.http.request("GET", self._event_path(delivery.reference), api_models.read_payload)
 
     def contents(self, body: bytes) -> Contents | None:
         """Return the time of the one event in a body."""
-        return documents.read_contents(body)
+        return api_models.read_contents(body)
 
     def webhooks(self) -> Sequence[Webhook]:
         """Return the webhooks of the account."""
@@ -105,20 +105,22 @@ class ResendClient(WithoutTest):
         is_changed = True
         if known is None:
             # Not repeated after a lost answer, because that would create a second webhook.
-            body: Mapping[str, object] = {"endpoint": url, "events": documents.EVENTS}
-            webhook_id = self.caller.ask("POST", "/webhooks", documents.read_id, body=body, repeatable=False)
+            body: Mapping[str, object] = {"endpoint": url, "events": api_models.EVENTS}
+            webhook_id = self.http.request("POST", "/webhooks", api_models.read_id, body=body, repeatable=False)
         else:
             webhook_id = known.webhook.id
-            events = sorted({*known.events, *documents.EVENTS})
+            events = sorted({*known.events, *api_models.EVENTS})
             is_changed = not known.webhook.enabled or set(events) != set(known.events)
             if is_changed:
-                self.caller.ask("PATCH", self._path(webhook_id), nothing, body={"events": events, "status": "enabled"})
-        secret = self.caller.ask("GET", self._path(webhook_id), documents.read_secret)
+                self.http.request(
+                    "PATCH", self._path(webhook_id), nothing, body={"events": events, "status": "enabled"}
+                )
+        secret = self.http.request("GET", self._path(webhook_id), api_models.read_secret)
         if secret not in self.credentials.secrets:
             raise ProviderApiError(
-                f"The webhook posts to {url}, signed with a secret that {self.caller.slug} does not have, so its "
+                f"The webhook posts to {url}, signed with a secret that {self.http.slug} does not have, so its "
                 "events are refused and repeated for 28 hours. Copy the Signing secret from the webhook's page at "
-                f"Resend, and set it: tidings sources rotate {self.caller.slug} "
+                f"Resend, and set it: tidings sources rotate {self.http.slug} "
                 '--credentials \'{"secrets": ["whsec_…"]}\''
             )
         return is_changed
@@ -126,33 +128,33 @@ class ResendClient(WithoutTest):
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
-            self.caller.delete(self._path(webhook.id))
+            self.http.delete(self._path(webhook.id))
 
     def suppressions(self) -> Iterator[Sequence[ListedSuppression]]:
         """Yield the suppression list of the account."""
-        return self._pages("/suppressions", documents.read_suppressions)
+        return self._pages("/suppressions", api_models.read_suppressions)
 
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
         """Add entries, up to 100 in a call. Resend keeps no reason of ours."""
         for first in range(0, len(entries), _ENTRIES):
             part = entries[first : first + _ENTRIES]
             body = {"emails": [entry.address for entry in part]}
-            self.caller.ask("POST", "/suppressions/batch/add", nothing, body=body)
+            self.http.request("POST", "/suppressions/batch/add", nothing, body=body)
             yield Step(first + len(part), len(part))
 
     def unsuppress(self, address: str) -> None:
         """Remove an address; ignore one that is not there."""
-        self.caller.delete(f"/suppressions/{escape(address, safe='')}")
+        self.http.delete(f"/suppressions/{escape(address, safe='')}")
 
-    def _webhooks(self) -> Sequence[documents.KnownWebhook]:
-        return [known for page in self._pages("/webhooks", documents.read_webhooks) for known in page]
+    def _webhooks(self) -> Sequence[api_models.KnownWebhook]:
+        return [known for page in self._pages("/webhooks", api_models.read_webhooks) for known in page]
 
-    def _pages(self, path: str, read: Callable[[bytes], documents.Page[T]]) -> Iterator[Sequence[T]]:
+    def _pages(self, path: str, read: Callable[[bytes], api_models.Page[T]]) -> Iterator[Sequence[T]]:
         """Yield the pages of a list, each after the last id of the one before."""
         after: str | None = None
         while True:
             query: dict[str, str | int] = {"limit": _PAGE, **({"after": after} if after else {})}
-            page = self.caller.ask("GET", path, read, query=query)
+            page = self.http.request("GET", path, read, query=query)
             yield page.items
             if page.after is None or page.after == after:
                 return

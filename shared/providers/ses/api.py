@@ -24,7 +24,7 @@ from shared.providers.api.base import (
 )
 from shared.providers.api.client import ApiClient, nothing
 from shared.providers.api.missing import WithoutFailedDeliveries, WithoutTest
-from shared.providers.ses import api_models as documents
+from shared.providers.ses import api_models
 from shared.providers.webhooks.sns import Credentials
 
 PROVIDER = "Amazon SES"
@@ -44,7 +44,7 @@ def headers(_credentials: Credentials) -> dict[str, str]:
 
 
 def create_client(
-    caller: ApiClient,
+    http: ApiClient,
     credentials: Credentials,
     is_ours: Callable[[str | None], bool],  # noqa: ARG001 - the same signature for every provider
 ) -> ProviderApi:
@@ -52,36 +52,36 @@ def create_client(
     if len(credentials.regions) != 1:
         regions = ", ".join(sorted(credentials.regions))
         raise ProviderApiError(
-            f"The topics of the source {caller.slug} are in several regions ({regions}), "
+            f"The topics of the source {http.slug} are in several regions ({regions}), "
             "each of which has its own suppression list. Create a source for each region."
         )
     (region,) = credentials.regions
     return SesClient(
-        caller=_sign_calls(caller, credentials.access_key, region, "ses", "email"),
-        sns=_sign_calls(caller, credentials.access_key, region, "sns", "sns"),
+        http=_sign_calls(http, credentials.access_key, region, "ses", "email"),
+        sns=_sign_calls(http, credentials.access_key, region, "sns", "sns"),
         topics=sorted(credentials.topic_arns),
     )
 
 
-def _sign_calls(caller: ApiClient, key: AccessKey | None, region: str, service: str, host: str) -> ApiClient:
+def _sign_calls(http: ApiClient, key: AccessKey | None, region: str, service: str, host: str) -> ApiClient:
     """Return a client of one service. `service` is its name in the signature, `host` its name in the URL."""
 
     def sign(method: str, url: str, given: Mapping[str, str], body: bytes) -> Mapping[str, str]:
         if key is None:
-            raise ProviderApiError(f"The source {caller.slug} has no access key.")
+            raise ProviderApiError(f"The source {http.slug} has no access key.")
         now = datetime.now(UTC)
         return aws_signature.sign(method, url, given, body, key, region=region, service=service, now=now)
 
     domain = f"amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
-    base = f"https://{host}.{region}.{domain}" if caller.base == BASE else caller.base
-    return replace(caller, base=base, sign=sign)
+    base = f"https://{host}.{region}.{domain}" if http.base == BASE else http.base
+    return replace(http, base=base, sign=sign)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SesClient(WithoutFailedDeliveries, WithoutTest):
-    """The APIs of an account in one region: `caller` asks SES, `sns` asks SNS about the source's `topics`."""
+    """The APIs of an account in one region: `http` calls SES, `sns` calls SNS about the source's `topics`."""
 
-    caller: ApiClient
+    http: ApiClient
     sns: ApiClient
     topics: Sequence[str]
 
@@ -116,7 +116,7 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
         query: Mapping[str, str | int] = {"PageSize": _ENTRIES}
         seen: set[str] = set()
         while True:
-            page = self.caller.ask("GET", _LIST, documents.read_suppressions, query=query)
+            page = self.http.request("GET", _LIST, api_models.read_suppressions, query=query)
             yield page.entries
             if page.token is None or page.token in seen:
                 return
@@ -126,12 +126,12 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
     def suppress(self, entries: Sequence[NewSuppression]) -> Iterator[Step]:
         """Add the entries one by one. SES has two reasons: every entry that is not a complaint becomes a bounce."""
         for done, entry in enumerate(entries, start=1):
-            self.caller.ask("PUT", _LIST, nothing, body=documents.suppression(entry))
+            self.http.request("PUT", _LIST, nothing, body=api_models.suppression(entry))
             yield Step(done, 1)
 
     def unsuppress(self, address: str) -> None:
         """Remove an address. Do nothing if it is not on the list."""
-        self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
+        self.http.delete(f"{_LIST}/{escape(address, safe='')}")
 
     def _subscriptions(self, topic: str) -> Sequence[Webhook]:
         found: list[Webhook] = []
@@ -139,7 +139,7 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
         while token not in seen:
             seen.add(token)
             page = self._call(
-                "ListSubscriptionsByTopic", documents.read_subscriptions, TopicArn=topic, NextToken=token or None
+                "ListSubscriptionsByTopic", api_models.read_subscriptions, TopicArn=topic, NextToken=token or None
             )
             found += page.webhooks
             token = page.token or ""
@@ -147,4 +147,4 @@ class SesClient(WithoutFailedDeliveries, WithoutTest):
 
     def _call(self, action: str, read: Callable[[bytes], T], **parameters: str | None) -> T:
         form = {"Action": action, "Version": _VERSION, **{name: text for name, text in parameters.items() if text}}
-        return self.sns.ask("POST", "/", read, form=list(form.items()))
+        return self.sns.request("POST", "/", read, form=list(form.items()))

@@ -22,7 +22,7 @@ from shared.providers.api.base import (
 )
 from shared.providers.api.client import ApiClient, nothing
 from shared.providers.api.missing import WithoutFailedDeliveries
-from shared.providers.sparkpost import api_models as documents
+from shared.providers.sparkpost import api_models
 from shared.providers.sparkpost.webhook import EVENTS, Credentials
 
 PROVIDER = "SparkPost"
@@ -41,19 +41,19 @@ def headers(credentials: Credentials) -> dict[str, str]:
 
 
 def create_client(
-    caller: ApiClient,
+    http: ApiClient,
     credentials: Credentials,
     is_ours: Callable[[str | None], bool],  # noqa: ARG001 - the same signature for every provider
 ) -> ProviderApi:
     """Return the client of the account or subaccount that the `api_key` belongs to."""
-    return SparkPostClient(caller=caller, webhook=credentials.webhook)
+    return SparkPostClient(http=http, webhook=credentials.webhook)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparkPostClient(WithoutFailedDeliveries):
     """The API of an account. `webhook` has the password or the header that SparkPost is to send."""
 
-    caller: ApiClient
+    http: ApiClient
     webhook: Mapping[str, object]
 
     TEST_IS_HARMLESS = True
@@ -68,24 +68,26 @@ class SparkPostClient(WithoutFailedDeliveries):
 
         SparkPost posts an empty batch to the URL first, and creates no webhook unless that is answered 200.
         """
-        timeout_seconds = self.caller.patience.resend_seconds
+        timeout_seconds = self.http.retries.resend_seconds
         known = next((one for one in self._known() if one.webhook.url == url), None)
         if known is None:
             body = {"name": "Tidings", "target": url, "events": _EVENTS, "active": True, **self.webhook}
             # Not repeated after a lost answer, because that would create a second webhook.
-            self.caller.ask("POST", "/webhooks", nothing, body=body, repeatable=False, timeout_seconds=timeout_seconds)
+            self.http.request(
+                "POST", "/webhooks", nothing, body=body, repeatable=False, timeout_seconds=timeout_seconds
+            )
             return True
         events = [*known.events, *(word for word in _EVENTS if word not in known.events)]
         if known.webhook.enabled and len(events) == len(known.events):
             return False
         body = {"events": events, "active": True}
-        self.caller.ask("PUT", self._path(known.webhook), nothing, body=body, timeout_seconds=timeout_seconds)
+        self.http.request("PUT", self._path(known.webhook), nothing, body=body, timeout_seconds=timeout_seconds)
         return True
 
     def remove(self, webhooks: Collection[Webhook]) -> None:
         """Remove webhooks; those that no longer exist are ignored."""
         for webhook in webhooks:
-            self.caller.delete(self._path(webhook))
+            self.http.delete(self._path(webhook))
 
     def validate(self, webhooks: Collection[Webhook]) -> Sequence[Validation]:
         """Have an empty batch posted to each webhook."""
@@ -93,12 +95,12 @@ class SparkPostClient(WithoutFailedDeliveries):
 
     def _validate(self, webhook: Webhook) -> Validation:
         try:
-            return self.caller.ask(
+            return self.http.request(
                 "POST",
                 f"{self._path(webhook)}/validate",
-                partial(documents.read_validation, url=webhook.url),
+                partial(api_models.read_validation, url=webhook.url),
                 body=_EMPTY_BATCH,
-                timeout_seconds=self.caller.patience.resend_seconds,
+                timeout_seconds=self.http.retries.resend_seconds,
             )
         except ProviderApiError as error:
             if error.kind is not ApiErrorKind.OTHER:
@@ -110,7 +112,7 @@ class SparkPostClient(WithoutFailedDeliveries):
         cursor: str | None = "initial"
         while cursor:
             query: Mapping[str, str | int] = {"cursor": cursor, "per_page": _ENTRIES}
-            page = self.caller.ask("GET", _LIST, documents.read_suppressions, query=query)
+            page = self.http.request("GET", _LIST, api_models.read_suppressions, query=query)
             yield page.entries
             cursor = page.cursor if page.cursor != cursor else None
 
@@ -118,16 +120,16 @@ class SparkPostClient(WithoutFailedDeliveries):
         """Add entries, up to 1,000 in a call. SparkPost keeps no reason of ours but its text."""
         for first in range(0, len(entries), _ENTRIES):
             part = entries[first : first + _ENTRIES]
-            body = {"recipients": [row for entry in part for row in documents.suppressions(entry)]}
-            self.caller.ask("PUT", _LIST, nothing, body=body)
+            body = {"recipients": [row for entry in part for row in api_models.suppressions(entry)]}
+            self.http.request("PUT", _LIST, nothing, body=body)
             yield Step(first + len(part), len(part))
 
     def unsuppress(self, address: str) -> None:
         """Remove an address for all mail; ignore one that is not there."""
-        self.caller.delete(f"{_LIST}/{escape(address, safe='')}")
+        self.http.delete(f"{_LIST}/{escape(address, safe='')}")
 
-    def _known(self) -> Sequence[documents.KnownWebhook]:
-        return self.caller.ask("GET", "/webhooks", documents.read_webhooks)
+    def _known(self) -> Sequence[api_models.KnownWebhook]:
+        return self.http.request("GET", "/webhooks", api_models.read_webhooks)
 
     @staticmethod
     def _path(webhook: Webhook) -> str:

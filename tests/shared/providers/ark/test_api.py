@@ -20,7 +20,7 @@ from shared.providers.api.base import (
     is_ours,
 )
 from shared.providers.api.client import ApiClient
-from shared.providers.ark import api_models as documents
+from shared.providers.ark import api_models
 from shared.providers.ark.api import ArkClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
@@ -52,15 +52,15 @@ def account() -> Iterator[ArkAccount]:
 
 
 def open_client(account: ArkAccount, tenant_id: str | None) -> ArkClient:
-    caller = ApiClient(
+    http = ApiClient(
         provider="Ark",
         slug="x",
         base=account.base,  # type: ignore[attr-defined]
         headers={"Authorization": f"Bearer {account.dialect.api_key}"},
-        patience=INTERACTIVE_RETRIES,
+        retries=INTERACTIVE_RETRIES,
         sleep=lambda _: None,
     )
-    return ArkClient(caller=caller, tenant_id=tenant_id, is_ours=partial(is_ours, slug="x", webhook_url=None))
+    return ArkClient(http=http, tenant_id=tenant_id, is_ours=partial(is_ours, slug="x", webhook_url=None))
 
 
 @pytest.fixture(params=["of a tenant", "flat"])
@@ -91,7 +91,7 @@ class TestDocuments:
         ],
     )
     def test_of_webhooks_are_read_in_either_form(self, document: object) -> None:
-        assert documents.read_webhooks(json.dumps(document).encode()) == [HOOK]
+        assert api_models.read_webhooks(json.dumps(document).encode()) == [HOOK]
 
     @pytest.mark.parametrize(
         ("status_code", "success", "outcome"),
@@ -100,7 +100,7 @@ class TestDocuments:
     def test_of_deliveries_name_outcomes(self, status_code: int | None, success: bool, outcome: str) -> None:
         given = {"id": "whr_abc", "timestamp": "2026-01-01T00:00:00.5Z", "statusCode": status_code, "success": success}
         body = json.dumps({"data": [given], "page": 1, "total": 7}).encode()
-        assert documents.read_deliveries(body, HOOK) == (
+        assert api_models.read_deliveries(body, HOOK) == (
             [
                 FailedDelivery(
                     reference="456/whr_abc",
@@ -117,7 +117,7 @@ class TestDocuments:
     @pytest.mark.parametrize("document", [b"", b"{}", b"[]", b'{"data": 5}', b'{"data": [{}]}', b'{"data": [', b"\xff"])
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_deliveries(document, HOOK)
+            api_models.read_deliveries(document, HOOK)
 
     def test_of_a_delivery_show_request_and_response(self) -> None:
         receipt = uuid4()
@@ -132,21 +132,21 @@ class TestDocuments:
         ]
         for body, expected in answered:
             document = {"data": {"request": {"payload": {"a": 1}}, "response": {"statusCode": 200, "body": body}}}
-            assert documents.read_exchange(json.dumps(document).encode()) == (expected, b'{"a": 1}')
+            assert api_models.read_exchange(json.dumps(document).encode()) == (expected, b'{"a": 1}')
 
     def test_of_a_delivery_may_show_the_payload_as_text_or_not_at_all(self) -> None:
         for shown, expected in (('{"a": 1}', b'{"a": 1}'), (None, None)):
             document = {"data": {"request": {"payload": shown}, "response": None}}
-            assert documents.read_exchange(json.dumps(document).encode()) == (None, expected)
-        assert documents.read_exchange(b'{"data": {}}') == (None, None)
+            assert api_models.read_exchange(json.dumps(document).encode()) == (None, expected)
+        assert api_models.read_exchange(b'{"data": {}}') == (None, None)
 
     def test_of_a_body_have_the_time_of_the_event(self) -> None:
         bare = {"status": "Sent", "timestamp": 1767225600.25}
         for body in (bare, {"event": "MessageSent", "timestamp": 1999999999, "uuid": "u", "payload": bare}):
-            found = documents.read_contents(json.dumps(body).encode())
+            found = api_models.read_contents(json.dumps(body).encode())
             assert found is not None
             assert (found.events, found.latest_at) == (1, datetime(2026, 1, 1, 0, 0, 0, 250000, tzinfo=UTC))
-        assert documents.read_contents(b"[]") is None
+        assert api_models.read_contents(b"[]") is None
 
     @pytest.mark.parametrize(
         ("word", "reason", "types"),
@@ -163,7 +163,7 @@ class TestDocuments:
         self, word: str | None, reason: SuppressionReason, types: frozenset[MailType]
     ) -> None:
         given = {"id": "1", "address": "a@x.example", "reason": word, "createdAt": "2026-01-01T00:00:00.000Z"}
-        ((entry,), total) = documents.read_suppressions(json.dumps({"data": [given], "total": 1}).encode())
+        ((entry,), total) = api_models.read_suppressions(json.dumps({"data": [given], "total": 1}).encode())
         assert (entry.address, entry.reason, entry.types, total) == ("a@x.example", reason, types, 1)
 
 

@@ -19,7 +19,7 @@ from shared.providers.api.base import (
     is_ours,
 )
 from shared.providers.api.client import ApiClient
-from shared.providers.mailchannels import api_models as documents
+from shared.providers.mailchannels import api_models
 from shared.providers.mailchannels.api import MailChannelsClient
 from shared.vocabulary import ALL_MAIL, MailType, SuppressionReason
 from simulator.connection import Exchange
@@ -70,15 +70,15 @@ def client(account: MailChannelsAccount) -> MailChannelsClient:
 
 
 def open_client(account: MailChannelsAccount, key: str) -> MailChannelsClient:
-    caller = ApiClient(
+    http = ApiClient(
         provider="MailChannels",
         slug="x",
         base=account.base,  # type: ignore[attr-defined]
         headers={"X-Api-Key": key},
-        patience=INTERACTIVE_RETRIES,
+        retries=INTERACTIVE_RETRIES,
         sleep=lambda _: None,
     )
-    return MailChannelsClient(caller=caller, is_ours=partial(is_ours, slug="x", webhook_url=None))
+    return MailChannelsClient(http=http, is_ours=partial(is_ours, slug="x", webhook_url=None))
 
 
 def fail(account: MailChannelsAccount, url: str, status: int | None = 503, *, at: datetime | None = None) -> str:
@@ -95,7 +95,7 @@ def fail(account: MailChannelsAccount, url: str, status: int | None = 503, *, at
 
 class TestDocuments:
     def test_of_batches_are_read_with_nanoseconds_and_large_ids(self) -> None:
-        (batch,) = documents.read_batches(json.dumps({"webhook_batches": [BATCH]}).encode())
+        (batch,) = api_models.read_batches(json.dumps({"webhook_batches": [BATCH]}).encode())
         assert batch == FailedDelivery(
             reference="9007199254740993",
             failed_at=datetime(2026, 4, 10, 3, 34, 27, 511882, tzinfo=UTC),
@@ -110,17 +110,17 @@ class TestDocuments:
         [("4xx_response", "4xx"), ("no_response", "no_response"), ("5xx", "5xx"), ("2xx_response", "2xx")],
     )
     def test_of_batches_name_outcomes_with_or_without_suffix(self, status: str, outcome: str) -> None:
-        (batch,) = documents.read_batches(json.dumps({"webhook_batches": [{**BATCH, "status": status}]}).encode())
+        (batch,) = api_models.read_batches(json.dumps({"webhook_batches": [{**BATCH, "status": status}]}).encode())
         assert batch.outcome == outcome
 
     def test_of_batches_may_hold_no_more_than_is_required(self) -> None:
         least = {"batch_id": 1, "created_at": "2026-04-10T03:34:27Z"}
-        (batch,) = documents.read_batches(json.dumps({"webhook_batches": [least]}).encode())
+        (batch,) = api_models.read_batches(json.dumps({"webhook_batches": [least]}).encode())
         assert (batch.outcome, batch.status_code, batch.events, batch.url) == ("no_response", None, 0, None)
 
     @pytest.mark.parametrize("document", [b'{"webhook_batches": null}', b'{"webhook_batches": []}'])
     def test_of_no_batches_may_be_null(self, document: bytes) -> None:
-        assert documents.read_batches(document) == []
+        assert api_models.read_batches(document) == []
 
     @pytest.mark.parametrize(
         "document",
@@ -139,15 +139,15 @@ class TestDocuments:
     )
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_batches(document)
+            api_models.read_batches(document)
 
     def test_of_a_resend_is_read(self) -> None:
-        resent = documents.read_resent(RESENT)
+        resent = api_models.read_resent(RESENT)
         assert (resent.status_code, resent.record) == (200, "123")
 
     def test_of_one_body_are_distinguished_by_amount_and_time(self) -> None:
         body = json.dumps([{"event": "open", "timestamp": 1767225600}, {"event": "click", "timestamp": 1767225700}])
-        assert documents.read_contents(body.encode()) == Contents(
+        assert api_models.read_contents(body.encode()) == Contents(
             events=2, latest_at=datetime(2026, 1, 1, 0, 1, 40, tzinfo=UTC)
         )
 
@@ -155,10 +155,10 @@ class TestDocuments:
         "body", [b"{}", b"", b"[1]", b"\xff", b'[{"event": "test", "timestamp": 1}]', b"[]", b"[" * 10**6]
     )
     def test_of_a_body_that_is_no_batch_are_none(self, body: bytes) -> None:
-        assert documents.read_contents(body) is None
+        assert api_models.read_contents(body) is None
 
     def test_of_suppressions_need_only_a_recipient(self) -> None:
-        (entry,) = documents.read_suppressions(b'{"suppression_list": [{"recipient": "x@y.example"}]}')
+        (entry,) = api_models.read_suppressions(b'{"suppression_list": [{"recipient": "x@y.example"}]}')
         assert (entry.address, entry.types, entry.reason) == ("x@y.example", ALL_MAIL, SuppressionReason.MANUAL)
 
     @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ class TestDocuments:
     )
     def test_of_suppressions_name_reasons_in_our_words(self, source: str, reason: SuppressionReason) -> None:
         given = {"recipient": "x@y.example", "source": source, "suppression_types": ["non-transactional"]}
-        (entry,) = documents.read_suppressions(json.dumps({"suppression_list": [given]}).encode())
+        (entry,) = api_models.read_suppressions(json.dumps({"suppression_list": [given]}).encode())
         assert (entry.reason, entry.types) == (reason, frozenset({MailType.NON_TRANSACTIONAL}))
 
 
@@ -205,7 +205,7 @@ class TestBatches:
     ) -> None:
         account.enrol(receiver.endpoint)
         wanted = fail(account, receiver.endpoint)
-        client._suffix = documents.SUFFIX  # which is refused  # noqa: SLF001
+        client._suffix = api_models.SUFFIX  # which is refused  # noqa: SLF001
         assert [one.reference for page in client.failed(EVER) for one in page] == [wanted]
         assert client._suffix == ""  # noqa: SLF001
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.providers.api.base import ProviderApi, ProviderApiError
-from shared.providers.mailgun import api_models as documents
+from shared.providers.mailgun import api_models
 from shared.vocabulary import SuppressionReason
 from simulator.providers.api import faults
 from simulator.providers.mailgun.api import MailgunAccount
@@ -101,7 +101,7 @@ class TestSuppressions:
     def test_have_the_time_and_the_servers_answer(self) -> None:
         given = {"address": "a@x.example", "code": "550", "error": "No such mailbox"}
         given["created_at"] = "Mon, 06 May 2024 18:11:58 UTC"
-        page = documents.read_suppressions(json.dumps({"items": [given]}).encode(), "bounces")
+        page = api_models.read_suppressions(json.dumps({"items": [given]}).encode(), "bounces")
         assert page.next is None
         assert (page.entries[0].note, page.entries[0].created_at) == (
             "No such mailbox",
@@ -111,4 +111,4 @@ class TestSuppressions:
     @pytest.mark.parametrize("document", [b"", b"[]", b'{"items": 5}', b'{"items": [{}]}', b"\xff"])
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_suppressions(document, "bounces")
+            api_models.read_suppressions(document, "bounces")

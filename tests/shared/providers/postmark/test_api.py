@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError, Span
-from shared.providers.postmark import api_models as documents
+from shared.providers.postmark import api_models
 from simulator.providers.api import faults
 from simulator.providers.postmark.api import PostmarkAccount
 from simulator.providers.postmark.webhooks import Postmark
@@ -69,7 +69,7 @@ class TestWebhooks:
 
     def test_are_shown_without_the_password_in_their_url(self) -> None:
         given = {"ID": 5, "Url": "https://user:pa%40ss@hooks.example/webhooks/pm?x=1"}
-        (webhook,) = documents.read_webhooks(json.dumps({"Webhooks": [given]}).encode())
+        (webhook,) = api_models.read_webhooks(json.dumps({"Webhooks": [given]}).encode())
         assert webhook.url == "https://hooks.example/webhooks/pm?x=1"
 
     def test_of_a_stream_that_is_not_there_say_so(self, server: ProviderServer) -> None:
@@ -127,7 +127,7 @@ class TestSuppressions:
     )
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_suppressions(document)
+            api_models.read_suppressions(document)
 
 
 def test_what_the_api_does_not_have_says_so(client: ProviderApi) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, FailedDelivery, ProviderApi, ProviderApiError, Span
-from shared.providers.resend import api_models as documents
+from shared.providers.resend import api_models
 from simulator.connection import Exchange
 from simulator.providers.api import faults
 from simulator.providers.base import Signed
@@ -97,7 +97,7 @@ class TestDeliveries:
     def test_whose_answer_names_a_receipt_have_it(self) -> None:
         receipt = uuid4()
         given = [{"http_status_code": 200, "response": json.dumps({"receipt": str(receipt)})}, {"http_status_code": 0}]
-        first, second = documents.read_attempts(json.dumps({"data": given}).encode())
+        first, second = api_models.read_attempts(json.dumps({"data": given}).encode())
         assert (first.status_code, first.receipt_id) == (200, receipt)
         assert (second.status_code, second.receipt_id) == (None, None)
 
@@ -110,10 +110,10 @@ class TestDeliveries:
         assert raised.value.kind is ApiErrorKind.GONE
 
     def test_have_the_time_of_the_event(self) -> None:
-        found = documents.read_contents(b'{"type": "email.sent", "created_at": "2026-01-01T00:00:00.250Z"}')
+        found = api_models.read_contents(b'{"type": "email.sent", "created_at": "2026-01-01T00:00:00.250Z"}')
         assert found is not None
         assert (found.events, found.latest_at) == (1, datetime(2026, 1, 1, 0, 0, 0, 250000, tzinfo=UTC))
-        assert documents.read_contents(b"[]") is None
+        assert api_models.read_contents(b"[]") is None
 
 
 class TestWebhooks:
@@ -121,14 +121,14 @@ class TestWebhooks:
         assert client.enrol(URL) is True
         assert client.enrol(URL) is False
         (webhook,) = account.webhooks.values()
-        assert set(webhook["events"]) == set(documents.EVENTS)
+        assert set(webhook["events"]) == set(api_models.EVENTS)
 
     def test_that_are_off_or_for_few_events_are_fixed(self, account: ResendAccount, client: ProviderApi) -> None:
         webhook_id = account.enrol(URL)
         account.webhooks[webhook_id] |= {"status": "disabled", "events": ["contact.created"]}
         assert client.enrol(URL) is True
         assert account.webhooks[webhook_id]["status"] == "enabled"
-        assert set(account.webhooks[webhook_id]["events"]) == {"contact.created", *documents.EVENTS}
+        assert set(account.webhooks[webhook_id]["events"]) == {"contact.created", *api_models.EVENTS}
 
     def test_whose_secret_the_source_does_not_have_say_what_to_do(
         self, server: ProviderServer, account: ResendAccount
@@ -180,4 +180,4 @@ class TestSuppressions:
     @pytest.mark.parametrize("document", [b"", b"{}", b"[]", b'{"data": 5}', b'{"data": [{}]}', b"\xff"])
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_suppressions(document)
+            api_models.read_suppressions(document)

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError
-from shared.providers.sendgrid import api_models as documents
+from shared.providers.sendgrid import api_models
 from simulator.providers.api import faults
 from simulator.providers.sendgrid.api import SendGridAccount
 from simulator.providers.sendgrid.webhooks import SendGrid
@@ -102,4 +102,4 @@ class TestSuppressions:
     @pytest.mark.parametrize("document", [b"", b"{}", b"[[]]", b'[{"email": 5}]', b"\xff"])
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_suppressions(document, "bounces")
+            api_models.read_suppressions(document, "bounces")

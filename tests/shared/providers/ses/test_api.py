@@ -3,7 +3,7 @@
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError
-from shared.providers.ses import api_models as documents
+from shared.providers.ses import api_models
 from shared.vocabulary import SuppressionReason
 from simulator.providers.api import faults
 from simulator.providers.ses.api import SesAccount
@@ -101,10 +101,10 @@ def test_a_source_without_a_key_says_how_to_set_one(server: ProviderServer) -> N
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"SuppressedDestinationSummaries": [{}]}', b"\xff"])
 def test_an_odd_list_is_a_value_error(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        documents.read_suppressions(document)
+        api_models.read_suppressions(document)
 
 
 @pytest.mark.parametrize("document", [b"", b"{}", b"<a/>", b"<!DOCTYPE a []><a/>", b"\xff", b"<a><b></a>"])
 def test_odd_subscriptions_are_a_value_error(document: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        documents.read_subscriptions(document)
+        api_models.read_subscriptions(document)

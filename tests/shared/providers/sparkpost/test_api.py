@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.providers.api.base import ApiErrorKind, ProviderApi, ProviderApiError
-from shared.providers.sparkpost import api_models as documents
+from shared.providers.sparkpost import api_models
 from shared.vocabulary import MailType
 from simulator.providers.api import faults
 from simulator.providers.sparkpost.api import SparkPostAccount
@@ -111,7 +111,7 @@ class TestSuppressions:
     def test_have_a_reason_and_a_type_each_but_for_mailing_lists(
         self, account: SparkPostAccount, client: ProviderApi
     ) -> None:
-        for number, word in enumerate(documents.SOURCES):
+        for number, word in enumerate(api_models.SOURCES):
             account.put(f"r{number}@x.example", word)
         account.put("half@x.example", "Unsubscribe Link", ["non_transactional"])
         account.put("list@x.example", "Unsubscribe Link", list_id="news.x.example")
@@ -143,11 +143,11 @@ class TestSuppressions:
 
     def test_the_next_page_is_that_of_the_link(self) -> None:
         document = {"results": [], "links": [{"href": "/api/v1/suppression-list?cursor=WyI%3D&x=1", "rel": "next"}]}
-        assert documents.read_suppressions(json.dumps(document).encode()).cursor == "WyI="
+        assert api_models.read_suppressions(json.dumps(document).encode()).cursor == "WyI="
         document["links"][0]["rel"] = "first"
-        assert documents.read_suppressions(json.dumps(document).encode()).cursor is None
+        assert api_models.read_suppressions(json.dumps(document).encode()).cursor is None
 
     @pytest.mark.parametrize("document", [b"", b"[]", b'{"results": 5}', b'{"results": [{}]}', b"\xff"])
     def test_that_are_odd_are_a_value_error(self, document: bytes) -> None:
         with pytest.raises(ValueError, match=r"."):
-            documents.read_suppressions(document)
+            api_models.read_suppressions(document)
