@@ -10,6 +10,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from shared.addresses import AddressError, parse_domain
 from shared.errors import suggest
+from shared.postgres.pagination import Span
 from shared.subscriptions.model import covers
 from shared.subscriptions.validation import TYPES, WILDCARDS
 
@@ -146,6 +147,11 @@ class SpanQuery(PageQuery):
 
     since = Instant(metadata={"description": "Only items at or after this time."})
     until = Instant(metadata={"description": "Only items before this time."})
+
+
+def read_span(query: Mapping[str, Any]) -> Span:
+    """Return the time range of a SpanQuery."""
+    return Span(since=query.get("since"), until=query.get("until"))
 
 
 class Problem(Schema):

@@ -6,9 +6,8 @@ from marshmallow import Schema, fields
 
 from api.core import pagination
 from api.core.auth import TenantAccess
-from api.core.fields import Instant, SpanQuery, identifier, page_of, query_text, text
+from api.core.fields import Instant, SpanQuery, identifier, page_of, query_text, read_span, text
 from api.core.resource import Resource, answers, takes
-from api.resources.receipts import span
 from shared.auth import audit
 from shared.auth.keys import Scope
 
@@ -50,7 +49,7 @@ class AuditLog(Resource):
                 actor=query.get("actor"),
                 action=query.get("action"),
                 object=query.get("object"),
-                span=span(query),
+                span=read_span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
             )

@@ -16,13 +16,13 @@ from api.core.fields import (
     integer,
     page_of,
     query_text,
+    read_span,
     require_domain,
     text,
     word,
     word_or_null,
 )
 from api.core.resource import Resource, answers, takes
-from api.resources.receipts import span
 from shared.addresses import normalize, parse_domain, strip_brackets
 from shared.events.bots import Automation
 from shared.messages import event_queries
@@ -119,7 +119,7 @@ class Events(Resource):
                 message_id=query.get("message_id"),
                 smtp_id=None if smtp_id is None else strip_brackets(smtp_id),
                 set_aside=query.get("set_aside"),
-                span=span(query),
+                span=read_span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
                 max_bytes=event_queries.MAX_PAGE_BYTES,

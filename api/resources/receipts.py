@@ -21,12 +21,12 @@ from api.core.fields import (
     instant,
     page_of,
     query_text,
+    read_span,
     text,
 )
 from api.core.resource import Resource, also_answers, answers, takes
 from shared.broker import REPROCESS
 from shared.errors import NotFoundError, TidingsError
-from shared.postgres.pagination import Span
 from shared.receipts import queries as receipt_queries
 from shared.receipts import store as receipts
 from shared.reprocessing import reprocess
@@ -123,7 +123,7 @@ class Receipts(Resource):
                 source=query.get("source"),
                 state=query.get("state"),
                 set_aside=query["set_aside"],
-                span=span(query),
+                span=read_span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
             )
@@ -220,7 +220,7 @@ class Refusals(Resource):
                 connection,
                 source=query.get("source"),
                 reason=query.get("reason"),
-                span=span(query),
+                span=read_span(query),
                 after=pagination.decode(query.get("cursor"), pagination.BY_ID),
                 limit=query["limit"],
             )
@@ -233,11 +233,6 @@ def _erased(connection: Connection, receipt_id: UUID) -> str | None:
     if erased_at is None:
         return None
     return f"The body was deleted at {erased_at.isoformat()}, because it contained an address that was erased."
-
-
-def span(query: dict[str, Any]) -> Span:
-    """Return the time span of a query."""
-    return Span(since=query.get("since"), until=query.get("until"))
 
 
 RESOURCES = (Receipts, OneReceipt, RawReceipt, ReceiptReprocessing, Refusals)
