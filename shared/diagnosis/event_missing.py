@@ -182,8 +182,13 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
 
     The missing event may be among them, but nothing proves it.
     """
-    source, managed = given.source, {one.slug for one in given.sources if one.managed}
-    the_source = f"the source {source}" if source else "the source that was named"
+    yield from _list_refused(given)
+    yield from _list_unprocessed(given)
+    yield from _list_set_aside(given)
+    yield from _list_failed(given)
+
+
+def _list_refused(given: DiagnosisInput) -> Iterator[Finding]:
     alike: dict[tuple[int, str, str], list[RefusedRequests]] = {}
     for one in given.refused:
         alike.setdefault((one.status_code, one.reason, one.detail), []).append(one)
@@ -195,11 +200,14 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
             mark=Mark.FAULT,
             text=f"{requests} refused with {status_code}, the last at {at}, and not stored: {reason} "
             f"({detail.rstrip('.')}).",
-            next_step=f"If they were genuine, correct the cause at {the_source}, then have the provider send them "
-            "again:",
-            commands=(f"tidings sources check {source}".rstrip(),),
+            next_step=f"If they were genuine, correct the cause at {_name_source(given)}, then have the provider send "
+            "them again:",
+            commands=(f"tidings sources check {given.source}".rstrip(),),
             about_source=True,
         )
+
+
+def _list_unprocessed(given: DiagnosisInput) -> Iterator[Finding]:
     for receipt in given.unprocessed:
         mark, text, step, commands = _BY_STATE[receipt.state]
         why = f": {receipt.why.rstrip('.')}" if receipt.why else ""
@@ -212,37 +220,46 @@ def list_around(given: DiagnosisInput) -> Iterator[Finding]:
             evidence=(receipt.id,),
             about_source=True,
         )
+
+
+def _list_set_aside(given: DiagnosisInput) -> Iterator[Finding]:
     for problem, receipt_id in given.set_aside.items():
         yield Finding(
             code="set_aside",
             mark=Mark.FAULT,
             text=f"Authentic events around that time changed nothing: {problem.rstrip('.')}.",
-            next_step=f"If they are yours, change {the_source} accordingly, then process them again:",
+            next_step=f"If they are yours, change {_name_source(given)} accordingly, then process them again:",
             commands=(f"tidings reprocess --receipt {receipt_id}",),
             evidence=(receipt_id,),
             about_source=True,
         )
+
+
+def _list_failed(given: DiagnosisInput) -> Iterator[Finding]:
+    managed = {one.slug for one in given.sources if one.managed}
     for delivery in given.failed:
-        resend: str | None = None
-        resend_commands: tuple[str, ...] = ()
-        if delivery.state in _OPEN_STATES:
-            resend = f"Have delivery {delivery.reference} sent again, on the provider's dashboard."
-            if delivery.source in managed:
-                resend, resend_commands = (
-                    f"Have delivery {delivery.reference} sent again:",
-                    (_RECONCILE.format(slug=delivery.source),),
-                )
+        step: str | None = None
+        commands: tuple[str, ...] = ()
+        if delivery.state in _OPEN_STATES and delivery.source in managed:
+            step = f"Have delivery {delivery.reference} sent again:"
+            commands = (_RECONCILE.format(slug=delivery.source),)
+        elif delivery.state in _OPEN_STATES:
+            step = f"Have delivery {delivery.reference} sent again, on the provider's dashboard."
         yield Finding(
             code=f"failed_delivery_{delivery.state}",
             mark=Mark.NOTE if delivery.state == "recovered" else Mark.FAULT,
             text=f"The provider of {delivery.source} failed to deliver {delivery.events} events to us at "
             f"{format_time(delivery.failed_at)} ({delivery.outcome}). The recovery of its delivery "
             f"{delivery.reference} is {delivery.state.replace('_', ' ')}.",
-            next_step=resend,
-            commands=resend_commands,
+            next_step=step,
+            commands=commands,
             evidence=(delivery.reference,),
             about_source=True,
         )
+
+
+def _name_source(given: DiagnosisInput) -> str:
+    return f"the source {given.source}" if given.source else "the source that was named"
 
 
 def escalate(given: DiagnosisInput, *, nothing_wrong: bool) -> Finding:
