@@ -12,7 +12,7 @@ from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError, TidingsError, suggest
 from shared.http.urls import is_printable
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import Provider, secret_fields
+from shared.providers.webhooks.base import Provider, QueueSettings, secret_fields
 from shared.sources import queues
 from shared.sources import store as sources
 from shared.sources.source import open_source, provider_called, read_settings
@@ -285,19 +285,23 @@ def _check(
     if checked_settings.generic is not None and provider.name != "generic":
         message = f"is only for sources of the provider generic; {provider.name} has a built-in adapter"
         raise InvalidFieldError("settings.generic", None, message)
-    if checked_settings.queue is not None and not provider.has_queues:
+    if checked_settings.queue is not None:
+        _check_queue(connection, slug, provider, checked_settings.queue, is_new=settings["queue"] != old_queue)
+    _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys, checked_settings))
+
+
+def _check_queue(connection: Connection, slug: str, provider: Provider, queue: QueueSettings, *, is_new: bool) -> None:
+    if not provider.has_queues:
         able = ", ".join(sorted(name for name, one in PROVIDERS.items() if one.has_queues))
         message = f"is for events that come through a queue of SQS, of the provider {able}; {provider.name} posts them"
         raise InvalidFieldError("settings.queue", None, message)
-    if checked_settings.queue is not None and settings["queue"] != old_queue:
-        others = set(queues.find_readers(connection).get(queues.identify(checked_settings.queue), ())) - {slug}
-        if others:
-            message = (
-                f"is already read by the source {', '.join(sorted(others))}, and SQS gives each message to only one"
-                " reader: give every source a separate queue, and subscribe both queues to the topic"
-            )
-            raise InvalidFieldError("settings.queue.url", None, message)
-    _checked("credentials", lambda: provider.read_credentials(credentials, fetched_keys, checked_settings))
+    readers = queues.find_readers(connection).get(queues.identify(queue), ()) if is_new else ()
+    if others := set(readers) - {slug}:
+        message = (
+            f"is already read by the source {', '.join(sorted(others))}, and SQS gives each message to only one"
+            " reader: give every source a separate queue, and subscribe both queues to the topic"
+        )
+        raise InvalidFieldError("settings.queue.url", None, message)
 
 
 def _has_mask(value: Any) -> bool:
