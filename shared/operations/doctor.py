@@ -117,7 +117,7 @@ def check_broker(installation: Installation) -> Found:
     """Check that the broker takes messages, and that it never evicts any."""
     url = installation.settings.broker_url
     if not url:
-        yield "TIDINGS_BROKER_URL is not set here, so the broker was not checked", "set it as the processes have it"
+        yield "TIDINGS_BROKER_URL is not set here, so the broker was not checked", "set it to the value that the processes use"
         return
     notifier = TaskNotifier(url)
     try:
@@ -147,7 +147,7 @@ def check_keys(installation: Installation) -> Found:
     try:
         Vault(installation.settings.secret_keys)
     except SecretsError as error:
-        yield str(error), "set TIDINGS_SECRET_KEYS as the processes have it"
+        yield str(error), "set TIDINGS_SECRET_KEYS to the value that the processes use"
 
 
 def check_server(_: Installation, connection: Connection) -> Found:
@@ -235,7 +235,7 @@ def check_stored_secrets(installation: Installation, connection: Connection) -> 
         vault = Vault(installation.settings.secret_keys)
         recipient_hashes.require_key(connection, vault)
     except SecretsError as error:
-        yield str(error), "set TIDINGS_SECRET_KEYS as the processes have it, with the key that encrypted them"
+        yield str(error), "set TIDINGS_SECRET_KEYS to the value that the processes use, with the key that encrypted them"
         return
     for row in sources.list_sources(connection):
         try:

@@ -119,7 +119,7 @@ def find_last_events(connection: Connection) -> Mapping[str, datetime]:
 
 
 def count_events(connection: Connection) -> Mapping[tuple[str, str], float]:
-    """Return the number of events of each source, by slug, and type, since this is counted."""
+    """Return the number of events of each source, by slug and type, since counting began."""
     slugs = {id_: slug for id_, slug in connection.execute(select(sources.c.id, sources.c.slug))}  # noqa: C416 - typed
     counts = metric_store.read_counts(connection, Metric.EVENTS)
     return {(slugs[id_], type_): number for (id_, type_), number in counts.items() if id_ in slugs}
