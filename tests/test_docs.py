@@ -14,6 +14,7 @@ MAX_DECISION_WORDS = 460
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 EXCERPT = re.compile(r"<!-- (examples/\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 TEST = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
+ANCHOR = re.compile(r"\]\(([^)#\s]*)#([^)]+)\)")
 PATH = re.compile(r"`((?:receiver|workers|api|shared|cli|simulator|bench|tests|docs)/[\w/.-]+)`")
 
 
@@ -28,6 +29,20 @@ def test_links_and_paths_lead_to_files(page: Path) -> None:
     links = [page.parent / target for target in LINK.findall(text) if "://" not in target and "mailto:" not in target]
     paths = [ROOT / path for path in PATH.findall(text)]
     assert [str(path) for path in [*links, *paths] if not path.exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_to_a_section_lead_to_a_heading(page: Path) -> None:
+    links = ANCHOR.findall(page.read_text(encoding="utf-8"))
+    inside = [(page.parent / target if target else page, anchor) for target, anchor in links if "://" not in target]
+    assert [(target.name, anchor) for target, anchor in inside if anchor not in anchors(target)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

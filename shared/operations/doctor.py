@@ -117,7 +117,10 @@ def check_broker(installation: Installation) -> Found:
     """Check that the broker takes messages, and that it never evicts any."""
     url = installation.settings.broker_url
     if not url:
-        yield "TIDINGS_BROKER_URL is not set here, so the broker was not checked", "set it to the value that the processes use"
+        yield (
+            "TIDINGS_BROKER_URL is not set here, so the broker was not checked",
+            "set it to the value that the processes use",
+        )
         return
     notifier = TaskNotifier(url)
     try:
@@ -235,7 +238,10 @@ def check_stored_secrets(installation: Installation, connection: Connection) -> 
         vault = Vault(installation.settings.secret_keys)
         recipient_hashes.require_key(connection, vault)
     except SecretsError as error:
-        yield str(error), "set TIDINGS_SECRET_KEYS to the value that the processes use, with the key that encrypted them"
+        yield (
+            str(error),
+            "set TIDINGS_SECRET_KEYS to the value that the processes use, with the key that encrypted them",
+        )
         return
     for row in sources.list_sources(connection):
         try:
