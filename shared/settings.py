@@ -119,7 +119,7 @@ def _broker_url(text: str) -> str:
         if not separator or scheme not in known:
             raise SettingsError(
                 f"has the scheme {scheme if separator else ''!r}; it must be a URL of Redis or RabbitMQ, such as"
-                f" redis://host:6379/0. Known are {', '.join(known)}."
+                f" redis://host:6379/0. Known schemes are {', '.join(known)}."
             )
         try:
             Connection(url.strip())  # type: ignore[no-untyped-call]  # it connects when it is first used

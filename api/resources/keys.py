@@ -52,7 +52,7 @@ class Key(Schema):
 class CreatedKey(Key):
     """A new key."""
 
-    key = fields.String(metadata={"description": "The key itself, shown this once: it is not stored."})
+    key = fields.String(metadata={"description": "The key itself, shown only in this response: it is not stored."})
 
 
 class Keys(Resource):

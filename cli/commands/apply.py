@@ -86,7 +86,7 @@ def _print(console: Console, outcomes: list[Outcome], *, dry_run: bool) -> None:
             else:
                 print_line(console, "    ", f"{name}: {change}")
         if one.secret:
-            console.print(f"    secret, shown this once: {escape(one.secret)}", highlight=False, soft_wrap=True)
+            console.print(f"    secret, shown only once: {escape(one.secret)}", highlight=False, soft_wrap=True)
     counts = ", ".join(
         f"{sum(one.action == action for one in outcomes)} {action}" for action in ("created", "changed", "unchanged")
     )

@@ -35,7 +35,7 @@ def create(name: str, scope: str, tenant: str | None, data: Path) -> None:
     click.echo(made.secret)
     of_tenant = f" of tenant {tenant}" if tenant else ""
     click.echo(
-        f"Key {made.row.id}, {scope}{of_tenant}, is shown this once. Send it as `Authorization: Bearer <key>`.",
+        f"Key {made.row.id}, {scope}{of_tenant}, is shown only once. Send it as `Authorization: Bearer <key>`.",
         err=True,
     )
 

@@ -41,7 +41,7 @@ def check(file: Path | None) -> None:
         click.echo(f"{formatting.count(len(error.problems), 'error')}; workers would refuse this file.", err=True)
         raise SystemExit(1) from None
     active = sum(rule.enabled for rule in found.alerts)
-    click.echo(f"{path}: good; {formatting.count(active, 'rule')} about alerts would be in force.")
+    click.echo(f"{path} is valid; {formatting.count(active, 'alert rule')} would be in force.")
 
 
 @rules.command

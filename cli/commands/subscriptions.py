@@ -295,7 +295,7 @@ def _print_secret(new: SubscriptionAndSecret) -> None:
     if new.public_key:
         click.echo("Verify with this public key:", err=True)
     else:
-        click.echo("Verify with this secret, which is shown this once:", err=True)
+        click.echo("Verify with this secret, which is shown only once:", err=True)
     click.echo(new.public_key or new.secret)
 
 

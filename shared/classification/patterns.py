@@ -110,7 +110,7 @@ ABOUT_SENDER = (SENDING_LIMITS, SENDER_ADDRESS)
 
 UNNAMED_RECIPIENT = Pattern(
     C.POLICY_REJECTION,
-    "an answer to the connection, HELO or MAIL FROM: no recipient was named yet",
+    "an answer to the connection, HELO or MAIL FROM: no recipient had been named yet",
     """
     in reply to mail from; in reply to helo; in reply to ehlo; after mail from; after helo; after ehlo;
     after initial connection; after connecting; refused to talk to me; while performing the helo;

@@ -84,7 +84,7 @@ class AlertUpdate:
 
     @property
     def type(self) -> NotificationType:
-        """The type. An alert about which nothing was sent yet is firing or resolved, not escalated."""
+        """The type. An alert about which nothing has been sent yet is firing or resolved, not escalated."""
         if self.last.step is Step.RESOLVED:
             return NotificationType.RESOLVED
         if self.notices[0].step is Step.FIRED:

@@ -171,7 +171,10 @@ def _require_known_fields(provider: Provider, names: Iterable[str]) -> None:
     known = [field.name for field in provider.credential_fields]
     for name in names:
         if name not in known:
-            message = f"{provider.name} has no credential {name!r}.{suggest(name, known)} Known are {', '.join(known)}."
+            message = (
+                f"{provider.name} has no credential {name!r}.{suggest(name, known)}"
+                f" Its credentials are {', '.join(known)}."
+            )
             raise InvalidFieldError(f"credentials.{name}", None, message)
 
 

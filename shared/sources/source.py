@@ -99,7 +99,7 @@ def _read_queue(raw: Mapping[str, Any]) -> QueueSettings:
     for name, value in raw.items():
         if name not in known:
             raise CredentialsError(
-                f"settings.queue.{name} is unknown.{suggest(name, known)} Known are {', '.join(known)}"
+                f"settings.queue.{name} is unknown.{suggest(name, known)} Known settings are {', '.join(known)}"
             )
         if value is not None and not isinstance(value, str):
             raise CredentialsError(f"settings.queue.{name} must be text")

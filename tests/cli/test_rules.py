@@ -30,7 +30,7 @@ class TestChecking:
     def test_a_right_file_ends_well(self, commands: Commands, file: Path) -> None:
         file.write_text(GOOD)
         count = len(document.load_default().alerts)
-        assert f"good; {count} rules about alerts would be in force" in commands.run("rules", "check", str(file))
+        assert f"is valid; {count} alert rules would be in force" in commands.run("rules", "check", str(file))
 
     def test_a_wrong_one_prints_every_error_as_compilers_do(self, commands: Commands, file: Path) -> None:
         file.write_text(WRONG)

@@ -278,7 +278,7 @@ def _object(place: str, raw: object, known: Iterable[str]) -> Mapping[str, Any]:
     for name in raw:
         if name not in known:
             raise CredentialsError(
-                f"settings.{place}.{name} is unknown.{suggest(str(name), known)} Known are {', '.join(known)}"
+                f"settings.{place}.{name} is unknown.{suggest(str(name), known)} Known names are {', '.join(known)}"
             )
     return raw
 

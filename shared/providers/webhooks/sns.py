@@ -184,7 +184,7 @@ def verify(request: WebhookRequest, credentials: Credentials, now: datetime, cer
 
     Of a message from a queue, the age is that at which the queue got it: it may wait there for two weeks. If the source
     names no topics, it may be of any topic, or be none of SNS.
-    Raises VerificationError, which carries the URL if the certificate was not fetched yet.
+    Raises VerificationError, which carries the URL if the certificate has not been fetched yet.
     """
     body = require_body(request)
     is_any_topic = False
