@@ -13,6 +13,8 @@ JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest
 # A test that fails while others keep the processors busy is run again with nothing beside it. Both results are printed.
 ALONE := { test $$? = 1 && echo "These tests failed. Now each is run again, alone:" && $(PYTEST) --last-failed --last-failed-no-failures none; }
+# Otherwise each process that a test or the demo starts would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 COMPILE := --quiet --upgrade --universal --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
