@@ -162,7 +162,7 @@ class Ground:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fill, measure, print and write; 0 unless something was wrong. A target that is missed is no error."""
+    """Fill, measure, print and write; 0 unless something was wrong. A missed target is not an error."""
     options = make_parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
@@ -416,7 +416,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 
 def head(run: str, facts: Mapping[str, str], wrong: Sequence[str]) -> str:
-    """Return the begin of the page."""
+    """Return the beginning of the page."""
     about = (
         f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `{run}`, which fills a database, measures it and an"
         " empty one in turns, and writes this page. The numbers are medians of the rounds, and their range where there"

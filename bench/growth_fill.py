@@ -389,7 +389,7 @@ def prepare(
 ) -> str:
     """Prepare the rows of a table; return the statement that inserts a replica of them.
 
-    Its places are `{number}`, the replica's, and `{at}`, the begin of its period. Times within the sample are
+    Its places are `{number}`, the replica's, and `{at}`, the beginning of its period. Times within the sample are
     stretched to the length of that period; the distances of others to the sample stay.
     """
     stretch = SPAN / replicas / (end - begin)

@@ -77,6 +77,10 @@ DISCOURAGED_PHRASES = (
     r"\b(bury|buries|buried)\b",
     r"(?<![a-z])lodgers?(?![a-z])",
     r"(?<![a-z])housing(?![a-z])",
+    r"\bshown this once\b",
+    r"\bis another than\b",
+    r"(?<!there )\bis no (address|error|form|list|object|source|time)\b",
+    r"\bthe begin of\b",
     r"_MOST_",
     r"\bmost=",
 )

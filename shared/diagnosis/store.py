@@ -41,7 +41,7 @@ def choose_recipient(message: Message, recipient: str | None) -> str:
     if named and chosen not in named and message.next_recipients is None:
         shown = ", ".join(named[:5])
         raise InvalidFieldError(
-            "recipient", recipient, f"recipient is {recipient!r}, which is none of message {message.id}: {shown}."
+            "recipient", recipient, f"{recipient!r} is not a recipient of message {message.id}: {shown}."
         )
     return chosen
 

@@ -22,7 +22,7 @@ DICTIONARIES: Final = Path(__file__).parent / "dictionaries"
 NEWEST: Final = 1
 """The dictionary by which rows are compressed."""
 
-_DIGEST: Final = "sha-256=:"  # the begin of a Content-Digest (RFC 9530)
+_DIGEST: Final = "sha-256=:"  # the beginning of a Content-Digest (RFC 9530)
 _LEFT_OUT: Final = "\0"  # JSON has no such character
 _LEVEL: Final = 3  # the next ones cost several times as much time for 1 % fewer bytes
 

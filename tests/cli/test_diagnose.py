@@ -333,7 +333,7 @@ def test_the_recipient_s_answers_are_recorded_and_appear_in_the_report(populated
         (("--recipient", ANN, "--answer", "spam=found"), "3 messages matched"),
         (
             ("--request-id", "delivered", "--recipient", "bob@example.net", "--answer", "spam=found"),
-            "recipient is 'bob@example.net', which is none of message",
+            "'bob@example.net' is not a recipient of message",
         ),
     ],
 )

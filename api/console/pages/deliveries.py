@@ -76,7 +76,7 @@ def replay_matching() -> Response:
     except ValueError:
         raise ProblemError(422, f"{counted!r} is not the id of a job.") from None
     if before.kind != REPLAY or not before.parameters["dry_run"] or before.state != JobState.DONE:
-        raise ProblemError(409, "Count first what matches: this job has not done so.")
+        raise ProblemError(409, "Count the matches first: this job has not finished counting.")
     wanted = {name: before.parameters[name] for name in _REPLAY_FILTERS if before.parameters.get(name) is not None}
     job = call(Replays, "POST", body={"filter": wanted, "dry_run": False})
     return go(f"/console/jobs/{job.id}", "The job replays them.")

@@ -167,7 +167,7 @@ def _read_signature(place: str, given: Mapping[str, Any], header: str) -> Signat
         _fail(f"{place}.tolerance_seconds", tolerance, f"must be a number from 1 to {_MAX_TOLERANCE_SECONDS}")
     prefix = given.get("prefix", "")
     if not isinstance(prefix, str) or any(character in prefix for character in ", \t\r\n"):
-        _fail(f"{place}.prefix", prefix, "must be a text without commas and spaces, which separate signatures")
+        _fail(f"{place}.prefix", prefix, "must be text without commas and spaces, which separate signatures")
     return Signature(
         header=header,
         encoding=_one_of(f"{place}.encoding", given.get("encoding"), ENCODINGS, default=ENCODINGS[0]) or ENCODINGS[0],

@@ -146,8 +146,8 @@ class MailChannelsClient:
                 if not kept or error.kind not in {ApiErrorKind.UNREACHABLE, ApiErrorKind.RATE_LIMITED}:
                     raise
                 raise ProviderApiError(
-                    "All webhooks may have been removed, and not only those that should be. See which there are, and "
-                    f"enrol again what is missing of these: {', '.join(kept)} ({error})"
+                    "All webhooks may have been removed, not only the given ones. List them, and enrol again those of "
+                    f"these that are missing: {', '.join(kept)} ({error})"
                 ) from error
         for position, url in enumerate(kept):
             try:

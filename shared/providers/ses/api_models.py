@@ -80,7 +80,7 @@ def read_subscriptions(body: bytes) -> Subscriptions:
     except ET.ParseError as error:
         raise ValueError(str(error)) from None
     if result is None:
-        raise ValueError("the answer is no ListSubscriptionsByTopicResponse")
+        raise ValueError("the answer is not a ListSubscriptionsByTopicResponse")
     webhooks = []
     for member in result.iterfind(f"{_NAMESPACE}Subscriptions/{_NAMESPACE}member"):
         protocol, endpoint, arn = (_text(member, name) for name in ("Protocol", "Endpoint", "SubscriptionArn"))

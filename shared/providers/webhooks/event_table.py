@@ -207,7 +207,7 @@ def _read_id(found: Mapping[str, Any], name: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise PayloadError(f"{name} must be a text, not {payload.quote(value)}")
+        raise PayloadError(f"{name} must be text, not {payload.quote(value)}")
     return read_identifier(value)
 
 

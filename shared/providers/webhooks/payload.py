@@ -132,7 +132,7 @@ def decode_fields(
     A number, a list or an object where a text is expected is read as a text, and a text as a number. Returns the
     object, and the names of the fields that still could not be read. Of a field that is `identifying` for the event,
     only a number, or the only one of a list, is read as a text. Raises PayloadError for any other type there, or if
-    the text is no JSON object.
+    the text is not a JSON object.
     """
     try:
         return decoder.decode(text), []

@@ -156,7 +156,7 @@ def _read_access_key(raw: Mapping[str, Any], settings: SourceSettings) -> Access
 def read_keys(document: bytes, key_id: str, /) -> Mapping[str, str]:
     """Return the certificate that was fetched from this URL. Raises PayloadError if it is not one."""
     if _load(document) is None:
-        raise PayloadError("The document is no X.509 certificate with an RSA key")
+        raise PayloadError("The document is not an X.509 certificate with an RSA key")
     return {key_id: document.decode("ascii", "replace")}
 
 
@@ -209,7 +209,7 @@ def _check_signature(
     found: Envelope, credentials: Credentials, now: datetime, certificate_url: re.Pattern[str]
 ) -> None:
     if lookup(found.signing_cert_url, certificate_url) is None:
-        raise malformed(f"SigningCertURL is none of the service's: {payload.quote(found.signing_cert_url)}")
+        raise malformed(f"SigningCertURL is not one of the service's: {payload.quote(found.signing_cert_url)}")
     sent_at = payload.read_time(found.timestamp)
     if sent_at is None:
         raise malformed("Timestamp is not a time")
@@ -232,7 +232,7 @@ def _check_fields(request: WebhookRequest, found: Envelope) -> None:
         raise malformed(f"Type {found.type[:60]!r} or SignatureVersion {version[:60]!r} is unknown")
     for header, value in (("x-amz-sns-message-type", found.type), ("x-amz-sns-message-id", found.message_id)):
         if request.headers.get(header, value) != value:
-            raise malformed(f"{header} is another than in the body")
+            raise malformed(f"{header} differs from the body")
 
 
 def _verify_raw(request: WebhookRequest, credentials: Credentials) -> None:
@@ -291,7 +291,7 @@ def parse(body: bytes, read: Callable[[payload.Item, str | None], list[Event]]) 
     except PayloadError:
         if found.message.startswith("Successfully validated SNS topic"):
             return [Event(type=EventType.TEST, provider_object=whole.exact, identity=found.message_id)]
-        return [payload.refuse(whole, f"The message is no JSON: {payload.quote(found.message)}")]
+        return [payload.refuse(whole, f"The message is not JSON: {payload.quote(found.message)}")]
     return read(item, found.message_id)
 
 

@@ -107,7 +107,7 @@ class SuppressionList:
             self._entries |= new
 
     def remove(self, recipient: str, source: str) -> None:
-        """What one source, or `all`, put there; nothing to remove is no error. Raises RefusedError with 400."""
+        """What one source, or `all`, put there; nothing to remove is not an error. Raises RefusedError with 400."""
         if source not in (*SOURCES, "all"):
             raise RefusedError(HTTPStatus.BAD_REQUEST, f"source must be one of {', '.join(SOURCES)}, all")
         with self._lock:
