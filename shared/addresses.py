@@ -181,6 +181,16 @@ def parse_target(text: str) -> Target:
     return Target(address=normalized) if local else Target(domain=domain)
 
 
+def parse_address(text: str) -> str:
+    """Return the normalized address in what a person wrote. Raises AddressError, for a domain too."""
+    if "@" not in text:
+        raise AddressError(f"{_quote(text)} is not an address: it has no @ and no domain")
+    address = parse_target(text).address
+    if address is None:
+        raise AddressError(f"{_quote(text)} is a domain, and must be one address")
+    return address
+
+
 def parse_lookup(text: str) -> Target:
     """Return the target of a look-up: any text, because the list may contain what is not a valid address."""
     normalized = normalize(text)

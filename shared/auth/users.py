@@ -11,7 +11,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.postgresql import insert
 
-from shared.addresses import AddressError, normalize, parse_target
+from shared.addresses import AddressError, normalize, parse_address
 from shared.auth.keys import SCOPE_OF_ROLE, Caller, Role
 from shared.auth.sessions import end_sessions
 from shared.auth.tables import console_users as users
@@ -33,11 +33,9 @@ def create_user(
     Raises InvalidFieldError or ConflictError.
     """
     try:
-        address = parse_target(email).address
+        address = parse_address(email)
     except AddressError as error:
         raise InvalidFieldError("email", email, str(error)) from None
-    if address is None:
-        raise InvalidFieldError("email", email, f"{email!r} is a domain; give the address of one person.")
     # A random password that is never shown lets no one in, and each user has one.
     hashed = _hash(secrets.token_urlsafe() if password is None else password)
     values = {"email": address, "role": role, "tenant": tenant, "password_hash": hashed}

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from shared import ids
-from shared.addresses import normalize, strip_brackets
+from shared.addresses import AddressError, parse_address, strip_brackets
 from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError
 from shared.events import identity
@@ -99,20 +99,29 @@ def prepare(
                 opened[send.source] = _open(connection, vault, send.source)
             row, source = opened[send.source]
             key = message_key(row.id, _name_message(row, source, send))
-            recipients = list(dict.fromkeys(filter(None, map(normalize, send.recipients))))
+            sender = _read_address("sender", send.sender)
+            recipients = [_read_address("recipients", text) for text in send.recipients]
             if not recipients:
                 raise InvalidFieldError("recipients", send.recipients, "must name at least one address")
         except InvalidFieldError as error:
             found.append(error)
             continue
         ids = {
-            "sender": normalize(send.sender),
+            "sender": sender,
             "request_id": send.request_id,
             "smtp_id": strip_brackets(send.smtp_id) if send.smtp_id else None,
             "provider_message_id": send.provider_message_id,
         }
-        found.append(PreparedSend(source_id=row.id, key=key, recipients=recipients, ids=ids, submitted_at=submitted_at))
+        unique = list(dict.fromkeys(recipients))
+        found.append(PreparedSend(source_id=row.id, key=key, recipients=unique, ids=ids, submitted_at=submitted_at))
     return found
+
+
+def _read_address(field: str, text: str) -> str:
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise InvalidFieldError(field, text, str(error)) from None
 
 
 def _open(connection: Connection, vault: Vault, slug: str) -> tuple[SourceRow, Source]:

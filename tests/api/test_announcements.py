@@ -92,6 +92,12 @@ def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(syst
         ({"source": "nobody"}, "source"),
         ({"recipients": []}, "recipients"),
         ({"recipients": [" "]}, "recipients"),
+        ({"recipients": [ANN, " "]}, "recipients"),
+        ({"recipients": [ANN, "ann"]}, "recipients"),
+        ({"recipients": [ANN, "@example.net"]}, "recipients"),
+        ({"recipients": ["ann@"]}, "recipients"),
+        ({"recipients": ["ann@example.net, bob@example.net"]}, "recipients"),
+        ({"sender": "shop"}, "sender"),
         ({"recipients": [""]}, "recipients.0"),
         ({"sender": None}, "sender"),
         ({"request_id": None, "smtp_id": None}, "request_id"),
@@ -107,6 +113,12 @@ def test_a_wrong_announcement_is_refused(system: System, change: dict[str, Any],
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [field]
     assert system.get("/v1/messages")["items"] == []
+
+
+def test_a_recipient_without_a_domain_is_named(system: System) -> None:
+    system.create_source()
+    answer = system.call("POST", "/v1/messages", {**SEND, "recipients": [ANN, "ann"]}).get_json()
+    assert answer["errors"] == {"recipients": ["'ann' is not an address: it has no @ and no domain"]}
 
 
 def test_a_source_that_only_receives_cannot_announce_messages(system: System) -> None:
