@@ -15,6 +15,7 @@ from sqlalchemy import select
 from api.app import create_app
 from api.core.resource import Deps
 from cli.context import CommandContext
+from shared import json_text
 from shared.broker import TaskNotifier
 from shared.encryption import Vault, new_key
 from shared.errors import InvalidFieldError, TidingsError
@@ -69,7 +70,7 @@ class LocalApi:
         cursor, left = query.get("cursor"), limit
         while left:
             page_query = {**query, "limit": min(left, _PAGE), **({"cursor": cursor} if cursor else {})}
-            page = msgspec.json.decode(self.get(path, page_query), type=_Page)
+            page = msgspec.json.decode(json_text.replace_halves(self.get(path, page_query).decode()), type=_Page)
             left -= len(page.items)
             yield page.items, page.next_cursor
             if page.next_cursor in (None, cursor):

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 
 from api.console.site import PERIODS
 from api.core.resource import Resource
+from shared import json_text
 from shared.egress.captures import HIDDEN
 
 _ICONS: Final = Path(__file__).parent / "static/vendor/lucide"
@@ -238,14 +239,12 @@ def number(value: float | None) -> str:
 
 def pretty(value: Any) -> str:
     """Return a JSON value over several lines."""
-    if isinstance(value, str):
-        try:
-            decoded = json.loads(value)
-        except ValueError:
-            return value
-    else:
-        decoded = msgspec.to_builtins(value, enc_hook=str)  # times and ids as the API writes them
-    return json.dumps(decoded, indent=2, ensure_ascii=False)
+    if not isinstance(value, str):
+        value = msgspec.json.encode(value, enc_hook=str).decode()  # times and ids as the API writes them
+    try:
+        return json.dumps(json_text.read(value), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return str(value)
 
 
 def copy(value: Any, shown: Any = None) -> Markup:

@@ -23,6 +23,7 @@ from werkzeug.routing import BaseConverter, ValidationError
 from api.core import idempotency
 from api.core.auth import Authenticator, TenantAccess
 from api.core.errors import ProblemError, invalid, not_found
+from shared import json_text
 from shared.auth import audit
 from shared.auth.keys import Caller, Scope
 from shared.broker import TaskNotifier
@@ -262,7 +263,7 @@ class JsonProvider(JSONProvider):
 
     def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
         """Return the value of a JSON text."""
-        return msgspec.json.decode(s)
+        return json_text.read(s if isinstance(s, str) else s.decode())
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """Return a response with this value as its body."""

@@ -27,6 +27,7 @@ from cli import context
 from cli.formatting import escape, print_line
 from cli.local_api import LocalApi
 from cli.options import MOMENT
+from shared import json_text
 from shared.counters.series import Measure
 
 _MAX_LIMIT = 1_000_000
@@ -256,7 +257,7 @@ def _print_list(listing: Listing, *, limit: int, as_json: bool, data: Path, **gi
                 if as_json:
                     click.echo(bytes(item))
                 else:
-                    print_item(console, listing, msgspec.json.decode(item))
+                    print_item(console, listing, json_text.read(bytes(item).decode()))
             count, following = count + len(items), cursor
     if as_json:
         return

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row
 
+from shared import json_text
 from shared.addresses import normalize, strip_brackets
 from shared.deliveries import queries as delivery_queries
 from shared.deliveries.queries import DeliveryFilters
@@ -234,7 +234,7 @@ def read_word(event: StoredEvent) -> str:
     details = event.details if isinstance(event.details, dict) else {}
     word = details.get("event")
     if not isinstance(word, str):
-        provider_object = msgspec.json.decode(event.provider_object)
+        provider_object = json_text.read(event.provider_object)
         named = provider_object if isinstance(provider_object, dict) else {}
         word = named.get("event") or named.get("kind")
     return word if isinstance(word, str) else ""

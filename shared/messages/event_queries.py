@@ -1,6 +1,5 @@
 """Events as people and the API read them: by time, by recipient, and as the timeline of a message."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -32,6 +31,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from shared import json_text
 from shared.classification.classify import code_of
 from shared.errors import PayloadError
 from shared.messages import queries
@@ -388,17 +388,16 @@ def list_body_texts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, d
 
 
 def _read_body_text(provider_object: str) -> dict[str, Any] | None:
-    try:  # numbers stay texts, because int() refuses those of more than 4,300 digits
-        whole = json.loads(provider_object, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
+    try:
+        whole = json_text.read(provider_object)
+    except ValueError:
         return None
     for names in _BODY_TEXTS:
         value = whole
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, str) and value:
-            # UTF-8 has no halves of surrogate pairs: U+FFFD replaces them.
-            encoded = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+            encoded = value.encode()
             text = encoded[:MAX_BODY_TEXT_BYTES].decode("utf-8", "ignore")
             return {
                 "text": text,

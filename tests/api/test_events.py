@@ -131,6 +131,8 @@ def test_the_providers_object_is_passed_through_as_it_was_sent(system: System) -
         ' "recipients": ["a@example.net"], "request_id": "r1"}'
     )
     system.process_receipt(system.queue_body(f"[{exact}]".encode()))
+    (message,) = system.get("/v1/messages")["items"]
+    assert system.get(f"/v1/messages/{message['id']}/report")["verdict"] == "delivered"
     assert f'"provider_object":{exact}' in system.call("GET", "/v1/events").text
 
 

@@ -141,6 +141,16 @@ def test_a_wrong_value_is_refused_with_its_option(commands: Commands, words: tup
     assert sentence in commands.run(*words, code=2)
 
 
+@pytest.mark.parametrize("value", [r'"\ud800"', "1e400", "9" * 5000])
+def test_json_that_strict_parsers_refuse_is_listed(commands: Commands, value: str) -> None:
+    commands.system.create_source()
+    event = f'{{"event": "delivered", "customer_handle": "acct", "request_id": "odd", "odd": {value}}}'
+    commands.system.process_receipt(commands.system.queue_body(f"[{event}]".encode()))
+    assert "delivered" in commands.run("events")
+    assert '"odd"' in commands.run("events", "--json")
+    assert "delivered" in commands.run("diagnose", "--request-id", "odd")
+
+
 def test_a_deleted_source_and_refusals_of_any_name_can_be_listed(commands: Commands) -> None:
     commands.system.create_source("shop")
     commands.system.call("DELETE", "/v1/sources/shop")

@@ -143,6 +143,25 @@ def test_hostile_text_is_only_text_on_every_page(system: System, tenants: dict[s
     assert len(paths) > 40
 
 
+@pytest.mark.parametrize("value", [r'"\ud800"', "1e400", "9" * 5000, "[" * 490 + "]" * 490])
+def test_json_that_strict_parsers_refuse_is_shown(system: System, tenants: dict[str, Tenant], value: str) -> None:
+    event = f'{{"event": "delivered", "customer_handle": "{HANDLE}", "request_id": "odd", "odd": {value}}}'
+    receipt_id = system.queue_body(f"[{event}]".encode(), "hostile")
+    system.process_receipt(receipt_id)
+    (found,) = [one for one in system.get("/v1/events")["items"] if one["receipt_id"] == str(receipt_id)]
+    client = sign_in(system)
+    for path in (f"receipts/{receipt_id}", f"events/{found['id']}", f"messages/{found['message_id']}"):
+        answer = client.get(f"/console/{path}")
+        assert answer.status_code == 200, path
+        assert "&#34;odd&#34;" in answer.text
+
+
+def test_a_body_that_is_nested_too_deep_is_shown(system: System, tenants: dict[str, Tenant]) -> None:
+    for depth in (960, 5000, 100_000):
+        receipt_id = system.queue_body(b"[" * depth + b"]" * depth, "hostile")
+        assert sign_in(system).get(f"/console/receipts/{receipt_id}").status_code == 200
+
+
 def test_a_body_is_downloaded_and_never_shown_as_a_page(system: System, tenants: dict[str, Tenant]) -> None:
     receipt_id = system.queue_body(HOSTILE[0].encode(), "hostile")
     answer = sign_in(system).get(f"/console/receipts/{receipt_id}/raw")

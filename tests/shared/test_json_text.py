@@ -1,0 +1,30 @@
+"""Every valid JSON text can be read, whatever strict parsers say of it."""
+
+import pytest
+
+from shared import json_text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'"\ud800"', "\ufffd"),
+        (r'"\uDFFF\ud83d"', "\ufffd\ufffd"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\\ud800"', r"\ud800"),
+        (r'{"\udc00": 1}', {"\ufffd": 1}),
+        (r'"\u0000"', "\0"),
+        ("9" * 5000, "9" * 5000),
+        ("-17", -17),
+        ("1e400", float("inf")),
+        ('{"a": 1, "a": 2}', {"a": 2}),
+    ],
+)
+def test_what_strict_parsers_refuse_is_read(text: str, value: object) -> None:
+    assert json_text.read(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, r'"\ud8"'])
+def test_other_texts_are_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"JSON|Expecting|Invalid"):
+        json_text.read(text)
