@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 # The first branch matches pairs of surrogates, so the group finds lone halves only. The last branch skips any other
@@ -29,6 +30,19 @@ def read(text: str) -> Any:
         return json.loads(replace_halves(text), parse_int=_parse_int)
     except RecursionError:
         raise ValueError("The JSON is nested too deep") from None
+
+
+def list_repeated(text: str | bytes) -> list[str]:
+    """Return the names that one object of a valid JSON text gives more than once: parsers keep only the last value."""
+    found: dict[str, None] = {}
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            found.update((name, None) for name, count in counts.items() if count > 1)
+
+    json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
+    return list(found)
 
 
 def _parse_int(digits: str) -> int | str:

@@ -36,6 +36,7 @@ _DEEPEST = 32
 """The levels of a JSON body: deeper ones would exhaust the stack of what reads them."""
 _MAX_ENTRIES = 20_000
 """Of a list or object of a JSON body, twice what any field takes: each wrong one costs an error message."""
+_MAX_REPEATED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +174,7 @@ class Parser(FlaskParser):
             raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
         if is_deep:
             raise invalid({"body": [f"Must not be nested more than {_DEEPEST} levels deep."]})
+        require_single_names(body)
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
         if body.count(b",") >= _MAX_ENTRIES and _is_longer(value, _MAX_ENTRIES):
@@ -180,6 +182,12 @@ class Parser(FlaskParser):
         if not storable:
             raise ProblemError(422, "Texts must not contain NUL.", errors={"body": ["Must not contain NUL."]})
         return value
+
+
+def require_single_names(body: bytes) -> None:
+    """Raise ProblemError (422) if an object of a JSON body gives a name twice: the earlier value would be lost."""
+    if repeated := json_text.list_repeated(body):
+        raise invalid({name: ["Must be given once in an object."] for name in repeated[:_MAX_REPEATED]})
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -17,6 +17,7 @@ from cli.formatting import echo, print_line
 from cli.options import WholeHelpGroup, read_text
 from shared.broker import VERIFY
 from shared.errors import InvalidFieldError
+from shared.json_text import list_repeated
 from shared.messages import event_queries
 from shared.postgres.pagination import Span
 from shared.providers.registry import PROVIDERS
@@ -351,4 +352,6 @@ def _read_credentials(text: str) -> dict[str, Any]:
         raise InvalidFieldError("credentials", None, f"--credentials is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidFieldError("credentials", None, "--credentials must be a JSON object")
+    if repeated := list_repeated(text):
+        raise InvalidFieldError("credentials", None, f"--credentials gives {repeated[0]!r} twice")
     return value

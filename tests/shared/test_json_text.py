@@ -28,3 +28,18 @@ def test_what_strict_parsers_refuse_is_read(text: str, value: object) -> None:
 def test_other_texts_are_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"JSON|Expecting|Invalid"):
         json_text.read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('{"a": 1, "b": {"a": 1}}', []),
+        ('[{"a": 1}, {"a": 1}]', []),
+        ('{"a": 1, "a": 1}', ["a"]),
+        (r'[{"b": {"\u0061": 9, "a": 1}}]', ["a"]),
+        ('{"a": {"b": 1, "c": 2, "b": 3}, "a": 4}', ["b", "a"]),
+        ('{"a": ' + "9" * 5000 + "}", []),
+    ],
+)
+def test_names_that_are_given_twice_are_listed(text: str, names: list[str]) -> None:
+    assert json_text.list_repeated(text) == names
