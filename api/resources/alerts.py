@@ -12,6 +12,7 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, require
 from api.core.fields import Instant, PageQuery, Strict, identifier, instant, page_of, query_text, text, word
 from api.core.resource import Resource, answers, takes
+from api.core.source_filter import require_sources
 from api.resources import alert_channels, alert_rules
 from shared.alerts import kinds
 from shared.alerts import store as alerts
@@ -103,6 +104,7 @@ class Alerts(Resource):
         """List alerts, newest first."""
         after = pagination.decode(query.pop("cursor", None), pagination.BY_ID)
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             page = alerts.list_alerts(connection, after=after, **query)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 

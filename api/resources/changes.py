@@ -27,6 +27,7 @@ from api.core.fields import (
     word_or_null,
 )
 from api.core.resource import Resource, also_answers, answers, takes
+from api.core.source_filter import require_sources
 from api.resources.alerts import Alert
 from api.resources.events import Event
 from api.resources.suppressions import Suppression
@@ -210,6 +211,7 @@ class Changes(_Resource):
         after = response.again_after or (_parse_cursor(query["cursor"]) if "cursor" in query else change_log.START)
         try:
             with self.deps.engine.begin() as connection:
+                require_sources(connection, self.deps.vault, self.caller, query)
                 page = change_log.read(connection, after=after, wanted=wanted, limit=query["limit"])
                 items = change_payload.build_payloads(
                     connection,
@@ -248,6 +250,7 @@ class Stream(_Resource):
         self.require_place(response)
         try:
             with self.deps.engine.begin() as connection:
+                require_sources(connection, self.deps.vault, self.caller, query)
                 if cursor is None:
                     after = change_log.get_end(connection)
                 else:

@@ -23,6 +23,7 @@ from api.core.fields import (
     word_or_null,
 )
 from api.core.resource import Resource, answers, takes
+from api.core.source_filter import require_sources
 from shared.addresses import normalize, parse_domain, strip_brackets
 from shared.events.bots import Automation
 from shared.messages import event_queries
@@ -108,6 +109,7 @@ class Events(Resource):
         """List events, those received last first. `since` and `until` refer to the time of receipt."""
         recipient, smtp_id = query.get("recipient"), query.get("smtp_id")
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             page = event_queries.list_events(
                 connection,
                 type=query.get("type"),

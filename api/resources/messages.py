@@ -28,6 +28,7 @@ from api.core.fields import (
 )
 from api.core.rate_limit import Shares
 from api.core.resource import Resource, also_answers, answers, takes
+from api.core.source_filter import require_sources
 from api.resources.events import Event
 from shared.addresses import parse_domain
 from shared.auth.keys import Caller
@@ -243,6 +244,7 @@ class Messages(_Lists):
         limit = query.pop("limit")
         wanted = self.read_filter(query)
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             page = messages.list_messages(connection, wanted, after=after, limit=limit)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
@@ -279,6 +281,7 @@ class Export(_Lists):
         if (sentence := _exports.exceeded(self.caller)) is not None:
             raise too_many(sentence)
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             first = messages.list_messages(connection, wanted, limit=_EXPORTED_AT_ONCE)
         headers = {"Content-Disposition": 'attachment; filename="messages.csv"'}
         lines = self.write_lines(wanted, first, self.caller)

@@ -25,6 +25,7 @@ from api.core.fields import (
     text,
 )
 from api.core.resource import Resource, also_answers, answers, takes
+from api.core.source_filter import require_sources
 from shared.broker import REPROCESS
 from shared.errors import NotFoundError, TidingsError
 from shared.receipts import queries as receipt_queries
@@ -118,6 +119,7 @@ class Receipts(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List receipts, the newest first."""
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             page = receipt_queries.list_receipts(
                 connection,
                 source=query.get("source"),

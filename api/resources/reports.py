@@ -11,6 +11,7 @@ from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, not_found
 from api.core.fields import MAX_TEXT_LENGTH, Instant, Strict, identifier, instant, query_text, text, word, word_or_null
 from api.core.resource import Deps, Resource, answers, takes
+from api.core.source_filter import require_sources
 from api.resources.events import Event
 from api.resources.messages import Message
 from shared.diagnosis import service as diagnosis
@@ -208,6 +209,7 @@ class Diagnoses(Resource):
         if not set(query) - {"source"}:
             raise ProblemError(422, "One of these is required: request_id, smtp_id, message_id, recipient.")
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             ctx = _context(self.deps, connection, self.caller.tenant)
             return {"items": [_dump(one) for one in diagnosis.diagnose_matching(ctx, MessageFilter(**query))]}
 

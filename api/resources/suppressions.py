@@ -22,6 +22,7 @@ from api.core.fields import (
     word_or_null,
 )
 from api.core.resource import Resource, also_answers, answers, takes
+from api.core.source_filter import require_sources
 from api.resources import suppression_checks, suppression_files
 from api.resources.events import Event
 from api.resources.suppression_files import Filters, read_filters, tenant_field
@@ -214,6 +215,7 @@ class Suppressions(_Lifting):
         filters = read_filters({**query, "tenant": self.resolve_tenant(query.get("tenant"))}, self.deps.hasher)
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
         with self.deps.reading.connect() as connection:
+            require_sources(connection, self.deps.vault, self.caller, query)
             page = queries.list_newest(connection, datetime.now(UTC), filters, after=after, limit=query["limit"])
         return {"items": [dump(entry) for entry in page.items], "next_cursor": pagination.encode(page.next)}
 

@@ -245,10 +245,6 @@ def _read_query(given: Mapping[str, Any]) -> dict[str, Any]:
 def _print_list(listing: Listing, *, limit: int, as_json: bool, data: Path, **given: Any) -> None:
     with context.open_context(data) as ctx:
         query = _read_query(given)
-        if listing.resource is not receipt_resource.Refusals:  # those are often for a name that no source has
-            names = ",".join(query.get(name, "") for name in ("source", "sources")).split(",")
-            with ctx.engine.begin() as connection:
-                context.require_sources(connection, [name.strip() for name in names if name.strip()])
         if "message_id" in query:
             query["message_id"] = context.expand_message_id(ctx, query["message_id"])
         console, count, following = context.console(), 0, None

@@ -207,6 +207,7 @@ def varied(system: System) -> System:
     system.create_source()
     system.execute(MESSAGES)
     system.execute(CHANGES)
+    system.create_source("empty")
     return system
 
 
@@ -215,7 +216,7 @@ def varied(system: System) -> System:
     [
         ({}, ["message.sent", "message.bounced", "suppression.added", "alert.firing"]),
         ({"sources": "main"}, ["message.sent", "message.bounced", "suppression.added", "alert.firing"]),
-        ({"sources": "other"}, []),
+        ({"sources": "empty"}, []),
         ({"tenant": "acme"}, ["message.sent", "suppression.added"]),
         ({"tenant": "acme", "types": "message.*"}, ["message.sent"]),
         ({"tags": "winter,autumn"}, ["message.bounced"]),

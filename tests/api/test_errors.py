@@ -171,6 +171,7 @@ def test_a_database_that_is_away_is_said_so(shared_system: System) -> None:
         ("limit=5&limit=6", "limit", "Must be given once."),
         ("source=a&source=b", "source", "Must be given once."),
         ("sorce=a", "sorce", "Did you mean 'source'?"),
+        ("source=a", "source", "There is no source called 'a'."),
     ],
 )
 def test_a_query_parameter_that_was_mistyped_or_repeated_is_refused_by_name(

@@ -65,7 +65,7 @@ def requests(system: System, **query: Any) -> list[str]:
         ({"recipient": ANN, "status": "bounced"}, []),
         ({"recipient": BOB, "status": "bounced"}, ["r1"]),
         ({"source": "other"}, ["r3"]),
-        ({"source": "nobody"}, []),
+        ({"source": "other", "status": "queued"}, []),
         ({"recipient": ANN, "request_id": "r2"}, ["r2"]),
         ({"recipient": BOB, "request_id": "r2"}, []),
         ({"since": "2026-01-01T00:30:00Z"}, ["r3", "r2"]),

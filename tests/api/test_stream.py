@@ -128,7 +128,7 @@ class TestAListener:
             ({"types": "message.bounced,alert.firing"}, ["message.bounced", "alert.firing"]),
             ({"recipient_domain": "Example.ORG"}, ["message.bounced"]),
             ({"sources": "main"}, ["message.opened", "message.bounced", "alert.firing"]),
-            ({"types": "*", "sources": "elsewhere,main", "recipient_domain": "@example.net"},
+            ({"types": "*", "sources": "main, main", "recipient_domain": "@example.net"},
              ["message.opened", "alert.firing"]),
         ],
     )  # fmt: skip

@@ -231,6 +231,7 @@ class TestTheList:
         agrees(system.get(f"{LIST}/ann@example.net"), schemas["Why"], schemas)
 
     def test_has_the_newest_first_and_can_be_cut_by_everything_it_says(self, system: System) -> None:
+        system.create_source()
         wishes: list[dict[str, Any]] = [{}, {"tenant": "acme"}, {"reason": "complaint"}, {"types": ["transactional"]}]
         for number, more in enumerate(wishes):
             add(system, f"a{number}@x.net", **more)
@@ -249,7 +250,7 @@ class TestTheList:
         assert "a1@x.net" not in names(tenant="")
         assert names(reason="complaint") == {"a2@x.net"}
         assert "a3@x.net" not in names(type="non_transactional")
-        assert names(origin="event") == names(source="nobody") == set()
+        assert names(origin="event") == names(source="main") == set()
         assert names(active="false") == {"old@x.net"}
         assert "old@x.net" in names(active="any")
 
