@@ -60,11 +60,11 @@ def judge(word: str | None, enhanced_code: str | None, smtp_status: str | None, 
     patterns: Sequence[Pattern] = ()
     if by_code and not by_code.vague:
         if text and by_code.classification not in SENDER_AT_FAULT:
-            patterns = diagnostic_text.find(text, enhanced_code[0])
+            patterns = diagnostic_text.find(text, enhanced_code)
         if not patterns or not _contradicts(patterns, by_code.classification):
             return Judgement(by_code.classification, "enhanced code", enhanced_code, by_code.why)
     elif text:
-        patterns = diagnostic_text.find(text, (enhanced_code or smtp_status)[:1])
+        patterns = diagnostic_text.find(text, enhanced_code or smtp_status)
     if patterns and patterns[0] is not BARE_REFUSAL:
         return Judgement(patterns[0].classification, "text", patterns[0].meaning)
     # A provider that was refused some recipients only may pass on the success of the others.

@@ -5,6 +5,7 @@ verbs. So "The mailbox has been disabled" is "mailbox disabled", and "mailbox fu
 linear in the length of the text, hostile texts included.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from shared.classification.patterns import (
     ADDRESS_INVALID,
     BARE_REFUSAL,
     PATTERNS,
+    RECIPIENT_DENIED,
+    RECIPIENT_DENIED_CODE,
     SENDER_AT_FAULT,
     UNNAMED_RECIPIENT,
     WORD_SETS,
@@ -46,7 +49,16 @@ _ELISION = re.compile(r"(?<![^\W_])(?:[cdjlmnst]|qu)'")
 _SENTENCE = re.compile(r"\.(?=[A-Z][a-z])(?<=[a-z]\.)")
 # Chinese and Japanese are written without spaces: each character counts as a word.
 _IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u9fff])")
-_LETTERS = str.maketrans({"ł": "l", "ß": "ss", "ø": "o", "đ": "d", **dict.fromkeys("“”„«»、。", " ")})
+_LETTERS = str.maketrans(
+    {
+        "ł": "l",
+        "ß": "ss",
+        "ø": "o",
+        "đ": "d",
+        "\N{LATIN SMALL LETTER DOTLESS I}": "i",
+        **dict.fromkeys("“”„«»、。", " "),
+    }
+)
 
 _DROPPED = "the a an this that these is are was were be been being has had does do did can could will would e"
 _NOT = "doesnt dosnt doesent isnt arent wasnt werent dont didnt cannot cant couldnt wont wouldnt hasnt"
@@ -59,33 +71,46 @@ _SAME: Mapping[str, str] = {
 """Words that are compared as another word, or not at all."""
 
 _ENVELOPES = (
+    "diagnostic-code:",
+    "smtp;",
     "unknown address error",
     "but sender was rejected",
     "does not like recipient",
     "remote protocol error",
     "giving up on",
+    "relay=",
+    "rejected your message to the following email addresses",
 )
-"""What Cisco's gateways, qmail and others write before any reply, as if it were a reason."""
+"""What bounce messages, Cisco's gateways, qmail and others write before any reply, as if it were a reason."""
 
 _WRAPPERS = re.compile(
-    r" in reply to (?:rcpt to|end of data|data) command "
-    r"| (?:host [^ ]+ )?(?:\.[^ ]+ )*(?:said|remote server returned|remote host said) "
+    r" (?:in reply to|smtp error from remote mail server after) (?:rcpt to|end of data|data)(?= )(?: command(?= ))?"
+    r"|(?: remote)? host(?= )(?: said(?= ))?| said(?= )| remote server returned(?= )|(?: see| visit)? https? .*"
 )
-"""What relaying servers write around the reply that they pass on, as words."""
+"""What relaying servers write around the reply that they pass on, as words without names and numbers."""
+_WRAPPING = frozenset({"said", "host", "to", "after", "returned", "http", "https"})
+"""One of these words is in each."""
+
+# A text that passed through a mail or a page may still be written as there.
+_SOFT_BREAK = re.compile(r"=[ \t\r]*\n")
+_QUOTED_PRINTABLE = re.compile(r"=20|=3[dD]|(?:=[89A-Fa-f][0-9A-Fa-f]){2,}")
+_ESCAPED_BREAK = re.compile(r"\\[nrt]")
 
 
 # Cached because a few texts recur all the time, and matching one takes longer than everything else.
 @lru_cache(maxsize=1024)
-def find(text: str, reply_class: str) -> Sequence[Pattern]:
+def find(text: str, code: str) -> Sequence[Pattern]:
     """Return the patterns that a text contains, in order.
 
-    `reply_class` is the first digit of the codes beside it, or empty. A temporary failure (4) never means an invalid
+    `code` is the enhanced code beside it, or the reply code, or empty. A temporary failure (4) never means an invalid
     address. In a permanent one (5), "try later" says less than any word that blames the sender.
     """
-    temporary = reply_class == "4"
+    temporary = code.startswith("4")
     words = split(text)
-    matches = list_matches(words)
+    matches = _list_nearest(words)
     ranks = {rank for rank, _, _ in matches}
+    if code != RECIPIENT_DENIED_CODE:
+        ranks.discard(_DENIED_RANK)
     if condemning := ranks & _ADDRESS_INVALID_RANKS:
         if temporary or _UNNAMED_RANK in ranks:
             ranks -= condemning
@@ -94,11 +119,14 @@ def find(text: str, reply_class: str) -> Sequence[Pattern]:
     found = [PATTERNS[rank] for rank in sorted(ranks)]
     if temporary or (found and not found[0].general):
         return found
-    if len(words) <= _MAX_ALONE or "said" in words or "reply" in words:
-        alone = _SENTENCES.get(_WRAPPERS.sub(" ", f" {' '.join(words)} ").strip())
-        if alone is not None:
+    said = [word for word in words if word.isalpha()]  # neither names of servers nor identifiers
+    if len(said) <= _MAX_ALONE + _MAX_WRAPPING:
+        sentence = " ".join(said)
+        if not _WRAPPING.isdisjoint(said):
+            sentence = _WRAPPERS.sub("", f" {sentence} ").strip()
+        if (alone := _SENTENCES.get(sentence)) is not None:
             return [PATTERNS[alone]]
-    if reply_class == "5" and found and found[0].classification is Classification.TRANSIENT_FAILURE:
+    if code.startswith("5") and found and found[0].classification is Classification.TRANSIENT_FAILURE:
         found.sort(key=lambda pattern: pattern.classification not in SENDER_AT_FAULT or pattern is BARE_REFUSAL)
     return found
 
@@ -136,6 +164,18 @@ def _collect(node: _Node, words: Sequence[str], first: int, place: int, matches:
         node = following
 
 
+def _list_nearest(words: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return the phrases as `list_matches`, without those that say of a host what the text says of a recipient.
+
+    "Host mx.example.com said: user does not exist" says nothing of the host.
+    """
+    matches = list_matches(words)
+    if _HOST_WORDS.isdisjoint(words):
+        return matches
+    said = {last: first for rank, first, last in matches if rank in _RECIPIENT_RANKS}
+    return [match for match in matches if words[match[1]] not in _HOST_WORDS or match[1] >= said.get(match[2], 0)]
+
+
 def _not_covered(matches: Sequence[tuple[int, int, int]]) -> set[int]:
     """Return the ranks of the phrases that are not a part of a longer phrase of another meaning.
 
@@ -159,9 +199,14 @@ def split(text: str) -> list[str]:
 
     The parts of a dotted name keep a dot in front, so that a host name does not match a phrase by chance.
     """
-    text = _SENTENCE.sub(" ", text[:_MAX_CHARS]).lower()
+    text = text[:_MAX_CHARS]
+    if "&" in text or "=" in text or "\\" in text:
+        text = decode(text)
+    text = _SENTENCE.sub(" ", text).lower()
     text = text if text.isascii() else fold(text)
     text = _ELISION.sub("", text).replace("'", "") if "'" in text else text
+    if "  " in text or "\n" in text or "\t" in text:
+        text = " ".join(text.split())
     for envelope in _ENVELOPES:
         text = text.replace(envelope, " ")
     words: list[str] = []
@@ -176,10 +221,23 @@ def split(text: str) -> list[str]:
             token = after[_DOMAIN.match(after).end() :]  # type: ignore[union-attr]  # noqa: PLW2901
         token = token.strip(".")  # noqa: PLW2901
         if "." in token:
-            words += [f".{label}" for label in token.split(".") if not label.isdecimal()]
+            # A line of a longer reply begins with its codes: "550-5.1.1".
+            words += [f".{label}" for label in token.split(".") if not label.replace("-", "").isdecimal()]
         else:
-            words += [_SAME.get(part, part) for part in token.replace("_", "-").replace("+", "-").split("-")]
+            parts = token.replace("_", "-").replace("+", "-").split("-")
+            words += [_SAME.get(part, part) for part in parts if not part.isdecimal()]
     return list(filter(None, words))
+
+
+def decode(text: str) -> str:
+    """Return a text without the entities of HTML, quoted-printable signs and escaped line breaks that it has."""
+    if "&" in text:
+        text = html.unescape(text)
+    if "=" in text:
+        text = _QUOTED_PRINTABLE.sub(
+            lambda match: bytes.fromhex(match[0].replace("=", "")).decode(errors="replace"), _SOFT_BREAK.sub("", text)
+        )
+    return _ESCAPED_BREAK.sub(" ", text) if "\\" in text else text
 
 
 def fold(text: str) -> str:
@@ -217,7 +275,16 @@ def _build() -> tuple[_Node, Mapping[str, int]]:
 
 _PHRASES, _SENTENCES = _build()
 _MAX_ALONE = max(sentence.count(" ") + 1 for sentence in _SENTENCES)
+_MAX_WRAPPING = 16
+"""The number of words that servers write around the reply that they pass on, twice at most."""
 _ADDRESS_INVALID_RANKS = frozenset(
     rank for rank, pattern in enumerate(PATTERNS) if pattern.classification in ADDRESS_INVALID
 )
+_RECIPIENT_RANKS = frozenset(
+    rank
+    for rank, pattern in enumerate(PATTERNS)
+    if pattern.classification is Classification.INVALID_RECIPIENT and not pattern.general
+)
+_HOST_WORDS = frozenset({"host", "server", "ip"})
 _UNNAMED_RANK = PATTERNS.index(UNNAMED_RECIPIENT)
+_DENIED_RANK = PATTERNS.index(RECIPIENT_DENIED)

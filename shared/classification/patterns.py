@@ -120,6 +120,17 @@ UNNAMED_RECIPIENT = Pattern(
 )
 """Beside this pattern, no pattern of `ADDRESS_INVALID` counts: the server had not yet been given the recipient."""
 
+RECIPIENT_DENIED = Pattern(
+    C.INVALID_RECIPIENT,
+    "no such mailbox, as Microsoft says it beside 5.4.1",
+    """
+    recipient address rejected access denied
+    """,
+)
+"""The pattern that counts only beside `RECIPIENT_DENIED_CODE`: other servers write these words for a policy."""
+
+RECIPIENT_DENIED_CODE = "5.4.1"
+
 BARE_REFUSAL = Pattern(
     C.POLICY_REJECTION,
     "a refusal without a reason, which says less than any enhanced code",
@@ -614,6 +625,7 @@ PATTERNS: tuple[Pattern, ...] = (
         domena/domen ne postoji; domena ne obstaja; домен не постоји; nepoznata/neznana domena
         """,
     ),
+    RECIPIENT_DENIED,
     Pattern(
         C.INVALID_RECIPIENT,
         "no such mailbox",

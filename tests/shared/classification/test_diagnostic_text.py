@@ -1,12 +1,14 @@
 """What the text of a failure says and how far it is trusted: each judgement is a test here."""
 
-from collections.abc import Iterator
+import html
+import quopri
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from shared.classification import diagnostic_text
 from shared.classification.classify import Hardness, classify, find_codes, hardness
-from shared.classification.patterns import ADDRESS_INVALID, PATTERNS, Pattern
+from shared.classification.patterns import ADDRESS_INVALID, PATTERNS, RECIPIENT_DENIED, RECIPIENT_DENIED_CODE, Pattern
 from shared.vocabulary import Classification, EventType
 
 C = Classification
@@ -90,6 +92,10 @@ def test_microsofts_access_denied_says_that_there_is_no_such_recipient() -> None
         "5.4.1 Recipient address rejected: Access denied. AS(201806281) [{}.prod.protection.outlook.com 2026-01-01]"
     )
     assert judge(denied.format("BN8NAM12FT030.eop-nam12"), status="550") is C.INVALID_RECIPIENT
+    page = "For more information see https://aka.ms/EXOSmtpErrors"
+    assert judge(f"550 5.4.1 Recipient address rejected: Access denied. {page} [x.outlook.com]") is C.INVALID_RECIPIENT
+    assert judge("550 5.4.1 Recipient address rejected: Access denied") is C.INVALID_RECIPIENT
+    assert judge("450 4.4.1 Recipient address rejected: Access denied") is C.POLICY_REJECTION
     assert judge("550 5.4.1 Relay Access Denied") is C.ROUTING_ERROR
     assert judge("550 5.4.1 no answer from host") is C.CONNECTION_ERROR
     assert classify(enhanced_code="5.4.1", smtp_status="550") is C.ROUTING_ERROR
@@ -302,10 +308,11 @@ def test_only_the_beginning_of_a_text_is_read() -> None:
 @pytest.mark.parametrize("wording", PATTERNS, ids=lambda row: row.meaning)
 def test_every_phrase_is_found_unless_an_earlier_row_takes_it(wording: Pattern) -> None:
     rank = PATTERNS.index(wording)
+    code = RECIPIENT_DENIED_CODE if wording is RECIPIENT_DENIED else ""
     for phrase in wording.phrases:
         for words in diagnostic_text.expand(phrase.removeprefix("=")):
             text = " ".join(words).replace(" .", ".").lstrip(".").replace("…", "one or two").upper()
-            found = diagnostic_text.find(f"550 {text}.", "")
+            found = diagnostic_text.find(f"550 {text}.", code)
             assert found, text
             assert PATTERNS.index(found[0]) <= rank, text
 
@@ -420,6 +427,64 @@ def test_words_are_found_where_servers_leave_out_the_blanks(text: str, expected:
     assert judge(text) is expected
 
 
+SAID = """
+550 5.1.1 User unknown|552 5.2.2 Quota exceeded|550 Address rejected|554 This user doesn't have a yahoo.com account
+550 User not listed in Domino Directory|550 recipient does not exist|550 Requested action not taken: mailbox unavailable
+550 5.7.1 Message rejected due to content policy|450 4.2.0 Greylisted|550 Pełna skrzynka, użytkownik nieznany
+554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org|550 L'adresse n'existe pas
+"""
+WRAPPED = (
+    "{}",
+    "smtp; {}",
+    "Diagnostic-Code: smtp; {}",
+    "host mx.x.example[192.0.2.1] said: {} (in reply to RCPT TO command)",
+    "host a.x.example[192.0.2.1] said: host b.x.example[192.0.2.2] said: {} (in reply to end of DATA command)",
+    "SMTP error from remote mail server after RCPT TO:<a@x.example>: host mx.x.example [192.0.2.1]: {}",
+    "192.0.2.1 does not like recipient.\nRemote host said: {}\nGiving up on 192.0.2.1.",
+    "Remote Server returned '{}'",
+    "x.example rejected your message to the following email addresses: {}",
+    "{}, relay=mx.x.example[192.0.2.1]",
+    "{} [DB5EUR03FT012.eop-EUR03.prod.protection.outlook.com 2026-01-02T11:12:13.123Z 08DD]",
+    "{} - https://x.example/docs/DOC-1369#550",
+)
+"""What servers, bounce messages and providers write around a reply."""
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+@pytest.mark.parametrize("reply", listed(SAID))
+def test_what_is_written_around_a_reply_does_not_change_its_meaning(reply: str, wrapper: str) -> None:
+    smtp_status, enhanced_code = find_codes(reply)
+
+    def read(text: str) -> Classification:
+        return classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=text)
+
+    assert read(wrapper.format(reply)) is read(reply)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text.replace(" ", "  "),
+        lambda text: text.replace(" ", "\r\n\t"),
+        lambda text: text.replace(" ", "=20"),
+        lambda text: text.replace(" ", "\\r\\n", 2),
+        lambda text: html.escape(text).replace(" ", "&nbsp;"),
+        lambda text: quopri.encodestring(text.encode()).decode(),
+        lambda text: "550-" + text.replace(" ", "\r\n550-5.1.1 ", 3),
+    ],
+)
+@pytest.mark.parametrize("reply", listed(SAID))
+def test_how_a_reply_is_encoded_or_wrapped_does_not_change_its_meaning(
+    reply: str, written: Callable[[str], str]
+) -> None:
+    smtp_status, enhanced_code = find_codes(reply)
+
+    def read(text: str) -> Classification:
+        return classify(enhanced_code=enhanced_code, smtp_status=smtp_status, text=text)
+
+    assert read(written(reply)) is read(reply)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -465,6 +530,12 @@ def hostile() -> Iterator[str]:
             "user ",
             "用户",
             "é",
+            "&lt;",
+            "=20",
+            "=C3=A9",
+            "=\n",
+            "\\n",
+            "host said ",
         )
     )
 
