@@ -72,6 +72,7 @@ SENDING_LIMITS = Pattern(
     "limits of the sending account, which resemble a full mailbox",
     """
     submission/sending/outgoing/outbound/sender/smtp/relay/relaying quota/limit/limits/rate; user sending quota;
+    quota/limit/limits for sending;
     sending account; sending email account; your account; emails/messages per hour/day; max emails per;
     max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
     sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
@@ -102,7 +103,8 @@ SENDER_ADDRESS = Pattern(
     sender flagged; sender mx; sender has null mx; sender address has null mx; sender not; senders not;
     deny/denies/denied/refuse/refuses/refused/reject/rejects/rejected/block/blocks/blocked the sender/senders;
     your email address; your address; your sender; you are not allowed/permitted/authorized;
-    youre not allowed/permitted/authorized; not allowed to use; not belong to you
+    youre not allowed/permitted/authorized; not allowed to use; not belong to you; domain may not exist;
+    dns check failed; sender … no such
     """,
 )
 ABOUT_SENDER = (SENDING_LIMITS, SENDER_ADDRESS)
@@ -169,7 +171,10 @@ PATTERNS: tuple[Pattern, ...] = (
         not have permission/permissions; previously bounced; envelope blocked; manually blocked; known contacts;
         not in … address book; challenge response; nur mitglieder; liste fermee; lista cerrada; lista chiusa;
         拒收名单; 拒绝接收; gateway user; registered users only; registered senders; not on … list; permitted senders;
-        authorised senders; authorized senders; restricted recipient; restricted to recipients; inbounds disabled
+        authorised senders; authorized senders; restricted recipient; restricted to recipients; inbounds disabled;
+        only members; list closed; closed list; internal mail/mails/messages/senders/use/users only;
+        external/outside senders/mail/mails/messages not; mapiexceptionnotauthorized;
+        organizational/organization settings; recipients rules
         """,
     ),
     Pattern(
@@ -196,7 +201,8 @@ PATTERNS: tuple[Pattern, ...] = (
         authenticated senders only; arc validation; verify/resolve hostname; no/bad/invalid hostname;
         hostname mismatch; requires encryption; encryption tls; authentication turned on; submitter failed;
         not verified sender; mail address not verified; insecure connection; secure connection required;
-        outbounds disabled; anti spoofing
+        outbounds disabled; anti spoofing;
+        auth error/failed/failure; authentication error; helo/ehlo … not resolve
         """,
     ),
     Pattern(
@@ -225,7 +231,16 @@ PATTERNS: tuple[Pattern, ...] = (
         adresse/domain des absenders; absender/absenders … existiert/gefunden; nie znaleziono nadawcy;
         nadawca … nie; konto/domena/domeny nadawcy; відправник; відправника; odesilatel; odesilatele; odosielatel;
         odosielatela; posiljalac; posiljaoca; posiljatelj; posiljatelja; пошиљалац; пошиљаоца; подател; подателя;
-        подателят; изпращач; изпращача; изпращачът
+        подателят; изпращач; изпращача; изпращачът;
+        absender … berechtigt/erlaubt/zugelassen/autorisiert; expediteur … autorise/interdit;
+        mittente … autorizzato/consentito;
+        avsandare; avsandaren; avsandarens; avsandaradress; avsandaradressen; avsandardoman; avsandardomanen; afsender;
+        afsenderen; afsenderens; afsenderadressen; afsenderdomæne; afsenderdomænet; avsender; avsenderen; avsenderens;
+        avsenderadressen; lahettaja; lahettajan; lahettajaa; lahettajaosoite; gonderen; gonderenin; gonderici;
+        gondericinin; felado; feladoja; feladot; expeditor; expeditorul; expeditorului; 발신자; 발신자를; 발신자의;
+        보낸 사람; 발신 도메인;
+        nguoi gui; αποστολεα; αποστολεας;
+        remitente no; remetente nao; expediteur … introuvable/n'existe; mittente … trovato
         """,
     ),
     Pattern(
@@ -281,7 +296,21 @@ PATTERNS: tuple[Pattern, ...] = (
         переповнено; перевищено … квоту/ліміт/розмір; квота … перевищена/вичерпана; квоту … перевищено;
         недостатньо … місця; немає місця; schranka … plna/preplnena/zaplnena; prekrocena kvota; kvota … prekrocena;
         nedostatek mista; nedostatok miesta; кутия/кутията … пълна/препълнена; sanduce/sanducic … pun/puno/prepun;
-        сандуче … пуно; predal … poln; prekoracena kvota
+        сандуче … пуно; predal … poln; prekoracena kvota;
+        zuviele/viele mails/nachrichten auf/im; brevladan/brevlada/inkorgen/inkorg … full;
+        indbakken/indbakke/postkassen/postkasse/innboksen/innboks … fuld/fyldt/full; postilaatikko … taynna;
+        kutusu … dolu/doldu; kota/kotasi … asti/asildi/doldu; postafiok … megtelt/tele; casuta … plina;
+        메일함이/사서함이 가득;
+        용량 초과; 용량을 초과; 할당량 초과; 할당량을 초과; hop thu … day;
+        espace/stockage … sature/plein/atteint; speicher … voll/erschopft/belegt;
+        almacenamiento … lleno/agotado/insuficiente
+        """,
+    ),
+    Pattern(
+        C.INVALID_DOMAIN,
+        "a name server that answered that there is no such domain",
+        """
+        nxdomain; smtpsend.dns.nonexistentdomain; dns domain … not exist
         """,
     ),
     Pattern(
@@ -293,7 +322,8 @@ PATTERNS: tuple[Pattern, ...] = (
         lookup failure/timeout; lookup timed out; name server reply/timeout/failure/error; name server timed out;
         no answer from name server; nameserver … timeout/failure/error; name resolution; temporary domain failure;
         temporarily unable to look up; temporarily unable to resolve; unable to resolve; not resolve;
-        failed to resolve; unable to look up host; cname lookup; mx lookup; domain lookup; resolver error
+        failed to resolve; unable to look up host; cname lookup; mx lookup; domain lookup; resolver error;
+        no relevant answers; dns soft; dns type … servfail
         """,
     ),
     Pattern(
@@ -309,7 +339,9 @@ PATTERNS: tuple[Pattern, ...] = (
         line too long; lines too long; line limit; line length; line exceeds;
         mime header/headers/error/complexity/nesting/type; invalid/bad mime; too many mime; nested too deep;
         media error; media not supported; conversion required; conversion not; no/empty/missing/blank subject;
-        empty message; undisclosed recipients; charset; recursive cname; invalid content
+        empty message; undisclosed recipients; charset; recursive cname; invalid content;
+        cat.invalidcontent; from header missing; no from header;
+        without valid; without date/subject/message; without message id
         """,
     ),
     Pattern(
@@ -324,7 +356,8 @@ PATTERNS: tuple[Pattern, ...] = (
         resolver.rst.recipientsizelimit; routing.sizelimit; header size; attachment; attachments; attached file/files;
         filename; bad filename; file type/types/extension/name; blocked/dangerous/unsafe/zip file; file not allowed;
         executable; blocked extension; potential security issue; security issue; macro; macros; password protected;
-        encrypted archive/zip; too many recipients; too many addresses; number of recipients
+        encrypted archive/zip; too many recipients; too many addresses; number of recipients;
+        banned/forbidden/prohibited/disallowed file/files/extension/extensions/attachment; executables; extension not
         """,
     ),
     Pattern(
@@ -335,7 +368,8 @@ PATTERNS: tuple[Pattern, ...] = (
         nachrichtengrosse; anhang; anhange; demasiado grande; tamano … mensaje; archivo adjunto; adjuntos;
         troppo grande; dimensioni … messaggio; allegato; allegati; muito grande; tamanho; anexo; anexos; te groot;
         bijlage; bijlagen; zbyt duza; zbyt duzy; rozmiar; zalacznik; слишком большой; размер письма; размер сообщения;
-        вложение; вложения; 邮件过大; 邮件太大; 信件过大; 邮件大小; 信件大小; 附件; サイズ; 添付
+        вложение; вложения; 邮件过大; 邮件太大; 信件过大; 邮件大小; 信件大小; 附件; サイズ; 添付;
+        trop volumineux/gros/lourd; zu lang; demasiado largo
         """,
     ),
     Pattern(
@@ -382,7 +416,8 @@ PATTERNS: tuple[Pattern, ...] = (
         message contains … url; forbidden/banned/bad word/words; word filter; prohibited text; quarantined;
         bulk mail/mails/message; bulk.advertising; bulk advertising/precedence; advertising; advertisement;
         promotional; sales mail; newsletters; mass mailing; mail bombing; unwanted mail; chain letter; porn;
-        pornography; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score; hash filter; bayes; bayesian
+        pornography; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score; hash filter; bayes; bayesian;
+        message scored; scored points; reject id
         """,
     ),
     Pattern(
@@ -421,7 +456,15 @@ PATTERNS: tuple[Pattern, ...] = (
         list expansion; incorrectly configured; weiterleitung … schleife; relais refuse; relais interdit;
         reenvio no permitido; retransmision; inoltro non; пересылка; 中继; 中繼; 转发; 中継; insecure mail relay;
         not an open relay; not provisioned; journaling; mx points to; no longer hosted here; relaying mail;
-        third party relay; not relaying; gateway to
+        third party relay; not relaying; gateway to;
+        denied relay; to be relayed; mail loop suspected
+        """,
+    ),
+    Pattern(
+        C.INACTIVE_MAILBOX,
+        "the mailbox is closed because nobody uses it",
+        """
+        MAILBOX … inactivity; over inactivity
         """,
     ),
     Pattern(
@@ -436,7 +479,8 @@ PATTERNS: tuple[Pattern, ...] = (
         denylisted; deny list; on our list; listed by; listed as abusive/spammer/spam; ip/host/server … listed;
         address listed; ip found; because ip is in; banned; client host … blocked; ip … blocked; blocked … ip;
         ip/server/host/domain/network/mta blocked; access/connection … blocked; blocked using; blocked see;
-        blocked because/due; you have been blocked; youve been blocked; been blocked for;
+        blocked because/due; you have been blocked; youve been blocked;
+        blocked for abuse/spam/spamming/sending/too/excessive/violation/violations/policy/security;
         ip rejected/refused/denied/forbidden; ip address rejected/refused/denied; reject ip;
         ip not allowed/accepted/permitted; ip temporarily; network … block list; suspected spam ip;
         suspicious/unknown/bad/dynamic ip; dynamic ips/address/host/pool; dynamically assigned; dial up; dialup;
@@ -456,7 +500,8 @@ PATTERNS: tuple[Pattern, ...] = (
         permanently deferred; problem occurred ask your postmaster; not welcome; delist; delisting; unblock;
         removal request; ipcheck; hostile; dsbl; dsbl.org; njabl.org; ordb.org; spamrats.com; hostkarma;
         junkemailfilter.com; abusix; abusix.zone; senderbase.org; cloudmark.com; trendmicro.com;
-        not accepting connections
+        not accepting connections;
+        no valid recipients from
         """,
     ),
     Pattern(
@@ -536,10 +581,11 @@ PATTERNS: tuple[Pattern, ...] = (
         mailbox/account/user/recipient/address is no longer; has left the company; has left the organization;
         left our company; discontinued; user or domain is disabled; user … deleted;
         mailbox/user/recipient/account/address has moved; no forwarding address; been replaced by; address changed;
-        address retired; not used for; over inactivity; due to inactivity; inactivity; user account not activated;
+        address retired; not used for; user account not activated;
         not accepting any mail; not accept any mail; mailbox disabled for; mailbox owner has changed;
         domain owner has changed; former employee; not monitored; decommissioned; not enabled for mail;
-        not mail enabled; =suspended; recipient not receiving; not active user
+        not mail enabled; =suspended; recipient not receiving; not active user;
+        MAILBOX … not in service; blocked for receiving; =deleted; =disabled
         """,
     ),
     Pattern(
@@ -584,7 +630,14 @@ PATTERNS: tuple[Pattern, ...] = (
         ucet/uzivatel/pouzivatel … deaktivovan/deaktivovany/neaktivni/neaktivny;
         konto … zablokovane/zrusene/deaktivovane/neaktivne; nalog/korisnik/racun … deaktiviran/blokiran/obrisan/ugasen;
         кутията/кутия … деактивирана/блокирана/закрита/изтрита;
-        профилът/акаунтът/потребителят … деактивиран/блокиран/закрит/изтрит
+        профилът/акаунтът/потребителят … деактивиран/блокиран/закрит/изтрит;
+        cuenta/usuario/buzon/casilla/direccion … expirado/expirada/caducado/caducada/vencido/vencida;
+        conta/usuario/caixa … expirada/expirado/expirou;
+        kontot/anvandaren/adressen/brevladan … inaktiverat/inaktiverad/avaktiverat/avstangt/avstangd/sparrat/sparrad;
+        konto/brukeren/brugeren/bruker/bruger/postkassen … deaktivert/deaktiveret/sperret/spaerret/lukket/stengt;
+        tili/kayttaja … suljettu/poistettu; hesap/hesabi … kapatildi/kapali/askiya; hesap devre disi; 비활성화;
+        휴면 계정; 정지된 계정;
+        benutzerkonto/nutzerkonto/mailkonto/kundenkonto … deaktiviert/gesperrt/geschlossen/geloscht/abgelaufen
         """,
     ),
     Pattern(
@@ -603,7 +656,8 @@ PATTERNS: tuple[Pattern, ...] = (
         no smtp service; no mail service; no valid hosts; no hosts for; no address associated;
         no route for current request; domain/host/server not accept mail/messages; domain … not accept mail;
         domain not receive mail; mail receiving disabled; domain has no mail/mx; domain … not have mail;
-        bad destination system/host; destination host unknown; no inbound mail
+        bad destination system/host; destination host unknown; no inbound mail;
+        mx record/records … empty; empty mx; no mail servers
         """,
     ),
     Pattern(
@@ -622,7 +676,9 @@ PATTERNS: tuple[Pattern, ...] = (
         домен … не знайдено/існує/знайдений/зареєстровано; невідомий/неіснуючий домен; домена … не найдено;
         domena neexistuje; domena … nenalezena/nenajdena/neznama; domena … nebyla/nebola nalezena/najdena;
         neznama/neexistujici/neexistujuca domena; домейн/домейнът … не съществува; непознат домейн;
-        domena/domen ne postoji; domena ne obstaja; домен не постоји; nepoznata/neznana domena
+        domena/domen ne postoji; domena ne obstaja; домен не постоји; nepoznata/neznana domena;
+        domaine … introuvable/inconnu/inexistant; dominio … inexistente/desconocido/desconhecido/sconosciuto;
+        domain … existiert … nicht; domain … unbekannt/ungultig
         """,
     ),
     RECIPIENT_DENIED,
@@ -655,7 +711,9 @@ PATTERNS: tuple[Pattern, ...] = (
         validrcptto; recipient refuses to accept; rejected recipients; recipient not accepted; recipient denied;
         envelope recipient denied; user lookup failed; undeliverable recipient; not receiving mail at;
         reserved by rfc; email not exist; unrouteable/unroutable/unresolvable address; recipient not ok;
-        badrecipientto; not email addresses; no mail box; not a mailbox; address not ok
+        badrecipientto; not email addresses; no mail box; not a mailbox; address not ok;
+        not a deliverable RECIPIENT; no matching RECIPIENT; not match any RECIPIENT; no known RECIPIENT;
+        not recognise recipient/user
         """,
     ),
     Pattern(
@@ -719,7 +777,27 @@ PATTERNS: tuple[Pattern, ...] = (
         непознат корисник/прималац/примач/получател/потребител/адресат; неизвестен получател/потребител/адресат;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не съществува;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не … намерен/намерена;
-        няма такъв/такава; nie odnaleziono; nie zostal/zostala znaleziony/znaleziona; nie odnaleziony
+        няма такъв/такава; nie odnaleziono; nie zostal/zostala znaleziony/znaleziona; nie odnaleziony;
+        nessun utente/destinatario/indirizzo/account/mailbox; nessuna casella/mailbox;
+        nenhum usuario/destinatario/utilizador; ningun usuario/destinatario/buzon; 无此收件人; 無此收件人; 无此地址;
+        無此地址; 无此账号;
+        无此账户; 没有该用户; 沒有此用戶; anvandaren/mottagaren/adressen/kontot/brevladan … finns inte; hittades inte;
+        okand anvandare/mottagare/adress; brugeren/modtageren/adressen/kontoen/postkassen … findes ikke;
+        ukendt bruger/modtager/adresse; brukeren/mottakeren/adressen/kontoen/postkassen … finnes ikke; eksisterer ikke;
+        ukjent bruker/mottaker/adresse; kayttajaa/vastaanottajaa/osoitetta … loydy;
+        tuntematon kayttaja/vastaanottaja/osoite; kullanici/alici/adres/hesap … bulunamadi;
+        boyle bir kullanici/alici/adres/hesap; bilinmeyen kullanici/alici; gecersiz alici/kullanici;
+        ismeretlen felhasznalo/cimzett/cim; nem letezik; nem letezo;
+        utilizator/destinatar/adresa … necunoscut/necunoscuta/inexistent/inexistenta; nu exista;
+        사용자를/수신자를/계정을/주소를 찾을;
+        존재하지 않는; 존재하지 않습니다; 알 수 없는 사용자/수신자; 없는 사용자/수신자/계정; khong ton tai;
+        αγνωστος χρηστης/παραληπτης;
+        kein solcher/solches benutzer/empfanger/empfaenger/nutzer/postfach/konto;
+        benutzer/empfanger/empfaenger/adresse/empfangeradresse/postfach/nutzer … existiert … nicht;
+        aucune boite/adresse/messagerie; aucun destinataire/usager/abonne; no se encontro; no se ha encontrado;
+        no pudo encontrarse; nao foi encontrado/encontrada/localizado; non trovato/trovata;
+        nieprawidlowy odbiorca/uzytkownik; adres/odbiorca/uzytkownik … nieprawidlowy; ユーザーはいません;
+        そのようなユーザー; そのような宛先
         """,
     ),
     Pattern(
@@ -746,7 +824,9 @@ PATTERNS: tuple[Pattern, ...] = (
         unable to contact; no smtp servers were available; execution expired; end of file reached; unexpected eof;
         broken pipe; not responding; no response; not respond; socket error; read error; tls/ssl handshake;
         handshake failed; tls negotiation; starttls failed; server refused; smtp connection;
-        communication/communications failure/error
+        communication/communications failure/error;
+        closed/dropped/reset connection; connection expired; attempts to connect; connect … failed;
+        connections to … failed
         """,
     ),
     Pattern(
@@ -834,7 +914,10 @@ PATTERNS: tuple[Pattern, ...] = (
         geweigerd; niet toegestaan; odrzucono; odrzucona; odrzucony; odmowa; отклонено; отказано; запрещено; 拒绝;
         拒絕; 被拒; 拒否;
         відхилено; відмовлено; заборонено; odmitnuto; odmitnuta; odmitnut; odmietnute; odmietnuta; odbijeno; odbijena;
-        zavrnjeno; одбијено; отхвърлено; отхвърлена; забранено
+        zavrnjeno; одбијено; отхвърлено; отхвърлена; забранено;
+        keine berechtigung; nicht berechtigt; pas/non autorise; pas autorisee; no tiene permiso/permisos;
+        no autorizado; nao autorizado; sem permissao; geen toestemming; niet gemachtigd; brak uprawnien; нет прав;
+        没有权限; 権限がありません
         """,
         general=True,
     ),
@@ -858,7 +941,8 @@ PATTERNS: tuple[Pattern, ...] = (
         in the queue too long; queue too long; retry timeout exceeded; retry time; retries; multiple retries;
         multiple attempts; delivery attempts; failed … attempts; not delivered within/for/after; not be delivered for;
         not yet delivered; undeliverable for; not collected; message timed out; expired in queue; giving up; give up;
-        lifetime expired; message too old; too old; failing for a long time; past expiration
+        lifetime expired; message too old; too old; failing for a long time; past expiration;
+        delivery expired; hours of retries; days of retries
         """,
         general=True,
     ),

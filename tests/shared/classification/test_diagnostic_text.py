@@ -345,6 +345,13 @@ Użytkownik nieznany|Konto nie istnieje|Skrzynka zablokowana|Domena nie istnieje
 Одержувача не знайдено|Поштову скриньку не знайдено|Невідомий отримувач|Домен не існує|Скринька заблокована
 Пользователя не найдено|Учётная запись не найдена|Няма такъв потребител|Адресът не съществува|Корисник не постоји
 Uživatel neexistuje|Schránka příjemce nebyla nalezena|Doména neexistuje|Účet je zablokován|Neznámy príjemca
+not a deliverable address|No matching user|account blocked for receiving|Mailbox blocked due to inactivity
+Kein solcher Benutzer hier|Der Empfänger existiert auf diesem Server nicht|Benutzerkonto deaktiviert
+Aucune boîte aux lettres à ce nom|No se encontró el destinatario|O endereço não foi encontrado|Nessun utente trovato
+Användaren finns inte|Brugeren findes ikke|Brukeren finnes ikke|Käyttäjää ei löydy|Kullanici bulunamadi
+Esta casilla ha expirado
+Ismeretlen felhasználó|Destinatar inexistent|사용자를 찾을 수 없습니다|無此收件人|ユーザーはいません
+DNS error: lookup of x.example (MX) responded with NXDOMAIN|MX record for recipient domain is empty
 Korisnik ne postoji|Nepoznat primalac|Uporabnik ne obstaja|Nie odnaleziono odbiorcy
 """
 FULL = """
@@ -353,6 +360,8 @@ Das Postfach des Empfängers ist voll|Speicherplatz überschritten|Boîte aux le
 El buzón está lleno|Cuota excedida|La casella del destinatario è piena|Caixa postal cheia|Cota excedida
 De mailbox zit vol|Skrzynka odbiorcy jest pełna|Почтовый ящик переполнен|Превышена квота
 メールボックスが一杯です|メールボックスの容量を超えています|邮箱已满|收件人邮箱空间不足
+Benutzer hat zuviele Mails auf dem Server|L'espace de stockage est saturé|Inkorgen är full|Indbakken er fuld
+Posta kutusu dolu|메일함이 가득 찼습니다
 Скринька переповнена|Перевищено квоту|Schránka je plná|Překročena kvóta|Poštansko sanduče je puno
 """
 LIVING = """
@@ -369,6 +378,10 @@ unknown host in HELO|PTR record does not exist|Host not found, try again|License
 absender unbekannt|L'adresse de l'expéditeur n'existe pas|La dirección del remitente no existe
 L'indirizzo del mittente non esiste|Адрес отправителя не существует|发件人不存在|送信者が存在しません
 Адресу відправника не знайдено|Домен відправника не існує|Адресът на подателя не съществува|Nie znaleziono nadawcy
+Avsändarens adress finns inte|Afsenderens adresse findes ikke|Lähettäjän osoitetta ei löydy|발신자를 찾을 수 없습니다
+Gönderenin adresi bulunamadi|Adresa expeditorului nu există|El remitente no se encontró|sender: no such user here
+Domain may not exist or DNS check failed|connection closed due to inactivity|no valid recipients from mx.x.example
+Your account has been blocked for sending spam|HELO argument does not resolve
 Adresa odesílatele neexistuje|Adresa pošiljaoca ne postoji|Die Adresse des Absenders existiert nicht
 Ваша IP-адреса заблокована|Vaše IP adresa je zablokována|Ihr Server wurde gesperrt|Twój adres IP jest zablokowany
 """
@@ -419,6 +432,7 @@ def test_what_is_said_of_the_sender_or_of_the_server_condemns_no_recipient(text:
         ("550 user.unknown.example: xyzzy", C.UNCLASSIFIED),
         ("550 blocked-mailbox.full-quota.example said xyzzy", C.UNCLASSIFIED),
         ("550 E-Mail address unknown", C.INVALID_RECIPIENT),
+        ("550 Kullan\u0131c\u0131 bulunamad\u0131", C.INVALID_RECIPIENT),
         ("550 L'utilisateur n'existe pas", C.INVALID_RECIPIENT),
         ("550 ＵＳＥＲ　ＵＮＫＮＯＷＮ", C.INVALID_RECIPIENT),  # noqa: RUF001 (letters of double width)
     ],
@@ -496,6 +510,25 @@ def test_how_a_reply_is_encoded_or_wrapped_does_not_change_its_meaning(
 )
 def test_try_later_in_a_permanent_refusal_of_the_sender_is_no_soft_bounce(text: str, expected: Classification) -> None:
     assert judge(text) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "List is closed; only members may post",
+        "mailbox accepts internal mail only",
+        "Message contains a file with a banned extension",
+        "This message scored 9.1 points",
+        "Le message est trop volumineux",
+        "Der Absender ist nicht berechtigt",
+        "exceeded its quota for sending messages",
+        "Message bounced due to organizational settings",
+        "HELO argument does not resolve",
+        "auth error",
+    ],
+)
+def test_a_fault_of_the_sender_or_of_the_message_is_no_soft_bounce(text: str) -> None:
+    assert hardness(EventType.BOUNCED, judge(f"550 {text}")) is Hardness.NONE
 
 
 @pytest.mark.parametrize(
