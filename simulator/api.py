@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import time
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
+
+_MAX_WAITS = 60
 
 
 class ApiError(Exception):
@@ -25,21 +28,29 @@ class Api:
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The decoded answer, None if it is empty. Raises ApiError if it is not 2xx, OSError without one."""
+        """The decoded answer, None if it is empty. Raises ApiError if it is not 2xx, OSError without one.
+
+        Waits while the key may not ask: checks that do not hold yet are made again, and may ask often.
+        """
         content = None if body is None else json.dumps(body).encode()
-        try:
-            status, answer = self._exchange(method, path, content)
-        except http.client.RemoteDisconnected:  # an idle connection that the server has closed
-            status, answer = self._exchange(method, path, content)
+        for _ in range(_MAX_WAITS):
+            try:
+                status, answer, wait_seconds = self._exchange(method, path, content)
+            except http.client.RemoteDisconnected:  # an idle connection that the server has closed
+                status, answer, wait_seconds = self._exchange(method, path, content)
+            if status != http.client.TOO_MANY_REQUESTS:
+                break
+            time.sleep(wait_seconds)
         if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             raise ApiError(method, path, status, answer)
         return json.loads(answer) if answer else None
 
-    def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, content: bytes | None) -> tuple[int, bytes, float]:
+        """Return the status, the body, and after how many seconds to ask again."""
         try:
             self._http.request(method, path, content, self._headers)
             response = self._http.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(), float(response.headers.get("Retry-After") or 0)
         except (OSError, http.client.HTTPException):
             self._http.close()
             raise

@@ -121,7 +121,10 @@ def simulate(
     except (ApiError, OSError) as error:
         raise click.ClickException(f"{error}. Is Tidings running at {to} and {api}?") from error
     print_summary(console, play, outcomes)
-    sys.exit(0 if report(console, outcomes, found) else 1)
+    holds = report(console, outcomes, found)
+    if outcomes.surprises:
+        console.print(f"Why a request was refused: tidings refusals --source {target.slug}", highlight=False)
+    sys.exit(0 if holds else 1)
 
 
 def send(
