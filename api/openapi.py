@@ -17,6 +17,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "GET /v1/sources/{slug}/webhooks": "listProviderWebhooks",
     "POST /v1/sources/{slug}/enrol": "enrolSource",
     "POST /v1/sources/{slug}/unenrol": "unenrolSource",
+    "POST /v1/sources/{slug}/validate": "validateSource",
     "POST /v1/sources/{slug}/reconcile": "reconcileSource",
     "POST /v1/sources/{slug}/suppressions/push": "pushSuppressions",
     "POST /v1/sources/{slug}/suppressions/pull": "pullSuppressions",

@@ -111,6 +111,7 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "sources quarantine": ("Verification", "/console/sources/{}#verification"),
     "sources rotate": ("Credentials", "/console/sources/{}#credentials"),
     "sources show": ("Source {}", "/console/sources/{}"),
+    "sources validate": ("Send a test", "/console/sources/{}#provider"),
     "sources webhooks": ("At the provider", "/console/sources/{}#provider"),
     "subscriptions change": ("Subscription", "/console/subscriptions/{}"),
     "subscriptions recover": ("Recover", "/console/subscriptions/{}"),

@@ -127,6 +127,20 @@ class Unenrolled(Webhooks):
     removed = fields.List(fields.String(), metadata={"description": "Their URLs."})
 
 
+class Validation(Schema):
+    """The result of the provider's test of a webhook."""
+
+    url = fields.String()
+    passed = fields.Boolean(metadata={"description": "Whether our receiver answered 200."})
+    detail = fields.String(metadata={"description": "What the provider was answered."})
+
+
+class Validations(Schema):
+    """The results of the provider's test."""
+
+    results = fields.List(fields.Nested(Validation))
+
+
 class WhatToEnrol(Strict):
     """What to register."""
 
@@ -300,6 +314,27 @@ class Unenrolment(_ProviderCalls):
         return {"removed": [one.url for one in chosen], "webhooks": webhook_registration.describe(source, left)}
 
 
+class WebhookValidation(_ProviderCalls):
+    """Testing our webhook."""
+
+    rule = "/v1/sources/<slug>/validate"
+    tenancy = TenantAccess.CLOSED
+
+    @answers(200, Validations)
+    def post(self, slug: str) -> dict[str, Any]:
+        """Have the provider post a test to our webhook, and return what it was answered.
+
+        The test of Ark looks like a real event, and creates a message that was never sent. Answers 409 for providers
+        whose API sends no test, and where no webhook of ours is registered.
+        """
+        with self.call_provider(slug) as row:
+            source = open_source(row, self.deps.vault)
+            client = provider_api.open_client(source, WORKER_RETRIES)
+            ours = webhook_registration.choose_testable(self.deps.engine, source, client)
+            results = webhook_registration.validate(self.deps.engine, source, client, ours, self.audit)
+        return {"results": results}
+
+
 class ReconciliationJobs(_ProviderJobs):
     """Jobs that reconcile a source."""
 
@@ -347,6 +382,6 @@ class PullJobs(_ProviderJobs):
 
 
 RESOURCES = (
-    OneReconciliation, FailedDeliveries, ProviderWebhooks, Enrolment, Unenrolment, ReconciliationJobs, PushJobs,
-    PullJobs,
+    OneReconciliation, FailedDeliveries, ProviderWebhooks, Enrolment, Unenrolment, WebhookValidation,
+    ReconciliationJobs, PushJobs, PullJobs,
 )  # fmt: skip

@@ -9,7 +9,6 @@ import msgspec
 from cli import context
 from cli.context import find_source, load_source
 from cli.formatting import echo, escape, print_line
-from shared.errors import TidingsError
 from shared.reconciliation import webhook_registration
 from shared.sources import provider_api
 
@@ -97,16 +96,12 @@ def validate(slug: str, yes: bool, as_json: bool, data: Path) -> None:
     with context.open_context(data) as ctx:
         source = load_source(ctx, slug)
         client = provider_api.open_client(source)
-        if not source.provider.sends_tests:
-            client.validate(())
-        ours = webhook_registration.own(source, webhook_registration.list_webhooks(ctx.engine, source, client))
-        if not ours:
-            raise TidingsError(f"The provider does not post to {slug}: tidings sources enrol {slug}")
-        if not (client.TEST_IS_HARMLESS or yes):
+        ours = webhook_registration.choose_testable(ctx.engine, source, client)
+        if source.provider.tests_look_real and not yes:
             click.confirm(
                 "The test looks like a real event and creates a message that was never sent. Continue?", abort=True
             )
-        results = webhook_registration.validate(ctx.engine, source, client, ours)
+        results = webhook_registration.validate(ctx.engine, source, client, ours, context.audit)
     console = context.console()
     if as_json:
         click.echo(msgspec.json.encode([asdict(result) for result in results]).decode())

@@ -83,13 +83,37 @@ def list_webhooks(engine: Engine, source: Source, client: ProviderApi) -> Sequen
     return webhooks
 
 
-def validate(engine: Engine, source: Source, client: ProviderApi, webhooks: Sequence[Webhook]) -> list[Validation]:
-    """Make the provider test these webhooks of ours, and store the result. Raises ProviderApiError."""
+def choose_testable(engine: Engine, source: Source, client: ProviderApi) -> list[Webhook]:
+    """Return the webhooks that lead to the source, if the provider can test them.
+
+    Raises ConflictError if there are none, and ProviderApiError.
+    """
+    if not source.provider.sends_tests:
+        client.validate(())  # raises, and says what to do instead
+    ours = own(source, list_webhooks(engine, source, client))
+    if not ours:
+        raise ConflictError(
+            f"The provider does not post to {source.slug}. Register its webhook first:"
+            f" `tidings sources enrol {source.slug}`."
+        )
+    return ours
+
+
+def validate(
+    engine: Engine, source: Source, client: ProviderApi, webhooks: Sequence[Webhook], audit: Audit | None = None
+) -> list[Validation]:
+    """Make the provider test these webhooks of ours, and store the result. Raises ProviderApiError.
+
+    Workers test without being asked; then there is no `audit`.
+    """
     results = list(client.validate(webhooks))
+    validated = bool(results) and all(result.passed for result in results)
     with engine.begin() as connection:
         reconciliations.ensure(connection, [source.id])
-        validated = bool(results) and all(result.passed for result in results)
         reconciliations.record_validation(connection, source.id, validated=validated)
+        if audit is not None:
+            urls = [result.url for result in results]
+            audit(connection, "source.validated", f"source:{source.slug}", urls=urls, passed=validated)
     return results
 
 

@@ -10,7 +10,7 @@ import pytest
 from shared.auth import audit
 from shared.auth.keys import Scope, create_key
 from shared.operations import retention as retentions
-from simulator.providers.postmark.webhooks import Postmark
+from simulator.providers.ark.webhooks import Ark
 from simulator.server import ProviderServer
 from tests.support import alerts, http_sink
 from tests.support.databases import DatabasePool
@@ -35,6 +35,7 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         }),
         ("PATCH", source, {"credentials": {"password": SECRET + "2"}}),
         ("POST", "/v1/sources/{enrolled}/enrol", {}),
+        ("POST", "/v1/sources/{enrolled}/validate", None),
         ("POST", "/v1/sources/{enrolled}/unenrol", {}),
         ("POST", source + "/reconcile", {}),
         ("POST", source + "/suppressions/push", {}),
@@ -85,11 +86,11 @@ def test_every_operation_that_changes_something_leaves_an_entry(delivering_syste
     system = delivering_system
 
     system.create_source("main")
-    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net", "enrolled": "pm"}
-    dialect = Postmark()
-    with http_sink.http_sink() as sink, ProviderServer({"pm": dialect}) as provider:
-        settings = {**provider.settings("pm"), "webhook_url": "https://hooks.example/webhooks/pm"}
-        system.add_source("pm", "postmark", dialect.credentials(), **settings)
+    places = {"slug": "shop", "rule": "mine", "channel": "ops", "address": "bob@example.net", "enrolled": "bills"}
+    dialect = Ark()
+    with http_sink.http_sink() as sink, ProviderServer({"bills": dialect}) as provider:
+        settings = {**provider.settings("bills"), "webhook_url": f"{sink.url}/webhooks/bills"}
+        system.add_source("bills", "ark", dialect.credentials(), **settings)
         subscription = system.create_subscription(sink.url)
         places["receipt_id"] = str(system.process_events(mailchannels_event("hard-bounced", "bob@example.net")))
         system.deliver()

@@ -21,6 +21,7 @@ PATHS = {
     ("GET", "/v1/sources/x/webhooks"): Scope.WRITE,
     ("POST", "/v1/sources/x/enrol"): Scope.ADMIN,
     ("POST", "/v1/sources/x/unenrol"): Scope.ADMIN,
+    ("POST", "/v1/sources/x/validate"): Scope.WRITE,
     ("POST", "/v1/sources/x/reconcile"): Scope.WRITE,
     ("POST", "/v1/sources/x/suppressions/push"): Scope.WRITE,
     ("POST", "/v1/sources/x/suppressions/pull"): Scope.WRITE,

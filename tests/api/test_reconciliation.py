@@ -10,9 +10,11 @@ from api.core import pagination
 from shared.providers.api.base import FailedDelivery
 from shared.reconciliation import failed_deliveries
 from shared.reconciliation import store as reconciliations
+from simulator.providers.ark.webhooks import Ark
 from simulator.providers.postmark.api import PostmarkAccount
 from simulator.providers.postmark.webhooks import Postmark
 from simulator.server import ProviderServer
+from tests.support import http_sink
 from tests.support.system import System
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -141,10 +143,43 @@ def test_webhooks_are_registered_listed_and_removed_at_the_provider(system: Syst
     assert "Postmark did not answer" in refused.get_json()["detail"]
 
 
-@pytest.mark.parametrize(("method", "action"), [("GET", "webhooks"), ("POST", "enrol"), ("POST", "unenrol")])
+def test_the_provider_tests_our_webhook_and_its_result_is_kept(system: System) -> None:
+    dialect = Ark()
+    with http_sink.http_sink() as sink, ProviderServer({"bills": dialect}) as server:
+        system.add_source("bills", "ark", dialect.credentials(), **server.settings("bills"))
+        refused = system.call("POST", "/v1/sources/bills/validate")
+        assert refused.status_code == 409
+        assert "does not post to bills" in refused.get_json()["detail"]
+
+        url = f"{sink.url}/webhooks/bills"
+        system.call("POST", "/v1/sources/bills/enrol", {"url": url})
+        (arrived,) = system.call("POST", "/v1/sources/bills/validate").get_json()["results"]
+        assert (arrived["url"], arrived["passed"]) == (url, True)
+        assert system.get("/v1/sources/bills/reconciliation")["validated"] is True
+        sink.always = http_sink.answer(401)
+        (failed,) = system.call("POST", "/v1/sources/bills/validate").get_json()["results"]
+        assert failed["passed"] is False
+        assert "401" in failed["detail"]
+        assert system.get("/v1/sources/bills/reconciliation")["validated"] is False
+    entries = system.list_items("/v1/audit", object="source:bills")
+    assert [one["details"]["passed"] for one in entries if one["action"] == "source.validated"] == [False, True]
+
+
+def test_a_provider_whose_api_sends_no_test_is_not_asked(system: System) -> None:
+    dialect = Postmark()
+    with ProviderServer({"pm": dialect}) as server:
+        system.add_source("pm", "postmark", dialect.credentials(), **server.settings("pm"))
+        refused = system.call("POST", "/v1/sources/pm/validate")
+    assert "sends no test" in refused.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "action"), [("GET", "webhooks"), ("POST", "enrol"), ("POST", "unenrol"), ("POST", "validate")]
+)
 def test_a_source_that_cannot_ask_its_provider_says_why(system: System, method: str, action: str) -> None:
     system.create_source()
     body = {"url": "https://hooks.example/webhooks/main"} if action == "enrol" else {}
-    answer = system.call(method, f"/v1/sources/main/{action}", body if method == "POST" else None)
+    takes_body = method == "POST" and action != "validate"
+    answer = system.call(method, f"/v1/sources/main/{action}", body if takes_body else None)
     assert answer.status_code == 409
     assert "has no `api_key`" in answer.get_json()["detail"]

@@ -21,6 +21,7 @@ from api.resources.reconciliation import (
     ProviderWebhooks,
     ReconciliationJobs,
     Unenrolment,
+    WebhookValidation,
 )
 from api.resources.sources import OneSource, Sources
 from shared.errors import TidingsError
@@ -182,6 +183,16 @@ def ask_for_webhooks(slug: str) -> Response:
     ours = sum(one["ours"] for one in found)
     notice = f"Webhooks registered at the provider: {len(found)}, of which {ours} lead to this source."
     return go(f"/console/sources/{quote(slug)}", notice)
+
+
+@pages.post("/sources/<slug>/validate")
+def validate(slug: str) -> Response:
+    """Have the provider post a test to our webhook, and say what it was answered."""
+    results = call(WebhookValidation, "POST", slug=slug)["results"]
+    passed = bool(results) and all(one.passed for one in results)
+    notice = "The provider's test arrived." if passed else "The provider's test did not arrive."
+    details = [f"{one.url}: {one.detail}" for one in results]
+    return go(f"/console/sources/{quote(slug)}", " ".join([notice, *details])[:1500])
 
 
 @pages.post("/sources/<slug>/reconcile")

@@ -174,8 +174,6 @@ class Step(NamedTuple):
 class ProviderApi(Protocol):
     """One provider's API, for one source. Every method raises ProviderApiError."""
 
-    TEST_IS_HARMLESS: bool
-    """Whether its test events cannot be mistaken for events of a real message."""
     TAKES_TYPES: bool
     """Whether its suppression list distinguishes transactional mail from other mail."""
 

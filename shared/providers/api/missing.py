@@ -45,7 +45,6 @@ class WithoutFailedDeliveries:
 class WithoutTest:
     """For an API that posts no test to a webhook, or does not return the result."""
 
-    TEST_IS_HARMLESS = False
     http: ApiClient
 
     def validate(self, _webhooks: Collection[Webhook]) -> Sequence[Validation]:

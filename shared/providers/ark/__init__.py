@@ -15,6 +15,7 @@ PROVIDER = Provider(
     retries="for about three days",
     lists_failed=True,
     sends_tests=True,
+    tests_look_real=True,  # its message does not exist
     read_credentials=credentials.read_credentials,
     verify=webhook.verify,
     parse=webhook.parse,

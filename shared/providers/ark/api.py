@@ -60,7 +60,6 @@ class ArkClient:
     tenant_id: str | None
     is_ours: Callable[[str | None], bool]
 
-    TEST_IS_HARMLESS = False  # it looks like a real event, but its message does not exist
     TAKES_TYPES = False
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:

@@ -64,7 +64,6 @@ class MailChannelsClient:
     is_ours: Callable[[str | None], bool]
     _suffix: str = field(default="", init=False)
 
-    TEST_IS_HARMLESS = True
     TAKES_TYPES = True
 
     def failed(self, span: Span) -> Iterator[Sequence[FailedDelivery]]:

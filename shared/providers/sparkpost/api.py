@@ -56,7 +56,6 @@ class SparkPostClient(WithoutFailedDeliveries):
     http: ApiClient
     webhook: Mapping[str, object]
 
-    TEST_IS_HARMLESS = True
     TAKES_TYPES = True
 
     def webhooks(self) -> Sequence[Webhook]:

@@ -145,6 +145,8 @@ class Provider:
     """Whether its API lists the requests that failed, and has them sent again."""
     sends_tests: bool = False
     """Whether its API posts a test to a webhook, and returns the result."""
+    tests_look_real: bool = False
+    """Whether that test can be mistaken for events of a real message."""
     removes_all_webhooks: bool = False
     """Whether its API can only remove all webhooks of an account, after which the others are registered again."""
 

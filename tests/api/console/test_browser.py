@@ -323,6 +323,9 @@ def test_a_webhook_is_registered_at_the_provider_and_removed(visitor: Visitor, s
         visitor.go("/console/sources/bills")
         page.get_by_role("button", name="Ask now").click()
         expect(page.get_by_role("status")).to_contain_text("1, of which 1 lead to this source")
+        page.get_by_role("button", name="Send a test").click()  # nobody listens at this address
+        expect(page.get_by_role("status")).to_contain_text(f"The provider's test did not arrive. {url}")
+        expect(page.locator("#provider dl")).to_contain_text("no")
         page.get_by_role("button", name="Remove there").click()
         expect(page.get_by_role("status")).to_contain_text(f"no longer posts to {url}")
         assert provider.account("bills", ArkAccount).webhooks.at(url) is None

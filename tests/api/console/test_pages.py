@@ -356,7 +356,7 @@ def test_the_console_has_a_page_for_each_command_that_a_next_step_names() -> Non
     texts = [path.read_text() for part in ("alerts", "diagnosis") for path in (ROOT / "shared" / part).rglob("*.py")]
     named = {found for text in texts for found in re.findall(r"[`\"]tidings ([a-z]+(?: [a-z]+)?)", text)}
     known = {name for command in named for name in formatting.PLACES if command == name or command.startswith(name)}
-    assert {one for one in named if not one.startswith(tuple(known))} == {"classify", "sources validate"}
+    assert {one for one in named if not one.startswith(tuple(known))} == {"classify"}
 
 
 LINKED: dict[str, str | None] = {
