@@ -25,6 +25,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "GET /v1/receipts/{receipt_id}": "getReceipt",
     "GET /v1/receipts/{receipt_id}/raw": "getReceiptBody",
     "POST /v1/receipts/{receipt_id}/reprocess": "reprocessReceipt",
+    "POST /v1/receipts/reprocess": "reprocessReceipts",
     "GET /v1/refusals": "listRefusals",
     "GET /v1/messages": "listMessages",
     "POST /v1/messages": "announceMessage",

@@ -245,7 +245,7 @@ class AlertKind(StrEnum):
 
 JOB_KINDS: Final = (
     "import_suppressions", "export_suppressions", "erase", "rewrite_addresses", "replay", "recover",
-    "abandon_deliveries", "reconcile", "pull_suppressions", "push_suppressions",
+    "abandon_deliveries", "reprocess", "reconcile", "pull_suppressions", "push_suppressions",
 )  # fmt: skip
 """What long-running jobs do (`workers.jobs.runner`)."""
 

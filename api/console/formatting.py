@@ -104,7 +104,7 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "receipts": ("Receipts", "/console/receipts"),
     "reconcile": ("Reconcile now", "/console/sources/{}#provider"),
     "refusals": ("Refusals", "/console/refusals"),
-    "reprocess": ("Process again", "/console/receipts/{}"),
+    "reprocess": ("Process again", "/console/receipts"),
     "rules check": ("Rules", "/console/alerts/rules"),
     "sources check": ("Source {}", "/console/sources/{}"),
     "sources enrol": ("Register", "/console/sources/{}#provider"),
@@ -164,7 +164,7 @@ def _write_code(code: str) -> Markup:
         if not page.startswith("/console/sources/"):
             return plain
         label, page = "Sources", "/console/sources"
-    elif "{}" in page or (about and name == "deliveries replay"):
+    elif "{}" in page or (about and name in ("deliveries replay", "reprocess")):
         page = page.replace("{}", quote(about, safe="@")) if "{}" in page else f"{page}/{quote(about)}"
     else:
         chosen = {_FILTERS[option]: text for option, text in options.items() if option in _FILTERS and text != "all"}

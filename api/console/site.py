@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -153,6 +153,18 @@ def resolve_times(given: Mapping[str, str]) -> dict[str, str]:
     now = datetime.now(UTC)
     relative = {name: PERIODS[given[name]] for name in ("since", "until") if given.get(name) in PERIODS}
     return {**given, **{name: (now - period).isoformat() for name, period in relative.items()}}
+
+
+def read_bulk_filters(known: Collection[str]) -> dict[str, str] | None:
+    """Return the filters in the URL as an operation on all that match takes them; None if it does not know them all."""
+    given = {name: value for name, value in request.args.items() if value and name not in ("cursor", "limit")}
+    return given if set(given) <= set(known) else None
+
+
+def back_to(path: str) -> str:
+    """Return the address of a list with the filters that it had: an action on its rows has them in its own address."""
+    query = request.query_string.decode()
+    return f"{path}?{query}" if query else path
 
 
 def render(template: str, code: int = 200, /, **values: Any) -> Response:

@@ -1,11 +1,12 @@
 """Receipts: every stored request, byte for byte, and its state; and refused requests."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from flask import Response
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 from sqlalchemy import Connection
 
 from api.core import pagination
@@ -26,12 +27,18 @@ from api.core.fields import (
 )
 from api.core.resource import Resource, also_answers, answers, takes
 from api.core.source_filter import require_sources
-from shared.broker import REPROCESS
+from api.resources.jobs import Job, queued
+from shared.broker import JOBS, REPROCESS
 from shared.errors import NotFoundError, TidingsError
+from shared.jobs.store import Job as JobRow
+from shared.receipts import jobs as receipt_jobs
 from shared.receipts import queries as receipt_queries
 from shared.receipts import store as receipts
 from shared.reprocessing import reprocess
+from shared.sources import store as sources
 from shared.vocabulary import ReceiptState, RefusalReason
+
+REPROCESSABLE = [str(ReceiptState.DEAD), str(ReceiptState.PROCESSED), str(ReceiptState.REJECTED), receipt_jobs.ALL]
 
 
 class ReceiptQuery(SpanQuery):
@@ -76,6 +83,33 @@ class ReprocessQuery(Strict):
     """How to reprocess a receipt."""
 
     dry_run = fields.Boolean(load_default=False, metadata={"description": "Change nothing; return what would change."})
+
+
+class ReprocessFilter(Strict):
+    """Filters of the receipts to process again."""
+
+    source = query_text("Only receipts of this source.")
+    state = fields.String(
+        load_default=str(ReceiptState.DEAD),
+        validate=validate.OneOf(REPROCESSABLE),
+        metadata={
+            "description": f"`{receipt_jobs.ALL}`: the processed and the dead ones. Rejected ones may be forged."
+        },
+    )
+    set_aside = fields.Boolean(
+        load_default=False, metadata={"description": "Only receipts with events that changed nothing."}
+    )
+    since = Instant(metadata={"description": "Received from this time on."})
+    until = Instant(metadata={"description": "Received before this time; before now, if not given."})
+
+
+class ReprocessMany(Strict):
+    """Receipts to process again."""
+
+    filter = fields.Nested(ReprocessFilter, required=True, metadata={"description": "All that is given must hold."})
+    dry_run = fields.Boolean(
+        load_default=False, metadata={"description": "Only count: the job's report says how many match."}
+    )
 
 
 class Reprocessing(Schema):
@@ -207,6 +241,39 @@ class ReceiptReprocessing(Resource):
         return {"queued": queued, "waits_for": f"a worker; {waiting} receipts are queued for reprocessing"}, 202
 
 
+class ReprocessingJobs(Resource):
+    """Reprocessing many receipts."""
+
+    rule = "/v1/receipts/reprocess"
+    tenancy = TenantAccess.CLOSED
+
+    @takes(ReprocessMany)
+    @answers(202, Job)
+    def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
+        """Process many receipts again: the dead ones, unless the filter says otherwise.
+
+        With `dry_run`, only count them. The job's report has the number of receipts, and of those whose body was
+        erased. Unverified receipts are left out.
+        """
+        filters, dry_run = body["filter"], body["dry_run"]
+        with self.deps.engine.begin() as connection:
+            if source := filters.get("source"):
+                require(sources.get_id(connection, source), f"source called {source!r}")
+            job_id = receipt_jobs.request_reprocessing(
+                connection,
+                **filters,
+                dry_run=dry_run,
+                asked_by=self.caller.name,
+                now=datetime.now(UTC),
+            )
+            self.audit(
+                connection, "job.asked", f"job:{job_id}", **filters, dry_run=dry_run, kind=receipt_jobs.REPROCESS
+            )
+            answer = queued(connection, job_id, self.caller)
+        self.deps.notifier.notify(JOBS)
+        return answer
+
+
 class Refusals(Resource):
     """All refusals."""
 
@@ -237,4 +304,4 @@ def _erased(connection: Connection, receipt_id: UUID) -> str | None:
     return f"The body was deleted at {erased_at.isoformat()}, because it contained an address that was erased."
 
 
-RESOURCES = (Receipts, OneReceipt, RawReceipt, ReceiptReprocessing, Refusals)
+RESOURCES = (Receipts, OneReceipt, RawReceipt, ReceiptReprocessing, ReprocessingJobs, Refusals)

@@ -15,9 +15,10 @@ from cli import context
 from cli.context import CommandContext, source_not_found
 from cli.formatting import print_line
 from cli.options import MOMENT
-from shared import ids
 from shared.broker import REPROCESS
 from shared.errors import TidingsError
+from shared.postgres.pagination import Position, Span
+from shared.receipts import jobs as receipt_jobs
 from shared.receipts import queries as receipt_queries
 from shared.receipts import store as receipt_store
 from shared.receipts.tables import receipts as receipts_table
@@ -28,8 +29,7 @@ from shared.vocabulary import ReceiptState
 
 _BATCH = 1000
 _MAX_SHOWN = 20
-_ALL = "all"
-_STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), _ALL])
+_STATES = click.Choice([str(ReceiptState.DEAD), str(ReceiptState.REJECTED), receipt_jobs.ALL])
 
 
 @click.command
@@ -117,27 +117,22 @@ def _select(
     ctx: CommandContext, source: str | None, state: str, since: datetime | None, until: datetime | None
 ) -> list[UUID]:
     with ctx.engine.begin() as connection:
-        source_id = sources.get_id(connection, source) if source else None
-        if source and source_id is None:
+        if source and sources.get_id(connection, source) is None:
             raise source_not_found(connection, source)
-        found: dict[UUID, None] = {}
+        found: list[UUID] = []
+        after: Position | None = None
         while True:
-            part = receipt_store.list_ids(
+            page = receipt_queries.list_reprocessable(
                 connection,
-                source_id=source_id,
-                state=None if state == _ALL else state,
-                since=since,
-                until=until,
+                source=source,
+                state=None if state == receipt_jobs.ALL else ReceiptState(state),
+                span=Span(since=since, until=until),
+                after=after,
                 limit=_BATCH,
             )
-            known = len(found)
-            found.update(dict.fromkeys(part))
-            if len(part) < _BATCH or len(found) == known:
-                break
-            since = ids.made_at(part[-1])  # starts at the last one again: others may be of the same millisecond
-        # Possible forgeries are reprocessed only if --receipt or --state names them.
-        unverified = receipt_queries.list_unverified_or_rejected(connection, list(found)) if state == _ALL else set()
-        return [receipt_id for receipt_id in found if receipt_id not in unverified]
+            found += page.items
+            if (after := page.next) is None:
+                return found[::-1]
 
 
 def find_receipt(ctx: CommandContext, given: str) -> UUID:

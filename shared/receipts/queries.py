@@ -79,14 +79,56 @@ def list_receipts(
     limit: int = 50,
 ) -> Page[ReceiptFacts]:
     """Return receipts, the newest first. `set_aside`: only those with events that changed nothing."""
+    page = _list_ids(connection, source=source, state=state, set_aside=set_aside, span=span, after=after, limit=limit)
+    # The state may differ with `set_aside`, which does not ask for it, and because it changed since.
+    return Page([one for one in _get_all(connection, page.items) if state in (None, one.state)], page.next)
+
+
+# Text, for the reason of `_FACTS`.
+_REPROCESSABLE = """
+SELECT r.id FROM receipts AS r LEFT JOIN parked_receipts AS k ON k.receipt_id = r.id
+WHERE r.id = ANY(%(ids)s) AND coalesce(k.state, 'processed') = ANY(%(states)s) ORDER BY r.id DESC
+"""
+
+
+def list_reprocessable(
+    connection: Connection,
+    *,
+    source: str | None = None,
+    state: ReceiptState | None = None,
+    set_aside: bool = False,
+    span: Span | None = None,
+    after: Position | None = None,
+    limit: int = 50,
+) -> Page[UUID]:
+    """Return the ids of receipts that may be processed again, the newest first; the filters are those of the list.
+
+    Without a state these are the processed and the dead ones, and those that wait for another attempt. Rejected ones
+    may be forged, so the state must name them.
+    """
+    states = [ReceiptState.PROCESSED, ReceiptState.DEAD] if state is None else [state]
+    page = _list_ids(connection, source=source, state=state, set_aside=set_aside, span=span, after=after, limit=limit)
+    rows = connection.exec_driver_sql(_REPROCESSABLE, {"ids": list(page.items), "states": list(map(str, states))})
+    return Page([row[0] for row in rows], page.next)
+
+
+def _list_ids(
+    connection: Connection,
+    *,
+    source: str | None,
+    state: ReceiptState | None,
+    set_aside: bool,
+    span: Span | None,
+    after: Position | None,
+    limit: int,
+) -> Page[UUID]:
     if set_aside:
         found = event_queries.list_events(
             connection, source=source, set_aside=True, span=span, after=after, limit=limit
         )
         receipt_ids = list(dict.fromkeys(event.receipt_id for event in found.items))
-        items = [one for one in _get_all(connection, receipt_ids) if state in (None, one.state)]
         # Ids of events follow that of their receipt, so that the next page begins with another receipt.
-        return Page(items, (receipt_ids[-1],) if receipt_ids and found.next else found.next)
+        return Page(receipt_ids, (receipt_ids[-1],) if receipt_ids and found.next else found.next)
     match state:
         case None | ReceiptState.PROCESSED:
             table, key = receipts, receipts.c.id
@@ -103,7 +145,7 @@ def list_receipts(
     if source is not None:
         query.filter(table.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     page = query.fetch(connection, after=after, limit=limit)
-    return Page(_get_all(connection, [key for (key,) in page.items]), page.next)
+    return Page([key for (key,) in page.items], page.next)
 
 
 def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:
@@ -119,13 +161,6 @@ def get_erasure_times(connection: Connection, receipt_ids: Sequence[UUID]) -> di
         select(columns.receipt_id, columns.erased_at).where(is_any(columns.receipt_id, receipt_ids))
     )
     return {row.receipt_id: row.erased_at for row in rows}
-
-
-def list_unverified_or_rejected(connection: Connection, receipt_ids: Sequence[UUID]) -> set[UUID]:
-    """Return which of these receipts are unverified or were rejected."""
-    columns = parked_receipts.c
-    is_in_doubt = columns.state.in_([ReceiptState.UNVERIFIED, ReceiptState.REJECTED])
-    return set(connection.scalars(select(columns.receipt_id).where(columns.receipt_id.in_(receipt_ids), is_in_doubt)))
 
 
 def list_event_ids(connection: Connection, receipt_id: UUID) -> list[UUID]:

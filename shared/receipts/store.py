@@ -8,11 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, select, update
 
-from shared import ids
 from shared.errors import LeaseLostError, TidingsError
 from shared.postgres import stored_requests
 from shared.postgres.metadata import is_any
-from shared.receipts.tables import BODY_BYTES, parked_receipts, pending_receipts, receipt_keys
+from shared.receipts.tables import BODY_BYTES, pending_receipts, receipt_keys
 from shared.receipts.tables import receipts as receipts_table
 
 
@@ -309,30 +308,6 @@ def count_reprocessing(connection: Connection) -> int:
     """Return how many receipts wait to be reprocessed."""
     statement = select(func.count()).where(pending_receipts.c.reprocess)
     return int(connection.scalar(statement) or 0)
-
-
-def list_ids(
-    connection: Connection,
-    *,
-    source_id: int | None = None,
-    state: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 10_000,
-) -> list[UUID]:
-    """Return the ids of matching receipts, the oldest first. `state` is one of the parked states; None means any."""
-    table = parked_receipts if state else receipts_table
-    key = parked_receipts.c.receipt_id if state else receipts_table.c.id
-    statement = select(key).order_by(key).limit(limit)
-    if state is not None:
-        statement = statement.where(parked_receipts.c.state == state)
-    if source_id is not None:
-        statement = statement.where(table.c.source_id == source_id)
-    if since is not None:
-        statement = statement.where(key >= ids.first_at(since))
-    if until is not None:
-        statement = statement.where(key < ids.first_at(until))
-    return list(connection.scalars(statement))
 
 
 class StoredBody(NamedTuple):

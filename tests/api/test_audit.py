@@ -41,6 +41,7 @@ def operations(url: str, places: dict[str, str]) -> list[tuple[str, str, Any]]:
         ("POST", source + "/suppressions/push", {}),
         ("POST", source + "/suppressions/pull", {}),
         ("POST", "/v1/receipts/{receipt_id}/reprocess", None),
+        ("POST", "/v1/receipts/reprocess", {"filter": {}}),
         ("POST", "/v1/subscriptions", {"url": url, "types": ["*"], "headers": {"X-Token": SECRET}}),
         ("PATCH", subscription, {"name": "x", "headers": {"X-Token": SECRET + "2"}}),
         ("POST", subscription + "/rotate-secret", {}),

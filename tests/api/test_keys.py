@@ -29,6 +29,7 @@ PATHS = {
     ("GET", f"/v1/receipts/{NOWHERE}"): Scope.READ,
     ("GET", f"/v1/receipts/{NOWHERE}/raw"): Scope.READ,
     ("POST", f"/v1/receipts/{NOWHERE}/reprocess"): Scope.WRITE,
+    ("POST", "/v1/receipts/reprocess"): Scope.WRITE,
     ("GET", "/v1/refusals"): Scope.READ,
     ("GET", "/v1/messages"): Scope.READ,
     ("POST", "/v1/messages"): Scope.WRITE,

@@ -35,6 +35,7 @@ def bodies(other: Tenant) -> dict[tuple[str, str], Any]:
         ("post", "/v1/sources/{slug}/reconcile"): {},
         ("post", "/v1/sources/{slug}/suppressions/push"): {},
         ("post", "/v1/sources/{slug}/suppressions/pull"): {},
+        ("post", "/v1/receipts/reprocess"): {"filter": {"state": "all"}},
         ("post", "/v1/messages"): {
             "source": "main", "request_id": f"request-{other.name}", "sender": "x@example.com",
             "recipients": ["x@example.com"],

@@ -14,12 +14,14 @@ from sqlalchemy import event as sqlalchemy_event
 from shared.broker import REPROCESS
 from shared.errors import PayloadError
 from shared.events.event import Event
+from shared.postgres.pagination import Span
+from shared.receipts import queries
 from shared.receipts import store as receipt_store
 from shared.receipts import store as receipts
 from shared.reprocessing import reprocess
 from shared.reprocessing.reprocess import Difference
 from shared.sources.source import Source
-from shared.vocabulary import EventType
+from shared.vocabulary import EventType, ReceiptState
 from simulator.mail import Happening
 from simulator.providers.ark.webhooks import Ark
 from tests.support.system import System, replace_parser
@@ -337,11 +339,21 @@ def test_receipts_are_selected_by_source_state_and_time(system: System, source: 
     fine = system.store_receipt(source, receipt_body("delivery"))
     elsewhere = system.store_receipt(other, receipt_body("delivery"))
     draining.process_due(system.ctx)
-    with system.ctx.engine_sync_commit.connect() as connection:
-        assert receipt_store.list_ids(connection) == sorted([dead, fine, elsewhere])
-        assert receipt_store.list_ids(connection, source_id=source.id) == sorted([dead, fine])
-        assert receipt_store.list_ids(connection, state="dead") == [dead]
-        assert receipt_store.list_ids(connection, limit=1) == [min(dead, fine, elsewhere)]
-        [(at,)] = system.rows("SELECT max(received_at) + interval '1 s' FROM receipts")
-        assert receipt_store.list_ids(connection, since=at) == []
-        assert receipt_store.list_ids(connection, until=at, source_id=other.id) == [elsewhere]
+    waiting = system.store_receipt(source, receipt_body("open"))
+    unverified = system.quarantine(source, receipt_body("click"), {"Authorization": "Basic Zm9yOmdlZA=="})
+    rejected = system.quarantine(source, receipt_body("bounce"), {"Authorization": "Basic Zm9yOmdlZA=="})
+    system.execute("UPDATE parked_receipts SET state = 'rejected' WHERE receipt_id = %(id)s", id=rejected)
+
+    def find(**filters: Any) -> list[UUID]:
+        with system.ctx.engine_sync_commit.connect() as connection:
+            return list(queries.list_reprocessable(connection, **filters).items)
+
+    assert {unverified, rejected}.isdisjoint(find())
+    assert find() == sorted([dead, fine, elsewhere, waiting], reverse=True)
+    assert find(source="cm") == sorted([dead, fine, waiting], reverse=True)
+    assert find(state=ReceiptState.DEAD) == [dead]
+    assert find(state=ReceiptState.REJECTED) == [rejected]
+    assert find(limit=10, set_aside=True) == []
+    [(at,)] = system.rows("SELECT max(received_at) + interval '1 s' FROM receipts")
+    assert find(span=Span(since=at)) == []
+    assert find(span=Span(until=at), source="other") == [elsewhere]

@@ -20,6 +20,7 @@ from shared.errors import first_line
 from shared.jobs import store as jobs
 from shared.jobs.store import Advance, Job
 from shared.postgres.engine import is_database_fault
+from shared.receipts import jobs as receipt_jobs
 from shared.suppression import jobs as suppression_jobs
 from shared.vocabulary import JobState
 from workers import maintenance
@@ -29,6 +30,7 @@ from workers.jobs import (
     erase,
     recover,
     replay,
+    reprocess,
     suppression_files,
 )
 from workers.jobs import (
@@ -49,6 +51,7 @@ KINDS: dict[str, Run] = {
     delivery_jobs.REPLAY: replay.run,
     delivery_jobs.RECOVER: recover.run,
     delivery_jobs.ABANDON: abandon.run,
+    receipt_jobs.REPROCESS: reprocess.run,
     maintenance.REWRITE_ADDRESSES: maintenance.rewrite_addresses,
     **provider_jobs.KINDS,
 }

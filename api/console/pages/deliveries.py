@@ -5,20 +5,20 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
-from api.console.site import call, fetch, go, render, resolve_times
+from api.console.pages.jobs import read_counted
+from api.console.site import back_to, call, fetch, go, read_bulk_filters, render, resolve_times
 from api.core.errors import ProblemError
 from api.resources.deliveries import Attempts, Deliveries, OneDelivery, OneReplay, Replays
-from api.resources.jobs import OneJob
 from api.resources.subscriptions import Subscriptions
 from shared.deliveries.jobs import REPLAY
 from shared.errors import TidingsError
-from shared.vocabulary import DeliveryStatus, JobState
+from shared.vocabulary import DeliveryStatus
 
 pages = Blueprint("deliveries", __name__)
 
 NAVIGATION = (Entry(path="/console/deliveries", label="Deliveries", icon="send", resource=Deliveries),)
 
-_REPLAY_FILTERS = ("status", "subscription", "type", "since", "until")
+_REPLAY_FILTERS = ("status", "subscription", "type", "status_code", "since", "until")
 
 
 @pages.get("/deliveries")
@@ -29,7 +29,7 @@ def index() -> Response:
         listing=fetch(Deliveries),
         statuses=list(DeliveryStatus),
         subscriptions=fetch(Subscriptions, {"limit": 500}).items,
-        replayable={name: value for name, value in request.args.items() if name in _REPLAY_FILTERS and value},
+        replayable=read_bulk_filters(_REPLAY_FILTERS),
     )
 
 
@@ -61,22 +61,15 @@ def replay_selected() -> Response:
         except (ProblemError, TidingsError, ValueError) as error:
             refused.append(f"{text}: {error}")
     notice = f"{replayed} {'delivery is' if replayed == 1 else 'deliveries are'} queued again."
-    return go("/console/deliveries", " ".join([notice, *refused])[:1500])
+    return go(back_to("/console/deliveries"), " ".join([notice, *refused])[:1500])
 
 
 @pages.post("/deliveries/replay")
 def replay_matching() -> Response:
     """Count all that match, by a job; then replay what a job has counted."""
-    if not (counted := request.form.get("counted")):
+    if (wanted := read_counted(REPLAY, _REPLAY_FILTERS)) is None:
         given = {name: value for name, value in request.form.items() if name in _REPLAY_FILTERS and value}
         job = call(Replays, "POST", body={"filter": resolve_times(given), "dry_run": True})
         return go(f"/console/jobs/{job.id}", "The job counts what matches. Its page then offers to replay that.")
-    try:
-        before = call(OneJob, job_id=UUID(counted))
-    except ValueError:
-        raise ProblemError(422, f"{counted!r} is not the id of a job.") from None
-    if before.kind != REPLAY or not before.parameters["dry_run"] or before.state != JobState.DONE:
-        raise ProblemError(409, "Count the matches first: this job has not finished counting.")
-    wanted = {name: before.parameters[name] for name in _REPLAY_FILTERS if before.parameters.get(name) is not None}
     job = call(Replays, "POST", body={"filter": wanted, "dry_run": False})
     return go(f"/console/jobs/{job.id}", "The job replays them.")

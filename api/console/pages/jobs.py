@@ -1,19 +1,28 @@
 """Pages of jobs: their progress, reports and files."""
 
+from collections.abc import Iterable
+from typing import Any, Final
 from uuid import UUID
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
 from api.console.site import call, fetch, go, render, visit
 from api.core.errors import ProblemError
 from api.resources.jobs import JobCancellation, JobFile, Jobs, OneJob
 from shared.deliveries.jobs import REPLAY
+from shared.receipts.jobs import REPROCESS
 from shared.vocabulary import JobState
 
 pages = Blueprint("jobs", __name__)
 
 NAVIGATION = (Entry(path="/console/jobs", label="Jobs", icon="list-checks", resource=Jobs),)
+
+_RUNS: Final = {
+    REPLAY: ("/console/deliveries/replay", "Replay these {}", "Replay {} deliveries?"),
+    REPROCESS: ("/console/receipts/reprocess", "Process these {} again", "Process {} receipts again?"),
+}
+"""For each kind of job that may only count: the page that does what was counted, its button, and the question."""
 
 
 @pages.get("/jobs")
@@ -26,7 +35,24 @@ def index() -> Response:
 def show(job_id: UUID) -> Response:
     """Show a job: its progress and its report."""
     job = call(OneJob, job_id=job_id)
-    return render("jobs/show.html", job=job, counted=job.kind == REPLAY and job.parameters["dry_run"] and job.total)
+    is_count = job.kind in _RUNS and job.parameters["dry_run"] and job.state == JobState.DONE and job.total
+    return render("jobs/show.html", job=job, run=_RUNS[job.kind] if is_count else None)
+
+
+def read_counted(kind: str, names: Iterable[str]) -> dict[str, Any] | None:
+    """Return the filters of the job that the form names, which has counted what matches them; None if it names none.
+
+    Raises ProblemError (404, 409, 422).
+    """
+    if not (counted := request.form.get("counted")):
+        return None
+    try:
+        before = call(OneJob, job_id=UUID(counted))
+    except ValueError:
+        raise ProblemError(422, f"{counted!r} is not the id of a job.") from None
+    if before.kind != kind or not before.parameters["dry_run"] or before.state != JobState.DONE:
+        raise ProblemError(409, "Count the matches first: this job has not finished counting.")
+    return {name: before.parameters[name] for name in names if before.parameters.get(name) is not None}
 
 
 @pages.get("/jobs/<identifier:job_id>/file")

@@ -3,13 +3,24 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
+from api.console.pages.jobs import read_counted
 from api.console.pages.sources import REFUSALS, list_slugs
-from api.console.site import call, fetch, go, render, visit
+from api.console.site import back_to, call, fetch, go, read_bulk_filters, render, resolve_times, visit
 from api.core.errors import ProblemError
-from api.resources.receipts import OneReceipt, RawReceipt, ReceiptReprocessing, Receipts, Refusals
+from api.resources.receipts import (
+    REPROCESSABLE,
+    OneReceipt,
+    RawReceipt,
+    ReceiptReprocessing,
+    Receipts,
+    Refusals,
+    ReprocessingJobs,
+)
+from shared.errors import TidingsError
+from shared.receipts.jobs import ALL, REPROCESS
 from shared.vocabulary import ReceiptState, RefusalReason
 
 pages = Blueprint("receipts", __name__)
@@ -19,6 +30,7 @@ NAVIGATION = (
     Entry(path="/console/refusals", label="Refusals", icon="shield-x", resource=Refusals),
 )
 
+_REPROCESS_FILTERS = ("source", "state", "set_aside", "since", "until")
 _MAX_SHOWN_BYTES = 64 * 1024
 _MAX_HEX_BYTES = 4096
 _MAX_EVENTS = 200
@@ -28,7 +40,14 @@ _LINE = 16
 @pages.get("/receipts")
 def index() -> Response:
     """List receipts."""
-    return render("receipts/index.html", listing=fetch(Receipts), states=list(ReceiptState), sources=list_slugs())
+    given = read_bulk_filters(_REPROCESS_FILTERS)
+    return render(
+        "receipts/index.html",
+        listing=fetch(Receipts),
+        states=list(ReceiptState),
+        sources=list_slugs(),
+        reprocessable=given if given is not None and given.get("state", "") in ("", *REPROCESSABLE) else None,
+    )
 
 
 @pages.get("/receipts/<identifier:receipt_id>")
@@ -58,6 +77,33 @@ def reprocess(receipt_id: UUID) -> Response:
     """Process a receipt again."""
     call(ReceiptReprocessing, "POST", receipt_id=receipt_id)
     return go(f"/console/receipts/{receipt_id}", "The receipt is queued to be processed again.")
+
+
+@pages.post("/receipts/reprocess-selected")
+def reprocess_selected() -> Response:
+    """Process the receipts again that were ticked; those that cannot be are named."""
+    queued, refused = 0, []
+    for text in request.form.getlist("id"):
+        try:
+            call(ReceiptReprocessing, "POST", receipt_id=UUID(text))
+            queued += 1
+        except (ProblemError, TidingsError, ValueError) as error:
+            refused.append(f"{text}: {error}")
+    notice = f"{queued} {'receipt is' if queued == 1 else 'receipts are'} queued to be processed again."
+    return go(back_to("/console/receipts"), " ".join([notice, *refused])[:1500])
+
+
+@pages.post("/receipts/reprocess")
+def reprocess_matching() -> Response:
+    """Count all that match, by a job; then process again what a job has counted."""
+    if (wanted := read_counted(REPROCESS, _REPROCESS_FILTERS)) is None:
+        given = {name: value for name, value in request.form.items() if name in _REPROCESS_FILTERS and value}
+        if "set_aside" in given and "state" not in given:
+            given["state"] = ALL  # what was set aside was processed
+        job = call(ReprocessingJobs, "POST", body={"filter": resolve_times(given), "dry_run": True})
+        return go(f"/console/jobs/{job.id}", "The job counts what matches. Its page then offers to process that again.")
+    job = call(ReprocessingJobs, "POST", body={"filter": wanted, "dry_run": False})
+    return go(f"/console/jobs/{job.id}", "The job queues them to be processed again.")
 
 
 @pages.get("/refusals")

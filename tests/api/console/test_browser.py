@@ -20,6 +20,7 @@ from tests.support.api_server import Served, served
 from tests.support.databases import DatabasePool
 from tests.support.servers import PATIENCE_SECONDS
 from tests.support.system import ADMIN_KEY, BEGIN, HANDLE, LOOPBACK, System, mailchannels_event, open_system
+from workers import process_receipts
 
 AXE = Path(__file__).parents[2] / "support/vendor/axe-4.14.1.min.js"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -288,6 +289,31 @@ def test_all_that_match_are_counted_before_they_are_replayed(visitor: Visitor, s
     expect(page.get_by_role("status")).to_contain_text("The job replays them.")
     system.run_jobs()
     expect(page.locator("#progress h2")).to_contain_text("done")
+
+
+def test_dead_receipts_are_processed_again_some_and_all_after_a_count(visitor: Visitor, system: System) -> None:
+    page = visitor.page
+    page.on("dialog", lambda dialog: dialog.accept())
+    for number in range(4):
+        system.queue_body(b"not JSON %d" % number, "shop")
+    process_receipts.process_due(system.ctx)
+    visitor.go("/console/receipts?state=dead&source=shop")
+    assert page.locator("input[name=id]").count() == 4
+    page.locator("input[name=id]").first.click()
+    page.get_by_role("button", name="Process selected again").click()
+    expect(page.get_by_role("status")).to_contain_text("1 receipt is queued to be processed again.")
+    expect(page.get_by_label("State")).to_have_value("dead")
+    expect(page.locator("input[name=id]")).to_have_count(3)
+    page.get_by_role("button", name="Process all that match again").click()
+    expect(page.locator("#progress")).to_contain_text("queued")  # so the job exists
+    system.run_jobs()
+    page.get_by_role("button", name="Process these 3 again").click()
+    expect(page.get_by_role("status")).to_contain_text("The job queues them")
+    system.run_jobs()
+    expect(page.locator("#progress h2")).to_contain_text("done")
+    assert system.list_items("/v1/receipts", state="dead") == []
+    visitor.go("/console/receipts?state=unverified")
+    expect(page.get_by_role("button", name="Process all")).to_have_count(0)
 
 
 def test_a_source_is_connected_and_its_first_event_appears_by_itself(visitor: Visitor, system: System) -> None:

@@ -352,7 +352,7 @@ def test_every_reason_of_a_refusal_is_explained() -> None:
 
 
 def test_the_console_has_a_page_for_each_command_that_a_next_step_names() -> None:
-    """What is left out has no page: it works on many receipts, or runs where the processes run."""
+    """What is left out has no page: a person tries replies of servers with it."""
     texts = [path.read_text() for part in ("alerts", "diagnosis") for path in (ROOT / "shared" / part).rglob("*.py")]
     named = {found for text in texts for found in re.findall(r"[`\"]tidings ([a-z]+(?: [a-z]+)?)", text)}
     known = {name for command in named for name in formatting.PLACES if command == name or command.startswith(name)}
@@ -368,7 +368,7 @@ LINKED: dict[str, str | None] = {
     "tidings reconcile --source shop": "/console/sources/shop#provider",
     'tidings suppressions lift "ann o\'neill@example.com"': "/console/suppressions/ann%20o%27neill@example.com",
     "tidings reprocess --receipt 0123": "/console/receipts/0123",
-    "tidings reprocess --source shop --state all": None,
+    "tidings reprocess --source shop --state all": "/console/receipts?source=shop",
     "tidings suppressions why 'ann": None,
     "tidings": None,
     "settings.sub_accounts": None,
