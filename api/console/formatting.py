@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from api.console.site import PERIODS
 from api.core.resource import Resource
 from shared import json_text
+from shared.classification.classify import write_reply
 from shared.egress.captures import HIDDEN
 
 _ICONS: Final = Path(__file__).parent / "static/vendor/lucide"
@@ -175,6 +176,15 @@ def _write_code(code: str) -> Markup:
     return Markup('<a href="{}" title="{}">{}</a>').format(page, code, label.format(about))
 
 
+def reply(one: Any) -> str:
+    """Return what the server said about an event or a recipient: its codes, each once, and its text."""
+    status, code, text = (
+        one[name] if isinstance(one, Mapping) else getattr(one, name)
+        for name in ("smtp_status", "enhanced_code", "reason")
+    )
+    return write_reply((status, code), text)
+
+
 def words(value: Any) -> str:
     """Return a word of the vocabulary as people write it."""
     return str(value).replace("_", " ")
@@ -315,8 +325,8 @@ def fingerprint(*parts: bytes) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "age": age, "duration": duration, "full_moment": full_moment, "mark_command": mark_command, "moment": moment,
-    "number": number, "personal": personal, "pretty": pretty, "prose": prose, "size": size, "state": state,
-    "words": words,
+    "number": number, "personal": personal, "pretty": pretty, "prose": prose, "reply": reply, "size": size,
+    "state": state, "words": words,
 }  # fmt: skip
 GLOBALS: Final[Mapping[str, Any]] = {
     "address_path": address_path, "argument": argument, "copy": copy, "curl_list": curl_list,

@@ -28,6 +28,7 @@ from cli.formatting import escape, print_line
 from cli.local_api import LocalApi
 from cli.options import MOMENT
 from shared import json_text
+from shared.classification.classify import write_reply
 from shared.counters.series import Measure
 
 _MAX_LIMIT = 1_000_000
@@ -81,7 +82,8 @@ def _time(instant: str | None) -> str:
 
 def _failure(item: Item) -> str:
     """Return the codes and the text of a failure."""
-    return _join(item["classification"], item["smtp_status"], item["enhanced_code"], item["reason"], by=" ")
+    reply = write_reply((item["smtp_status"], item["enhanced_code"]), item["reason"])
+    return _join(item["classification"], reply, by=" ")
 
 
 def _message_head(message: Item) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from cli import context
 from cli.formatting import escape, print_line
+from shared.classification.classify import write_reply
 from shared.messages import event_queries
 from shared.messages import queries as messages
 from shared.messages.queries import Message, MessageFilter
@@ -130,9 +131,9 @@ def _print_message(console: Console, trace: dict[str, Any]) -> None:
         who = escape(event.recipient or "(all)")
         line = f"{event.occurred_at:%Y-%m-%d %H:%M:%S}  [{colour}]{event.type}[/]  {who}"
         console.print(line, highlight=False, soft_wrap=True)
-        codes = " ".join(filter(None, (event.smtp_status, event.enhanced_code)))
+        reply = write_reply((event.smtp_status, event.enhanced_code), event.reason)
         classification = event.classification and f"{event.classification} ({event.classification_code})"
-        details = [*filter(None, (codes, classification, event.reason, event.url, event.problem))]
+        details = [*filter(None, (reply, classification, event.url, event.problem))]
         if details:
             print_line(console, "    ", "; ".join(details))
         console.print(f"    [dim]receipt {event.receipt_id}[/]", highlight=False, soft_wrap=True)

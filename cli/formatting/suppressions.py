@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 
 from cli.formatting import escape, print_line
+from shared.classification.classify import write_reply
 from shared.suppression.queries import Explanation
 from shared.suppression.store import Entry
 from shared.vocabulary import MailType
@@ -61,8 +62,8 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
         message = f"  message {event.message_id}" if event.message_id else ""
         line = f"{event.occurred_at:%Y-%m-%d %H:%M:%S}  {event.type}{message}"
         console.print(line, highlight=False, soft_wrap=True)
-        failure = filter(None, (event.smtp_status, event.enhanced_code, event.classification, event.reason))
-        print_line(console, "    ", " ".join(failure))
+        codes = (event.smtp_status, event.enhanced_code, event.classification)
+        print_line(console, "    ", write_reply(codes, event.reason))
     for lift in explanation.lifts:
         scope = " and ".join(filter(None, (lift.reason, lift.tenant and f"tenant {lift.tenant}")))
         by = "the recipient subscribed again" if lift.by_event else "a person lifted it"

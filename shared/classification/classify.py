@@ -1,7 +1,7 @@
 """Classifies delivery failures: applies the tables of codes and patterns in their order of precedence."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -158,6 +158,12 @@ _REPLY_CODE = re.compile(
 _QUOTED_CODE = re.compile(r"'(?:[245][0-9]{2}[ -])?([245]\.[0-9]\.[0-9]{1,3})(?![0-9]|\.[0-9])")
 # Replies are short lines; codes are not beyond the first thousand characters.
 _MAX_CHARS = 1000
+
+
+def write_reply(codes: Iterable[str | None], text: str | None) -> str:
+    """Return a server's reply in one line: its codes, then its text. A code that the text has is not repeated."""
+    missing = [code for code in codes if code and not re.search(rf"(?<![\w.]){re.escape(code)}(?!\.?\w)", text or "")]
+    return " ".join([*missing, text] if text else missing)
 
 
 def find_codes(*texts: str | None) -> tuple[str | None, str | None]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from shared.classification.classify import write_reply
 from shared.diagnosis.advice import NAMES
 from shared.diagnosis.model import Answer, DiagnosisInput, EventSummary, Place, RecipientAnswer, format_time
 from shared.foreign_text import show
@@ -122,7 +123,7 @@ def format_report(report: Escalation, *, markdown: bool = False) -> str:
             f"{event.occurred_at:%Y-%m-%d %H:%M:%S}",
             f"{event.type} ({event.word})" if event.word else str(event.type),
             event.recipient or "all",
-            " ".join(filter(None, (event.codes, event.reason))),
+            write_reply(event.codes.split(), event.reason),
         )
         shown = [show(cell) for cell in cells]
         lines.append(f"| {' | '.join(map(quote, shown))} |" if markdown else f"  {'  '.join(shown)}".rstrip())
@@ -150,7 +151,8 @@ def list_answers(report: Escalation) -> Sequence[str]:
 
 def describe_event(event: EventSummary) -> str:
     """Return an event with its reply, in one line."""
-    parts = (f"{event.type} at {format_time(event.occurred_at)}", event.recipient, event.codes, event.reason)
+    reply = write_reply(event.codes.split(), event.reason)
+    parts = (f"{event.type} at {format_time(event.occurred_at)}", event.recipient, reply)
     return " ".join(filter(None, parts))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from shared.classification.classify import write_reply
 from shared.diagnosis.model import ActiveSuppression, DiagnosisInput, EventSummary, RecipientState, format_time
 from shared.vocabulary import ALL_MAIL, DeliveryStatus, EventType, Status, SuppressionReason
 
@@ -209,7 +210,7 @@ def find_person(given: DiagnosisInput, state: RecipientState) -> list[EventSumma
 
 
 def _explain(state: RecipientState) -> str:
-    answer = " ".join(filter(None, (state.codes, f"“{state.reason}”" if state.reason else "")))
+    answer = write_reply(state.codes.split(), f"“{state.reason}”" if state.reason else None)
     text = ": ".join(filter(None, (_spaced(state.classification or ""), answer)))
     return f" ({text})" if text else ""
 

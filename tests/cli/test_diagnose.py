@@ -103,7 +103,7 @@ def test_the_report_collects_what_support_asks_for(populated: Commands) -> None:
         f"Recipients: {ANN}",
         "request_id: bounced",
         "Last event: bounced at 2026-01-01 00:00:02 UTC",
-        "Bounces, complaints: bounced at 2026-01-01 00:00:02 UTC ann@example.net 550 5.1.1 5.1.1 no [such] user",
+        "Bounces, complaints: bounced at 2026-01-01 00:00:02 UTC ann@example.net 550 5.1.1 no [such] user",
         "2026-01-01 00:00:00  queued (processed)  ann@example.net",
         "Has the recipient checked the junk folder? (ask the recipient)",
     ):

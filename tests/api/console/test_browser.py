@@ -136,6 +136,7 @@ def test_support_finds_a_bounced_mail_and_lifts_its_suppression(visitor: Visitor
     page.get_by_role("link", name="nadia@post.example").first.click()
     expect(page.locator("#verdict")).to_contain_text("bounced")
     expect(page.locator("#recipients")).to_contain_text("550 5.1.1 User unknown")
+    expect(page.locator("main")).not_to_contain_text("5.1.1 550")
     expect(page.locator("#timeline time").first).to_contain_text("UTC")
     expect(page.locator("#timeline .local").first).to_contain_text("GMT+1")
     page.locator("#recipients").get_by_role("link", name="nadia@post.example").click()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cli import docs_page
 from shared.classification import diagnostic_text
-from shared.classification.classify import Hardness, classify, code_of, find_codes, hardness, judge
+from shared.classification.classify import Hardness, classify, code_of, find_codes, hardness, judge, write_reply
 from shared.classification.enhanced_codes import ENHANCED_CODES, HOSTER_CODES, REGISTERED, SUBJECTS
 from shared.classification.patterns import ADDRESS_INVALID, PATTERNS
 from shared.classification.provider_codes import REPLY_CODES
@@ -353,3 +353,20 @@ def test_a_text_that_speaks_for_the_address_outranks_a_code_against_it(
 def test_an_unreadable_refusal_of_the_dialogue_is_no_soft_bounce(status: str) -> None:
     assert hardness(EventType.BOUNCED, classify(smtp_status=status, text="xyzzy")) is Hardness.NONE
     assert hardness(EventType.BOUNCED, classify(smtp_status=status)) is Hardness.SOFT
+
+
+@pytest.mark.parametrize(
+    ("codes", "text", "expected"),
+    [
+        (("550", "5.1.1"), "User unknown", "550 5.1.1 User unknown"),
+        (("550", "5.1.1"), "550 5.1.1 User unknown", "550 5.1.1 User unknown"),
+        (("554", "5.7.1"), "smtp; 554-5.7.1 Refused.", "smtp; 554-5.7.1 Refused."),
+        (("550", "5.1.1"), "5.1.1 User unknown", "550 5.1.1 User unknown"),
+        (("550", "5.1.1"), "550 5.1.10 Null MX", "5.1.1 550 5.1.10 Null MX"),
+        (("550", None), "user 1550 unknown", "550 user 1550 unknown"),
+        (("452", "4.2.2"), None, "452 4.2.2"),
+        ((None, None), None, ""),
+    ],
+)
+def test_a_reply_is_written_with_each_code_once(codes: tuple[str | None, ...], text: str | None, expected: str) -> None:
+    assert write_reply(codes, text) == expected
