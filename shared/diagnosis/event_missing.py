@@ -10,6 +10,7 @@ from shared.diagnosis.model import (
     Mark,
     RefusedRequests,
     SourceStatus,
+    UnprocessedReceipt,
     WebhookRegistration,
     format_time,
 )
@@ -41,6 +42,10 @@ _BY_STATE: Mapping[ReceiptState, tuple[Mark, str, str, tuple[str, ...]]] = {
         ("tidings sources check {source}", "tidings reprocess --receipt {id}"),
     ),
 }
+_REPROCESS_ALL = (
+    "Correct the cause that is named, then process all dead receipts of the source {source} again:",
+    ("tidings reprocess --source {source}",),
+)
 _OPEN_STATES = ("listed", "resent")
 _RECONCILE = "tidings reconcile --source {slug}"
 _UNCHECKED = WebhookRegistration(checked_at=None, registered=None, validated_at=None, validated=None)
@@ -208,16 +213,24 @@ def _list_refused(given: DiagnosisInput) -> Iterator[Finding]:
 
 
 def _list_unprocessed(given: DiagnosisInput) -> Iterator[Finding]:
+    stuck: dict[tuple[str, ReceiptState, str], list[UnprocessedReceipt]] = {}
     for receipt in given.unprocessed:
-        mark, text, step, commands = _BY_STATE[receipt.state]
-        why = f": {receipt.why.rstrip('.')}" if receipt.why else ""
+        stuck.setdefault((receipt.source, receipt.state, receipt.why), []).append(receipt)
+    for (slug, state, why), receipts in stuck.items():
+        last = max(receipts, key=lambda receipt: receipt.received_at)
+        mark, text, step, commands = _BY_STATE[state]
+        reason = f": {why.rstrip('.')}" if why else ""
+        others = len(receipts) - 1
+        also = f" The same is true of {others} other{'' if others == 1 else 's'} around that time." if others else ""
+        if others and state is ReceiptState.DEAD:
+            step, commands = _REPROCESS_ALL
         yield Finding(
-            code=f"receipt_{receipt.state}",
+            code=f"receipt_{state}",
             mark=mark,
-            text=f"A request received at {format_time(receipt.received_at)} {text}{why}.",
-            next_step=step.format(id=receipt.id, source=receipt.source),
-            commands=tuple(command.format(id=receipt.id, source=receipt.source) for command in commands),
-            evidence=(receipt.id,),
+            text=f"A request received at {format_time(last.received_at)} {text}{reason}.{also}",
+            next_step=step.format(id=last.id, source=slug),
+            commands=tuple(command.format(id=last.id, source=slug) for command in commands),
+            evidence=tuple(receipt.id for receipt in receipts),
             about_source=True,
         )
 

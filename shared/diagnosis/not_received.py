@@ -15,7 +15,7 @@ from shared.diagnosis.model import (
 )
 from shared.diagnosis.provider_advice import LIFT, Advice
 from shared.diagnosis.verdicts import RecipientVerdict, Verdict
-from shared.vocabulary import Classification, DeliveryStatus, EventType
+from shared.vocabulary import ALL_MAIL, Classification, DeliveryStatus, EventType
 
 _FIRST_EVENT: Mapping[str, EventType] = {"mailchannels": EventType.QUEUED, "cloudmailin": EventType.QUEUED}
 """The event that these providers always send first; other providers begin with an outcome."""
@@ -73,12 +73,13 @@ def list_findings(given: DiagnosisInput, recipients: tuple[RecipientVerdict, ...
         why = advice.fill_commands(("tidings suppressions why {recipient}",), {"recipient": entry.recipient})
         is_new = not explained.issuperset(why)
         until = f"until {entry.until:%Y-%m-%d}" if entry.until else "permanently"
+        mail = "all" if set(entry.types) >= ALL_MAIL else " and ".join(entry.types).replace("_", "-")
         subject = f"The domain of {entry.recipient}" if entry.of_domain else entry.recipient
         yield Finding(
             code="suppressed_here",
             mark=Mark.NOTE,
             text=f"{subject} has been suppressed here since {format_time(entry.since)}, {until}, for "
-            f"{' and '.join(sorted(entry.types))} mail: {entry.reason.replace('_', ' ')} (by {entry.origin}).",
+            f"{mail} mail: {entry.reason.replace('_', ' ')} (by {entry.origin}).",
             next_step="See the reason and the history of the entry:" if is_new else None,
             commands=why if is_new else (),
             evidence=(entry.evidence_event_id,) if entry.evidence_event_id else (),

@@ -261,6 +261,21 @@ def test_what_was_refused_or_failed_at_the_time_is_what_is_said_of_a_missing_eve
     assert "nothing_wrong_here" not in [finding.code for finding in found.findings]
 
 
+def test_receipts_that_are_dead_for_one_reason_are_one_finding_with_one_command() -> None:
+    def make(number: int, why: str, state: ReceiptState = ReceiptState.DEAD) -> UnprocessedReceipt:
+        at = BEGAN + timedelta(seconds=number)
+        return UnprocessedReceipt(id=f"r{number}", source="main", state=state, received_at=at, why=why)
+
+    receipts = (make(1, "no JSON"), make(3, "no JSON"), make(2, "no JSON"), make(4, "no list"))
+    found = diagnose(replace(NEVER, unprocessed=receipts))
+    several, one = [finding for finding in found.findings if finding.code == "receipt_dead"]
+    assert several.text.endswith("could not be processed: no JSON. The same is true of 2 others around that time.")
+    assert several.commands == ("tidings reprocess --source main",)
+    assert several.evidence == ("r1", "r3", "r2")
+    assert one.text.endswith("could not be processed: no list.")
+    assert one.commands == ("tidings reprocess --receipt r4",)
+
+
 def test_where_nothing_is_wrong_here_the_provider_is_asked_with_the_report() -> None:
     found = diagnose(NEVER)
     assert found.findings[-1].code == "nothing_wrong_here"
