@@ -33,6 +33,14 @@ _SPANS: Final[Mapping[str, tuple[str, timedelta]]] = {
 _OUTCOMES: Final = (("delivered", "good"), ("deferred", "warn"), ("failed", "bad"), ("complained", "accent"))
 """The outcomes of messages with the tone of their line."""
 
+_TRAFFIC: Final = (
+    "Webhooks count when they arrived, deliveries when they were tried, events at the time that the provider gives."
+    " A webhook has one event or many; each change goes to every subscription that wants it."
+)
+_MAIL: Final = "Events at the time that the provider gives, which is before they arrived."
+_SHOWN_NEEDS: Final = 5
+"""How many problems the overview shows at once; the others open with a click."""
+
 _RATES: Final = {Rate.BOUNCE: "bounced", Rate.COMPLAINT: "complained"}
 """The rates that the overview shows, with the measure of their events."""
 
@@ -63,6 +71,7 @@ def index() -> Response:
         "overview/index.html",
         status=status,
         needs=describe_problems(status),
+        shown_needs=_SHOWN_NEEDS,
         stages={stage["stage"]: stage for stage in status["stages"]},
         span=span,
         spans=list(_SPANS),
@@ -116,8 +125,8 @@ def _describe(problem: dict[str, str], alerts: dict[str, Any]) -> dict[str, Any]
 def _read_charts(bucket: str, length: timedelta) -> Sequence[dict[str, Any]]:
     """Return two charts: what passes through Tidings, and what became of mail.
 
-    A chart has a title, the start of each bucket, and lines of name, tone and values. The bucket that is not over yet
-    is left out, because it would look like a decline.
+    A chart has a title, a note about what it counts, the start of each bucket, and lines of name, tone and values. The
+    bucket that is not over yet is left out, because it would look like a decline.
     """
     until = datetime.now(UTC).replace(second=0, microsecond=0)
     if bucket == "hour":
@@ -131,15 +140,15 @@ def _read_charts(bucket: str, length: timedelta) -> Sequence[dict[str, Any]]:
     nothing = [0] * len(buckets)
     failures = [attempts.get(result, nothing) for result in (DeliveryStatus.RETRY, DeliveryStatus.DEAD)]
     passed = [
-        {"name": "received", "tone": "quiet", "values": received["received"]},
-        {"name": "processed", "tone": "accent", "values": processed["events"]},
-        {"name": "delivered", "tone": "good", "values": attempts.get(DeliveryStatus.DELIVERED, nothing)},
-        {"name": "failed attempts", "tone": "bad", "values": [sum(pair) for pair in zip(*failures, strict=True)]},
+        {"name": "webhooks received", "tone": "quiet", "values": received["received"]},
+        {"name": "events", "tone": "accent", "values": processed["events"]},
+        {"name": "changes delivered", "tone": "good", "values": attempts.get(DeliveryStatus.DELIVERED, nothing)},
+        {"name": "attempts failed", "tone": "bad", "values": [sum(pair) for pair in zip(*failures, strict=True)]},
     ]
     became = [{"name": name, "tone": tone, "values": outcomes.get(name, nothing)} for name, tone in _OUTCOMES]
     return (
-        {"title": "Traffic", "name": "flow", "buckets": buckets, "lines": passed},
-        {"title": "What became of mail", "name": "mail", "buckets": buckets, "lines": became},
+        {"title": "Traffic", "name": "flow", "note": _TRAFFIC, "buckets": buckets, "lines": passed},
+        {"title": "What became of mail", "name": "mail", "note": _MAIL, "buckets": buckets, "lines": became},
     )
 
 

@@ -1,6 +1,7 @@
 """The console in Chromium, walked as a person would: each page, live, by keyboard, and without JavaScript."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -437,3 +438,17 @@ def test_pages_can_be_read_without_javascript(browser: Browser, server: Served) 
     page.get_by_role("link", name="nadia@post.example").first.click()
     expect(page.locator("#verdict")).to_contain_text("bounced")
     context.close()
+
+
+def test_many_problems_are_folded_and_the_figures_stay_near(visitor: Visitor, system: System) -> None:
+    with system.engine.begin() as connection:
+        for number in range(8):
+            alerts.fire(connection, rule=f"rule-{number}", summary="Something is wrong.")
+    page = visitor.page
+    visitor.go("/console/")
+    expect(page.locator("#needs > ul > li")).to_have_count(5)
+    hidden = page.locator("#needs details li")
+    expect(hidden.first).to_be_hidden()
+    page.locator("#needs details").get_by_text(re.compile(r"^\d+ more$")).click()
+    expect(hidden.first).to_be_visible()
+    expect(page.locator("#needs-title")).to_contain_text(f"({5 + hidden.count()})")
