@@ -191,6 +191,19 @@ def test_the_overview_draws_the_figures_of_its_tables(visitor: Visitor) -> None:
     expect(page.locator("#flow tbody tr")).to_have_count(24)
 
 
+def test_on_a_phone_what_is_done_to_rows_stays_in_reach(visitor: Visitor) -> None:
+    page = visitor.page
+    page.set_viewport_size({"width": 390, "height": 500})
+    visitor.go("/console/deliveries")
+    page.locator("tbody tr").last.scroll_into_view_if_needed()
+    expect(page.get_by_role("button", name="Replay selected")).to_be_in_viewport()
+    visitor.go("/console/suppressions")
+    page.get_by_role("link", name="Suppress", exact=True).click()
+    expect(page.get_by_label("Note")).to_be_in_viewport()
+    page.set_viewport_size({"width": 1280, "height": 900})
+    expect(page.get_by_role("link", name="Suppress", exact=True)).to_be_hidden()  # the form is beside the list
+
+
 def test_an_alert_is_acknowledged_from_the_overview(visitor: Visitor) -> None:
     page = visitor.page
     visitor.go("/console/")
