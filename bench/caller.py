@@ -71,5 +71,5 @@ class Caller:
 
 
 def get(path: str, host: str, bearer: str) -> bytes:
-    """A GET as it goes over the wire."""
+    """Return a GET as it goes over the wire."""
     return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()

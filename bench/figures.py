@@ -80,7 +80,7 @@ def shown(value: float) -> str:
 
 
 def summary(values: Sequence[float], unit: str) -> str:
-    """The median of the rounds, and their range where there are several."""
+    """Return the median of the rounds, and their range where there are several."""
     if not values:
         return ""
     middle = f"{shown(statistics.median(values))} {unit}".strip()

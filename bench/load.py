@@ -179,7 +179,7 @@ def _receive(drive: _Drive, connection: _Connection) -> None:
 
 
 def is_whole(received: bytes) -> bool:
-    """Whether these bytes are a whole answer, as long as its Content-Length says."""
+    """Return whether these bytes are a whole answer, as long as its Content-Length says."""
     head_end = received.find(_END_OF_HEAD)
     if head_end < 0:
         return False
@@ -199,7 +199,7 @@ def _connect(drive: _Drive) -> None:
 
 
 def _lose(drive: _Drive, connection: _Connection) -> None:
-    """The server closed a connection: an answer that never came, if one was awaited. Another takes its place."""
+    """Replace a connection that the server closed. An answer that was awaited never came."""
     drive.selector.unregister(connection.socket)
     connection.socket.close()
     with contextlib.suppress(ValueError):

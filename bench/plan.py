@@ -28,12 +28,12 @@ class Plan:
 
 
 def full(seconds: float) -> Plan:
-    """The data of RESULTS.md; `seconds` is the duration of the sustained load."""
+    """Return the data of RESULTS.md; `seconds` is the duration of the sustained load."""
     return Plan(sustained=seconds, bodies=min(20.0, seconds), latency=min(30.0, seconds))
 
 
 def quick(seconds: float) -> Plan:
-    """A look: numbers that say whether it works, and not much more."""
+    """Return the plan of a quick look: its numbers show whether everything works, and not much more."""
     return Plan(
         accepted=min(2.0, seconds),
         accepted_rounds=1,

@@ -62,7 +62,7 @@ class Processes:
             del self._running[name]
 
     def pids(self, name: str) -> list[int]:
-        """A command's main process, and behind it those that do the work; none while it is not running."""
+        """Return a command's main process, followed by those that do the work; nothing while it is not running."""
         process = self._running.get(name)
         return sampling.processes(process.pid) if process else []
 

@@ -42,7 +42,7 @@ _METHOD: Final = """\
 
 
 def show(console: Console, findings: Sequence[Findings]) -> None:
-    """The table, then what is wrong with it."""
+    """Print the table, then what is wrong with it."""
     grid = Grid(*_HEAD)
     for figure in _figures(findings):
         cells = _cells(figure)

@@ -34,12 +34,12 @@ def memory(pid: int) -> Memory:
 
 
 def processes(leader: int) -> list[int]:
-    """The main process and those that do its work."""
+    """Return the main process and those that do its work."""
     return [pid for pid in process_groups.members(leader) if _BOOKKEEPING not in process_groups.command_of(pid)]
 
 
 def children(parent: int) -> list[int]:
-    """The direct children of a process."""
+    """Return the direct children of a process."""
     numbers = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
     return [pid for pid in numbers if (stat := _stat(pid)) and int(stat[_PARENT]) == parent]
 

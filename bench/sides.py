@@ -76,7 +76,7 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def commands(self) -> Mapping[str, str]:
-        """The command of every process, by its name."""
+        """Return the command of every process, by its name."""
 
     @abc.abstractmethod
     def most_pending(self, events: int) -> int:
@@ -88,10 +88,10 @@ class Side(abc.ABC):
 
     @abc.abstractmethod
     def is_idle(self, connection: psycopg.Connection) -> bool:
-        """Whether nothing waits for the workers."""
+        """Return whether nothing waits for the workers."""
 
     def connect(self) -> psycopg.Connection:
-        """A connection to this side's database, each statement a transaction."""
+        """Return a connection to this side's database, each statement a transaction."""
         return psycopg.connect(self.place.database_url, autocommit=True)
 
     def start_receiver(self) -> None:
@@ -117,7 +117,7 @@ class Side(abc.ABC):
         self.processes.start(self._name(name), self.commands()[name])
 
     def pids(self, name: str) -> list[int]:
-        """The processes behind a name, the main one first."""
+        """Return the processes behind a name, the main one first."""
         return self.processes.pids(self._name(name))
 
     def reset(self) -> None:
@@ -164,11 +164,11 @@ class Tidings(Side):
     workers = ("worker", "beat")
 
     def commands(self) -> Mapping[str, str]:
-        """The Procfile's."""
+        """Return the commands of the Procfile."""
         return read_procfile()
 
     def most_pending(self, events: int) -> int:
-        """The more in one body, the faster they are."""
+        """Return how many events may wait: the more are in one body, the faster they are processed."""
         return 4000 if events == 1 else 20_000
 
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:  # noqa: ARG002
@@ -177,7 +177,7 @@ class Tidings(Side):
         return int(row[0]) * events if row else 0
 
     def is_idle(self, connection: psycopg.Connection) -> bool:
-        """Whether the queue has no rows."""
+        """Return whether the queue has no rows."""
         return self.pending(connection, 0, 1) == 0
 
 
@@ -222,5 +222,5 @@ class Usual(Side):
         return accepted * events - self.events(connection)
 
     def is_idle(self, connection: psycopg.Connection) -> bool:  # noqa: ARG002 - its queue is in the broker
-        """Whether no task waits in the broker, or was given to a worker that has not begun it."""
+        """Return whether no task waits in the broker, or was given to a worker that has not begun it."""
         return not self._broker.llen(USUAL_QUEUE) and not self._broker.hlen("unacked")

@@ -31,7 +31,7 @@ class StaleError(TidingsError):
 
 
 def dialect() -> MailChannels:
-    """The simulated provider; every process makes it with the same keys."""
+    """Return the simulated provider; every process makes it with the same keys."""
     return MailChannels(seed=_KEY_SEED)
 
 
@@ -71,7 +71,7 @@ def sign(count: int, *, events: int = 1, seed: int) -> Signed:
 
 
 def one(seed: int) -> bytes:
-    """A single request."""
+    """Return a single request."""
     return sign(1, seed=seed).requests[0]
 
 

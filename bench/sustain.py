@@ -46,7 +46,7 @@ class Sustained:
         return last > 1.5 * middle + 100
 
     def points(self) -> list[tuple[float, int]]:
-        """The backlog at a few moments, evenly spread."""
+        """Return the backlog at a few moments, evenly spread."""
         if len(self.backlog) <= _POINTS:
             return list(self.backlog)
         step = (len(self.backlog) - 1) / (_POINTS - 1)
@@ -85,7 +85,7 @@ def sustain(stage: Stage, side: Side, requests: Sequence[bytes], seconds: float,
 
 
 def memory(side: Side) -> dict[str, Memory]:
-    """The memory of a side's processes, by what they are."""
+    """Return the memory of a side's processes, by what they are."""
     found = {}
     for name in ("receiver", "worker"):
         for number, pid in enumerate(side.pids(name)):

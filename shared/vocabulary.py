@@ -162,7 +162,7 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
     def exceeds(self, other: "Severity") -> bool:
-        """Whether this is the more urgent one."""
+        """Return whether this is the more urgent one."""
         order = list(Severity)
         return order.index(self) > order.index(other)
 

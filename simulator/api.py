@@ -28,7 +28,7 @@ class Api:
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The decoded answer, None if it is empty. Raises ApiError if it is not 2xx, OSError without one.
+        """Return the decoded answer, None if it is empty. Raises ApiError if it is not 2xx, OSError without one.
 
         Waits while the key may not ask: checks that do not hold yet are made again, and may ask often.
         """
@@ -56,7 +56,7 @@ class Api:
             raise
 
     def items(self, path: str, **query: str | int) -> list[dict[str, Any]]:
-        """All items of a list, over all its pages."""
+        """Return all items of a list, over all its pages."""
         found: list[dict[str, Any]] = []
         while True:
             page = self.call("GET", f"{path}?{urlencode(query)}" if query else path)

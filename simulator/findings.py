@@ -50,7 +50,7 @@ class Examiner:
         return [check() for check in self.checks(play)]
 
     def checks(self, play: Play) -> list[Callable[[], Finding]]:
-        """The examinations, each to be made when there is time for it, and again if it fails."""
+        """Return the examinations, each to be made when there is time for it, and again if it fails."""
 
         def of_expectation(expectation: Expectation) -> Callable[[], Finding]:
             return lambda: self._of_recipient(expectation)

@@ -31,11 +31,11 @@ class Ed25519Key:
 
     @classmethod
     def make(cls, key_id: str, seed: bytes) -> "Ed25519Key":
-        """The key that belongs to these 32 bytes."""
+        """Return the key that belongs to these 32 bytes."""
         return cls(key_id, ed25519.Ed25519PrivateKey.from_private_bytes(seed))
 
     def public(self, form: PublicKeyForm) -> str:
-        """The public half, as text."""
+        """Return the public half, as text."""
         key = self.private.public_key()
         if form is PublicKeyForm.PEM:
             return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
@@ -44,7 +44,7 @@ class Ed25519Key:
         return _base64(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
     def sign(self, message: bytes) -> str:
-        """The signature, in standard base64."""
+        """Return the signature, in standard base64."""
         return _base64(self.private.sign(message))
 
 
@@ -61,7 +61,7 @@ class RsaKey:
         return hashlib.sha256(der).hexdigest()
 
     def jwk(self) -> dict[str, str]:
-        """The public half as one entry of a JWKS document (RFC 7517)."""
+        """Return the public half as one entry of a JWKS document (RFC 7517)."""
         numbers = self.private.public_key().public_numbers()
         return {
             "kty": "RSA",
@@ -73,7 +73,7 @@ class RsaKey:
         }
 
     def sign(self, message: bytes, digest: hashes.HashAlgorithm) -> str:
-        """The PKCS#1 v1.5 signature, in standard base64."""
+        """Return the PKCS#1 v1.5 signature, in standard base64."""
         return _base64(self.private.sign(message, padding.PKCS1v15(), digest))
 
 

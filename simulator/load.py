@@ -68,7 +68,7 @@ def requests(
 
 
 def raw_request(path: str, host: str, headers: dict[str, str], body: bytes) -> bytes:
-    """A request as it goes over the wire; its connection stays open."""
+    """Return a request as it goes over the wire; its connection stays open."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

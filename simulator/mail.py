@@ -71,7 +71,7 @@ def make_message(
     submitted_at: datetime,
     tag: str | None = None,
 ) -> Message:
-    """A message whose ids come from the generator, so that the same seed makes the same message."""
+    """Return a message whose ids come from the generator, so that the same seed makes the same message."""
     return Message(
         number=number,
         request_id=base64.urlsafe_b64encode(rng.randbytes(20)).decode("ascii"),

@@ -31,7 +31,7 @@ class Outcomes:
     seconds: float = 0.0
 
     def quantile(self, share: float) -> float:
-        """The latency in seconds that this share of attempts stayed below; 0 if there were none."""
+        """Return the latency in seconds that this share of attempts stayed below; 0 if there were none."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
 
@@ -99,7 +99,7 @@ class _Line:
         self._changed = Condition()
 
     def take(self) -> _Job | None:
-        """The next job, when it is due; None when there will be no more."""
+        """Return the next job, when it is due; None when there will be no more."""
         with self._changed:
             while True:
                 if not self._waiting:

@@ -47,7 +47,7 @@ class Scenario:
     lenient: bool = False
 
     def obstacle(self, traits: Traits) -> str | None:
-        """Why a provider cannot play this; None if it can."""
+        """Return why a provider cannot play this; None if it can."""
         if self.lenient:
             return None
         if self.bodies[0] > traits.events_per_body:

@@ -50,12 +50,12 @@ class ProviderServer(Server):
         return f"{self.url}/{slug}{path}" if path else None
 
     def api_base(self, slug: str) -> str | None:
-        """What the addresses of the provider's API begin with; None for one that is not played."""
+        """Return what the addresses of the provider's API begin with; None for one that is not played."""
         account = self._accounts[slug]
         return f"{self.url}/{slug}{account.BASE}" if account else None
 
     def settings(self, slug: str) -> dict[str, Any]:
-        """The `settings` of a source whose provider is played here."""
+        """Return the `settings` of a source whose provider is played here."""
         settings: dict[str, Any] = {"keys_url": self.keys_url(slug), "api_base": self.api_base(slug)}
         if self.dialects[slug].NAME == "ark":
             settings["events_without_tenant"] = "accept"  # it plays a tenant's own webhook, too

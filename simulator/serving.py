@@ -89,7 +89,7 @@ class Server(ABC):
 
     @abstractmethod
     def answer(self, call: Call) -> Response:
-        """The response to a request; called from many threads."""
+        """Return the response to a request; called from many threads."""
 
 
 class _Http(ThreadingHTTPServer):

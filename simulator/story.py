@@ -101,7 +101,7 @@ class Telling:
         )
 
     def begin(self) -> None:
-        """The provider takes the message and hands it to its outbound servers."""
+        """Let the provider take the message and hand it to its outbound servers."""
         self.add(EventType.QUEUED, 0)
         self.add(EventType.SENT, 1)
 
@@ -133,7 +133,7 @@ _SAMPLE = make_message(
 
 
 def tellable(teller: Teller, traits: Traits) -> bool:
-    """Whether a provider with these traits can send this story with a certain end."""
+    """Return whether a provider with these traits can send this story with a certain end."""
     sample = teller(_SAMPLE, random.Random(0))
     return (
         sample.needs <= traits.speaks

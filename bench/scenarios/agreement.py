@@ -48,7 +48,7 @@ _PATIENCE_SECONDS: Final = 60.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """The same postings to both sides; then what both databases hold is compared, row by row."""
+    """Post the same to both sides, and compare what both databases hold, row by row."""
     postings = _postings(plan.stories)
     held: dict[str, dict[str, list[tuple[Any, ...]]]] = {}
     findings = Findings()
@@ -72,12 +72,12 @@ def run(stage: Stage, plan: Plan) -> Findings:
 
 
 def contents(connection: psycopg.Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """What a side has made of its events, but for the times at which it did so."""
+    """Return what a side has made of its events, without the times of processing."""
     return {name: connection.execute(query).fetchall() for name, query in _COMPARED.items()}
 
 
 def differences(one: dict[str, list[tuple[Any, ...]]], other: dict[str, list[tuple[Any, ...]]]) -> list[str]:
-    """Where two databases do not hold the same, in a sentence each."""
+    """Return where two databases do not hold the same, in a sentence each."""
     found = []
     for name, rows in one.items():
         differing = set(map(repr, rows)) ^ set(map(repr, other[name]))

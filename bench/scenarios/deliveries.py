@@ -22,7 +22,7 @@ _USUAL_SHARE: Final = 5  # of the deliveries: it takes longer for each
 _PATIENCE_SECONDS: Final = 120.0
 _WARM_UP: Final = 50
 
-Kick = Callable[[Sequence[Logged], Sequence[str]], None]
+Kick = Callable[[Sequence[Logged], Sequence[str]], object]
 """How a side is notified of new changes."""
 
 
@@ -70,11 +70,11 @@ def _with_and_without(side: Tidings, plan: Plan) -> tuple[list[float], list[floa
 
 
 def _tidings(side: Tidings, deliveries: int, *, hanging: bool = False) -> float:
-    bell = TaskNotifier(side.place.broker_url)
+    notifier = TaskNotifier(side.place.broker_url)
     try:
-        return _timed(side, "deliverer", deliveries, lambda _logged, _tags: _ring(bell), hanging=hanging)
+        return _timed(side, "deliverer", deliveries, lambda _logged, _tags: notifier.notify(DELIVER), hanging=hanging)
     finally:
-        bell.close()
+        notifier.close()
 
 
 def _usual(side: Usual, deliveries: int) -> float:
@@ -109,13 +109,13 @@ def _timed(side: Side, process: str, deliveries: int, kick: Kick, *, hanging: bo
 def _latencies(side: Tidings, seconds: float) -> list[float]:
     """Milliseconds from logging a change to the arrival of its only delivery, each change in its own transaction."""
     audience = Audience(side)
-    bell = TaskNotifier(side.place.broker_url)
+    notifier = TaskNotifier(side.place.broker_url)
     try:
         with side.connect() as connection:
             audience.gather(connection)
             side.start("deliverer")
             audience.log(connection, [f"one-{number}" for number in range(_WARM_UP)])
-            _ring(bell)
+            notifier.notify(DELIVER)
             audience.wait_for(_WARM_UP, _PATIENCE_SECONDS)
             logged_at: dict[str, float] = {}
             begin = time.perf_counter()
@@ -123,14 +123,9 @@ def _latencies(side: Tidings, seconds: float) -> list[float]:
                 time.sleep(max(0.0, begin + number / _RATE - time.perf_counter()))
                 ((transaction, id_, at),) = audience.log(connection, [f"one-{number % SUBSCRIPTIONS}"])
                 logged_at[f"{transaction}-{id_}"] = at
-                bell.notify(DELIVER)
+                notifier.notify(DELIVER)
             arrived = audience.wait_for(len(logged_at), _PATIENCE_SECONDS)
             return [1000 * (at - logged_at[name]) for name, at in arrived]
     finally:
-        bell.close()
+        notifier.close()
         side.processes.stop()
-
-
-def _ring(bell: TaskNotifier) -> None:
-    """Until the deliverer has connected to the broker, the bell waits there for it."""
-    bell.notify(DELIVER)

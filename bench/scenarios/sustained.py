@@ -29,7 +29,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
 def both(
     stage: Stage, seconds: float, rounds: int, *, max_per_second: float, seed: int, events: int = 1
 ) -> dict[str, list[Sustained]]:
-    """The runs of each side."""
+    """Return the runs of each side."""
     runs: dict[str, list[Sustained]] = {side.name: [] for side in stage.sides}
     for round_ in range(rounds):
         signed = signing.sign(int(max_per_second * seconds), events=events, seed=seed + round_)
@@ -41,7 +41,7 @@ def both(
 
 
 def summarize(what: str, runs: Mapping[str, Sequence[Sustained]], *, at_least_times: float) -> Findings:
-    """The findings about such runs."""
+    """Return the findings about such runs."""
     findings = Findings()
     findings.figures.append(
         Figure(
@@ -98,7 +98,7 @@ def _generator_cost(run: Sustained) -> str:
 
 
 def _memory_figure(runs: Sequence[Sustained], kind: str, when: str, limit: float) -> Figure:
-    """The largest process of a kind, in each round."""
+    """Return the largest process of a kind, in each round."""
     readings = [run.memory_before if when == "before" else run.memory_after for run in runs]
     largest = [
         max((memory.resident for name, memory in reading.items() if name.startswith(kind)), default=0.0)

@@ -18,7 +18,7 @@ _MAX_PER_SECOND: Final = 4000
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """One round of each."""
+    """Measure one round of each."""
     kept = stage.usual.tuning
     try:
         rows = [_view(stage, plan.accepted, tuning) for tuning in _VIEWS]

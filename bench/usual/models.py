@@ -15,7 +15,7 @@ class TransactionId(UserDefinedType[str]):
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        """The name of the type."""
+        """Return the name of the type."""
         return "xid8"
 
 

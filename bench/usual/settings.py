@@ -33,7 +33,7 @@ celery.conf.update(
 
 @cache
 def engine() -> Engine:
-    """The engine of this process: a connection for every thread, and commits that wait for the disk."""
+    """Return the engine of this process: a connection for every thread, and commits that wait for the disk."""
     return create_engine(
         make_url(os.environ["USUAL_DATABASE_URL"]).set(drivername="postgresql+psycopg"),
         pool_size=int(os.environ.get("USUAL_THREADS", "10")),
@@ -44,13 +44,13 @@ def engine() -> Engine:
 
 @cache
 def source(slug: str) -> Source | None:
-    """A source by its name, looked up once in the life of a process."""
+    """Return a source by its name, looked up once in the life of a process."""
     return _opened(SourceRecord.slug == slug)
 
 
 @cache
 def source_by_id(source_id: int) -> Source | None:
-    """A source by its id, looked up once in the life of a process."""
+    """Return a source by its id, looked up once in the life of a process."""
     return _opened(SourceRecord.id == source_id)
 
 

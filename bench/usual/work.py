@@ -96,7 +96,7 @@ def _keep_message(session: Session, event: NewEvent, message_id: UUID) -> None:
 
 
 def _state(session: Session, event: NewEvent, message_id: UUID, key: UUID) -> tuple[StateRecord, bool]:
-    """The recipient's state, locked, and whether it was made just now, of this event."""
+    """Return the recipient's state, locked, and whether it was made just now, of this event."""
     identity = (message_id, event.recipient or "")
     state = session.get(StateRecord, identity, with_for_update=True)
     if state is not None:

@@ -37,7 +37,7 @@ class ServerUser:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def can(self, *command: str) -> bool:
-        """Whether this user can run a command."""
+        """Return whether this user can run a command."""
         try:
             done = subprocess.run(command, cwd="/", capture_output=True, check=False, **self.credentials())
         except PermissionError:  # the user cannot reach the command
@@ -45,7 +45,7 @@ class ServerUser:
         return done.returncode == 0
 
     def can_reach(self, directory: Path) -> bool:
-        """Whether this user can enter a directory and all its parents."""
+        """Return whether this user can enter a directory and all its parents."""
         return self.can("/bin/sh", "-c", 'cd "$1"', "sh", str(directory))
 
     def own(self, path: Path) -> None:

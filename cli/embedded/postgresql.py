@@ -116,7 +116,7 @@ class Postgres(Server):
         return f"postgresql://{_USER}:{self._password()}@127.0.0.1:{self.port}/{database}"
 
     def is_ready(self) -> bool:
-        """Whether the application's database accepts connections. Creates the database if it is missing."""
+        """Return whether the application's database accepts connections. Creates the database if it is missing."""
         if not self.is_running:
             return False
         try:
@@ -129,7 +129,7 @@ class Postgres(Server):
         return True
 
     def is_retryable(self) -> bool:
-        """Whether the previous server's last processes still hold its shared memory."""
+        """Return whether the previous server's last processes still hold its shared memory."""
         return any(text in self.log_tail() for text in _TEMPORARY_ERRORS)
 
     def _password(self) -> str:

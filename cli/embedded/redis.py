@@ -43,7 +43,7 @@ class Redis(Server):
         return f"redis://:{self._password()}@127.0.0.1:{self.port}/0"
 
     def is_ready(self) -> bool:
-        """Whether it answers PING."""
+        """Return whether it answers PING."""
         connection = client.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1)
         try:
             return self.is_running and bool(connection.ping())

@@ -73,7 +73,7 @@ class Server(abc.ABC):
 
     @abc.abstractmethod
     def is_ready(self) -> bool:
-        """Whether it answers clients now."""
+        """Return whether it answers clients now."""
 
     @abc.abstractmethod
     def _prepare(self) -> None:
@@ -125,7 +125,7 @@ class Server(abc.ABC):
             time.sleep(0.02)
 
     def is_retryable(self) -> bool:
-        """Whether it failed for a temporary reason."""
+        """Return whether it failed for a temporary reason."""
         return False
 
     def stop(self, *, timeout_seconds: float = 10) -> None:

@@ -27,7 +27,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server can listen on this port now."""
+    """Return whether a server can listen on this port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,7 +57,7 @@ class Address:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def answers(self, path: str) -> bool:
-        """Whether a GET of this path returns 200 now."""
+        """Return whether a GET of this path returns 200 now."""
         connection = http.client.HTTPConnection(self.reachable_host, self.port, timeout=2)
         try:
             connection.request("GET", path)

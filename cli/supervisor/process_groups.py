@@ -34,7 +34,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and has not ended."""
+    """Return whether a process exists and has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

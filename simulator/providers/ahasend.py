@@ -30,7 +30,7 @@ class AhaSend(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """A secret with a prefix that belongs to the key."""
+        """Return a secret with a prefix that belongs to the key."""
         return Secret(
             name, seed, standard_webhooks(raw_secret=True), form=lambda key: f"aha-whsec-{key.hex()}", timed=True
         )

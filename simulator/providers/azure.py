@@ -29,15 +29,15 @@ class Azure(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Password:
-        """A secret, sent as a bearer token."""
+        """Return a secret, sent as a bearer token."""
         return Password(name, seed, field="secret")
 
     def envelope(self, events: Sequence[Any]) -> Any:
-        """A list of one."""
+        """Return a list of one."""
         return list(events)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """An event in the Event Grid schema."""
+        """Return an event in the Event Grid schema."""
         named = f"{message.uuid}/{word}/{described.seconds(happening)}/{happening.recipients[0]}"
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, named)),

@@ -152,5 +152,5 @@ def make_request(dialect: Dialect, body: bytes, now: datetime, key_id: str | Non
 
 
 def unsupported(dialect: str, what: str) -> ValueError:
-    """The error for a forgery or an event that a dialect does not have."""
+    """Return the error for a forgery or an event that a dialect does not have."""
     return ValueError(f"{dialect} does not support this: {what}")

@@ -38,7 +38,7 @@ class Brevo(DescribedDialect):
     )
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The fields of the documents' samples; `id` is the webhook's."""
+        """Return the fields of the documents' samples; `id` is the webhook's."""
         at = described.seconds(happening)
         return known(
             event=word,

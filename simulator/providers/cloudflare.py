@@ -31,11 +31,11 @@ class Cloudflare(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """The Worker's secret."""
+        """Return the Worker's secret."""
         return Secret(name, seed, standard_webhooks(), form=whsec, timed=True)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """An event of the subscription."""
+        """Return an event of the subscription."""
         reply = happening.reply
         named = f"{message.uuid}/{word}/{described.seconds(happening)}/{happening.recipients[0]}"
         is_soft = reply and reply.classification is Classification.MAILBOX_FULL

@@ -39,7 +39,7 @@ class DescribedDialect:
         return list(events) if self.TRAITS.events_per_body > 1 else events[0]
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The body of these events. Raises ValueError if the provider has no such event."""
+        """Return the body of these events. Raises ValueError if the provider has no such event."""
         return dump(self.envelope([self._event(happening) for happening in happenings]))
 
     def _event(self, happening: Happening) -> Any:
@@ -55,15 +55,15 @@ class DescribedDialect:
         return self.signer.key_id
 
     def credentials(self) -> dict[str, Any]:
-        """What an operator enters for it."""
+        """Return what an operator enters for it."""
         return self.signer.credentials()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """All headers of the request."""
+        """Return all headers of the request."""
         return self.signer.sign(body, now, key_id or self.key_id)
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         return self.signer.forge(body, now, forgery)
 
     def rotate(self) -> str:
@@ -71,11 +71,11 @@ class DescribedDialect:
         return self.signer.rotate()
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
-        """None: it publishes no keys."""
+        """Return None: it publishes no keys."""
         return None
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """The id that its API answers a send with."""
+        """Return the id that its API answers a send with."""
         return {"message_id": message.uuid}
 
 
@@ -111,21 +111,21 @@ def dump(value: Any) -> bytes:
 
 
 def known(**fields: Any) -> dict[str, Any]:
-    """The fields that have a value."""
+    """Return the fields that have a value."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def seconds(happening: Happening) -> int:
-    """Its time in Unix seconds."""
+    """Return its time in Unix seconds."""
     return int(happening.at.timestamp())
 
 
 def rfc3339(happening: Happening) -> str:
-    """Its time as in RFC 3339, in UTC."""
+    """Return its time as in RFC 3339, in UTC."""
     return happening.at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def smtp(happening: Happening) -> str | None:
-    """The reply as a server writes it; None without one."""
+    """Return the reply as a server writes it; None without one."""
     reply = happening.reply
     return f"{reply.smtp_status} {reply.enhanced_code} {reply.text}" if reply else None

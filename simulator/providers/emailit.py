@@ -37,11 +37,11 @@ class Emailit(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """The whole text of the secret is the key, prefix included."""
+        """Return a secret whose whole text is the key, prefix included."""
         return Secret(name, seed, timed_hmac("X-Emailit-Signature", "X-Emailit-Timestamp"), form=whsec, timed=True)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """One email for each recipient."""
+        """Return one email for each recipient."""
         reply = happening.reply
         return {
             "event_id": f"evt_{message.uuid}_{word}_{described.seconds(happening)}_{happening.recipients[0]}",

@@ -31,11 +31,11 @@ class KumoMta(DescribedDialect):
     )
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """A record in each line."""
+        """Return a record in each line."""
         return b"\n".join(described.dump(self._event(happening)) for happening in happenings)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """A record; the enhanced code is an object of three numbers."""
+        """Return a record; the enhanced code is an object of three numbers."""
         reply = happening.reply
         parts = [int(part) for part in reply.enhanced_code.split(".")] if reply else [2, 0, 0]
         return known(

@@ -25,11 +25,11 @@ class Lettermint(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """A secret, whose text is the key."""
+        """Return a secret, whose text is the key."""
         return Secret(name, seed, paired_hmac("X-Lettermint"), timed=True)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The server's reply is an object."""
+        """Return an event, in which the server's reply is an object."""
         reply = happening.reply
         response = reply and {
             "status_code": int(reply.smtp_status),

@@ -37,11 +37,11 @@ class MailerSend(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """A signing secret, whose text is the key."""
+        """Return a signing secret, whose text is the key."""
         return Secret(name, seed, body_hmac("Signature"), field="signing_secret")
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The event is in `data`; what is special about it is its `morph`."""
+        """Return an event: it is in `data`, and its particulars are in `morph`."""
         at = f"{happening.at:%Y-%m-%dT%H:%M:%S}.000000Z"
         morph = known(
             object=_MORPHS.get(word),

@@ -38,7 +38,7 @@ class Mailjet(DescribedDialect):
     )
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The message's id is a number of 64 bits, and there is a UUID beside it."""
+        """Return an event; the message has a number of 64 bits as its id, and a UUID."""
         reply = happening.reply
         related_to, error = _ERRORS.get(reply.classification, ("system", "system issue")) if reply else (None, None)
         bounced = word == "bounce"
@@ -68,5 +68,5 @@ class Mailjet(DescribedDialect):
         )
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """The UUID, which the API answers with besides the number."""
+        """Return the UUID, which the API answers with besides the number."""
         return {"request_id": message.uuid}

@@ -33,11 +33,11 @@ class MailPace(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> KeyPair:
-        """The key of the domain."""
+        """Return the key of the domain."""
         return KeyPair(name, seed, header="X-MailPace-Signature")
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The email as it is now."""
+        """Return the email as it is now."""
         return {
             "event": word,
             "payload": known(

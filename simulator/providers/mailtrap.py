@@ -34,17 +34,17 @@ class Mailtrap(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """A signing secret of 32 hexadecimal digits, which are not decoded."""
+        """Return a signing secret of 32 hexadecimal digits, which are not decoded."""
         return Secret(
             name, seed, body_hmac("Mailtrap-Signature"), field="signing_secret", form=lambda key: key.hex()[:32]
         )
 
     def envelope(self, events: Sequence[Any]) -> Any:
-        """An object with the list of events."""
+        """Return an object with the list of events."""
         return {"events": list(events)}
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """A failure has the server's reply, and Mailtrap's reason beside it."""
+        """Return an event. A failure has the server's reply, and Mailtrap's reason beside it."""
         reply = happening.reply
         named = f"{message.uuid}/{word}/{described.seconds(happening)}/{happening.recipients[0]}"
         return known(

@@ -46,7 +46,7 @@ class Mandrill(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """The webhook's key."""
+        """Return the webhook's key."""
         return Secret(
             name,
             seed,
@@ -59,12 +59,12 @@ class Mandrill(DescribedDialect):
         )
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """A form with one field."""
+        """Return a form with one field."""
         events = json.dumps([self._event(happening) for happening in happenings])
         return urlencode({"mandrill_events": events}).encode()
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The message as it is now, and the event. Both have the id of the message."""
+        """Return the message as it is now, and the event. Both have the id of the message."""
         reply = described.smtp(happening)
         attempt = {"ts": described.seconds(happening), "type": "deferred", "diag": reply, "source_ip": "198.51.100.7"}
         return known(

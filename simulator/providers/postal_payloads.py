@@ -39,7 +39,7 @@ KINDS = frozenset(_DELIVERY) | frozenset(_OTHER)
 
 
 def event_name(happening: Happening) -> str:
-    """The name in the envelope. A bounce is known by how it came: at the SMTP dialogue, or as an email."""
+    """Return the name in the envelope. A bounce is known by how it came: at the SMTP dialogue, or as an email."""
     if happening.after_delivery and happening.kind is EventType.BOUNCED:
         return "MessageBounced"
     if happening.kind in _DELIVERY:
@@ -132,7 +132,7 @@ def _details(happening: Happening) -> str:
 
 
 def reply_line(reply: Reply) -> str:
-    """A server's answer as it came over the wire (RFC 5321 4.2, RFC 2034)."""
+    """Return a server's answer as it came over the wire (RFC 5321 4.2, RFC 2034)."""
     return f"{reply.smtp_status} {reply.enhanced_code} {reply.text}"
 
 

@@ -35,11 +35,11 @@ class Scaleway(Ses):
     TRAITS = replace(Ses.TRAITS, speaks=frozenset(_TYPES))
 
     def credentials(self) -> dict[str, Any]:
-        """The topic."""
+        """Return the topic."""
         return {"topic_arns": [self.ARN]}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The event that is the message of a notification."""
+        """Return the event that is the message of a notification."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         happening, message = happenings[0], happenings[0].subject_message

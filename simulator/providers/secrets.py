@@ -34,9 +34,9 @@ class WithSecrets:
         return self._secrets[key_id or self.key_id]
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
-        """None: its keys are not published."""
+        """Return None: its keys are not published."""
         return None
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """The provider's own id, which the send was answered with."""
+        """Return the provider's own id, which the send was answered with."""
         return {"message_id": message.uuid}

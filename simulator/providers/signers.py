@@ -39,13 +39,13 @@ class Signer(Protocol):
         """Switch to a new key; return its name."""
 
     def credentials(self) -> dict[str, Any]:
-        """What an operator enters."""
+        """Return what an operator enters."""
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:
-        """The headers of a genuine request."""
+        """Return the headers of a genuine request."""
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """A request that is not genuine. Raises ValueError if it cannot be made here."""
+        """Return a request that is not genuine. Raises ValueError if it cannot be made here."""
 
 
 class OneSecret:
@@ -77,17 +77,17 @@ class Password(OneSecret):
         self._headers = {"Content-Type": content_type} if content_type else _JSON
 
     def credentials(self) -> dict[str, Any]:
-        """User and password, or the secret alone."""
+        """Return user and password, or the secret alone."""
         if self._field != "password":
             return {self._field: self._secret}
         return {"username": self.key_id, "password": self._secret}
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:  # noqa: ARG002
-        """The Authorization header."""
+        """Return the Authorization header."""
         return {**self._headers, "Authorization": self._authorization(self._secret)}
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
-        """The request with another password, a header that cannot be read, or none."""
+        """Return the request with another password, a header that cannot be read, or none."""
         if forgery is Forgery.WRONG_KEY:
             return Signed({**self._headers, "Authorization": self._authorization("guess")}, body)
         if forgery is Forgery.MALFORMED:
@@ -112,15 +112,15 @@ class QuerySecret(OneSecret):
         super().__init__(name, seed, "secret")
 
     def credentials(self) -> dict[str, Any]:
-        """The secret."""
+        """Return the secret."""
         return {"secret": self._secret}
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:  # noqa: ARG002
-        """The query, with the headers."""
+        """Return the query, with the headers."""
         return {**_JSON, QUERY: f"secret={self._secret}"}
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
-        """The request with another secret, a query that cannot be read, or none."""
+        """Return the request with another secret, a query that cannot be read, or none."""
         if forgery is Forgery.WRONG_KEY:
             return Signed({**_JSON, QUERY: "secret=guess"}, body)
         if forgery is Forgery.MALFORMED:
@@ -170,15 +170,15 @@ class Secret:
         return key_id
 
     def credentials(self) -> dict[str, Any]:
-        """All secrets."""
+        """Return all secrets."""
         return {self._field: list(self._secrets.values()), **self._extra}
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:
-        """The headers of a genuine request."""
+        """Return the headers of a genuine request."""
         return self._headers(body, now, self._secrets[key_id])
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         secret = self._secrets[self._first]
         if forgery not in self.forgeries:
             raise unsupported(self._name, forgery)
@@ -224,15 +224,15 @@ class KeyPair:
         return key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The public key, as base64 of its 32 bytes."""
+        """Return the public key, as base64 of its 32 bytes."""
         return {"public_key": self._key.public(PublicKeyForm.RAW)}
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:  # noqa: ARG002
-        """The signature over the body."""
+        """Return the signature over the body."""
         return {**_JSON, self._header: self._key.sign(body)}
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         headers = self.sign(body, now, self.key_id)
         if forgery is Forgery.TAMPERED:
             return Signed(headers, body + b" ")
@@ -285,7 +285,7 @@ def standard_webhooks(*, raw_secret: bool = False) -> MakeHeaders:
 
 
 def whsec(secret: bytes) -> str:
-    """The written form of a Standard Webhooks secret."""
+    """Return the written form of a Standard Webhooks secret."""
     return "whsec_" + base64.b64encode(secret).decode()
 
 

@@ -29,15 +29,15 @@ class StandardWebhooks(WithSecrets):
     PREFIX = "webhook-"
 
     def credentials(self) -> dict[str, Any]:
-        """All secrets."""
+        """Return all secrets."""
         return {"secrets": ["whsec_" + base64.b64encode(secret).decode("ascii") for secret in self._secrets.values()]}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The body of these happenings."""
+        """Return the body of these happenings."""
         raise NotImplementedError
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """The id of the message, the time of this attempt, and the signature."""
+        """Return the id of the message, the time of this attempt, and the signature."""
         return self._headers(body, now, self.secret(key_id))
 
     def _headers(self, body: bytes, now: datetime, secret: bytes, signature: str | None = None) -> Headers:
@@ -55,7 +55,7 @@ class StandardWebhooks(WithSecrets):
         }
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         secret, shift = self.secret(self._first), timedelta(seconds=TOLERANCE_SECONDS + 2)
         match forgery:
             case Forgery.TAMPERED:

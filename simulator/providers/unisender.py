@@ -36,7 +36,7 @@ class ApiKey(OneSecret):
         super().__init__(name, seed or 0, "api", length=40)
 
     def credentials(self) -> dict[str, Any]:
-        """The key."""
+        """Return the key."""
         return {"api_key": self._secret}
 
     def seal(self, body: bytes, key: str | None = None) -> bytes:
@@ -51,7 +51,7 @@ class ApiKey(OneSecret):
         return dict(_HEADERS)
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         start = body.index(_PLACE) + len(_PLACE)
         if forgery is Forgery.TAMPERED:
             return Signed(dict(_HEADERS), body + b" ")
@@ -74,14 +74,14 @@ class Unisender(DescribedDialect):
     TRAITS = described.traits(_WORDS, UNTIMED, events_per_body=100, retry=RetryRule(delays_seconds=(600,) * 144))
 
     def envelope(self, events: Sequence[Any]) -> Any:
-        """The events of a user, among those of others in theory."""
+        """Return the events of a user, among those of others in theory."""
         return {
             "auth": "0" * 32,
             "events_by_user": [{"user_id": 456, "project_id": "6123462132634", "events": list(events)}],
         }
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The body, with its MD5."""
+        """Return the body, with its MD5."""
         return self.signer.seal(super().body(happenings))
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:

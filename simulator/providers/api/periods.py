@@ -34,7 +34,10 @@ def read(query: Mapping[str, str]) -> Period:
 
 
 def read_bounded(query: Mapping[str, str], now: datetime, *, default: timedelta, longest: timedelta) -> Period:
-    """The same, beginning `default` before its end unless it says where. Raises RefusedError with 400 if too long."""
+    """Return the period of a query, beginning `default` before its end if it names no beginning.
+
+    Raises RefusedError with 400 if it is longer than `longest`.
+    """
     asked = read(query)
     end = asked.before or now
     after = asked.after or end - default  # documented for no bounds at all; with an end alone it is a guess

@@ -27,14 +27,14 @@ class Route(NamedTuple):
     do: Callable[..., Response]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The named parts of the path, percent-decoded; None if it is another endpoint's."""
+        """Return the named parts of the path, percent-decoded; None if it is another endpoint's."""
         pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path)
         found = re.fullmatch(pattern, path)
         return {name: unquote(part) for name, part in found.groupdict().items()} if found else None
 
 
 def choose(routes: Sequence[Route], method: str, path: str) -> tuple[Callable[..., Response], dict[str, str]]:
-    """The function for this call, and the parts of its path. Raises RefusedError with 404 or 405."""
+    """Return the function for this call, and the parts of its path. Raises RefusedError with 404 or 405."""
     matches = [(route, parts) for route in routes if (parts := route.match(path)) is not None]
     if not matches:
         raise RefusedError(HTTPStatus.NOT_FOUND, "not found")
@@ -46,13 +46,13 @@ def choose(routes: Sequence[Route], method: str, path: str) -> tuple[Callable[..
 
 
 def json_response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """A document as an answer."""
+    """Return a document as an answer."""
     content = json.dumps(document, ensure_ascii=False).encode()
     return Response(status=status, content=content, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 def read_object(call: Call, refusal: int) -> dict[str, Any]:
-    """The JSON object in the body; none at all counts as empty. Raises RefusedError with the status `refusal`."""
+    """Return the JSON object in the body; an empty body counts too. Raises RefusedError with the status `refusal`."""
     try:
         document = json.loads(call.body or b"{}")
     except ValueError as error:
@@ -63,7 +63,7 @@ def read_object(call: Call, refusal: int) -> dict[str, Any]:
 
 
 def read_number(query: Mapping[str, str], name: str, default: int, bounds: range, refusal: int) -> int:
-    """An integer of the query. Raises RefusedError with the status `refusal` if it is none, or out of bounds."""
+    """Return an integer of the query. Raises RefusedError with the status `refusal` if it is none, or out of bounds."""
     text = query.get(name, str(default))
     if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) not in bounds:
         raise RefusedError(refusal, f"{name} must be an integer from {bounds.start} to {bounds.stop - 1}")
@@ -71,7 +71,7 @@ def read_number(query: Mapping[str, str], name: str, default: int, bounds: range
 
 
 def is_endpoint(url: object) -> bool:
-    """Whether a webhook can be sent there. Plain HTTP, which no provider takes, is for loopback only."""
+    """Return whether a webhook can be sent there. Plain HTTP, which no provider takes, is for loopback only."""
     if not isinstance(url, str):
         return False
     try:

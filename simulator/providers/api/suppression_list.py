@@ -68,7 +68,7 @@ class SuppressionList:
             return {recipient for recipient, _ in self._entries}
 
     def select(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        """The page that a query of the list asks for. Raises RefusedError with 400."""
+        """Return the page that a query of the list asks for. Raises RefusedError with 400."""
         recipient, source = query.get("recipient"), query.get("source")
         if recipient is not None and len(recipient) > _LONGEST_RECIPIENT:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "recipient is too long")
@@ -89,7 +89,7 @@ class SuppressionList:
         return found[offset : offset + limit]
 
     def add(self, document: Mapping[str, Any]) -> None:
-        """All entries of a request, or none. Raises RefusedError with 400, 409 or 413."""
+        """Add all entries of a request, or none. Raises RefusedError with 400, 409 or 413."""
         given = document.get("suppression_entries")
         if not isinstance(given, list) or not given:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "suppression_entries must be a list that is not empty")
@@ -107,7 +107,7 @@ class SuppressionList:
             self._entries |= new
 
     def remove(self, recipient: str, source: str) -> None:
-        """What one source, or `all`, put there; nothing to remove is not an error. Raises RefusedError with 400."""
+        """Remove what one source, or `all`, put there, if anything. Raises RefusedError with 400."""
         if source not in (*SOURCES, "all"):
             raise RefusedError(HTTPStatus.BAD_REQUEST, f"source must be one of {', '.join(SOURCES)}, all")
         with self._lock:

@@ -45,7 +45,7 @@ class ArkAccount(Account):
         self._salt = secrets.token_hex(8)
 
     def enrol(self, url: str) -> str:
-        """The id of a webhook for all events there."""
+        """Return the id of a webhook for all events there."""
         known = self.webhooks.at(url)
         return (known or self.webhooks.create({"name": "Enrolled", "url": url, "allEvents": True})).id
 
@@ -54,7 +54,7 @@ class ArkAccount(Account):
         return webhook.id if webhook else None
 
     def retry(self) -> list[Delivery]:
-        """What time would bring: the next attempt of each failed delivery that has one left, made now."""
+        """Return what time would bring: the next attempt of each failed delivery that has one left, made now."""
         return [self._repeat(delivery) for delivery in self.log.waiting()]
 
     def _repeat(self, delivery: Delivery) -> Delivery:
@@ -249,7 +249,7 @@ class ArkAccount(Account):
 
 
 def _read_filter(call: Call) -> Callable[[Delivery], bool]:
-    """Which deliveries a query asks for. Raises RefusedError with 422."""
+    """Return which deliveries a query asks for. Raises RefusedError with 422."""
     event, success = call.query.get("event"), call.query.get("success")
     if event is not None and event not in api_samples.EVENTS:
         raise RefusedError(_WRONG, f"event must be one of {', '.join(api_samples.EVENTS)}")

@@ -18,14 +18,14 @@ _Item = TypeVar("_Item")
 
 
 def refusal(refused: RefusedError) -> Response:
-    """An error. Its form is not documented in what could be read: this one follows that of successes."""
+    """Return an error. Its form is not documented in what could be read: this one follows that of successes."""
     code = HTTPStatus(refused.status).phrase.lower().replace(" ", "_")
     document = {"success": False, "error": {"code": code, "message": str(refused)}, "meta": _meta()}
     return json_response(refused.status, document, refused.headers)
 
 
 def page(call: Call, items: Sequence[_Item], show: Callable[[_Item], dict[str, Any]]) -> Response:
-    """The page of a list that a query asks for. Raises RefusedError with 422."""
+    """Return the page of a list that a query asks for. Raises RefusedError with 422."""
     number = read_number(call.query, "page", 1, _PAGES, _WRONG)
     per_page = read_number(call.query, "perPage", 30, _PER_PAGE, _WRONG)
     shown = items[(number - 1) * per_page : number * per_page]
@@ -42,7 +42,7 @@ def page(call: Call, items: Sequence[_Item], show: Callable[[_Item], dict[str, A
 
 
 def success(data: dict[str, Any], status: int = HTTPStatus.OK) -> Response:
-    """An answer of every other kind."""
+    """Return an answer of every other kind."""
     return json_response(status, {"success": True, "data": data, "meta": _meta()})
 
 
@@ -51,7 +51,7 @@ def _meta() -> dict[str, str]:
 
 
 def webhook(enrolled: Webhook) -> dict[str, Any]:
-    """A webhook as it is shown on its own."""
+    """Return a webhook as it is shown on its own."""
     return {
         "id": enrolled.id,
         "uuid": enrolled.uuid,
@@ -65,7 +65,7 @@ def webhook(enrolled: Webhook) -> dict[str, Any]:
 
 
 def suppression(entry: Suppression) -> dict[str, Any]:
-    """A suppression as lists show it."""
+    """Return a suppression as lists show it."""
     return {
         "id": entry.id,
         "address": entry.address,
@@ -75,5 +75,5 @@ def suppression(entry: Suppression) -> dict[str, Any]:
 
 
 def instant(at: datetime) -> str:
-    """A time, to the millisecond."""
+    """Return a time, to the millisecond."""
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"

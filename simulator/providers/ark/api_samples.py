@@ -34,7 +34,7 @@ EVENTS = tuple(_SAMPLES)
 
 
 def body(dialect: Ark, event: str, now: datetime) -> bytes:
-    """The body of one of EVENTS."""
+    """Return the body of one of EVENTS."""
     sample = _SAMPLES[event]
     message = make_message(
         random.Random(event),

@@ -36,7 +36,7 @@ class Suppressions:
             return list(self._suppressions.values())
 
     def find(self, address: str) -> Suppression | None:
-        """The one of that address."""
+        """Return the one of that address."""
         with self._lock:
             return self._suppressions.get(address)
 

@@ -43,11 +43,11 @@ class Webhooks:
             return list(self._webhooks.values())
 
     def at(self, url: str) -> Webhook | None:
-        """The one that is enrolled there."""
+        """Return the one that is enrolled there."""
         return next((webhook for webhook in self.all() if webhook.url == url), None)
 
     def get(self, webhook_id: str) -> Webhook:
-        """The one of that id. Raises RefusedError with 404."""
+        """Return the one of that id. Raises RefusedError with 404."""
         with self._lock:
             webhook = self._webhooks.get(webhook_id)
         if webhook is None:
@@ -55,7 +55,7 @@ class Webhooks:
         return webhook
 
     def create(self, given: Mapping[str, Any]) -> Webhook:
-        """A new one from the fields of a request. Raises RefusedError with 422."""
+        """Return a new one from the fields of a request. Raises RefusedError with 422."""
         for name in ("name", "url"):
             if name not in given:
                 raise RefusedError(_WRONG, f"{name} is required")
@@ -67,7 +67,7 @@ class Webhooks:
         return webhook
 
     def change(self, webhook_id: str, given: Mapping[str, Any]) -> Webhook:
-        """The one of that id with other fields. Raises RefusedError with 404 or 422."""
+        """Return the one of that id with other fields. Raises RefusedError with 404 or 422."""
         webhook = replace(self.get(webhook_id), **_read_fields(given))
         with self._lock:
             self._webhooks[webhook_id] = webhook

@@ -73,20 +73,20 @@ class Ark:
         return key.key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The first key, as the JWKS document that the operator copied, the tenant, and the key to its API."""
+        """Return the first key, as the JWKS document that the operator copied, the tenant, and the key to its API."""
         jwks = {"keys": [self._keys[self._first].jwk()]}
         return {"jwks": jwks, "tenant_id": self.tenant_id, "api_key": self.api_key}
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002 - one document holds all
-        """All keys."""
+        """Return all keys."""
         return json.dumps({"keys": [key.jwk() for key in self._keys.values()]}).encode()
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Each recipient's message has a separate id, but they share the Message-ID header."""
+        """Return the Message-ID: each recipient's message has a separate id, but they share this one."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One object: the payload alone, or in one of two envelopes."""
+        """Return one object: the payload alone, or in one of two envelopes."""
         if len(happenings) != 1:
             raise unsupported(self.NAME, f"{len(happenings)} events at once")
         return _json(self._object(happenings[0]))
@@ -107,7 +107,7 @@ class Ark:
                 return payload
 
     def restamp(self, body: bytes, now: datetime) -> bytes:
-        """The body as it is replayed: "a new timestamp", which is the envelope's; a bare body has none."""
+        """Return the body as it is replayed: "a new timestamp", which is the envelope's; a bare body has none."""
         document = json.loads(body)
         if "payload" not in document:
             return body
@@ -115,11 +115,11 @@ class Ark:
         return _json(document | {"timestamp": int(now.timestamp()) if is_whole else now.timestamp()})
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """A signature over the body alone: it binds no time."""
+        """Return a signature over the body alone: it binds no time."""
         return _sign(body, self._keys[key_id or self.key_id])
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         key = self._keys[self._first]
         good = self.sign(body, now, self._first)
         match forgery:

@@ -73,11 +73,11 @@ class CloudMailin:
         return self._username
 
     def credentials(self) -> dict[str, Any]:
-        """User and password of the address."""
+        """Return user and password of the address."""
         return {"username": self._username, "password": self._passwords[-1]}
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
-        """None: there are no keys."""
+        """Return None: there are no keys."""
         return None
 
     def lookup(self, message: Message) -> dict[str, str]:
@@ -85,7 +85,7 @@ class CloudMailin:
         return {"message_id": message.uuid}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """An object with the list of events."""
+        """Return an object with the list of events."""
         events = [_event(happening) for happening in happenings]
         return json.dumps({"events": events}, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -94,7 +94,7 @@ class CloudMailin:
         return _headers(_basic(self._username, self._passwords[-1]))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         match forgery:
             case Forgery.WRONG_KEY:
                 return Signed(_headers(_basic(self._username, "guess")), body)

@@ -28,7 +28,7 @@ _WORDS = {
 
 @cache
 def read_mapping() -> dict[str, Any]:
-    """The mapping of the source."""
+    """Return the mapping of the source."""
     mapping: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("mapping.yaml").read_text(encoding="utf-8"))
     return mapping
 
@@ -42,15 +42,15 @@ class Acme(DescribedDialect):
 
     @staticmethod
     def make_signer(name: str, seed: int | None) -> Secret:
-        """A secret, whose text is the key."""
+        """Return a secret, whose text is the key."""
         return Secret(name, seed, timed_hmac("X-Acme-Signature", "X-Acme-Timestamp", prefix="v1="), timed=True)
 
     def envelope(self, events: Sequence[Any]) -> Any:
-        """The list is in an object."""
+        """Return an object with the list."""
         return {"events": list(events)}
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """The message is an object of its own, and every tag too."""
+        """Return an event, in which the message and each tag are objects."""
         return known(
             event=word,
             id=f"{message.uuid}/{word}/{described.seconds(happening)}/{happening.recipients[0]}",

@@ -72,7 +72,7 @@ class MailChannelsAccount(Account):
             return tuple(self._webhooks)
 
     def enrol(self, url: str) -> str:
-        """The URL itself: a webhook has no other name."""
+        """Return the URL itself: a webhook has no other name."""
         with self._lock:
             if url not in self._webhooks:
                 self._webhooks.append(url)

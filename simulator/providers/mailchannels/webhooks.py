@@ -90,7 +90,7 @@ class MailChannels:
         return key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The first public key, the account whose events are wanted, and the key to its API."""
+        """Return the first public key, the account whose events are wanted, and the key to its API."""
         first = self._keys[self._first]
         return {
             "public_keys": {first.key_id: first.public(self.form)},
@@ -99,18 +99,18 @@ class MailChannels:
         }
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:
-        """One key by its id, as the public-key endpoint answers."""
+        """Return one key by its id, as the public-key endpoint answers."""
         key = self._keys.get(query.get("id", ""))
         if key is None:
             return None
         return json.dumps({"id": key.key_id, "key": key.public(self.form)}).encode()
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Every event bears the Message-Id."""
+        """Return the Message-Id, which every event has."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """An array with one object for each."""
+        """Return an array with one object for each."""
         if len(happenings) > self.TRAITS.events_per_body:
             raise unsupported(self.NAME, f"{len(happenings)} events at once")
         return _json([self._event(happening) for happening in happenings])
@@ -149,7 +149,7 @@ class MailChannels:
         return _sign(body, now, self._keys[key_id or self.key_id])
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         key = self._keys[self._first]
         wrong = seed_bytes(f"{self.NAME}/wrong", self._seed)
         match forgery:

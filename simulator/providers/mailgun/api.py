@@ -41,7 +41,7 @@ class MailgunAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The URL, for all kinds of events."""
+        """Return the URL, for all kinds of events."""
         for kind in _KINDS:
             self.urls.setdefault(kind, []).append(url)
         return url
@@ -61,7 +61,7 @@ class MailgunAccount(Account):
             self._lists[name][address.lower()] = entry
 
     def suppressed(self, name: str) -> set[str]:
-        """The addresses on a list."""
+        """Return the addresses on a list."""
         with self._lock:
             return {entry["address"] for entry in self._lists[name].values()}
 

@@ -52,7 +52,7 @@ class Mailgun(WithSecrets):
     )
 
     def credentials(self) -> dict[str, Any]:
-        """The account's signing key, and the API key for the domain."""
+        """Return the account's signing key, and the API key for the domain."""
         return {"signing_key": self.secret().hex(), "api_key": self.api_key, "domain": self.DOMAIN}
 
     def lookup(self, message: Message) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Mailgun(WithSecrets):
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One event, with the signature over its token."""
+        """Return one event, with the signature over its token."""
         if len(happenings) != 1 or happenings[0].kind not in _EVENTS or len(happenings[0].recipients) != 1:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         event = _event(happenings[0])
@@ -74,7 +74,7 @@ class Mailgun(WithSecrets):
         return {"Content-Type": "application/json", "User-Agent": "mailgun/treq-20.4.1"}
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         document = json.loads(body)
         given = document["signature"]
         match forgery:

@@ -72,30 +72,30 @@ class MailWebhook:
         return key_id
 
     def credentials(self) -> dict[str, Any]:
-        """All secrets, by name."""
+        """Return all secrets, by name."""
         return {"signing_secrets": dict(self._secrets)}
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002
-        """None: its keys are secrets."""
+        """Return None: its keys are secrets."""
         return None
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """An inbound mail is known by its Message-Id."""
+        """Return the Message-Id, by which an inbound mail is known."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The default mapper's object, `mailwebhook.generic` version 1."""
+        """Return the default mapper's object, `mailwebhook.generic` version 1."""
         if len(happenings) != 1 or happenings[0].kind is not EventType.INBOUND:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_generic(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """The signature, and the idempotency key that stays the same whatever becomes of the body."""
+        """Return the signature, and the idempotency key that stays the same whatever becomes of the body."""
         key_id = key_id or self.key_id
         return _headers(body, _signature(body, now, key_id, self._secrets[key_id]))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         key_id, secret = self._first, self._secrets[self._first]
         shift = timedelta(seconds=_TOLERANCE_SECONDS + 2)
         match forgery:

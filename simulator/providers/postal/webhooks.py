@@ -62,19 +62,19 @@ class Postal:
         return key.key_id
 
     def credentials(self) -> dict[str, Any]:
-        """The first key, as the JWKS document that the operator copied."""
+        """Return the first key, as the JWKS document that the operator copied."""
         return {"jwks": {"keys": [self._keys[self._first].jwk()]}}
 
     def key_document(self, query: Mapping[str, str]) -> bytes | None:  # noqa: ARG002 - one document holds all
-        """All keys."""
+        """Return all keys."""
         return json.dumps({"keys": [key.jwk() for key in self._keys.values()]}).encode()
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Each recipient's message has a separate id, but they share the Message-ID header."""
+        """Return the Message-ID: each recipient's message has a separate id, but they share this one."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One envelope; timestamp and uuid are those of the first attempt, whichever this is."""
+        """Return one envelope; timestamp and uuid are those of the first attempt, whichever this is."""
         if len(happenings) != 1:
             raise unsupported(self.NAME, f"{len(happenings)} events at once")
         happening = happenings[0]
@@ -102,7 +102,7 @@ class Postal:
         return headers
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         key = self._keys[self._first]
         good = self.sign(body, now, self._first)
         match forgery:

@@ -61,7 +61,7 @@ class PostmarkAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The id of a webhook for all events of the transactional stream."""
+        """Return the id of a webhook for all events of the transactional stream."""
         return str(self._create({"Url": url, "Triggers": {name: {"Enabled": True} for name in _TRIGGERS}})["ID"])
 
     def _webhook_of(self, url: str) -> str | None:
@@ -76,7 +76,7 @@ class PostmarkAccount(Account):
             self._lists[stream].setdefault(address.lower(), entry)
 
     def suppressed(self, stream: str = "outbound") -> dict[str, str]:
-        """The suppressed addresses of a stream with their reasons."""
+        """Return the suppressed addresses of a stream with their reasons."""
         with self._lock:
             return {entry.address: entry.reason for entry in self._lists[stream].values()}
 

@@ -58,11 +58,11 @@ class Postmark(WithSecrets):
     )
 
     def credentials(self) -> dict[str, Any]:
-        """User and password of the webhook, and the server's token."""
+        """Return user and password of the webhook, and the server's token."""
         return {"username": "tidings", "password": self.secret().hex(), "api_key": self.api_key}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One event."""
+        """Return one event."""
         if len(happenings) != 1 or happenings[0].kind not in _RECORDS or len(happenings[0].recipients) != 1:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False).encode()
@@ -72,7 +72,7 @@ class Postmark(WithSecrets):
         return _headers(body, _basic("tidings", self.secret().hex()))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         match forgery:
             case Forgery.WRONG_KEY:
                 return Signed(_headers(body, _basic("tidings", "guess")), body)

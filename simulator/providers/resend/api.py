@@ -35,7 +35,7 @@ class ResendAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The id of a webhook."""
+        """Return the id of a webhook."""
         return self._create({"endpoint": url, "events": ["email.sent"]})
 
     def _webhook_of(self, url: str) -> str | None:
@@ -54,7 +54,7 @@ class ResendAccount(Account):
             self._suppressions.setdefault(entry["email"] or "", entry)
 
     def suppressed(self) -> dict[str, str]:
-        """The suppressed addresses with their origins."""
+        """Return the suppressed addresses with their origins."""
         with self._lock:
             return {address: entry["origin"] for address, entry in self._suppressions.items()}
 
@@ -129,7 +129,7 @@ class ResendAccount(Account):
         return json_response(HTTPStatus.OK, {"object": "webhook", "id": id_, "deleted": True})
 
     def _attempts(self, id_: str) -> dict[str, list[Delivery]]:
-        """The attempts of each event that was posted to a webhook; the newest first."""
+        """Return the attempts of each event that was posted to a webhook; the newest first."""
         self._find(id_)
         found: dict[str, list[Delivery]] = {}
         for delivery in self.log.newest_first():

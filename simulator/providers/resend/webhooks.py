@@ -46,11 +46,11 @@ class Resend(StandardWebhooks):
     )
 
     def credentials(self) -> dict[str, Any]:
-        """All secrets, and the key to the API."""
+        """Return all secrets, and the key to the API."""
         return {**super().credentials(), "api_key": self.api_key}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One event."""
+        """Return one event."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()

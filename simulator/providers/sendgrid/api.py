@@ -38,7 +38,7 @@ class SendGridAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The id of a signed webhook for all events."""
+        """Return the id of a signed webhook for all events."""
         webhook_id: str = self._create({"url": url, "enabled": True, **dict.fromkeys(_EVENTS, True)})["id"]
         self.signed.add(webhook_id)
         return webhook_id
@@ -55,7 +55,7 @@ class SendGridAccount(Account):
             self._lists[name][address.lower()] = entry
 
     def suppressed(self, name: str) -> set[str]:
-        """The addresses on a list."""
+        """Return the addresses on a list."""
         with self._lock:
             return {entry["email"] for entry in self._lists[name].values()}
 

@@ -58,7 +58,7 @@ class SendGrid(WithSecrets):
         return ec.derive_private_key(number, ec.SECP256R1())
 
     def credentials(self) -> dict[str, Any]:
-        """The verification keys, as SendGrid shows them, and the key to its API."""
+        """Return the verification keys, as SendGrid shows them, and the key to its API."""
         keys = [self._key(key_id).public_key() for key_id in self._secrets]
         texts = [
             base64.b64encode(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode("ascii")
@@ -67,16 +67,16 @@ class SendGrid(WithSecrets):
         return {"public_key": texts[0] if len(texts) == 1 else texts, "api_key": self.api_key}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """An array of events, with the line end that SendGrid signs too."""
+        """Return an array of events, with the line end that SendGrid signs too."""
         events = [_event(happening) for happening in happenings]
         return json.dumps(events, ensure_ascii=False, separators=(",", ":")).encode() + b"\r\n"
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """The signature over time and body."""
+        """Return the signature over time and body."""
         return _sign(body, now, self._key(key_id))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         match forgery:
             case Forgery.TAMPERED:
                 return Signed(self.sign(body, now), body.rstrip(b"\r\n"))
@@ -125,7 +125,7 @@ def _event(happening: Happening) -> dict[str, Any]:
 
 
 def _describe(happening: Happening) -> dict[str, Any]:
-    """What an event of this kind says beside the message."""
+    """Return what an event of this kind says beside the message."""
     reply, seen = happening.reply, {"useragent": happening.user_agent, "ip": happening.ip}
     match happening.kind:
         case EventType.BOUNCED:

@@ -45,7 +45,7 @@ class SesAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The ARN of a confirmed subscription."""
+        """Return the ARN of a confirmed subscription."""
         arn = self._subscribe(url)
         self.confirm(url)
         return arn
@@ -67,7 +67,7 @@ class SesAccount(Account):
             self._entries[address.lower()] = entry
 
     def suppressed(self) -> Mapping[str, str]:
-        """The addresses on the list with their reasons."""
+        """Return the addresses on the list with their reasons."""
         with self._lock:
             return {entry["EmailAddress"]: entry["Reason"] for entry in self._entries.values()}
 
@@ -128,7 +128,7 @@ class SesAccount(Account):
         return json_response(HTTPStatus.OK, {})
 
     def _act(self, call: Call) -> Response:
-        """An action of SNS, whose parameters are a form, and whose answer is XML."""
+        """Return an action of SNS, whose parameters are a form, and whose answer is XML."""
         given = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
         if given.get("Version") != "2010-03-31":
             raise RefusedError(_BAD, "InvalidAction")
@@ -171,7 +171,7 @@ class SesAccount(Account):
 
 
 def _signature(call: Call, given: re.Match[str], secret: str) -> str:
-    """The signature that the request should have."""
+    """Return the signature that the request should have."""
     target = urlsplit(call.target)
     pairs = [pair.partition("=") for pair in target.query.split("&") if pair]
     query = "&".join(sorted(f"{name}={value}" for name, _, value in pairs))

@@ -88,7 +88,7 @@ class Ses:
         return url
 
     def credentials(self) -> dict[str, Any]:
-        """The topic, and the access key of the account where it plays the API."""
+        """Return the topic, and the access key of the account where it plays the API."""
         key = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
         return {"topic_arns": [self.ARN], **key}
 
@@ -115,17 +115,17 @@ class Ses:
         return {"message_id": message.uuid}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """The event that is the message of a notification."""
+        """Return the event that is the message of a notification."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or len(happenings[0].recipients) != 1:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False).encode()
 
     def envelop(self, body: bytes, now: datetime, key_id: str | None = None) -> bytes:
-        """The notification."""
+        """Return the notification."""
         return self._notify(body.decode(), now, key_id or self.key_id)
 
     def confirmation(self, now: datetime) -> bytes:
-        """The message that asks to confirm the subscription."""
+        """Return the message that asks to confirm the subscription."""
         token = "2336412f37fb687f5d51e6e2425f"  # noqa: S105
         query = f"Action=ConfirmSubscription&TopicArn={self.ARN}&Token={token}"
         fields = {
@@ -140,7 +140,7 @@ class Ses:
         return self._signed(fields, self._keys[self.key_id], self.key_id)
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """The headers repeat what is in the body; none of them is signed."""
+        """Return headers that repeat what is in the body; none of them is signed."""
         document = json.loads(body)
         return {
             "Content-Type": "text/plain; charset=UTF-8",
@@ -151,7 +151,7 @@ class Ses:
         }
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:
-        """The request as a forger makes it."""
+        """Return the request as a forger makes it."""
         key_id = next(iter(self._keys))
         text = body.decode()
         match forgery:
@@ -230,7 +230,7 @@ def _event(happening: Happening) -> dict[str, Any]:
 
 
 def _describe(happening: Happening, at: str) -> dict[str, Any]:
-    """What an event says beside the mail that it is about."""
+    """Return what an event says beside the mail that it is about."""
     match happening.kind:
         case EventType.DELIVERED:
             return {
@@ -257,7 +257,7 @@ def _describe(happening: Happening, at: str) -> dict[str, Any]:
 
 
 def _describe_failure(happening: Happening, at: str) -> dict[str, Any]:
-    """What an event says of a failure; nothing if it is none."""
+    """Return what an event says of a failure; nothing if it is none."""
     number, reply = happening.subject_message.number, happening.reply
     listed = {"emailAddress": happening.recipients[0]}
     if reply:

@@ -43,7 +43,7 @@ class SparkPostAccount(Account):
         self._lock = Lock()
 
     def enrol(self, url: str) -> str:
-        """The id of a webhook for all events. The URL is not tested here."""
+        """Return the id of a webhook for all events. The URL is not tested here."""
         given = self.dialect.credentials()
         pair = {"username": given["username"], "password": given["password"]}
         events = [word for word in _EVENTS if "initial" not in word and "relay" not in word]
@@ -64,7 +64,7 @@ class SparkPostAccount(Account):
                 self._entries[address.lower(), type_] = {**entry, **times, **more}
 
     def suppressed(self, type_: str = "transactional") -> set[str]:
-        """The addresses that get no mail of this type."""
+        """Return the addresses that get no mail of this type."""
         with self._lock:
             return {address for address, listed in self._entries if listed == type_}
 

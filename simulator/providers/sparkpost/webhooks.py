@@ -48,7 +48,7 @@ class SparkPost(DescribedDialect):
         self.api_key = seed_bytes("sparkpost/api", seed).hex()[:40]
 
     def credentials(self) -> dict[str, Any]:
-        """What an operator enters for it."""
+        """Return what an operator enters for it."""
         return {**super().credentials(), "api_key": self.api_key}
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
@@ -82,5 +82,5 @@ class SparkPost(DescribedDialect):
         return {"msys": {kind: fields}}
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """The id of the transmission."""
+        """Return the id of the transmission."""
         return {"request_id": message.uuid.replace("-", "")[:17]}

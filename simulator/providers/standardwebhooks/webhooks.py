@@ -44,7 +44,7 @@ class Generic(StandardWebhooks):
     )
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
-        """One event."""
+        """Return one event."""
         if len(happenings) != 1 or happenings[0].kind not in _TYPES or not happenings[0].recipients:
             raise unsupported(self.NAME, ", ".join(happening.kind for happening in happenings))
         return json.dumps(_event(happenings[0]), ensure_ascii=False, separators=(",", ":")).encode()
