@@ -40,7 +40,7 @@ from tests.support.worker_env import RecordingNotifier, build_worker_context
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
 from workers.deliveries.deliverer import Deliverer
-from workers.deliveries.fan_out import FanOutStep
+from workers.deliveries.fan_out import FanOutResult
 from workers.deliveries.subscription_cache import SubscriptionCache
 from workers.jobs import runner
 
@@ -259,7 +259,7 @@ class System:
         with self.engine.begin() as connection:
             return rows.insert_change(connection, type_, **columns)
 
-    def fan_out(self, **limits: int) -> FanOutStep:
+    def fan_out(self, **limits: int) -> FanOutResult:
         """Make one step of the fan-out, as a worker that has nothing in its cache."""
         return fan_out.advance(self.ctx, SubscriptionCache(self.vault), **limits)
 

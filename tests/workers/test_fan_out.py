@@ -177,7 +177,7 @@ def test_a_crash_before_the_commit_leaves_everything_to_be_done_again(system: Sy
         assert place is not None
         subject = fan_out_cursor.read_changes(connection, place, inbound=fan_out.INBOUND, limit=1)[0]
         fan_out_cursor.move_cursor(connection, (subject.transaction, subject.id))
-        assert system.fan_out() == fan_out.FanOutStep(is_blocked=True)
+        assert system.fan_out() == fan_out.FanOutResult(is_blocked=True)
         connection.rollback()
     assert system.fan_out().deliveries == 1
 

@@ -16,7 +16,7 @@ from workers import context
 from workers.context import WorkerContext
 from workers.deliveries import fan_out
 from workers.deliveries.dispatcher import Dispatcher
-from workers.deliveries.fan_out import FanOutStep
+from workers.deliveries.fan_out import FanOutResult
 from workers.deliveries.outcomes import OutcomeRecorder
 from workers.deliveries.subscription_cache import SubscriptionCache
 
@@ -39,12 +39,12 @@ class Deliverer:
         self._subscriptions = SubscriptionCache(ctx.vault)
         self._recorder = OutcomeRecorder(ctx.engine, ctx.observations)
         self._dispatcher = Dispatcher(ctx, self._subscriptions, self._recorder, suspect_delay_seconds)
-        self._step = FanOutStep()
-        self._stepped_at = -math.inf
-        self._waiting_steps = 0
+        self._fan_out = FanOutResult()
+        self._fanned_out_at = -math.inf
+        self._blocked_fan_outs = 0
         self._touched: set[UUID] = set()
         self._claimed_all_at = -math.inf
-        self._another_claims = False
+        self._other_is_claiming = False
         self._turn = threading.Lock()
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -79,7 +79,7 @@ class Deliverer:
         self._claimed_all_at = -math.inf
         while not self._stopping.is_set():
             self._recorder.flush()
-            if self._woken.is_set() or self._step.has_more:
+            if self._woken.is_set() or self._fan_out.has_more:
                 self._follow_log()
             if not self._claim() and not self._has_work() and not self._is_due_soon():
                 return
@@ -91,21 +91,22 @@ class Deliverer:
         self._recorder.flush()
 
     def _follow_log(self) -> None:
-        if self._step.has_no_subscribers:  # every batch of changes sends a wake-up, but no subscription wants them
-            self._stopping.wait(max(0.0, self._stepped_at + _MAX_POLL_SECONDS - time.monotonic()))
+        if self._fan_out.has_no_subscribers:  # every batch of changes sends a wake-up, but no subscription wants them
+            self._stopping.wait(max(0.0, self._fanned_out_at + _MAX_POLL_SECONDS - time.monotonic()))
         self._woken.clear()
-        self._step = fan_out.advance(self._ctx, self._subscriptions)
-        self._stepped_at = time.monotonic()
-        self._touched |= self._step.subscription_ids
-        self._waiting_steps = self._waiting_steps + 1 if self._step.is_blocked and not self._step.changes else 0
-        if self._step.is_blocked:
+        self._fan_out = fan_out.advance(self._ctx, self._subscriptions)
+        self._fanned_out_at = time.monotonic()
+        self._touched |= self._fan_out.subscription_ids
+        has_waited = self._fan_out.is_blocked and not self._fan_out.changes
+        self._blocked_fan_outs = self._blocked_fan_outs + 1 if has_waited else 0
+        if self._fan_out.is_blocked:
             self._woken.set()
 
     def _claim(self) -> int:
         """Claim and send due deliveries up to the capacity; return how many were claimed."""
-        if self._step.has_no_subscribers:
+        if self._fan_out.has_no_subscribers:
             self._touched.clear()
-            self._another_claims = False
+            self._other_is_claiming = False
             return 0
         capacity = self._dispatcher.capacity()
         now = time.monotonic()
@@ -116,7 +117,7 @@ class Deliverer:
         among = None if claims_all else list(self._touched)
         with self._ctx.engine_sync_commit.begin() as connection:
             claimed = store.claim(connection, token=token, limit=capacity, among=among)
-        self._another_claims = claimed is None
+        self._other_is_claiming = claimed is None
         if claimed is None:
             return 0
         if claims_all:
@@ -129,10 +130,10 @@ class Deliverer:
 
     def _has_work(self) -> bool:
         working = self._dispatcher or self._recorder or self._touched
-        return bool(working or self._step.has_more or self._another_claims or self._woken.is_set())
+        return bool(working or self._fan_out.has_more or self._other_is_claiming or self._woken.is_set())
 
     def _is_due_soon(self) -> bool:
-        if self._step.has_no_subscribers:
+        if self._fan_out.has_no_subscribers:
             return False
         with self._ctx.engine.begin() as connection:
             seconds = store.next_due_seconds(connection)
@@ -141,10 +142,10 @@ class Deliverer:
     def _poll_timeout(self) -> float:
         """Return how long to wait for outcomes before the next round of the loop."""
         has_capacity = self._dispatcher.capacity() > 0
-        if self._step.has_more and has_capacity:
+        if self._fan_out.has_more and has_capacity:
             return 0.0
-        if self._woken.is_set() or self._another_claims or (self._touched and has_capacity):
-            return min(_MIN_POLL_SECONDS * 2.0 ** min(self._waiting_steps, _MAX_DOUBLINGS), _MAX_POLL_SECONDS)
+        if self._woken.is_set() or self._other_is_claiming or (self._touched and has_capacity):
+            return min(_MIN_POLL_SECONDS * 2.0 ** min(self._blocked_fan_outs, _MAX_DOUBLINGS), _MAX_POLL_SECONDS)
         return _MAX_POLL_SECONDS
 
 

@@ -24,8 +24,8 @@ _MAX_DELIVERIES: Final = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FanOutStep:
-    """The result of one step.
+class FanOutResult:
+    """The result of one round of fan-out.
 
     `has_more`: more settled changes follow. `is_blocked`: more may follow when another process or transaction has
     finished. `has_no_subscribers`: no subscription is active or paused, so the cursor went to the end of the log.
@@ -45,17 +45,17 @@ def advance(
     *,
     max_changes: int = _MAX_CHANGES,
     max_deliveries: int = _MAX_DELIVERIES,
-) -> FanOutStep:
+) -> FanOutResult:
     """Turn the next settled changes into deliveries, unless another process is doing so."""
     with ctx.engine.begin() as connection:
         cursor = fan_out_cursor.lock_cursor(connection)
         if cursor is None:
-            return FanOutStep(is_blocked=True)
+            return FanOutResult(is_blocked=True)
         if subscriptions.is_empty and fan_out_cursor.skip_if_no_subscribers(connection):
-            return FanOutStep(has_no_subscribers=True)
+            return FanOutResult(has_no_subscribers=True)
         changes = fan_out_cursor.read_changes(connection, cursor, inbound=INBOUND, limit=max_changes)
         if not changes:
-            return FanOutStep(is_blocked=fan_out_cursor.has_more(connection, cursor))
+            return FanOutResult(is_blocked=fan_out_cursor.has_more(connection, cursor))
         # After reading the changes, so that all subscriptions from before them are known.
         subscriptions.refresh(connection)
         created: list[NewDelivery] = []
@@ -71,7 +71,7 @@ def advance(
         cursor = (changes[taken - 1].transaction, changes[taken - 1].id)
         fan_out_cursor.move_cursor(connection, cursor)
         is_blocked = fan_out_cursor.has_more(connection, cursor)
-    return FanOutStep(
+    return FanOutResult(
         changes=taken,
         deliveries=len(created),
         subscription_ids=frozenset(delivery.subscription_id for delivery in created),
