@@ -102,10 +102,10 @@ class Pause:
     def __init__(self, limit: int) -> None:
         self._places = threading.BoundedSemaphore(limit)
 
-    def wait(self, seconds: float) -> None:
-        """Wait, if there is room."""
+    def wait(self, seconds: float) -> bool:
+        """Wait, if there is room; return whether it waited."""
         if not seconds or not self._places.acquire(blocking=False):
-            return
+            return False
         try:
             if is_on_loop():
                 wait_for(asyncio.sleep(seconds))
@@ -113,6 +113,7 @@ class Pause:
                 time.sleep(seconds)
         finally:
             self._places.release()
+        return True
 
 
 class Completion(Generic[_T]):

@@ -6,20 +6,19 @@ from tests.support.receiver import Loop
 
 def test_requests_pause_on_the_event_loop_and_in_threads() -> None:
     pause, loop = Pause(2), Loop()
-    loop.call(pause.wait, 0.001)
-    pause.wait(0.001)
+    assert loop.call(pause.wait, 0.001)
+    assert pause.wait(0.001)
     loop.close()
 
 
 def test_no_request_pauses_where_there_is_no_room() -> None:
-    Pause(0).wait(3600)
+    assert not Pause(0).wait(3600)
 
 
 def test_a_pause_gives_its_place_back() -> None:
     pause = Pause(1)
-    for _ in range(3):
-        pause.wait(0.001)
+    assert [pause.wait(0.001) for _ in range(3)] == [True] * 3
 
 
 def test_no_pause_takes_no_place() -> None:
-    Pause(0).wait(0.0)
+    assert not Pause(1).wait(0.0)
