@@ -13,7 +13,7 @@ import structlog
 from flask import Blueprint, Flask, Response, g, redirect, request
 from flask.typing import ResponseReturnValue
 from jinja2 import StrictUndefined
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from api.console import formatting, login
@@ -213,6 +213,8 @@ def _show_error(error: Exception) -> Response:
     elif isinstance(error, TidingsError):
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 409)
         sentence = str(error)
+    elif isinstance(error, DataError):
+        status, sentence = 422, f"The database cannot read a value that was given: {first_line(error)}."
     elif isinstance(error, SQLAlchemyError):
         log.warning("storage unavailable", path=request.path, error=first_line(error))
         status, sentence = 503, "The database cannot be reached, refuses to write, or took too long. Try again."

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.core.auth import Authenticator, authorize
 from api.core.errors import ProblemError, invalid
-from api.core.resource import Deps, Resource
+from api.core.resource import Deps, Resource, has_nul
 from shared.auth import sessions
 from shared.auth.keys import Caller, Scope
 from shared.errors import TidingsError, first_line
@@ -111,6 +111,8 @@ def call(
     authorize(current.caller, resource.scope_of(method), resource.tenant_access_of(method))
     operation = type(resource.__name__, (resource,), {"deps": current.deps, "authenticator": current})()
     operation.caller = current.caller
+    if wrong := [name for name, value in ({**path, **(query or {}), **(body or {})}).items() if has_nul([name, value])]:
+        raise invalid({name: ["Must not contain NUL."] for name in wrong})
     declared = getattr(resource, method.lower())
     given: Mapping[str, Any] = {"query": query or {}, "json": body or {}, "headers": {}}
     # The innermost declaration comes first here, and last in the signature.

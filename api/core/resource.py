@@ -18,7 +18,7 @@ from marshmallow import EXCLUDE, RAISE, Schema
 from sqlalchemy import Connection, Engine
 from webargs import core
 from webargs.flaskparser import FlaskParser
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter
 
 from api.core import idempotency
 from api.core.auth import Authenticator, TenantAccess
@@ -166,7 +166,7 @@ class Parser(FlaskParser):
             raise ProblemError(415, "Send the body as JSON, with Content-Type: application/json.")
         try:
             value = msgspec.json.decode(body)
-            storable = b"\\u0000" not in body or not _has_nul(value)
+            storable = b"\\u0000" not in body or not has_nul(value)
             is_deep = body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST)
         except RecursionError:
             is_deep = True
@@ -206,11 +206,12 @@ def _is_longer(value: Any, entries: int) -> bool:
     return len(value) > entries or any(_is_longer(part, entries) for part in parts)
 
 
-def _has_nul(value: Any) -> bool:
+def has_nul(value: Any) -> bool:
+    """Return whether a text in the value contains NUL, which PostgreSQL cannot store."""
     if isinstance(value, dict):
-        return any(_has_nul(part) for pair in value.items() for part in pair)
+        return any(has_nul(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
-        return any(_has_nul(entry) for entry in value)
+        return any(has_nul(entry) for entry in value)
     return isinstance(value, str) and "\0" in value
 
 
@@ -254,12 +255,12 @@ def blueprint(
 class IdentifierConverter(BaseConverter):
     """An id in a path, with or without dashes. Any other text: 404."""
 
+    # So that other texts match other rules: an error of `to_python` would end the search for one.
+    regex = r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
+
     def to_python(self, value: str) -> UUID:
         """Return the id."""
-        try:
-            return UUID(value)
-        except ValueError:
-            raise ValidationError from None
+        return UUID(value)
 
 
 class JsonProvider(JSONProvider):

@@ -162,6 +162,28 @@ def test_a_body_that_is_nested_too_deep_is_shown(system: System, tenants: dict[s
         assert sign_in(system).get(f"/console/receipts/{receipt_id}").status_code == 200
 
 
+def test_nul_is_refused_by_name_and_not_taken_for_a_database_that_is_away(
+    system: System, tenants: dict[str, Tenant]
+) -> None:
+    client = sign_in(system)
+    same_site = {"Sec-Fetch-Site": "same-origin"}
+    for answer in (
+        client.get("/console/suppressions/a%00b"),
+        client.post("/console/suppressions/a@x.example/lift", data={"note": "a\0"}, headers=same_site),
+        client.get("/console/messages?recipient=%00"),
+        client.post("/console/login", data={"email": "a\0@x.example", "password": "b"}, headers=same_site),
+    ):
+        assert answer.status_code in (200, 422), answer.text
+        assert "NUL" in answer.text
+        assert "cannot be reached" not in answer.text
+
+
+def test_an_id_that_is_none_is_a_page_of_the_console_too(system: System, tenants: dict[str, Tenant]) -> None:
+    answer = sign_in(system).get("/console/messages/x")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "There is no page /console/messages/x." in answer.text
+
+
 def test_a_body_is_downloaded_and_never_shown_as_a_page(system: System, tenants: dict[str, Tenant]) -> None:
     receipt_id = system.queue_body(HOSTILE[0].encode(), "hostile")
     answer = sign_in(system).get(f"/console/receipts/{receipt_id}/raw")
