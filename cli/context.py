@@ -7,6 +7,7 @@ The settings name it. If they do not, it is the one that `tidings up` runs with 
 import getpass
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -74,6 +75,23 @@ data_option = click.option(
 )
 
 
+def complete_command(text: str) -> str:
+    """Return a command, alone or behind a colon, so that it runs as printed here; other texts unchanged.
+
+    `tidings up` starts its roles itself, has its URLs in a file, and is found by `--data` unless that is the default.
+    """
+    data = click.get_current_context().params.get("data")
+    if data is None or os.environ.get("TIDINGS_DATABASE_URL"):
+        return text
+    quoted = shlex.quote(str(data))
+    if text.startswith("tidings run "):
+        return f"tail {quoted}/logs/{text.split()[2]}.log"
+    for name in ("DATABASE_URL", "BROKER_URL"):
+        text = text.replace(f'"$TIDINGS_{name}"', f'"$(jq -r .{name.lower()} {quoted}/{READY_FILE})"')
+    is_command = text.startswith("tidings ") or ": tidings " in text
+    return f"{text} --data {quoted}" if is_command and data != Path(".tidings") else text
+
+
 @dataclass(frozen=True, kw_only=True)
 class CommandContext:
     """What a command needs. Without a broker no wake-up is sent; the sweep finds the work within seconds."""
@@ -111,7 +129,7 @@ class CommandContext:
 @contextmanager
 def open_context(data: Path) -> Iterator[CommandContext]:
     """Yield the context. Raises SettingsError if no installation is found or its database is unreachable."""
-    configuration, receiver_url = _configuration(data)
+    configuration, receiver_url = read_configuration(data)
     made = engine.create_engine(configuration.database_url, application="command", pool_size=2)
     notifier = TaskNotifier(configuration.broker_url) if configuration.broker_url else None
     try:
@@ -130,7 +148,7 @@ def open_context(data: Path) -> Iterator[CommandContext]:
             notifier.close()
 
 
-def _configuration(data: Path) -> tuple[Settings, str]:
+def read_configuration(data: Path) -> tuple[Settings, str]:
     """Return the settings of the shell, or those of the running `tidings up` with the URL of its receiver.
 
     Raises SettingsError if they differ.

@@ -154,4 +154,4 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     for number, (step, commands) in enumerate(steps.items(), 1):
         print_line(console, f" {number}. ", step)
         for command in commands:
-            console.print(f"      {escape(command)}", highlight=False, soft_wrap=True)
+            console.print(f"      {escape(context.complete_command(command))}", highlight=False, soft_wrap=True)

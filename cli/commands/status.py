@@ -115,7 +115,7 @@ def describe_count(problems: Sequence[object]) -> str:
 def describe_problem(about: str, found: str, mend: str) -> Iterator[str]:
     """Yield the lines of a problem and of its fix. The fix is not wrapped: it may be a command to copy."""
     yield from wrap(f"✗ {about}: {found}", "", "  ")
-    yield f"  → {mend}"
+    yield f"  → {context.complete_command(mend)}"
 
 
 def describe_source(now: datetime, source: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from types import FrameType
 import click
 from sqlalchemy.exc import ArgumentError, OperationalError
 
+from cli import context
 from cli.supervisor import environment, ports
 from cli.supervisor.ports import Address
 from cli.supervisor.system import Options, SupervisedSystem
@@ -117,13 +118,14 @@ def run(name: str) -> None:
 
 
 @click.command
-def migrate() -> None:
+@context.data_option
+def migrate(data: Path) -> None:
     """Migrate the database of TIDINGS_DATABASE_URL to the schema of this version.
 
-    You can run it at any time. If several run at once, one migrates and the others wait.
+    You can run it at any time. If several run at once, one migrates and the others wait. Without
+    TIDINGS_DATABASE_URL, it is the database of the running `tidings up`.
     """
-    configuration = settings.read()
-    configuration.require("database_url")
+    configuration = context.read_configuration(data)[0]
     try:
         revision = migrations.upgrade(configuration.database_url)
     except ArgumentError:

@@ -174,7 +174,8 @@ def print_urls(console: Console, running: System) -> None:
         f"console                       {running.api_url}/console/\n"
         f"API and its documentation     {running.api_url}/docs\n"
         f"webhooks go to                {running.receiver_url}/webhooks/<source>\n\n"
-        f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'"
+        f"Try:  curl {bearer} \\\n        '{running.api_url}/v1/messages?status=bounced'\n"
+        f"Or:   tidings status --data {running.data}"
     )
     console.print(Panel(text, title="Running until Ctrl-C", box=box.ROUNDED), soft_wrap=True)
     if code == 0:  # on a separate line, so that it can be clicked and copied whole

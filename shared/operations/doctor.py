@@ -140,8 +140,8 @@ def check_broker(installation: Installation) -> Found:
         policy = broker.default_channel.client.info("memory").get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
-            f"the broker evicts messages when its memory is full (maxmemory-policy {policy})",
-            "redis-cli CONFIG SET maxmemory-policy noeviction, and set it in the configuration of Redis",
+            f"the broker evicts messages when its memory is full (maxmemory-policy {policy} instead of noeviction)",
+            'redis-cli -u "$TIDINGS_BROKER_URL" CONFIG SET maxmemory-policy noeviction',
         )
 
 
@@ -268,7 +268,7 @@ def check_wake_ups(_: Installation, connection: Connection) -> Found:
     """Check what workers have found wrong with the broker in the last minute."""
     problem = periodic.find_problem(connection)
     if problem is not None:
-        yield f"workers find the broker unusable: {problem}", "tidings run beat, and check TIDINGS_BROKER_URL"
+        yield f"workers find the broker unusable: {problem}", "tidings status"
 
 
 def check_silence(_: Installation, connection: Connection) -> Found:
@@ -323,7 +323,7 @@ def check_egress(installation: Installation, connection: Connection) -> Found:
         except InvalidFieldError as error:
             yield (
                 f"deliveries to subscription {id_} fail: {error}",
-                f"tidings subscriptions change {id_} --url URL, or set TIDINGS_EGRESS_ALLOW for every process",
+                f"set TIDINGS_EGRESS_ALLOW for every process, or: tidings subscriptions change {id_} --url URL",
             )
 
 

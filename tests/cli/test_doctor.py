@@ -20,7 +20,7 @@ from shared.counters import metric_store
 from shared.counters.metric_store import Metric
 from shared.encryption import new_key
 from shared.operations import doctor
-from shared.postgres import partitions
+from shared.postgres import migrate, partitions
 from tests.cli.test_status import report_all_roles
 from tests.support import supervised_system
 from tests.support.command_line import Commands
@@ -111,7 +111,7 @@ def test_a_broker_that_evicts(healthy: Commands) -> None:
         finally:
             client.config_set("maxmemory-policy", "noeviction")
     assert found.keys() == {"broker"}
-    assert "redis-cli CONFIG SET maxmemory-policy noeviction" in found["broker"]
+    assert found["broker"].endswith('→ redis-cli -u "$TIDINGS_BROKER_URL" CONFIG SET maxmemory-policy noeviction')
 
 
 def test_a_broker_that_cannot_be_reached(healthy: Commands) -> None:
@@ -278,6 +278,12 @@ def test_a_running_system_is_healthy(data_dir: Path) -> None:
 
         supervised_system.wait_until(lambda: run("status").returncode == 0)
         assert run("doctor").returncode == 0, run("doctor").stdout
+        with psycopg.connect(json.loads((up.data / "ready.json").read_text())["database_url"]) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        assert f"→ tidings migrate --data {up.data}\n" in run("doctor").stdout
+        with psycopg.connect(json.loads((up.data / "ready.json").read_text())["database_url"]) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = %s", [migrate.head()])
+        assert run("migrate").returncode == 0, run("migrate").stderr
 
 
 class DroppingPooler:

@@ -55,6 +55,12 @@ def test_roles_that_never_worked_or_stopped_are_absent(working: Commands) -> Non
     assert "tidings run beat" in working.run("status", code=1)
 
 
+def test_beat_is_not_called_absent_while_no_worker_runs_what_it_starts(working: Commands) -> None:
+    working.system.execute("UPDATE periodic_tasks SET ran_at = now() - interval '2 min'")
+    working.system.execute("UPDATE periodic_tasks SET wake_up_at = now() - interval '2 min'")
+    assert problems(working) == ["role worker", "role deliverer"]
+
+
 def test_critical_alerts_come_first_and_warnings_last(working: Commands) -> None:
     with working.system.engine.begin() as connection:
         fire(connection, rule="small", severity="warning")
