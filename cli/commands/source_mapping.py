@@ -60,7 +60,7 @@ def try_mapping(body: IO[bytes], mapping: str | None, slug: str | None, headers:
         del shown["provider_object"]  # the body itself
         click.echo(msgspec.json.encode(shown).decode())
     problems = sum(event.type is EventType.UNKNOWN for event in events)
-    click.echo(f"{len(events)} events, {problems} of them not understood", err=True)
+    click.echo(f"Events: {len(events)}, not understood: {problems}", err=True)
     if problems or not events:
         raise SystemExit(1)
 

@@ -272,7 +272,7 @@ def test_a_mapping_is_tried_on_a_sample_and_then_stored(commands: Commands, tmp_
     sample.write_bytes(SAMPLE)
     output = commands.run("sources", "try", str(sample), "--mapping", f"@{mapping}", code=1)
     assert '"type":"delivered"' in output
-    assert "2 events, 1 of them not understood" in output
+    assert "Events: 2, not understood: 1" in output
     credentials = json.dumps({"value": SECRET})
     given = ("--provider", "generic", "--setting", f"generic=@{mapping}", "--credentials", credentials)
     commands.run("sources", "add", "acme", *given)
