@@ -308,7 +308,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     Pattern(
         C.INVALID_DOMAIN,
-        "a name server that answered that there is no such domain",
+        "a name server that answered that the domain does not exist",
         """
         nxdomain; smtpsend.dns.nonexistentdomain; dns domain … not exist
         """,
