@@ -25,12 +25,12 @@ _WIDTH = 150  # where there is no terminal to ask
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the chosen scenarios; return 0 unless something was wrong. A missed target is not an error."""
-    wishes = _parser().parse_args(arguments)
-    seconds = wishes.seconds or (_QUICK_SECONDS if wishes.quick else _FULL_SECONDS)
-    chosen = plan.quick(seconds) if wishes.quick else plan.full(seconds)
-    names = wishes.only or list(SCENARIOS)
+    options = _parser().parse_args(arguments)
+    seconds = options.seconds or (_QUICK_SECONDS if options.quick else _FULL_SECONDS)
+    chosen = plan.quick(seconds) if options.quick else plan.full(seconds)
+    names = options.only or list(SCENARIOS)
     # A quick or partial run must not replace the published page.
-    output = wishes.output or (None if wishes.quick or wishes.only else _RESULTS)
+    output = options.output or (None if options.quick or options.only else _RESULTS)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 _run(stage, names, chosen, findings, console)
             finally:
-                if wishes.logs:
-                    stage.keep_logs(wishes.logs)
+                if options.logs:
+                    stage.keep_logs(options.logs)
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         return 130
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     results.show(console, findings)
     if output:
         date = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        output.write_text(results.page(findings, facts, date, _command(wishes)))
+        output.write_text(results.page(findings, facts, date, _command(options)))
         console.print(f"written to {output}")
     return 1 if any(one.wrong for one in findings) else 0
 
@@ -74,11 +74,11 @@ def _run(stage: Stage, names: list[str], chosen: Plan, findings: list[Findings],
             progress.update(tasks[name], completed=1)
 
 
-def _command(wishes: argparse.Namespace) -> str:
+def _command(options: argparse.Namespace) -> str:
     """Return the command that repeats the run, without the paths of its files."""
-    words = ["python -m bench", *(["--quick"] if wishes.quick else [])]
-    words += [f"--seconds {wishes.seconds:g}"] if wishes.seconds else []
-    return " ".join([*words, *(f"--only {name}" for name in wishes.only or ())])
+    words = ["python -m bench", *(["--quick"] if options.quick else [])]
+    words += [f"--seconds {options.seconds:g}"] if options.seconds else []
+    return " ".join([*words, *(f"--only {name}" for name in options.only or ())])
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -36,7 +36,7 @@ _NEVER_RECONCILED = dict.fromkeys(
 )  # fmt: skip
 _MAX_CALLS: Final = 4
 _calls = threading.BoundedSemaphore(_MAX_CALLS)
-"""A call of a provider blocks a thread of the API, which a provider that hangs must not exhaust."""
+"""A call to a provider blocks a thread of the API. A provider that hangs must not block all of them."""
 
 
 class Webhook(Schema):
@@ -241,11 +241,11 @@ class _ProviderCalls(Resource):
 
     @contextmanager
     def call_provider(self, slug: str) -> Iterator[SourceRow]:
-        """Yield the source in one of the few turns. Raises ProblemError (404, 429)."""
+        """Yield the source, as one of the few calls that may be in progress. Raises ProblemError (404, 429)."""
         with self.deps.engine.begin() as connection:
             row = require(sources.find(connection, slug), f"source called {slug!r}")
         if not _calls.acquire(blocking=False):
-            raise too_many("Other calls of providers are under way; try again in a moment.")
+            raise too_many("Other calls to providers are in progress; try again in a moment.")
         try:
             yield row
         finally:

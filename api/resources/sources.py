@@ -55,10 +55,10 @@ class QueueState(Schema):
     """The state of a source's queue."""
 
     polled_at = instant("When SQS answered last; null if it never did.")
-    stored = fields.Integer(metadata={"description": "Messages that were stored, repetitions not counted."})
-    refused = fields.Integer(metadata={"description": "Messages that were refused, each time that they came."})
+    stored = fields.Integer(metadata={"description": "Messages that were stored, without repetitions."})
+    refused = fields.Integer(metadata={"description": "Messages that were refused, counted each time they came."})
     failures = fields.Integer(metadata={"description": "How many times in a row it could not be polled."})
-    error = text("Why it could not be polled the last time; null if it was.")
+    error = text("Why the last poll failed; null if it succeeded.")
     next_at = instant("When it is polled again after a failure; null if it did not fail.")
 
 

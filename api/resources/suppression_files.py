@@ -29,7 +29,7 @@ from shared.vocabulary import ALL_MAIL, MailType, SuppressionOrigin, Suppression
 
 _MAX_BYTES = 64 << 20
 _MAX_ROWS = 1_000_000
-"""Of JSON, whose rows are all in memory at once: an empty one has three bytes there, and needs two hundred."""
+"""The limit for JSON, whose rows are all in memory at once: an empty row takes 3 bytes of the body, 200 of memory."""
 _CSV = ("text/csv", "application/csv", "text/plain")
 _JSON = "application/json"
 

@@ -102,7 +102,7 @@ class ConnectionManager:
             self._log.wake()  # so that streams notice their disconnection, and that a heartbeat is due
 
     async def _check_keys(self) -> None:
-        """Close the streams whose key was revoked, or grants something else than before."""
+        """Close the streams whose key was revoked, or no longer grants the same."""
         loop = asyncio.get_running_loop()
         checks = {stream.follow.caller: stream.follow.is_authorized for stream in self._streams}
         for caller, is_authorized in checks.items():

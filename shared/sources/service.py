@@ -193,7 +193,7 @@ def _merge_patches(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
 def describe(row: SourceRow, vault: Vault, queue: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a source as it is shown: secrets are masked, long ones except for their last four characters.
 
-    `problem` is the reason why the source cannot be used, or None. `queue` is how its queue does (`queues.read`).
+    `problem` is the reason why the source cannot be used, or None. `queue` is the state of its queue (`queues.read`).
     """
     provider = PROVIDERS.get(row.provider)
     problem = None

@@ -22,7 +22,7 @@ from shared.suppression.tables import suppression_history, suppression_lifts, su
 from shared.vocabulary import MailType, SuppressionOrigin, SuppressionReason
 
 _USUAL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
-"""Nearly every address: a check of thousands need not parse it."""
+"""Matches nearly every address, so that a check of thousands need not parse them."""
 _MAX_EVENTS = 200
 _MAX_HISTORY_ROWS = 1000
 

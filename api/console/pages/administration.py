@@ -82,7 +82,7 @@ def create_link(user_id: int) -> Response:
 def end_session(session_id: int) -> Response:
     """End a session, or make a link invalid."""
     call(OneSession, "DELETE", session_id=session_id)
-    return go("/console/users", "It was ended.")
+    return go("/console/users", "The session or link is no longer valid.")
 
 
 def _show_users(link: dict[str, Any] | None = None, about: str = "") -> Response:

@@ -1,6 +1,7 @@
 """Pages of sources: the connection to each provider, and how to make a new one."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -37,16 +38,16 @@ NAVIGATION = (Entry(path="/console/sources", label="Sources", icon="plug", resou
 
 REFUSALS = {
     "unknown_source": "The URL ends with a name that no source has: compare it with the URL below.",
-    "missing_signature": "The request was not signed. Switch signing on at the provider, or something else than the"
+    "missing_signature": "The request was not signed. Switch signing on at the provider; or somebody other than the"
     " provider sent it.",
-    "malformed_signature": "The signature has another form than this provider's. Is it the right provider?",
+    "malformed_signature": "The signature does not have this provider's form. Is it the right provider?",
     "bad_signature": "The signature does not match: the key or secret differs from the provider's. Copy it again.",
     "digest_mismatch": "The body differs from what was signed: something between the provider and Tidings changed it.",
     "stale": "The request is too old. Compare the clocks, or the provider repeated an old request.",
     "replayed": "Its signed token was used before with another body, so somebody may repeat old requests.",
     "unconfirmed": "The topic's subscription is not confirmed yet; a worker does that.",
     "unknown_key": "It was signed with a key that Tidings does not have and cannot fetch.",
-    "bad_credentials": "User name or password differ from ours. Copy them again into the URL.",
+    "bad_credentials": "The user name or password differs from ours. Copy them again into the URL.",
     "too_large": "The request is larger than TIDINGS_MAX_BODY_BYTES.",
     "empty_body": "The request had no body.",
     "content_encoding": "The body is compressed; switch that off at the provider.",
@@ -136,7 +137,7 @@ def change(slug: str) -> Response:
 
 @pages.post("/sources/<slug>/settings")
 def change_settings(slug: str) -> Response:
-    """Make the settings as the form has them, in YAML or JSON."""
+    """Change the settings to those of the form, in YAML or JSON."""
     authorize(visit().caller, OneSource.scope_of("PATCH"), OneSource.tenant_access_of("PATCH"))
     # What the page showed, not what is stored: a change that was made since is kept.
     before = source_service.read_document("settings", request.form["before"])
@@ -223,10 +224,9 @@ def _read_activity() -> dict[str, Any]:
         return {one["source"]: one for one in status.read_sources(connection, deps.vault, datetime.now(UTC))}
 
 
-def _read_credentials(fields: Any) -> dict[str, Any]:
+def _read_credentials(fields: Sequence[CredentialField]) -> dict[str, Any]:
     """Return the credentials of a form; a list is one entry a line, an object is JSON. Raises ProblemError (422)."""
     found: dict[str, Any] = {}
-    field: CredentialField
     for field in fields:
         text = request.form.get(f"credential.{field.name}", "").strip()
         if not text:

@@ -11,7 +11,7 @@ from shared.events.event import Event
 QUERY = ":query"
 """The name under which a request's query string is kept with its headers. No header can have a colon in its name."""
 PULLED = ":pulled"
-"""The name under which the headers of a message that was taken from a queue have the time at which the queue got it."""
+"""The name under which a message from a queue has, among its headers, the time at which the queue got it."""
 WITHOUT_TENANT = ("set_aside", "accept")
 PULLS = ("daily", "never")
 
@@ -124,7 +124,7 @@ def _no_keys(_document: bytes, _key_id: str, /) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider: what its package puts together, and the registry names.
+    """A provider: its package builds this value, and the registry lists it.
 
     The functions do no I/O. Those that most providers do not need have a default.
     """
