@@ -57,7 +57,7 @@ class Audience:
         side.processes.wait_until(lambda: self.sink.answers("/arrivals"), "sink")
 
     def gather(self, connection: psycopg.Connection, *, hanging: bool = False) -> None:
-        """Forget all deliveries, and subscribe anew; with `hanging` there is one more, which never answers."""
+        """Forget all deliveries, and subscribe again; with `hanging` there is one more, which never answers."""
         connection.execute(f"TRUNCATE {_TABLES}".encode())
         names = [(f"one-{number}", f"ten-{number // SHARED_BY}") for number in range(SUBSCRIPTIONS)]
         rows = [new_subscription(self._vault, f"{self.sink.url}/{tags[0]}", tags) for tags in names]

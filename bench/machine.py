@@ -18,7 +18,7 @@ _GIB: Final = 1024**3
 
 
 def facts(database_url: str, broker_url: str, directory: Path) -> dict[str, str]:
-    """Machine and versions, by name."""
+    """Return the machine and the versions, by name."""
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "machine": f"{os.cpu_count()} x {_processor()}, {pages * page / _GIB:.0f} GiB of memory",

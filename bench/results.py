@@ -59,7 +59,7 @@ def show(console: Console, findings: Sequence[Findings]) -> None:
 
 
 def page(findings: Sequence[Findings], facts: Mapping[str, str], date: str, command: str) -> str:
-    """RESULTS.md."""
+    """Return the text of RESULTS.md."""
     parts = [
         "# Benchmarks",
         f"Measured on {date} by `{command}`, which measures both sides in one run and writes this page.",

@@ -54,7 +54,7 @@ def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
 
 
 def used_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
-    """Processor seconds used between two readings; processes that ended meanwhile are not seen."""
+    """Return the processor seconds used between two readings; processes that ended meanwhile are not seen."""
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
 
 

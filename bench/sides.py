@@ -172,7 +172,7 @@ class Tidings(Side):
         return 4000 if events == 1 else 20_000
 
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:  # noqa: ARG002
-        """By the rows of the queue."""
+        """Return the number of events, by the rows of the queue."""
         row = connection.execute("SELECT count(*) FROM pending_receipts").fetchone()
         return int(row[0]) * events if row else 0
 
@@ -202,7 +202,7 @@ class Usual(Side):
     tuning: Tuning = Tuning()
 
     def commands(self) -> Mapping[str, str]:
-        """Gunicorn and a Celery worker."""
+        """Return the commands of Gunicorn and a Celery worker."""
         address, tuning = self.place.receiver, self.tuning
         return {
             "receiver": f"env USUAL_THREADS={tuning.threads} gunicorn --bind {address.host}:{address.port}"
@@ -214,7 +214,7 @@ class Usual(Side):
         }
 
     def most_pending(self, events: int) -> int:
-        """Enough bodies for both processes of the worker."""
+        """Return enough bodies for both processes of the worker."""
         return max(400, 8 * events)
 
     def pending(self, connection: psycopg.Connection, accepted: int, events: int) -> int:

@@ -1,4 +1,4 @@
-"""The stage: one PostgreSQL and one Redis on throwaway data, and both sides upon them."""
+"""The stage: one PostgreSQL and one Redis on throwaway data, and both sides on them."""
 
 import secrets
 import shutil

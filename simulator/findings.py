@@ -46,7 +46,7 @@ class Examiner:
         return next((entry for entry in entries if entry["recipient"] == expectation.recipient), None)
 
     def examine(self, play: Play) -> list[Finding]:
-        """Everything that the play should have led to."""
+        """Check everything that the play should have led to."""
         return [check() for check in self.checks(play)]
 
     def checks(self, play: Play) -> list[Callable[[], Finding]]:

@@ -78,7 +78,7 @@ class RsaKey:
 
 
 def seed_bytes(purpose: str, seed: int | None) -> bytes:
-    """32 bytes to make a secret from: the same for the same seed, random without one."""
+    """Return 32 bytes to make a secret from: the same for the same seed, random without one."""
     if seed is None:
         return secrets.token_bytes(32)
     return hashlib.sha256(f"{purpose}/{seed}".encode()).digest()

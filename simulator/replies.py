@@ -41,5 +41,5 @@ _USER_AGENTS = (
 
 
 def reader(rng: random.Random) -> Reader:
-    """Somebody with a mail program."""
+    """Return somebody with a mail program."""
     return Reader(ip=f"203.0.113.{rng.randint(1, 254)}", user_agent=rng.choice(_USER_AGENTS))

@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _send_head(self, response: Response, length: int | None) -> None:
-        """`length` None: the content ends with the connection."""
+        """Send the status and the headers. `length` None: the content ends with the connection."""
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)

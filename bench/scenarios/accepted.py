@@ -12,7 +12,7 @@ _MAX_PER_SECOND: Final = 12_000  # requests that are made ready
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Both sides in turn, with the same requests each time."""
+    """Measure both sides in turn, with the same requests each time."""
     rates: dict[str, list[float]] = {side.name: [] for side in stage.sides}
     latencies: dict[str, list[float]] = {side.name: [] for side in stage.sides}
     findings = Findings()

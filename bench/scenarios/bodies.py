@@ -12,7 +12,7 @@ _MAX_PER_SECOND: Final = 450
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Both sides in turn, with the same requests."""
+    """Measure both sides in turn, with the same requests."""
     runs = sustained.both(
         stage, plan.bodies, plan.bodies_rounds, max_per_second=_MAX_PER_SECOND, seed=300, events=_EVENTS
     )

@@ -27,7 +27,7 @@ Kick = Callable[[Sequence[Logged], Sequence[str]], object]
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Both sides in turn, then Tidings alone."""
+    """Measure both sides in turn, then Tidings alone."""
     findings = Findings()
     ours, hindered = _with_and_without(stage.tidings, plan)
     theirs = [_usual(stage.usual, plan.deliveries // _USUAL_SHARE) for _ in range(plan.deliveries_rounds)]
@@ -60,7 +60,7 @@ def run(stage: Stage, plan: Plan) -> Findings:
 
 
 def _with_and_without(side: Tidings, plan: Plan) -> tuple[list[float], list[float]]:
-    """Deliveries a second with no endpoint that hangs, and with one. Each is first in half of the rounds."""
+    """Measure deliveries a second without an endpoint that hangs, and with one. Each is first in half of the rounds."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     for number in range(plan.deliveries_rounds):
         first = bool(number % 2)
@@ -87,7 +87,7 @@ def _usual(side: Usual, deliveries: int) -> float:
 
 
 def _timed(side: Side, process: str, deliveries: int, kick: Kick, *, hanging: bool = False) -> float:
-    """Deliveries per second, from the notification until the last arrival."""
+    """Return the deliveries per second, from the notification until the last arrival."""
     audience = Audience(side)
     try:
         with side.connect() as connection:
@@ -107,7 +107,7 @@ def _timed(side: Side, process: str, deliveries: int, kick: Kick, *, hanging: bo
 
 
 def _latencies(side: Tidings, seconds: float) -> list[float]:
-    """Milliseconds from logging a change to the arrival of its only delivery, each change in its own transaction."""
+    """Return the milliseconds from logging a change, in its own transaction, to the arrival of its only delivery."""
     audience = Audience(side)
     notifier = TaskNotifier(side.place.broker_url)
     try:

@@ -26,7 +26,7 @@ _P99_MS: Final = 150.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Tidings alone: most requests are the load, a few are watched."""
+    """Measure Tidings alone: most requests are the load, a few are watched."""
     side = stage.tidings
     side.reset()
     side.start("api")
@@ -63,7 +63,7 @@ class _Prober:
         self._local = threading.local()
 
     def see(self, request: bytes, due: float) -> float | None:
-        """Seconds from sending it to seeing its state; None if it was refused or never seen."""
+        """Return the seconds from sending it to seeing its state; None if it was refused or never seen."""
         time.sleep(max(0.0, due - time.perf_counter()))
         receiver, api = self._callers()
         event = json.loads(request.partition(b"\r\n\r\n")[2])[0]

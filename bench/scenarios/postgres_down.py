@@ -22,7 +22,7 @@ _PATIENCE_SECONDS: Final = 30.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:  # noqa: ARG001 - it takes as long as it takes
-    """Tidings alone: PostgreSQL is killed and restarted, then frozen and resumed."""
+    """Measure Tidings alone: PostgreSQL is killed and restarted, then frozen and resumed."""
     findings = Findings()
     stage.tidings.reset()
     before = stage.tidings.pids("receiver")

@@ -13,7 +13,7 @@ _MAX_RATIO: Final = 1.3
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Tidings alone, workers stopped: normal and frozen in turn, each from an empty database."""
+    """Measure Tidings alone without workers: Redis runs and is frozen in turn, each from an empty database."""
     findings = Findings()
     slower: list[float] = []
     later: list[float] = []

@@ -16,7 +16,7 @@ _WORKER_MB: Final = 150.0
 
 
 def run(stage: Stage, plan: Plan) -> Findings:
-    """Both sides in turn, with the same requests; memory on the way."""
+    """Measure both sides in turn, with the same requests; memory on the way."""
     runs = both(stage, plan.sustained, plan.sustained_rounds, max_per_second=_MAX_PER_SECOND, seed=200)
     findings = summarize("sustained, single events", runs, at_least_times=12)
     for kind, limit in (("receiver", _RECEIVER_MB), ("worker", _WORKER_MB)):

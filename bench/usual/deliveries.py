@@ -84,7 +84,7 @@ def deliver(delivery_id: str, subscription_id: str, webhook_id: str, body: str) 
 
 @cache
 def _session() -> Any:
-    """Connections that are kept alive, of this process."""
+    """Return the session of this process, which keeps connections alive."""
     return requests.Session()
 
 

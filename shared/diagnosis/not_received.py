@@ -130,7 +130,7 @@ def list_answers(given: DiagnosisInput) -> Iterator[Finding]:
         is_found = one.answer is Answer.FOUND
         said = {
             Answer.FOUND: "found the message in",
-            Answer.NOT_FOUND: "looked in vain in",
+            Answer.NOT_FOUND: "did not find the message in",
             Answer.NOT_CHECKED: "has not looked in",
         }[one.answer]
         step = None

@@ -36,7 +36,7 @@ class AhaSend(DescribedDialect):
         )
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """Times have nanoseconds; the body's `webhook_id` is the endpoint's."""
+        """Return the event. Times have nanoseconds; the body's `webhook_id` is the endpoint's."""
         reply = happening.reply
         attempt = reply and {
             "smtp_code": int(reply.smtp_status),

@@ -61,5 +61,5 @@ class Brevo(DescribedDialect):
         )
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """Brevo answers a send with the Message-Id."""
+        """Return the Message-Id, which Brevo answers a send with."""
         return {"smtp_id": message.smtp_id}

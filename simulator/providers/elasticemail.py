@@ -28,7 +28,7 @@ class ElasticEmail(DescribedDialect):
     TRAITS = described.traits(_WORDS, QuerySecret.forgeries, explains=False)
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """`transaction` is the id of a send, which may have several messages."""
+        """Return the event. `transaction` is the id of a send, which may have several messages."""
         reply = happening.reply
         return known(
             transaction=f"{message.number:08x}-0000-4000-8000-000000000000",

@@ -77,5 +77,5 @@ class MailerSend(DescribedDialect):
         }
 
     def body(self, happenings: Any) -> bytes:
-        """JSON as PHP writes it, with escaped slashes."""
+        """Return JSON as PHP writes it, with escaped slashes."""
         return super().body(happenings).replace(b"/", b"\\/")

@@ -247,12 +247,12 @@ class KeyPair:
 
 
 def body_hmac(header: str) -> MakeHeaders:
-    """HMAC over the body, in hexadecimal digits."""
+    """Make an HMAC over the body, in hexadecimal digits."""
     return lambda body, secret, _now: {header: hmac.new(secret, body, "sha256").hexdigest()}
 
 
 def timed_hmac(header: str, timestamp_header: str, *, prefix: str = "") -> MakeHeaders:
-    """HMAC over time and body, after a prefix, and the time in a separate header."""
+    """Make an HMAC over time and body, after a prefix, and the time in a separate header."""
 
     def make(body: bytes, secret: bytes, now: datetime) -> Headers:
         seconds = str(int(now.timestamp()))
@@ -262,7 +262,7 @@ def timed_hmac(header: str, timestamp_header: str, *, prefix: str = "") -> MakeH
 
 
 def paired_hmac(header: str) -> MakeHeaders:
-    """HMAC over time and body, as `t=…,v1=…`; the time again as the number of the delivery."""
+    """Make an HMAC over time and body, as `t=…,v1=…`; the time again as the number of the delivery."""
 
     def make(body: bytes, secret: bytes, now: datetime) -> Headers:
         seconds = str(int(now.timestamp()))
@@ -272,7 +272,7 @@ def paired_hmac(header: str) -> MakeHeaders:
 
 
 def standard_webhooks(*, raw_secret: bool = False) -> MakeHeaders:
-    """Standard Webhooks 1.0.0: `v1`, base64 of the HMAC over id, time and body."""
+    """Sign by Standard Webhooks 1.0.0: `v1`, base64 of the HMAC over id, time and body."""
 
     def make(body: bytes, secret: bytes, now: datetime) -> Headers:
         id_, seconds = f"msg_{hashlib.sha256(body).hexdigest()[:24]}", str(int(now.timestamp()))

@@ -30,7 +30,7 @@ class Smtp2go(DescribedDialect):
     TRAITS = described.traits(_WORDS, Password.forgeries, retry=RetryRule(delays_seconds=(60,) * 35))
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """`id` is the webhook's."""
+        """Return the event. Its `id` is the webhook's."""
         return known(
             event=word,
             id="a1b2",

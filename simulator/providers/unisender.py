@@ -47,7 +47,7 @@ class ApiKey(OneSecret):
         return body[:start] + digest.encode() + rest
 
     def sign(self, body: bytes, now: datetime, key_id: str) -> Headers:  # noqa: ARG002
-        """No header signs."""
+        """Return the headers, of which none signs."""
         return dict(_HEADERS)
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002
@@ -85,7 +85,7 @@ class Unisender(DescribedDialect):
         return self.signer.seal(super().body(happenings))
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """Times are in UTC, without saying so."""
+        """Return the event. Times are in UTC, without saying so."""
         reply = happening.reply
         delivery_info = known(
             delivery_status="err_will_retry" if word == "soft_bounced" else "err_delivery_failed" if reply else "ok",

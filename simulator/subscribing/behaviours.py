@@ -30,37 +30,37 @@ def _always(response: Response) -> Behaviour:
 
 
 def healthy() -> Behaviour:
-    """Takes everything, and says so at once."""
+    """Accept everything, and answer at once."""
     return _always(_WELL)
 
 
 def slow(seconds: float) -> Behaviour:
-    """Takes everything, and says so after a while."""
+    """Accept everything, and answer after a while."""
     return _always(replace(_WELL, delay_seconds=seconds))
 
 
 def hanging() -> Behaviour:
-    """Takes nothing and says nothing, for longer than anybody waits."""
+    """Accept nothing and do not answer, for longer than any sender waits."""
     return _always(Response(status=HTTPStatus.GATEWAY_TIMEOUT, delay_seconds=_HANG_SECONDS, ending=Ending.LOST))
 
 
 def dripping() -> Behaviour:
-    """Takes everything, and says so at a byte a second, for an hour."""
+    """Accept everything, and answer at a byte a second, for an hour."""
     return _always(replace(_WELL, content=b"." * _DRIPPED_BYTES, ending=Ending.DRIPPED))
 
 
 def oversize() -> Behaviour:
-    """Takes everything, and never stops talking about it."""
+    """Accept everything, and answer without an end."""
     return _always(replace(_WELL, content=_BLOCK, ending=Ending.ENDLESS))
 
 
 def redirecting(url: str) -> Behaviour:
-    """Takes nothing, and sends the caller elsewhere."""
+    """Accept nothing, and redirect the sender."""
     return _always(Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers={"Location": url}))
 
 
 def resetting() -> Behaviour:
-    """Takes nothing, and resets the connection."""
+    """Accept nothing, and reset the connection."""
     return _always(Response(status=HTTPStatus.SERVICE_UNAVAILABLE, ending=Ending.LOST))
 
 
@@ -70,29 +70,29 @@ def forgetful() -> Behaviour:
 
 
 def cut_off() -> Behaviour:
-    """Takes everything, and closes the connection in the middle of the answer."""
+    """Accept everything, and close the connection in the middle of the answer."""
     return _always(replace(_WELL, content=b"taken, all of it", ending=Ending.CUT))
 
 
 def wrong_content() -> Behaviour:
-    """Takes everything, and answers with bytes that are neither the JSON that they claim to be, nor any text."""
+    """Accept everything, and answer with bytes that are neither the JSON that they claim to be, nor any text."""
     return _always(replace(_WELL, content=_GARBAGE, headers={"Content-Type": "application/json; charset=utf-8"}))
 
 
 def answering(status: int, *, retry_after: str | None = None) -> Behaviour:
-    """This status always; `retry_after` is the header, in seconds or as a date."""
+    """Answer always with this status; `retry_after` is the header, in seconds or as a date."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return _always(Response(status=status, content=f"{status}".encode(), headers=headers))
 
 
 def flapping(every: int, failure: Behaviour | None = None) -> Behaviour:
-    """Fails at every n-th request: with 503, unless another failure is given."""
+    """Fail at every n-th request: with 503, unless another failure is given."""
     fails = failure or answering(HTTPStatus.SERVICE_UNAVAILABLE)
     return lambda moment: fails(moment) if moment.number % every == 0 else _WELL
 
 
 def scheduled(*phases: tuple[float, Behaviour], finally_: Behaviour | None = None) -> Behaviour:
-    """Follow these behaviours in turn, each for its seconds; then be healthy, or follow `then`."""
+    """Follow these behaviours in turn, each for its seconds; then be healthy, or follow `finally_`."""
     last = finally_ or healthy()
 
     def behave(moment: Moment) -> Response:

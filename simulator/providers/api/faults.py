@@ -42,22 +42,22 @@ def slow(seconds: float) -> Fault:
 
 
 def truncated() -> Fault:
-    """Done, and answered with the first half of the JSON."""
+    """Return a fault: done, and answered with the first half of the JSON."""
     return Fault(ending=Ending.TRUNCATED)
 
 
 def cut_off() -> Fault:
-    """Done, and the connection closed in the middle of the answer."""
+    """Return a fault: done, and the connection closed in the middle of the answer."""
     return Fault(ending=Ending.CUT)
 
 
 def lost() -> Fault:
-    """Done, and the connection reset without any answer."""
+    """Return a fault: done, and the connection reset without any answer."""
     return Fault(ending=Ending.LOST)
 
 
 def interlude(action: Callable[[], object]) -> Fault:
-    """Something happens between this call and the next, such as new batches that shift the pages of a list."""
+    """Return a fault: something happens before the next call, such as new batches that shift the pages of a list."""
     return Fault(meanwhile=action)
 
 

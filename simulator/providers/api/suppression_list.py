@@ -30,7 +30,7 @@ class Entry:
     created_at: datetime | None
 
     def document(self) -> dict[str, Any]:
-        """As the list shows it."""
+        """Return the entry as the list shows it."""
         return {
             "recipient": self.recipient,
             "source": self.source,
@@ -63,7 +63,7 @@ class SuppressionList:
             self._entries[recipient, source] = entry
 
     def recipients(self) -> set[str]:
-        """Everybody who is on the list."""
+        """Return everybody who is on the list."""
         with self._lock:
             return {recipient for recipient, _ in self._entries}
 

@@ -31,7 +31,7 @@ class Suppressions:
         self._lock = Lock()
 
     def all(self) -> list[Suppression]:
-        """Everybody who is on the list."""
+        """Return everybody who is on the list."""
         with self._lock:
             return list(self._suppressions.values())
 
@@ -41,9 +41,9 @@ class Suppressions:
             return self._suppressions.get(address)
 
     def put(self, address: str, reason: str | None = None) -> tuple[Suppression, bool]:
-        """Add an address, or give it another reason; whether it is new.
+        """Add an address, or give it another reason. Return its entry, and whether it is new.
 
-        That an address may be given twice is known of the list's bulk form only.
+        That an address may be given twice is documented only for the list's bulk form.
         """
         with self._lock:
             known = self._suppressions.get(address)
@@ -65,7 +65,7 @@ class Suppressions:
 
 
 def read(given: Any) -> tuple[str, str | None]:
-    """Address and reason of a request. Raises RefusedError with 422."""
+    """Return the address and reason of a request. Raises RefusedError with 422."""
     if not isinstance(given, Mapping):
         raise RefusedError(_WRONG, "a suppression must be an object")
     address, reason = given.get("address"), given.get("reason")

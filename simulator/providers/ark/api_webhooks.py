@@ -38,7 +38,7 @@ class Webhooks:
         self._lock = Lock()
 
     def all(self) -> list[Webhook]:
-        """In the order in which they were made."""
+        """Return them in the order in which they were made."""
         with self._lock:
             return list(self._webhooks.values())
 

@@ -81,7 +81,7 @@ class CloudMailin:
         return None
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """CloudMailin's own id, which the SMTP dialogue ended with."""
+        """Return CloudMailin's own id, which the SMTP dialogue ended with."""
         return {"message_id": message.uuid}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
@@ -90,7 +90,7 @@ class CloudMailin:
         return json.dumps({"events": events}, ensure_ascii=False, separators=(",", ":")).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """Basic authentication (RFC 7617)."""
+        """Return the headers of basic authentication (RFC 7617)."""
         return _headers(_basic(self._username, self._passwords[-1]))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002

@@ -145,7 +145,7 @@ class MailChannels:
         return event | {name: value for name, value in optional.items() if value}
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:
-        """Content-Digest (RFC 9530), Signature-Input and Signature (RFC 9421)."""
+        """Return Content-Digest (RFC 9530), Signature-Input and Signature (RFC 9421)."""
         return _sign(body, now, self._keys[key_id or self.key_id])
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:

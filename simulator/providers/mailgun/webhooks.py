@@ -56,7 +56,7 @@ class Mailgun(WithSecrets):
         return {"signing_key": self.secret().hex(), "api_key": self.api_key, "domain": self.DOMAIN}
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """By the Message-Id, which Mailgun answers a send with."""
+        """Return the Message-Id, which Mailgun answers a send with."""
         return {"smtp_id": message.smtp_id}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:
@@ -70,7 +70,7 @@ class Mailgun(WithSecrets):
         return _encode({"signature": signature, "event-data": event})
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """No header authenticates."""
+        """Return the headers, of which none authenticates."""
         return {"Content-Type": "application/json", "User-Agent": "mailgun/treq-20.4.1"}
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:

@@ -87,7 +87,7 @@ class Postal:
         return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """Signatures over the body alone: they bind no time."""
+        """Return the signatures. They are over the body alone, and bind no time."""
         return self._sign(body, self._keys[key_id or self.key_id])
 
     def _sign(self, body: bytes, key: RsaKey, name: str | None = None) -> Headers:

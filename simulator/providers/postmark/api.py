@@ -35,7 +35,7 @@ class Suppression:
     created_at: datetime
 
     def document(self) -> dict[str, Any]:
-        """As the dump shows it."""
+        """Return the entry as the dump shows it."""
         return {
             "EmailAddress": self.address,
             "SuppressionReason": self.reason,

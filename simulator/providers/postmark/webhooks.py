@@ -68,7 +68,7 @@ class Postmark(WithSecrets):
         return json.dumps(_event(happenings[0]), ensure_ascii=False).encode()
 
     def sign(self, body: bytes, now: datetime, key_id: str | None = None) -> Headers:  # noqa: ARG002
-        """Basic authentication, and the trace's id, which stays the same in retries."""
+        """Return basic authentication, and the trace's id, which stays the same in retries."""
         return _headers(body, _basic("tidings", self.secret().hex()))
 
     def forge(self, body: bytes, now: datetime, forgery: Forgery) -> Signed:  # noqa: ARG002

@@ -111,7 +111,7 @@ class Ses:
         )
 
     def lookup(self, message: Message) -> dict[str, str]:
-        """By the id that the send was answered with."""
+        """Return the id that the send was answered with."""
         return {"message_id": message.uuid}
 
     def body(self, happenings: Sequence[Happening]) -> bytes:

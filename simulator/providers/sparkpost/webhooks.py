@@ -52,7 +52,7 @@ class SparkPost(DescribedDialect):
         return {**super().credentials(), "api_key": self.api_key}
 
     def event(self, word: str, happening: Happening, message: Message) -> Any:
-        """Numbers are written as texts."""
+        """Return the event. Numbers are written as texts."""
         reply = happening.reply
         name = word if happening.after_delivery is False else "out_of_band"
         kind = "unsubscribe_event" if "unsubscribe" in word else _CLASSES.get(word, "message_event")

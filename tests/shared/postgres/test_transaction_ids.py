@@ -24,7 +24,7 @@ def change(database: Engine, type_: str) -> None:
 
 
 def follow(database: Engine) -> list[str]:
-    """What a deliverer comes upon."""
+    """What a deliverer finds."""
     with database.begin() as connection:
         place = fan_out_cursor.lock_cursor(connection)
         assert place is not None
