@@ -180,7 +180,7 @@ class Parser(FlaskParser):
         if body.count(b",") >= _MAX_ENTRIES and _is_longer(value, _MAX_ENTRIES):
             raise invalid({"body": [f"Must have at most {_MAX_ENTRIES} entries in a list or object."]})
         if not storable:
-            raise ProblemError(422, "Texts must not contain NUL.", errors={"body": ["Must not contain NUL."]})
+            raise ProblemError(422, "Strings must not contain NUL.", errors={"body": ["Must not contain NUL."]})
         return value
 
 

@@ -186,7 +186,9 @@ class _Resource(Resource):
             return
         if response.is_full:
             headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
-            raise ProblemError(503, "Too many clients wait for changes at this process; retry later.", headers=headers)
+            raise ProblemError(
+                503, "Too many clients are waiting for changes in this process; retry later.", headers=headers
+            )
         if (sentence := response.exceeded(self.caller)) is not None:
             raise errors.too_many(sentence, _RETRY_AFTER_SECONDS)
 

@@ -37,7 +37,7 @@ def index() -> Response:
 def export() -> Response:
     """Download the messages that match the filters."""
     if visit().is_masked:
-        raise ProblemError(403, "You see personal data masked, so you cannot export messages.")
+        raise ProblemError(403, "Personal data is masked for you, so you cannot export messages.")
     response: Response = call(Export, query={k: v for k, v in filters().items() if k not in ("cursor", "limit")})
     return response
 
