@@ -136,10 +136,11 @@ _FILTERS: Final[Mapping[str, str]] = {
 """The options of lists that are filters of their pages."""
 
 
-def prose(value: Any) -> Markup:
+def prose(value: Any, *, has_links: bool = True) -> Markup:
     """Return a sentence with what is between backticks as code, and commands as links to the pages for them."""
+    write = _write_code if has_links else Markup("<code>{}</code>").format
     parts = str(mask(value)).split("`")
-    return Markup("").join(_write_code(part) if at % 2 else part for at, part in enumerate(parts))
+    return Markup("").join(write(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def mark_command(text: str) -> str:

@@ -1,7 +1,7 @@
 """Pages of sources: the connection to each provider, and how to make a new one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -25,16 +25,19 @@ from api.resources.reconciliation import (
     WebhookValidation,
 )
 from api.resources.sources import OneSource, Sources
+from shared.diagnosis.advice import NAMES
 from shared.errors import TidingsError
 from shared.operations import status
 from shared.providers.registry import PROVIDERS
-from shared.providers.webhooks.base import CredentialField, SourceSettings
+from shared.providers.webhooks.base import CredentialField, Provider, SourceSettings
 from shared.sources import service as source_service
 from shared.sources.provider_api import APIS
 
 pages = Blueprint("sources", __name__)
 
 NAVIGATION = (Entry(path="/console/sources", label="Sources", icon="plug", resource=Sources),)
+
+_LABELS = {**NAMES, "standardwebhooks": "Standard Webhooks", "generic": "Any other provider"}
 
 REFUSALS = {
     "unknown_source": "The URL ends with a name that no source has: compare it with the URL below.",
@@ -66,9 +69,9 @@ def index() -> Response:
 
 @pages.get("/sources/new")
 def new() -> Response:
-    """Show the providers, or the form for one of them."""
-    provider = PROVIDERS.get(request.args.get("provider", ""))
-    return render("sources/new.html", providers=sorted(PROVIDERS), provider=provider, given={}, problem="")
+    """Show the providers, or the form for one of them, to who may create a source."""
+    authorize(visit().caller, Sources.scope_of("POST"), Sources.tenant_access_of("POST"))
+    return _show_form(PROVIDERS.get(request.args.get("provider", "")))
 
 
 @pages.post("/sources/new")
@@ -98,9 +101,7 @@ def create() -> Response:
         if isinstance(error, ProblemError) and error.status == HTTPStatus.FORBIDDEN:
             raise
         kept = {name: value for name, value in request.form.items() if not name.startswith("credential.")}
-        return render(
-            "sources/new.html", 422, providers=sorted(PROVIDERS), provider=provider, given=kept, problem=str(error)
-        )
+        return _show_form(provider, kept, str(error))
     return go(f"/console/sources/{quote(slug)}", f"The source {slug} is ready for its first event.")
 
 
@@ -210,6 +211,27 @@ def delete(slug: str) -> Response:
     """Delete a source; what it received stays."""
     call(OneSource, "DELETE", slug=slug)
     return go("/console/sources", f"The source {slug} was deleted. What it received stays.")
+
+
+def _show_form(provider: Provider | None, given: Mapping[str, str] = {}, problem: str = "") -> Response:
+    """Show the providers, and the form for one of them with what was given, and why that was refused."""
+    slug = given.get("slug") or "NAME"
+    path = f"/webhooks/{slug}"
+    return render(
+        "sources/new.html",
+        422 if problem else 200,
+        providers=sorted(
+            ((name, _LABELS.get(name, name)) for name in PROVIDERS),
+            key=lambda one: (one[0] == "generic", one[1].lower()),
+        ),
+        provider=provider,
+        label=_LABELS.get(provider.name, provider.name) if provider else "",
+        setup=provider.setup.format(slug=slug, path=path) if provider else "",
+        path=path,
+        has_api=provider is not None and provider.name in APIS,
+        given=given,
+        problem=problem,
+    )
 
 
 def list_slugs() -> list[str]:

@@ -8,7 +8,7 @@ PROVIDER = Provider(
     credential_fields=credentials.CREDENTIAL_FIELDS,
     setup=(
         "Add a webhook with this URL and all events to the tenant on Ark's dashboard. If the source has an api_key, "
-        "run this instead: tidings sources enrol {slug} --url https://<your host>{path}"
+        "this does it: `tidings sources enrol {slug} --url https://<your host>{path}`."
     ),
     no_api=None,
     signs="RSA-SHA256 over the body",

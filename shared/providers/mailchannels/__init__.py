@@ -6,7 +6,7 @@ from shared.providers.webhooks.base import Provider
 PROVIDER = Provider(
     name="mailchannels",
     credential_fields=credentials.CREDENTIAL_FIELDS,
-    setup="Set an api_key on the source, then run: tidings sources enrol {slug} --url https://<your host>{path}",
+    setup="Set an api_key on the source, then: `tidings sources enrol {slug} --url https://<your host>{path}`.",
     no_api=None,
     signs="Ed25519 by RFC 9421 over the body's digest and a time, 5 minutes",
     retries="not documented; failed batches are listed and resent on request",

@@ -336,6 +336,7 @@ def test_a_source_is_connected_and_its_first_event_appears_by_itself(visitor: Vi
     visitor.go("/console/sources")
     page.get_by_role("link", name="Connect a source").first.click()
     page.get_by_role("link", name="mailchannels").click()
+    expect(page.get_by_text("https://<your host>/webhooks/NAME", exact=True)).to_be_visible()
     page.get_by_label("Name *").fill("news")
     page.get_by_label("Public address of the receiver").fill("https://hooks.example.com")
     page.get_by_label("customer_handles").fill(HANDLE)

@@ -239,6 +239,13 @@ def test_a_viewer_changes_nothing(system: System) -> None:
     assert {row[0] for row in system.rows("SELECT action FROM audit_log")} == {"session.opened"}
 
 
+def test_the_form_of_a_new_source_is_shown_to_administrators_only(system: System) -> None:
+    with system.engine.begin() as connection:
+        made = create_key(connection, "operator", Scope.WRITE)
+    assert sign_in(system, made.secret).get("/console/sources/new").status_code == 403
+    assert sign_in(system).get("/console/sources/new?provider=ses").status_code == 200
+
+
 def test_a_viewer_cannot_change_the_settings_of_a_source(system: System) -> None:
     system.create_source()
     with system.engine.begin() as connection:
