@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from marshmallow import fields
 
 from api.console.formatting import Entry
+from api.console.pages.sources import list_slugs
 from api.console.site import call, fetch, go, render
 from api.core.errors import ProblemError
 from api.resources.alert_channels import Channels, ChannelSecret, ChannelTest, OneChannel
@@ -31,7 +32,7 @@ _MAX_HOURS = 24 * 30
 @pages.get("/alerts")
 def index() -> Response:
     """List alerts, the newest first."""
-    return render("alerts/index.html", listing=fetch(Alerts), severities=list(Severity))
+    return render("alerts/index.html", listing=fetch(Alerts), severities=list(Severity), sources=list_slugs())
 
 
 @pages.get("/alerts/<identifier:alert_id>")

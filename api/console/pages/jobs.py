@@ -12,7 +12,7 @@ from api.core.errors import ProblemError
 from api.resources.jobs import JobCancellation, JobFile, Jobs, OneJob
 from shared.deliveries.jobs import REPLAY
 from shared.receipts.jobs import REPROCESS
-from shared.vocabulary import JobState
+from shared.vocabulary import JOB_KINDS, JobState
 
 pages = Blueprint("jobs", __name__)
 
@@ -28,7 +28,7 @@ _RUNS: Final = {
 @pages.get("/jobs")
 def index() -> Response:
     """List jobs, the newest first."""
-    return render("jobs/index.html", listing=fetch(Jobs), states=list(JobState))
+    return render("jobs/index.html", listing=fetch(Jobs), states=list(JobState), kinds=JOB_KINDS)
 
 
 @pages.get("/jobs/<identifier:job_id>")

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
+from api.console.pages.sources import list_slugs
 from api.console.site import call, fetch, filters, go, may, render, visit
 from api.core.auth import authorize
 from api.core.errors import invalid
@@ -31,6 +32,7 @@ def index() -> Response:
         listing=fetch(Suppressions, _name_target(filters())),
         reasons=list(SuppressionReason),
         origins=list(SuppressionOrigin),
+        sources=list_slugs(),
         results=None,
     )
 
