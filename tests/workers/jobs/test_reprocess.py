@@ -87,6 +87,17 @@ def test_filters_are_those_of_the_list(system: System, dead: set[UUID]) -> None:
     assert refused.status_code == 422
 
 
+def test_those_whose_events_were_set_aside_can_be_chosen(system: System) -> None:
+    aside = {
+        system.process_events(mailchannels_event("delivered", f"a{number}@example.net", customer_handle="stranger"))
+        for number in range(3)
+    }
+    system.process_events(mailchannels_event("delivered", "b@example.net"))
+    assert reprocess(system, set_aside=True)["total"] == 0  # none of them is dead
+    assert reprocess(system, set_aside=True, state="all")["total"] == 3
+    assert queued(system) == aside
+
+
 def test_what_arrives_after_the_request_is_left_out(system: System, dead: set[UUID]) -> None:
     answer = system.call("POST", "/v1/receipts/reprocess", {"filter": {}})
     late = system.queue_body(b"not JSON either", at=datetime.now(UTC) + timedelta(seconds=1))
