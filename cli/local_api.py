@@ -70,7 +70,7 @@ class LocalApi:
         cursor, left = query.get("cursor"), limit
         while left:
             page_query = {**query, "limit": min(left, _PAGE), **({"cursor": cursor} if cursor else {})}
-            page = msgspec.json.decode(json_text.replace_halves(self.get(path, page_query).decode()), type=_Page)
+            page = msgspec.json.decode(json_text.clean(self.get(path, page_query)), type=_Page)
             left -= len(page.items)
             yield page.items, page.next_cursor
             if page.next_cursor in (None, cursor):

@@ -5,29 +5,34 @@ import re
 from collections import Counter
 from typing import Any
 
-# The first branch matches pairs of surrogates, so the group finds lone halves only. The last branch skips any other
+# The first branch matches pairs of surrogates, so the others find lone halves only. The last branch skips any other
 # escape, such as an escaped backslash.
 _ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u0000|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
+    re.DOTALL,
 )
+_UNSTORABLE_ESCAPE_LENGTH = 6
 _MAX_DIGITS = 4000
 """Python refuses to read whole numbers of more than 4,300 digits."""
 
 
-def replace_halves(text: str) -> str:
-    r"""Return a JSON text with U+FFFD for each `\ud800` without its other half, which no UTF-8 text can contain."""
-    if "\\ud" not in text and "\\uD" not in text:
+def clean(text: bytes) -> bytes:
+    r"""Return a JSON text with U+FFFD for `\u0000`, and for each half of a surrogate pair, such as `\ud800`.
+
+    Neither msgspec nor PostgreSQL takes the halves, and PostgreSQL no NUL.
+    """
+    if not any(escape in text for escape in (b"\\u0000", b"\\ud", b"\\uD")):
         return text
-    return _ESCAPE.sub(lambda found: r"\ufffd" if found[1] else found[0], text)
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == _UNSTORABLE_ESCAPE_LENGTH else found[0], text)
 
 
 def read(text: str) -> Any:
-    """Return the value of a JSON text. Halves of surrogate pairs become U+FFFD, and very long numbers stay texts.
+    """Return the value of a JSON text, cleaned. Very long whole numbers stay texts.
 
     Raises ValueError if it is no JSON, or is nested too deep.
     """
     try:
-        return json.loads(replace_halves(text), parse_int=_parse_int)
+        return json.loads(clean(text.encode()), parse_int=_parse_int)
     except RecursionError:
         raise ValueError("The JSON is nested too deep") from None
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
-from shared import ids
+from shared import ids, json_text
 from shared.errors import PayloadError
 from shared.providers.api.base import Contents, ProviderApi, ResendResult, Span
 from shared.providers.api.fields import UNREADABLE
@@ -87,6 +87,6 @@ def find_receipt(
 
 def _json(body: bytes) -> object:
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(json_text.clean(body))
     except UNREADABLE:
         return None

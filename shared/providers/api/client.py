@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from shared import backoff
+from shared import backoff, json_text
 from shared.http import client as http_client
 from shared.http.client import OutboundError, Response, parse_retry_after
 from shared.providers.api.base import ApiErrorKind, ProviderApiError, RetryBudget
@@ -117,7 +117,7 @@ class ApiClient:
         status = answer.status
         if status in _GOOD:
             try:
-                return read(answer.body)
+                return read(json_text.clean(answer.body))
             except UNREADABLE as error:
                 message = f"{self.provider} sent an unreadable answer to {what} ({error}): {quote(answer.body)}"
                 raise ProviderApiError(message, ApiErrorKind.UNREACHABLE) from None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
+from shared import json_text
 from shared.addresses import normalize, strip_brackets
 from shared.errors import PayloadError
 from shared.events.event import Event
@@ -57,13 +58,6 @@ _anything = msgspec.json.Decoder()
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _sorted = msgspec.json.Encoder(order="sorted")
 
-# The first branch matches pairs of surrogates, so the others find lone halves only. The last branch skips any other
-# escape, such as an escaped backslash.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u0000|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
-    re.DOTALL,
-)
-_UNSTORABLE_ESCAPE_LENGTH = 6
 _LONGEST_TIME = 80
 
 
@@ -95,11 +89,7 @@ def read(body: bytes) -> Item:
         brackets = _STRING.sub(b"", body).translate(_STEPS, _NO_BRACKETS)
         if max(accumulate(memoryview(brackets).cast("b")), default=0) > MAX_DEPTH:
             raise PayloadError(f"The body is nested more than {MAX_DEPTH} levels deep")
-    clean = body
-    if any(escape in body for escape in (b"\\u0000", b"\\ud", b"\\uD")):
-        # Neither msgspec nor PostgreSQL takes NUL and halves of surrogate pairs: U+FFFD replaces them.
-        clean = _ESCAPE.sub(lambda found: b"\\ufffd" if len(found[0]) == _UNSTORABLE_ESCAPE_LENGTH else found[0], body)
-    return Item(body, clean)
+    return Item(body, json_text.clean(body))
 
 
 def decode(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import msgspec
 import pytest
 
 from shared.providers.api.base import (
@@ -212,3 +213,9 @@ def test_the_proxy_of_the_environment_is_not_used(desk: Desk, monkeypatch: pytes
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert desk.request() == {"good": True}
+
+
+def test_one_text_that_strict_parsers_refuse_does_not_make_an_answer_unreadable(desk: Desk) -> None:
+    desk.provider.responses = [Response(status=200, content=rb'{"entries": ["cut \ud83d", "\u0000", "\ud83d\ude00"]}')]
+    found = desk.client().request("GET", "/list", msgspec.json.decode)
+    assert found == {"entries": ["cut \ufffd", "\ufffd", "\U0001f600"]}
