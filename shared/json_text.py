@@ -37,6 +37,20 @@ def read(text: str) -> Any:
         raise ValueError("The JSON is nested too deep") from None
 
 
+def read_of_person(text: str) -> Any:
+    """Return the value of a JSON text that a person wrote.
+
+    Raises ValueError if it is no JSON, is nested too deep, or an object gives a name twice.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if repeated := list_repeated(text):
+        raise ValueError(f"an object gives {repeated[0]!r} twice")
+    return value
+
+
 def list_repeated(text: str | bytes) -> list[str]:
     """Return the names that one object of a valid JSON text gives more than once: parsers keep only the last value."""
     found: dict[str, None] = {}

@@ -1,6 +1,5 @@
 """`tidings sources`: manage the provider accounts that post webhooks."""
 
-import json
 import textwrap
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -15,9 +14,9 @@ from cli.commands import source_mapping, source_webhooks
 from cli.context import CommandContext, find_source, list_stored_sources, source_not_found
 from cli.formatting import echo, print_line
 from cli.options import WholeHelpGroup, read_text
+from shared import json_text
 from shared.broker import VERIFY
 from shared.errors import InvalidFieldError
-from shared.json_text import list_repeated
 from shared.messages import event_queries
 from shared.postgres.pagination import Span
 from shared.providers.registry import PROVIDERS
@@ -347,11 +346,9 @@ def _read_credentials(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidFieldError("credentials", None, f"{text.removeprefix('@')} cannot be read: {error}") from None
     try:
-        value = json.loads(text)
+        value = json_text.read_of_person(text)
     except ValueError as error:
         raise InvalidFieldError("credentials", None, f"--credentials is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidFieldError("credentials", None, "--credentials must be a JSON object")
-    if repeated := list_repeated(text):
-        raise InvalidFieldError("credentials", None, f"--credentials gives {repeated[0]!r} twice")
     return value

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from sqlalchemy import Connection
 
+from shared import json_text
 from shared.encryption import SecretsError, Vault
 from shared.errors import CredentialsError, InvalidFieldError, TidingsError, suggest
 from shared.http.urls import is_printable
@@ -154,13 +155,32 @@ def make_patch(old: Mapping[str, Any], new: Mapping[str, Any], kept: tuple[str, 
 def read_document(field: str, document: str) -> Any:
     """Return what YAML or JSON says. Raises InvalidFieldError, with the position."""
     try:
-        return json.loads(document)  # PyYAML reads neither tabs nor surrogate pairs
+        json.loads(document)
     except (ValueError, RecursionError):
         pass
+    else:  # PyYAML reads neither tabs nor surrogate pairs
+        try:
+            return json_text.read_of_person(document)
+        except ValueError as error:
+            raise InvalidFieldError(field, None, f"{field}: {error}") from None
     try:
-        return yaml.safe_load(document)
+        return yaml.load(document, _Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidFieldError(field, None, f"{field} is neither YAML nor JSON: {error}") from None
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads YAML in which no mapping gives a key twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return the mapping. Raises ConstructorError for a key that is given twice."""
+        seen = set[Any]()
+        for key, _ in node.value:
+            if isinstance(key.value, str) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 def _list(value: Any) -> list[Any]:

@@ -43,3 +43,17 @@ def test_other_texts_are_a_value_error(text: str) -> None:
 )
 def test_names_that_are_given_twice_are_listed(text: str, names: list[str]) -> None:
     assert json_text.list_repeated(text) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a": 1, "a": 2}', "an object gives 'a' twice"),
+        ("[" * 100_000, "nested too deep"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_what_a_person_wrote_is_read_strictly(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        json_text.read_of_person(text)
+    assert json_text.read_of_person('{"a": 1}') == {"a": 1}

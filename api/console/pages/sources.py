@@ -1,6 +1,5 @@
 """Pages of sources: the connection to each provider, and how to make a new one."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from api.resources.reconciliation import (
     WebhookValidation,
 )
 from api.resources.sources import OneSource, Sources
+from shared import json_text
 from shared.diagnosis.advice import NAMES
 from shared.errors import TidingsError
 from shared.operations import status
@@ -259,7 +259,7 @@ def _read_credentials(fields: Sequence[CredentialField]) -> dict[str, Any]:
             found[field.name] = [line.strip() for line in text.replace(",", "\n").splitlines() if line.strip()]
         else:
             try:
-                found[field.name] = json.loads(text)
+                found[field.name] = json_text.read_of_person(text)
             except ValueError as error:
                 raise invalid({field.name: [f"Is not valid JSON: {error}."]}) from None
     return found
