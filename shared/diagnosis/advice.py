@@ -13,7 +13,7 @@ BY_STATUS: Mapping[Status, Advice] = {
     Status.SENT: Advice("The provider has sent the message on.", "Look again in an hour:", LOOK_AGAIN),
     Status.HELD: Advice(
         "The provider keeps the message until a person releases it.",
-        "Open the message's page at the provider of {source}, and release or cancel it there.",
+        "Open the page of {their_message} at the provider of {source}, and release or cancel it there.",
     ),
     Status.DEFERRED: Advice(
         "The provider tries again by itself.",
@@ -123,6 +123,7 @@ def fill(text: str, names: Mapping[str, str | None], *, quoted: bool = False) ->
     words = {
         "recipient": "the recipient", "domain": "the recipient's domain", "sender_domain": "the sender's domain",
         "source": "the source", "api_source": "the source", "message": "", "id": "",
+        "their_message": "the message",
     }  # fmt: skip
     # `message` is a list of options, which are quoted already.
     known = {

@@ -250,7 +250,20 @@ def _list_set_aside(given: DiagnosisInput) -> Iterator[Finding]:
 
 def _list_failed(given: DiagnosisInput) -> Iterator[Finding]:
     managed = {one.slug for one in given.sources if one.managed}
+    for slug in dict.fromkeys(one.source for one in given.failed if one.state == "recovered"):
+        recovered = [one for one in given.failed if one.source == slug and one.state == "recovered"]
+        yield Finding(
+            code="failed_delivery_recovered",
+            mark=Mark.NOTE,
+            text=f"What the provider of {slug} failed to deliver to us around that time was recovered: "
+            f"{sum(one.events for one in recovered):,} of its events, the last at "
+            f"{format_time(max(one.failed_at for one in recovered))}.",
+            evidence=tuple(one.reference for one in recovered),
+            about_source=True,
+        )
     for delivery in given.failed:
+        if delivery.state == "recovered":
+            continue
         step: str | None = None
         commands: tuple[str, ...] = ()
         if delivery.state in _OPEN_STATES and delivery.source in managed:
@@ -260,10 +273,10 @@ def _list_failed(given: DiagnosisInput) -> Iterator[Finding]:
             step = f"Have delivery {delivery.reference} sent again, on the provider's dashboard."
         yield Finding(
             code=f"failed_delivery_{delivery.state}",
-            mark=Mark.NOTE if delivery.state == "recovered" else Mark.FAULT,
-            text=f"The provider of {delivery.source} failed to deliver {delivery.events} events to us at "
-            f"{format_time(delivery.failed_at)} ({delivery.outcome}). The recovery of its delivery "
-            f"{delivery.reference} is {delivery.state.replace('_', ' ')}.",
+            mark=Mark.FAULT,
+            text=f"The provider of {delivery.source} failed to deliver {delivery.events} "
+            f"event{'' if delivery.events == 1 else 's'} to us at {format_time(delivery.failed_at)} "
+            f"({delivery.outcome}). State of delivery {delivery.reference}: {delivery.state.replace('_', ' ')}.",
             next_step=step,
             commands=commands,
             evidence=(delivery.reference,),

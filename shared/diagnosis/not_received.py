@@ -212,6 +212,7 @@ def _take_row(row: Advice, names: Mapping[str, str | None], *, is_suppressed: bo
 
 
 def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: RecipientState) -> Iterator[Finding]:
+    their_id = given.names.provider_message_id or given.names.request_id or given.names.smtp_id
     names = {
         "recipient": one.recipient,
         "domain": one.recipient.rpartition("@")[2] if one.recipient else None,
@@ -220,6 +221,7 @@ def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: Rec
         "api_source": given.source if given.source and given.sources[0].managed else None,
         "message": given.selector,
         "id": given.names.message_id,
+        "their_message": f"message {their_id}" if their_id else None,
     }
     setting = next((event for event in given.events if event.id == state.event_id), None)
     word = setting.word if setting else ""

@@ -1,9 +1,9 @@
 """What each provider does after each of its events, and what a person does next.
 
 One row for each word of each provider. A row says what the word means there and names the next step; `{recipient}`,
-`{domain}`, `{sender_domain}`, `{source}`, `{api_source}` (the source, if its provider's API can be asked) and
-`{message}` (the options that find the message) are replaced. The sources are the providers' own pages about their
-events and their support guides.
+`{domain}`, `{sender_domain}`, `{source}`, `{api_source}` (the source, if its provider's API can be asked), `{message}`
+(the options that find the message) and `{their_message}` (the message, with the provider's id) are replaced. The
+sources are the providers' own pages about their events and their support guides.
 """
 
 from collections.abc import Mapping
@@ -71,13 +71,14 @@ POSTAL: Mapping[str, Advice] = {
     ),
     "MessageHeld": Advice(
         "The provider keeps the message and does not send it until a person releases it.",
-        "Open the message's page at the provider: its reason is a spam score, a hold of the server or of the "
-        "credential, or a suppressed address. Release it there, or cancel it.",
+        "Open the page of {their_message} at the provider of {source}: its reason is a spam score, a hold of the "
+        "server or of the credential, or a suppressed address. Release it there, or cancel it.",
     ),
     "MessageBounced": Advice(
         "The mail system of {domain} first took the message and later returned it. The provider does not suppress "
         "the address by itself.",
-        "Read the returned message at the provider for the reason, then suppress {recipient} if it does not work:",
+        "Read the returned mail of {their_message} at the provider of {source} for the reason, then suppress "
+        "{recipient} if it does not work:",
         ("tidings suppressions why {recipient}", "tidings suppressions add {recipient}"),
     ),
     "MessageLoaded": Advice("The provider saw its tracking image loaded.", "Nothing: the message arrived."),
@@ -140,8 +141,8 @@ CLOUDMAILIN: Mapping[str, Advice] = {
     "suppressed": Advice(
         "CloudMailin did not try: {recipient} bounced before, the content check refused the message, or "
         "{sender_domain} is not verified.",
-        "Find out on CloudMailin's page of the message which of the three it was. Lift an entry only if {recipient} "
-        "is known to work:",
+        "Find out on CloudMailin's page of {their_message} which of the three it was. Lift an entry only if "
+        "{recipient} is known to work:",
         LIFT,
     ),
 }

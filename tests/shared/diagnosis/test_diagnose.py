@@ -276,6 +276,21 @@ def test_receipts_that_are_dead_for_one_reason_are_one_finding_with_one_command(
     assert one.commands == ("tidings reprocess --receipt r4",)
 
 
+def test_what_was_recovered_is_one_finding_and_no_fault() -> None:
+    recovered = [replace(FAILED, state="recovered", reference=reference, events=2) for reference in ("8", "9")]
+    found = diagnose(replace(NEVER, failed=(*recovered, FAILED)))
+    told = [finding for finding in found.findings if finding.code.startswith("failed_delivery")]
+    assert [finding.code for finding in told] == ["failed_delivery_recovered", "failed_delivery_listed"]
+    assert "was recovered: 4 of its events" in told[0].text
+    assert told[0].evidence == ("8", "9")
+
+
+def test_a_step_at_the_provider_names_the_message_as_the_provider_does() -> None:
+    step = advice.fill(provider_advice.POSTAL["MessageHeld"].step, NAMES)
+    assert "page of message 17 at the provider of main" in step
+    assert "page of the message at" in advice.fill(provider_advice.POSTAL["MessageHeld"].step, {})
+
+
 def test_where_nothing_is_wrong_here_the_provider_is_asked_with_the_report() -> None:
     found = diagnose(NEVER)
     assert found.findings[-1].code == "nothing_wrong_here"
@@ -400,6 +415,7 @@ NAMES = {
     "api_source": "main",
     "message": "--request-id 'a b'",
     "id": str(UUID(int=7)),
+    "their_message": "message 17",
 }
 ROWS = [row for rows in provider_advice.ROWS.values() for row in rows.values()]
 
