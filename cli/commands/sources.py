@@ -12,7 +12,7 @@ import msgspec
 from cli import context
 from cli.commands import source_mapping, source_webhooks
 from cli.context import CommandContext, find_source, list_stored_sources, source_not_found
-from cli.formatting import echo, print_line
+from cli.formatting import echo, escape, print_line
 from cli.options import WholeHelpGroup, read_text
 from shared import json_text
 from shared.broker import VERIFY
@@ -169,7 +169,8 @@ def check(slug: str | None, as_json: bool, data: Path) -> None:
         for row in rows:
             findings = source_checks.check(row, ctx.vault, datetime.now(UTC))
             good = good and all(finding.level is not Level.ERROR for finding in findings)
-            watched, instructions = watch(ctx, row), instruct(ctx, row)
+            watched = watch(ctx, row)
+            instructions = instruct(ctx, row, enrolled=watched["enrolled"] is True)
             if as_json:
                 one = {**watched, "provider": row.provider, "url_here": ctx.webhook_url(row)}
                 checked.append({**one, "findings": [asdict(finding) for finding in findings], "set_up": instructions})
@@ -182,7 +183,8 @@ def check(slug: str | None, as_json: bool, data: Path) -> None:
             if watched["set_aside"]:
                 text = f"the last event that was set aside: {watched['last_problem']}. Correct the cause, then process"
                 print_line(console, f"  {_MARKS[Level.WARNING]} ", f"{text} them again:")
-                console.print(f"      tidings reprocess --source {row.slug} --state all", highlight=False)
+                command = context.complete_command(f"tidings reprocess --source {row.slug} --state all")
+                console.print(f"      {escape(command)}", highlight=False, soft_wrap=True)
             print_line(console, "  → ", instructions)
     if as_json:
         click.echo(msgspec.json.encode(checked).decode())
@@ -326,10 +328,12 @@ def _describe_pulls(pulls: dict[str, Any], slug: str) -> list[str]:
     return lines
 
 
-def instruct(ctx: CommandContext, row: SourceRow) -> str:
-    """Return the URL of a source's webhook, and where to enter it at the provider."""
+def instruct(ctx: CommandContext, row: SourceRow, *, enrolled: bool = False) -> str:
+    """Return the URL of a source's webhook, and where to enter it at the provider unless it is registered there."""
     path = f"/webhooks/{row.slug}"
     how = PROVIDERS[row.provider].setup.format(path=path, slug=row.slug) if row.provider in PROVIDERS else ""
+    if enrolled:
+        how = ""
     if row.settings.get("queue"):
         return f"Its events are taken from the queue {row.settings['queue'].get('url')} (docs/provider-guides.md)."
     if row.settings.get("webhook_url"):
