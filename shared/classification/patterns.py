@@ -104,7 +104,7 @@ SENDER_ADDRESS = Pattern(
     deny/denies/denied/refuse/refuses/refused/reject/rejects/rejected/block/blocks/blocked the sender/senders;
     your email address; your address; your sender; you are not allowed/permitted/authorized;
     youre not allowed/permitted/authorized; not allowed to use; not belong to you; domain may not exist;
-    dns check failed; sender … no such
+    dns check failed; sender … no such; mailbox/account of sender
     """,
 )
 ABOUT_SENDER = (SENDING_LIMITS, SENDER_ADDRESS)
@@ -174,7 +174,8 @@ PATTERNS: tuple[Pattern, ...] = (
         authorised senders; authorized senders; restricted recipient; restricted to recipients; inbounds disabled;
         only members; list closed; closed list; internal mail/mails/messages/senders/use/users only;
         external/outside senders/mail/mails/messages not; mapiexceptionnotauthorized;
-        organizational/organization settings; recipients rules
+        organizational/organization settings; recipients rules;
+        closed group
         """,
     ),
     Pattern(
@@ -266,7 +267,10 @@ PATTERNS: tuple[Pattern, ...] = (
         storage full; storage … full; storage allocation exceeded; storage limit exceeded; account storage limit;
         disk space limit; space … used up; used up … space; exhausted allowed storage space; quotaexceededexception;
         quotaexceeded; too many messages on the server; too many messages in; too many mails in; too much mail;
-        diskspace quota; storage quota; mailbox quota; disk quota; mail quota; blocks/block/inode limit exceeded
+        diskspace quota; storage quota; mailbox quota; disk quota; mail quota; blocks/block/inode limit exceeded;
+        at its/storage/quota limit; storage limit; recipient … insufficient storage/space; no more room; overfull;
+        mailbox too large;
+        reached its/their/his/maximum/allowed QUOTA
         """,
     ),
     Pattern(
@@ -303,7 +307,8 @@ PATTERNS: tuple[Pattern, ...] = (
         메일함이/사서함이 가득;
         용량 초과; 용량을 초과; 할당량 초과; 할당량을 초과; hop thu … day;
         espace/stockage … sature/plein/atteint; speicher … voll/erschopft/belegt;
-        almacenamiento … lleno/agotado/insuficiente
+        almacenamiento … lleno/agotado/insuficiente;
+        depassement de quota; casilla/cuenta/buzon … excedido/excedida/sobrepasado; contingent … erschopft
         """,
     ),
     Pattern(
@@ -357,7 +362,8 @@ PATTERNS: tuple[Pattern, ...] = (
         filename; bad filename; file type/types/extension/name; blocked/dangerous/unsafe/zip file; file not allowed;
         executable; blocked extension; potential security issue; security issue; macro; macros; password protected;
         encrypted archive/zip; too many recipients; too many addresses; number of recipients;
-        banned/forbidden/prohibited/disallowed file/files/extension/extensions/attachment; executables; extension not
+        banned/forbidden/prohibited/disallowed file/files/extension/extensions/attachment; executables; extension not;
+        =too big; =too long
         """,
     ),
     Pattern(
@@ -417,7 +423,8 @@ PATTERNS: tuple[Pattern, ...] = (
         bulk mail/mails/message; bulk.advertising; bulk advertising/precedence; advertising; advertisement;
         promotional; sales mail; newsletters; mass mailing; mail bombing; unwanted mail; chain letter; porn;
         pornography; uribl; uribl.com; surbl; surbl.org; ph01; dt spm; mail score; hash filter; bayes; bayesian;
-        message scored; scored points; reject id
+        message scored; scored points; reject id;
+        viral
         """,
     ),
     Pattern(
@@ -464,7 +471,7 @@ PATTERNS: tuple[Pattern, ...] = (
         C.INACTIVE_MAILBOX,
         "the mailbox is closed because nobody uses it",
         """
-        MAILBOX … inactivity; over inactivity
+        MAILBOX … inactivity; inactivity … MAILBOX; over inactivity; due to extended inactivity
         """,
     ),
     Pattern(
@@ -585,7 +592,8 @@ PATTERNS: tuple[Pattern, ...] = (
         not accepting any mail; not accept any mail; mailbox disabled for; mailbox owner has changed;
         domain owner has changed; former employee; not monitored; decommissioned; not enabled for mail;
         not mail enabled; =suspended; recipient not receiving; not active user;
-        MAILBOX … not in service; blocked for receiving; =deleted; =disabled
+        MAILBOX … not in service; blocked for receiving; =deleted; =disabled;
+        MAILBOX on hold; MAILBOX shut down; MAILBOX shutdown; MAILBOX … been shut down
         """,
     ),
     Pattern(
@@ -657,7 +665,8 @@ PATTERNS: tuple[Pattern, ...] = (
         no route for current request; domain/host/server not accept mail/messages; domain … not accept mail;
         domain not receive mail; mail receiving disabled; domain has no mail/mx; domain … not have mail;
         bad destination system/host; destination host unknown; no inbound mail;
-        mx record/records … empty; empty mx; no mail servers
+        mx record/records … empty; empty mx; no mail servers;
+        no valid dns; no dns record/records
         """,
     ),
     Pattern(
@@ -826,7 +835,8 @@ PATTERNS: tuple[Pattern, ...] = (
         handshake failed; tls negotiation; starttls failed; server refused; smtp connection;
         communication/communications failure/error;
         closed/dropped/reset connection; connection expired; attempts to connect; connect … failed;
-        connections to … failed
+        connections to … failed;
+        establish connection; ssl routines; ssl/tls error
         """,
     ),
     Pattern(

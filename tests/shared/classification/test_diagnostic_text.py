@@ -345,6 +345,8 @@ Użytkownik nieznany|Konto nie istnieje|Skrzynka zablokowana|Domena nie istnieje
 Одержувача не знайдено|Поштову скриньку не знайдено|Невідомий отримувач|Домен не існує|Скринька заблокована
 Пользователя не найдено|Учётная запись не найдена|Няма такъв потребител|Адресът не съществува|Корисник не постоји
 Uživatel neexistuje|Schránka příjemce nebyla nalezena|Doména neexistuje|Účet je zablokován|Neznámy príjemca
+Account on hold|The account has been shut down|Domain x.example has no valid DNS records
+due to extended inactivity new mail is not currently being accepted for this mailbox
 not a deliverable address|No matching user|account blocked for receiving|Mailbox blocked due to inactivity
 Kein solcher Benutzer hier|Der Empfänger existiert auf diesem Server nicht|Benutzerkonto deaktiviert
 Aucune boîte aux lettres à ce nom|No se encontró el destinatario|O endereço não foi encontrado|Nessun utente trovato
@@ -361,7 +363,9 @@ El buzón está lleno|Cuota excedida|La casella del destinatario è piena|Caixa 
 De mailbox zit vol|Skrzynka odbiorcy jest pełna|Почтовый ящик переполнен|Превышена квота
 メールボックスが一杯です|メールボックスの容量を超えています|邮箱已满|收件人邮箱空间不足
 Benutzer hat zuviele Mails auf dem Server|L'espace de stockage est saturé|Inkorgen är full|Indbakken er fuld
-Posta kutusu dolu|메일함이 가득 찼습니다
+Posta kutusu dolu|메일함이 가득 찼습니다|The mailbox has no more room|jane is overfull
+user's mailbox is at its storage limit
+The recipient has reached its quota|The recipient has insufficient storage|dépassement de quota
 Скринька переповнена|Перевищено квоту|Schránka je plná|Překročena kvóta|Poštansko sanduče je puno
 """
 LIVING = """
@@ -381,7 +385,8 @@ L'indirizzo del mittente non esiste|Адрес отправителя не су�
 Avsändarens adress finns inte|Afsenderens adresse findes ikke|Lähettäjän osoitetta ei löydy|발신자를 찾을 수 없습니다
 Gönderenin adresi bulunamadi|Adresa expeditorului nu există|El remitente no se encontró|sender: no such user here
 Domain may not exist or DNS check failed|connection closed due to inactivity|no valid recipients from mx.x.example
-Your account has been blocked for sending spam|HELO argument does not resolve
+Your account has been blocked for sending spam|The mailbox of the sender does not exist
+HELO argument does not resolve
 Adresa odesílatele neexistuje|Adresa pošiljaoca ne postoji|Die Adresse des Absenders existiert nicht
 Ваша IP-адреса заблокована|Vaše IP adresa je zablokována|Ihr Server wurde gesperrt|Twój adres IP jest zablokowany
 """
@@ -525,6 +530,9 @@ def test_try_later_in_a_permanent_refusal_of_the_sender_is_no_soft_bounce(text: 
         "Message bounced due to organizational settings",
         "HELO argument does not resolve",
         "auth error",
+        "5.7.1 closed group",
+        "Too big",
+        "The mailbox of the sender is full",
     ],
 )
 def test_a_fault_of_the_sender_or_of_the_message_is_no_soft_bounce(text: str) -> None:
