@@ -220,12 +220,12 @@ def split(text: str) -> list[str]:
             after = token.rpartition("@")[2]
             token = after[_DOMAIN.match(after).end() :]  # type: ignore[union-attr]  # noqa: PLW2901
         token = token.strip(".")  # noqa: PLW2901
+        if token[3:4] == "-" and token[:3].isdecimal():  # a line of a longer reply, such as "550-5.1.1"
+            token = token[4:]  # noqa: PLW2901
         if "." in token:
-            # A line of a longer reply begins with its codes: "550-5.1.1".
-            words += [f".{label}" for label in token.split(".") if not label.replace("-", "").isdecimal()]
+            words += [f".{label}" for label in token.split(".") if not label.isdecimal()]
         else:
-            parts = token.replace("_", "-").replace("+", "-").split("-")
-            words += [_SAME.get(part, part) for part in parts if not part.isdecimal()]
+            words += [_SAME.get(part, part) for part in token.replace("_", "-").replace("+", "-").split("-")]
     return list(filter(None, words))
 
 
@@ -234,8 +234,9 @@ def decode(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     if "=" in text:
+        text = _SOFT_BREAK.sub("", text) if "\n" in text else text
         text = _QUOTED_PRINTABLE.sub(
-            lambda match: bytes.fromhex(match[0].replace("=", "")).decode(errors="replace"), _SOFT_BREAK.sub("", text)
+            lambda match: bytes.fromhex(match[0].replace("=", "")).decode(errors="replace"), text
         )
     return _ESCAPED_BREAK.sub(" ", text) if "\\" in text else text
 

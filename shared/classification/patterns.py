@@ -464,7 +464,7 @@ PATTERNS: tuple[Pattern, ...] = (
         reenvio no permitido; retransmision; inoltro non; пересылка; 中继; 中繼; 转发; 中継; insecure mail relay;
         not an open relay; not provisioned; journaling; mx points to; no longer hosted here; relaying mail;
         third party relay; not relaying; gateway to;
-        denied relay; to be relayed; mail loop suspected
+        denied relay; allowed/permitted to be relayed; mail loop suspected
         """,
     ),
     Pattern(
