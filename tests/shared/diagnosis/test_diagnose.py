@@ -279,10 +279,10 @@ def test_receipts_that_are_dead_for_one_reason_are_one_finding_with_one_command(
 def test_what_was_recovered_is_one_finding_and_no_fault() -> None:
     recovered = [replace(FAILED, state="recovered", reference=reference, events=2) for reference in ("8", "9")]
     found = diagnose(replace(NEVER, failed=(*recovered, FAILED)))
-    told = [finding for finding in found.findings if finding.code.startswith("failed_delivery")]
-    assert [finding.code for finding in told] == ["failed_delivery_recovered", "failed_delivery_listed"]
-    assert "was recovered: 4 of its events" in told[0].text
-    assert told[0].evidence == ("8", "9")
+    named = [finding for finding in found.findings if finding.code.startswith("failed_delivery")]
+    assert [finding.code for finding in named] == ["failed_delivery_recovered", "failed_delivery_listed"]
+    assert "was recovered: 4 of its events" in named[0].text
+    assert named[0].evidence == ("8", "9")
 
 
 def test_a_step_at_the_provider_names_the_message_as_the_provider_does() -> None:
