@@ -1,7 +1,7 @@
 """Base of all resources: authentication, request parsing, JSON, documentation."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from typing import Any, ClassVar
@@ -171,7 +171,7 @@ class Parser(FlaskParser):
         except RecursionError:
             is_deep = True
         except (msgspec.DecodeError, UnicodeError) as error:
-            raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
+            raise invalid_json(body, error) from None
         if is_deep:
             raise invalid({"body": [f"Must not be nested more than {_DEEPEST} levels deep."]})
         require_single_names(body)
@@ -182,6 +182,15 @@ class Parser(FlaskParser):
         if not storable:
             raise ProblemError(422, "Strings must not contain NUL.", errors={"body": ["Must not contain NUL."]})
         return value
+
+
+def invalid_json(body: bytes, error: Exception) -> ProblemError:
+    """Return the problem of a body that cannot be decoded."""
+    sentence = str(error)
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        msgspec.json.decode(json_text.clean(body))
+        sentence = r"a text has half of a surrogate pair, such as \ud800"  # the error would name a truncated text
+    return ProblemError(400, f"The body is not valid JSON: {sentence}.")
 
 
 def require_single_names(body: bytes) -> None:

@@ -13,7 +13,7 @@ from marshmallow import fields, validate
 from api.core.auth import TenantAccess
 from api.core.errors import ProblemError, invalid
 from api.core.fields import Strict, query_text
-from api.core.resource import Resource, answers, describes, require_single_names, takes
+from api.core.resource import Resource, answers, describes, invalid_json, require_single_names, takes
 from api.core.source_filter import require_sources
 from api.resources.jobs import Job, queued
 from shared.addresses import normalize, parse_lookup
@@ -181,7 +181,7 @@ def _read_body() -> Callable[..., UUID]:
     except RecursionError:
         raise invalid({"rows": ["Must not be nested."]}) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ProblemError(400, f"The body is not valid JSON: {error}.") from None
+        raise invalid_json(content, error) from None
     require_single_names(content)
     return partial(suppression_jobs.create_row_import, rows=rows)
 

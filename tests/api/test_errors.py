@@ -115,6 +115,21 @@ def test_a_body_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (rb'{"rows": [{"address": "\ud800"}]}', r"half of a surrogate pair, such as \ud800"),
+        (b'{"rows": [{"address": "a"', "truncated"),
+        (rb'{"rows": [{"address": "\ud800"', "truncated"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/sources", "/v1/suppressions/import"])
+def test_a_body_that_is_no_json_says_why(shared_system: System, path: str, data: bytes, sentence: str) -> None:
+    answer = shared_system.client.post(path, data=data, content_type="application/json", headers=HEADERS)
+    assert answer.status_code == 400
+    assert sentence in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
     ("path", "data", "names"),
     [
         ("/v1/sources", b'{"slug": "a", "provider": "ark", "slug": "b"}', ["slug"]),
