@@ -198,7 +198,8 @@ class Run:
         try:
             webhooks = webhook_registration.list_webhooks(self.engine, self.source, self.client)
             ours = webhook_registration.own(self.source, webhooks)
-            if test_is_due and ours and not self.source.provider.tests_look_real:
+            provider = self.source.provider
+            if test_is_due and ours and provider.sends_tests and not provider.tests_look_real:
                 webhook_registration.validate(self.engine, self.source, self.client, ours)
         except ProviderApiError as error:  # only diagnosis needs this: failures can be resent without it
             if error.kind is ApiErrorKind.DENIED:

@@ -1,6 +1,7 @@
 """What providers failed to deliver is requested and received: once, marked, whatever goes wrong meanwhile."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import uuid4
@@ -401,6 +402,14 @@ class TestARun:
         assert standing.webhooks == [{"url": env.url("mc"), "enabled": True, "ours": True}]
         assert env.reconciliation("ark").enrolled is True
         assert env.reconciliation("ark").validated is None, "its test would be taken for a message"
+
+    def test_of_an_api_without_a_test_has_its_webhooks_listed_only(self, env: ProviderEnv) -> None:
+        env.send_during_outage("mc", env.make_play("mc"))
+        source = replace(env.sources["mc"], provider=replace(env.sources["mc"].provider, sends_tests=False))
+        env.sources["mc"] = source
+        assert run(env).perform().new
+        assert count_validations(env) == 0
+        assert (env.reconciliation("mc").enrolled, env.reconciliation("mc").validated) == (True, None)
 
     def test_has_a_test_made_again_that_did_not_arrive_but_not_at_once(self, env: ProviderEnv) -> None:
         env.send_during_outage("mc", env.make_play("mc"))
