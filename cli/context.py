@@ -84,8 +84,9 @@ def complete_command(text: str) -> str:
     if data is None or os.environ.get("TIDINGS_DATABASE_URL"):
         return text
     quoted = shlex.quote(str(data))
-    if text.startswith("tidings run "):
-        return f"tail {quoted}/logs/{text.split()[2]}.log"
+    _, is_role, role = text.partition("tidings run ")
+    if is_role:
+        return f"tail {quoted}/logs/{role}*.log"  # with several workers, each has a log
     for name in ("DATABASE_URL", "BROKER_URL"):
         text = text.replace(f'"$TIDINGS_{name}"', f'"$(jq -r .{name.lower()} {quoted}/{READY_FILE})"')
     is_command = text.startswith("tidings ") or ": tidings " in text

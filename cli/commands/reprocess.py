@@ -8,6 +8,7 @@ from uuid import UUID
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import track
 
@@ -69,8 +70,9 @@ def reprocess(
 
     The events that a receipt gives now replace its earlier ones. Unverified receipts stay in quarantine.
     """
-    if not (receipts or source or since or until):
-        raise click.UsageError("Give at least one of --receipt, --source, --since and --until.")
+    state_is_given = click.get_current_context().get_parameter_source("state") is not ParameterSource.DEFAULT
+    if not (receipts or source or state_is_given or since or until):
+        raise click.UsageError("Give at least one of --receipt, --source, --state, --since and --until.")
     console = context.console(stderr=as_json)
     with context.open_context(data) as ctx:
         chosen = [find_receipt(ctx, given) for given in receipts] or _select(ctx, source, state, since, until)

@@ -193,7 +193,11 @@ def find_stage_problems(stages: Sequence[Mapping[str, Any]]) -> Iterator[Problem
             yield Problem(name.replace("_", " "), f"{what} for {age:,.0f} s", mend)
     for name, what, mend in (
         ("receipts_dead", "receipts became dead", "fix the cause, then: tidings reprocess --state dead"),
-        ("deliveries_dead", "deliveries became dead", "fix the endpoint, then: tidings deliveries replay"),
+        (
+            "deliveries_dead",
+            "deliveries became dead",
+            "fix the endpoint, then: tidings deliveries replay --status dead",
+        ),
         ("jobs_failed", "jobs failed", "tidings jobs list --state failed"),
     ):
         if found[name]["recent"]:

@@ -23,7 +23,7 @@ from shared.operations import doctor
 from shared.postgres import migrate, partitions
 from tests.cli.test_status import report_all_roles
 from tests.support import supervised_system
-from tests.support.command_line import Commands
+from tests.support.command_line import Commands, check_advice
 from tests.support.provider_env import open_provider_env
 
 SSL_OR_GSS_REQUEST = (80877103, 80877104)
@@ -44,6 +44,8 @@ def healthy(commands: Commands, broker_url: str) -> Commands:
 def findings(commands: Commands, *options: str) -> dict[str, str]:
     """Return what was found by the name of the check, with its fix; the command must end with 1."""
     document = json.loads(commands.run("doctor", "--json", *options, code=1))
+    for one in document["findings"]:
+        check_advice(one["mend"])
     return {one["check"]: f"{one['found']} → {one['mend']}" for one in document["findings"]}
 
 

@@ -1,17 +1,22 @@
 """`tidings status` and `GET /v1/status`: what needs a person comes first, and everything else is shown."""
 
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from sqlalchemy import Engine
 
+from cli.context import complete_command
+from cli.main import main
 from shared.counters import metric_store
 from shared.counters.metric_store import Metric
-from shared.operations import stats
+from shared.operations import stats, status
 from tests.support.alerts import fire
-from tests.support.command_line import Commands
+from tests.support.command_line import Commands, check_advice
 from tests.support.system import System, mailchannels_event
 
 
@@ -36,6 +41,8 @@ def report_all_roles(engine: Engine) -> None:
 
 def read(commands: Commands, code: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(commands.run("status", "--json", code=code))
+    for problem in found["problems"]:
+        check_advice(problem["mend"])
     return found
 
 
@@ -98,6 +105,25 @@ def test_what_became_dead_in_the_last_day_needs_a_person(working: Commands) -> N
     stage = next(stage for stage in found["stages"] if stage["stage"] == "receipts_dead")
     assert (stage["count"], stage["recent"]) == (2, 1)
     assert stage["oldest_age_seconds"] > 100_000
+
+
+def test_what_waits_or_ended_at_any_stage_is_mended_by_a_command_that_runs(working: Commands) -> None:
+    stages = [{"stage": name, "oldest_age_seconds": 3600.0, "recent": 1} for name in status.STAGES]
+    mends = [problem.mend for problem in status.find_stage_problems(stages)]
+    assert len(mends) == 6
+    for mend in mends:
+        check_advice(mend)
+        _, *words = shlex.split(mend[mend.index("tidings ") :])
+        if words[0] not in ("run", "doctor"):
+            working.run(*words)
+
+
+def test_a_role_of_an_installation_of_tidings_up_is_not_started_again_but_its_logs_are_shown() -> None:
+    with click.Context(main) as context, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("TIDINGS_DATABASE_URL", raising=False)
+        context.params["data"] = Path("/srv/its data")
+        for text in ("tidings run worker", "start more workers: tidings run worker"):
+            assert complete_command(text) == "tail '/srv/its data'/logs/worker*.log"
 
 
 def test_a_source_shows_its_last_event_and_refusal(working: Commands) -> None:

@@ -2,10 +2,13 @@
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
+import pytest
 from click.testing import CliRunner, Result
 
+from cli.context import complete_command
 from cli.main import main
 from tests.support.system import System
 
@@ -25,6 +28,24 @@ class Commands:
             raise result.exception
         assert result.exit_code == code, result.output
         return result.output
+
+
+def check_advice(text: str) -> None:
+    """Check that the command at the end of an advice can be run, for the installation of the settings and of `--data`.
+
+    Raises click.UsageError.
+    """
+    if "tidings " not in text:
+        return
+    parse_command(text[text.index("tidings ") :])
+    with click.Context(main) as context, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("TIDINGS_DATABASE_URL", raising=False)
+        context.params["data"] = Path("/srv/its data")
+        printed = complete_command(text)
+    if printed.startswith("tail "):
+        assert "tidings run " in text
+    else:
+        parse_command(printed[printed.index("tidings ") :])
 
 
 def parse_command(line: str) -> click.Context:
