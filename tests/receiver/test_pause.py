@@ -21,4 +21,6 @@ def test_a_pause_gives_its_place_back() -> None:
 
 
 def test_no_pause_takes_no_place() -> None:
-    assert not Pause(1).wait(0.0)
+    pause = Pause(1)
+    assert not pause.wait(0.0)
+    assert pause.wait(0.001)
