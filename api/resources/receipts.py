@@ -93,7 +93,8 @@ class ReprocessFilter(Strict):
         load_default=str(ReceiptState.DEAD),
         validate=validate.OneOf(REPROCESSABLE),
         metadata={
-            "description": f"`{receipt_jobs.ALL}`: the processed and the dead ones. Rejected ones may be forged."
+            "description": f"`{receipt_jobs.ALL}`: the processed and the dead ones, without those that still wait for"
+            " their first processing. Rejected ones may be forged."
         },
     )
     set_aside = fields.Boolean(
@@ -253,7 +254,7 @@ class ReprocessingJobs(Resource):
         """Process many receipts again: the dead ones, unless the filter says otherwise.
 
         With `dry_run`, only count them. The job's report has the number of receipts, and of those whose body was
-        erased. Unverified receipts are left out.
+        erased. Receipts that are unverified, or wait for their first processing, are left out.
         """
         filters, dry_run = body["filter"], body["dry_run"]
         with self.deps.engine.begin() as connection:

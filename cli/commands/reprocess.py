@@ -68,7 +68,8 @@ def reprocess(
 ) -> None:
     """Process receipts again: those named, or all that match.
 
-    The events that a receipt gives now replace its earlier ones. Unverified receipts stay in quarantine.
+    The events that a receipt gives now replace its earlier ones. Unverified receipts stay in quarantine. Receipts that
+    still wait for their first processing do not match.
     """
     state_is_given = click.get_current_context().get_parameter_source("state") is not ParameterSource.DEFAULT
     if not (receipts or source or state_is_given or since or until):

@@ -88,7 +88,9 @@ def list_receipts(
 # Text, for the reason of `_FACTS`.
 _REPROCESSABLE = """
 SELECT r.id FROM receipts AS r LEFT JOIN parked_receipts AS k ON k.receipt_id = r.id
-WHERE r.id = ANY(%(ids)s) AND coalesce(k.state, 'processed') = ANY(%(states)s) ORDER BY r.id DESC
+WHERE r.id = ANY(%(ids)s) AND coalesce(k.state, 'processed') = ANY(%(states)s)
+    AND NOT EXISTS (SELECT FROM pending_receipts AS p WHERE p.receipt_id = r.id AND NOT p.reprocess)
+ORDER BY r.id DESC
 """
 
 
@@ -104,8 +106,8 @@ def list_reprocessable(
 ) -> Page[UUID]:
     """Return the ids of receipts that may be processed again, the newest first; the filters are those of the list.
 
-    Without a state these are the processed and the dead ones, and those that wait for another attempt. Rejected ones
-    may be forged, so the state must name them.
+    Without a state these are the processed and the dead ones. Rejected ones may be forged, so the state must name
+    them. Receipts that still wait for their first processing are left out: reprocessing does not count events.
     """
     states = [ReceiptState.PROCESSED, ReceiptState.DEAD] if state is None else [state]
     page = _list_ids(connection, source=source, state=state, set_aside=set_aside, span=span, after=after, limit=limit)

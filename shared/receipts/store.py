@@ -290,6 +290,8 @@ def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> i
 
     Queueing a rejected receipt accepts it: a person has decided so. Unverified receipts stay in quarantine until their
     signature is verified. Receipts whose body was erased are not queued; the row lock blocks concurrent erasures.
+    A receipt that is in the queue becomes due. If it waits for its first processing it still does, because that counts
+    its events.
     """
     return connection.exec_driver_sql(
         f"WITH wanted AS (SELECT id, source_id, {BODY_BYTES} AS bytes FROM receipts WHERE id = ANY(%(ids)b)"
@@ -299,7 +301,7 @@ def queue_reprocessing(connection: Connection, receipt_ids: Sequence[UUID]) -> i
         " gone AS (DELETE FROM parked_receipts USING wanted WHERE receipt_id = id)"
         " INSERT INTO pending_receipts (receipt_id, source_id, bytes, available_at, reprocess)"
         " SELECT id, source_id, bytes, now(), true FROM wanted ORDER BY id"
-        " ON CONFLICT (receipt_id) DO UPDATE SET attempts = 0, available_at = now(), reprocess = true",
+        " ON CONFLICT (receipt_id) DO UPDATE SET attempts = 0, available_at = now()",
         {"ids": list(receipt_ids)},
     ).rowcount
 

@@ -213,10 +213,18 @@ class TestQueueingAgain:
 
     def test_twice_queues_once(self, connection: Connection) -> None:
         receipt = arrived()
-        receipts.record(connection, [receipt])
+        set_aside(connection, receipt, "dead")
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
         assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
         assert claim(connection, statement=receipts.CLAIM_REPROCESS) == [receipt.id]
+
+    def test_leaves_the_first_processing_as_it_is_and_makes_it_due(self, connection: Connection) -> None:
+        receipt = arrived()
+        receipts.record(connection, [receipt])
+        connection.exec_driver_sql("UPDATE pending_receipts SET available_at = now() + interval '1 hour'")
+        assert receipts.queue_reprocessing(connection, [receipt.id]) == 1
+        assert claim(connection, statement=receipts.CLAIM_REPROCESS) == []
+        assert claim(connection) == [receipt.id]
 
 
 def test_two_receivers_that_store_the_same_at_once_store_it_once(database: Engine) -> None:

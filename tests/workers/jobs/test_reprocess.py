@@ -1,5 +1,6 @@
 """Processing many receipts again: counted first, then queued completely, none twice and none left out."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from shared.broker import REPROCESS
 from tests.support.databases import DatabasePool, Snapshot
-from tests.support.system import BEGIN, System, mailchannels_event, open_system
+from tests.support.system import BEGIN, HANDLE, System, mailchannels_event, open_system
 from workers import process_receipts, reprocess_receipts
 from workers.jobs import reprocess as jobs_reprocess
 
@@ -71,6 +72,19 @@ def test_processed_ones_are_included_when_asked_for(system: System, dead: set[UU
     assert reprocess(system, dry_run=True, state="processed")["total"] == 1
     assert reprocess(system, state="all")["total"] == 6
     assert queued(system) == {*dead, fine}
+
+
+def test_the_events_of_receipts_that_still_wait_are_counted(system: System, dead: set[UUID]) -> None:
+    waiting = system.queue_body(
+        json.dumps([mailchannels_event("delivered", "a@example.net", customer_handle=HANDLE)]).encode()
+    )
+    done = reprocess(system, state="all")
+    assert (done["total"], queued(system)) == (5, dead)
+    process_receipts.process_due(system.ctx)
+    assert system.receipt_state(waiting) == ("processed", None)
+    system.ctx.observations.flush(system.engine)
+    counts = system.client.get("/metrics").text
+    assert 'tidings_events_total{source="main",type="delivered"} 1.0' in counts
 
 
 def test_filters_are_those_of_the_list(system: System, dead: set[UUID]) -> None:
