@@ -90,11 +90,11 @@ class ReprocessFilter(Strict):
 
     source = query_text("Only receipts of this source.")
     state = fields.String(
-        load_default=str(ReceiptState.DEAD),
         validate=validate.OneOf(REPROCESSABLE),
         metadata={
-            "description": f"`{receipt_jobs.ALL}`: the processed and the dead ones, without those that still wait for"
-            " their first processing. Rejected ones may be forged."
+            "description": f"`{ReceiptState.DEAD}` if not given, but `{receipt_jobs.ALL}` with `set_aside`."
+            f" `{receipt_jobs.ALL}`: the processed and the dead ones, without those that still wait for their first"
+            " processing. Rejected ones may be forged."
         },
     )
     set_aside = fields.Boolean(
@@ -251,12 +251,14 @@ class ReprocessingJobs(Resource):
     @takes(ReprocessMany)
     @answers(202, Job)
     def post(self, body: dict[str, Any]) -> tuple[JobRow, int, dict[str, str]]:
-        """Process many receipts again: the dead ones, unless the filter says otherwise.
+        """Process many receipts again: the dead ones, unless the filter has `state` or `set_aside`.
 
         With `dry_run`, only count them. The job's report has the number of receipts, and of those whose body was
         erased. Receipts that are unverified, or wait for their first processing, are left out.
         """
         filters, dry_run = body["filter"], body["dry_run"]
+        # What was set aside was processed.
+        filters.setdefault("state", receipt_jobs.ALL if filters["set_aside"] else str(ReceiptState.DEAD))
         with self.deps.engine.begin() as connection:
             if source := filters.get("source"):
                 require(sources.get_id(connection, source), f"source called {source!r}")

@@ -20,7 +20,7 @@ from api.resources.receipts import (
     ReprocessingJobs,
 )
 from shared.errors import TidingsError
-from shared.receipts.jobs import ALL, REPROCESS
+from shared.receipts.jobs import REPROCESS
 from shared.vocabulary import ReceiptState, RefusalReason
 
 pages = Blueprint("receipts", __name__)
@@ -98,8 +98,6 @@ def reprocess_matching() -> Response:
     """Count all that match, by a job; then process again what a job has counted."""
     if (wanted := read_counted(REPROCESS, _REPROCESS_FILTERS)) is None:
         given = {name: value for name, value in request.form.items() if name in _REPROCESS_FILTERS and value}
-        if "set_aside" in given and "state" not in given:
-            given["state"] = ALL  # what was set aside was processed
         job = call(ReprocessingJobs, "POST", body={"filter": resolve_times(given), "dry_run": True})
         return go(f"/console/jobs/{job.id}", "The job counts what matches. Its page then offers to process that again.")
     job = call(ReprocessingJobs, "POST", body={"filter": wanted, "dry_run": False})

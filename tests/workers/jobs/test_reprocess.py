@@ -107,8 +107,9 @@ def test_those_whose_events_were_set_aside_can_be_chosen(system: System) -> None
         for number in range(3)
     }
     system.process_events(mailchannels_event("delivered", "b@example.net"))
-    assert reprocess(system, set_aside=True)["total"] == 0  # none of them is dead
-    assert reprocess(system, set_aside=True, state="all")["total"] == 3
+    assert reprocess(system, dry_run=True, set_aside=True, state="dead")["total"] == 0
+    assert reprocess(system, dry_run=True, set_aside=False)["total"] == 0  # none of them is dead
+    assert reprocess(system, set_aside=True)["total"] == 3
     assert queued(system) == aside
 
 
