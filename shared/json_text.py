@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 # The first branch matches pairs of surrogates, so the others find lone halves only. The last branch skips any other
@@ -46,22 +47,32 @@ def read_of_person(text: str) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    if repeated := list_repeated(text):
+    if repeated := list_repeated(text, limit=1):
         raise ValueError(f"an object gives {repeated[0]!r} twice")
     return value
 
 
-def list_repeated(text: str | bytes) -> list[str]:
-    """Return the names that one object of a valid JSON text gives more than once: parsers keep only the last value."""
+class _LimitReachedError(Exception):
+    """As many names were found as were wanted."""
+
+
+def list_repeated(text: str | bytes, *, limit: int) -> list[str]:
+    """Return names that one object of a valid JSON text gives more than once: parsers keep only the last value.
+
+    Reading ends once `limit` names are found.
+    """
     found: dict[str, None] = {}
 
     def check(pairs: list[tuple[str, Any]]) -> None:
         if len(dict(pairs)) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             found.update((name, None) for name, count in counts.items() if count > 1)
+            if len(found) >= limit:
+                raise _LimitReachedError
 
-    json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
-    return list(found)
+    with suppress(_LimitReachedError):
+        json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
+    return list(found)[:limit]
 
 
 def _parse_int(digits: str) -> int | str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from shared import json_text
 from shared.addresses import AddressError, Target, parse_domain, parse_target
 from shared.classification.classify import Hardness, classify, find_codes, hardness
 from shared.errors import InvalidFieldError
@@ -274,6 +275,8 @@ def read_row(text: bytes, defaults: Defaults) -> Row:
         row = msgspec.json.decode(text, type=dict[str, str | list[str] | None])
     except msgspec.MsgspecError:
         raise InvalidFieldError("line", None, "it must be a JSON object whose values are texts") from None
+    for name in json_text.list_repeated(text, limit=1):
+        raise InvalidFieldError(name, None, f"{name} is given more than once")
     unknown = row.keys() - set(COLUMNS)
     if unknown:
         names = ", ".join(sorted(unknown))

@@ -25,6 +25,7 @@ ERASE: Final = "erase"
 CSV: Final = "csv"
 ROWS: Final = "rows"
 PART_BYTES: Final = 1 << 20
+_WITHOUT_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 def create_csv_import(
@@ -49,7 +50,7 @@ def create_csv_import(
 
 def create_row_import(
     connection: Connection,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any] | msgspec.Raw],
     defaults: Defaults,
     *,
     skip_bad_lines: bool,
@@ -57,8 +58,12 @@ def create_row_import(
     asked_by: str,
     now: datetime,
 ) -> UUID:
-    """Create a job that imports objects whose fields are the columns of such a file."""
-    content = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    """Create a job that imports objects whose fields are the columns of such a file.
+
+    The job refuses a row that gives a name twice, which only the JSON text of the row (`Raw`) can show.
+    """
+    # In JSON, line breaks stand only between values.
+    content = b"".join(msgspec.json.encode(row).translate(_WITHOUT_LINE_BREAKS) + b"\n" for row in rows)
     options = {"skip_bad_lines": skip_bad_lines, "replace": replace}
     return _create_import(connection, ROWS, content, defaults, options, asked_by, now)
 

@@ -385,6 +385,16 @@ class TestFiles:
         assert system.get(answer.headers["Location"])["state"] == "done"
         assert system.list_items(LIST)[0]["types"] == ["transactional"]
 
+    def test_with_a_row_that_gives_a_name_twice_are_not_imported(self, system: System) -> None:
+        rows = '{\r\n"rows": [\r\n{"address": "a@x.net"},\n{"address":\n"b@x.net", "\\u0061ddress": "c@x.net"}\n]}'
+        answer = send(system, rows, "application/json")
+        system.run_jobs()
+        job = system.get(answer.headers["Location"])
+        assert (job["state"], job["report"]["good"]) == ("failed", 1)
+        assert [(line["line"], line["problem"]) for line in job["report"]["bad_lines"]] == [
+            (2, "address is given more than once")
+        ]
+
     def test_may_be_a_million_rows_and_no_more(self, system: System) -> None:
         answer = send(system, '{"rows": [' + "{}," * 1_000_000 + "{}]}", "application/json")
         assert answer.status_code == 422

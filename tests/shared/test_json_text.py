@@ -42,7 +42,13 @@ def test_other_texts_are_a_value_error(text: str) -> None:
     ],
 )
 def test_names_that_are_given_twice_are_listed(text: str, names: list[str]) -> None:
-    assert json_text.list_repeated(text) == names
+    assert json_text.list_repeated(text, limit=2) == names
+
+
+def test_no_more_is_read_once_enough_repeated_names_are_found() -> None:
+    text = '[{"a": 1, "b": 1, "a": 2, "b": 2}, {"c": 1, "c": 2}, not JSON'
+    assert json_text.list_repeated(text, limit=1) == ["a"]
+    assert json_text.list_repeated(text, limit=3) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
