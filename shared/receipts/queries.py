@@ -125,14 +125,9 @@ def _list_ids(
     after: Position | None,
     limit: int,
 ) -> Page[UUID]:
-    if set_aside:
-        found = event_queries.list_events(
-            connection, source=source, set_aside=True, span=span, after=after, limit=limit
-        )
-        receipt_ids = list(dict.fromkeys(event.receipt_id for event in found.items))
-        # Ids of events follow that of their receipt, so that the next page begins with another receipt.
-        return Page(receipt_ids, (receipt_ids[-1],) if receipt_ids and found.next else found.next)
     match state:
+        case _ if set_aside:
+            table, key = events, events.c.id
         case None | ReceiptState.PROCESSED:
             table, key = receipts, receipts.c.id
         case ReceiptState.PENDING:
@@ -141,14 +136,21 @@ def _list_ids(
             table, key = parked_receipts, parked_receipts.c.receipt_id
     query = KeysetQuery(key)
     query.where(*(span or Span()).of_ids(key))
-    if state is ReceiptState.PROCESSED:
+    if set_aside:
+        query.where(events.c.type == event_queries.SET_ASIDE)
+    elif state is ReceiptState.PROCESSED:
         query.filter(*(~exists().where(other.c.receipt_id == key) for other in (pending_receipts, parked_receipts)))
     elif table is parked_receipts:
         query.filter(parked_receipts.c.state == state)
     if source is not None:
         query.filter(table.c.source_id == select(sources.c.id).where(sources.c.slug == source).scalar_subquery())
     page = query.fetch(connection, after=after, limit=limit)
-    return Page([key for (key,) in page.items], page.next)
+    found = [key for (key,) in page.items]
+    if not set_aside:
+        return Page(found, page.next)
+    receipt_ids = list(dict.fromkeys(map(ids.receipt_of, found)))
+    # Ids of events follow that of their receipt, so that the next page begins with another receipt.
+    return Page(receipt_ids, (receipt_ids[-1],) if receipt_ids and page.next else page.next)
 
 
 def get(connection: Connection, receipt_id: UUID) -> ReceiptFacts | None:

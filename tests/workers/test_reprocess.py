@@ -361,3 +361,17 @@ def test_receipts_are_selected_by_source_state_and_time(system: System, source: 
     with system.ctx.engine_sync_commit.begin() as connection:
         receipts.queue_reprocessing(connection, [fine])
     assert find(source="cm") == sorted([dead, fine], reverse=True)
+
+
+def test_no_object_of_a_provider_is_read_to_select_by_what_was_set_aside(system: System, source: Source) -> None:
+    receipt = system.store_receipt(source, receipt_body("unheard-of", "unheard-of", "delivery"))
+    draining.process_due(system.ctx)
+    statements: list[str] = []
+    with system.ctx.engine_sync_commit.connect() as connection:
+        sqlalchemy_event.listen(
+            connection, "before_cursor_execute", lambda _connection, _cursor, text, *_: statements.append(text)
+        )
+        assert queries.list_reprocessable(connection, source="cm", set_aside=True).items == [receipt]
+        assert queries.list_reprocessable(connection, source="other", set_aside=True).items == []
+    assert statements
+    assert not [text for text in statements if "provider_object" in text]
