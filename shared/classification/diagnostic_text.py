@@ -91,6 +91,14 @@ _WRAPPERS = re.compile(
 _WRAPPING = frozenset({"said", "host", "to", "after", "returned", "http", "https"})
 """One of these words is in each."""
 
+# A name has a dot or a digit. A code, an address, a link, or what belongs to a wrapper is none.
+_NAME = re.compile(
+    r"(?!(?:[^\W\d_]+:)?[(\[<'\"#]*[245]\d\d(?:[-#]*[245]\.\d\.\d{1,3})?[^\w]*$)"
+    r"(?![(\[<'\"#]*[245]\.\d\.\d{1,3}[^\w.]*\.?$)(?!relay=|https?:)(?!\[[^\]]*$)[^@]*(?:\d|\w\.\w)[^@]*|host:?",
+    re.IGNORECASE,
+)
+_PAUSES = str.maketrans(";,", "  ")
+
 # A text that passed through a mail or a page may still be written as there.
 _SOFT_BREAK = re.compile(r"=[ \t\r]*\n")
 _QUOTED_PRINTABLE = re.compile(r"=20|=3[dD]|(?:=[89A-Fa-f][0-9A-Fa-f]){2,}")
@@ -124,11 +132,22 @@ def find(text: str, code: str) -> Sequence[Pattern]:
         sentence = " ".join(said)
         if not _WRAPPING.isdisjoint(said):
             sentence = _WRAPPERS.sub("", f" {sentence} ").strip()
-        if (alone := _SENTENCES.get(sentence)) is not None:
+        alone = _SENTENCES.get(sentence)
+        if alone is not None and not (alone in _ADDRESS_INVALID_RANKS and _is_said_of_name(text, sentence)):
             return [PATTERNS[alone]]
     if code.startswith("5") and found and found[0].classification is Classification.TRANSIENT_FAILURE:
         found.sort(key=lambda pattern: pattern.classification not in SENDER_AT_FAULT or pattern is BARE_REFUSAL)
     return found
+
+
+def _is_said_of_name(text: str, phrase: str) -> bool:
+    """Return whether the name or the number of a server stands beside a phrase that names no recipient itself."""
+    if not _RECIPIENT_WORDS.isdisjoint(phrase.split()):
+        return False
+    name = ["0"]
+    tokens = decode(text[:_MAX_CHARS]).translate(_PAUSES).split()
+    marked = " ".join(chain.from_iterable(name if _NAME.fullmatch(token) else split(token) for token in tokens))
+    return f"0 {phrase}" in marked or f"{phrase} 0" in marked
 
 
 def list_matches(words: Sequence[str]) -> list[tuple[int, int, int]]:
@@ -286,6 +305,7 @@ _RECIPIENT_RANKS = frozenset(
     for rank, pattern in enumerate(PATTERNS)
     if pattern.classification is Classification.INVALID_RECIPIENT and not pattern.general
 )
+_RECIPIENT_WORDS = frozenset(chain.from_iterable(expand("RECIPIENT")))
 _HOST_WORDS = frozenset({"host", "server", "ip"})
 _UNNAMED_RANK = PATTERNS.index(UNNAMED_RECIPIENT)
 _DENIED_RANK = PATTERNS.index(RECIPIENT_DENIED)

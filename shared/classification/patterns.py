@@ -13,7 +13,8 @@ C = Classification
 
 WORD_SETS: Mapping[str, str] = {
     "RECIPIENT": """
-        user; users; username; userid; recipient; recipients; mailbox; mailboxes; account; accounts; address; addresses;
+        user; users; username; userid; recipient; recipients; mailbox; mailboxes; account; accounts; address;
+        addresses;
         addressee; alias; rcpt; inbox; envelope recipient; maildrop; mail box
     """,
     "MAILBOX": """
@@ -24,13 +25,15 @@ WORD_SETS: Mapping[str, str] = {
         unregistered; undeliverable; bad; wrong; incorrect; illegal
     """,
     "FOUND": """
-        found; known; exist; exists; existing; valid; registered; recognized; recognised; listed; present; here; local;
+        found; known; exist; exists; existing; valid; registered; recognized; recognised; listed; present; here;
+        local;
         hosted; defined; provisioned; in directory; on file; correct
     """,
     "CLOSED": """
         disabled; deactivated; inactive; suspended; closed; expired; frozen; locked; terminated; cancelled; canceled;
         archived; discontinued; abandoned; dormant; deleted; removed; not active; not activated; not enabled;
-        no longer active; no longer valid; no longer available; no longer in use; no longer used; no longer in service;
+        no longer active; no longer valid; no longer available; no longer in use; no longer used;
+        no longer in service;
         no longer accepts mail; no longer accepting mail; no longer works; no longer exists; not in use
     """,
     "QUOTA": "quota; storage; storage limit; storage space; disk space; diskspace; disk quota; mailbox quota; space",
@@ -45,6 +48,48 @@ WORD_SETS: Mapping[str, str] = {
         missing; disallowed; restricted; forbidden; unauthorized; unauthenticated; unresolvable; required
     """,
     "SPAM": "spam; junk; ube; uce; bulk; unsolicited; advertising; advertisement",
+    "HELO": """
+        helo; ehlo; your host; your hostname; your server; your domain; your ip; your mail server; client;
+        client host;
+        sending host; sending server; sending domain; sending system; connecting host; reverse; rdns; ptr
+    """,
+    "DESTINATAIRE": "utilisateur; destinataire; adresse; compte; boite; usager; abonne; messagerie; alias; mailbox",
+    "EMPFANGER": """
+        benutzer; empfanger; empfaenger; adresse; empfangeradresse; mailadresse; postfach; nutzer; konto; mailbox;
+        adressat; account; alias
+    """,
+    "DESTINATARIO": """
+        usuario; usuaria; utilizador; destinatario; destinataria; cuenta; conta; direccion; endereco; buzon; casilla;
+        caixa; el correo; persona; pessoa; utente; indirizzo; casella; account; mailbox; alias
+    """,
+    "ARTICULO": "a; o; el; la; lo; l; ningun; ninguna; nenhum; nenhuma; este; esta; ese; esa; dicho; dicha",
+    "GEBRUIKER": "gebruiker; ontvanger; adres; mailadres; mailbox; geadresseerde; account; postvak; postbus; alias",
+    "ODBIORCA": """
+        uzytkownik; uzytkownika; adresat; adresata; odbiorca; odbiorcy; konto; konta; adres; adresu; skrzynka;
+        skrzynki
+    """,
+    "ПОЛУЧАТЕЛЬ": """
+        пользователь; пользователя; адресат; адресата; получатель; получателя; ящик; ящика; адрес; адреса; аккаунт;
+        учетная запись; абонент; user; mailbox
+    """,
+    "PRIJEMCE": """
+        uzivatel; uzivatele; prijemce; prijemca; schranka; schranky; adresa; adresat; ucet; pouzivatel; konto
+    """,
+    "MOTTAGARE": """
+        anvandaren; anvandare; mottagaren; mottagare; mottagarens; adressen; adress; kontot; konto; brevladan;
+        brevlada;
+        brugeren; modtageren; kontoen; postkassen; brukeren; mottakeren; mailadressen; postadressen
+    """,
+    "CIMZETT": "felhasznalo; cimzett; cimzettje; cim; mail cim; postafiok; fiok; postalada",
+    "DESTINATARUL": """
+        utilizatorul; utilizator; destinatarul; destinatar; adresa; contul; cont; casuta; casuta postala
+    """,
+    "수신자": """
+        사용자; 사용자가; 사용자는; 사용자입니다; 수신자; 수신자가; 수신자는; 수신자입니다; 수신인; 수신인이; 계정;
+        계정이;
+        계정은; 계정입니다; 주소; 주소가; 주소는; 주소입니다; 메일함; 메일함이; 사서함; 사서함이; 사서함은
+    """,
+    "NGUOI": "nguoi dung; nguoi nhan; dia chi; tai khoan; hop thu; hom thu",
 }
 """Words and groups of words that phrases name in capitals."""
 
@@ -73,11 +118,48 @@ SENDING_LIMITS = Pattern(
     """
     submission/sending/outgoing/outbound/sender/smtp/relay/relaying quota/limit/limits/rate; user sending quota;
     quota/limit/limits for sending;
-    sending account; sending email account; your account; emails/messages per hour/day; max emails per;
+    sending account; sending email account; your account; your mailbox CLOSED; emails/messages per hour/day;
+    max emails per;
     max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
     sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
-    send limit/quota; limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
+    send limit/quota; due to your;
+    limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
     limit wysylki; 发信频率; 发送频率; 送信数; 送信制限
+    """,
+)
+
+SENDING_ACCOUNT = Pattern(
+    C.POLICY_REJECTION,
+    'the sender\'s account, in other languages: a server that says "your" speaks to the sender',
+    """
+    ihr/ihres/ihrem/ihren/dein/deines/deinem konto/benutzerkonto/kundenkonto/mailkonto/nutzerkonto/account/postfach;
+    ihr/dein mail/smtp konto; ihr/dein benutzer; ihr/ihre/dein/deine abonnement/vertrag/mailbox;
+    absenderkonto; senderkonto; sendende/sendendes/sendender/versendende/versendendes konto/account/benutzer;
+    votre/ton compte/abonnement/boite/messagerie/utilisateur; compte expediteur/emetteur/d'envoi;
+    compte de l'expediteur;
+    su/tu/vuestra/vuestro cuenta/usuario/buzon/casilla/plan/suscripcion; cuenta remitente/emisora; cuenta de envio;
+    cuenta del remitente; cuenta que envia; usuario/cuenta smtp;
+    tuo/suo/vostro account/utente/conto/abbonamento/piano; tua/sua/vostra casella/utenza/mailbox;
+    account mittente; account/casella del mittente; account di invio; utente/account smtp;
+    sua/seu/tua/teu/vossa/vosso conta/usuario/utilizador/plano/assinatura/caixa; conta remetente; conta do remetente;
+    conta de envio; conta smtp;
+    uw/jouw/je/jullie account/abonnement/mailbox/postvak/gebruiker; verzendende/afzendende account/gebruiker;
+    account van de afzender;
+    twoje/twojego/twoj/panstwa/pana/pani konto/konta/skrzynka/abonament; twoja skrzynka; konto nadawcze;
+    ваш/вашего аккаунт/аккаунта/ящик/ящика/тариф; ваш почтовый ящик; ваша/вашей учетная/учетной запись/записи;
+    ваша подписка; ваш акаунт/тариф; ваш обліковий запис; вашого облікового запису; ваша скринька;
+    ваша поштова скринька; вашият акаунт/профил/потребител; вашата кутия; вашата пощенска кутия;
+    vas/vaseho ucet/uctu; vase/vasa schranka/konto; vas/vaseg nalog/racun/naloga/racuna; vase sanduce;
+    vas predal; ваш налог; ваше сандуче; вашата сметка;
+    ditt/din/dit/jeres/ert/deres konto/kontot/kontoen/postkasse/mailkonto/abonnement; din brevlada/postkasse;
+    konto/kontot/kontoen som skickade/skickar/sendte/sender; kontoen din; kontoen der sendte; avsandarkonto;
+    avsandarkontot; afsenderkonto; afsenderkontoen; avsenderkonto; avsenderkontoen;
+    tilisi; tilinne; kayttajatilisi; hesabiniz; hesabinizin; posta kutunuz;
+    on fiokja/postafiokja; fiokod; contul dvs/dumneavoastra/tau; casuta dvs/ta;
+    귀하의 계정/계정이/계정은/메일함/메일함이; 당신의 계정/계정이/계정은; 고객님의 계정/계정이/계정은;
+    tai khoan cua ban; hop thu cua ban; λογαριασμος σας;
+    您的账户; 您的账号; 您的帐户; 您的帐号; 您的帳號; 您的帳戶; 您的邮箱; 您的郵箱; 您的信箱; 你的账户; 你的账号;
+    你的帐户; 你的帐号; 你的帳號; 你的邮箱; あなたのアカウント; お客様のアカウント
     """,
 )
 
@@ -107,7 +189,7 @@ SENDER_ADDRESS = Pattern(
     dns check failed; sender … no such; mailbox/account of sender
     """,
 )
-ABOUT_SENDER = (SENDING_LIMITS, SENDER_ADDRESS)
+ABOUT_SENDER = (SENDING_LIMITS, SENDING_ACCOUNT, SENDER_ADDRESS)
 """Patterns whose words resemble those about a recipient. A condemning pattern beside them means the sender."""
 
 UNNAMED_RECIPIENT = Pattern(
@@ -155,6 +237,7 @@ PATTERNS: tuple[Pattern, ...] = (
         """,
     ),
     SENDING_LIMITS,
+    SENDING_ACCOUNT,
     Pattern(
         C.POLICY_REJECTION,
         "who may write to the recipient",
@@ -175,7 +258,7 @@ PATTERNS: tuple[Pattern, ...] = (
         only members; list closed; closed list; internal mail/mails/messages/senders/use/users only;
         external/outside senders/mail/mails/messages not; mapiexceptionnotauthorized;
         organizational/organization settings; recipients rules;
-        closed group
+        =closed group; to/of/in/for closed group; list/group closed group
         """,
     ),
     Pattern(
@@ -216,6 +299,31 @@ PATTERNS: tuple[Pattern, ...] = (
         автентифікація; авторизація; автентифікації; авторизації
         """,
     ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the sending server or the sender's domain, which has no record in the DNS",
+        """
+        HELO … nxdomain; nxdomain … HELO; not exist for/in HELO; not exist … helo/ehlo;
+        SENDER … nxdomain; nxdomain … SENDER; SENDER … no mx; SENDER … no valid mx; SENDER … no dns;
+        SENDER … no valid dns; SENDER … no mail servers; SENDER … empty mx; no mx … SENDER; no valid mx … SENDER;
+        no dns … SENDER; no valid dns … SENDER; no mail servers … SENDER; empty mx … SENDER;
+        mx record/records … SENDER … empty; 服务器不存在; 伺服器不存在; 主机不存在; 记录不存在; 記錄不存在;
+        找不到服务器; 找不到主机;
+        找不到dns; 找不到 dns; サーバーが存在しま; サーバーが見つかり; ホストが存在しま; ホストが見つかり;
+        レコードが存在しま;
+        レコードが見つかり
+        """,
+    ),
+    Pattern(
+        C.POLICY_REJECTION,
+        "the rules and the credentials of a user, which are no recipient",
+        """
+        RECIPIENT agent/agents/credential/credentials/certificate/certificates/password/passwords/token;
+        RECIPIENT … in auth/authentication/sasl; RECIPIENT policy/policies not FOUND;
+        no matching/known/such/valid RECIPIENT policy/policies/rule/rules/agent/group/permission;
+        not match any RECIPIENT policy/policies/rule/rules
+        """,
+    ),
     SENDER_ADDRESS,
     Pattern(
         C.POLICY_REJECTION,
@@ -235,13 +343,19 @@ PATTERNS: tuple[Pattern, ...] = (
         подателят; изпращач; изпращача; изпращачът;
         absender … berechtigt/erlaubt/zugelassen/autorisiert; expediteur … autorise/interdit;
         mittente … autorizzato/consentito;
-        avsandare; avsandaren; avsandarens; avsandaradress; avsandaradressen; avsandardoman; avsandardomanen; afsender;
+        avsandare; avsandaren; avsandarens; avsandaradress; avsandaradressen; avsandardoman; avsandardomanen;
+        afsender;
         afsenderen; afsenderens; afsenderadressen; afsenderdomæne; afsenderdomænet; avsender; avsenderen; avsenderens;
         avsenderadressen; lahettaja; lahettajan; lahettajaa; lahettajaosoite; gonderen; gonderenin; gonderici;
         gondericinin; felado; feladoja; feladot; expeditor; expeditorul; expeditorului; 발신자; 발신자를; 발신자의;
         보낸 사람; 발신 도메인;
         nguoi gui; αποστολεα; αποστολεας;
-        remitente no; remetente nao; expediteur … introuvable/n'existe; mittente … trovato
+        remitente no; remetente nao; expediteur … introuvable/n'existe; mittente … trovato;
+        del remitente; do remetente; del mittente; de l'expediteur; van de afzender; domena nadawcza;
+        remitente/remetente inexistente; mittente inesistente;
+        expediteur inexistant; dominio remitente/remetente/mittente; domaine expediteur/emetteur; afzenderdomein;
+        afzender bestaat; kuldo; kuldoje; kuldojenek; kuldonek; kuldot; 발신자가; 발신자는;
+        발신인; 발신인이; 발신 도메인이/도메인은/도메인을/도메인의; 송신자; 송신자가; 송신자의; 보낸 사람이/사람의
         """,
     ),
     Pattern(
@@ -268,7 +382,9 @@ PATTERNS: tuple[Pattern, ...] = (
         disk space limit; space … used up; used up … space; exhausted allowed storage space; quotaexceededexception;
         quotaexceeded; too many messages on the server; too many messages in; too many mails in; too much mail;
         diskspace quota; storage quota; mailbox quota; disk quota; mail quota; blocks/block/inode limit exceeded;
-        at its/storage/quota limit; storage limit; recipient … insufficient storage/space; no more room; overfull;
+        MAILBOX at its/storage/quota/size/message limit;
+        MAILBOX at its storage/quota/size/message limit; storage limit; recipient … insufficient storage/space;
+        no more room; overfull;
         mailbox too large;
         reached its/their/his/maximum/allowed QUOTA
         """,
@@ -568,7 +684,8 @@ PATTERNS: tuple[Pattern, ...] = (
         mailbox server too busy; too quickly; at a rate; receive/receiving limit/limits; receiving too; receives too;
         recipient thread limit; rate limited recipient; rate limit … recipient; ratelimit; unverified address;
         message threshold; message/messages/mails per connection; per connection; per session; out of memory;
-        out of allow; under maintenance; under migration
+        out of allow; under maintenance; under migration;
+        MAILBOX on hold for/pending/until; MAILBOX … for/to billing/nonpayment/unpaid; MAILBOX … non payment
         """,
     ),
     Pattern(
@@ -592,7 +709,7 @@ PATTERNS: tuple[Pattern, ...] = (
         not accepting any mail; not accept any mail; mailbox disabled for; mailbox owner has changed;
         domain owner has changed; former employee; not monitored; decommissioned; not enabled for mail;
         not mail enabled; =suspended; recipient not receiving; not active user;
-        MAILBOX … not in service; blocked for receiving; =deleted; =disabled;
+        MAILBOX … not in service; MAILBOX blocked for receiving; =deleted; =disabled;
         MAILBOX on hold; MAILBOX shut down; MAILBOX shutdown; MAILBOX … been shut down
         """,
     ),
@@ -636,7 +753,8 @@ PATTERNS: tuple[Pattern, ...] = (
         більше не використовується; schranka/adresa … zablokovana/zrusena/deaktivovana/neaktivni/neaktivna/smazana;
         ucet/uzivatel/pouzivatel … zablokovan/zablokovany/zrusen/zruseny/smazan/zmazany;
         ucet/uzivatel/pouzivatel … deaktivovan/deaktivovany/neaktivni/neaktivny;
-        konto … zablokovane/zrusene/deaktivovane/neaktivne; nalog/korisnik/racun … deaktiviran/blokiran/obrisan/ugasen;
+        konto … zablokovane/zrusene/deaktivovane/neaktivne;
+        nalog/korisnik/racun … deaktiviran/blokiran/obrisan/ugasen;
         кутията/кутия … деактивирана/блокирана/закрита/изтрита;
         профилът/акаунтът/потребителят … деактивиран/блокиран/закрит/изтрит;
         cuenta/usuario/buzon/casilla/direccion … expirado/expirada/caducado/caducada/vencido/vencida;
@@ -665,8 +783,8 @@ PATTERNS: tuple[Pattern, ...] = (
         no route for current request; domain/host/server not accept mail/messages; domain … not accept mail;
         domain not receive mail; mail receiving disabled; domain has no mail/mx; domain … not have mail;
         bad destination system/host; destination host unknown; no inbound mail;
-        mx record/records … empty; empty mx; no mail servers;
-        no valid dns; no dns record/records
+        mx record/records … empty; domain … empty mx; domain … no mail servers; no mail servers for domain;
+        no mail servers … recipient domain; domain … no valid dns; domain … no dns record/records
         """,
     ),
     Pattern(
@@ -736,28 +854,44 @@ PATTERNS: tuple[Pattern, ...] = (
         benutzer/empfanger/empfaenger/adresse/postfach/mailbox/nutzer/konto … existiert nicht;
         benutzer/empfanger/empfaenger/adresse … nicht gefunden/bekannt/vorhanden/vergeben;
         postfach/mailbox/nutzer/konto … nicht gefunden/bekannt/vorhanden/vergeben; unbekannte empfangeradresse;
-        kein benutzer/empfanger/empfaenger/postfach; existiert nicht; unzustellbar; adresse … falsch;
+        kein benutzer/empfanger/empfaenger/postfach; EMPFANGER … existiert nicht; =existiert nicht;
+        unzustellbar; adresse … falsch;
         utilisateur/destinataire/adresse … inconnu/inconnue/invalide/inexistant/inexistante;
         compte/boite/usager/abonne … inconnu/inconnue/invalide/inexistant/inexistante;
-        utilisateur/destinataire/adresse/compte/boite … introuvable/incorrecte/erronee; n'existe pas; n'existe plus;
+        utilisateur/destinataire/adresse/compte/boite … introuvable/incorrecte/erronee;
+        DESTINATAIRE … n'existe pas; DESTINATAIRE … n'existe plus; =n'existe pas; =n'existe plus;
         aucun utilisateur/compte; pas d'utilisateur; mauvaise adresse;
         usuario/destinatario/cuenta … desconocido/desconocida/inexistente/invalido/invalida;
-        direccion/buzon/casilla/correo … desconocido/desconocida/inexistente/invalido/invalida; no existe;
-        no encontrado; no encontrada; usuario … no valido;
+        direccion/buzon/casilla/correo … desconocido/desconocida/inexistente/invalido/invalida;
+        DESTINATARIO … no existe/encontrado/encontrada; no existe ARTICULO DESTINATARIO; no existe tal DESTINATARIO;
+        =no existe; =no encontrado; =no encontrada; usuario … no valido;
         utente/destinatario/indirizzo/casella/account … sconosciuto/sconosciuta/inesistente/errato;
         utente/destinatario/indirizzo/casella/account … non esiste/trovato/valido/trovata/esistente/valida;
-        non esiste; sconosciuto; inesistente;
+        DESTINATARIO … non esiste; non esiste ARTICULO DESTINATARIO; =non esiste; destin sconosciuto; =sconosciuto;
+        =inesistente;
         conta/endereco/caixa … desconhecido/desconhecida/inexistente/invalido/invalida;
-        usuario/destinatario … desconhecido; nao existe; nao encontrado; nao encontrada; desconhecido;
+        usuario/destinatario … desconhecido; DESTINATARIO … nao existe/encontrado/encontrada;
+        DESTINATARIO … nao foi encontrado/encontrada/localizado/localizada; nao existe ARTICULO DESTINATARIO;
+        =nao existe; =nao encontrado;
+        =nao encontrada; =desconhecido;
         gebruiker/ontvanger/adres/mailbox/geadresseerde … onbekend/ongeldig/bestaat;
-        gebruiker/ontvanger/adres … niet gevonden; onbekende gebruiker/ontvanger; onbekend adres; bestaat niet;
+        gebruiker/ontvanger/adres … niet gevonden; onbekende gebruiker/ontvanger; onbekend adres;
+        GEBRUIKER … bestaat niet; =bestaat niet;
         ongeldig adres; ongeldige ontvanger;
-        uzytkownik/adresat/odbiorca/konto/adres/skrzynka … nieznany/nieprawidlowy/nieistniejacy; nie istnieje;
-        nie znaleziono; nie ma takiego konta/uzytkownika/adresu; nieznany uzytkownik/adresat/odbiorca;
-        nieprawidlowy adres; brak takiego uzytkownika; brak takiego konta; nieistniejacy;
-        пользователь/адресат/получатель/ящик/адрес … не найден/существует/зарегистрирован; не существует;
-        неизвестный пользователь/получатель/адресат; пользователь/адресат/получатель неизвестен; нет такого;
-        такого … нет; несуществующий; неверный адрес; недействительный адрес; 存在しません; 存在しない;
+        uzytkownik/adresat/odbiorca/konto/adres/skrzynka … nieznany/nieprawidlowy/nieistniejacy;
+        ODBIORCA … nie istnieje; nie istnieje taki/takie/taka ODBIORCA; nie istnieje ODBIORCA; =nie istnieje;
+        nie znaleziono ODBIORCA; nie znaleziono takiego ODBIORCA;
+        ODBIORCA … nie znaleziono; =nie znaleziono;
+        nie ma takiego konta/uzytkownika/adresu; nieznany uzytkownik/adresat/odbiorca;
+        nieprawidlowy adres; brak takiego uzytkownika; brak takiego konta;
+        nieistniejacy/nieistniejaca/nieistniejace ODBIORCA;
+        пользователь/адресат/получатель/ящик/адрес … не найден/существует/зарегистрирован;
+        ПОЛУЧАТЕЛЬ … не существует; не существует ПОЛУЧАТЕЛЬ; не существует такого ПОЛУЧАТЕЛЬ; =не существует;
+        неизвестный пользователь/получатель/адресат; пользователь/адресат/получатель неизвестен;
+        нет такого ПОЛУЧАТЕЛЬ;
+        такого ПОЛУЧАТЕЛЬ нет; такого … ПОЛУЧАТЕЛЬ нет; =нет такого; несуществующий ПОЛУЧАТЕЛЬ;
+        несуществующий почтовый;
+        неверный адрес; недействительный адрес; 存在しません; 存在しない;
         見つかりません; 宛先不明; あて先不明; 宛先が不明; ユーザー不明; 不明なユーザー; 該当するユーザー;
         リストにありません; 登録されていません; アドレスは無効; 無効なアドレス; メールアドレスが間違; 不存在;
         无此用户; 無此用戶; 無此帳號; 无此帐号; 无此邮箱; 没有此用户; 没有这个用户; 查无; 查無; 找不到; 用户未找到;
@@ -779,32 +913,49 @@ PATTERNS: tuple[Pattern, ...] = (
         uzivatel/prijemce/schranka/adresa/ucet … nebyl/nebyla nalezen/nalezena;
         pouzivatel/prijemca/schranka/adresa/ucet … nenajdeny/nenajdena;
         pouzivatel/prijemca/schranka/adresa/ucet … nebol/nebola najdeny/najdena;
-        neznamy uzivatel/prijemce/prijemca/pouzivatel/adresat; neznama adresa; neexistuje; neexistujici; neexistujuca;
+        neznamy uzivatel/prijemce/prijemca/pouzivatel/adresat; neznama adresa; PRIJEMCE … neexistuje;
+        neexistuje PRIJEMCE; =neexistuje;
+        neexistujici/neexistujuci/neexistujuca PRIJEMCE;
         korisnik/primalac/primatelj/adresa/nalog/sanduce … ne postoji; korisnik/primalac/primatelj … nije pronaden;
         nepoznat/nepoznati korisnik/primalac/primatelj; uporabnik/prejemnik/predal/naslov … ne obstaja;
         neznan uporabnik/prejemnik; корисник/прималац/адреса/примач/налог … не постоји/постои;
         непознат корисник/прималац/примач/получател/потребител/адресат; неизвестен получател/потребител/адресат;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не съществува;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не … намерен/намерена;
-        няма такъв/такава; nie odnaleziono; nie zostal/zostala znaleziony/znaleziona; nie odnaleziony;
+        няма такъв/такава потребител/получател/адресат/адрес/кутия; =няма такъв; nie odnaleziono ODBIORCA;
+        ODBIORCA … nie odnaleziono/odnaleziony;
+        ODBIORCA … nie zostal/zostala/zostalo znaleziony/znaleziona/znalezione;
+        =nie odnaleziono;
         nessun utente/destinatario/indirizzo/account/mailbox; nessuna casella/mailbox;
         nenhum usuario/destinatario/utilizador; ningun usuario/destinatario/buzon; 无此收件人; 無此收件人; 无此地址;
         無此地址; 无此账号;
-        无此账户; 没有该用户; 沒有此用戶; anvandaren/mottagaren/adressen/kontot/brevladan … finns inte; hittades inte;
+        无此账户; 没有该用户; 沒有此用戶; anvandaren/mottagaren/adressen/kontot/brevladan … finns inte;
+        MOTTAGARE … hittades inte; =hittades inte;
         okand anvandare/mottagare/adress; brugeren/modtageren/adressen/kontoen/postkassen … findes ikke;
-        ukendt bruger/modtager/adresse; brukeren/mottakeren/adressen/kontoen/postkassen … finnes ikke; eksisterer ikke;
+        ukendt bruger/modtager/adresse; brukeren/mottakeren/adressen/kontoen/postkassen … finnes ikke;
+        MOTTAGARE … eksisterer ikke; =eksisterer ikke;
         ukjent bruker/mottaker/adresse; kayttajaa/vastaanottajaa/osoitetta … loydy;
         tuntematon kayttaja/vastaanottaja/osoite; kullanici/alici/adres/hesap … bulunamadi;
         boyle bir kullanici/alici/adres/hesap; bilinmeyen kullanici/alici; gecersiz alici/kullanici;
-        ismeretlen felhasznalo/cimzett/cim; nem letezik; nem letezo;
-        utilizator/destinatar/adresa … necunoscut/necunoscuta/inexistent/inexistenta; nu exista;
+        ismeretlen felhasznalo/cimzett/cim; CIMZETT … nem letezik; nem letezo CIMZETT; nem letezik ilyen CIMZETT;
+        =nem letezik;
+        utilizator/destinatar/adresa … necunoscut/necunoscuta/inexistent/inexistenta;
+        DESTINATARUL … nu exista; nu exista DESTINATARUL; nu exista acest/aceasta/niciun/nicio DESTINATARUL;
+        =nu exista;
         사용자를/수신자를/계정을/주소를 찾을;
-        존재하지 않는; 존재하지 않습니다; 알 수 없는 사용자/수신자; 없는 사용자/수신자/계정; khong ton tai;
+        존재하지 않는 수신자; 존재하지 않는 메일/이메일 주소/주소입니다/계정;
+        수신자 … 존재하지 않습니다; =존재하지 않습니다; 알 수 없는 사용자/수신자; 없는 사용자/수신자/계정;
+        NGUOI … khong ton tai; khong ton tai NGUOI; =khong ton tai;
         αγνωστος χρηστης/παραληπτης;
         kein solcher/solches benutzer/empfanger/empfaenger/nutzer/postfach/konto;
         benutzer/empfanger/empfaenger/adresse/empfangeradresse/postfach/nutzer … existiert … nicht;
-        aucune boite/adresse/messagerie; aucun destinataire/usager/abonne; no se encontro; no se ha encontrado;
-        no pudo encontrarse; nao foi encontrado/encontrada/localizado; non trovato/trovata;
+        aucune boite/adresse/messagerie; aucun destinataire/usager/abonne;
+        no se encontro DESTINATARIO; no se encontro ARTICULO DESTINATARIO; DESTINATARIO … no se encontro;
+        no se ha encontrado DESTINATARIO; no se ha encontrado ARTICULO DESTINATARIO;
+        DESTINATARIO … no se ha encontrado; no pudo encontrarse ARTICULO DESTINATARIO;
+        DESTINATARIO … no pudo encontrarse; nao foi encontrado/encontrada/localizado ARTICULO DESTINATARIO;
+        DESTINATARIO … non trovato/trovata; non trovato/trovata ARTICULO DESTINATARIO; =no se encontro;
+        =no se ha encontrado; =no pudo encontrarse; =nao foi encontrado; =non trovato; =non trovata;
         nieprawidlowy odbiorca/uzytkownik; adres/odbiorca/uzytkownik … nieprawidlowy; ユーザーはいません;
         そのようなユーザー; そのような宛先
         """,

@@ -355,6 +355,14 @@ Esta casilla ha expirado
 Ismeretlen felhasználó|Destinatar inexistent|사용자를 찾을 수 없습니다|無此收件人|ユーザーはいません
 DNS error: lookup of x.example (MX) responded with NXDOMAIN|MX record for recipient domain is empty
 Korisnik ne postoji|Nepoznat primalac|Uporabnik ne obstaja|Nie odnaleziono odbiorcy
+mailbox is closed group|unknown|<gone@x.example> disabled|gone@x.example: not found|<gone@x.example> n'existe pas
+Mottagaren hittades inte|A címzett nem létezik|Nem létező felhasználó|No existe ese usuario|Utilizatorul nu există
+Người dùng không tồn tại
+사용자가 존재하지 않습니다|존재하지 않는 사용자|No se encontró la cuenta|El usuario no se ha encontrado
+Utente non trovato|El destinatario no pudo encontrarse|Usuário não foi encontrado|Mottakeren eksisterer ikke
+No se encontró el buzón
+User billing not found|服务器返回 用户不存在|Utente inesistente
+No mail servers for domain x.example|The domain has an empty MX|NXDOMAIN|DNS domain x.example does not exist
 """
 FULL = """
 Mailbox full.Try later|The user is over quota|exceeded storage allocation|The inbox is out of storage space
@@ -390,13 +398,51 @@ HELO argument does not resolve
 Adresa odesílatele neexistuje|Adresa pošiljaoca ne postoji|Die Adresse des Absenders existiert nicht
 Ваша IP-адреса заблокована|Vaše IP adresa je zablokována|Ihr Server wurde gesperrt|Twój adres IP jest zablokowany
 """
+OF_OTHERS = """
+mail.example.com unknown|[2001:db8::1] unknown|example.com not found|relay.example.net suspended|192.0.2.7 disabled
+relay.example.com disabled|TLS1.2 disabled|host mail.example.com unknown|mail.example.com [192.0.2.7] is unknown
+mail.example.com has been disabled|mail.example.com - unknown|mail.example.com wasn't found|IPv6 deleted
+not found: mail.example.com|unknown [2001:db8::1]|disabled: TLS1.0|mail.example.com не найден|x.example hittades inte
+No se encontró el registro DNS|No se encontró el servidor|No se encontró el dominio del remitente
+No se ha encontrado el registro PTR|No pudo encontrarse el servidor|El servidor de correo no existe
+Nao foi encontrado registro DNS reverso|Nao foi encontrado registro MX para o dominio do remetente
+O servidor não existe|Registro DNS não encontrado|Servidor no encontrado|host non trovato|Reverse non trovato
+Il server non esiste|Serverul nu exista|Inregistrarea DNS nu exista|A küldő domain nem létezik|A szerver nem létezik
+Máy chủ không tồn tại|hittades inte i DNS|Serveren eksisterer ikke|서버가 존재하지 않습니다|존재하지 않는 서버
+Le serveur n'existe pas|L'enregistrement DNS n'existe pas|Der DNS-Eintrag existiert nicht|De server bestaat niet
+Serwer nie istnieje|Nie znaleziono rekordu DNS|Сервер не существует|Запись DNS не существует|Server neexistuje
+HELO NXDOMAIN|Bad HELO: NXDOMAIN|your host nxdomain|DNS domain does not exist for HELO example.com|NXDOMAIN for EHLO x
+client hostname mx.x.example: NXDOMAIN|NXDOMAIN for your hostname|reverse DNS: NXDOMAIN|sending server is NXDOMAIN
+no DNS record for host.example|no valid dns for host 192.0.2.1|From domain has no DNS records|sender no valid dns
+empty mx for sender|No mail servers configured for from domain|MX record for the sender is empty
+no MX for sender domain
+No MX record for your host|HELO has no valid DNS
+dominio del remitente inexistente|dominio do remetente inexistente|발신 도메인이 존재하지 않습니다
+dominio del mittente inesistente|domaine de l'expéditeur inexistant|Domein van de afzender bestaat niet
+Die Domain des Absenders existiert nicht|A küldő címe ismeretlen cím|Domeniul expeditorului nu există
+Ihr Kundenkonto ist gesperrt|Ihr Benutzerkonto ist abgelaufen|Ihr Konto ist gesperrt|Das Absenderkonto ist gesperrt
+Su cuenta ha expirado|Su cuenta ha vencido, renueve su plan|Su usuario SMTP ha caducado|Tu cuenta ha sido suspendida
+Din konto er deaktiveret|Kontot som skickade mailet är avstängt|Ditt konto är avstängt|Kontoen din er sperret
+Votre compte est suspendu|Votre compte a été désactivé|Il tuo account è scaduto|Il vostro account è sospeso
+Sua conta foi suspensa|Sua conta expirou|Uw account is geblokkeerd|Je account is opgeheven
+Twoje konto jest zablokowane
+Ваш аккаунт заблокирован|Ваша учетная запись отключена|Ваш обліковий запис заблоковано|Váš účet je zablokován
+Vaš nalog je blokiran|Hesabiniz kapatildi: hesap kapali|귀하의 계정은 정지된 계정입니다|您的帐号已被冻结
+message blocked for receiving server policy|This account has been shut down due to your spam
+no known user agent|no matching recipient policy|no matching user found in AUTH|user agent not found
+server does not recognise user credentials|account on hold for billing|account suspended due to spamming
+服务器不存在|DNS记录不存在|サーバーが存在しません|レコードが見つかりません|host sconosciuto|servidor desconhecido
+server inesistente
+user certificate not found|mailbox on hold pending payment|user password expired
+"""
 BLOCK_LISTED = """
 Ihre IP steht auf einer Sperrliste|Ihr Server ist auf einer Blockliste eingetragen|Uw IP staat op een zwarte lijst
 Server staat op een blokkeerlijst|Votre serveur est sur une liste de blocage|Su IP está en una lista de bloqueados
 IP in lista di blocco|Seu servidor está em listas negras|Serwer na liście blokad|Цей сервер внесено до чорного списку
 Сервер внесён в чёрный список|IP в списке блокировки|Server je na černé listině|Server je na čiernej listine
 Server je na crnoj listi|Сървърът попадна в черния списък|Servern finns på en spärrlista|Din server er sortlistet
-Serveren er svartelistet|Palvelin on mustalla listalla|Sunucu kara listede|A szerver feketelistán van|블랙리스트에 등록
+Serveren er svartelistet|Palvelin on mustalla listalla|Sunucu kara listede|A szerver feketelistán van
+블랙리스트에 등록
 服务器在阻止列表中|ブロックリストに登録されています
 """
 
@@ -427,6 +473,17 @@ def test_what_is_said_of_the_sender_or_of_the_server_condemns_no_recipient(text:
     assert judge(f"550 {text}") not in ADDRESS_INVALID
 
 
+@pytest.mark.parametrize("code", ["550", "550 5.7.1", "554"])
+@pytest.mark.parametrize("text", listed(OF_OTHERS))
+def test_what_is_gone_or_closed_condemns_only_if_it_is_a_recipient(text: str, code: str) -> None:
+    assert hardness(EventType.BOUNCED, judge(f"{code} {text}")) is not Hardness.HARD
+
+
+@pytest.mark.parametrize("text", ["mail server at its limit", "connection at its limit"])
+def test_the_limit_of_a_server_is_no_full_mailbox(text: str) -> None:
+    assert judge(f"550 {text}") is not C.MAILBOX_FULL
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -448,7 +505,8 @@ def test_words_are_found_where_servers_leave_out_the_blanks(text: str, expected:
 
 SAID = """
 550 5.1.1 User unknown|552 5.2.2 Quota exceeded|550 Address rejected|554 This user doesn't have a yahoo.com account
-550 User not listed in Domino Directory|550 recipient does not exist|550 Requested action not taken: mailbox unavailable
+550 User not listed in Domino Directory|550 recipient does not exist
+550 Requested action not taken: mailbox unavailable
 550 5.7.1 Message rejected due to content policy|450 4.2.0 Greylisted|550 Pełna skrzynka, użytkownik nieznany
 554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org|550 L'adresse n'existe pas
 """
