@@ -104,7 +104,7 @@ class Alerts(Resource):
         """List alerts, newest first."""
         after = pagination.decode(query.pop("cursor", None), pagination.BY_ID)
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             page = alerts.list_alerts(connection, after=after, **query)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 

@@ -213,7 +213,7 @@ class Changes(_Resource):
         after = response.again_after or (_parse_cursor(query["cursor"]) if "cursor" in query else change_log.START)
         try:
             with self.deps.engine.begin() as connection:
-                require_sources(connection, self.deps.vault, self.caller, query)
+                require_sources(connection, self.caller, query)
                 page = change_log.read(connection, after=after, wanted=wanted, limit=query["limit"])
                 items = change_payload.build_payloads(
                     connection,
@@ -252,7 +252,7 @@ class Stream(_Resource):
         self.require_place(response)
         try:
             with self.deps.engine.begin() as connection:
-                require_sources(connection, self.deps.vault, self.caller, query)
+                require_sources(connection, self.caller, query)
                 if cursor is None:
                     after = change_log.get_end(connection)
                 else:

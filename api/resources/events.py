@@ -109,7 +109,7 @@ class Events(Resource):
         """List events, those received last first. `since` and `until` refer to the time of receipt."""
         recipient, smtp_id = query.get("recipient"), query.get("smtp_id")
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             page = event_queries.list_events(
                 connection,
                 type=query.get("type"),

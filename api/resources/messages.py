@@ -244,7 +244,7 @@ class Messages(_Lists):
         limit = query.pop("limit")
         wanted = self.read_filter(query)
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             page = messages.list_messages(connection, wanted, after=after, limit=limit)
         return {"items": page.items, "next_cursor": pagination.encode(page.next)}
 
@@ -281,7 +281,7 @@ class Export(_Lists):
         if (sentence := _exports.exceeded(self.caller)) is not None:
             raise too_many(sentence)
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             first = messages.list_messages(connection, wanted, limit=_EXPORTED_AT_ONCE)
         headers = {"Content-Disposition": 'attachment; filename="messages.csv"'}
         lines = self.write_lines(wanted, first, self.caller)

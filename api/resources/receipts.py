@@ -154,7 +154,7 @@ class Receipts(Resource):
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List receipts, the newest first."""
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             page = receipt_queries.list_receipts(
                 connection,
                 source=query.get("source"),

@@ -209,7 +209,7 @@ class Diagnoses(Resource):
         if not set(query) - {"source"}:
             raise ProblemError(422, "One of these is required: request_id, smtp_id, message_id, recipient.")
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             ctx = _context(self.deps, connection, self.caller.tenant)
             return {"items": [_dump(one) for one in diagnosis.diagnose_matching(ctx, MessageFilter(**query))]}
 

@@ -205,7 +205,7 @@ class Exports(Resource):
         """
         filters = read_filters({**body, "tenant": self.resolve_tenant(body.get("tenant"))}, self.deps.hasher)
         with self.deps.engine.begin() as connection:
-            require_sources(connection, self.deps.vault, self.caller, body)
+            require_sources(connection, self.caller, body)
             job_id = suppression_jobs.create_export(
                 connection, filters, asked_by=self.caller.name, tenant=self.caller.tenant, now=datetime.now(UTC)
             )

@@ -215,7 +215,7 @@ class Suppressions(_Lifting):
         filters = read_filters({**query, "tenant": self.resolve_tenant(query.get("tenant"))}, self.deps.hasher)
         after = pagination.decode(query.get("cursor"), pagination.BY_ID)
         with self.deps.reading.connect() as connection:
-            require_sources(connection, self.deps.vault, self.caller, query)
+            require_sources(connection, self.caller, query)
             page = queries.list_newest(connection, datetime.now(UTC), filters, after=after, limit=query["limit"])
         return {"items": [dump(entry) for entry in page.items], "next_cursor": pagination.encode(page.next)}
 

@@ -1,4 +1,4 @@
-"""A filter by a source that does not exist is refused. To a tenant, the sources of others do not exist."""
+"""A filter by a source that does not exist is refused. A tenant's key does not learn which sources exist."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -59,18 +59,17 @@ def test_an_unknown_source_is_refused_with_the_nearest(
 
 
 @pytest.mark.parametrize(("path", "name"), _OF_TENANTS)
-def test_the_source_of_another_tenant_is_as_one_that_does_not_exist(
+def test_to_a_tenant_the_source_of_another_and_one_that_does_not_exist_are_alike_empty(
     system: System, tenants: dict[str, Tenant], path: str, name: str
 ) -> None:
     system.key = tenants[ALPHA].key
-    answers = [ask(system, path, **{name: slug}) for slug in (f"s-{BRAVO}", "s-bravo-no", "mian")]
-    assert [answer.status_code for answer in answers] == [422, 422, 422]
-    if path != "/v1/changes/stream":
-        foreign, missing, _ = (answer.get_json()["errors"] for answer in answers)
-        assert foreign == {name: [f"There is no source called 's-{BRAVO}'."]}
-        assert missing == {name: ["There is no source called 's-bravo-no'."]}
-    for slug in ("main", f"s-{ALPHA}"):
-        assert ask(system, path, **{name: slug}).status_code == 200
+    foreign, missing = (ask(system, path, **{name: slug}) for slug in (f"s-{BRAVO}", "mian"))
+    assert (foreign.status_code, missing.status_code) == (200, 200)
+    if path == "/v1/changes/stream":
+        return  # it has no end
+    assert foreign.text == missing.text
+    if foreign.is_json and path != "/v1/diagnosis":
+        assert foreign.get_json()["items"] == []
 
 
 def test_an_export_of_suppressions_names_a_source_too(system: System, tenants: dict[str, Tenant]) -> None:
@@ -78,12 +77,9 @@ def test_an_export_of_suppressions_names_a_source_too(system: System, tenants: d
     assert (answer.status_code, list(answer.get_json()["errors"])) == (422, ["source"])
 
 
-def test_a_tenant_may_name_a_source_that_has_events_of_it_but_does_not_name_it(
-    system: System, tenants: dict[str, Tenant]
-) -> None:
+def test_a_deleted_source_may_be_named(system: System, tenants: dict[str, Tenant]) -> None:
     system.execute("UPDATE sources SET deleted_at = now() WHERE slug = 'main'")
-    system.key = tenants[ALPHA].key
     try:
-        assert len(system.get("/v1/messages", source="main")["items"]) == 1
+        assert system.get("/v1/messages", source="main")["items"]
     finally:
         system.execute("UPDATE sources SET deleted_at = NULL WHERE slug = 'main'")
