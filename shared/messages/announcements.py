@@ -39,6 +39,9 @@ class Send:
     provider_message_id: str | None = None
 
 
+_NULL_REVERSE_PATH = "<>"
+"""The sender of automatic replies and other messages that nobody may answer (RFC 5321, 4.5.5)."""
+
 _IDS = ("sender", "request_id", "smtp_id", "provider_message_id")
 
 # Both statements follow that of `shared.messages.store`, and stay text like it: the same message and states result
@@ -99,7 +102,9 @@ def prepare(
                 opened[send.source] = _open(connection, vault, send.source)
             row, source = opened[send.source]
             key = message_key(row.id, _name_message(row, source, send))
-            sender = _read_address("sender", send.sender)
+            sender = send.sender.strip()
+            if sender != _NULL_REVERSE_PATH:
+                sender = _read_address("sender", sender)
             recipients = [_read_address("recipients", text) for text in send.recipients]
             if not recipients:
                 raise InvalidFieldError("recipients", send.recipients, "must name at least one address")

@@ -97,6 +97,7 @@ def test_an_open_says_more_than_an_announcement_and_less_than_any_statement(syst
         ({"recipients": [ANN, "@example.net"]}, "recipients"),
         ({"recipients": ["ann@"]}, "recipients"),
         ({"recipients": ["ann@example.net, bob@example.net"]}, "recipients"),
+        ({"recipients": ["<>"]}, "recipients"),
         ({"sender": "shop"}, "sender"),
         ({"recipients": [""]}, "recipients.0"),
         ({"sender": None}, "sender"),
@@ -113,6 +114,12 @@ def test_a_wrong_announcement_is_refused(system: System, change: dict[str, Any],
     assert answer.status_code == 422
     assert list(answer.get_json()["errors"]) == [field]
     assert system.get("/v1/messages")["items"] == []
+
+
+def test_the_sender_may_be_the_null_reverse_path(system: System) -> None:
+    system.create_source()
+    assert system.call("POST", "/v1/messages", {**SEND, "sender": " <> "}).status_code == 201
+    assert [message["sender"] for message in system.get("/v1/messages")["items"]] == ["<>"]
 
 
 def test_a_recipient_without_a_domain_is_named(system: System) -> None:
