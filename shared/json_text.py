@@ -41,14 +41,17 @@ def read(text: str) -> Any:
 def read_of_person(text: str) -> Any:
     """Return the value of a JSON text that a person wrote.
 
-    Raises ValueError if it is no JSON, is nested too deep, or an object gives a name twice.
+    Raises ValueError if it is no JSON, is nested too deep, or an object gives a name twice. The message is a predicate
+    that follows the name of the text.
     """
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON: {error}") from None
     if repeated := list_repeated(text, limit=1):
-        raise ValueError(f"an object gives {repeated[0]!r} twice")
+        raise ValueError(f"gives the name {repeated[0]!r} twice")
     return value
 
 

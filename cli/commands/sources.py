@@ -352,7 +352,7 @@ def _read_credentials(text: str) -> dict[str, Any]:
     try:
         value = json_text.read_of_person(text)
     except ValueError as error:
-        raise InvalidFieldError("credentials", None, f"--credentials is not valid JSON: {error}") from None
+        raise InvalidFieldError("credentials", None, f"--credentials {error}") from None
     if not isinstance(value, dict):
         raise InvalidFieldError("credentials", None, "--credentials must be a JSON object")
     return value

@@ -162,25 +162,38 @@ def read_document(field: str, document: str) -> Any:
         try:
             return json_text.read_of_person(document)
         except ValueError as error:
-            raise InvalidFieldError(field, None, f"{field}: {error}") from None
+            raise InvalidFieldError(field, None, f"{field} {error}") from None
     try:
         return yaml.load(document, _Loader)  # noqa: S506 - a safe loader
+    except _RepeatedNameError as error:
+        raise InvalidFieldError(field, None, f"{field} {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidFieldError(field, None, f"{field} is neither YAML nor JSON: {error}") from None
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads YAML in which no mapping gives a key twice."""
+class _RepeatedNameError(ValueError):
+    """A mapping gives a name twice."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Return the mapping. Raises ConstructorError for a key that is given twice."""
-        seen = set[Any]()
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads YAML in which no mapping gives a name twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Return the mapping as it is written: later, it has the names that are merged in too.
+
+        Raises _RepeatedNameError. Names are the same if JSON, as which settings are stored, writes them alike.
+        """
+        node = super().compose_mapping_node(anchor)
+        seen = set[str]()
         for key, _ in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in self.yaml_constructors:  # such as `<<`
+                continue
+            value = self.construct_object(key)
+            name = value if isinstance(value, str) else json.dumps(value, default=str)
+            if name in seen:
+                raise _RepeatedNameError(f"gives the name {key.value!r} twice, again in line {key.start_mark.line + 1}")
+            seen.add(name)
+        return node
 
 
 def _list(value: Any) -> list[Any]:

@@ -261,5 +261,5 @@ def _read_credentials(fields: Sequence[CredentialField]) -> dict[str, Any]:
             try:
                 found[field.name] = json_text.read_of_person(text)
             except ValueError as error:
-                raise invalid({field.name: [f"Is not valid JSON: {error}."]}) from None
+                raise invalid({field.name: [f"The value {error}."]}) from None
     return found
