@@ -1,6 +1,7 @@
 """JSON texts that somebody else wrote, and that are kept as they are: strict parsers refuse some of them."""
 
 import json
+import math
 import re
 from collections import Counter
 from contextlib import suppress
@@ -28,12 +29,12 @@ def clean(text: bytes) -> bytes:
 
 
 def read(text: str) -> Any:
-    """Return the value of a JSON text, cleaned. Very long whole numbers stay texts.
+    """Return the value of a JSON text, cleaned. Very long whole numbers, and numbers that no float holds, stay texts.
 
     Raises ValueError if it is no JSON, or is nested too deep.
     """
     try:
-        return json.loads(clean(text.encode()), parse_int=_parse_int)
+        return json.loads(clean(text.encode()), parse_int=_parse_int, parse_float=_parse_float)
     except RecursionError:
         raise ValueError("The JSON is nested too deep") from None
 
@@ -80,3 +81,8 @@ def list_repeated(text: str | bytes, *, limit: int) -> list[str]:
 
 def _parse_int(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _parse_float(text: str) -> float | str:
+    number = float(text)
+    return text if math.isinf(number) else number

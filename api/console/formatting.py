@@ -251,10 +251,10 @@ def number(value: float | None) -> str:
 
 def pretty(value: Any) -> str:
     """Return a JSON value over several lines."""
-    if not isinstance(value, str):
-        value = msgspec.json.encode(value, enc_hook=str).decode()  # times and ids as the API writes them
     try:
-        return json.dumps(json_text.read(value), indent=2, ensure_ascii=False)
+        # Times and ids as the API writes them.
+        text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+        return json.dumps(json_text.read(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return str(value)
 

@@ -156,6 +156,11 @@ def test_json_that_strict_parsers_refuse_is_shown(system: System, tenants: dict[
         assert "&#34;odd&#34;" in answer.text
 
 
+def test_a_value_that_is_no_json_is_shown_as_text() -> None:
+    assert formatting.pretty({"a": "\ud800"}) == r"{'a': '\ud800'}"
+    assert formatting.pretty('{"a": 1e400}') == '{\n  "a": "1e400"\n}'
+
+
 def test_a_body_that_is_nested_too_deep_is_shown(system: System, tenants: dict[str, Tenant]) -> None:
     for depth in (960, 5000, 100_000):
         receipt_id = system.queue_body(b"[" * depth + b"]" * depth, "hostile")
