@@ -2,7 +2,9 @@
 
 import time
 from importlib import metadata
+from string import punctuation
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from flask import Flask, Response, g
@@ -66,6 +68,14 @@ may be short although more follow. Errors are problem details (RFC 9457). `Serve
 request took here, in milliseconds (W3C Server Timing)."""
 
 
+class _Request(BodyRequest):
+    """A request whose query is ASCII: other bytes are quoted, because Flask raises an error if they are not UTF-8."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.query_string = quote(self.query_string, safe=punctuation).encode()
+
+
 class _Documented(Api):  # type: ignore[misc]
     """The OpenAPI document; errors in it are problem details."""
 
@@ -83,7 +93,7 @@ class _Documented(Api):  # type: ignore[misc]
 def create_app(deps: Deps) -> Flask:
     """Return the WSGI application of the API."""
     app = Flask("api", static_folder=None)
-    app.request_class = BodyRequest
+    app.request_class = _Request
     app.json = JsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.url_map.converters["identifier"] = IdentifierConverter

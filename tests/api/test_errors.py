@@ -77,6 +77,9 @@ def test_nul_never_reaches_the_database(shared_system: System, path: str) -> Non
 
 def test_bytes_that_are_no_text_are_only_not_found(shared_system: System) -> None:
     assert shared_system.get("/v1/messages?recipient=%ff%fe")["items"] == []
+    for text, status in (("recipient=\xff", 200), ("recip\xffent=a", 422)):  # unquoted, one byte each
+        answer = shared_system.client.get("/v1/messages", environ_overrides={"QUERY_STRING": text}, headers=HEADERS)
+        assert answer.status_code == status
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ HOSTILE = (
     "</textarea></pre></title><base href=https://evil.example>",
     "\u202eexample\u2066",
 )
+SELECTED = {"receipts": "reprocess-selected", "deliveries": "replay-selected"}
 MAX_FIRST_PAINT_BYTES = 60 * 1024
 
 
@@ -181,6 +182,17 @@ def test_nul_is_refused_by_name_and_not_taken_for_a_database_that_is_away(
         assert answer.status_code in (200, 422), answer.text
         assert "NUL" in answer.text
         assert "cannot be reached" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["receipts", "deliveries"])
+def test_a_query_that_is_not_utf8_is_a_page(system: System, tenants: dict[str, Tenant], path: str) -> None:
+    query = {"QUERY_STRING": b"source=\xff".decode("latin-1")}
+    client = sign_in(system)
+    assert client.get(f"/console/{path}", environ_overrides=query).status_code == 200
+    answer = client.post(f"/console/{path}/{SELECTED[path]}", environ_overrides=query, headers=SAME_ORIGIN)
+    assert answer.headers["Location"].startswith(f"/console/{path}?source=")
+    answer = system.client.application.test_client().get(f"/console/{path}", environ_overrides=query)
+    assert answer.headers["Location"].startswith("/console/login?next=")
 
 
 def test_an_id_that_is_none_is_a_page_of_the_console_too(system: System, tenants: dict[str, Tenant]) -> None:
