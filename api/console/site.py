@@ -147,7 +147,7 @@ def fetch(resource: type[Resource], query: Mapping[str, Any] | None = None, **pa
 
 def filters() -> dict[str, str]:
     """Return the filters in the URL that have a value; times that are relative to now become instants."""
-    return resolve_times({name: value.strip() for name, value in request.args.items() if value.strip()})
+    return resolve_times(_read_filters())
 
 
 def resolve_times(given: Mapping[str, str]) -> dict[str, str]:
@@ -159,8 +159,12 @@ def resolve_times(given: Mapping[str, str]) -> dict[str, str]:
 
 def read_bulk_filters(known: Collection[str]) -> dict[str, str] | None:
     """Return the filters in the URL as an operation on all that match takes them; None if it does not know them all."""
-    given = {name: value for name, value in request.args.items() if value and name not in ("cursor", "limit")}
+    given = {name: value for name, value in _read_filters().items() if name not in ("cursor", "limit")}
     return given if set(given) <= set(known) else None
+
+
+def _read_filters() -> dict[str, str]:
+    return {name: text for name, value in request.args.items() if (text := value.strip())}
 
 
 def back_to(path: str) -> str:

@@ -184,6 +184,34 @@ def test_nul_is_refused_by_name_and_not_taken_for_a_database_that_is_away(
         assert "cannot be reached" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("query", "button", "fields"),
+    [
+        ("source=%20&state=", "Process all dead that match", {}),
+        ("source=%20hostile%20&state=dead", "Process all that match", {"source": "hostile", "state": "dead"}),
+        ("set_aside=false", "Process all dead that match", {"set_aside": "false"}),
+        ("set_aside=true", "Process all that match", {"set_aside": "true"}),
+    ],
+)
+def test_a_bulk_action_has_the_filters_of_its_list(
+    system: System, tenants: dict[str, Tenant], query: str, button: str, fields: dict[str, str]
+) -> None:
+    system.process_events(mailchannels_event("delivered", "a@x.example", customer_handle="stranger"), slug="hostile")
+    for number in range(2):
+        receipt_id = system.queue_body(b"no JSON %d" % number, "hostile")
+        system.execute(
+            "WITH gone AS (DELETE FROM pending_receipts WHERE receipt_id = %(id)s RETURNING *)"
+            " INSERT INTO parked_receipts"
+            " (receipt_id, source_id, state, reason, detail, bytes, available_at, parked_at)"
+            " SELECT receipt_id, source_id, 'dead', 'unreadable', '', bytes, now(), now() FROM gone",
+            id=receipt_id,
+        )
+    text = sign_in(system).get(f"/console/receipts?{query}").text
+    (form,) = re.findall(r'<form[^>]*action="/console/receipts/reprocess".*?</form>', text, re.DOTALL)
+    assert button in form
+    assert dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)) == fields
+
+
 @pytest.mark.parametrize("path", ["receipts", "deliveries"])
 def test_a_query_that_is_not_utf8_is_a_page(system: System, tenants: dict[str, Tenant], path: str) -> None:
     query = {"QUERY_STRING": b"source=\xff".decode("latin-1")}
