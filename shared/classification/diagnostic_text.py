@@ -88,7 +88,7 @@ _WRAPPERS = re.compile(
     r"|(?: remote)? host(?= )(?: said(?= ))?| said(?= )| remote server returned(?= )|(?: see| visit)? https? .*"
 )
 """What relaying servers write around the reply that they pass on, as words without names and numbers."""
-_WRAPPING = frozenset({"said", "host", "to", "after", "returned", "http", "https"})
+_WRAPPING = frozenset({"said", "host", "reply", "after", "returned", "http", "https"})
 """One of these words is in each."""
 
 # A name has a dot or a digit. A code, an address, a link, or what belongs to a wrapper is none.
@@ -174,9 +174,10 @@ def _collect(node: _Node, words: Sequence[str], first: int, place: int, matches:
             matches.append((rank, first, place))
         if gap := node.get(_GAP):
             near = words[place + 1 : place + 1 + _MAX_BETWEEN]
-            for later, word in enumerate(near, place + 1):
-                if after := gap.get(word):
-                    _collect(after, words, first, later, matches)
+            if not gap.keys().isdisjoint(near):  # most gaps lead nowhere, and this says so fastest
+                for later, word in enumerate(near, place + 1):
+                    if after := gap.get(word):
+                        _collect(after, words, first, later, matches)
         place += 1
         if place == len(words) or (following := node.get(words[place])) is None:
             return
@@ -189,7 +190,7 @@ def _list_nearest(words: Sequence[str]) -> list[tuple[int, int, int]]:
     "Host mx.example.com said: user does not exist" says nothing of the host.
     """
     matches = list_matches(words)
-    if _HOST_WORDS.isdisjoint(words):
+    if len(matches) < 2 or _HOST_WORDS.isdisjoint(words):
         return matches
     said = {last: first for rank, first, last in matches if rank in _RECIPIENT_RANKS}
     return [match for match in matches if words[match[1]] not in _HOST_WORDS or match[1] >= said.get(match[2], 0)]
@@ -233,7 +234,7 @@ def split(text: str) -> list[str]:
         if token.isalpha():
             words.append(_SAME.get(token, token))
             continue
-        if token.isdecimal():
+        if token.replace(".", "").isdecimal():  # codes and the addresses of servers
             continue
         if "@" in token:
             after = token.rpartition("@")[2]
