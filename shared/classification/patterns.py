@@ -237,7 +237,6 @@ PATTERNS: tuple[Pattern, ...] = (
         """,
     ),
     SENDING_LIMITS,
-    SENDING_ACCOUNT,
     Pattern(
         C.POLICY_REJECTION,
         "who may write to the recipient",
@@ -427,6 +426,8 @@ PATTERNS: tuple[Pattern, ...] = (
         depassement de quota; casilla/cuenta/buzon … excedido/excedida/sobrepasado; contingent … erschopft
         """,
     ),
+    # After the full mailboxes: these are full whoever is spoken to.
+    SENDING_ACCOUNT,
     Pattern(
         C.INVALID_DOMAIN,
         "a name server that answered that the domain does not exist",

@@ -375,6 +375,8 @@ Posta kutusu dolu|메일함이 가득 찼습니다|The mailbox has no more room|
 user's mailbox is at its storage limit
 The recipient has reached its quota|The recipient has insufficient storage|dépassement de quota
 Скринька переповнена|Перевищено квоту|Schránka je plná|Překročena kvóta|Poštansko sanduče je puno
+Su buzón está lleno|Sua caixa de correio está cheia|La sua casella è piena|Votre boîte est pleine|Ihr Postfach ist voll
+Uw mailbox is vol|Your mailbox is full
 """
 LIVING = """
 Client host unknown|HELO name not found in DNS|The domain in your From address does not exist
