@@ -16,6 +16,7 @@ from typing import Any
 from shared.classification.patterns import (
     ADDRESS_INVALID,
     BARE_REFUSAL,
+    NAMELESS,
     PATTERNS,
     RECIPIENT_DENIED,
     RECIPIENT_DENIED_CODE,
@@ -91,10 +92,11 @@ _WRAPPERS = re.compile(
 _WRAPPING = frozenset({"said", "host", "reply", "after", "returned", "http", "https"})
 """One of these words is in each."""
 
-# A name has a dot or a digit. A code, an address, a link, or what belongs to a wrapper is none.
+# The name or the number of a server has a dot or colons inside. Codes, addresses, links, and what belongs to a wrapper
+# are none.
 _NAME = re.compile(
     r"(?!(?:[^\W\d_]+:)?[(\[<'\"#]*[245]\d\d(?:[-#]*[245]\.\d\.\d{1,3})?[^\w]*$)"
-    r"(?![(\[<'\"#]*[245]\.\d\.\d{1,3}[^\w.]*\.?$)(?!relay=|https?:)(?!\[[^\]]*$)[^@]*(?:\d|\w\.\w)[^@]*|host:?",
+    r"(?![(\[<'\"#]*[245]\.\d\.\d{1,3}[^\w.]*\.?$)(?!relay=|https?:)(?!\[[^\]]*$)[^@]*(?:\w\.\w|:\w*:)[^@]*|host:?",
     re.IGNORECASE,
 )
 _PAUSES = str.maketrans(";,", "  ")
@@ -116,9 +118,7 @@ def find(text: str, code: str) -> Sequence[Pattern]:
     temporary = code.startswith("4")
     words = split(text)
     matches = _list_nearest(words)
-    ranks = {rank for rank, _, _ in matches}
-    if code != RECIPIENT_DENIED_CODE:
-        ranks.discard(_DENIED_RANK)
+    ranks = _list_ranks(matches, words, code)
     if condemning := ranks & _ADDRESS_INVALID_RANKS:
         if temporary or _UNNAMED_RANK in ranks:
             ranks -= condemning
@@ -138,6 +138,16 @@ def find(text: str, code: str) -> Sequence[Pattern]:
     if code.startswith("5") and found and found[0].classification is Classification.TRANSIENT_FAILURE:
         found.sort(key=lambda pattern: pattern.classification not in SENDER_AT_FAULT or pattern is BARE_REFUSAL)
     return found
+
+
+def _list_ranks(matches: Sequence[tuple[int, int, int]], words: Sequence[str], code: str) -> set[int]:
+    """Return the positions of the patterns of these phrases, without those that count only in another context."""
+    ranks = {rank for rank, _, _ in matches}
+    if code != RECIPIENT_DENIED_CODE:
+        ranks.discard(_DENIED_RANK)
+    if _NAMELESS_RANK in ranks and not _SERVER_WORDS.isdisjoint(words):
+        ranks.discard(_NAMELESS_RANK)
+    return ranks
 
 
 def _is_said_of_name(text: str, phrase: str) -> bool:
@@ -310,3 +320,5 @@ _RECIPIENT_WORDS = frozenset(chain.from_iterable(expand("RECIPIENT")))
 _HOST_WORDS = frozenset({"host", "server", "ip"})
 _UNNAMED_RANK = PATTERNS.index(UNNAMED_RECIPIENT)
 _DENIED_RANK = PATTERNS.index(RECIPIENT_DENIED)
+_NAMELESS_RANK = PATTERNS.index(NAMELESS)
+_SERVER_WORDS = frozenset(chain.from_iterable(expand("SERVER")))

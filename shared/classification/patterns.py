@@ -47,6 +47,11 @@ WORD_SETS: Mapping[str, str] = {
         not authorised; not accepted; not found; not exist; not verified; not valid; not resolve; unverifiable; empty;
         missing; disallowed; restricted; forbidden; unauthorized; unauthenticated; unresolvable; required
     """,
+    "SERVER": """
+        server; servidor; serveur; serwer; serwera; сервер; сервера; servera; host; hosts; hostname; dns; rdns; ptr; mx;
+        record; records; registro; enregistrement; eintrag; rekord; rekordu; zaznam; запись; записи; reverse; inverso;
+        inversa; helo; ehlo
+    """,
     "SPAM": "spam; junk; ube; uce; bulk; unsolicited; advertising; advertisement",
     "HELO": """
         helo; ehlo; your host; your hostname; your server; your domain; your ip; your mail server; client;
@@ -122,7 +127,7 @@ SENDING_LIMITS = Pattern(
     max emails per;
     max defers and failures; hourly/daily limit/quota/limits; daily smtp relay limit; sender over quota;
     sender … quota; you/youve exceeded/reached; you have exceeded/reached; limit on the number of;
-    send limit/quota; due to your;
+    send limit/quota; shut down due to your; suspended/disabled/closed/blocked due to your spam;
     limite d'envoi; limite de envio; limite di invio; versandlimit; sendelimit; verzendlimiet;
     limit wysylki; 发信频率; 发送频率; 送信数; 送信制限
     """,
@@ -158,8 +163,19 @@ SENDING_ACCOUNT = Pattern(
     on fiokja/postafiokja; fiokod; contul dvs/dumneavoastra/tau; casuta dvs/ta;
     귀하의 계정/계정이/계정은/메일함/메일함이; 당신의 계정/계정이/계정은; 고객님의 계정/계정이/계정은;
     tai khoan cua ban; hop thu cua ban; λογαριασμος σας;
-    您的账户; 您的账号; 您的帐户; 您的帐号; 您的帳號; 您的帳戶; 您的邮箱; 您的郵箱; 您的信箱; 你的账户; 你的账号;
-    你的帐户; 你的帐号; 你的帳號; 你的邮箱; あなたのアカウント; お客様のアカウント
+    您的账户; 您的账号; 您的帐户; 您的帐号; 您的帳號; 您的帳戶; 你的账户; 你的账号;
+    你的帐户; 你的帐号; 你的帳號; あなたのアカウント; お客様のアカウント
+    """,
+)
+
+NAMELESS = Pattern(
+    C.INVALID_RECIPIENT,
+    "nothing of that name exists, in other languages; not counted if a server or a record is named",
+    """
+    existiert nicht; n'existe pas/plus; no existe; no encontrado/encontrada; non esiste; sconosciuto; inesistente;
+    nao existe; nao encontrado/encontrada; desconhecido; bestaat niet; nie istnieje; nie znaleziono; nieistniejacy;
+    nie odnaleziono/odnaleziony; nie zostal/zostala znaleziony/znaleziona; не существует; нет такого; такого … нет;
+    несуществующий; neexistuje; neexistujici/neexistujuca; няма такъв/такава
     """,
 )
 
@@ -257,7 +273,7 @@ PATTERNS: tuple[Pattern, ...] = (
         only members; list closed; closed list; internal mail/mails/messages/senders/use/users only;
         external/outside senders/mail/mails/messages not; mapiexceptionnotauthorized;
         organizational/organization settings; recipients rules;
-        =closed group; to/of/in/for closed group; list/group closed group
+        closed group
         """,
     ),
     Pattern(
@@ -318,7 +334,7 @@ PATTERNS: tuple[Pattern, ...] = (
         "the rules and the credentials of a user, which are no recipient",
         """
         RECIPIENT agent/agents/credential/credentials/certificate/certificates/password/passwords/token;
-        RECIPIENT … in auth/authentication/sasl; RECIPIENT policy/policies not FOUND;
+        no matching RECIPIENT … in auth/authentication/sasl; RECIPIENT policy/policies not FOUND;
         no matching/known/such/valid RECIPIENT policy/policies/rule/rules/agent/group/permission;
         not match any RECIPIENT policy/policies/rule/rules
         """,
@@ -426,7 +442,7 @@ PATTERNS: tuple[Pattern, ...] = (
         depassement de quota; casilla/cuenta/buzon … excedido/excedida/sobrepasado; contingent … erschopft
         """,
     ),
-    # After the full mailboxes: these are full whoever is spoken to.
+    # After the full mailboxes, for which it does not matter who is addressed.
     SENDING_ACCOUNT,
     Pattern(
         C.INVALID_DOMAIN,
@@ -686,7 +702,7 @@ PATTERNS: tuple[Pattern, ...] = (
         recipient thread limit; rate limited recipient; rate limit … recipient; ratelimit; unverified address;
         message threshold; message/messages/mails per connection; per connection; per session; out of memory;
         out of allow; under maintenance; under migration;
-        MAILBOX on hold for/pending/until; MAILBOX … for/to billing/nonpayment/unpaid; MAILBOX … non payment
+        MAILBOX on hold for/pending
         """,
     ),
     Pattern(
@@ -855,42 +871,39 @@ PATTERNS: tuple[Pattern, ...] = (
         benutzer/empfanger/empfaenger/adresse/postfach/mailbox/nutzer/konto … existiert nicht;
         benutzer/empfanger/empfaenger/adresse … nicht gefunden/bekannt/vorhanden/vergeben;
         postfach/mailbox/nutzer/konto … nicht gefunden/bekannt/vorhanden/vergeben; unbekannte empfangeradresse;
-        kein benutzer/empfanger/empfaenger/postfach; EMPFANGER … existiert nicht; =existiert nicht;
+        kein benutzer/empfanger/empfaenger/postfach; EMPFANGER … existiert nicht;
         unzustellbar; adresse … falsch;
         utilisateur/destinataire/adresse … inconnu/inconnue/invalide/inexistant/inexistante;
         compte/boite/usager/abonne … inconnu/inconnue/invalide/inexistant/inexistante;
         utilisateur/destinataire/adresse/compte/boite … introuvable/incorrecte/erronee;
-        DESTINATAIRE … n'existe pas; DESTINATAIRE … n'existe plus; =n'existe pas; =n'existe plus;
+        DESTINATAIRE … n'existe pas; DESTINATAIRE … n'existe plus;
         aucun utilisateur/compte; pas d'utilisateur; mauvaise adresse;
         usuario/destinatario/cuenta … desconocido/desconocida/inexistente/invalido/invalida;
         direccion/buzon/casilla/correo … desconocido/desconocida/inexistente/invalido/invalida;
         DESTINATARIO … no existe/encontrado/encontrada; no existe ARTICULO DESTINATARIO; no existe tal DESTINATARIO;
-        =no existe; =no encontrado; =no encontrada; usuario … no valido;
+        usuario … no valido;
         utente/destinatario/indirizzo/casella/account … sconosciuto/sconosciuta/inesistente/errato;
         utente/destinatario/indirizzo/casella/account … non esiste/trovato/valido/trovata/esistente/valida;
-        DESTINATARIO … non esiste; non esiste ARTICULO DESTINATARIO; =non esiste; destin sconosciuto; =sconosciuto;
-        =inesistente;
+        DESTINATARIO … non esiste; non esiste ARTICULO DESTINATARIO; destin sconosciuto;
         conta/endereco/caixa … desconhecido/desconhecida/inexistente/invalido/invalida;
         usuario/destinatario … desconhecido; DESTINATARIO … nao existe/encontrado/encontrada;
         DESTINATARIO … nao foi encontrado/encontrada/localizado/localizada; nao existe ARTICULO DESTINATARIO;
-        =nao existe; =nao encontrado;
-        =nao encontrada; =desconhecido;
         gebruiker/ontvanger/adres/mailbox/geadresseerde … onbekend/ongeldig/bestaat;
         gebruiker/ontvanger/adres … niet gevonden; onbekende gebruiker/ontvanger; onbekend adres;
-        GEBRUIKER … bestaat niet; =bestaat niet;
+        GEBRUIKER … bestaat niet;
         ongeldig adres; ongeldige ontvanger;
         uzytkownik/adresat/odbiorca/konto/adres/skrzynka … nieznany/nieprawidlowy/nieistniejacy;
-        ODBIORCA … nie istnieje; nie istnieje taki/takie/taka ODBIORCA; nie istnieje ODBIORCA; =nie istnieje;
+        ODBIORCA … nie istnieje; nie istnieje taki/takie/taka ODBIORCA; nie istnieje ODBIORCA;
         nie znaleziono ODBIORCA; nie znaleziono takiego ODBIORCA;
-        ODBIORCA … nie znaleziono; =nie znaleziono;
+        ODBIORCA … nie znaleziono;
         nie ma takiego konta/uzytkownika/adresu; nieznany uzytkownik/adresat/odbiorca;
         nieprawidlowy adres; brak takiego uzytkownika; brak takiego konta;
         nieistniejacy/nieistniejaca/nieistniejace ODBIORCA;
         пользователь/адресат/получатель/ящик/адрес … не найден/существует/зарегистрирован;
-        ПОЛУЧАТЕЛЬ … не существует; не существует ПОЛУЧАТЕЛЬ; не существует такого ПОЛУЧАТЕЛЬ; =не существует;
+        ПОЛУЧАТЕЛЬ … не существует; не существует ПОЛУЧАТЕЛЬ; не существует такого ПОЛУЧАТЕЛЬ;
         неизвестный пользователь/получатель/адресат; пользователь/адресат/получатель неизвестен;
         нет такого ПОЛУЧАТЕЛЬ;
-        такого ПОЛУЧАТЕЛЬ нет; такого … ПОЛУЧАТЕЛЬ нет; =нет такого; несуществующий ПОЛУЧАТЕЛЬ;
+        такого ПОЛУЧАТЕЛЬ нет; такого … ПОЛУЧАТЕЛЬ нет; несуществующий ПОЛУЧАТЕЛЬ;
         несуществующий почтовый;
         неверный адрес; недействительный адрес; 存在しません; 存在しない;
         見つかりません; 宛先不明; あて先不明; 宛先が不明; ユーザー不明; 不明なユーザー; 該当するユーザー;
@@ -915,7 +928,7 @@ PATTERNS: tuple[Pattern, ...] = (
         pouzivatel/prijemca/schranka/adresa/ucet … nenajdeny/nenajdena;
         pouzivatel/prijemca/schranka/adresa/ucet … nebol/nebola najdeny/najdena;
         neznamy uzivatel/prijemce/prijemca/pouzivatel/adresat; neznama adresa; PRIJEMCE … neexistuje;
-        neexistuje PRIJEMCE; =neexistuje;
+        neexistuje PRIJEMCE;
         neexistujici/neexistujuci/neexistujuca PRIJEMCE;
         korisnik/primalac/primatelj/adresa/nalog/sanduce … ne postoji; korisnik/primalac/primatelj … nije pronaden;
         nepoznat/nepoznati korisnik/primalac/primatelj; uporabnik/prejemnik/predal/naslov … ne obstaja;
@@ -923,10 +936,9 @@ PATTERNS: tuple[Pattern, ...] = (
         непознат корисник/прималац/примач/получател/потребител/адресат; неизвестен получател/потребител/адресат;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не съществува;
         потребител/потребителят/получател/получателят/адрес/адресът/кутия/кутията … не … намерен/намерена;
-        няма такъв/такава потребител/получател/адресат/адрес/кутия; =няма такъв; nie odnaleziono ODBIORCA;
+        няма такъв/такава потребител/получател/адресат/адрес/кутия; nie odnaleziono ODBIORCA;
         ODBIORCA … nie odnaleziono/odnaleziony;
         ODBIORCA … nie zostal/zostala/zostalo znaleziony/znaleziona/znalezione;
-        =nie odnaleziono;
         nessun utente/destinatario/indirizzo/account/mailbox; nessuna casella/mailbox;
         nenhum usuario/destinatario/utilizador; ningun usuario/destinatario/buzon; 无此收件人; 無此收件人; 无此地址;
         無此地址; 无此账号;
@@ -961,6 +973,7 @@ PATTERNS: tuple[Pattern, ...] = (
         そのようなユーザー; そのような宛先
         """,
     ),
+    NAMELESS,
     Pattern(
         C.PROTOCOL_ERROR,
         "the SMTP dialogue",

@@ -184,6 +184,15 @@ def test_a_disabled_account_is_the_senders_unless_the_text_means_the_recipients(
         ("550 5.2.0 no", C.UNCLASSIFIED),
         ("553 no", C.UNCLASSIFIED),
         ("554 no", C.POLICY_REJECTION),
+        ("554 5.7.1 Your message was blocked due to your IP address being listed in Spamhaus", C.SPAM_BLOCK),
+        ("550 spam message rejected due to your content", C.SPAM_CONTENT),
+        ("550 mailbox is closed group", C.POLICY_REJECTION),
+        ("550 5.2.1 account suspended for nonpayment", C.INACTIVE_MAILBOX),
+        ("550 5.1.1 User not found in authentication directory", C.INVALID_RECIPIENT),
+        ("550 O e-mail informado não existe", C.INVALID_RECIPIENT),
+        ("550 L'email gone@x.example n'existe pas", C.INVALID_RECIPIENT),
+        ("550 Нет такого почтового ящика", C.INVALID_RECIPIENT),
+        ("550 user1 disabled", C.INACTIVE_MAILBOX),
     ],
 )  # fmt: skip
 def test_where_codes_say_little_the_text_does(text: str, expected: Classification) -> None:
@@ -355,7 +364,7 @@ Esta casilla ha expirado
 Ismeretlen felhasználó|Destinatar inexistent|사용자를 찾을 수 없습니다|無此收件人|ユーザーはいません
 DNS error: lookup of x.example (MX) responded with NXDOMAIN|MX record for recipient domain is empty
 Korisnik ne postoji|Nepoznat primalac|Uporabnik ne obstaja|Nie odnaleziono odbiorcy
-mailbox is closed group|unknown|<gone@x.example> disabled|gone@x.example: not found|<gone@x.example> n'existe pas
+unknown|<gone@x.example> disabled|gone@x.example: not found|<gone@x.example> n'existe pas
 Mottagaren hittades inte|A címzett nem létezik|Nem létező felhasználó|No existe ese usuario|Utilizatorul nu există
 Người dùng không tồn tại
 사용자가 존재하지 않습니다|존재하지 않는 사용자|No se encontró la cuenta|El usuario no se ha encontrado
@@ -403,7 +412,7 @@ Adresa odesílatele neexistuje|Adresa pošiljaoca ne postoji|Die Adresse des Abs
 OF_OTHERS = """
 mail.example.com unknown|[2001:db8::1] unknown|example.com not found|relay.example.net suspended|192.0.2.7 disabled
 relay.example.com disabled|TLS1.2 disabled|host mail.example.com unknown|mail.example.com [192.0.2.7] is unknown
-mail.example.com has been disabled|mail.example.com - unknown|mail.example.com wasn't found|IPv6 deleted
+mail.example.com has been disabled|mail.example.com - unknown|mail.example.com wasn't found
 not found: mail.example.com|unknown [2001:db8::1]|disabled: TLS1.0|mail.example.com не найден|x.example hittades inte
 No se encontró el registro DNS|No se encontró el servidor|No se encontró el dominio del remitente
 No se ha encontrado el registro PTR|No pudo encontrarse el servidor|El servidor de correo no existe
