@@ -174,7 +174,7 @@ class Parser(FlaskParser):
             raise invalid_json(body, error) from None
         if is_deep:
             raise invalid({"body": [f"Must not be nested more than {_DEEPEST} levels deep."]})
-        _require_single_names(body)
+        require_single_names(body)
         if not isinstance(value, dict):
             raise ProblemError(422, "The body must be a JSON object.", errors={"body": ["Must be an object."]})
         if body.count(b",") >= _MAX_ENTRIES and _is_longer(value, _MAX_ENTRIES):
@@ -193,7 +193,7 @@ def invalid_json(body: bytes, error: Exception) -> ProblemError:
     return ProblemError(400, f"The body is not valid JSON: {sentence}.")
 
 
-def _require_single_names(body: bytes) -> None:
+def require_single_names(body: bytes) -> None:
     """Raise ProblemError (422) if an object of a JSON body gives a name twice: the earlier value would be lost."""
     if repeated := json_text.list_repeated(body, limit=_MAX_REPEATED):
         raise invalid({name: ["Must be given once in an object."] for name in repeated})

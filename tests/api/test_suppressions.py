@@ -395,6 +395,13 @@ class TestFiles:
             (2, "address is given more than once")
         ]
 
+    def test_with_two_lists_of_rows_are_refused(self, system: System) -> None:
+        answer = send(
+            system, '{"rows": [{"address": "a@x.net"}], "rows": [{"address": "b@x.net"}]}', "application/json"
+        )
+        assert answer.status_code == 422
+        assert "rows" in answer.get_json()["errors"]
+
     def test_may_be_a_million_rows_and_no_more(self, system: System) -> None:
         answer = send(system, '{"rows": [' + "{}," * 1_000_000 + "{}]}", "application/json")
         assert answer.status_code == 422
