@@ -167,7 +167,8 @@ def read_document(field: str, document: str) -> Any:
         return yaml.load(document, _Loader)  # noqa: S506 - a safe loader
     except _RepeatedNameError as error:
         raise InvalidFieldError(field, None, f"{field} {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML raises any of these for a tag that does not suit its value, such as `!!bool x`.
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
         raise InvalidFieldError(field, None, f"{field} is neither YAML nor JSON: {error}") from None
 
 

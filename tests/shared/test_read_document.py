@@ -39,7 +39,7 @@ def test_a_name_that_is_merged_in_may_be_given_again() -> None:
     assert found["deep"]["in"]["here"] == found["early"] == {"a": 4, "b": 1}
 
 
-@pytest.mark.parametrize("document", ["? [a]\n: 1\n", "!!int x: 1", "2026-13-45: 1"])
+@pytest.mark.parametrize("document", ["? [a]\n: 1\n", "!!int x: 1", "2026-13-45: 1", "!!bool x: 1", "a: !!timestamp x"])
 def test_a_name_that_cannot_be_read_is_refused(document: str) -> None:
     with pytest.raises(InvalidFieldError, match=r"^settings is neither YAML nor JSON"):
         read_document("settings", document)
