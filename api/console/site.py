@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 import structlog
 from flask import Response, g, redirect, render_template, request
@@ -165,6 +166,22 @@ def read_bulk_filters(known: Collection[str]) -> dict[str, str] | None:
 
 def _read_filters() -> dict[str, str]:
     return {name: text for name, value in request.args.items() if (text := value.strip())}
+
+
+def call_for_selected(operation: type[Resource], argument: str) -> tuple[int, list[str]]:
+    """Perform an operation of the API for each row that was ticked, whose id is this argument.
+
+    Returns for how many it succeeded, and why it did not for the others.
+    """
+    succeeded, refused = 0, list[str]()
+    for text in request.form.getlist("id"):
+        try:
+            identifier: dict[str, Any] = {argument: UUID(text)}
+            call(operation, "POST", **identifier)
+            succeeded += 1
+        except (TidingsError, ValueError) as error:
+            refused.append(f"{text}: {error}")
+    return succeeded, refused
 
 
 def back_to(path: str) -> str:

@@ -2,16 +2,14 @@
 
 from uuid import UUID
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from api.console.formatting import Entry
-from api.console.pages.jobs import read_counted
-from api.console.site import back_to, call, fetch, go, read_bulk_filters, render, resolve_times
-from api.core.errors import ProblemError
+from api.console.pages.jobs import count_or_run
+from api.console.site import back_to, call, call_for_selected, fetch, go, read_bulk_filters, render
 from api.resources.deliveries import Attempts, Deliveries, OneDelivery, OneReplay, Replays
 from api.resources.subscriptions import Subscriptions
 from shared.deliveries.jobs import REPLAY
-from shared.errors import TidingsError
 from shared.vocabulary import DeliveryStatus
 
 pages = Blueprint("deliveries", __name__)
@@ -53,13 +51,7 @@ def replay(delivery_id: UUID) -> Response:
 @pages.post("/deliveries/replay-selected")
 def replay_selected() -> Response:
     """Replay the deliveries that were ticked; those that cannot be replayed are named."""
-    replayed, refused = 0, []
-    for text in request.form.getlist("id"):
-        try:
-            call(OneReplay, "POST", delivery_id=UUID(text))
-            replayed += 1
-        except (ProblemError, TidingsError, ValueError) as error:
-            refused.append(f"{text}: {error}")
+    replayed, refused = call_for_selected(OneReplay, "delivery_id")
     notice = f"{replayed} {'delivery is' if replayed == 1 else 'deliveries are'} queued again."
     return go(back_to("/console/deliveries"), " ".join([notice, *refused])[:1500])
 
@@ -67,9 +59,4 @@ def replay_selected() -> Response:
 @pages.post("/deliveries/replay")
 def replay_matching() -> Response:
     """Count all that match, by a job; then replay what a job has counted."""
-    if (wanted := read_counted(REPLAY, _REPLAY_FILTERS)) is None:
-        given = {name: value for name, value in request.form.items() if name in _REPLAY_FILTERS and value}
-        job = call(Replays, "POST", body={"filter": resolve_times(given), "dry_run": True})
-        return go(f"/console/jobs/{job.id}", "The job counts what matches. Its page then offers to replay that.")
-    job = call(Replays, "POST", body={"filter": wanted, "dry_run": False})
-    return go(f"/console/jobs/{job.id}", "The job replays them.")
+    return count_or_run(REPLAY, Replays, _REPLAY_FILTERS, offer="replay that", run="The job replays them.")

@@ -1,14 +1,15 @@
 """Pages of jobs: their progress, reports and files."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 from uuid import UUID
 
 from flask import Blueprint, Response, request
 
 from api.console.formatting import Entry
-from api.console.site import call, fetch, go, render, visit
+from api.console.site import call, fetch, go, render, resolve_times, visit
 from api.core.errors import ProblemError
+from api.core.resource import Resource
 from api.resources.jobs import JobCancellation, JobFile, Jobs, OneJob
 from shared.deliveries.jobs import REPLAY
 from shared.receipts.jobs import REPROCESS
@@ -39,20 +40,25 @@ def show(job_id: UUID) -> Response:
     return render("jobs/show.html", job=job, run=_RUNS[job.kind] if is_count else None)
 
 
-def read_counted(kind: str, names: Iterable[str]) -> dict[str, Any] | None:
-    """Return the filters of the job that the form names, which has counted what matches them; None if it names none.
+def count_or_run(kind: str, operation: type[Resource], names: Collection[str], *, offer: str, run: str) -> Response:
+    """Have a job count all that matches the form's filters; or do what the job that the form names has counted.
 
-    Raises ProblemError (404, 409, 422).
+    `offer` says what the page of the first job offers, and `run` what the second job does. Raises ProblemError (404,
+    409, 422).
     """
     if not (counted := request.form.get("counted")):
-        return None
+        given = {name: value for name, value in request.form.items() if name in names and value}
+        job = call(operation, "POST", body={"filter": resolve_times(given), "dry_run": True})
+        return go(f"/console/jobs/{job.id}", f"The job counts what matches. Its page then offers to {offer}.")
     try:
         before = call(OneJob, job_id=UUID(counted))
     except ValueError:
         raise ProblemError(422, f"{counted!r} is not the id of a job.") from None
     if before.kind != kind or not before.parameters["dry_run"] or before.state != JobState.DONE:
         raise ProblemError(409, "Count the matches first: this job has not finished counting.")
-    return {name: before.parameters[name] for name in names if before.parameters.get(name) is not None}
+    wanted = {name: before.parameters[name] for name in names if before.parameters.get(name) is not None}
+    job = call(operation, "POST", body={"filter": wanted, "dry_run": False})
+    return go(f"/console/jobs/{job.id}", run)
 
 
 @pages.get("/jobs/<identifier:job_id>/file")

@@ -3,12 +3,21 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from api.console.formatting import Entry
-from api.console.pages.jobs import read_counted
+from api.console.pages.jobs import count_or_run
 from api.console.pages.sources import REFUSALS, list_slugs
-from api.console.site import back_to, call, fetch, go, read_bulk_filters, render, resolve_times, visit
+from api.console.site import (
+    back_to,
+    call,
+    call_for_selected,
+    fetch,
+    go,
+    read_bulk_filters,
+    render,
+    visit,
+)
 from api.core.errors import ProblemError
 from api.resources.receipts import (
     REPROCESSABLE,
@@ -19,7 +28,6 @@ from api.resources.receipts import (
     Refusals,
     ReprocessingJobs,
 )
-from shared.errors import TidingsError
 from shared.receipts.jobs import REPROCESS
 from shared.vocabulary import ReceiptState, RefusalReason
 
@@ -82,13 +90,7 @@ def reprocess(receipt_id: UUID) -> Response:
 @pages.post("/receipts/reprocess-selected")
 def reprocess_selected() -> Response:
     """Process the receipts again that were ticked; those that cannot be are named."""
-    queued, refused = 0, []
-    for text in request.form.getlist("id"):
-        try:
-            call(ReceiptReprocessing, "POST", receipt_id=UUID(text))
-            queued += 1
-        except (ProblemError, TidingsError, ValueError) as error:
-            refused.append(f"{text}: {error}")
+    queued, refused = call_for_selected(ReceiptReprocessing, "receipt_id")
     notice = f"{queued} {'receipt is' if queued == 1 else 'receipts are'} queued to be processed again."
     return go(back_to("/console/receipts"), " ".join([notice, *refused])[:1500])
 
@@ -96,12 +98,13 @@ def reprocess_selected() -> Response:
 @pages.post("/receipts/reprocess")
 def reprocess_matching() -> Response:
     """Count all that match, by a job; then process again what a job has counted."""
-    if (wanted := read_counted(REPROCESS, _REPROCESS_FILTERS)) is None:
-        given = {name: value for name, value in request.form.items() if name in _REPROCESS_FILTERS and value}
-        job = call(ReprocessingJobs, "POST", body={"filter": resolve_times(given), "dry_run": True})
-        return go(f"/console/jobs/{job.id}", "The job counts what matches. Its page then offers to process that again.")
-    job = call(ReprocessingJobs, "POST", body={"filter": wanted, "dry_run": False})
-    return go(f"/console/jobs/{job.id}", "The job queues them to be processed again.")
+    return count_or_run(
+        REPROCESS,
+        ReprocessingJobs,
+        _REPROCESS_FILTERS,
+        offer="process that again",
+        run="The job queues them to be processed again.",
+    )
 
 
 @pages.get("/refusals")
