@@ -7,13 +7,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-# The first branch matches pairs of surrogates, so the others find lone halves only. The last branch skips any other
-# escape, such as an escaped backslash.
+# The first branch matches pairs of surrogates, so the group finds only lone halves, and NUL. The last branch skips any
+# other escape, such as an escaped backslash.
 _ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u0000|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)",
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-_UNSTORABLE_ESCAPE_LENGTH = 6
 _MAX_DIGITS = 4000
 """Python refuses to read whole numbers of more than 4,300 digits."""
 
@@ -25,7 +24,7 @@ def clean(text: bytes) -> bytes:
     """
     if not any(escape in text for escape in (b"\\u0000", b"\\ud", b"\\uD")):
         return text
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == _UNSTORABLE_ESCAPE_LENGTH else found[0], text)
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text)
 
 
 def read(text: str) -> Any:
