@@ -29,11 +29,12 @@ from shared import settings
 from shared.auth import audit as audit_log
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.encryption import Vault
-from shared.errors import InvalidFieldError, NotFoundError, TidingsError, suggest
+from shared.errors import InvalidFieldError, NotFoundError, TidingsError
 from shared.messages.tables import messages
 from shared.postgres import engine
 from shared.postgres.metadata import find_by_prefix
 from shared.settings import Settings, SettingsError
+from shared.sources import service
 from shared.sources import store as source_store
 from shared.sources.source import Source, open_source
 from shared.sources.store import SourceRow
@@ -232,8 +233,7 @@ def find_subscription(ctx: CommandContext, given: str) -> UUID:
 
 def source_not_found(connection: Connection, slug: str) -> NotFoundError:
     """Return the error for a source that does not exist. It names the nearest that does."""
-    nearest = suggest(slug, [row.slug for row in source_store.list_sources(connection)])
-    return NotFoundError(f"There is no source called {slug!r}.{nearest} `tidings sources list` shows all sources.")
+    return NotFoundError(f"{service.name_missing(connection, slug)} `tidings sources list` shows all sources.")
 
 
 def require_sources(connection: Connection, slugs: Sequence[str]) -> None:
@@ -241,10 +241,8 @@ def require_sources(connection: Connection, slugs: Sequence[str]) -> None:
 
     Deleted sources count, because what they received is still listed.
     """
-    known = source_store.list_known_slugs(connection, slugs)
-    for slug in slugs:
-        if slug not in known:
-            raise source_not_found(connection, slug)
+    if missing := service.find_missing(connection, slugs):
+        raise source_not_found(connection, missing)
 
 
 def find_source(ctx: CommandContext, slug: str) -> SourceRow:

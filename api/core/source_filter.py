@@ -7,8 +7,7 @@ from sqlalchemy import Connection
 
 from api.core.errors import invalid
 from shared.auth.keys import Caller
-from shared.errors import suggest
-from shared.sources import store as sources
+from shared.sources import service
 
 
 def require_sources(connection: Connection, caller: Caller, query: Mapping[str, Any]) -> None:
@@ -21,8 +20,5 @@ def require_sources(connection: Connection, caller: Caller, query: Mapping[str, 
         return
     for field in ("source", "sources"):
         slugs = list(filter(None, map(str.strip, (query.get(field) or "").split(","))))
-        known = sources.list_known_slugs(connection, slugs) if slugs else frozenset()
-        for slug in slugs:
-            if slug not in known:
-                names = [row.slug for row in sources.list_sources(connection)]
-                raise invalid({field: [f"There is no source called {slug!r}.{suggest(slug, names)}"]})
+        if missing := service.find_missing(connection, slugs):
+            raise invalid({field: [service.name_missing(connection, missing)]})

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import yaml
@@ -53,6 +53,18 @@ def create(
     return sources.create(
         connection, slug=slug, provider=provider, credentials=vault.seal(credentials), settings=settings
     )
+
+
+def find_missing(connection: Connection, slugs: Sequence[str]) -> str | None:
+    """Return the first of these slugs that no source has, deleted ones included; None if there is none."""
+    known = sources.list_known_slugs(connection, slugs) if slugs else frozenset()
+    return next((slug for slug in slugs if slug not in known), None)
+
+
+def name_missing(connection: Connection, slug: str) -> str:
+    """Return the sentence that no source has this slug. It names the nearest one that does."""
+    nearest = suggest(slug, [row.slug for row in sources.list_sources(connection)])
+    return f"There is no source called {slug!r}.{nearest}"
 
 
 def require(connection: Connection, slugs: Iterable[str] | None) -> None:
