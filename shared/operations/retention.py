@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select
 from shared import ids
 
 _STATEMENTS: Final = {
-    "receipt_keys": "DELETE FROM receipt_keys WHERE expires_at < %(oldest)s",
+    # An expired key means nothing, however young its receipt is (`shared.receipts.store.INSERT_NEW`).
+    "receipt_keys": "DELETE FROM receipt_keys WHERE expires_at < now()",
     # The index is by the minute of the event. Clocks are up to a day ahead; a minute beyond that may be in any year.
     "event_keys": (
         "DELETE FROM event_keys WHERE event_id < %(oldest_id)s AND ("
@@ -79,7 +80,7 @@ def lock_maintenance(connection: Connection) -> bool:
 
 
 def delete_expired(connection: Connection, oldest: datetime) -> dict[str, int]:
-    """Delete rows that are older than retention; return the number of deleted rows by table."""
+    """Delete rows that are older than retention, and expired keys; return the number of deleted rows by table."""
     return _delete(connection, _STATEMENTS, oldest)
 
 

@@ -82,6 +82,17 @@ class TestPartitions:
         assert newest in partitions_of(system)
 
 
+class TestKeysOfReceipts:
+    def test_are_deleted_once_they_have_expired(self, system: System) -> None:
+        key = "INSERT INTO receipt_keys VALUES (%(key)s, %(id)s, now() + %(left)s)"
+        receipt = ids.receipt_id(NOW)
+        for left in (timedelta(seconds=-1), timedelta(days=1)):
+            system.execute(key, key=uuid4(), id=receipt, left=left)
+        with system.ctx.engine.begin() as connection:
+            assert retention.delete_expired(connection, NOW - RETENTION)["receipt_keys"] == 1
+        assert system.rows("SELECT expires_at > now() FROM receipt_keys") == [(True,)]
+
+
 class TestWhatRetentionHasPassed:
     def test_is_dropped_by_the_partition_and_the_rest_stays(self, system: System) -> None:
         kept = NOW - RETENTION + timedelta(days=1)  # a run of all tests may take hours
@@ -100,7 +111,6 @@ class TestWhatRetentionHasPassed:
     def test_is_trimmed_from_the_tables_that_detect_repetitions(self, system: System) -> None:
         old, young = ids.receipt_id(LONG_AGO), ids.receipt_id(NOW)
         for receipt, at in ((old, LONG_AGO), (young, NOW)):
-            system.execute("INSERT INTO receipt_keys VALUES (%(key)s, %(id)s, %(at)s)", key=uuid4(), id=receipt, at=at)
             system.execute("INSERT INTO event_keys VALUES (%(key)s, %(id)s)", key=uuid4(), id=ids.event_id(receipt, 0))
             system.execute(
                 "INSERT INTO refusals VALUES (%(id)s, 's', %(at)s, 401, 'stale', '', NULL, '{}', 0)",
@@ -115,7 +125,7 @@ class TestWhatRetentionHasPassed:
             )
         with system.ctx.engine.begin() as connection:
             trimmed = retention.delete_expired(connection, NOW - RETENTION)
-        for table in ("receipt_keys", "refusals", "parked_receipts", "event_keys"):
+        for table in ("refusals", "parked_receipts", "event_keys"):
             assert trimmed[table] == 1
             assert len(system.rows(f"SELECT * FROM {table}")) == 1
 
