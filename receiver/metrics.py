@@ -28,12 +28,15 @@ _wakeups = Counter("tidings_receiver_wakeups_total", "Wake-ups of workers, by wh
 
 _lock = threading.Lock()
 _requests_to_flush: Counts[tuple[str, str]] = Counts()
+_flush_wanted = threading.Event()
 
 
 def count_request(source: str, outcome: str) -> None:
     """Count a request. Counts are written every half second: writing each one would take 6 % of a receiver's CPU."""
     with _lock:
         _requests_to_flush[source, outcome] += 1
+    if not _flush_wanted.is_set():
+        _flush_wanted.set()
 
 
 def count_commit(receipts: int) -> None:
@@ -65,7 +68,7 @@ def flush() -> None:
 
 
 class MetricsFlusher:
-    """A thread that flushes the counts regularly."""
+    """A thread that flushes the counts half a second after the first of them."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -75,12 +78,15 @@ class MetricsFlusher:
     def close(self) -> None:
         """Flush, then stop."""
         self._stopping.set()
+        _flush_wanted.set()
         self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        while not self._stopping.wait(_FLUSH_SECONDS):
+        while not self._stopping.is_set():
+            _flush_wanted.wait()
+            self._stopping.wait(_FLUSH_SECONDS)
+            _flush_wanted.clear()
             flush()
-        flush()
 
 
 def render() -> bytes:

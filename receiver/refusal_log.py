@@ -41,6 +41,7 @@ class RefusalLog:
         self._rows = self._header_bytes = 0
         self._is_failing = False
         self._lock = threading.Lock()
+        self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread = SupervisedThread("refusal log", self._run)
         self._thread.start()
@@ -51,6 +52,7 @@ class RefusalLog:
         # A client could invent any number of sources.
         source = "" if refusal.reason == RefusalReason.UNKNOWN_SOURCE else refusal.source
         with self._lock:
+            self._wanted.set()
             if minute > self._minute:
                 self._minute, self._rows, self._header_bytes = minute, 0, 0
                 self._seen.clear()
@@ -71,12 +73,15 @@ class RefusalLog:
     def close(self) -> None:
         """Store the remaining refusals and counts, then stop."""
         self._stopping.set()
+        self._wanted.set()
         self._thread.join(timeout=2)
         self._engine.dispose()
 
     def _run(self) -> None:
         waited = 0.0
-        while not self._stopping.wait(_INTERVAL_SECONDS):
+        while not self._stopping.is_set():
+            self._wanted.wait()
+            self._stopping.wait(_INTERVAL_SECONDS)
             waited += _INTERVAL_SECONDS
             self._write(with_counts=waited >= COUNTS_SECONDS)
             waited = 0.0 if waited >= COUNTS_SECONDS else waited
@@ -88,6 +93,8 @@ class RefusalLog:
             if with_counts:
                 rows = [*rows, *self._counted.values()]
                 self._counted = {}
+            if not self._counted:
+                self._wanted.clear()
         if not rows:
             return
         try:

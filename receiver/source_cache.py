@@ -6,7 +6,7 @@ No request queries the database for its source. So a lookup is cheap, and a slow
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing.connection import wait
+from multiprocessing.connection import Pipe, wait
 from typing import Any
 
 import psycopg
@@ -30,7 +30,6 @@ _MAX_AGE_SECONDS = 2.0
 _MIN_INTERVAL_SECONDS = 0.05
 _REFRESH_SECONDS = 1.0
 _CHECK_SECONDS = 0.05
-_LISTEN_SECONDS = 0.5  # then the thread checks whether it must stop
 _RECONNECT_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -48,6 +47,7 @@ class SourceCache:
         self._loaded_at = 0.0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
+        self._stop_reader, self._stop_writer = Pipe(duplex=False)
         self._timeouts: TimeoutWheel[Completion[Any]] = TimeoutWheel(_CHECK_SECONDS)
         self._waiting: dict[Completion[bool], int] = {}
         self._loads_started = 0
@@ -113,6 +113,7 @@ class SourceCache:
         """Stop both threads."""
         self._stopping.set()
         self._wanted.set()
+        self._stop_writer.close()
         for thread in self._threads:
             thread.join(timeout=2)
         self._engine.dispose()
@@ -172,8 +173,8 @@ class SourceCache:
                     driver: psycopg.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
                     self._wanted.set()
                     while not self._stopping.is_set():
-                        # `notifies` with a longer timeout would wake this thread every 0.1 s.
-                        if wait([driver.fileno()], _LISTEN_SECONDS):
+                        # Without a timeout: `notifies` would wake this thread every 0.1 s.
+                        if driver.fileno() in wait([driver.fileno(), self._stop_reader]):
                             for _ in driver.notifies(timeout=0):
                                 self._wanted.set()
             except (SQLAlchemyError, psycopg.Error):
