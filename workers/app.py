@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.signals import worker_init
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared import settings
 from shared.errors import TidingsError
 from shared.rules.reloader import require_rules
-from workers import clock
+from workers import clock, context
 from workers.beat import configure
 from workers.coalescing import WakeUpTask
 
@@ -34,7 +35,12 @@ def _require_rules(**_: Any) -> None:
 
 @worker_init.connect
 def _share_memory(**_: Any) -> None:
-    """Let the processes of the pool share what is loaded: a garbage collection would write to all of it."""
+    """Let the processes of the pool share what is loaded, also by the first connection to the database.
+
+    Frozen, because a garbage collection would write to all of it. No connection stays open across the fork.
+    """
+    with suppress(SQLAlchemyError, TidingsError):  # then each process of the pool tries it
+        context.current().close()
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""The context of a worker process: its settings and connections, created once after the fork."""
+"""The context of a worker process: its settings and connections, created once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +105,7 @@ _lock = Lock()
 
 
 def current() -> WorkerContext:
-    """Return this process's context. The first task builds it, because connections must not cross a fork."""
+    """Return this process's context. A worker builds it before it forks, and closes its connections."""
     with _lock:
         return _build_once()
 
