@@ -8,7 +8,7 @@ from celery.__main__ import main
 from shared.startup import hide_libraries
 
 if __name__ == "__main__":
-    hide_libraries("rich")  # structlog would import it for coloured tracebacks
+    hide_libraries("pygments", "rich")  # Celery and structlog would import them for colours
     shell = ModuleType("click_repl")  # Celery's interactive shell
     shell.register_repl = lambda _group: None  # type: ignore[attr-defined]
     sys.modules["click_repl"] = shell
