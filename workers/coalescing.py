@@ -27,11 +27,16 @@ def coalesce(task: Task, app: Any, consumer: Any, **options: Any) -> Callable[..
     receive = strategy.default(task, app, consumer, **options)
     max_waiting = consumer.controller.concurrency + _SPARE
 
-    def receive_unless_many_wait(message: Any, body: Any, *callbacks: Any, **more: Any) -> None:
+    def receive_unless_many_wait(message: Any, body: Any, _acknowledge: Any, *callbacks: Any, **more: Any) -> None:
         # A copy: with the thread pool, other threads remove requests during the iteration.
         requests = list(state.requests.values())
         waiting = sum(request.name == task.name and request not in state.active_requests for request in requests)
         if waiting < max_waiting:
-            receive(message, body, *callbacks, **more)
+            # The queues have no acknowledgements, but with Redis Celery would send one.
+            receive(message, body, _send_nothing, *callbacks, **more)
 
     return receive_unless_many_wait
+
+
+def _send_nothing(*_: Any) -> None:
+    pass

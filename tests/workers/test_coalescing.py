@@ -48,13 +48,22 @@ def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[Request], bool]:
     consumer = SimpleNamespace(controller=SimpleNamespace(concurrency=2))
 
     def take_one(request: Request) -> bool:
-        coalescing.coalesce(SimpleNamespace(name=request.name), None, consumer)(request, None)
+        coalescing.coalesce(SimpleNamespace(name=request.name), None, consumer)(request, None, None)
         return id(request) in state.requests
 
     return take_one
 
 
 class TestAWorker:
+    def test_sends_no_acknowledgement(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(strategy, "default", lambda *_: lambda _message, _body, acknowledge, *_: acknowledge())
+        monkeypatch.setattr(state, "requests", {})
+        consumer = SimpleNamespace(controller=SimpleNamespace(concurrency=2))
+        sent: list[object] = []
+        receive = coalescing.coalesce(SimpleNamespace(name=PROCESS_RECEIPTS), None, consumer)
+        receive(None, None, lambda *_: sent.append(None), None, None)
+        assert not sent
+
     def test_keeps_one_wakeup_per_process_and_one_more(self, take: Callable[[Request], bool]) -> None:
         assert [take(Request(PROCESS_RECEIPTS)) for _ in range(5)] == [True, True, True, False, False]
         assert take(Request("tidings.sweep"))
