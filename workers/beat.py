@@ -56,15 +56,15 @@ def configure(app: Celery) -> None:
         # Tasks that wake-ups start too are due every 8 s at most. If wake-ups are lost, the clock of a process starts
         # them within 15 s: after these 8 s, its grace, and one of its ticks.
         beat_schedule={
-            "sweep": {"task": "tidings.sweep", "schedule": 5.0, "options": {"expires": 10}},
+            "sweep": {"task": "tidings.sweep", "schedule": 8.0, "options": {"expires": 10}},
             "verify": {"task": VERIFY, "schedule": 8.0, "options": {"expires": 10}},
             "jobs": {"task": JOBS, "schedule": 8.0, "options": {"expires": 10}},
-            "deliver": {"task": DELIVER, "schedule": 5.0, "options": {"expires": 10}},
+            "deliver": {"task": DELIVER, "schedule": 8.0, "options": {"expires": 10}},
             "call providers": {"task": CALL_PROVIDERS, "schedule": 8.0, "options": {"expires": 10}},
             "queues": {"task": PULL, "schedule": 8.0, "options": {"expires": 10}},
             "send notifications": {"task": SEND_NOTIFICATIONS, "schedule": 8.0, "options": {"expires": 10}},
             "alerts": {"task": "tidings.judge_alerts", "schedule": 10.0, "options": {"expires": 20}},
-            "soft bounces": {"task": "tidings.judge_soft_bounces", "schedule": 5.0, "options": {"expires": 10}},
+            "soft bounces": {"task": "tidings.judge_soft_bounces", "schedule": 8.0, "options": {"expires": 10}},
             "mass failures": {"task": "tidings.withdraw_mass_failures", "schedule": 60.0, "options": {"expires": 60}},
             "expiry": {"task": "tidings.expire_suppressions", "schedule": 15.0, "options": {"expires": 30}},
             "suppression lists": {"task": "tidings.schedule_pulls", "schedule": 60.0, "options": {"expires": 60}},

@@ -26,7 +26,7 @@ from workers import context
 
 TICK_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 4.5
-"""How late a wake-up may be. A sweep, due every 5 s, is started 12 s after the last one at the latest."""
+"""How late a wake-up may be. A sweep, due every 8 s, is started 14.5 s after the last one at the latest."""
 _STOP_SECONDS: Final = 8.0
 _REPLACED_SECONDS: Final = 10.0
 

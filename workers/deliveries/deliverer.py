@@ -26,8 +26,8 @@ _MIN_POLL_SECONDS: Final = 0.008
 """The first wait while another process holds the cursor or the claim lock, or a transaction is open; then doubled."""
 _MAX_POLL_SECONDS: Final = 0.25
 _MAX_DOUBLINGS: Final = 5
-_DUE_SOON_SECONDS: Final = 5.0
-"""The loop continues if a delivery is due within this time."""
+_DUE_SOON_SECONDS: Final = 8.0
+"""The loop continues if a delivery is due within this time, in which the periodic task comes."""
 
 
 class Deliverer:
