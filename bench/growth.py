@@ -37,7 +37,6 @@ PAGE: Final = Path(__file__).parent / "GROWTH.md"
 HOST: Final = "127.0.0.1"
 DATABASES: Final = ("empty", "filled")
 FACTS_FILE: Final = "filled.json"
-RETENTION_DAYS: Final = 90  # longer than the history
 MIB: Final = 1024**2
 LEAST_LIMIT: Final = 256 * MIB  # with less, PostgreSQL could not start
 
@@ -79,8 +78,10 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
 METHOD: Final = """\
 - The history is what the running system wrote for a sample: the receiver accepts signed requests with one event each,
   and the workers process them. The rows of the sample are copied many times, each time with other ids, keys, recipients
-  and times, the oldest first, with all indexes in place. The times within the sample are stretched, so that the copies
-  cover 60 days without gaps. 20 sources.
+  and times, with all indexes in place. The times within the sample are stretched, so that the copies cover 60 days
+  without gaps. Rows are inserted in the order of time, as at two events a second. 20 sources.
+- Maintenance runs after each day of the history: counters by minute become counters by hour and by day, and soft
+  bounces older than 44 days are deleted. Retention is 90 days, so webhooks, events and the keys of both all stay.
 - *realistic*: 1.18 recipients a message on the average, 3.5 events for each. *harsh*: each event has a message of its
   own; memory for the database, its page cache included, is limited to a quarter of its size.
 - Both databases are on one server with the settings of the embedded server, and are measured in turns. The empty one is
@@ -97,7 +98,8 @@ METHOD: Final = """\
 What is approximated:
 
 - The copies have the last state of each row. Dead rows and the pages that updates leave half empty are not in the sizes
-  of the filled database; the growth by the measured events contains them.
+  of the filled database; the growth by the measured events contains them. A state of a recipient becomes longer with
+  its events; the copies are as long as the last one from the beginning.
 - Text in `data`, `provider_object` and raw bodies is the same in all copies. Nothing that is measured reads it by
   content.
 - The ids of messages do not follow from the ids of the provider in the copies, so the measured events belong to new
@@ -151,7 +153,7 @@ class Ground:
         logs.mkdir(exist_ok=True)
         environment = {
             **place.environment(),
-            "TIDINGS_RETENTION_DAYS": str(RETENTION_DAYS),
+            "TIDINGS_RETENTION_DAYS": str(growth_fill.RETENTION.days),
             "TIDINGS_WORKER_PROCESSES": str(self.workers),
         }
         processes = Processes(logs, environment, watchdog)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -24,8 +25,10 @@ from bench.sides import Tidings
 from shared.counters import store as counters
 from shared.encryption import Vault
 from shared.messages import search_store
+from shared.operations import retention
 from shared.postgres import engine, partitions
 from shared.sources import store as sources
+from shared.suppression import soft_bounce_store
 from simulator import stories
 from simulator.load import raw_request
 from simulator.mail import Happening, make_message
@@ -35,6 +38,12 @@ from simulator.story import Teller, fit
 SOURCES: Final = 20
 SPAN: Final = timedelta(days=60)
 """How long the history is."""
+
+RETENTION: Final = timedelta(days=90)
+"""For how long the measured system keeps webhooks and events: longer than the history."""
+
+_MAINTAINED_EVERY: Final = timedelta(days=1)
+_SOFT_BOUNCES_KEPT: Final = timedelta(days=44)  # what workers.suppressions keeps with the default rules
 
 MIXES: Final[Mapping[str, Mapping[Teller, int]]] = {
     "realistic": {
@@ -91,9 +100,13 @@ IDENTIFYING: Final = frozenset({"recipient", "address", "request_id", "smtp_id",
 """Columns of text that differ from replica to replica."""
 
 MINUTES: Final = frozenset({"minute", "key_minute"})
-"""Columns of minutes since 1970; 0 would have to stay, but no event of the sample is without a time."""
+"""Columns of minutes, as times or as numbers since 1970. In the copies they are those of the row's id or event."""
 
 _MERGED: Final = frozenset({"minute_counts", "metric_totals"})  # rows of several replicas may be one
+
+CLEANED: Final = ("receipt_keys", "event_keys", "minute_counts", "soft_bounces")
+"""Tables from which maintenance deletes rows while the system runs. They are filled day by day, with maintenance after
+each day, so that the space of deleted rows is used again."""
 
 _SAMPLE_SHARE: Final = 400
 _SMALLEST_SAMPLE: Final = 400
@@ -173,6 +186,32 @@ _FURNISH: Final = (
     """,
     "ANALYZE deliveries, delivery_attempts, suppressions, refusals",
 )
+
+
+_IS_TIMED: Final = sql.SQL(
+    "uuid_extract_version({0}) = 7 AND uuid_extract_timestamp({0}) BETWEEN {begin} - interval '1 second' AND {end}"
+)
+
+_STRETCHED: Final = (
+    "((least(greatest({0}, {begin}), {last}) - {begin}) * {stretch} + ({0} - least(greatest({0}, {begin}), {last})))"
+)
+
+_DERIVED: Final[Mapping[str, str]] = {
+    "uuid": "CASE WHEN {is_timed} THEN round(extract(epoch FROM "
+    + _STRETCHED.replace("{0}", "uuid_extract_timestamp({0})")
+    + ") * 1000)::bigint END AS {1}, substr({0}::text, 14) AS {2}",
+    "timestamp with time zone": _STRETCHED + " AS {1}",
+}
+"""What is prepared, by the type of the column: how long after the period's beginning, and the rest of the UUID."""
+
+_EXPRESSIONS: Final[Mapping[str, str]] = {
+    "uuid": 'coalesce((lpad(to_hex({milliseconds} + "{name} derived"), 12, \'0\') || "{name} rest")::uuid,'
+    " md5(\"{name}\"::text || '{number}')::uuid)",
+    "timestamp with time zone": "'{at}'::timestamptz + \"{name} derived\"",
+    "date": "\"{name}\" + (extract(epoch FROM '{at}'::timestamptz - '{begin}'::timestamptz) / 86400)::integer",
+    "xid8": "'{transaction}'::xid8",
+}
+"""The value in a replica, by the type of the column. Other columns stay as they are."""
 
 
 class GrowthSide(Tidings):
@@ -315,16 +354,15 @@ def fill(empty: GrowthSide, filled: GrowthSide, mix: str, events: int, now: date
     with empty.connect() as source, filled.connect() as connection:
         rows = copy_sample(source, connection)
         replicas = max(1, round(events / rows["events"]))
-        inserts = {name: prepare(connection, name, rows[name], begin, end, replicas) for name in rows}
+        # Not the end, when the last of them were processed: the copies have no gap between them.
+        for (last,) in connection.execute("SELECT max(received_at) FROM growth.receipts"):
+            window = {"begin": begin, "last": last, "end": end, "stretch": SPAN / replicas / (last - begin)}
+        inserts = {name: prepare(connection, name, rows[name], window) for name in rows}
     multiply(filled, inserts, rows, replicas, now)
     with filled.connect() as connection:
         connection.execute("DROP SCHEMA growth CASCADE")
         advance_sequences(connection)
         connection.execute("UPDATE fan_out SET transaction = log_horizon(), id = 0")
-    # What maintenance would have done meanwhile.
-    with target.begin() as connection:
-        counters.delete_expired(connection, now)
-        counters.merge(connection, now)
     target.dispose()
     index_messages(filled)
     vacuum(filled)
@@ -384,70 +422,47 @@ def copy_sample(source: psycopg.Connection, target: psycopg.Connection) -> dict[
     return rows
 
 
-def prepare(
-    connection: psycopg.Connection, table: str, count: int, begin: datetime, end: datetime, replicas: int
-) -> str:
+def prepare(connection: psycopg.Connection, table: str, count: int, window: Mapping[str, Any]) -> str:
     """Prepare the rows of a table; return the statement that inserts a replica of them.
 
     Its places are `{number}`, the replica's, and `{at}`, the beginning of its period. Times within the sample are
-    stretched to the length of that period; the distances of others to the sample stay.
+    stretched to the length of that period; the distances of others to the sample stay. The rows are in the order of
+    time, in which a slow system inserts them: so indexes by time are filled at their end, and their pages are full.
     """
-    stretch = SPAN / replicas / (end - begin)
-    window = {"begin": sql.Literal(begin), "end": sql.Literal(end), "stretch": sql.Literal(stretch)}
+    literals = {name: sql.Literal(value) for name, value in window.items()}
+    order = find_order(connection, table, literals)
     prepared: list[sql.Composable] = [sql.SQL("*")]
     columns, changed = [], set()
-    for name, type_, identity in connection.execute(
-        "SELECT attname, format_type(atttypid, atttypmod), attidentity <> '' FROM pg_attribute"
-        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        [table],
-    ).fetchall():
-        column, derived = sql.Identifier(name), sql.Identifier(f"{name} derived")
-        rest = sql.Identifier(f"{name} rest")
-        expression = '"{name}"'
-        if type_ == "uuid":
-            is_timed = sql.SQL(
-                "uuid_extract_version({0}) = 7 AND uuid_extract_timestamp({0})"
-                " BETWEEN {begin} - interval '1 second' AND {end}"
-            ).format(column, **window)
-            prepared.append(
-                sql.SQL(
-                    "CASE WHEN {is_timed} THEN round(extract(epoch FROM uuid_extract_timestamp({0}) - {begin})"
-                    " * 1000 * {stretch})::bigint END AS {1}, substr({0}::text, 14) AS {2}"
-                ).format(column, derived, rest, is_timed=is_timed, **window)
-            )
+    for name, type_, is_identity in list_columns(connection, table):
+        expression = f'"{name}"'
+        if parts := _DERIVED.get(type_):
+            words = [sql.Identifier(name), sql.Identifier(f"{name} derived"), sql.Identifier(f"{name} rest")]
+            prepared.append(sql.SQL(parts).format(*words, is_timed=_IS_TIMED.format(words[0], **literals), **literals))
+        if type_ in ("integer", "timestamp with time zone") and name in MINUTES:
+            time = f'to_timestamp(({{milliseconds}} + "{order} derived") / 1000)'
             expression = (
-                'coalesce((lpad(to_hex({milliseconds} + "{name} derived"), 12, \'0\') || "{name} rest")::uuid,'
-                " md5(\"{name}\"::text || '{number}')::uuid)"
+                f"(extract(epoch FROM {time}) / 60)::integer"
+                if type_ == "integer"
+                else f"date_trunc('minute', coalesce({time}, '{{at}}'::timestamptz + \"{name} derived\"))"
             )
-        elif type_ == "timestamp with time zone":
-            prepared.append(
-                sql.SQL(
-                    "(least(greatest({0}, {begin}), {end}) - {begin}) * {stretch}"
-                    " + ({0} - least(greatest({0}, {begin}), {end})) AS {1}"
-                ).format(column, derived, **window)
-            )
-            expression = "'{at}'::timestamptz + \"{name} derived\""
-            if name == "minute":
-                expression = f"date_trunc('minute', {expression})"
-        elif type_ == "date" or (type_ == "integer" and name in MINUTES):
-            since = f"'{{at}}'::timestamptz - '{begin.isoformat()}'::timestamptz"
-            seconds = 86400 if type_ == "date" else 60
-            expression = f'"{{name}}" + (extract(epoch FROM {since}) / {seconds})::integer'
-        elif type_ == "xid8":
-            expression = "'{transaction}'::xid8"
-        elif identity:
-            expression = f'"{{name}}" + {{number}} * {2 * count}'
+        elif is_identity:
+            expression = f'"{name}" + {{number}} * {2 * count}'
         elif name in IDENTIFYING:
             # As long as before, and in no order.
-            different = 'left(md5("{name}" || \'{number}\'), 8) || substr("{name}", 9)'
-            expression = f"CASE \"{{name}}\" WHEN '' THEN '' ELSE {different} END"
-        if expression != '"{name}"':
+            different = f'left(md5("{name}" || \'{{number}}\'), 8) || substr("{name}", 9)'
+            expression = f"CASE \"{name}\" WHEN '' THEN '' ELSE {different} END"
+        elif type_ in _EXPRESSIONS:
+            expression = _EXPRESSIONS[type_].replace("{name}", name).replace("{begin}", window["begin"].isoformat())
+        if expression != f'"{name}"':
             changed.add(name)
-        columns.append((name, expression.replace("{name}", name)))
+        columns.append((name, expression))
     check_unique(connection, table, changed)
     connection.execute(
-        sql.SQL("CREATE UNLOGGED TABLE growth.{} AS SELECT {} FROM growth.{}").format(
-            sql.Identifier(f"{table} prepared"), sql.SQL(", ").join(prepared), sql.Identifier(table)
+        sql.SQL("CREATE UNLOGGED TABLE growth.{} AS SELECT {} FROM growth.{} ORDER BY {}").format(
+            sql.Identifier(f"{table} prepared"),
+            sql.SQL(", ").join(prepared),
+            sql.Identifier(table),
+            sql.Identifier(order),
         )
     )
     names = ", ".join(f'"{name}"' for name, _ in columns)
@@ -456,6 +471,32 @@ def prepare(
         f'INSERT INTO "{table}" ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM growth."{table} prepared"'
     )
     return f"{statement} ON CONFLICT DO NOTHING" if table in _MERGED else statement
+
+
+def find_order(connection: psycopg.Connection, table: str, window: Mapping[str, sql.Literal]) -> str:
+    """Return the column of a table of the sample that has the order in which its rows were inserted.
+
+    That is an identity column, or else the first UUID with times within the sample, or else the first time.
+    """
+    columns = list_columns(connection, table)
+    identities = [name for name, _, identity in columns if identity]
+    times = [name for name, type_, _ in columns if type_ == "timestamp with time zone"]
+    uuids = [name for name, type_, _ in columns if type_ == "uuid"]
+    for name in () if identities else uuids:
+        query = sql.SQL("SELECT 1 FROM growth.{} WHERE {} LIMIT 1")
+        is_timed = _IS_TIMED.format(sql.Identifier(name), **window)
+        if connection.execute(query.format(sql.Identifier(table), is_timed)).fetchone():
+            return name
+    return [*identities, *times][0]
+
+
+def list_columns(connection: psycopg.Connection, table: str) -> list[tuple[str, str, bool]]:
+    """Return name and type of each column, and whether it is an identity column."""
+    return connection.execute(
+        "SELECT attname, format_type(atttypid, atttypmod), attidentity <> '' FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        [table],
+    ).fetchall()
 
 
 def check_unique(connection: psycopg.Connection, table: str, changed: set[str]) -> None:
@@ -485,9 +526,9 @@ def multiply(
         row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         first_transaction = max(3, (int(row[0]) if row else 0) - replicas)  # before all that are to come
 
-    def insert_all(name: str) -> None:
+    def insert(name: str, numbers: Sequence[int]) -> None:
         with side.connect() as connection:
-            for number in range(replicas):
+            for number in numbers:
                 at = now - SPAN + number * period
                 statement = inserts[name].format(
                     number=number,
@@ -501,7 +542,29 @@ def multiply(
 
     largest_first = sorted(rows, key=lambda name: -rows[name])
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(insert_all, largest_first))
+        # Suppressions come first: maintenance keeps the soft bounces that led to one.
+        list(
+            pool.map(
+                lambda name: insert(name, range(replicas)), [name for name in largest_first if name not in CLEANED]
+            )
+        )
+        for _, of_day in itertools.groupby(range(replicas), lambda number: number * period // _MAINTAINED_EVERY):
+            numbers = list(of_day)
+            list(pool.map(partial(insert, numbers=numbers), [name for name in largest_first if name in CLEANED]))
+            maintain(side, now - SPAN + (numbers[-1] + 1) * period)
+
+
+def maintain(side: GrowthSide, now: datetime) -> None:
+    """Do what maintenance would have done at that time, and what autovacuum would have done after it."""
+    target = side.engine()
+    with target.begin() as connection:
+        retention.delete_expired(connection, now - RETENTION)
+        soft_bounce_store.delete_old(connection, now - _SOFT_BOUNCES_KEPT)
+        counters.merge(connection, now)
+        counters.delete_expired(connection, now)
+    target.dispose()
+    with side.connect() as connection:
+        connection.execute(sql.SQL("VACUUM {}").format(sql.SQL(", ").join(map(sql.Identifier, CLEANED))))
 
 
 def advance_sequences(connection: psycopg.Connection) -> None:
