@@ -104,6 +104,8 @@ MINUTES: Final = frozenset({"minute", "key_minute"})
 
 _MERGED: Final = frozenset({"minute_counts", "metric_totals"})  # rows of several replicas may be one
 
+_SEARCHED: Final = ("messages", "recipient_states")  # inserting into the second has its messages indexed
+
 CLEANED: Final = ("receipt_keys", "event_keys", "minute_counts", "soft_bounces")
 """Tables from which maintenance deletes rows while the system runs. They are filled day by day, with maintenance after
 each day, so that the space of deleted rows is used again."""
@@ -205,7 +207,8 @@ _DERIVED: Final[Mapping[str, str]] = {
 """What is prepared, by the type of the column: how long after the period's beginning, and the rest of the UUID."""
 
 _EXPRESSIONS: Final[Mapping[str, str]] = {
-    "uuid": 'coalesce((lpad(to_hex({milliseconds} + "{name} derived"), 12, \'0\') || "{name} rest")::uuid,'
+    # Milliseconds since 1970 have eleven hexadecimal digits from 2004 to 2527.
+    "uuid": 'coalesce((\'0\' || to_hex({milliseconds} + "{name} derived") || "{name} rest")::uuid,'
     " md5(\"{name}\"::text || '{number}')::uuid)",
     "timestamp with time zone": "'{at}'::timestamptz + \"{name} derived\"",
     "date": "\"{name}\" + (extract(epoch FROM '{at}'::timestamptz - '{begin}'::timestamptz) / 86400)::integer",
@@ -364,7 +367,6 @@ def fill(empty: GrowthSide, filled: GrowthSide, mix: str, events: int, now: date
         advance_sequences(connection)
         connection.execute("UPDATE fan_out SET transaction = log_horizon(), id = 0")
     target.dispose()
-    index_messages(filled)
     vacuum(filled)
     return {
         "mix": mix,
@@ -520,14 +522,20 @@ def check_unique(connection: psycopg.Connection, table: str, changed: set[str]) 
 def multiply(
     side: GrowthSide, inserts: Mapping[str, str], rows: Mapping[str, int], replicas: int, now: datetime
 ) -> None:
-    """Insert the replicas, the oldest first, several tables at a time. Raises BenchError if rows are missing."""
+    """Insert the replicas, the oldest first, several tables at a time, and index the messages meanwhile.
+
+    Raises BenchError if rows are missing.
+    """
     period = SPAN / replicas
     with side.connect() as connection:
         row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         first_transaction = max(3, (int(row[0]) if row else 0) - replicas)  # before all that are to come
 
     def insert(name: str, numbers: Sequence[int]) -> None:
-        with side.connect() as connection:
+        with side.connect() as connection, connection.transaction():
+            if numbers[0] == 0:
+                # Then this transaction writes no WAL for the table (`wal_level` is minimal).
+                connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(name)))
             for number in numbers:
                 at = now - SPAN + number * period
                 statement = inserts[name].format(
@@ -542,16 +550,16 @@ def multiply(
 
     largest_first = sorted(rows, key=lambda name: -rows[name])
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        # Suppressions come first: maintenance keeps the soft bounces that led to one.
-        list(
-            pool.map(
-                lambda name: insert(name, range(replicas)), [name for name in largest_first if name not in CLEANED]
-            )
-        )
+        list(pool.map(partial(insert, numbers=range(replicas)), _SEARCHED))
+        indexing = pool.submit(index_messages, side)
+        # Suppressions come before soft bounces: maintenance keeps those that led to one.
+        others = [name for name in largest_first if name not in (*_SEARCHED, *CLEANED)]
+        list(pool.map(partial(insert, numbers=range(replicas)), others))
         for _, of_day in itertools.groupby(range(replicas), lambda number: number * period // _MAINTAINED_EVERY):
             numbers = list(of_day)
             list(pool.map(partial(insert, numbers=numbers), [name for name in largest_first if name in CLEANED]))
             maintain(side, now - SPAN + (numbers[-1] + 1) * period)
+        indexing.result()
 
 
 def maintain(side: GrowthSide, now: datetime) -> None:
@@ -592,6 +600,8 @@ def vacuum(side: GrowthSide) -> None:
     with side.connect() as connection:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             list(pool.map(vacuum_one, list_tables(connection)))
+        # While a system runs, few messages wait.
+        connection.execute("VACUUM (FULL) search_queue")
         connection.execute("CHECKPOINT")
 
 

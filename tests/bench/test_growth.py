@@ -153,6 +153,13 @@ def test_maintenance_has_run_over_the_history(ground: Ground, content: dict[str,
         assert one(filled, "SELECT count(*) FROM minute_counts WHERE minute = date_trunc('hour', minute)") > 0
 
 
+def test_messages_are_indexed_except_for_few_that_wait(ground: Ground, content: dict[str, Any]) -> None:
+    with ground.sides[1].connect() as filled:
+        waiting = one(filled, "SELECT coalesce(sum(cardinality(message_ids)), 0) FROM search_queue")
+        indexed = one(filled, "SELECT coalesce(sum(entries), 0) FROM search_signatures")
+        assert waiting + indexed == content["messages"]
+
+
 def test_new_rows_have_other_numbers_than_the_copies(ground: Ground, content: dict[str, Any]) -> None:
     with ground.sides[1].connect() as filled:
         for table in ("state_changes", "suppression_history"):
