@@ -165,7 +165,10 @@ class Ground:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fill, measure, print and write; 0 unless something was wrong. A missed target is not an error."""
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.fill_only and not options.data:
+        parser.error("--fill-only needs --data: otherwise the databases are removed at the end")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     mixes = list(growth_fill.MIXES) if options.mix == "both" else [options.mix]
@@ -174,6 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for mix in mixes:
             with directory_of(options.data, mix, options.events) as directory:
                 filled = fill(directory, mix, options.events)
+                if options.fill_only:
+                    continue
                 settings, limit = settings_for(options, mix, filled)
                 if limit:
                     growth_measure.drop_cached(directory)
@@ -188,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TidingsError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    if options.fill_only:
+        return 0
     page = "\n\n".join([head(command(options), facts, wrong), *parts]) + "\n"
     print(page)
     # A partial run must not replace the published page.
@@ -468,6 +475,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, help="keep the databases in this directory, and use those that an earlier run left there"
     )
+    parser.add_argument("--fill-only", action="store_true", help="fill the databases in --data, and measure nothing")
     parser.add_argument(
         "--memory-quarter",
         action=argparse.BooleanOptionalAction,

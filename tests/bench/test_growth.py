@@ -160,6 +160,12 @@ def test_messages_are_indexed_except_for_few_that_wait(ground: Ground, content: 
         assert waiting + indexed == content["messages"]
 
 
+def test_filling_alone_needs_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        growth.main(["--fill-only"])
+    assert "--fill-only needs --data" in capsys.readouterr().err
+
+
 def test_new_rows_have_other_numbers_than_the_copies(ground: Ground, content: dict[str, Any]) -> None:
     with ground.sides[1].connect() as filled:
         for table in ("state_changes", "suppression_history"):
