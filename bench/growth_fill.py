@@ -527,6 +527,7 @@ def multiply(
     Raises BenchError if rows are missing.
     """
     period = SPAN / replicas
+    target = side.engine()
     with side.connect() as connection:
         row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
         first_transaction = max(3, (int(row[0]) if row else 0) - replicas)  # before all that are to come
@@ -558,21 +559,20 @@ def multiply(
         for _, of_day in itertools.groupby(range(replicas), lambda number: number * period // _MAINTAINED_EVERY):
             numbers = list(of_day)
             list(pool.map(partial(insert, numbers=numbers), [name for name in largest_first if name in CLEANED]))
-            maintain(side, now - SPAN + (numbers[-1] + 1) * period)
+            maintain(target, now - SPAN + (numbers[-1] + 1) * period)
         indexing.result()
+    target.dispose()
 
 
-def maintain(side: GrowthSide, now: datetime) -> None:
+def maintain(target: Engine, now: datetime) -> None:
     """Do what maintenance would have done at that time, and what autovacuum would have done after it."""
-    target = side.engine()
     with target.begin() as connection:
         retention.delete_expired(connection, now - RETENTION)
         soft_bounce_store.delete_old(connection, now - _SOFT_BOUNCES_KEPT)
         counters.merge(connection, now)
         counters.delete_expired(connection, now)
-    target.dispose()
-    with side.connect() as connection:
-        connection.execute(sql.SQL("VACUUM {}").format(sql.SQL(", ").join(map(sql.Identifier, CLEANED))))
+    with target.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"VACUUM {', '.join(CLEANED)}")
 
 
 def advance_sequences(connection: psycopg.Connection) -> None:
