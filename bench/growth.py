@@ -81,7 +81,8 @@ METHOD: Final = """\
   and times, with all indexes in place. The times within the sample are stretched, so that the copies cover 60 days
   without gaps. Rows are inserted in the order of time, as at two events a second. 20 sources.
 - Maintenance runs after each day of the history: counters by minute become counters by hour and by day, and soft
-  bounces older than 44 days are deleted. Retention is 90 days, so webhooks, events and the keys of both all stay.
+  bounces older than 44 days are deleted, and keys of webhooks, which expire after 30 days. Retention is 90 days, so
+  webhooks, events and their keys all stay.
 - *realistic*: 1.18 recipients a message on the average, 3.5 events for each. *harsh*: each event has a message of its
   own; memory for the database, its page cache included, is limited to a quarter of its size.
 - Both databases are on one server with the settings of the embedded server, and are measured in turns. The empty one is
