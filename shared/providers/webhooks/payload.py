@@ -57,6 +57,7 @@ _UNDECODABLE = (msgspec.DecodeError, msgspec.ValidationError, RecursionError, Un
 _anything = msgspec.json.Decoder()
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _sorted = msgspec.json.Encoder(order="sorted")
+_DIGEST = blake2b(digest_size=16)  # copied, because that takes less time than to read the parameter again
 
 _LONGEST_TIME = 80
 
@@ -248,7 +249,9 @@ def fingerprint(text: bytes) -> str:
         text = _sorted.encode(_anything.decode(text))
     except (*_UNDECODABLE, ValueError, OverflowError):
         pass  # a number is out of range: hash the bytes unchanged
-    return blake2b(text, digest_size=16).hexdigest()
+    digest = _DIGEST.copy()
+    digest.update(text)
+    return digest.hexdigest()
 
 
 def read_time(value: object) -> datetime | None:
