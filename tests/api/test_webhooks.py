@@ -102,8 +102,9 @@ def send_an_event_of_each_type(system: System, source_id: int, *, whole: bool) -
         Event(type=kind, provider_object=b"{}", identity=str(uuid4()), message_key=f"m-{kind}", **more)
         for kind in EventType
     ]
+    data = [normalize.write_data(normalize.read_fields(event, now), None) for event in events]
     rows = [
-        normalize.make_row(source_id, receipt_id, position, now, event, normalize.read_fields(event, now), None, None)
+        normalize.make_row(source_id, receipt_id, position, now, event, data[position], None, None)
         for position, event in enumerate(events)
     ]
     with system.engine.begin() as connection:
