@@ -19,6 +19,8 @@ from shared.counters.store import Tally
 from shared.messages import tables
 from shared.messages.state import Weight
 from shared.messages.tables import MESSAGE_FIELDS, bit_of
+from shared.postgres import arrays
+from shared.postgres.arrays import Array
 from shared.postgres.metadata import is_any
 
 MAX_EVENTS: Final = 2000
@@ -388,10 +390,9 @@ def find_ids(connection: Connection, keys: Iterable[str]) -> dict[str, UUID]:
 
 def _insert_objects(connection: Connection, events: Sequence[NewEvent]) -> None:
     if shared := {event.shared.id: event.shared for event in events if event.shared is not None}:
-        columns = zip(SharedObject._fields, map(list, zip(*shared.values(), strict=True)), strict=True)
-        connection.exec_driver_sql(_INSERT_OBJECTS, dict(columns))
+        connection.exec_driver_sql(_INSERT_OBJECTS, _columns(list(shared.values())))
 
 
-def _columns(events: Sequence[NewEvent]) -> dict[str, list[object]]:
-    columns = zip(NewEvent._fields, zip(*events, strict=True), strict=True)
-    return {name: list(values) for name, values in columns if name in _COLUMN_TYPES}
+def _columns(rows: Sequence[NewEvent | SharedObject]) -> dict[str, Array]:
+    columns = zip(rows[0]._fields, zip(*rows, strict=True), strict=True)
+    return {name: arrays.pack(_COLUMN_TYPES[name], values) for name, values in columns if name in _COLUMN_TYPES}
