@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.addresses import strip_brackets
 from shared.classification.classify import classify, find_codes
@@ -118,34 +119,33 @@ def _translate(item: payload.Item, found: _Item, unread: Sequence[str]) -> Seque
         classification = classify(
             word=found.event, enhanced_code=enhanced_code, smtp_status=smtp_status, text=found.reason
         )
-    return [
-        Event(
-            type=kind,
-            provider_object=item.exact,
-            identity=identity,
-            identity_at=occurred_at,
-            message_key=_name_message(kind, found, request_id, smtp_id, identity),
-            recipient=recipient,
-            occurred_at=occurred_at,
-            sender=payload.read_address(found.email),
-            request_id=request_id,
-            smtp_id=smtp_id,
-            tenant=payload.read_identifier(found.customer_handle),
-            classification=classification,
-            smtp_status=smtp_status,
-            enhanced_code=enhanced_code,
-            reason=found.reason or None,
-            url=found.url or None,
-            ip=found.ip or None,
-            user_agent=found.user_agent or None,
-            campaign=payload.read_identifier(found.campaign_id),
-            details=payload.present(timestamp=None if occurred_at else found.timestamp, unread=unread or None)
-            if unread or not occurred_at
-            else {},
-            problem=f"An event of a new kind: {payload.quote(found.event)}" if kind is EventType.UNKNOWN else None,
-        )
-        for recipient in payload.read_addresses(found.recipients)
-    ]
+    recipients = payload.read_addresses(found.recipients)
+    event = Event(
+        type=kind,
+        provider_object=item.exact,
+        identity=identity,
+        identity_at=occurred_at,
+        message_key=_name_message(kind, found, request_id, smtp_id, identity),
+        recipient=recipients[0],
+        occurred_at=occurred_at,
+        sender=payload.read_address(found.email),
+        request_id=request_id,
+        smtp_id=smtp_id,
+        tenant=payload.read_identifier(found.customer_handle),
+        classification=classification,
+        smtp_status=smtp_status,
+        enhanced_code=enhanced_code,
+        reason=found.reason or None,
+        url=found.url or None,
+        ip=found.ip or None,
+        user_agent=found.user_agent or None,
+        campaign=payload.read_identifier(found.campaign_id),
+        details=payload.present(timestamp=None if occurred_at else found.timestamp, unread=unread or None)
+        if unread or not occurred_at
+        else {},
+        problem=f"An event of a new kind: {payload.quote(found.event)}" if kind is EventType.UNKNOWN else None,
+    )
+    return [event, *(replace(event, recipient=recipient) for recipient in recipients[1:])]
 
 
 def _name_message(

@@ -261,6 +261,8 @@ def read_time(value: object) -> datetime | None:
     8601, RFC 5322, or nearly so, or as programming languages print it; without a zone it is UTC. Times before 2000 and
     after 2100 are none.
     """
+    if type(value) is int and _YEAR_2000 <= value < _YEAR_2100:  # nearly always
+        return datetime.fromtimestamp(value, UTC)
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _LONGEST_TIME:
@@ -356,9 +358,7 @@ def read_addresses(value: object) -> list[str | None]:
 
 def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
-        # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
-        parts = _ADDRESS_OF_LIST.findall(value) if len(value) <= _LONGEST_LIST else value.replace(";", ",").split(",")
-        yield from [part.strip() for part in parts if "@" in part] or [value]
+        yield from _split_addresses(value)
     elif depth >= _DEEPEST:
         raise PayloadError("The recipients are nested too deeply")
     elif isinstance(value, list):
@@ -380,6 +380,14 @@ def _find_addresses(value: object, depth: int = 0) -> Iterator[str]:
         yield from _find_addresses(entry, depth + 1)
     elif value is not None:
         raise PayloadError(f"{value!r} stands for a recipient")
+
+
+def _split_addresses(text: str) -> list[str]:
+    if "," not in text and ";" not in text:
+        return [text]
+    # A display name may contain a comma without quotes: `Muster, Maria <maria@customer.example>`.
+    parts = _ADDRESS_OF_LIST.findall(text) if len(text) <= _LONGEST_LIST else text.replace(";", ",").split(",")
+    return [part.strip() for part in parts if "@" in part] or [text]
 
 
 def plain(value: Any, depth: int = 0) -> Any:
