@@ -11,7 +11,7 @@ from shared.events.bots import Automation
 from shared.vocabulary import Classification, EventType
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event in Tidings' vocabulary.
 
     `identity` identifies the event within its source: the provider's event id, or a fingerprint of its content. It is

@@ -35,7 +35,7 @@ _BITS: Final = tuple(map(bit_of, MESSAGE_FIELDS))
 _message_values = attrgetter(*MESSAGE_FIELDS)
 
 
-class Fields(msgspec.Struct, omit_defaults=True):
+class Fields(msgspec.Struct, omit_defaults=True, gc=False):
     """The fields of an event that are stored as JSON, if they have a value."""
 
     sender: str | None = None
