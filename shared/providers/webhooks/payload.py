@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar, get_args
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import msgspec
 
 from shared import json_text
-from shared.addresses import normalize, strip_brackets
+from shared.addresses import MAX_LENGTH, normalize, strip_brackets
 from shared.errors import PayloadError
 from shared.events.event import Event
 from shared.vocabulary import EventType, SetAsideReason
@@ -262,7 +263,7 @@ def read_time(value: object) -> datetime | None:
     after 2100 are none.
     """
     if type(value) is int and _YEAR_2000 <= value < _YEAR_2100:  # nearly always
-        return datetime.fromtimestamp(value, UTC)
+        return _read_seconds(value)
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _LONGEST_TIME:
@@ -279,6 +280,12 @@ def read_time(value: object) -> datetime | None:
         if _YEAR_2000 * unit <= value < _YEAR_2100 * unit:
             return datetime.fromtimestamp(value / unit, UTC)
     return None
+
+
+# Cached because the events of a body happened in a few different seconds.
+@lru_cache(maxsize=1024)
+def _read_seconds(value: int) -> datetime:
+    return datetime.fromtimestamp(value, UTC)
 
 
 def _read_date(text: str) -> datetime | None:
@@ -335,10 +342,18 @@ def read_identifier(value: object) -> str | None:
 
 def read_address(value: object) -> str | None:
     """Return the normalized address of a text or an object, the first of several; None if there is none."""
+    if isinstance(value, str) and len(value) <= MAX_LENGTH:
+        return _read_short_address(value)
     try:
         return read_addresses(value)[0]
     except PayloadError:
         return None
+
+
+# Cached because most events of a source have one of a few senders.
+@lru_cache(maxsize=1024)
+def _read_short_address(text: str) -> str | None:
+    return read_addresses(text)[0]
 
 
 def read_addresses(value: object) -> list[str | None]:
