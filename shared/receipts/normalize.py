@@ -15,7 +15,7 @@ from shared.events import event as event_ids
 from shared.events.event import Event
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent, SharedObject
-from shared.messages.tables import MESSAGE_FIELDS, bit_of
+from shared.messages.tables import MESSAGE_FIELDS
 from shared.providers.webhooks import payload
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
@@ -31,7 +31,6 @@ _EFFECTS = {
 }
 
 
-_BITS: Final = tuple(map(bit_of, MESSAGE_FIELDS))
 _message_values = attrgetter(*MESSAGE_FIELDS)
 
 
@@ -96,13 +95,14 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
             at = end + 1 if body.startswith(provider_object, end + 1) else body.find(provider_object, end)
             object_at, end = (at, at + len(provider_object)) if at >= 0 else (None, at)
         named = [read_message_fields(event) for event in events]
-        of_message = None in named
-        fields = [read_fields(event, received_at, of_message=of_message) for event in events]
+        whole = None in named
+        fields = [read_fields(event, received_at, whole=whole) for event in events]
         shared = None
         if len(events) > 1:
             shared = share(events, fields[0], ids.event_id(receipt_id, len(found)), object_at)
         data = write_data(fields[0], shared)
-        for event, own, bits in zip(events, fields, named, strict=True):
+        for number, event in enumerate(events):
+            own = fields[number]
             found.append(
                 make_row(
                     source.id,
@@ -114,7 +114,7 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
                     data if own == fields[0] else write_data(own, shared),
                     object_at,
                     shared,
-                    None if of_message else bits,
+                    None if whole else named[number],
                 )
             )
     return found
@@ -125,18 +125,18 @@ def _object_of(event: Event) -> int:
 
 
 def read_message_fields(event: Event) -> int | None:
-    """Return those of MESSAGE_FIELDS that have a value (`bit_of`), if the event can have them from its message.
+    """Return those of MESSAGE_FIELDS that have a value (as `bit_of` says), if the event can have them from its message.
 
     None if it belongs to no message, or one is longer than a message keeps.
     """
     if event.message_key is None or event.type in WITHOUT_MESSAGE:
         return None
     found = 0
-    for value, bit in zip(_message_values(event), _BITS, strict=True):
+    for position, value in enumerate(_message_values(event)):
         if value is not None:
             if len(value) > _MAX_SUBJECT_LENGTH:
                 return None
-            found |= bit
+            found |= 1 << position
     return found
 
 
@@ -228,8 +228,8 @@ def make_row(
     )
 
 
-def read_fields(event: Event, received_at: datetime, *, of_message: bool = True) -> Fields:
-    """Return the fields of an event that are stored as JSON; MESSAGE_FIELDS are among them if `of_message`."""
+def read_fields(event: Event, received_at: datetime, *, whole: bool = True) -> Fields:
+    """Return the fields of an event that are stored as JSON; without MESSAGE_FIELDS unless `whole`."""
     details = event.details
     if event.occurred_at is not None and event.occurred_at - received_at > _MAX_CLOCK_AHEAD:
         details = {**details, "unusable_time": event.occurred_at.isoformat()}
@@ -243,7 +243,7 @@ def read_fields(event: Event, received_at: datetime, *, of_message: bool = True)
         details=details or None,
         automated=event.automation or bots.detect_automation(event.type, event.user_agent, event.ip),
     )
-    if of_message:
+    if whole:
         for name in MESSAGE_FIELDS:
             setattr(fields, name, getattr(event, name))
     return fields
