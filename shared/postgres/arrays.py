@@ -62,13 +62,16 @@ _PACKERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
 def pack(type_: str, values: Sequence[Any]) -> Array:
     """Return these values, or None, as an array of one of the types in `_PACKERS`. A UUID may be 32 hex digits.
 
-    Raises ValueError for a text that is not Unicode.
+    Raises ValueError for a text that is not Unicode, and for a number that the type cannot have.
     """
     packer = _PACKERS[type_]
-    if type_ == "uuid":  # nearly all are different
-        items = [_NULL if value is None else packer(value) for value in values]
-    else:
-        packed = {value: _NULL if value is None else packer(value) for value in set(values)}
-        items = [packed[value] for value in values]
+    try:
+        if type_ == "uuid":  # nearly all are different
+            items = [_NULL if value is None else packer(value) for value in values]
+        else:
+            packed = {value: _NULL if value is None else packer(value) for value in set(values)}
+            items = [packed[value] for value in values]
+    except struct.error as error:  # which is no ValueError
+        raise ValueError(f"a value is no {type_}: {error}") from error
     head = _HEAD.pack(1, 1, psycopg.adapters.types[type_].oid, len(values), 1)
     return Array(head + b"".join(items))

@@ -73,12 +73,18 @@ _MIN_DATA_BYTES: Final = 2048
 _MAX_REASON_LENGTH_OF_OBJECT: Final = 64 * 1024
 """The limit for the events of one object together: each has the reason in its row and in a state."""
 _MIN_REASON_LENGTH: Final = 200
+_SHARED_ROW_BYTES: Final = 100
+"""What a row of `event_objects` takes, with its index, beside the data."""
+_MAX_REPEATING: Final = 4
+_MAX_REPEATED_OBJECT: Final = 4 * 1024
+"""Bytes. A list of events reads the object in the body once for each event that does not share it."""
 
 
 def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: bytes) -> list[NewEvent]:
     """Parse a body and return its events as rows. Raises PayloadError.
 
-    Events of one provider object, one for each recipient, refer to one `SharedObject` instead of repeating it.
+    Events of one provider object, one for each recipient, refer to one `SharedObject` if that takes less than to repeat
+    what they share.
     """
     parsed = source.provider.parse(body, source.credentials)
     if len(parsed) > payload.MAX_EVENTS:
@@ -148,21 +154,27 @@ class Shared(NamedTuple):
     max_reason_length: int
 
 
-def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: int | None) -> Shared:
-    """Return what several events of one provider object share. The more events, the lower the limits.
+def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: int | None) -> Shared | None:
+    """Return what several events of one provider object share; None if it takes less to repeat it.
 
+    The more events, the lower the limits.
     `fields` are those of the first event. The object is at `object_at` in the body, in bytes; None if it was not found
     there.
     """
+    provider_object = events[0].provider_object
     data = {name: value for name, value in fields.present().items() if name not in _NEVER_SHARED}
     limit = max(_MIN_DATA_BYTES, min(_MAX_DATA_BYTES, _MAX_DATA_BYTES_OF_OBJECT // len(events)))
+    text = _cut(data, limit)
+    is_small = object_at is not None and len(provider_object) <= _MAX_REPEATED_OBJECT
+    if is_small and len(events) <= _MAX_REPEATING and len(text) * (len(events) - 1) <= _SHARED_ROW_BYTES:
+        return None
     return Shared(
         object=SharedObject(
             first_id,
-            _cut(data, limit),
-            events[0].provider_object.decode() if object_at is None else None,
+            text,
+            provider_object.decode() if object_at is None else None,
             object_at,
-            None if object_at is None else len(events[0].provider_object),
+            None if object_at is None else len(provider_object),
         ),
         data=data,
         max_reason_length=max(_MIN_REASON_LENGTH, min(_MAX_REASON_LENGTH, _MAX_REASON_LENGTH_OF_OBJECT // len(events))),

@@ -43,3 +43,9 @@ def test_a_uuid_may_be_given_as_hex_digits(database: Engine) -> None:
 def test_half_of_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         arrays.pack("text", ["\ud800"])
+
+
+@pytest.mark.parametrize(("type_", "value"), [("smallint", 40_000), ("integer", 1 << 31), ("bigint", 1 << 63)])
+def test_a_number_that_the_type_cannot_have_is_refused(type_: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"a value is no {type_}"):
+        arrays.pack(type_, [value])

@@ -89,10 +89,12 @@ def test_an_event_with_one_recipient_is_stored_as_it_was() -> None:
 
 
 def test_events_of_one_object_keep_what_statements_read_and_refer_to_the_rest() -> None:
+    browser = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Thunderbird/128.5.0 (an unusually long name)"
     body = [
-        ITEM | {"recipients": ["ann@example.net", "bob@example.net"], "user_agent": "u", "smtp_id": "<s@x.example>"},
+        ITEM
+        | {"recipients": ["ann@example.net", "bob@example.net"], "user_agent": browser, "smtp_id": "<s@x.example>"},
         ITEM | {"recipients": ["eve@example.net"], "user_agent": "v"},
-        ITEM | {"recipients": ["joe@example.net", "kim@example.net"], "user_agent": "w"},
+        ITEM | {"recipients": ["joe@example.net", "kim@example.net"], "user_agent": f"{browser}!"},
     ]
     rows = parse("mailchannels", body)
     assert [row.shared and row.shared.id for row in rows] == [rows[0].id, rows[0].id, None, rows[3].id, rows[3].id]
@@ -103,7 +105,21 @@ def test_events_of_one_object_keep_what_statements_read_and_refer_to_the_rest() 
     assert rows[0].message_fields == rows[1].message_fields == fields
     assert rows[0].shared is rows[1].shared
     assert rows[0].shared
-    assert json.loads(rows[0].shared.data) == {"user_agent": "u"}
+    assert json.loads(rows[0].shared.data) == {"user_agent": browser}
+
+
+def test_a_few_events_repeat_what_takes_less_than_a_shared_object() -> None:
+    people = [f"person{number}@example.net" for number in range(5)]
+    body = [
+        ITEM | {"recipients": people[:2], "user_agent": "u"},
+        ITEM | {"recipients": people[:4]},
+        ITEM | {"recipients": people},
+        ITEM | {"recipients": people[:2], "unread": LONG},
+    ]
+    rows = parse("mailchannels", body)
+    assert [row.shared is None for row in rows] == [True] * 6 + [False] * 7
+    assert [read_object(row, body) for row in rows] == [body[0]] * 2 + [body[1]] * 4 + [body[2]] * 5 + [body[3]] * 2
+    assert {row.data for row in rows[:2]} == {'{"user_agent":"u"}'}
 
 
 def test_texts_and_structures_that_are_too_long_for_every_subscriber_are_cut() -> None:
