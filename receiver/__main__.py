@@ -3,16 +3,10 @@
 The receiver itself is loaded after the fork: it starts threads, and connects (`receiver/wsgi.py`).
 """
 
-import gc
-import multiprocessing
-import sys
-from importlib import import_module
 from typing import Final
 
-from granian.cli import entrypoint
-
 from receiver import UNUSED_LIBRARIES
-from shared.startup import hide_libraries
+from shared.startup import serve
 
 # Not prometheus_client, which is loaded when the directory of the metrics is set.
 LIBRARIES: Final = (
@@ -35,12 +29,5 @@ LIBRARIES: Final = (
     "sqlalchemy.dialects.postgresql.psycopg",
 )
 
-if __name__ == "__main__":  # not in a process that is spawned
-    if sys.platform == "linux":  # on macOS, granian spawns its processes, which share nothing
-        multiprocessing.set_start_method("fork")
-        hide_libraries(*UNUSED_LIBRARIES)
-        for library in LIBRARIES:
-            import_module(library)
-        gc.collect()
-        gc.freeze()  # a garbage collection would write to what is shared
-    entrypoint()  # type: ignore[no-untyped-call]
+if __name__ == "__main__":
+    serve(unused=UNUSED_LIBRARIES, shared=LIBRARIES)
