@@ -15,7 +15,7 @@ from shared.events import event as event_ids
 from shared.events.event import Event
 from shared.messages.state import RANKS, STATUS_EFFECTS, WITHOUT_MESSAGE
 from shared.messages.store import NewEvent, SharedObject
-from shared.messages.tables import MESSAGE_FIELDS
+from shared.messages.tables import MESSAGE_FIELDS, bit_of
 from shared.providers.webhooks import payload
 from shared.sources.source import Source
 from shared.vocabulary import CHANGE_TYPES
@@ -32,6 +32,7 @@ _EFFECTS = {
 
 
 _message_values = attrgetter(*MESSAGE_FIELDS)
+_BITS: Final = tuple(map(bit_of, MESSAGE_FIELDS))
 
 
 class Fields(msgspec.Struct, omit_defaults=True, gc=False):
@@ -101,28 +102,16 @@ def parse_events(source: Source, receipt_id: UUID, received_at: datetime, body: 
             at = end + 1 if body.startswith(provider_object, end + 1) else body.find(provider_object, end)
             object_at, end = (at, at + len(provider_object)) if at >= 0 else (None, at)
         named = [read_message_fields(event) for event in events]
-        whole = None in named
+        if whole := None in named:
+            named = [None] * len(events)
         fields = [read_fields(event, received_at, whole=whole) for event in events]
-        shared = None
-        if len(events) > 1:
-            shared = share(events, fields[0], ids.event_id(receipt_id, len(found)), object_at)
-        data = write_data(fields[0], shared)
-        for number, event in enumerate(events):
-            own = fields[number]
-            found.append(
-                make_row(
-                    source.id,
-                    receipt_id,
-                    len(found),
-                    received_at,
-                    event,
-                    # Of most objects, all events have the same fields.
-                    data if own == fields[0] else write_data(own, shared),
-                    object_at,
-                    shared,
-                    None if whole else named[number],
-                )
-            )
+        first_id = ids.event_id(receipt_id, len(found))
+        shared = share(events, fields[0], first_id, object_at) if len(events) > 1 else None
+        first_data = write_data(fields[0], shared)
+        for event, own, bits in zip(events, fields, named, strict=True):
+            # Of most objects, all events have the same fields.
+            data = first_data if own == fields[0] else write_data(own, shared)
+            found.append(make_row(source.id, receipt_id, len(found), received_at, event, data, object_at, shared, bits))
     return found
 
 
@@ -131,18 +120,18 @@ def _object_of(event: Event) -> int:
 
 
 def read_message_fields(event: Event) -> int | None:
-    """Return those of MESSAGE_FIELDS that have a value (as `bit_of` says), if the event can have them from its message.
+    """Return those of MESSAGE_FIELDS that have a value (`bit_of`), if the event can have them from its message.
 
     None if it belongs to no message, or one is longer than a message keeps.
     """
     if event.message_key is None or event.type in WITHOUT_MESSAGE:
         return None
     found = 0
-    for position, value in enumerate(_message_values(event)):
+    for bit, value in zip(_BITS, _message_values(event), strict=True):
         if value is not None:
             if len(value) > _MAX_SUBJECT_LENGTH:
                 return None
-            found |= 1 << position
+            found |= bit
     return found
 
 
