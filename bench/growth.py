@@ -80,9 +80,9 @@ METHOD: Final = """\
   and the workers process them. The rows of the sample are copied many times, each time with other ids, keys, recipients
   and times, with all indexes in place. The times within the sample are stretched, so that the copies cover 60 days
   without gaps. Rows are inserted in the order of time, as at two events a second. 20 sources.
-- Maintenance runs after each day of the history: counters by minute become counters by hour and by day, and soft
-  bounces older than 44 days are deleted, and keys of webhooks, which expire after 30 days. Retention is 90 days, so
-  webhooks, events and their keys all stay.
+- Maintenance runs after each day of the history: counters by minute become counters by hour and by day, soft bounces
+  older than 44 days are deleted, and so are keys of webhooks, which expire after 30 days. Retention is 90 days, so all
+  webhooks, all events and the keys of all events stay.
 - *realistic*: 1.18 recipients a message on the average, 3.5 events for each. *harsh*: each event has a message of its
   own; memory for the database, its page cache included, is limited to a quarter of its size.
 - Both databases are on one server with the settings of the embedded server, and are measured in turns. The empty one is

@@ -8,7 +8,7 @@ writes, whatever its schema is: each column is treated by its type, and a table 
 import itertools
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -551,14 +551,17 @@ def multiply(
 
     largest_first = sorted(rows, key=lambda name: -rows[name])
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(partial(insert, numbers=range(replicas)), _SEARCHED))
+
+        def insert_all(names: Iterable[str], numbers: Sequence[int]) -> None:
+            list(pool.map(partial(insert, numbers=numbers), names))
+
+        insert_all(_SEARCHED, range(replicas))
         indexing = pool.submit(index_messages, side)
         # Suppressions come before soft bounces: maintenance keeps those that led to one.
-        others = [name for name in largest_first if name not in (*_SEARCHED, *CLEANED)]
-        list(pool.map(partial(insert, numbers=range(replicas)), others))
+        insert_all([name for name in largest_first if name not in (*_SEARCHED, *CLEANED)], range(replicas))
         for _, of_day in itertools.groupby(range(replicas), lambda number: number * period // _MAINTAINED_EVERY):
             numbers = list(of_day)
-            list(pool.map(partial(insert, numbers=numbers), [name for name in largest_first if name in CLEANED]))
+            insert_all([name for name in largest_first if name in CLEANED], numbers)
             maintain(target, now - SPAN + (numbers[-1] + 1) * period)
         indexing.result()
     target.dispose()
