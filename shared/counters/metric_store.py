@@ -16,11 +16,11 @@ from itertools import pairwise
 from typing import Final
 
 from sqlalchemy import Connection, Engine, func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.counters import store
 from shared.counters.tables import metric_totals
+from shared.postgres import arrays
 from shared.supervision import SupervisedThread
 
 BUCKETS_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 86400.0)
@@ -31,6 +31,16 @@ _FLUSH_SECONDS: Final = 2.0
 _BOUNDS: Final = (float("-inf"), *BUCKETS_SECONDS, float("inf"))
 _SUM: Final = "sum"
 _SHARDS: Final = 64
+
+_TYPES: Final = {"metric": "text", "source_id": "bigint", "label": "text", "total": "double precision"}
+# Text: SQLAlchemy compiles an INSERT of several rows each time, which took 7 % of a busy worker's CPU.
+_ADD: Final = f"""
+INSERT INTO metric_totals AS stored (metric, source_id, label, shard, total, updated_at)
+SELECT metric, source_id, label, mod(pg_backend_pid(), {_SHARDS}), total, clock_timestamp()
+FROM (SELECT {arrays.unnest(_TYPES)}) AS observed
+ON CONFLICT (metric, source_id, label, shard) DO UPDATE SET
+    total = stored.total + excluded.total, updated_at = excluded.updated_at
+"""
 
 
 class Metric(StrEnum):
@@ -102,24 +112,8 @@ class Observations:
 
 def add(connection: Connection, totals: Mapping[Series, float]) -> None:
     """Add to totals. The order of the rows prevents deadlocks of processes that share a shard."""
-    rows = [
-        {
-            "metric": metric.value,
-            "source_id": source_id,
-            "label": str(label),
-            "shard": func.mod(func.pg_backend_pid(), _SHARDS),
-            "total": total,
-            "updated_at": func.clock_timestamp(),
-        }
-        for (metric, source_id, label), total in sorted(totals.items())
-    ]
-    new = insert(metric_totals).values(rows)
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=list(metric_totals.primary_key),
-            set_={"total": metric_totals.c.total + new.excluded.total, "updated_at": new.excluded.updated_at},
-        )
-    )
+    rows = [(*series, total) for series, total in sorted(totals.items())]
+    connection.exec_driver_sql(_ADD, arrays.columns(_TYPES, rows))
 
 
 def read_counts(connection: Connection, metric: Metric) -> Mapping[tuple[int, str], float]:

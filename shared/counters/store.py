@@ -10,10 +10,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, and_, delete, func, or_, select
-from sqlalchemy.dialects.postgresql import insert
 
 from shared import ids
 from shared.counters.tables import minute_counts
+from shared.postgres import arrays
 from shared.vocabulary import EventType, Per, SetAsideReason
 
 EVERYTHING = ""
@@ -140,6 +140,14 @@ GROUP BY source_id, domain, classification ORDER BY source_id, domain, classific
 {_ADD_UP}
 """
 
+_ADDED_TYPES = {"dimension": "text", "minute": "timestamptz", "source_id": "bigint", "type": "text", "count": "integer"}
+_ADD_BY_MINUTE = f"""
+INSERT INTO minute_counts AS c (dimension, minute, source_id, value, type, shard, count, last_event_id)
+SELECT dimension, minute, source_id, '', type, mod(pg_backend_pid(), {_SHARDS}), count, '{UUID(int=0)}'
+FROM (SELECT {arrays.unnest(_ADDED_TYPES)}) AS counted
+{_ADD_UP}
+"""
+
 _OF_FIGURES = [EVERYTHING, REFUSALS, RECEIVED, DELIVERIES]
 _DIMENSIONS = [*_OF_FIGURES, *_VALUES, MASS_FAILURES]
 
@@ -205,22 +213,8 @@ def merge(connection: Connection, now: datetime) -> int:
 
 def add_by_minute(connection: Connection, counted: Mapping[tuple[str, datetime, int, str], int]) -> None:
     """Add to counters, by dimension, minute, id of the source (or 0) and type. The order prevents deadlocks."""
-    rows = [
-        {
-            "dimension": dimension,
-            "minute": minute,
-            "source_id": source_id,
-            "value": "",
-            "type": type_,
-            "shard": func.mod(func.pg_backend_pid(), _SHARDS),
-            "count": number,
-            "last_event_id": UUID(int=0),
-        }
-        for (dimension, minute, source_id, type_), number in sorted(counted.items())
-    ]
-    new = insert(minute_counts).values(rows)
-    total = minute_counts.c.count + new.excluded.count
-    connection.execute(new.on_conflict_do_update(index_elements=list(minute_counts.primary_key), set_={"count": total}))
+    rows = [(*key, number) for key, number in sorted(counted.items())]
+    connection.exec_driver_sql(_ADD_BY_MINUTE, arrays.columns(_ADDED_TYPES, rows))
 
 
 def delete_expired(connection: Connection, now: datetime) -> int:

@@ -56,6 +56,7 @@ _PACKERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
     "smallint": partial(struct.Struct("!ih").pack, 2),
     "integer": partial(struct.Struct("!ii").pack, 4),
     "bigint": partial(struct.Struct("!iq").pack, 8),
+    "double precision": partial(struct.Struct("!id").pack, 8),
 }
 
 
@@ -75,3 +76,14 @@ def pack(type_: str, values: Sequence[Any]) -> Array:
         raise ValueError(f"a value is no {type_}: {error}") from error
     head = _HEAD.pack(1, 1, psycopg.adapters.types[type_].oid, len(values), 1)
     return Array(head + b"".join(items))
+
+
+def unnest(types: Mapping[str, str]) -> str:
+    """Return SELECT expressions that turn one array for each column, by name and type, into rows."""
+    return ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in types.items())
+
+
+def columns(types: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> dict[str, Array]:
+    """Return the parameters of `unnest`; each row, of which there is at least one, has a value for each column."""
+    values = zip(*rows, strict=True)
+    return {name: pack(type_, column) for (name, type_), column in zip(types.items(), values, strict=True)}
