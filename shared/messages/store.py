@@ -102,7 +102,7 @@ _COLUMN_TYPES = {
     **dict.fromkeys(("key_minute", "object_at", "object_length"), "integer"),
     "source_id": "bigint",
 }
-_INPUT = ", ".join(f"unnest(%({name})b::{type_}[]) AS {name}" for name, type_ in _COLUMN_TYPES.items())
+_INPUT = arrays.unnest(_COLUMN_TYPES)
 
 AMBIGUOUS_TENANT = ""
 """Stored as the tenant if events name different tenants for one message. It stays: neither of them sees the message."""
@@ -238,15 +238,16 @@ _WITH_OTHERS = (
 """SQL: the data of an event with the fields in which it differs from its message."""
 
 # Stored keys and messages are looked up one by one, because a join might read an index from end to end. Keys that an
-# earlier version stored have the minute 0; `coalesce` and not `IS NULL`, of which PostgreSQL expects few rows, and
-# would compare each row with each other. PostgreSQL runs CTEs that nothing reads from in reverse order: the
-# counters, where workers contend, come last.
+# earlier version stored have the minute 0, which is looked up only where there are any; `coalesce` and not `IS NULL`,
+# of which PostgreSQL expects few rows, and would compare each row with each other. PostgreSQL runs CTEs that nothing
+# reads from in reverse order: the counters, where workers contend, come last.
 _INSERT = f"""
 WITH input AS MATERIALIZED (SELECT {_INPUT}),
 fresh AS (
     INSERT INTO event_keys (minute, key, event_id)
     SELECT DISTINCT ON (key_minute, key) key_minute, key, id FROM input
-    WHERE NOT coalesce((SELECT true FROM event_keys AS k WHERE k.minute = 0 AND k.key = input.key), false)
+    WHERE NOT EXISTS (SELECT 1 FROM event_keys WHERE minute = 0)
+        OR NOT coalesce((SELECT true FROM event_keys AS k WHERE k.minute = 0 AND k.key = input.key), false)
     ORDER BY key_minute, key, id
     ON CONFLICT DO NOTHING RETURNING event_id
 ),
