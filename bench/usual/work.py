@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -40,9 +41,8 @@ def include_object(event: NewEvent, body: bytes) -> NewEvent:
     if place.object_at is None or place.object_length is None:
         return event
     text = body[place.object_at : place.object_at + place.object_length].decode()
-    return event._replace(
-        provider_object=text, shared=None if event.shared is None else event.shared._replace(provider_object=text)
-    )
+    shared = None if event.shared is None else replace(event.shared, provider_object=text)
+    return replace(event, provider_object=text, shared=shared)
 
 
 def apply(session: Session, event: NewEvent) -> None:

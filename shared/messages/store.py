@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Connection, Row, func, select
 
 from shared.counters import store as counts
@@ -27,7 +29,7 @@ MAX_EVENTS: Final = 2000
 """Events of one statement, which bounds its memory and its time. Takes about a quarter of a second."""
 
 
-class SharedObject(NamedTuple):
+class SharedObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A provider's object with several events, one for each recipient, and the fields that they share.
 
     `id` is the id of the first of them. `data` is JSON text. The object is at a place in the receipt's body, in bytes,
@@ -41,8 +43,8 @@ class SharedObject(NamedTuple):
     object_length: int | None = None
 
 
-class NewEvent(NamedTuple):
-    """One event to be stored; a tuple, because a batch is transposed from rows to columns.
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One event to be stored. A struct, because making a tuple with names takes twice as long.
 
     `key` and `message_key` are 32 hex digits; `data` and `provider_object` are JSON text. `key_minute` is the minute
     under which the key is stored (`shared.events.event.key_minute`). `weight`, `rank` and `status` are the event's
@@ -93,7 +95,7 @@ class Applied(NamedTuple):
     changes: int
 
 
-_COLUMNS = tuple(name for name in NewEvent._fields if name not in {"receipt_id", "shared"})
+_COLUMNS = tuple(name for name in NewEvent.__struct_fields__ if name not in {"receipt_id", "shared"})
 _COLUMN_TYPES = {
     **dict.fromkeys(_COLUMNS, "text"),
     **dict.fromkeys(("id", "key", "message_key"), "uuid"),
@@ -395,5 +397,5 @@ def _insert_objects(connection: Connection, events: Sequence[NewEvent]) -> None:
 
 
 def _columns(rows: Sequence[NewEvent | SharedObject]) -> dict[str, Array]:
-    columns = zip(rows[0]._fields, zip(*rows, strict=True), strict=True)
+    columns = zip(rows[0].__struct_fields__, zip(*map(astuple, rows), strict=True), strict=True)
     return {name: arrays.pack(_COLUMN_TYPES[name], values) for name, values in columns if name in _COLUMN_TYPES}

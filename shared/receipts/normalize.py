@@ -159,11 +159,11 @@ def share(events: Sequence[Event], fields: Fields, first_id: UUID, object_at: in
         return None
     return Shared(
         object=SharedObject(
-            first_id,
-            text,
-            provider_object.decode() if object_at is None else None,
-            object_at,
-            None if object_at is None else len(provider_object),
+            id=first_id,
+            data=text,
+            provider_object=provider_object.decode() if object_at is None else None,
+            object_at=object_at,
+            object_length=None if object_at is None else len(provider_object),
         ),
         data=data,
         max_reason_length=max(_MIN_REASON_LENGTH, min(_MAX_REASON_LENGTH, _MAX_REASON_LENGTH_OF_OBJECT // len(events))),

@@ -36,7 +36,7 @@ def row(
     fact: Fact, recipient: str | None, message_key: str, receipt_id: UUID, position: int, source_id: int
 ) -> NewEvent:
     weight, status = STATUS_EFFECTS[fact.type]
-    blank: dict[str, Any] = dict.fromkeys(NewEvent._fields)
+    blank: dict[str, Any] = dict.fromkeys(NewEvent.__struct_fields__)
     return NewEvent(
         **{
             **blank,

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from msgspec import structs
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -137,9 +138,9 @@ def _pseudonymize(rows: Sequence[NewEvent], matcher: AddressMatcher) -> list[New
             if shared.id not in objects:
                 provider_object = shared.provider_object and matcher.delete_json(shared.provider_object)
                 data = matcher.pseudonymize_json(shared.data)
-                objects[shared.id] = shared._replace(data=data, provider_object=provider_object)
+                objects[shared.id] = structs.replace(shared, data=data, provider_object=provider_object)
             columns["shared"] = objects[shared.id]
-        erased.append(row._replace(**columns))
+        erased.append(structs.replace(row, **columns))
     return erased
 
 

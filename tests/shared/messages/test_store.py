@@ -9,6 +9,7 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import Engine, select
 
 from shared import ids
@@ -216,7 +217,7 @@ def test_whose_a_message_is_depends_on_no_order_and_two_who_are_named_share_noth
     numbers = iter(range(100))
     for batch, rows in zip(batches, receipts_of(happenings), strict=True):
         relabelled = [
-            row._replace(tenant=who, key=f"{next(numbers):032x}") for who, row in zip(batch, rows, strict=True)
+            replace(row, tenant=who, key=f"{next(numbers):032x}") for who, row in zip(batch, rows, strict=True)
         ]
         with database.begin() as connection:
             state.apply(connection, relabelled)
@@ -248,14 +249,14 @@ def rows_that_name(
         made = row((number, EventType.OPENED, 0, message, None), ids.receipt_id(datetime.now(UTC)), 0)
         bits = sum(bit_of(name) for name, value in fields.items() if value is not None)
         data = '{"url":"http://x.example"}' if has_url else "{}"
-        rows.append(made._replace(source_id=source.id, data=data, message_fields=bits, **fields))
+        rows.append(replace(made, source_id=source.id, data=data, message_fields=bits, **fields))
         said[made.key] = {**fields, "url": "http://x.example" if has_url else None}
     return rows, said
 
 
 def repeated(row: NewEvent) -> NewEvent:
     """The same event in another receipt."""
-    return row._replace(id=ids.event_id(ids.receipt_id(datetime.now(UTC)), 0))
+    return replace(row, id=ids.event_id(ids.receipt_id(datetime.now(UTC)), 0))
 
 
 def says_the_same(database: Engine, said: Said) -> int:

@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from msgspec.structs import asdict
 from sqlalchemy import Connection, Engine, event
 
 from shared import ids
@@ -98,7 +99,7 @@ def upgraded(empty_database: str, old_event: NewEvent) -> Iterator[Engine]:
         partitions.create_missing(connection)
         sources.create(connection, slug="main", provider="mailchannels", credentials=b"", settings={})
         for statement in STORED_BEFORE:
-            connection.exec_driver_sql(statement, old_event._asdict() | {"data": json.dumps(FIELDS)})
+            connection.exec_driver_sql(statement, asdict(old_event) | {"data": json.dumps(FIELDS)})
     migrate.upgrade(empty_database)
     yield made
     made.dispose()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple
 
 from shared import ids
 from shared.errors import PayloadError
@@ -48,7 +49,7 @@ def read_object(row: NewEvent, body: Any) -> Any:
 def stored_bytes(rows: list[NewEvent]) -> int:
     """Return the length of all texts that the rows and their objects bring into the database."""
     objects = {row.shared.id: row.shared for row in rows if row.shared}
-    texts = [value for row in rows for value in row if isinstance(value, str)]
+    texts = [value for row in rows for value in astuple(row) if isinstance(value, str)]
     return sum(map(len, texts)) + sum(len(one.data) for one in objects.values())
 
 
