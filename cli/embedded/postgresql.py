@@ -29,7 +29,6 @@ SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
     "min_wal_size": "256MB",
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",
     "random_page_cost": "1.1",
     "jit": "off",
     # The queue's rows change several times a second. Dead rows must go before they slow the next claim down.
@@ -70,15 +69,15 @@ def memory_bytes() -> int:
 def size_settings(memory: int) -> dict[str, str]:
     """Return the settings that depend on the memory, in bytes, of a machine that runs other processes too.
 
-    An eighth is for the server's buffers. Checkpoints come after twice as much WAL: the fewer they are, the fewer
-    pages are written to the WAL as a whole (docs/performance.md).
+    An eighth is for the server's buffers. Checkpoints come after twice as much WAL, or after 4 GB if that is more: the
+    fewer they are, the fewer pages are written to the WAL as a whole (docs/performance.md).
     """
     buffers = min(max(memory // 8 // _MIB, 64), 8192)
     return {
         "shared_buffers": f"{buffers}MB",
         "effective_cache_size": f"{memory // 2 // _MIB}MB",
         "maintenance_work_mem": f"{min(max(buffers // 4, 64), 512)}MB",
-        "max_wal_size": f"{min(max(2 * buffers, 1024), 16384)}MB",
+        "max_wal_size": f"{max(2 * buffers, 4096)}MB",
     }
 
 
