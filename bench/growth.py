@@ -75,6 +75,12 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "idle memory": ("memory of the whole idle system, proportional", "MB"),
 }
 
+OTHERS: Final = {
+    growth_measure.DELIVERIES: growth_measure.deliver,
+    growth_measure.CHECKS: growth_measure.check_suppressions,
+    growth_measure.LISTS: growth_measure.read_lists,
+}
+
 METHOD: Final = """\
 - The history is what the running system wrote for a sample: the receiver accepts signed requests with one event each,
   and the workers process them. The rows of the sample are copied many times, each time with other ids, keys, recipients
@@ -87,8 +93,8 @@ METHOD: Final = """\
   own; memory for the database, its page cache included, is limited to a quarter of its size.
 - Both databases are on one server with the settings of the embedded server, and are measured in turns. The empty one is
   emptied before each measurement. A round that does not count warms both up, after a checkpoint: single events for
-  30 s. So the WAL has the full-page images of pages that were not changed since, as between the checkpoints of a system
-  under load.
+  30 s (`--warm-up`). So the WAL has the full-page images of pages that were not changed since, as between the
+  checkpoints of a system under load.
 - *accepted*: closed loop, workers stopped. *processed*: the receipts that wait are processed by the workers with
   nothing else running. The rate is that between the moments when nine tenths and a twentieth of them wait.
 - *pages read*: 8 KiB pages that PostgreSQL did not have in `shared_buffers`; the system's page cache may have them.
@@ -265,10 +271,16 @@ def measure(
     growth_measure.checkpoint(ground.sides[0])
     # After a start nothing is in memory, and after a checkpoint each page goes to the WAL as a whole once. What counts
     # is how a system performs that has run for a while.
-    measure_round(ground.sides, (Measured(), Measured()), mix, options, 0, is_warm_up=True)
+    process(ground.sides, (Measured(), Measured()), mix, options, 0, is_warm_up=True)
     found = (Measured(), Measured())
     for number in range(options.rounds):
-        measure_round(ground.sides, found, mix, options, number)
+        process(ground.sides, found, mix, options, number)
+    # Afterwards, because what the lists need is so much WAL that checkpoints follow.
+    for name, run in OTHERS.items():
+        for number in range(options.rounds if name in (options.only or MEASUREMENTS) else 0):
+            for side, measured in growth_measure.in_turn(ground.sides, found, number):
+                say(mix, f"round {number + 1}", f"{name}, {side.name}")
+                run(side, measured, options.seconds)
     if growth_measure.IDLE in (options.only or MEASUREMENTS):
         for side, measured in zip(ground.sides, found, strict=True):
             say(mix, "idle", side.name)
@@ -276,7 +288,7 @@ def measure(
     return found, remark
 
 
-def measure_round(
+def process(
     sides: Sequence[GrowthSide],
     found: Sequence[Measured],
     mix: str,
@@ -285,7 +297,7 @@ def measure_round(
     *,
     is_warm_up: bool = False,
 ) -> None:
-    """Measure all that is wanted once on each database; to warm up, only what the receiver and the workers do."""
+    """Measure once on each database what the receiver and the workers do."""
     chosen = set(options.only or MEASUREMENTS)
     for kind in (growth_measure.SINGLE, growth_measure.BODIES):
         # What is accepted is then processed.
@@ -293,15 +305,6 @@ def measure_round(
             say(mix, "warm-up" if is_warm_up else f"round {number + 1}", kind)
             seconds = options.warm_up if is_warm_up and kind == growth_measure.SINGLE else options.seconds
             growth_measure.accept_and_process(sides, found, mix, kind, seconds, number)
-    others = {
-        growth_measure.DELIVERIES: growth_measure.deliver,
-        growth_measure.CHECKS: growth_measure.check_suppressions,
-        growth_measure.LISTS: growth_measure.read_lists,
-    }
-    for name, run in () if is_warm_up else others.items():
-        for side, measured in growth_measure.in_turn(sides, found, number) if name in chosen else ():
-            say(mix, f"round {number + 1}", f"{name}, {side.name}")
-            run(side, measured, options.seconds)
 
 
 def say(*words: str) -> None:
