@@ -18,7 +18,7 @@ from bench import sampling, signing, traffic
 from bench.figures import Figure, Findings, Table, shown
 from bench.plan import Plan
 from bench.stage import Stage
-from shared import ids
+from shared import ids, logs
 from shared.receipts import store as receipts
 from shared.receipts.store import Receipt
 from shared.settings import Settings
@@ -39,6 +39,7 @@ _WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
 
 def run(stage: Stage, plan: Plan) -> Findings:
     """Process the same queue with and without them, in turn, in this process."""
+    logs.configure("info")  # as in a worker: with debug messages, it reads the events of each batch again
     place = stage.tidings.place
     settings = Settings(database_url=place.database_url, broker_url=place.broker_url, secret_keys=(place.secret_key,))
     worker = context.build(settings)
