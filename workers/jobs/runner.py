@@ -60,19 +60,21 @@ log = structlog.get_logger()
 
 
 def run_due(ctx: WorkerContext, *, turn_seconds: float = TURN_SECONDS, at_providers: bool = False) -> None:
-    """Run due jobs, the longest waiting first, until the time is up; then wake another task for the rest.
+    """Run due jobs, the longest waiting first, one at least; when the time is up, wake another task for the rest.
 
     Jobs that call providers' APIs run in a separate task (`at_providers`), because they wait for responses.
     """
     deadline = time.monotonic() + turn_seconds
     kinds = [kind for kind in KINDS if (kind in provider_jobs.KINDS) is at_providers]
-    while time.monotonic() < deadline:
+    while True:
         token = uuid4()
         with ctx.engine.begin() as connection:
             job = jobs.claim(connection, kinds=kinds, token=token, lease_seconds=LEASE_SECONDS)
         if job is None:
             return
         run_claimed(ctx, job, token, deadline)
+        if time.monotonic() >= deadline:
+            break
     with ctx.engine.begin() as connection:
         is_due = jobs.is_due(connection, kinds)
     if is_due:
