@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from shared.postgres.arrays import unnest as unnest_columns
 from shared.vocabulary import SuppressionAction
 
 _CHANGE_TYPES = {
@@ -44,7 +45,7 @@ def unnest(names: Sequence[str]) -> str:
 
     Columns without a row in `_SQL_TYPES` are text.
     """
-    return ", ".join(f"unnest(%({name})b::{_SQL_TYPES.get(name, 'text')}[]) AS {name}" for name in names)
+    return unnest_columns({name: _SQL_TYPES.get(name, "text") for name in names})
 
 
 def arrays(rows: Sequence[NamedTuple]) -> dict[str, Any]:
