@@ -172,7 +172,12 @@ class TestStartedByRoot:
 
 @pytest.mark.parametrize(
     ("memory", "buffers", "wal"),
-    [(512, "64MB", "4096MB"), (24 * 1024, "3072MB", "6144MB"), (256 * 1024, "8192MB", "16384MB")],
+    [
+        (512, "64MB", "4096MB"),
+        (8 * 1024, "1024MB", "4096MB"),
+        (24 * 1024, "3072MB", "6144MB"),
+        (256 * 1024, "8192MB", "16384MB"),
+    ],
 )
 def test_postgresql_is_sized_by_the_memory(memory: int, buffers: str, wal: str) -> None:
     sized = postgresql.size_settings(memory * 1024 * 1024)

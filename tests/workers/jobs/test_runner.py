@@ -162,6 +162,11 @@ class TestAJob:
 
 
 class TestAWorker:
+    def test_runs_one_job_in_a_turn_that_is_already_over(self, system: System) -> None:
+        job_id = ask(system, total=1)
+        working.run_due(system.ctx, turn_seconds=0)
+        assert found(system, job_id).done == 1
+
     def test_a_killed_run_is_followed_by_another_after_its_lease_expires(self, system: System) -> None:
         job_id = ask(system, total=3)
         working.run_due(system.ctx, turn_seconds=0.0001)
