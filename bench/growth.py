@@ -80,6 +80,7 @@ OTHERS: Final = {
     growth_measure.CHECKS: growth_measure.check_suppressions,
     growth_measure.LISTS: growth_measure.read_lists,
 }
+"""What is measured after all rounds of receiving and processing."""
 
 METHOD: Final = """\
 - The history is what the running system wrote for a sample: the receiver accepts signed requests with one event each,
