@@ -18,6 +18,7 @@ CASES: dict[str, list[Any]] = {
     "smallint": [0, -1, None, 32_767, -32_768],
     "integer": [0, -1, None, (1 << 31) - 1, -(1 << 31)],
     "bigint": [0, -1, None, (1 << 63) - 1, -(1 << 63)],
+    "double precision": [0, 7, 0.1, None, -1e300, float("inf")],
 }
 
 
