@@ -153,7 +153,7 @@ class Settings:
     max_body_bytes: int = _setting(5 * 1024 * 1024, _integer(1024, 1024 * 1024 * 1024))
     quarantine_rows: int = _setting(1000, _integer(0, 1_000_000))
     quarantine_bytes: int = _setting(16 * 1024 * 1024, _integer(0, 1024 * 1024 * 1024))
-    batch_size: int = _setting(400, _integer(1, 10_000))
+    batch_size: int = _setting(1000, _integer(1, 10_000))
     max_attempts: int = _setting(5, _integer(1, 100))
     retention_days: int = _setting(30, _integer(1, 3650))
     spam_quarantine_score: float = _setting(6.0, _number(0, 1000))

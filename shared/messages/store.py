@@ -25,7 +25,7 @@ from shared.postgres import arrays
 from shared.postgres.arrays import Array
 from shared.postgres.metadata import is_any
 
-MAX_EVENTS: Final = 2000
+MAX_EVENTS: Final = 4000
 """Events of one statement, which bounds its memory and its time. Takes about a quarter of a second."""
 
 
