@@ -6,16 +6,18 @@ from receiver import metrics
 from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.supervision import SupervisedThread
 
-_INTERVAL_SECONDS = 0.01
-"""The pause after a wake-up, for each receipt that it announced. While many arrive, workers look without wake-ups."""
-_MAX_INTERVAL_SECONDS = 0.05
+_PAUSES = ((0.01, 0.05), (0.002, 0.15))
+"""How long to wait after a wake-up: seconds for each receipt that it announced, and at most; the longest applies.
 
-_MIN_PAUSE_SECONDS = 1.0
-_MAX_PAUSE_SECONDS = 5.0
+While many receipts arrive, workers look without wake-ups. While very many arrive, a batch of more costs less for each.
+"""
+
+_MIN_RETRY_SECONDS = 1.0
+_MAX_RETRY_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends the first wake-up at once, then at most one per task and interval. `notify` only sets a flag."""
+    """Sends the first wake-up at once, then at most one per task and pause. `notify` only sets a flag."""
 
     def __init__(self, tasks: TaskNotifier) -> None:
         self._tasks = tasks
@@ -41,17 +43,17 @@ class Notifier:
         self._tasks.close()
 
     def _run(self) -> None:
-        pause = _MIN_PAUSE_SECONDS
+        retry = _MIN_RETRY_SECONDS
         while not self._stopping.is_set():
             self._wanted.wait()
             self._wanted.clear()
             receipts, self._receipts = self._receipts, 0
             if self._send():
-                pause = _MIN_PAUSE_SECONDS
-                self._stopping.wait(min(max(receipts, 1) * _INTERVAL_SECONDS, _MAX_INTERVAL_SECONDS))
+                retry = _MIN_RETRY_SECONDS
+                self._stopping.wait(max(min(max(receipts, 1) * each, most) for each, most in _PAUSES))
             else:  # the broker is unreachable; meanwhile the workers' sweep finds the receipts
-                self._stopping.wait(pause)
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+                self._stopping.wait(retry)
+                retry = min(2 * retry, _MAX_RETRY_SECONDS)
         if self._due:
             self._send()
 
