@@ -211,9 +211,10 @@ def _take_row(row: Advice, names: Mapping[str, str | None], *, is_suppressed: bo
     return step, commands
 
 
-def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: RecipientState) -> Iterator[Finding]:
+def _names_of(given: DiagnosisInput, one: RecipientVerdict) -> dict[str, str | None]:
+    """Return what steps and commands may name."""
     their_id = given.names.provider_message_id or given.names.request_id or given.names.smtp_id
-    names = {
+    return {
         "recipient": one.recipient,
         "domain": one.recipient.rpartition("@")[2] if one.recipient else None,
         "sender_domain": given.sender.rpartition("@")[2] if given.sender else None,
@@ -223,39 +224,48 @@ def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: Rec
         "id": given.names.message_id,
         "their_message": f"message {their_id}" if their_id else None,
     }
+
+
+def _next_step(
+    given: DiagnosisInput, one: RecipientVerdict, row: Advice | None, names: Mapping[str, str | None]
+) -> tuple[str, tuple[str, ...]]:
+    """Return what to do about a recipient, with the commands for it; both are empty if there is nothing to do."""
+    if one.verdict is Verdict.QUARANTINED:
+        held = [delivery for delivery in given.deliveries if delivery.status == DeliveryStatus.QUARANTINED]
+        places = ", ".join(delivery.subscription for delivery in held[:_MAX_NAMED])
+        commands = tuple(f"tidings deliveries replay {delivery.id}" for delivery in held[:_MAX_NAMED])
+        return f"Read the mail. If it is wanted, release it for {places}:", commands
+    if one.verdict is Verdict.SUPPRESSED:
+        step = (
+            "Nothing is sent to {recipient} until the entry is lifted, here and at the provider. If {recipient} is "
+            "known to work and wants the mail, lift it:"
+        )
+        lifting = ("tidings suppressions why {recipient}", "tidings suppressions lift {recipient}")
+        return advice.fill(step, names), advice.fill_commands(lifting, names)
+    if one.verdict is Verdict.SEEN:
+        return f"Nothing is missing: tell {one.recipient or 'the recipient'} when the message was seen.", ()
+    if one.verdict is Verdict.PARTLY_REJECTED:
+        step = (
+            "Ask the provider's support which reply the mail system of {domain} gave for {recipient}, with the report:"
+        )
+        return advice.fill(step, names), advice.fill_commands(("tidings diagnose {message} --report",), names)
+    if row:
+        is_suppressed = any(entry.recipient == one.recipient for entry in given.suppressed)
+        return _take_row(row, names, is_suppressed=is_suppressed)
+    return "", ()
+
+
+def _describe_recipient(given: DiagnosisInput, one: RecipientVerdict, state: RecipientState) -> Iterator[Finding]:
     setting = next((event for event in given.events if event.id == state.event_id), None)
     word = setting.word if setting else ""
     if one.verdict in (Verdict.INBOUND, Verdict.QUARANTINED):
         word = "inbound"
     row = None if one.verdict in _WITHOUT_ADVICE else advice.find_advice(given.provider, word, state.status)
-    steps: list[str] = []
-    commands: tuple[str, ...] = ()
+    names = _names_of(given, one)
+    step, commands = _next_step(given, one, row, names)
     if one.verdict in (Verdict.BOUNCED, Verdict.FAILED) and state.classification:
-        steps.append(advice.fill(advice.BY_CLASSIFICATION[Classification(state.classification)], names))
-    if one.verdict is Verdict.QUARANTINED:
-        held = [delivery for delivery in given.deliveries if delivery.status == DeliveryStatus.QUARANTINED]
-        places = ", ".join(delivery.subscription for delivery in held[:_MAX_NAMED])
-        steps.append(f"Read the mail. If it is wanted, release it for {places}:")
-        commands = tuple(f"tidings deliveries replay {delivery.id}" for delivery in held[:_MAX_NAMED])
-    elif one.verdict is Verdict.SUPPRESSED:
-        step = "Nothing is sent to {recipient} until the entry is lifted, here and at the provider. If {recipient} is "
-        steps.append(advice.fill(f"{step}known to work and wants the mail, lift it:", names))
-        lifting = ("tidings suppressions why {recipient}", "tidings suppressions lift {recipient}")
-        commands = advice.fill_commands(lifting, names)
-    elif one.verdict is Verdict.SEEN:
-        steps.append(f"Nothing is missing: tell {one.recipient or 'the recipient'} when the message was seen.")
-    elif one.verdict is Verdict.PARTLY_REJECTED:
-        step = (
-            "Ask the provider's support which reply the mail system of {domain} gave for {recipient}, with the report:"
-        )
-        steps.append(advice.fill(step, names))
-        commands = advice.fill_commands(("tidings diagnose {message} --report",), names)
-    elif row:
-        step, commands = _take_row(
-            row, names, is_suppressed=any(e.recipient == one.recipient for e in given.suppressed)
-        )
-        steps.append(step)
-    step = " ".join(steps)
+        by_classification = advice.BY_CLASSIFICATION[Classification(state.classification)]
+        step = f"{advice.fill(by_classification, names)} {step}".rstrip()
     meaning = advice.fill(row.meaning, names) if row and one.verdict is not Verdict.PARTLY_REJECTED else ""
     # The headline has the verdict on the only recipient already.
     said = meaning if meaning and len(given.states) == 1 else f"{one.text} {meaning}".rstrip()
