@@ -35,6 +35,16 @@ assert not missing, missing
 assert beat.conf.task_routes == app.conf.task_routes
 """
 
+_SLEEP = """
+import time
+from workers.beat import Scheduler, app
+
+scheduler = Scheduler(app, max_interval=60)
+due = min(entry.last_run_at + entry.schedule.run_every for entry in scheduler.schedule.values())
+delay = scheduler.tick()
+assert time.time() + delay >= due.timestamp() - 0.001, "it would look without a pause until the task is due"
+"""
+
 _RENAMED = """
 from workers.app import app
 
@@ -63,6 +73,10 @@ def run(program: str) -> list[str]:
 
 def test_beat_loads_no_tasks_and_schedules_only_those_that_workers_have() -> None:
     assert run(_BEAT) == []
+
+
+def test_beat_sleeps_until_a_task_is_due() -> None:
+    assert run(_SLEEP) == []
 
 
 def test_wake_ups_of_the_previous_version_start_the_same_tasks() -> None:
