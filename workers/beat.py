@@ -26,7 +26,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     system cost.
     """
 
-    def adjust(self, n: float | None, drift: float = 0.0) -> float | None:
+    def adjust(self, n: float | None, drift: float = 0.0) -> Any:
         """Return in how many seconds to wake for a task that is due in `n` seconds."""
         return super().adjust(n, drift)
 
