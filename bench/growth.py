@@ -73,6 +73,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "delivered": ("deliveries to 1,000 subscriptions", "deliveries/s"),
     "idle CPU": ("CPU of the whole idle system", "% of a core"),
     "idle memory": ("memory of the whole idle system, proportional", "MB"),
+    "idle shared memory": ("of it shared memory of PostgreSQL, with the buffers that were used before", "MB"),
 }
 
 OTHERS: Final = {

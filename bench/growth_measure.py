@@ -381,7 +381,9 @@ def rest(side: GrowthSide, measured: Measured, postgres: embedded.Postgres, redi
         pids = system(side, postgres, redis)
         used = sampling.used_between(before, sampling.cpu_seconds(pids)) / (time.perf_counter() - begin)
         measured.add("idle CPU", 100 * used)
-        measured.add("idle memory", sum(proportional(pid) for pid in pids))
+        found = [memory for memory in map(memory_of, pids) if memory]
+        measured.add("idle memory", sum(one.proportional or one.resident for one in found))
+        measured.add("idle shared memory", sum(one.shared_memory for one in found))
     finally:
         side.processes.stop()
 
@@ -398,13 +400,12 @@ def note_memory(side: GrowthSide, measured: Measured, kind: str) -> None:
     measured.memory[kind] = max(measured.memory.get(kind, 0.0), largest)
 
 
-def proportional(pid: int) -> float:
-    """Return the memory of a process, shared pages divided among those that share them; 0 if it has ended."""
+def memory_of(pid: int) -> sampling.Memory | None:
+    """Return the memory of a process; None if it has ended."""
     try:
-        memory = sampling.memory(pid)
+        return sampling.memory(pid)
     except OSError:
-        return 0.0
-    return memory.resident if memory.proportional is None else memory.proportional
+        return None
 
 
 def count_pending(connection: psycopg.Connection) -> int:

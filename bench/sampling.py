@@ -17,20 +17,24 @@ _BOOKKEEPING = "multiprocessing.resource_tracker"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one process, in megabytes: resident, and proportional (shared pages shared out) where it can be read."""
+    """Of one process, in megabytes: resident, and proportional (shared pages shared out) where it can be read.
+
+    `shared_memory` is the part of the proportional memory that is in no file, such as PostgreSQL's buffers.
+    """
 
     resident: float
     proportional: float | None
+    shared_memory: float = 0.0
 
 
 def memory(pid: int) -> Memory:
     """Return the memory of a process."""
     fields = _sizes(_PROC / str(pid) / "status")
     try:
-        proportional = _sizes(_PROC / str(pid) / "smaps_rollup").get("Pss")
+        rollup = _sizes(_PROC / str(pid) / "smaps_rollup")
     except PermissionError:
-        proportional = None
-    return Memory(fields["VmRSS"], proportional)
+        rollup = {}
+    return Memory(fields["VmRSS"], rollup.get("Pss"), rollup.get("Pss_Shmem", 0.0))
 
 
 def processes(leader: int) -> list[int]:
