@@ -102,7 +102,7 @@ METHOD: Final = """\
 - *pages read*: 8 KiB pages that PostgreSQL did not have in `shared_buffers`; the system's page cache may have them.
 - *lists and pages*: the filled database has, besides, a delivery with an attempt and a suppression for each message, a
   million at most, and a refusal for every hundredth. One request at a time.
-- *idle*: all processes of the Procfile, PostgreSQL and Redis, for 30 s after 30 s.
+- *idle*: all processes of the Procfile, PostgreSQL and Redis, for 30 s, 30 s after their start and after autovacuum.
 
 What is approximated:
 

@@ -370,12 +370,20 @@ def settle(side: GrowthSide) -> None:
 
 
 def rest(side: GrowthSide, measured: Measured, postgres: embedded.Postgres, redis: embedded.Redis) -> None:
-    """Run all processes without work, and read their CPU and their memory."""
+    """Run all processes without work, and read their CPU and their memory. Autovacuum finishes before."""
     try:
         side.start_receiver()
         for name in ("worker", "deliverer", "beat", "api"):
             side.start(name)
         time.sleep(_IDLE_SECONDS)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with side.connect() as connection:
+            while connection.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+            ).fetchone():
+                if time.monotonic() > deadline:
+                    raise BenchError(f"{side.name}: autovacuum takes more than {_PATIENCE_SECONDS:.0f} s")
+                time.sleep(1)
         before, begin = sampling.cpu_seconds(system(side, postgres, redis)), time.perf_counter()
         time.sleep(_IDLE_SECONDS)
         pids = system(side, postgres, redis)
