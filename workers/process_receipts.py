@@ -152,8 +152,7 @@ def process_batch(
             raise_if_disconnected(error)
             error.__traceback__ = None  # it holds the statement's parameters
             log.warning("batch failed, applying its receipts one by one", receipts=len(parsed), error=first_line(error))
-            for one in sorted(parsed, key=lambda one: len(one.events)):
-                batch.apply_alone(one)
+            batch.apply_one_by_one(parsed)
     for one in batch.parse(alone):
         batch.apply_alone(one)
     if alone and process_others is not None:

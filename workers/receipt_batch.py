@@ -3,6 +3,8 @@
 The tasks that process and that reprocess receipts share this code.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +26,8 @@ from workers.context import WorkerContext
 
 LEASE_SECONDS = 10
 """The lease of a first attempt; later attempts have longer ones. The receipts of a crashed worker wait this long."""
+_RENEW_SECONDS = 1.0
+"""How old a lease may become before its next receipt. A statement's timeout is 8 s."""
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 _POSTPONE_SECONDS = 30.0
 _MAX_DEADLOCK_ATTEMPTS = 3
@@ -145,6 +149,25 @@ class ReceiptBatch:
                 self._postpone([receipt], first_line(error))
             else:
                 self._retry(receipt, first_line(error))
+
+    def apply_one_by_one(self, parsed: Iterable[ParsedReceipt]) -> None:
+        """Apply each receipt alone, the smallest first, and keep the lease of those that wait."""
+        waiting = sorted(parsed, key=lambda one: len(one.events))
+        renewed_at = -math.inf
+        for position, one in enumerate(waiting):
+            if time.monotonic() > renewed_at + _RENEW_SECONDS:
+                renewed_at = time.monotonic()
+                self._renew([later.receipt.id for later in waiting[position:]])
+            self.apply_alone(one)
+
+    def _renew(self, ids: Sequence[UUID]) -> None:
+        try:
+            with self._ctx.engine.begin() as connection:
+                receipts.renew(connection, ids, self._token, lease_seconds=LEASE_SECONDS)
+        except LeaseLostError as error:
+            log.info("lease lost", receipts=len(ids), error=str(error))
+        except STATEMENT_ERRORS as error:  # the lease may last long enough
+            raise_if_disconnected(error)
 
     def _postpone(self, waiting: Sequence[ClaimedReceipt], error: str) -> None:
         log.error("receipts postponed", receipts=len(waiting), first=str(waiting[0].id), error=error)

@@ -264,6 +264,21 @@ class TestWhatFails:
         assert attempts == 1
         assert "poison" in error
 
+    def test_together_is_processed_one_by_one_under_a_renewed_lease(self, system: System, source: Source) -> None:
+        poison(system, "eve@example.net")
+        system.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF EXISTS (SELECT FROM pending_receipts WHERE lease_until < now() + interval '5 seconds')"
+            " THEN RAISE 'a lease is about to end'; END IF; RETURN NEW; END $$"
+        )
+        system.execute("CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse()")
+        for name in ("ann", "eve", "bob"):
+            system.store_receipt(source, delivery(name))
+        token, claimed = claim(system, lease_seconds=2)
+        done = ProcessedCounts()
+        draining.process_batch(system.ctx, claimed, token, done)
+        assert done.receipts == 2
+
     def test_is_tried_again_at_growing_distances_and_ends_dead_with_the_reason(
         self, system: System, source: Source
     ) -> None:
