@@ -7,14 +7,19 @@ from shared.broker import PROCESS_RECEIPTS, TaskNotifier
 from shared.supervision import SupervisedThread
 
 _PAUSES = ((0.01, 0.05), (0.002, 0.15))
-"""The pause after a wake-up: seconds for each receipt that it announced, and at most. The longest one applies.
+"""Pairs of the seconds for each receipt that was announced and the most seconds. The longer pause applies.
 
 Above 100 receipts a second it is 50 ms, and workers look without wake-ups. Above 500 it grows to 150 ms, because a
-batch of 50 receipts costs almost as much as one of 150 (docs/decisions/0014).
+batch of 50 receipts costs almost as much as one of 150 (docs/decisions/0014). Each receiver process has its own pauses.
 """
 
 _MIN_RETRY_SECONDS = 1.0
 _MAX_RETRY_SECONDS = 5.0
+
+
+def pause_after(receipts: int) -> float:
+    """Return how many seconds to wait after a wake-up that announced this number of receipts."""
+    return max(min(max(receipts, 1) * each, most) for each, most in _PAUSES)
 
 
 class Notifier:
@@ -30,7 +35,7 @@ class Notifier:
         self._thread.start()
 
     def notify(self, task: str = PROCESS_RECEIPTS, receipts: int = 1) -> None:
-        """Wake the workers of a task soon. `receipts` is the number of new ones."""
+        """Wake the workers of a task soon. `receipts` is the number of new ones that wait for processing."""
         self._due.add(task)
         self._receipts += receipts
         if not self._wanted.is_set():
@@ -51,7 +56,7 @@ class Notifier:
             receipts, self._receipts = self._receipts, 0
             if self._send():
                 retry = _MIN_RETRY_SECONDS
-                self._stopping.wait(max(min(max(receipts, 1) * each, most) for each, most in _PAUSES))
+                self._stopping.wait(pause_after(receipts))
             else:  # the broker is unreachable; meanwhile the workers' sweep finds the receipts
                 self._stopping.wait(retry)
                 retry = min(2 * retry, _MAX_RETRY_SECONDS)

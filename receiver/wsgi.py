@@ -99,7 +99,8 @@ _deps = ReceiverDeps(
         _engine(application="receiver writer", pool_size=1), on_queued=partial(_notifier.notify, PROCESS_RECEIPTS)
     ),
     quarantine_writer=GroupCommitWriter(
-        _engine(application="receiver quarantine", pool_size=1), on_quarantined=partial(_notifier.notify, VERIFY)
+        _engine(application="receiver quarantine", pool_size=1),
+        on_quarantined=partial(_notifier.notify, VERIFY, receipts=0),
     ),
     refusals=RefusalLog(_background_engine),
     observations=_observations,

@@ -17,7 +17,7 @@ from cli.supervisor import environment, ports, process_groups
 from cli.supervisor.environment import ROOT, read_procfile
 from cli.supervisor.ports import Address
 from receiver.group_commit import GroupCommitWriter
-from receiver.notifier import Notifier
+from receiver.notifier import Notifier, pause_after
 from receiver.refusal_log import RefusalLog
 from receiver.source_cache import SourceCache
 from shared import ids, supervision
@@ -106,6 +106,13 @@ def test_sources_are_loaded_again(database) -> None:
     assert eventually(lambda: bool(failed_loops()))
     assert eventually(lambda: cache.find("cm") is not None and not failed_loops())
     cache.close()
+
+
+@pytest.mark.parametrize(
+    ("receipts", "seconds"), [(0, 0.01), (1, 0.01), (5, 0.05), (25, 0.05), (50, 0.1), (75, 0.15), (10_000, 0.15)]
+)
+def test_more_receipts_mean_a_longer_pause_between_wake_ups(receipts: int, seconds: float) -> None:
+    assert pause_after(receipts) == pytest.approx(seconds)
 
 
 def test_wake_ups_are_sent_again() -> None:
