@@ -73,7 +73,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "delivered": ("deliveries to 1,000 subscriptions", "deliveries/s"),
     "idle CPU": ("CPU of the whole idle system", "% of a core"),
     "idle memory": ("memory of the whole idle system, proportional", "MB"),
-    "idle shared memory": ("of it shared memory of PostgreSQL, with the buffers that were used before", "MB"),
+    "idle shared memory": ("of which PostgreSQL's shared memory, with the buffers that were used before", "MB"),
 }
 
 OTHERS: Final = {
@@ -102,7 +102,8 @@ METHOD: Final = """\
 - *pages read*: 8 KiB pages that PostgreSQL did not have in `shared_buffers`; the system's page cache may have them.
 - *lists and pages*: the filled database has, besides, a delivery with an attempt and a suppression for each message, a
   million at most, and a refusal for every hundredth. One request at a time.
-- *idle*: all processes of the Procfile, PostgreSQL and Redis, for 30 s, 30 s after their start and after autovacuum.
+- *idle*: all processes of the Procfile, PostgreSQL and Redis, for 30 s, at least 30 s after their start and once no
+  autovacuum runs.
 
 What is approximated:
 

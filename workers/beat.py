@@ -22,8 +22,8 @@ configuration.require("broker_url")
 class Scheduler(beat.Scheduler):  # type: ignore[misc]
     """Celery's scheduler without the file of last runs: two copies do no harm, and neither does a restart.
 
-    Celery wakes 10 ms before a task is due, and then looks without a pause until it is: a quarter of what an idle
-    system cost.
+    Celery wakes 10 ms before a task is due, and then looks without a pause until it is: a sixth of the CPU of an idle
+    system.
     """
 
     def adjust(self, n: float | None, drift: float = 0.0) -> Any:
