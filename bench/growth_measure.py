@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, LiteralString
 from urllib.parse import urlencode
 
 import psycopg
@@ -352,21 +352,25 @@ def settle(side: GrowthSide) -> None:
         for name in ("worker", "deliverer", "beat"):
             side.start(name)
         time.sleep(_SETTLE_SECONDS)
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        with side.connect() as connection:
-            while (
-                count_pending(connection)
-                or connection.execute(
-                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                    " AND backend_type = 'client backend' AND state <> 'idle'"
-                    " AND xact_start < now() - interval '2 seconds'"
-                ).fetchone()
-            ):
-                if time.monotonic() > deadline:
-                    raise BenchError(f"{side.name}: periodic tasks take more than {_PATIENCE_SECONDS:.0f} s")
-                time.sleep(1)
+        _wait_while(
+            side,
+            "SELECT 1 FROM pending_receipts UNION ALL"
+            " SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend' AND state <> 'idle' AND xact_start < now() - interval '2 seconds'",
+            "periodic tasks take",
+        )
     finally:
         side.processes.stop()
+
+
+def _wait_while(side: GrowthSide, query: LiteralString, what_takes: str) -> None:
+    """Wait while the query finds a row. Raises BenchError after _PATIENCE_SECONDS."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with side.connect() as connection:
+        while connection.execute(query).fetchone():
+            if time.monotonic() > deadline:
+                raise BenchError(f"{side.name}: {what_takes} more than {_PATIENCE_SECONDS:.0f} s")
+            time.sleep(1)
 
 
 def rest(side: GrowthSide, measured: Measured, postgres: embedded.Postgres, redis: embedded.Redis) -> None:
@@ -376,14 +380,7 @@ def rest(side: GrowthSide, measured: Measured, postgres: embedded.Postgres, redi
         for name in ("worker", "deliverer", "beat", "api"):
             side.start(name)
         time.sleep(_IDLE_SECONDS)
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        with side.connect() as connection:
-            while connection.execute(
-                "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
-            ).fetchone():
-                if time.monotonic() > deadline:
-                    raise BenchError(f"{side.name}: autovacuum takes more than {_PATIENCE_SECONDS:.0f} s")
-                time.sleep(1)
+        _wait_while(side, "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'", "autovacuum takes")
         before, begin = sampling.cpu_seconds(system(side, postgres, redis)), time.perf_counter()
         time.sleep(_IDLE_SECONDS)
         pids = system(side, postgres, redis)
